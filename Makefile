@@ -1,0 +1,39 @@
+# `make bench` and `make test` do all set-up by themselves: the first one to run makes .venv, later ones find it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+RESULTS := results
+
+.PHONY: bench bench-all mnist leaderboard test test-slow lint typecheck clean
+
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+bench: $(INSTALLED)  ## the digits leaderboard at IPC 1 and 10: a few minutes
+	$(BIN)/distill-bench bench digits --only ipc=1,ipc=10,seed=0,protocol=quick-v1 --results $(RESULTS)
+
+bench-all: $(INSTALLED)  ## every cell of the digits suite: all IPCs, seeds and protocols
+	$(BIN)/distill-bench bench digits --results $(RESULTS)
+
+leaderboard: $(INSTALLED)  ## render every board again from the results
+	$(BIN)/distill-bench leaderboard --results $(RESULTS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(INSTALLED)
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,45 @@
+"""distill_bench: a benchmark suite for dataset distillation.
+
+Synthesizers turn a training set into a few synthetic images per class; one fixed evaluator trains freshly initialised
+networks on them; a suite tabulates the result.
+"""
+
+from distill_bench.distilled_set import Card, DistilledSet, load_distilled
+from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
+from distill_bench.evaluation import PROTOCOLS, Protocol, Score, evaluate, evaluate_full
+from distill_bench.sources import Source, Split, list_sources, load_source
+from distill_bench.synthesizers import Fields, Job, Synthetic, list_methods, synthesize, synthesizer
+
+__version__ = "0.1.0"
+
+
+def list_protocols() -> list[str]:
+    """The ids of the evaluation protocols."""
+    return list(PROTOCOLS)
+
+
+__all__ = [
+    "Card",
+    "DataError",
+    "DistillBenchError",
+    "DistilledSet",
+    "Fields",
+    "Interrupted",
+    "Job",
+    "Protocol",
+    "RunFailed",
+    "Score",
+    "Source",
+    "Split",
+    "Synthetic",
+    "UsageError",
+    "evaluate",
+    "evaluate_full",
+    "list_methods",
+    "list_protocols",
+    "list_sources",
+    "load_distilled",
+    "load_source",
+    "synthesize",
+    "synthesizer",
+]

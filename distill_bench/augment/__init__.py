@@ -1,0 +1,1 @@
+"""Augmentation and whitening: sampled from explicit generators, applied by pure functions."""

@@ -1,0 +1,58 @@
+"""The augmentation of DC's evaluation: one operation an image, not differentiable.
+
+Source: augment() in the utils.py of Zhao et al., "Dataset Condensation with Gradient Matching" (ICLR 2021), where
+only MNIST (crop, scale, rotate) and batch-norm networks (crop, noise) use it. Scaling and rotating are done here by one
+bilinear warp; the original rotates with SciPy's spline and scales to the nearest pixel.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+CROP, SCALE, ROTATION, NOISE = 4, 0.2, 45.0, 0.001
+
+
+def augment(
+    images: Float[Tensor, "b c h w"], operations: tuple[str, ...], generator: Generator
+) -> Float[Tensor, "b c h w"]:
+    """Apply to every image one of ``operations`` (crop, scale, rotate, noise), drawn at random.
+
+    Outside the image lies the mean of its channel over the batch.
+    """
+    fill = images.mean(dim=(0, 2, 3), keepdim=True)
+    chosen = torch.randint(len(operations), (len(images),), generator=generator)
+    result = images.clone()
+    for number, name in enumerate(operations):
+        picked = (chosen == number).nonzero().flatten()
+        if len(picked):
+            place = picked.to(images.device)
+            result[place] = _warp(images[place], _matrices(name, len(picked), images, generator), fill)
+            if name == "noise":
+                noise = torch.randn(result[place].shape, generator=generator).to(images)
+                result[place] = result[place] + NOISE * noise
+    return result
+
+
+def _matrices(name: str, count: int, images: Tensor, generator: Generator) -> Tensor:
+    """[count, 2, 3] affine maps from output to input coordinates, both in [-1, 1]."""
+    theta = torch.eye(2, 3).repeat(count, 1, 1)
+    height, width = images.shape[2:]
+    if name == "crop":
+        shift = torch.randint(-CROP, CROP, (count, 2), generator=generator)
+        theta[:, :, 2] = 2 * shift / torch.tensor([width, height])
+    elif name == "scale":
+        factors = 1 + (2 * torch.rand(count, 2, generator=generator) - 1) * SCALE
+        theta[:, 0, 0], theta[:, 1, 1] = 1 / factors[:, 0], 1 / factors[:, 1]
+    elif name == "rotate":
+        angle = math.radians(ROTATION) * (2 * torch.rand(count, generator=generator) - 1)
+        theta[:, 0, 0], theta[:, 0, 1] = angle.cos(), -angle.sin()
+        theta[:, 1, 0], theta[:, 1, 1] = angle.sin(), angle.cos()
+    return theta.to(images)
+
+
+def _warp(images: Tensor, theta: Tensor, fill: Tensor) -> Tensor:
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images - fill, grid, align_corners=False) + fill

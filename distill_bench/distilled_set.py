@@ -1,0 +1,263 @@
+"""The artefact: a few synthetic images per class with their labels, and a card that says all about them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int64, Num
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from distill_bench.errors import DataError, UsageError, describe
+from distill_bench.pixel_space import PixelSpace, SpaceKind, pixel_space_of
+from distill_bench.sources.source import Source
+from distill_bench.storage import write_atomically
+
+FORMAT_VERSION = 1
+CARD_KEY = "distill_bench"
+LabelKind = Literal["hard", "logits", "probabilities"]
+STORED_PREFIXES = ("relabel.", "teacher.")
+
+
+class SourceCard(BaseModel):
+    """Which data a set was made from, enough to load it again and to tell whether it is still the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    size: int | None = None
+    holdout: float | None = None
+    train_fingerprint: str
+
+
+class Card(BaseModel):
+    """Everything ``evaluate`` needs besides the tensors, and where they came from. Holds no time, host or version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    method: str
+    paper: str | None = None
+    source: SourceCard
+    class_names: tuple[str, ...]
+    ipc: int
+    pixel_space: PixelSpace
+    label_kind: LabelKind = "hard"
+    temperature: float = 1.0
+    preset: str | None = None
+    recipe: dict[str, Any] = {}
+    protocol: str = "standard-v1"
+    seed: int | None = None
+    licence: str | None = None
+
+
+class DistilledSet:
+    """Synthetic images and labels with their card.
+
+    Attributes:
+        images: [n, channels, height, width] in the card's pixel space; float32, float16 or uint8 (then on 0 … 255).
+        labels: int64 [n], the class of every image.
+        soft_labels: float [n, classes], logits or probabilities by ``card.label_kind``, or None.
+        learning_rate: the rate a network should be trained with, learned with the images, or None.
+        stored: further tensors that belong to the set (names start with ``relabel.`` or ``teacher.``).
+        card: see ``Card``.
+    """
+
+    def __init__(
+        self,
+        images: Num[Tensor, "n c h w"],
+        labels: Int64[Tensor, " n"],
+        card: Card,
+        *,
+        soft_labels: Float[Tensor, "n k"] | None = None,
+        learning_rate: float | None = None,
+        stored: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Raises DataError where shapes, types or values do not fit together."""
+        self.images, self.labels, self.card = images, labels, card
+        self.soft_labels, self.learning_rate = soft_labels, learning_rate
+        self.stored = dict(stored or {})
+        _check(self)
+
+    @classmethod
+    def from_tensors(
+        cls,
+        images: Num[Tensor, "n c h w"],
+        labels: Int64[Tensor, " n"],
+        source: Source,
+        *,
+        method: str = "custom",
+        pixel_space: SpaceKind | PixelSpace = "normalized",
+        soft_labels: Float[Tensor, "n k"] | None = None,
+        label_kind: LabelKind | None = None,
+        learning_rate: float | None = None,
+        **card: Any,
+    ) -> "DistilledSet":
+        """A set from tensors made anywhere, for the source they stand for.
+
+        Args:
+            pixel_space: a kind, with the source's own statistics, or a full description.
+            label_kind: what ``soft_labels`` are; ``"logits"`` unless said.
+            card: further fields of the card, such as ``protocol="dc-v1"`` or ``paper="…"``.
+
+        Raises:
+            DataError: the tensors do not fit together or do not fit the source.
+        """
+        space = pixel_space if isinstance(pixel_space, PixelSpace) else pixel_space_of(source, pixel_space)
+        counts = torch.bincount(labels, minlength=len(source.class_names)) if len(labels) else torch.zeros(1)
+        fields = {"ipc": int(counts.max())} | card
+        return cls(
+            images.detach().cpu().contiguous(),
+            labels.detach().cpu().contiguous(),
+            Card(
+                method=method,
+                source=source_card(source),
+                class_names=source.class_names,
+                pixel_space=space,
+                label_kind=label_kind or ("hard" if soft_labels is None else "logits"),
+                **fields,
+            ),
+            soft_labels=None if soft_labels is None else soft_labels.detach().cpu().contiguous(),
+            learning_rate=learning_rate,
+        )
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by the names they have in the file."""
+        named = {"images": self.images, "labels": self.labels, **self.stored}
+        if self.soft_labels is not None:
+            named["soft_labels"] = self.soft_labels
+        if self.learning_rate is not None:
+            named["learning_rate"] = torch.tensor(self.learning_rate, dtype=torch.float64)
+        return named
+
+    @property
+    def nbytes(self) -> int:
+        """Storage in bytes of image, label, relabel and teacher tensors."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+    def to_bytes(self) -> bytes:
+        """The file's content: a pure function of the tensors and the card."""
+        # one metadata key: safetensors writes several in random order
+        card = json.dumps(self.card.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return save_tensors(self.tensors, metadata={CARD_KEY: card})
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the file's content, which names the set in results."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the set to ``path``, whole or not at all.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        write_atomically(Path(path), self.to_bytes())
+
+    def to_dataset(self) -> TensorDataset:
+        """A torch Dataset of (image in the card's pixel space, label)."""
+        return TensorDataset(self.images, self.labels)
+
+
+def source_card(source: Source) -> SourceCard:
+    """The card's description of a source. Reads the training split."""
+    return SourceCard(
+        name=source.name, size=source.size, holdout=source.holdout, train_fingerprint=source.train.fingerprint
+    )
+
+
+def load_distilled(path: str | Path) -> DistilledSet:
+    """Read a set. Nothing is unpickled and nothing is run.
+
+    Raises:
+        DataError: the file is missing, damaged, of another kind, or its parts contradict each other.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file. Give a .safetensors file made by distill-bench synthesize.") from None
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not a readable safetensors file ({error}).") from error
+    if CARD_KEY not in metadata:
+        raise DataError(f"{path}: has no card. It holds tensors, but was not written as a distilled set.")
+    try:
+        card = Card.model_validate_json(metadata[CARD_KEY])
+    except ValidationError as error:
+        raise DataError(f"{path}: its card is invalid: {describe(error)}") from error
+    if card.format_version != FORMAT_VERSION:
+        raise DataError(f"{path}: written in format {card.format_version}; this version reads {FORMAT_VERSION}.")
+    images, labels = tensors.pop("images", None), tensors.pop("labels", None)
+    soft_labels, rate = tensors.pop("soft_labels", None), tensors.pop("learning_rate", None)
+    unknown = [name for name in tensors if not name.startswith(STORED_PREFIXES)]
+    if images is None or labels is None or unknown:
+        raise DataError(f"{path}: needs the tensors images and labels; unknown: {', '.join(unknown) or 'none'}.")
+    if rate is not None and rate.numel() != 1:
+        raise DataError(f"{path}: learning_rate has shape {tuple(rate.shape)}; it is one number.")
+    try:
+        return DistilledSet(
+            images,
+            labels,
+            card,
+            soft_labels=soft_labels,
+            learning_rate=None if rate is None else float(rate),
+            stored=tensors,
+        )
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def check_same_source(distilled: DistilledSet, source: Source) -> None:
+    """Raises UsageError where a set and a source do not speak of the same classes and image shape."""
+    if distilled.card.class_names != source.class_names:
+        raise UsageError(
+            f"the set has the classes {', '.join(distilled.card.class_names[:5])} …, {source.name} has "
+            f"{', '.join(source.class_names[:5])} … Labels would not mean the same."
+        )
+    if tuple(distilled.images.shape[1:]) != source.train.shape:
+        raise UsageError(
+            f"the set's images are {'×'.join(map(str, distilled.images.shape[1:]))}, those of {source.name} "
+            f"{'×'.join(map(str, source.train.shape))} (channels × height × width)."
+        )
+
+
+def _check(distilled: DistilledSet) -> None:
+    images, labels, soft = distilled.images, distilled.labels, distilled.soft_labels
+    classes = len(distilled.card.class_names)
+    if images.dtype not in (torch.float32, torch.float16, torch.uint8) or images.ndim != 4 or not images.numel():
+        raise DataError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; they must be float32, float16 or uint8 of "
+            "shape (number, channels, height, width)."
+        )
+    if images.is_floating_point() and not images.isfinite().all():
+        raise DataError(f"{int((~images.isfinite()).sum())} image values are NaN or infinite; all must be finite.")
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise DataError(f"labels are {labels.dtype} {tuple(labels.shape)}; they must be int64 ({len(images)},).")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(
+            f"labels run from {labels.min()} to {labels.max()}; {classes} classes allow 0 to {classes - 1}."
+        )
+    if (soft is None) != (distilled.card.label_kind == "hard"):
+        raise DataError(f"label_kind is {distilled.card.label_kind!r}, soft labels: {'no' if soft is None else 'yes'}.")
+    if soft is not None and (
+        soft.shape != (len(images), classes) or not soft.is_floating_point() or not soft.isfinite().all()
+    ):
+        raise DataError(
+            f"soft labels are {soft.dtype} {tuple(soft.shape)}; they must be finite floats ({len(images)}, {classes})."
+        )
+    rate = distilled.learning_rate
+    if rate is not None and not 0 < rate < float("inf"):
+        raise DataError(f"the learning rate is {rate}; it must be positive and finite.")
+    if len(distilled.card.pixel_space.mean) != images.shape[1]:
+        raise DataError(
+            f"the pixel space has {len(distilled.card.pixel_space.mean)} channels, images {images.shape[1]}."
+        )

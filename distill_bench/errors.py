@@ -1,0 +1,37 @@
+"""The errors of the package, each with the exit code the command returns for it."""
+
+from pydantic import ValidationError
+
+
+class DistillBenchError(Exception):
+    """Base class of every error raised on purpose (exit code 1 unless said otherwise)."""
+
+    exit_code = 1
+
+
+class RunFailed(DistillBenchError):
+    """A computation went wrong: a loss is no longer finite, training diverged (exit code 1)."""
+
+
+class UsageError(DistillBenchError):
+    """A request or a recipe is invalid: unknown name, wrong value, impossible combination (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(DistillBenchError):
+    """Data is missing, unreadable, or not what it claims to be (exit code 3)."""
+
+    exit_code = 3
+
+
+class Interrupted(DistillBenchError):
+    """The run was asked to stop and did, after writing a checkpoint (exit code 130)."""
+
+    exit_code = 130
+
+
+def describe(error: ValidationError) -> str:
+    """A validation error in one line: every field with what is wrong about it."""
+    problems = (f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors())
+    return "; ".join(problems)

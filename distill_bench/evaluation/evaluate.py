@@ -1,0 +1,243 @@
+"""The fixed evaluator: trains freshly initialised networks on a set, the same way whatever made the set."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy
+import torch
+from torch import Generator, Tensor, nn
+
+from distill_bench.augment import dc, dsa
+from distill_bench.device import resolve_device
+from distill_bench.distilled_set import DistilledSet, check_same_source
+from distill_bench.errors import RunFailed, UsageError
+from distill_bench.evaluation.protocol import Protocol, load_protocol
+from distill_bench.evaluation.score import LabelUse, Score
+from distill_bench.evaluation.statistics import student_interval
+from distill_bench.networks import build_network, resolve_network
+from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
+from distill_bench.progress import SILENT, Monitor, stop_if_asked
+from distill_bench.randomness import generator
+from distill_bench.sources import Source, load_source
+from distill_bench.training import Augment, Fetch, Plan, accuracy, train
+
+
+@dataclass(frozen=True)
+class Material:
+    """What networks are trained on."""
+
+    fetch: Fetch
+    targets: Tensor
+    plan: Plan
+    labels: LabelUse
+
+
+def evaluate(
+    distilled: DistilledSet,
+    source: Source | None = None,
+    protocol: str = "standard-v1",
+    network: str | None = None,
+    networks: int | None = None,
+    labels: Literal["stored", "hard"] = "stored",
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    completed: Sequence[float] = (),
+    after_network: Callable[[list[float]], None] = lambda accuracies: None,
+) -> Score:
+    """Train networks on a distilled set and test them on its source's test split.
+
+    Args:
+        source: where to test; the one on the set's card unless given.
+        protocol: an id, see ``PROTOCOLS``.
+        network: instead of the protocol's.
+        networks: how many, instead of the protocol's usual number. Network k is the same for every set.
+        labels: ``"stored"`` uses soft labels and a learned rate where the set has them; ``"hard"`` is the strict
+            evaluation with classes and the protocol's own rate.
+        completed: accuracies of the first networks, from an evaluation that was cut off.
+        after_network: called with all accuracies so far after each network.
+
+    Raises:
+        UsageError: unknown names, or a set that does not fit the source.
+        RunFailed: a network's training diverged.
+        Interrupted: the monitor was asked to stop; ``after_network`` has had all complete accuracies.
+    """
+    rules = load_protocol(protocol)
+    if rules.trains_on == "full":
+        raise UsageError(f"{protocol} scores a whole training split, not a distilled set: use evaluate_full.")
+    card = distilled.card
+    source = source or load_source(card.source.name, size=card.source.size, holdout=card.source.holdout)
+    check_same_source(distilled, source)
+    exam = _exam(source, rules, card.pixel_space, network, networks, device, monitor)
+    material = _material(distilled, exam, labels)
+    accuracies = exam.accuracies(material, card.method, completed, after_network)
+    return Score(
+        method=card.method,
+        ipc=card.ipc,
+        bytes=distilled.nbytes,
+        set_sha256=distilled.sha256,
+        notes=_notes(distilled, source),
+        **exam.findings(material, accuracies),
+    )
+
+
+def evaluate_full(
+    source: Source,
+    protocol: str = "full-v1",
+    network: str | None = None,
+    networks: int | None = None,
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    completed: Sequence[float] = (),
+    after_network: Callable[[list[float]], None] = lambda accuracies: None,
+) -> Score:
+    """The reference line: networks trained on the whole training split. Arguments and errors as ``evaluate``."""
+    rules = load_protocol(protocol)
+    if rules.trains_on != "full":
+        raise UsageError(f"{protocol} scores distilled sets; full-v1 scores a whole training split.")
+    exam = _exam(source, rules, pixel_space_of(source, "normalized"), network, networks, device, monitor)
+    split = source.train
+    fetch, targets = exam.transform.fetch(split, exam.device), split.labels.to(exam.device)
+    material = Material(fetch, targets, exam.rules.plan(len(split)), "hard")
+    accuracies = exam.accuracies(material, "full", completed, after_network)
+    return Score(
+        method="full",
+        ipc=None,
+        bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
+        set_sha256=None,
+        **exam.findings(material, accuracies),
+    )
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Everything of an evaluation but what is trained on: equal for all sets of one table."""
+
+    source: Source
+    rules: Protocol
+    space: PixelSpace
+    transform: Transform
+    network: str
+    count: int
+    device: torch.device
+    monitor: Monitor
+
+    def accuracies(
+        self,
+        material: Material,
+        method: str,
+        completed: Sequence[float],
+        after_network: Callable[[list[float]], None],
+    ) -> list[float]:
+        """Train and test network after network, from the first one not yet completed."""
+        test = self.transform.fetch(self.source.test, self.device)
+        labels = self.source.test.labels.to(self.device)
+        found = list(completed[: self.count])
+        title = f"evaluate {method}, {self.rules.id}, {self.network}"
+        with self.monitor.stage(title, self.count * material.plan.epochs) as stage:
+
+            def tick() -> None:
+                stage.advance()
+                stop_if_asked(self.monitor, f"{len(found)} of {self.count} networks tested")
+
+            stage.advance(len(found) * material.plan.epochs)
+            for index in range(len(found), self.count):
+                network = self.train_network(index, material, tick)
+                found.append(accuracy(network, test, labels))
+                after_network(found)
+                stage.note(f"accuracy {found[-1]:.1f} %")
+        return found
+
+    def train_network(self, index: int, material: Material, after_epoch: Callable[[], None]) -> nn.Module:
+        """Network ``index``, trained: its seeds depend on source, protocol and index, so that sets are compared in pairs."""
+        seeds = (self.source.kind, self.rules.id, index)
+        shape, classes = self.source.train.shape, len(self.source.class_names)
+        network = build_network(self.network, shape, classes, generator(*seeds, "weights")).to(self.device)
+        augment = _augmentation(self.rules, self.source)
+        draws = generator(*seeds, "training")
+        try:
+            train(network, material.fetch, material.targets, material.plan, draws, augment, after_epoch)
+        except RunFailed as error:
+            raise RunFailed(f"network {index}: {error}") from error
+        return network
+
+    def findings(self, material: Material, accuracies: list[float]) -> dict[str, Any]:
+        """The fields of a score that do not depend on the set's card."""
+        low, high = student_interval(accuracies)
+        return {
+            "dataset": self.source.name,
+            "protocol": self.rules.id,
+            "network": self.network,
+            "labels": material.labels,
+            "learning_rate": material.plan.learning_rate,
+            "pixel_space": self.space.kind,
+            "accuracy": float(numpy.mean(accuracies)),
+            "std": float(numpy.std(accuracies)),
+            "ci_low": low,
+            "ci_high": high,
+            "accuracies": tuple(accuracies),
+            "networks": len(accuracies),
+            "train_fingerprint": self.source.train.fingerprint,
+            "test_fingerprint": self.source.test.fingerprint,
+        }
+
+
+def _exam(
+    source: Source,
+    rules: Protocol,
+    space: PixelSpace,
+    network: str | None,
+    networks: int | None,
+    device: str,
+    monitor: Monitor,
+) -> Exam:
+    count = rules.networks if networks is None else networks
+    if count < 1:
+        raise UsageError(f"--networks {count}: at least one network must be trained.")
+    return Exam(
+        source=source,
+        rules=rules.for_source(source.name),
+        space=space,
+        transform=Transform(space, source.train),
+        network=resolve_network(network or rules.network, source.train.shape),
+        count=count,
+        device=resolve_device(device),
+        monitor=monitor,
+    )
+
+
+def _material(distilled: DistilledSet, exam: Exam, labels: str) -> Material:
+    card, images, device = distilled.card, distilled.images, exam.device
+    pixels = exam.transform.encode(images) if images.dtype == torch.uint8 else images.float()
+    fetch = pixels.to(device).__getitem__
+    learned = distilled.learning_rate if labels == "stored" else None
+    if distilled.soft_labels is None or labels == "hard":
+        return Material(fetch, distilled.labels.to(device), exam.rules.plan(len(images), learned), "hard")
+    soft = distilled.soft_labels.float()
+    targets = (soft / card.temperature).softmax(dim=1) if card.label_kind == "logits" else soft
+    return Material(fetch, targets.to(device), exam.rules.plan(len(images), learned, card.temperature), "soft")
+
+
+def _augmentation(rules: Protocol, source: Source) -> Augment | None:
+    if rules.augmentation == "none":
+        return None
+    if rules.augmentation == "dc":
+        return lambda images, draws: dc.augment(images, rules.dc_operations, draws)
+    operations = dsa.usual_operations(source.flip_invariant)
+
+    def augment(images: Tensor, draws: Generator) -> Tensor:
+        _, channels, height, width = images.shape
+        return dsa.apply(dsa.sample(operations, len(images), (channels, height, width), draws), images)
+
+    return augment
+
+
+def _notes(distilled: DistilledSet, source: Source) -> tuple[str, ...]:
+    card = distilled.card.source
+    if card.train_fingerprint == source.train.fingerprint:
+        return ()
+    if source.holdout is not None and card.holdout != source.holdout:
+        return ("the test images were held out of a training split that the set was made from",)
+    return ("the training split is not the one that the set was made from",)

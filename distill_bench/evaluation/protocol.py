@@ -1,0 +1,127 @@
+"""Evaluation protocols: immutable, versioned. A changed number is a new version; an id never changes meaning."""
+
+import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from distill_bench.errors import UsageError
+from distill_bench.training import Plan
+
+Augmentation = Literal["none", "dsa", "dc"]
+
+
+class Protocol(BaseModel):
+    """How networks are trained on a set and tested. The metric is test accuracy after the last epoch.
+
+    Attributes:
+        id: such as ``"standard-v1"``.
+        source: the paper or code the numbers come from.
+        trains_on: the distilled set, or the source's whole training split (the reference line).
+        network: trained from random initialisation; a name without depth means the one usual at the resolution.
+        epochs: passes over the set.
+        minimum_steps: with few images, so many more epochs that there are at least this many optimiser steps.
+        decay_after: epochs at the full rate, after which it is a tenth; None: half of the epochs, rounded down.
+        reset_momentum: whether momentum starts again at that point.
+        augmentation: none; ``dsa`` on each batch (no flip where the source is not flip-invariant); ``dc``: DC's own.
+        dc_operations: which of DC's operations.
+        networks: how many are trained unless another number is asked for. A sample size, not part of the meaning.
+        overrides: for a source by name, fields that differ there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    source: str
+    trains_on: Literal["distilled", "full"] = "distilled"
+    network: str = "ConvNet"
+    epochs: int
+    minimum_steps: int = 0
+    batch_size: int = 256
+    learning_rate: float = 0.01
+    use_learned_rate: bool = True
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    decay_after: int | None = None
+    reset_momentum: bool = False
+    augmentation: Augmentation = "dsa"
+    dc_operations: tuple[str, ...] = ()
+    networks: int = 5
+    overrides: dict[str, dict[str, int | str | tuple[str, ...]]] = {}
+
+    def for_source(self, name: str) -> "Protocol":
+        """The protocol with the overrides of a source applied."""
+        return self.model_copy(update=self.overrides.get(name, {}))
+
+    def plan(self, images: int, learned_rate: float | None = None, temperature: float = 1.0) -> Plan:
+        """The training plan for a set of so many images."""
+        steps = math.ceil(images / self.batch_size)
+        epochs = max(self.epochs, math.ceil(self.minimum_steps / steps))
+        rate = learned_rate if self.use_learned_rate and learned_rate is not None else self.learning_rate
+        return Plan(
+            epochs=epochs,
+            batch_size=self.batch_size,
+            learning_rate=rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            decay_after=self.decay_after if self.decay_after is not None else epochs // 2,
+            reset_momentum=self.reset_momentum,
+            temperature=temperature,
+        )
+
+
+# The reference loop runs epochs 0 … E and makes a new optimiser after epoch E // 2 + 1: E + 1 epochs, of which
+# E // 2 + 2 at the full rate.
+FIELD = "evaluate_synset of VICO-UoE/DatasetCondensation 53f63a6"
+
+PROTOCOLS = {
+    protocol.id: protocol
+    for protocol in (
+        Protocol(id="standard-v1", source="this project", epochs=1000),
+        Protocol(id="quick-v1", source="this project: standard-v1 with 300 epochs", epochs=300, networks=3),
+        Protocol(
+            id="full-v1",
+            source="this project: the whole training split, at least as many steps as 10 epochs of CIFAR-10",
+            trains_on="full",
+            epochs=10,
+            minimum_steps=1960,
+            networks=1,
+        ),
+        Protocol(
+            id="dc-v1",
+            source=f"{FIELD}: eval_mode of DC, no augmentation except on MNIST",
+            epochs=301,
+            decay_after=152,
+            reset_momentum=True,
+            use_learned_rate=False,
+            augmentation="none",
+            overrides={
+                "mnist": {
+                    "epochs": 1001,
+                    "decay_after": 502,
+                    "augmentation": "dc",
+                    "dc_operations": ("crop", "scale", "rotate"),
+                }
+            },
+        ),
+        Protocol(
+            id="dsa-v1",
+            source=f"{FIELD}: with DSA",
+            epochs=1001,
+            decay_after=502,
+            reset_momentum=True,
+            use_learned_rate=False,
+        ),
+    )
+}
+
+
+def load_protocol(name: str) -> Protocol:
+    """A protocol by id.
+
+    Raises:
+        UsageError: there is none of that id.
+    """
+    if name not in PROTOCOLS:
+        raise UsageError(f"unknown protocol {name!r}. Known: {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]

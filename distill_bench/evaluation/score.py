@@ -1,0 +1,44 @@
+"""What an evaluation found."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+LabelUse = Literal["hard", "soft"]
+
+
+class Score(BaseModel):
+    """Test accuracies, in percent, of networks trained on a set.
+
+    Attributes:
+        accuracies: one per network, in the order of their seeds.
+        accuracy, std: their mean and population standard deviation.
+        ci_low, ci_high: 95 % Student-t interval of the mean over networks; None with one network.
+        labels: whether the set's hard or soft labels were trained on.
+        learning_rate: what the networks were trained with.
+        bytes: storage of the set in bytes (of the training pixels and labels, where the whole split was used).
+        set_sha256: of the set's file content; None where the whole split was used.
+        notes: what a reader of the number must know.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    method: str
+    ipc: int | None
+    protocol: str
+    network: str
+    labels: LabelUse
+    learning_rate: float
+    pixel_space: str
+    accuracy: float
+    std: float
+    ci_low: float | None
+    ci_high: float | None
+    accuracies: tuple[float, ...]
+    networks: int
+    bytes: int
+    set_sha256: str | None
+    train_fingerprint: str
+    test_fingerprint: str
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,137 @@
+"""Accuracy against images per class, drawn without pyplot so that no global state is read or left behind."""
+
+import math
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from distill_bench.leaderboard.collect import Row
+from distill_bench.leaderboard.tables import TABLE_KEYS, reference
+from distill_bench.storage import write_atomically
+
+# Okabe and Ito's colour-blind-safe palette without yellow (too pale on white), and Tol's wine and indigo. Its length
+# and that of the markers share no factor, so colour and marker together name 56 methods.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY, INK, FAINT = "#808080", "#222222", "#E4E4E4"
+# A method keeps its colour whatever else is drawn; methods that are not listed take the next free ones, by name.
+STYLED = (
+    "dm", "dc", "dsa", "mtt", "herding", "datadam", "datm", "k-center", "tesla", "ftd", "k-means", "datm-tesla",
+    "sre2l", "cda", "rded",
+)  # fmt: skip
+LINES = {"hard": "-", "soft": "--", "teacher": ":"}
+FULL = "full training split"
+PANEL_INCHES, PANELS_PER_LINE, DPI = (5.6, 4.2), 2, 160
+
+
+def accuracy_figure(rows: Sequence[Row], path: Path) -> Path:
+    """Draw a PNG with a panel per dataset and protocol: accuracy in percent against images per class (log axis).
+
+    Bars are 95 % intervals, the dashed horizontal line is ``full``, and marks are moved sideways by a few percent so
+    that bars do not cover each other. Equal rows give equal bytes (with the same matplotlib). Returns ``path``.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    panels = _panels(rows)
+    columns = min(PANELS_PER_LINE, max(1, len(panels)))
+    lines = max(1, math.ceil(len(panels) / columns))
+    size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines + 0.6)
+    figure = Figure(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
+    canvas = FigureCanvasAgg(figure)
+    figure.set_facecolor("white")
+    styles = _styles(row["method"] for row in rows)
+    legend: dict[str, Any] = {}
+    for index, panel in enumerate(panels):
+        axes = figure.add_subplot(lines, columns, index + 1)
+        _draw(axes, panel, reference(panel[0], rows), styles, legend)
+    if panels:
+        names = sorted(legend, key=lambda name: (name == FULL, name.startswith("random"), name))
+        figure.legend(
+            [legend[name] for name in names], names, loc="outside lower center", ncols=min(3 * columns, len(names)),
+            frameon=False, fontsize=10, labelcolor=INK, handlelength=2.8,
+        )  # fmt: skip
+    else:
+        figure.text(0.5, 0.5, "no scores yet", ha="center", va="center", fontsize=14, color=GREY)
+    content = BytesIO()
+    canvas.print_png(content, metadata={"Software": None})
+    write_atomically(path, content.getvalue())
+    return path
+
+
+def _panels(rows: Iterable[Row]) -> list[list[Row]]:
+    panels: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if row["accuracy"] is not None and row["ipc"] is not None:
+            panels.setdefault(tuple(row[key] for key in TABLE_KEYS), []).append(row)
+    return list(panels.values())
+
+
+def _styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+    others = sorted(set(methods) - {*STYLED, "random", "full"})
+    styles = {
+        method: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
+        for i, method in enumerate((*STYLED, *others))
+    }
+    return {**styles, "random": {"color": GREY, "marker": "o", "zorder": 1.5}}
+
+
+def _draw(axes: Axes, panel: list[Row], full: Row | None, styles: dict, legend: dict[str, Any]) -> None:
+    curves: dict[tuple, list[Row]] = {}
+    for row in panel:
+        curves.setdefault((row["method"], row["labels"], row["preset"]), []).append(row)
+    ipcs = sorted({row["ipc"] for row in panel})
+    step = 0.008 * max(math.log(ipcs[-1] / ipcs[0]), math.log(10))
+    for index, ((method, labels, preset), curve) in enumerate(sorted(curves.items(), key=_random_last)):
+        shift = math.exp(step * (index - (len(curves) - 1) / 2))
+        name = method if labels == "hard" else f"{method} ({labels} labels)"
+        if len({row["preset"] for row in panel}) > 1:
+            name += f", {preset}"
+        bars = _curve(axes, curve, shift, {**styles[method], "linestyle": LINES.get(labels, "-")})
+        legend.setdefault(name, bars)
+    if full:
+        line = axes.axhline(full["accuracy"], color=INK, linestyle=(0, (6, 4)), linewidth=1.2, zorder=1)
+        legend.setdefault(FULL, line)
+    _dress(axes, panel[0], ipcs)
+
+
+def _random_last(curve: tuple[tuple, list[Row]]) -> tuple:
+    (method, labels, preset), _ = curve
+    return method == "random", method, labels or "", preset or ""
+
+
+def _curve(axes: Axes, curve: list[Row], shift: float, style: dict[str, Any]) -> Any:
+    curve = sorted(curve, key=lambda row: row["ipc"])
+    half_widths = [0.0 if row["ci_low"] is None else (row["ci_high"] - row["ci_low"]) / 2 for row in curve]
+    return axes.errorbar(
+        [row["ipc"] * shift for row in curve], [row["accuracy"] for row in curve], yerr=half_widths,
+        linewidth=1.8, markersize=5.5, markeredgecolor="white", markeredgewidth=0.7, elinewidth=1.3, capsize=2.5,
+        **style,
+    )  # fmt: skip
+
+
+def _dress(axes: Axes, row: Row, ipcs: list[int]) -> None:
+    axes.set_xscale("log")
+    margin = 1.35 if len(ipcs) > 1 else 3
+    axes.set_xlim(ipcs[0] / margin, ipcs[-1] * margin)
+    axes.xaxis.set_major_locator(FixedLocator(ipcs))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("images per class (log scale)", fontsize=10, color=INK)
+    axes.set_ylabel("test accuracy (%)", fontsize=10, color=INK)
+    title = row["dataset"] if row["suite"] == row["dataset"] else f"{row['dataset']} (suite {row['suite']})"
+    axes.set_title(title, fontsize=13, fontweight="bold", color=INK, loc="left", pad=22)
+    subtitle = f"{row['protocol']} · {row['network']} · {row['pixel_space']} pixels · bars: 95 % interval"
+    axes.text(0, 1.025, subtitle, transform=axes.transAxes, fontsize=9, color=GREY)
+    axes.grid(color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(labelsize=10, color=GREY, labelcolor=INK)

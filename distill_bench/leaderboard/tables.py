@@ -1,0 +1,196 @@
+"""Leaderboard rows as CSV and as a Markdown board: one protocol, network and pixel space per table."""
+
+from collections.abc import Iterable, Sequence
+from csv import DictWriter
+from io import StringIO
+from itertools import groupby
+
+from distill_bench.leaderboard.claims import Claim, claim_for
+from distill_bench.leaderboard.collect import ROW_KEYS, STRICT, Row
+
+ABSENT = "–"
+COLUMNS = (
+    "IPC", "method", "labels", "accuracy (%)", "vs random", "gap to full", "size", "synthesis", "peak memory",
+    "published (%)",
+)  # fmt: skip
+TABLE_KEYS = ("suite", "dataset", "protocol", "network", "pixel_space")
+NOTES = (
+    "*vs random* and *gap to full* are in percentage points. `random` is scored at the same IPC, in the same pixel "
+    "space and with the same kind of labels; `full` is the reference named above the table.",
+    "*Published* figures are the papers', each under the protocol in brackets and not under this table's: read them as "
+    "context, not as a comparison.",
+    f"A protocol that ends in `{STRICT}` is the strict scoring of sets with a learned learning rate: hard labels and "
+    "the protocol's own rate.",
+)
+
+
+def csv(rows: Iterable[Row]) -> str:
+    """The rows as CSV text with a header; an absent value is an empty field."""
+    text = StringIO()
+    writer = DictWriter(text, ROW_KEYS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def gain_over_random(row: Row, rows: Iterable[Row]) -> float | None:
+    """Accuracy of ``row`` minus that of ``random`` under the same conditions, in points; None without one to compare.
+
+    The conditions are the table's (protocol, network, pixel space), the IPC and the kind of labels. A ``random`` of
+    the same preset goes first: presets may differ in how many networks were trained.
+    """
+    if row["method"] == "random" or row["protocol"] is None:
+        return None
+    # `random` learns no rate, so its one score is its strict score too.
+    wanted = {**row, "protocol": row["protocol"].removesuffix(STRICT)}
+    keys = (*TABLE_KEYS, "ipc", "labels")
+    peers = [other for other in rows if other["method"] == "random" and _same(other, wanted, keys)]
+    peers.sort(key=lambda other: other["preset"] != row["preset"])
+    return _difference(row, peers[0]) if peers else None
+
+
+def gap_to_full(row: Row, rows: Iterable[Row]) -> float | None:
+    """Accuracy of training on the whole split minus that of ``row``, in points; None without the reference."""
+    full = reference(row, rows)
+    return _difference(full, row) if full else None
+
+
+def reference(row: Row, rows: Iterable[Row]) -> Row | None:
+    """The ``full`` row of the same suite and dataset, preferably on the same network and in the same pixel space."""
+    peers = [
+        other
+        for other in rows
+        if other["method"] == "full" and other["accuracy"] is not None and _same(other, row, ("suite", "dataset"))
+    ]
+    return max(peers, key=lambda full: [full[key] == row[key] for key in ("network", "pixel_space")], default=None)
+
+
+def markdown(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> str:
+    """The board: a section per dataset, a table per protocol, the best accuracy of each IPC in bold.
+
+    ``claims`` name the protocol behind each published figure. Failed cells carry no protocol of their own, so they are
+    listed in every table of their dataset.
+    """
+    blocks = ["# Leaderboard"]
+    for (suite, dataset), of_dataset in _grouped(rows, ("suite", "dataset")):
+        blocks.append(f"## {dataset}" if suite == dataset else f"## {dataset} (suite {suite})")
+        blocks += [_reference_line(full, claims) for full in of_dataset if full["method"] == "full"]
+        sets = [row for row in of_dataset if row["method"] != "full"]
+        failed = [row for row in sets if row["protocol"] is None]
+        tables = _grouped([row for row in sets if row["protocol"] is not None], TABLE_KEYS)
+        for _, table in tables:
+            blocks += _table(table, failed, rows, claims)
+        if failed and not tables:
+            blocks += ["### No scores yet", _grid(failed, rows, claims)]
+    return "\n\n".join([*blocks, *NOTES]) + "\n"
+
+
+def _table(table: list[Row], failed: list[Row], rows: Sequence[Row], claims: Sequence[Claim]) -> list[str]:
+    first = table[0]
+    heading = f"### {first['protocol']} · {first['network']} · {first['pixel_space']} pixels"
+    note = (
+        f"Preset {', '.join(sorted({row['preset'] or ABSENT for row in table}))}; "
+        f"{_range(row['networks'] for row in table)} networks on each set, {_range(row['seeds'] for row in table)} "
+        "synthesis seeds. ± is half of the 95 % Student-t interval: over the synthesis seeds where there are two or "
+        "more, else over the networks trained on the one set."
+    )
+    listed = sorted([*table, *failed], key=lambda row: row["ipc"])  # stable: accuracy still falls within an IPC
+    return [heading, _grid(listed, rows, claims), note]
+
+
+def _grid(listed: list[Row], rows: Sequence[Row], claims: Sequence[Claim]) -> str:
+    several_presets = len({row["preset"] for row in listed}) > 1
+    lines = [_line(COLUMNS), _line(["--:", ":--", ":--", *["--:"] * (len(COLUMNS) - 3)])]
+    for ipc, group in groupby(listed, key=lambda row: row["ipc"]):
+        of_ipc = list(group)
+        best = max((row["accuracy"] for row in of_ipc if row["accuracy"] is not None), default=None)
+        for row in of_ipc:
+            method = f"{row['method']} ({row['preset']})" if several_presets else row["method"]
+            accuracy = _accuracy(row)
+            if row["accuracy"] is not None and row["accuracy"] == best:
+                accuracy = f"**{accuracy}**"
+            lines.append(_line([str(ipc), method, row["labels"] or ABSENT, accuracy, *_details(row, rows, claims)]))
+    return "\n".join(lines)
+
+
+def _details(row: Row, rows: Sequence[Row], claims: Sequence[Claim]) -> list[str]:
+    return [
+        _points(gain_over_random(row, rows), "+.1f"),
+        _points(gap_to_full(row, rows), ".1f"),
+        _size(row["bytes"]),
+        _duration(row["synthesis_seconds"]),
+        ABSENT if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:,.0f} MB",
+        _published(row, claims),
+    ]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _reference_line(full: Row, claims: Sequence[Claim]) -> str:
+    published = "" if full["claimed"] is None else f" Published: {_published(full, claims)}."
+    where = f"{full['protocol']}, {full['network']}, {full['pixel_space']} pixels"
+    score = f"{_accuracy(full)} %" if full["accuracy"] is not None else "failed"
+    return f"Reference `full`, the whole training split: **{score}** ({where}).{published}"
+
+
+def _published(row: Row, claims: Sequence[Claim]) -> str:
+    if row["claimed"] is None:
+        return ABSENT
+    claim = claim_for(claims, row["method"], row["dataset"], row["ipc"], row["protocol"])
+    protocol = claim.protocol.replace("unknown", "protocol unknown") if claim else "protocol unknown"
+    return f"{row['claimed']:.1f} ({protocol})"
+
+
+def _accuracy(row: Row) -> str:
+    if row["accuracy"] is None:
+        return row["status"]
+    if row["ci_low"] is None:
+        return f"{row['accuracy']:.1f}"
+    half_width = (row["ci_high"] - row["ci_low"]) / 2
+    digits = 2 if half_width < 0.1 else 1  # never "± 0.0" for an interval that has a width
+    return f"{row['accuracy']:.{digits}f} ± {half_width:.{digits}f}"
+
+
+def _difference(row: Row, other: Row) -> float | None:
+    known = row["accuracy"] is not None and other["accuracy"] is not None
+    return row["accuracy"] - other["accuracy"] if known else None
+
+
+def _points(value: float | None, form: str) -> str:
+    return ABSENT if value is None else format(value, form).replace("-", "−")
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return ABSENT
+    for divisor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= divisor:
+            return f"{count / divisor:.1f} {unit}"
+    return f"{count} B"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ABSENT
+    for divisor, unit in ((3600, "h"), (60, "min")):
+        if seconds >= divisor:
+            return f"{seconds / divisor:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _range(counts: Iterable[int]) -> str:
+    low, *_, high = sorted([*(values := list(counts)), max(values)])
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _same(row: Row, other: Row, keys: Iterable[str]) -> bool:
+    return all(row[key] == other[key] for key in keys)
+
+
+def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[tuple, list[Row]]]:
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return list(groups.items())

@@ -1,0 +1,77 @@
+"""The field's ConvNet: blocks of convolution, norm, activation and pooling, then one linear layer.
+
+Source: Zhao et al., "Dataset Condensation with Gradient Matching" (ICLR 2021), and its networks.py.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Norm = Literal["none", "batch", "instance", "layer", "group"]
+Activation = Literal["relu", "sigmoid", "leaky-relu", "swish"]
+Pooling = Literal["none", "max", "average"]
+
+NORMS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "none": lambda channels, height, width: nn.Identity(),
+    "batch": lambda channels, height, width: nn.BatchNorm2d(channels),
+    # one group a channel: no running statistics, a learnable scale and shift
+    "instance": lambda channels, height, width: nn.GroupNorm(channels, channels),
+    "layer": lambda channels, height, width: nn.LayerNorm((channels, height, width)),
+    "group": lambda channels, height, width: nn.GroupNorm(4, channels),
+}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "sigmoid": nn.Sigmoid,
+    "leaky-relu": lambda: nn.LeakyReLU(0.01, inplace=True),
+    "swish": nn.SiLU,
+}
+POOLINGS: dict[str, Callable[[], nn.Module]] = {
+    "none": nn.Identity,
+    "max": lambda: nn.MaxPool2d(2),
+    "average": lambda: nn.AvgPool2d(2),
+}
+WIDE_PADDING_SIDE = 28
+
+
+class ConvNet(nn.Module):
+    """``depth`` blocks of 3×3 convolution, norm, activation and 2×2 pooling; then a linear classifier.
+
+    Args:
+        shape: (channels, height, width) of the images. At 28 px the first convolution pads by 3, so that 28 becomes 32.
+        classes: how many.
+        width: channels of every block.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        *,
+        depth: int = 3,
+        width: int = 128,
+        norm: Norm = "instance",
+        activation: Activation = "relu",
+        pooling: Pooling = "average",
+    ) -> None:
+        super().__init__()
+        channels, height, side = shape
+        layers: list[nn.Module] = []
+        for block in range(depth):
+            padding = 3 if block == 0 and height == side == WIDE_PADDING_SIDE else 1
+            height, side = height + 2 * (padding - 1), side + 2 * (padding - 1)
+            layers += [nn.Conv2d(channels, width, 3, padding=padding), NORMS[norm](width, height, side)]
+            layers += [ACTIVATIONS[activation](), POOLINGS[pooling]()]
+            channels = width
+            if pooling != "none":
+                height, side = height // 2, side // 2
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(channels * height * side, classes)
+
+    def embed(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """The flattened output of the last block, the classifier's input."""
+        return self.features(images).flatten(1)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        return self.classifier(self.embed(images))

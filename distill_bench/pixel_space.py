@@ -1,0 +1,87 @@
+"""The three spaces images live in (unit, normalized, zca), and the way into each and back."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from distill_bench.augment.zca import Whitening, whitening_of
+from distill_bench.sources.source import Source, Split
+
+RESIDENT_BYTES = 2**30
+
+SpaceKind = Literal["unit", "normalized", "zca"]
+
+
+class PixelSpace(BaseModel):
+    """What the numbers of an image tensor mean.
+
+    ``unit``: pixels in [0, 1]. ``normalized``: (pixel − mean) / std per channel. ``zca``: whitened with the training
+    split's statistics, with ``eps``, from pixels in the space ``zca_input``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: SpaceKind = "normalized"
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    eps: float | None = None
+    zca_input: Literal["unit", "normalized"] | None = None
+
+
+def pixel_space_of(
+    source: Source, kind: SpaceKind, eps: float = 0.1, zca_input: Literal["unit", "normalized"] = "unit"
+) -> PixelSpace:
+    """The pixel space of a kind with a source's own statistics."""
+    whitened = {"eps": eps, "zca_input": zca_input} if kind == "zca" else {}
+    return PixelSpace(kind=kind, mean=source.mean, std=source.std, **whitened)  # type: ignore[arg-type]
+
+
+class Transform:
+    """Takes images into a pixel space and back.
+
+    Args:
+        space: the space.
+        train: the training split, on which ZCA is fitted (and cached); not needed for the other kinds.
+    """
+
+    def __init__(self, space: PixelSpace, train: Split | None) -> None:
+        self._space = space
+        self._mean = torch.tensor(space.mean).view(1, -1, 1, 1)
+        self._std = torch.tensor(space.std).view(1, -1, 1, 1)
+        self._whitening: Whitening | None = None
+        if space.kind == "zca":
+            assert space.eps is not None and train is not None
+            scale = (self._mean, self._std) if space.zca_input == "normalized" else None
+            self._whitening = whitening_of(train, space.eps, scale)
+
+    @property
+    def _scaled(self) -> bool:
+        return "normalized" in (self._space.kind, self._space.zca_input)
+
+    def encode(self, pixels: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """From uint8 pixels into the space, float32."""
+        images = pixels.float() / 255
+        if self._scaled:
+            images = (images - self._mean) / self._std
+        return images if self._whitening is None else self._whitening.whiten(images)
+
+    def decode(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """From the space to pixels on the scale [0, 1], not clipped: synthetic images go beyond it."""
+        images = images.float()
+        if self._whitening is not None:
+            images = self._whitening.restore(images)
+        return images * self._std + self._mean if self._scaled else images
+
+    def fetch(self, split: Split, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """From indices of ``split`` to images in the space, on ``device``.
+
+        A split that takes up to 1 GiB in float32 is encoded once and stays resident; a larger one batch by batch.
+        """
+        channels, height, width = split.shape
+        if len(split) * channels * height * width * 4 <= RESIDENT_BYTES:
+            return self.encode(split.images(torch.arange(len(split)))).to(device).__getitem__
+        return lambda indices: self.encode(split.images(indices)).to(device)

@@ -1,0 +1,130 @@
+"""Progress of long work: a bar with the time left on a terminal, a line now and then elsewhere; and requests to stop."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import Protocol, TextIO, runtime_checkable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from distill_bench.errors import Interrupted
+
+LINE_EVERY_SECONDS = 15.0
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One piece of work of known length."""
+
+    def advance(self, steps: int = 1) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@runtime_checkable
+class Monitor(Protocol):
+    """What long work reports to, and asks whether it should stop."""
+
+    stop_requested: bool
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Stage]: ...
+
+
+class _SilentStage:
+    def advance(self, steps: int = 1) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class SilentMonitor:
+    """Reports nothing."""
+
+    stop_requested = False
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Stage]:
+        yield _SilentStage()
+
+
+SILENT = SilentMonitor()
+
+
+class _Stage:
+    def __init__(self, owner: "StreamMonitor", title: str, total: int, bar: Progress | None) -> None:
+        self._owner, self._title, self._total, self._bar = owner, title, total, bar
+        self._task = bar.add_task(title, total=total, note="") if bar else None
+        self._done, self._text = 0, ""
+        self._began = self._spoke = time.monotonic()
+
+    def advance(self, steps: int = 1) -> None:
+        self._done += steps
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, steps)
+        elif time.monotonic() - self._spoke >= LINE_EVERY_SECONDS:
+            self._spoke = time.monotonic()
+            spent = self._spoke - self._began
+            left = spent * (self._total - self._done) / max(self._done, 1)
+            self._owner.say(f"{self._title}: {self._done}/{self._total}, {clock(left)} left. {self._text}".rstrip())
+
+    def note(self, text: str) -> None:
+        self._text = text
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, note=text)
+
+
+class StreamMonitor:
+    """Writes to a stream, standard error unless given. ``Ctrl-C`` and SIGTERM ask to stop; a second one insists."""
+
+    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+        self.stop_requested = False
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+
+    def say(self, text: str) -> None:
+        """Write one line."""
+        if not self._quiet:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+    def listen(self) -> None:
+        """Take the process's SIGINT and SIGTERM as requests to stop at the next checkpoint."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self.stop_requested:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            self.stop_requested = True
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Stage]:
+        if self._quiet or not self._stream.isatty():
+            yield _Stage(self, title, total, None)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=Console(file=self._stream)) as bar:
+            yield _Stage(self, title, total, bar)
+
+
+def stop_if_asked(monitor: Monitor, where: str) -> None:
+    """Raises Interrupted where the monitor was asked to stop."""
+    if monitor.stop_requested:
+        raise Interrupted(f"stopped on request, {where}. Run the same command again to go on from there.")
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

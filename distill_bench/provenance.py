@@ -1,0 +1,65 @@
+"""What a result was made with: code, versions, machine. None of it enters a set's bytes or a content address."""
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+CODE = ("distill_bench", "benchmarks", "pyproject.toml")
+
+
+def run_block(seconds: float) -> dict[str, Any]:
+    """The ``run`` block of a result: seconds of work, and what this process runs on."""
+    return {
+        "seconds": round(seconds, 3),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        **_git(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "cpu": _cpu(),
+        "system": platform.system(),
+    }
+
+
+def peak_memory_mb() -> float | None:
+    """The most resident memory this process has had, in MB (10⁶ bytes); None where the system does not say."""
+    if sys.platform == "win32":
+        return None
+    import resource  # not there on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+
+
+def _git() -> dict[str, Any]:
+    """The commit of the checkout the package lies in, and whether its code differs from it; null when installed."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return {"git_commit": None, "dirty": None}
+    commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
+    changes = _output(["git", "-C", str(root), "status", "--porcelain", "--", *CODE])
+    return {"git_commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _output(command: list[str]) -> str | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,99 @@
+"""Recipes: what a method is run with. One TOML file a method, every value with its source.
+
+The hyper-parameters of a run are resolved from these tables, later ones winning:
+``[defaults]``, ``[ipc.K]`` (the nearest tabulated IPC at or below), ``[cell.<dataset>.<ipc>]``, then the same three of
+the preset (``[preset.cpu]``, ``[preset.cpu.ipc.K]``, ``[preset.cpu.cell.<dataset>.<ipc>]``), then what the user sets.
+"""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from distill_bench.errors import UsageError, describe
+
+FOLDER = Path(__file__).parent
+PAPER = "paper"
+
+Values = dict[str, str | int | float | bool | list[Any]]
+
+
+class Tables(BaseModel):
+    """Values for everything, by IPC, and by dataset and IPC."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ipc: dict[int, Values] = {}
+    cell: dict[str, dict[int, Values]] = {}
+
+    def layers(self, dataset: str, ipc: int) -> list[Values]:
+        """What applies to a dataset and an IPC, in order."""
+        below = [tabulated for tabulated in self.ipc if tabulated <= ipc]
+        nearest = self.ipc[max(below)] if below else {}
+        return [nearest, self.cell.get(dataset, {}).get(ipc, {})]
+
+
+class Recipe(Tables):
+    """A method's recipe file.
+
+    Attributes:
+        synthesizer: the name of a built-in synthesizer function, or ``module:function``.
+        protocol: the paper's evaluation protocol.
+        presets: named variants, such as ``cpu``.
+    """
+
+    title: str
+    paper: str | None = None
+    synthesizer: str
+    protocol: str = "standard-v1"
+    defaults: Values = {}
+    preset: dict[str, dict[str, Any]] = {}
+
+    def resolve(self, dataset: str, ipc: int, preset: str, overrides: Values) -> Values:
+        """The values for a run, not yet checked against the method's fields.
+
+        Raises:
+            UsageError: there is no such preset.
+        """
+        layers = [self.defaults, *self.layers(dataset, ipc)]
+        if preset in self.preset:
+            own = dict(self.preset[preset])
+            tables = Tables(ipc=own.pop("ipc", {}), cell=own.pop("cell", {}))
+            layers += [own, *tables.layers(dataset, ipc)]
+        elif preset != PAPER:
+            raise UsageError(f"there is no preset {preset!r} here. Known: {', '.join([PAPER, *self.preset])}.")
+        merged: Values = {}
+        for layer in [*layers, overrides]:
+            merged |= layer
+        return merged
+
+
+def list_recipes() -> list[str]:
+    """The names of the built-in recipes."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """A built-in recipe by name, or the one in a TOML file.
+
+    Raises:
+        UsageError: there is none, or it is invalid.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.exists():
+        raise UsageError(f"unknown method {name!r}. Known: {', '.join(list_recipes())}; your own: module:function.")
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}.") from error
+    except ValidationError as error:
+        raise UsageError(f"{path}: {describe(error)}.") from error
+
+
+def canonical_hash(content: Any) -> str:
+    """32 hex digits of the sha256 over canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,70 @@
+"""A distilled set as a picture: a row a class, with what was done to the pixels undone."""
+
+import io
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from distill_bench.distilled_set import DistilledSet
+from distill_bench.pixel_space import Transform
+from distill_bench.sources.source import Source
+from distill_bench.storage import write_atomically
+
+LEAST_SIDE = 48
+GAP = 4
+BACKGROUND, INK = (255, 255, 255), (40, 40, 40)
+FONT_SIZE = 14
+
+
+def render_pixels(distilled: DistilledSet, source: Source | None = None) -> UInt8[Tensor, "n c h w"]:
+    """The images as 8-bit pixels, clipped: synthetic values may lie beyond white and black.
+
+    Args:
+        source: needed for whitened sets alone, whose transform is fitted on its training split.
+    """
+    if distilled.images.dtype == torch.uint8:
+        return distilled.images
+    if distilled.card.pixel_space.kind == "zca" and source is None:
+        from distill_bench.sources import load_source
+
+        card = distilled.card.source
+        source = load_source(card.name, size=card.size, holdout=card.holdout)
+    transform = Transform(distilled.card.pixel_space, None if source is None else source.train)
+    return (transform.decode(distilled.images) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def render_grid(distilled: DistilledSet, path: str | Path, *, source: Source | None = None, columns: int = 10) -> None:
+    """Write a PNG: a row a class with its name, at most ``columns`` images of each, enlarged where they are small.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    pixels, labels = render_pixels(distilled, source), distilled.labels
+    names = distilled.card.class_names
+    height, width = pixels.shape[2:]
+    scale = -(-LEAST_SIDE // min(height, width)) if min(height, width) < LEAST_SIDE else 1
+    font = ImageFont.load_default(FONT_SIZE)
+    margin = int(max(font.getlength(name) for name in names)) + 3 * GAP
+    rows = [labels.eq(label).nonzero().flatten()[:columns] for label in range(len(names))]
+    step_x, step_y = width * scale + GAP, height * scale + GAP
+    size = (margin + max(map(len, rows)) * step_x, GAP + len(rows) * step_y)
+    sheet = Image.new("RGB", size, BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    for row, indices in enumerate(rows):
+        top = GAP + row * step_y
+        draw.text((GAP, top + height * scale / 2), names[row], INK, font, anchor="lm")
+        for column, index in enumerate(indices):
+            tile = _picture(pixels[index]).resize((width * scale, height * scale), Image.Resampling.NEAREST)
+            sheet.paste(tile, (margin + column * step_x, top))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    write_atomically(Path(path), buffer.getvalue())
+
+
+def _picture(pixels: UInt8[Tensor, "c h w"]) -> Image.Image:
+    if pixels.shape[0] == 1:
+        return Image.fromarray(pixels[0].numpy()).convert("RGB")
+    return Image.fromarray(pixels[:3].permute(1, 2, 0).contiguous().numpy())

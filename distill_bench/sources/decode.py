@@ -1,0 +1,168 @@
+"""From encoded images to one uint8 tensor. Image files are opened here and nowhere else."""
+
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from PIL import Image
+from torch import Tensor
+
+from distill_bench.errors import DataError
+from distill_bench.sources.source import Source, Split
+
+MAX_PIXELS = 50_000_000
+SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+GREY = ("1", "L", "LA", "La", *SIXTEEN_BIT)
+
+Shape = tuple[int, int, int]
+EncodedImage = tuple[str, bytes | Path]
+"""What errors call the image, and its file or the bytes of one."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One split before decoding: the label of every image, and the images, which are gone through once."""
+
+    labels: Int64[Tensor, " n"]
+    images: Iterable[EncodedImage]
+
+
+def decoded_source(
+    name: str,
+    class_names: Iterable[str],
+    read_train: Callable[[], Encoded],
+    read_test: Callable[[], Encoded] | None,
+    size: int | None = None,
+    shape: Shape | None = None,
+) -> Source:
+    """A source whose splits are decoded when first asked for.
+
+    Args:
+        name: the source's name, as the user gave it.
+        size: the side to resize and crop images to, or None to take them as they are.
+        shape: (channels, height, width) where the dataset fixes it; otherwise the training split decides,
+            and the test split follows it.
+    """
+
+    def decode(split: Encoded, shape: Shape | None, reference: str) -> Split:
+        return Split(decode_images(split.images, len(split.labels), size, shape, reference), split.labels)
+
+    @cache
+    def train() -> Split:
+        return decode(read_train(), shape, name)
+
+    def test() -> Split:
+        assert read_test is not None
+        return decode(read_test(), shape or train().shape, name if shape else "the training split")
+
+    return Source(name, tuple(class_names), train, test if read_test else None, flip_invariant=True, size=size)
+
+
+def decode_images(
+    images: Iterable[EncodedImage], count: int, size: int | None = None, shape: Shape | None = None, reference: str = ""
+) -> UInt8[Tensor, "n c h w"]:
+    """Decode ``count`` images of one size into one tensor.
+
+    Without a ``shape`` the result is grey if every image is, and RGB otherwise. With one, images are converted to
+    its number of channels. ``reference`` is what errors call the owner of ``shape``.
+
+    Raises:
+        DataError: an image cannot be read, is too large, or differs in size from the others.
+    """
+    fixed = shape
+    pixels = np.empty((0, 0, 0, 0), dtype=np.uint8)
+    for index, (name, encoded) in enumerate(images):
+        image = open_image(name, encoded, size)
+        if index == 0:
+            shape, reference = (fixed, reference) if fixed else ((len(image.getbands()), *image.size[::-1]), name)
+            pixels = allocate(count, shape, name)
+        check_size(name, image, pixels.shape[3], pixels.shape[2], reference)
+        if image.mode == "RGB" and pixels.shape[1] == 1:
+            if fixed:
+                image = image.convert("L")
+            else:
+                # The first colour image after grey ones; what is stored so far becomes RGB with equal channels.
+                pixels = np.repeat(pixels, 3, axis=1)
+        array = np.asarray(image)
+        pixels[index] = array.transpose(2, 0, 1) if array.ndim == 3 else array
+    return torch.from_numpy(pixels)
+
+
+def open_image(name: str, encoded: bytes | Path, size: int | None = None) -> Image.Image:
+    """One image in mode L or RGB. Transparency is dropped and EXIF rotation ignored, as torchvision's loaders do.
+
+    Raises:
+        DataError: it cannot be read, or has more than ``MAX_PIXELS``.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as file:
+            # Checked before any pixel is decoded: a small file can claim a picture that fills the memory.
+            if file.width * file.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            image = eight_bit(file)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(
+            f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels, the most an image may have. "
+            "Shrink it or take it out."
+        ) from error
+    except Exception as error:  # Pillow's decoders raise errors of many types for damaged files.
+        raise DataError(f"{name} cannot be read as an image: {error}. Replace it or take it out.") from error
+    return image if size is None else crop_to(image, size)
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """The image in mode L or RGB; 16-bit grey keeps its high byte."""
+    if image.mode in SIXTEEN_BIT:
+        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.mode in GREY:
+        return image.convert("L")
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits per channel")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def crop_to(image: Image.Image, size: int) -> Image.Image:
+    """Resize the shorter side to ``size`` (bilinear, antialiased) and crop the centre to size x size.
+
+    Both are one operation on the central square, so that a long narrow image never grows large in between.
+    """
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+
+
+def resize_pixels(pixels: UInt8[Tensor, "n c h w"], size: int | None) -> UInt8[Tensor, "n c h2 w2"]:
+    """``crop_to`` for images that are arrays already; ``None`` leaves them as they are."""
+    if size is None or tuple(pixels.shape[2:]) == (size, size):
+        return pixels
+    resized = allocate(len(pixels), (pixels.shape[1], size, size), "the dataset")
+    for index, array in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
+        image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else np.ascontiguousarray(array))
+        resized[index] = np.asarray(crop_to(image, size)).reshape(size, size, -1).transpose(2, 0, 1)
+    return torch.from_numpy(resized)
+
+
+def check_size(name: str, image: Image.Image, width: int, height: int, reference: str) -> None:
+    if image.size != (width, height):
+        raise DataError(
+            f"{name} is {image.width}x{image.height} pixels, but {reference} is {width}x{height}: the images of a "
+            "dataset have one size. Give --size N to resize and crop all of them to N x N."
+        )
+
+
+def allocate(count: int, shape: Shape, name: str) -> np.ndarray:
+    try:
+        return np.empty((count, *shape), dtype=np.uint8)
+    except MemoryError as error:
+        need = count * shape[0] * shape[1] * shape[2] / 2**30
+        raise DataError(
+            f"{count} images of the size of {name} take {need:.1f} GiB, which this machine does not have. "
+            "Give a smaller --size N."
+        ) from error

@@ -1,0 +1,44 @@
+"""scikit-learn's 1,797 handwritten digits of 8x8 pixels: bundled with the library, so never downloaded."""
+
+from functools import cache
+
+import numpy as np
+import torch
+
+from distill_bench.randomness import generator
+from distill_bench.sources.decode import resize_pixels
+from distill_bench.sources.source import Source, Split
+
+TEST_FRACTION = 0.2
+LEVELS = 16
+
+
+def digits_source(size: int | None = None) -> Source:
+    """The digits, with a fixed stratified fifth as the test split (the dataset itself has none)."""
+    return Source(
+        name="digits",
+        class_names=tuple("0123456789"),
+        load_train=lambda: resized(digits_splits()[0], size),
+        load_test=lambda: resized(digits_splits()[1], size),
+        flip_invariant=False,
+        size=size,
+    )
+
+
+@cache
+def digits_splits() -> tuple[Split, Split]:
+    """(train, test), both in scikit-learn's order."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = torch.from_numpy(np.rint(bunch.images * 255 / LEVELS).astype(np.uint8))[:, None]
+    everything = Split(pixels, torch.from_numpy(bunch.target.astype(np.int64)))
+    held = torch.zeros(len(everything), dtype=torch.bool)
+    for label, indices in enumerate(everything.class_indices):
+        order = torch.randperm(len(indices), generator=generator("digits", "split", label))
+        held[indices[order[: round(TEST_FRACTION * len(indices))]]] = True
+    return everything.subset((~held).nonzero().flatten()), everything.subset(held.nonzero().flatten())
+
+
+def resized(split: Split, size: int | None) -> Split:
+    return Split(resize_pixels(split.images(torch.arange(len(split))), size), split.labels)

@@ -1,0 +1,189 @@
+"""Parquet files in Hugging Face's layout: a column of encoded images, a column of labels, class names in the schema."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from distill_bench.errors import DataError
+from distill_bench.sources.decode import Encoded, EncodedImage, Shape, decoded_source
+from distill_bench.sources.source import Source
+
+IMAGE_COLUMNS = ("image", "img")
+LABEL_COLUMNS = ("label", "fine_label")
+TEST_SPLITS = ("test", "validation", "valid", "val")
+BATCH_ROWS = 256
+"""Rows held encoded at a time; a whole split of photographs would not fit."""
+
+
+def parquet_source(name: str, path: Path, size: int | None = None, shape: Shape | None = None) -> Source:
+    """A source of one .parquet file (training only), or of a folder's train and test files.
+
+    Raises:
+        DataError: there is no training file, a file is not such a parquet file, or class names disagree.
+    """
+    train, test = split_files(path)
+    if not train:
+        raise DataError(
+            f"{path} has no train.parquet or train-*.parquet (nor has its data/ folder). "
+            "Give a folder with those, or one .parquet file."
+        )
+    class_names = class_names_of(train + test)
+    return decoded_source(
+        name,
+        class_names,
+        lambda: read_files(train, class_names),
+        (lambda: read_files(test, class_names)) if test else None,
+        size,
+        shape,
+    )
+
+
+def split_files(path: Path) -> tuple[list[Path], list[Path]]:
+    """The files of the training and of the test split, in order; empty lists where there are none.
+
+    Raises:
+        DataError: a numbered shard is missing.
+    """
+    if path.is_file():
+        return [path], []
+    for folder in (path, path / "data"):
+        if train := shards(folder, "train"):
+            return train, next((found for split in TEST_SPLITS if (found := shards(folder, split))), [])
+    return [], []
+
+
+def shards(folder: Path, split: str) -> list[Path]:
+    if (folder / f"{split}.parquet").is_file():
+        return [folder / f"{split}.parquet"]
+    found = sorted(folder.glob(f"{split}-*.parquet"))
+    total = re.search(r"-of-(\d+)", found[0].name) if found else None
+    if total and int(total[1]) != len(found):
+        raise DataError(
+            f"{folder} has {len(found)} of the {int(total[1])} files that {found[0].name} is one of. Add the others."
+        )
+    return found
+
+
+def class_names_of(files: Sequence[Path]) -> tuple[str, ...]:
+    """The names in the files' schemas, or the labels themselves ("0", "1", …) where no file has names.
+
+    Raises:
+        DataError: two files disagree.
+    """
+    names = {path: schema_class_names(path) for path in files}
+    for path in files[1:]:
+        if names[path] != names[files[0]]:
+            raise DataError(
+                f"{path} has other class names than {files[0]}: the files of a dataset name the same classes in the "
+                "same order. Write both again from one dataset."
+            )
+    if known := names[files[0]]:
+        return known
+    return tuple(str(label) for label in range(max(int(read_labels(path).max()) for path in files) + 1))
+
+
+def schema_class_names(path: Path) -> tuple[str, ...] | None:
+    """``info.features.<label>.names`` of the metadata that Hugging Face's ``datasets`` writes, if it is there."""
+    with parquet_file(path) as file:
+        schema = file.schema_arrow
+        column = find_column(schema, LABEL_COLUMNS, path)
+    try:
+        return tuple(map(str, json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]["names"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def read_files(files: Sequence[Path], class_names: Sequence[str]) -> Encoded:
+    """The rows of ``files``, in order.
+
+    Raises:
+        DataError: a file cannot be read, or a label has no class name.
+    """
+    labels = [read_labels(path) for path in files]
+    for path, values in zip(files, labels, strict=True):
+        beyond = (values >= len(class_names)).nonzero().flatten()
+        if len(beyond):
+            raise label_error(path, int(beyond[0]), int(values[beyond[0]]), f"from 0 to {len(class_names) - 1}")
+    return Encoded(torch.cat(labels), (image for path in files for image in read_images(path)))
+
+
+def read_labels(path: Path) -> Int64[Tensor, " n"]:
+    """The label column of one file.
+
+    Raises:
+        DataError: it has no rows, or a label is not an integer of at least 0.
+    """
+    with parquet_file(path) as file:
+        name = find_column(file.schema_arrow, LABEL_COLUMNS, path)
+        column = file.read(columns=[name]).column(0).combine_chunks()
+    if not pa.types.is_integer(column.type):
+        raise DataError(f"{path}: the column {name} is of type {column.type}. Labels are integers 0, 1, ….")
+    if not len(column):
+        raise DataError(f"{path} has no rows. Remove the file or fill it.")
+    values = torch.from_numpy(column.cast(pa.int64()).fill_null(-1).to_numpy().copy())
+    if int(values.min()) < 0:
+        row = int((values < 0).nonzero()[0])
+        raise label_error(path, row, column[row].as_py(), "0 or above")
+    return values
+
+
+def label_error(path: Path, row: int, label: int | None, rule: str) -> DataError:
+    return DataError(
+        f"row {row} of {path} has the label {label}; labels are {rule}. Remove a file without labels "
+        "(of test and validation files, test is used first), or give every row its label."
+    )
+
+
+def read_images(path: Path) -> Iterator[EncodedImage]:
+    """The encoded images of one file, a few hundred rows in memory at a time.
+
+    Raises:
+        DataError: the image column holds something else, or a row has no image.
+    """
+    with parquet_file(path) as file:
+        name = find_column(file.schema_arrow, IMAGE_COLUMNS, path)
+        kind = file.schema_arrow.field(name).type
+        nested = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+        if not (nested or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+            raise DataError(
+                f"{path}: the column {name} is of type {kind}. Images are encoded files (PNG, JPEG, …), as binary or "
+                "as a struct with the field bytes."
+            )
+        row = 0
+        for batch in file.iter_batches(BATCH_ROWS, columns=[name]):
+            values = pc.struct_field(batch.column(0), "bytes") if nested else batch.column(0)
+            for encoded in values.to_pylist():
+                if encoded is None:
+                    raise DataError(f"row {row} of {path} has no image bytes. Write the file with its images embedded.")
+                yield f"row {row} of {path}", encoded
+                row += 1
+
+
+def find_column(schema: pa.Schema, candidates: Sequence[str], path: Path) -> str:
+    for name in candidates:
+        if name in schema.names:
+            return name
+    raise DataError(
+        f"{path} has no column {' or '.join(candidates)}; it has {', '.join(schema.names) or 'none'}. "
+        "Rename the column that holds it."
+    )
+
+
+@contextmanager
+def parquet_file(path: Path) -> Iterator[pq.ParquetFile]:
+    """The opened file. Whatever goes wrong with it inside the block is a DataError that names it."""
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read as a parquet file: {reason}. Fetch or write it again.") from error

@@ -1,0 +1,49 @@
+"""Where things are kept, and how they are written: whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+from distill_bench.errors import DataError
+
+
+def home() -> Path:
+    """The cache folder: ``$DISTILL_BENCH_HOME``, or the user's cache directory."""
+    configured = os.environ.get("DISTILL_BENCH_HOME")
+    return Path(configured) if configured else Path(platformdirs.user_cache_dir("distill_bench"))
+
+
+def offline() -> bool:
+    """Whether ``DISTILL_BENCH_OFFLINE=1`` forbids the network."""
+    return os.environ.get("DISTILL_BENCH_OFFLINE", "") not in ("", "0")
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write ``content`` to ``path`` through a temporary file beside it and a rename: readers see all of it or none.
+
+    Raises:
+        DataError: the folder cannot be created or written; what was there before is intact.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path}: {error.strerror or error}. Nothing there was changed.") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,18 @@
+"""Suites: a grid of cells, each read from disk, done where missing, and filed as results."""
+
+from distill_bench.suites.cell import CellWork, Setting
+from distill_bench.suites.run import EXECUTORS, run_cells
+from distill_bench.suites.suite import Cell, Suite, expand, list_suites, load_suite, parse_only
+
+__all__ = [
+    "EXECUTORS",
+    "Cell",
+    "CellWork",
+    "Setting",
+    "Suite",
+    "expand",
+    "list_suites",
+    "load_suite",
+    "parse_only",
+    "run_cells",
+]

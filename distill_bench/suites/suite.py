@@ -1,0 +1,150 @@
+"""A suite: a grid of datasets × methods × IPC × seeds, written in TOML, and the cells it expands to."""
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
+from distill_bench.errors import UsageError, describe
+from distill_bench.evaluation import load_protocol
+from distill_bench.package_data import package_data
+
+FULL = "full"
+FILTERS = ("dataset", "method", "ipc", "seed", "protocol")
+
+
+class Suite(BaseModel):
+    """What is run.
+
+    Attributes:
+        name: the file's name without its ending; results lie under it.
+        datasets, methods, ipc, seeds: the grid.
+        preset: of every recipe that has one of that name; the others run as in their paper.
+        protocols: every set is scored under each, in tables of their own.
+        reference: the protocol of the line trained on the whole training split, or None.
+        size, holdout: as for ``load_source``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    methods: tuple[str, ...]
+    ipc: tuple[PositiveInt, ...]
+    seeds: tuple[int, ...] = (0,)
+    preset: str = "cpu"
+    protocols: tuple[str, ...] = ("quick-v1",)
+    reference: str | None = "full-v1"
+    size: PositiveInt | None = None
+    holdout: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One set to make and score, or one reference line (method ``full``, no IPC)."""
+
+    dataset: str
+    method: str
+    ipc: int | None
+    seed: int
+    preset: str
+    protocols: tuple[str, ...]
+    size: int | None = None
+    holdout: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.method}" + (f" ipc {self.ipc} seed {self.seed}" if self.ipc else "")
+
+    def result_name(self, ending: str) -> Path:
+        """Where, under the suite's results, the file with this ending lies."""
+        ipc = f"ipc{self.ipc}" if self.ipc else FULL
+        return Path(slug(self.dataset)) / slug(self.method) / f"{ipc}-seed{self.seed}.{ending}.json"
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name.
+
+    >>> slug("folder:my data/photos")
+    'folder-my-data-photos'
+    """
+    return re.sub(r"[^\w.]+", "-", name).strip("-")
+
+
+def list_suites() -> list[str]:
+    """The names of the suites that come with the package."""
+    return sorted(path.stem for path in package_data("benchmarks/suites").glob("*.toml"))
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by name, or the one in a ``.toml`` file.
+
+    Raises:
+        UsageError: there is none, or it is invalid.
+    """
+    path = Path(name) if name.endswith(".toml") else package_data("benchmarks/suites") / f"{name}.toml"
+    if not path.exists():
+        raise UsageError(
+            f"unknown suite {name!r}. Known: {', '.join(list_suites())}; or give a .toml file of your own."
+        )
+    try:
+        suite = Suite.model_validate({"name": path.stem} | tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}.") from error
+    except ValidationError as error:
+        raise UsageError(f"{path}: {describe(error)}.") from error
+    for protocol in [*suite.protocols, *([suite.reference] if suite.reference else [])]:
+        load_protocol(protocol)
+    return suite
+
+
+def parse_only(text: str) -> dict[str, set[str]]:
+    """Read a filter such as ``"method=dm,ipc=1,ipc=10"``; values of one key are alternatives.
+
+    Raises:
+        UsageError: it is not a list of key=value, or a key is unknown.
+    """
+    wanted: dict[str, set[str]] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or key.strip() not in FILTERS:
+            raise UsageError(f"--only {text}: {part!r} is not key=value with a key of {', '.join(FILTERS)}.")
+        wanted.setdefault(key.strip(), set()).add(value.strip())
+    return wanted
+
+
+def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
+    """The suite's cells that a filter lets through: dataset by dataset, the reference line last.
+
+    The reference line has neither IPC nor seed, so filters on these do not take it away.
+
+    Raises:
+        UsageError: no cell is left.
+    """
+
+    def chosen(key: str, values: Iterable[object]) -> list:
+        return [value for value in values if key not in wanted or str(value) in wanted[key]]
+
+    protocols = tuple(chosen("protocol", suite.protocols))
+    cells = [
+        Cell(dataset, method, ipc, seed, suite.preset, protocols, suite.size, suite.holdout)
+        for dataset in chosen("dataset", suite.datasets)
+        for ipc in chosen("ipc", suite.ipc)
+        for method in chosen("method", suite.methods)
+        for seed in chosen("seed", suite.seeds)
+        if protocols
+    ]
+    if suite.reference and chosen("method", [FULL]):
+        reference = (suite.reference,)
+        datasets = chosen("dataset", suite.datasets)
+        cells += [Cell(d, FULL, None, 0, "paper", reference, suite.size, suite.holdout) for d in datasets]
+    if not cells:
+        raise UsageError(
+            f"the filter leaves no cell of suite {suite.name}. It has the methods {', '.join(suite.methods)}; "
+            f"datasets {', '.join(suite.datasets)}; ipc {', '.join(map(str, suite.ipc))}; seeds "
+            f"{', '.join(map(str, suite.seeds))}; protocols {', '.join(suite.protocols)}."
+        )
+    return cells

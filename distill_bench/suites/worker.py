@@ -1,0 +1,62 @@
+"""A process that does one cell: told which by JSON on standard input, answering by files and its exit code.
+
+Run as ``python -m distill_bench.suites.worker``. Standard input stays open as long as the parent lives; at its end the
+worker stops at once, so that no worker outlives a killed run.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+import torch
+
+from distill_bench.errors import DistillBenchError, Interrupted
+from distill_bench.progress import StreamMonitor
+from distill_bench.suites.cell import CellWork, Setting
+from distill_bench.suites.suite import Cell
+
+
+def order(cell: Cell, setting: Setting, threads: int, quiet: bool) -> str:
+    """The line that tells a worker what to do."""
+    told = {"cell": dataclasses.asdict(cell), "setting": dataclasses.asdict(setting)}
+    return json.dumps(told | {"threads": threads, "quiet": quiet}, default=str) + "\n"
+
+
+def main() -> int:
+    told = json.loads(sys.stdin.readline())
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(told["threads"])
+    cell = Cell(**told["cell"] | {"protocols": tuple(told["cell"]["protocols"])})
+    setting = Setting(**told["setting"] | {"results": Path(told["setting"]["results"])})
+    monitor = StreamMonitor(quiet=told["quiet"])
+    monitor.listen()
+    return run_recording(CellWork(cell, setting), monitor)
+
+
+def run_recording(work: CellWork, monitor: StreamMonitor) -> int:
+    """Run a cell; file a failure as its result. Returns the exit code that says how it went."""
+    try:
+        work.run(monitor)
+    except Interrupted:
+        return Interrupted.exit_code
+    except DistillBenchError as error:
+        work.record_failure(str(error))
+        return error.exit_code
+    except Exception as error:  # a method from outside may raise anything; the suite goes on without this cell
+        traceback.print_exc()
+        work.record_failure(f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _die_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""Synthesizers by name, and the one way to run any of them."""
+
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from distill_bench.device import resolve_device
+from distill_bench.distilled_set import Card, DistilledSet, source_card
+from distill_bench.errors import RunFailed, UsageError, describe
+from distill_bench.progress import SILENT, Monitor
+from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
+from distill_bench.sources.source import Source
+from distill_bench.synthesizers.checkpoint import Checkpoint
+from distill_bench.synthesizers.distribution_matching import distribution_matching
+from distill_bench.synthesizers.gradient_matching import gradient_matching
+from distill_bench.synthesizers.job import Fields, Job, Synthesizer, Synthetic, TrainingData, fields_of, synthesizer
+from distill_bench.synthesizers.selection import random_selection
+
+BUILT_IN: dict[str, Synthesizer] = {
+    function.__name__: function for function in (random_selection, gradient_matching, distribution_matching)
+}
+ENTRY_POINTS = "distill_bench.methods"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method ready to be run: its recipe and its function.
+
+    Attributes:
+        code: sha256 of the defining file for a function from outside the package, so that edited code is new work.
+    """
+
+    name: str
+    recipe: Recipe
+    function: Synthesizer
+    code: str | None = None
+
+    def fields(self, dataset: str, ipc: int, preset: str = PAPER, **overrides: Any) -> Fields:
+        """The resolved hyper-parameters of a run.
+
+        Raises:
+            UsageError: unknown preset, unknown field or wrong value, naming what is allowed.
+        """
+        model = fields_of(self.function)
+        values = self.recipe.resolve(dataset, ipc, preset, overrides)
+        unknown = sorted(set(values) - set(model.model_fields))
+        if unknown:
+            known = ", ".join(sorted(model.model_fields))
+            raise UsageError(f"{self.name} has no field {', '.join(unknown)}. Its fields: {known}.")
+        try:
+            return model.model_validate(values)
+        except ValidationError as error:
+            raise UsageError(f"{self.name}, preset {preset}: {describe(error)}.") from error
+
+
+def list_methods() -> list[str]:
+    """The names ``load_method`` knows: built-in recipes, then entry points of other packages."""
+    return list_recipes() + sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+
+
+def load_method(name: str) -> Method:
+    """A built-in method, one from another package's entry point, or a user's own ``module:function``.
+
+    Raises:
+        UsageError: there is none of that name, or it cannot be imported.
+    """
+    if ":" in name:
+        return _own_method(name, _import(name))
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        return _own_method(name, point.load())
+    recipe = load_recipe(name)
+    if ":" in recipe.synthesizer:
+        return _own_method(name, _import(recipe.synthesizer), recipe)
+    if recipe.synthesizer not in BUILT_IN:
+        raise UsageError(f"{name}: unknown synthesizer {recipe.synthesizer!r}. Known: {', '.join(BUILT_IN)}.")
+    return Method(name, recipe, BUILT_IN[recipe.synthesizer])
+
+
+def synthesize(
+    source: Source,
+    method: str,
+    ipc: int,
+    preset: str = PAPER,
+    seed: int = 0,
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    checkpoint: Checkpoint | None = None,
+    history: list[float] | None = None,
+    **fields: Any,
+) -> DistilledSet:
+    """Make a distilled set from the training split of a source. The set is the last iterate.
+
+    Args:
+        source: only its training split is read.
+        method: a name from ``list_methods``, or ``module:function``.
+        ipc: images per class.
+        preset: ``"paper"``, or a named variant of the recipe such as ``"cpu"``.
+        seed: of everything random in synthesis.
+        checkpoint: where unfinished work is kept; none unless given.
+        history: a list that receives the loss of every step.
+        fields: hyper-parameters that replace the recipe's.
+
+    Raises:
+        UsageError: unknown names, invalid fields, more images per class asked for than there are.
+        RunFailed: the computation did.
+        Interrupted: the monitor was asked to stop; the checkpoint was written.
+    """
+    chosen = load_method(method)
+    resolved = chosen.fields(source.name, ipc, preset, **fields)
+    check_ipc(source, ipc)
+    place = resolve_device(device)
+    job = Job(
+        method=method,
+        training=TrainingData(source, resolved, place),
+        ipc=ipc,
+        fields=resolved,
+        seed=seed,
+        device=place,
+        monitor=monitor,
+        checkpoint=checkpoint or Checkpoint(),
+        history=[] if history is None else history,
+    )
+    made = chosen.function(job)
+    card = Card(
+        method=method,
+        paper=chosen.recipe.paper,
+        source=source_card(source),
+        class_names=source.class_names,
+        ipc=ipc,
+        pixel_space=job.training.pixel_space,
+        label_kind="hard",
+        preset=preset,
+        recipe=resolved.model_dump(mode="json"),
+        protocol=chosen.recipe.protocol,
+        seed=seed,
+    )
+    return _as_set(made, job, card)
+
+
+def synthesis_key(source: Source, method: Method, fields: Fields, ipc: int, seed: int) -> str:
+    """The content address of a set: everything it depends on, and nothing else."""
+    return canonical_hash(
+        {
+            "method": method.name,
+            "synthesizer": method.recipe.synthesizer,
+            "code": method.code,
+            "fields": fields.model_dump(mode="json"),
+            "ipc": ipc,
+            "seed": seed,
+            "train": source.train.fingerprint,
+        }
+    )
+
+
+def _as_set(made: Synthetic | Tensor, job: Job[Any], card: Card) -> DistilledSet:
+    if isinstance(made, Tensor):
+        made = Synthetic(made, job.labels)
+    expected = (job.classes * job.ipc, *job.training.shape)
+    if tuple(made.images.shape) != expected or not bool((made.labels.cpu() == job.labels).all()):
+        raise RunFailed(
+            f"{job.method} returned images of shape {tuple(made.images.shape)}; a set must be of shape {expected}, "
+            "class by class."
+        )
+    return DistilledSet(
+        made.images.detach().cpu().contiguous(),
+        made.labels.cpu(),
+        card.model_copy(update={"label_kind": made.label_kind}),
+        soft_labels=None if made.soft_labels is None else made.soft_labels.detach().cpu().contiguous(),
+        learning_rate=made.learning_rate,
+    )
+
+
+def check_ipc(source: Source, ipc: int) -> None:
+    """Raises UsageError where a class has fewer training images than a set would have."""
+    if ipc < 1:
+        raise UsageError(f"--ipc {ipc}: at least one image per class is needed.")
+    indices = source.train.class_indices
+    for label, name in enumerate(source.class_names):
+        count = len(indices[label]) if label < len(indices) else 0
+        if count < ipc:
+            raise UsageError(
+                f"{source.name}: class {name!r} has {count} training images, fewer than the {ipc} per class asked for. "
+                f"Give --ipc {count} or less, or add images."
+                if count
+                else f"{source.name}: class {name!r} has no training images. Every class needs at least one."
+            )
+
+
+def _own_method(name: str, function: Any, recipe: Recipe | None = None) -> Method:
+    if not callable(function):
+        raise UsageError(f"{name} is a {type(function).__name__}, not a function that takes a Job.")
+    file = inspect.getsourcefile(function)
+    code = hashlib.sha256(open(file, "rb").read()).hexdigest() if file else None
+    title = (inspect.getdoc(function) or name).splitlines()[0]
+    return Method(name, recipe or Recipe(title=title, synthesizer=name), function, code)
+
+
+def _import(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        # a method written beside the data is found where the command is run, as python -m would
+        sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"cannot load the method {name!r}: {error}. Give module:function, the module importable from here."
+        ) from error
+
+
+__all__ = [
+    "Checkpoint",
+    "Fields",
+    "Job",
+    "Method",
+    "Synthetic",
+    "check_ipc",
+    "list_methods",
+    "load_method",
+    "synthesis_key",
+    "synthesize",
+    "synthesizer",
+]

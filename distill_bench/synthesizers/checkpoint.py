@@ -1,0 +1,65 @@
+"""Where unfinished work is kept: tensors and a few facts in one safetensors file, replaced as a whole."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from distill_bench.storage import write_atomically
+
+EVERY_SECONDS = 30.0
+
+
+@dataclass
+class Checkpoint:
+    """A file that holds the last saved state of a piece of work; ``path`` None keeps nothing.
+
+    Attributes:
+        every_seconds: the least time between two saves that are not forced.
+        seconds: time spent on the work in earlier processes, as far as saved, plus this one's.
+    """
+
+    path: Path | None = None
+    every_seconds: float = EVERY_SECONDS
+    _earlier: float = 0.0
+    _began: float = field(default_factory=time.monotonic)
+    _saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        return self._earlier + time.monotonic() - self._began
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return self.path is not None and time.monotonic() - self._saved >= self.every_seconds
+
+    def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Replace the saved state."""
+        if self.path is not None:
+            metadata = {"facts": json.dumps(facts | {"seconds": self.seconds})}
+            write_atomically(self.path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
+            self._saved = time.monotonic()
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The saved state, or None where there is none. A damaged file counts as none: the work starts again."""
+        if self.path is None:
+            return None
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                facts = json.loads(file.metadata()["facts"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            return None
+        self._earlier = facts["seconds"]
+        return tensors, facts
+
+    def clear(self) -> None:
+        """Forget the saved state."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

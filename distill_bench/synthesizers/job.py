@@ -1,0 +1,135 @@
+"""What a synthesizer is handed, and what it hands back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import BaseModel, ConfigDict
+from torch import Generator, Tensor
+
+from distill_bench import randomness
+from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
+from distill_bench.progress import Monitor
+from distill_bench.sources.source import Source
+from distill_bench.synthesizers.checkpoint import Checkpoint
+
+
+class Fields(BaseModel):
+    """The hyper-parameters every method has; a method's own fields are a subclass.
+
+    Attributes:
+        pixel_space: the space images are synthesised and stored in.
+        zca_eps, zca_input: of the whitening, where ``pixel_space`` is ``"zca"``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pixel_space: Literal["unit", "normalized", "zca"] = "normalized"
+    zca_eps: float = 0.1
+    zca_input: Literal["unit", "normalized"] = "unit"
+
+
+F = TypeVar("F", bound=Fields)
+
+
+class TrainingData:
+    """The training split of a source in a recipe's pixel space. There is no way from here to a test split.
+
+    Attributes:
+        class_names: in label order; ``len`` of it is the number of classes.
+        shape: (channels, height, width).
+        labels: int64 [n].
+        class_indices: for every class, the indices of its images.
+        flip_invariant: whether mirrored images keep their label.
+        pixel_space: the space images are given in.
+    """
+
+    def __init__(self, source: Source, fields: Fields, device: torch.device) -> None:
+        split = source.train
+        self.class_names = source.class_names
+        self.shape = split.shape
+        self.labels = split.labels
+        self.class_indices = split.class_indices
+        self.flip_invariant = source.flip_invariant
+        self.pixel_space: PixelSpace = pixel_space_of(source, fields.pixel_space, fields.zca_eps, fields.zca_input)
+        self._fetch = Transform(self.pixel_space, split).fetch(split, device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def images(self, indices: Int64[Tensor, " k"]) -> Float[Tensor, "k c h w"]:
+        """The images at ``indices``, encoded, on the job's device."""
+        return self._fetch(indices)
+
+    def draw(self, label: int, count: int, generator: Generator) -> Float[Tensor, "k c h w"]:
+        """``count`` different images of a class, at random; all of them, in random order, where there are fewer."""
+        indices = self.class_indices[label]
+        return self.images(indices[torch.randperm(len(indices), generator=generator)[:count]])
+
+
+@dataclass
+class Synthetic:
+    """A finished synthetic set: images [n, c, h, w] in the job's pixel space and labels int64 [n], class by class."""
+
+    images: Float[Tensor, "n c h w"]
+    labels: Int64[Tensor, " n"]
+    soft_labels: Float[Tensor, "n k"] | None = None
+    label_kind: Literal["hard", "logits", "probabilities"] = "hard"
+    learning_rate: float | None = None
+
+
+@dataclass
+class Job(Generic[F]):
+    """One set to make.
+
+    Attributes:
+        training: the real images.
+        ipc: images per class.
+        fields: the resolved hyper-parameters.
+        seed: the root of all randomness; draw through ``generator``.
+        checkpoint: where long work is kept between interruptions.
+        history: the loss of every step so far.
+    """
+
+    method: str
+    training: TrainingData
+    ipc: int
+    fields: F
+    seed: int
+    device: torch.device
+    monitor: Monitor
+    checkpoint: Checkpoint
+    history: list[float] = field(default_factory=list)
+
+    @property
+    def classes(self) -> int:
+        return len(self.training.class_names)
+
+    @property
+    def labels(self) -> Int64[Tensor, " n"]:
+        """The labels of a set in class order: 0 × ipc, 1 × ipc, …"""
+        return torch.arange(self.classes).repeat_interleave(self.ipc)
+
+    def generator(self, role: str, index: int = 0) -> Generator:
+        """A fresh generator for a role and an index (a step, a class). The same arguments give the same stream."""
+        return randomness.generator(self.seed, "synthesis", role, index)
+
+
+Synthesizer = Callable[[Job[Any]], Synthetic | Tensor]
+
+
+def synthesizer(fields: type[Fields]) -> Callable[[Synthesizer], Synthesizer]:
+    """Declare which hyper-parameters a synthesizer function takes."""
+
+    def declare(function: Synthesizer) -> Synthesizer:
+        function.fields = fields  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+def fields_of(function: Synthesizer) -> type[Fields]:
+    """The declared fields of a synthesizer function; the common ones where it declares none."""
+    return getattr(function, "fields", Fields)

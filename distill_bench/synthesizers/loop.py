@@ -1,0 +1,116 @@
+"""The one outer loop of every optimised method: learnables, optimisers, progress, history, NaN guard, resume."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from distill_bench.errors import RunFailed
+from distill_bench.progress import stop_if_asked
+from distill_bench.synthesizers.job import Job
+
+
+class Objective(ABC):
+    """What a method contributes: gradients of its loss. Randomness comes from ``job.generator(role, step)`` alone."""
+
+    @abstractmethod
+    def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
+        """The loss at a step and its gradient for each learnable, by name."""
+
+    def after_step(self, step: int) -> None:  # noqa: B027 (most methods have nothing to do here)
+        """Called when the learnables have been updated."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next step needs besides the learnables."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:  # noqa: B027
+        """Take back what ``state`` gave."""
+
+
+def optimise(
+    job: Job[Any],
+    objective: Objective,
+    learnables: dict[str, Tensor],
+    optimizers: dict[str, Optimizer],
+    steps: int,
+) -> None:
+    """Update ``learnables`` in place for ``steps`` steps, going on from the job's checkpoint where there is one.
+
+    Args:
+        learnables: leaf tensors by name.
+        optimizers: for each of them.
+
+    Raises:
+        RunFailed: the loss or a learnable is no longer finite.
+        Interrupted: the monitor was asked to stop; a checkpoint was written.
+    """
+    first = _resume(job, objective, learnables, optimizers)
+    with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", steps) as stage:
+        stage.advance(first)
+        for step in range(first, steps):
+            loss, gradients = objective.gradients(step)
+            for name, tensor in learnables.items():
+                tensor.grad = gradients[name]
+                optimizers[name].step()
+            _guard(job, step, steps, loss, learnables)
+            objective.after_step(step)
+            job.history.append(loss)
+            stage.note(f"loss {loss:.4g}")
+            stage.advance()
+            if job.checkpoint.due or job.monitor.stop_requested:
+                _save(job, objective, learnables, optimizers, step + 1)
+            stop_if_asked(job.monitor, f"{step + 1} of {steps} steps of {job.method} done")
+
+
+def _guard(job: Job[Any], step: int, steps: int, loss: float, learnables: dict[str, Tensor]) -> None:
+    broken = [name for name, tensor in learnables.items() if not tensor.isfinite().all()]
+    if math.isfinite(loss) and not broken:
+        return
+    what = (
+        f"the loss is {loss}" if not math.isfinite(loss) else f"{' and '.join(broken)} hold values that are not finite"
+    )
+    raise RunFailed(
+        f"{job.method} at ipc {job.ipc}, seed {job.seed}, failed at step {step} of {steps}: {what}. "
+        "Lower its learning rates (--set image_lr=…) and start again."
+    )
+
+
+def _save(
+    job: Job[Any], objective: Objective, learnables: dict[str, Tensor], optimizers: dict[str, Optimizer], step: int
+) -> None:
+    tensors = {f"learnable.{name}": tensor for name, tensor in learnables.items()}
+    tensors |= {f"objective.{name}": tensor for name, tensor in objective.state().items()}
+    for name, optimizer in optimizers.items():
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{name}.{index}.{key}": value for key, value in state.items() if value is not None}
+    job.checkpoint.save(tensors, {"step": step, "history": job.history})
+
+
+def _resume(
+    job: Job[Any], objective: Objective, learnables: dict[str, Tensor], optimizers: dict[str, Optimizer]
+) -> int:
+    saved = job.checkpoint.load()
+    if saved is None:
+        return 0
+    tensors, facts = saved
+    states: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in optimizers}
+    own: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for full_name, tensor in tensors.items():
+            part, name = full_name.split(".", 1)
+            if part == "learnable":
+                learnables[name].copy_(tensor)
+            elif part == "objective":
+                own[name] = tensor
+            else:
+                optimizer, index, key = name.split(".")
+                states[optimizer].setdefault(int(index), {})[key] = tensor
+    for name, optimizer in optimizers.items():
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": states[name]})
+    objective.restore(own)
+    job.history[:] = facts["history"]
+    return int(facts["step"])

@@ -1,0 +1,254 @@
+"""From result files to rows, tables and figures."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from distill_bench.errors import DataError
+from distill_bench.evaluation.statistics import student_interval
+from distill_bench.leaderboard import board, render, tables
+from distill_bench.leaderboard.claims import Claim, claim_for, load_claims
+from distill_bench.leaderboard.collect import ROW_KEYS, leaderboard_rows, read_results
+from distill_bench.leaderboard.figures import accuracy_figure
+from distill_bench.package_data import package_data
+
+HEADER = "method,dataset,ipc,accuracy,std,protocol,network,norm,labels,selection,source\n"
+
+
+def score(method="dm", ipc=1, seed=0, accuracies=(88.0, 89.0, 90.0), **fields):
+    return {
+        "kind": "score", "suite": "digits", "dataset": "digits", "method": method, "ipc": ipc, "seed": seed,
+        "preset": "cpu", "protocol": "quick-v1", "network": "ConvNetD2W64", "labels": "hard",
+        "pixel_space": "normalized", "accuracies": list(accuracies), "bytes": 2640,
+        "synthesis": {"seconds": 10.0, "peak_memory_mb": 512.0}, **fields,
+    }  # fmt: skip
+
+
+def failure(method="mtt", ipc=1, seed=0, **fields):
+    cell = {"suite": "digits", "dataset": "digits", "method": method, "ipc": ipc, "seed": seed, "preset": "cpu"}
+    return {"kind": "failure", **cell, "error": "loss is NaN", **fields}
+
+
+def full(accuracy=98.0):
+    return score("full", None, accuracies=[accuracy], protocol="full-v1", bytes=None, synthesis=None)
+
+
+def claim(method="dm", dataset="digits", ipc=1, accuracy=70.0, protocol="dsa-v1", **fields):
+    return Claim(
+        method=method, dataset=dataset, ipc=ipc, accuracy=accuracy, std=None, protocol=protocol, network="ConvNetD3",
+        norm="instance", labels="hard", selection="last", source="a paper", **fields,
+    )  # fmt: skip
+
+
+def write(folder, results):
+    for result in results:
+        name = "full" if result["ipc"] is None else f"ipc{result['ipc']}"
+        kind = "failed" if result["kind"] == "failure" else result["protocol"]
+        strict = ".hard" if result.pop("strict", False) else ""
+        path = folder / result["dataset"] / result["method"] / f"{name}-seed{result['seed']}.{kind}{strict}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result))
+    return folder
+
+
+RESULTS = [
+    score("random", 1, 0, [60.0, 62.0]), score("random", 10, 0, [80.0, 82.0]),
+    score("dm", 1, 0, [70.0, 74.0]), score("dm", 1, 1, [76.0, 80.0]), score("dm", 10, 0, [90.0, 92.0]),
+    failure("mtt", 10), full(),
+]  # fmt: skip
+
+
+def test_seeds_are_pooled():
+    second = score(seed=1, accuracies=[80.0, 84.0], bytes=3000, synthesis={"seconds": 20.0, "peak_memory_mb": 600.0})
+    (row,) = leaderboard_rows([score(), second])
+    assert tuple(row) == ROW_KEYS
+    assert row["accuracy"] == pytest.approx((89.0 + 82.0) / 2)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(student_interval([89.0, 82.0]), abs=1e-4)
+    assert (row["networks"], row["seeds"], row["bytes"]) == (2, 2, 3000)
+    assert (row["synthesis_seconds"], row["peak_memory_mb"]) == (15.0, 556.0)
+    assert (row["claimed"], row["status"]) == (None, "done")
+
+
+@pytest.mark.parametrize("field", ["suite", "dataset", "preset", "protocol", "network", "labels", "pixel_space"])
+def test_conditions_are_never_pooled(field):
+    assert len(leaderboard_rows([score(), score(seed=1, **{field: "other"})])) == 2
+
+
+def test_strict_and_stored_scores_stay_apart():
+    results = [score("mtt"), score("mtt", accuracies=[50.0], strict=True), score("datm", labels="soft")]
+    results += [score("datm", accuracies=[40.0], strict=True), score("random", accuracies=[30.0])]
+    rows = {(row["method"], row["protocol"], row["labels"]): row for row in leaderboard_rows(results)}
+    assert rows["mtt", "quick-v1", "hard"]["accuracy"] == 89.0
+    assert rows["mtt", "quick-v1.hard", "hard"]["accuracy"] == 50.0
+    assert rows["datm", "quick-v1", "hard"]["accuracy"] == 40.0
+    assert tables.gain_over_random(rows["mtt", "quick-v1.hard", "hard"], rows.values()) == 20.0
+
+
+def test_rows_are_json_safe_without_spread_or_cost():
+    row = next(row for row in leaderboard_rows(RESULTS) if row["method"] == "full")
+    assert (row["accuracy"], row["ipc"]) == (98.0, None)
+    assert all(row[key] is None for key in ("ci_low", "ci_high", "bytes", "synthesis_seconds", "peak_memory_mb"))
+    json.dumps(leaderboard_rows(RESULTS), allow_nan=False)
+
+
+def test_order():
+    order = [(row["ipc"], row["method"], row["status"]) for row in leaderboard_rows(reversed(RESULTS))]
+    assert order == [
+        (1, "dm", "done"), (1, "random", "done"), (10, "dm", "done"), (10, "random", "done"), (10, "mtt", "failed"),
+        (None, "full", "done"),
+    ]  # fmt: skip
+
+
+def test_failed_cells():
+    (failed,) = leaderboard_rows([failure(seed=0), failure(seed=1)], [claim("mtt")])
+    assert (failed["status"], failed["accuracy"], failed["seeds"], failed["claimed"]) == ("failed", None, 2, 70.0)
+    partly = leaderboard_rows([score(seed=0), failure("dm", seed=1)])
+    assert [(row["status"], row["seeds"]) for row in partly] == [("done", 1), ("failed", 1)]
+
+
+def test_a_failure_that_was_scored_since_is_forgotten():
+    assert [row["status"] for row in leaderboard_rows([failure("dm"), score("dm")])] == ["done"]
+
+
+def test_read_results_takes_scores_and_failures_only(tmp_path):
+    write(tmp_path, [score(), score(strict=True), failure()])
+    (tmp_path / "list.json").write_text("[1, 2]")
+    (tmp_path / "other.json").write_text('{"kind": "ranking"}')
+    found = [(result["kind"], result["method"], result["strict"]) for result in read_results(tmp_path)]
+    assert found == [("score", "dm", True), ("score", "dm", False), ("failure", "mtt", False)]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"{half", "cannot read"),
+        (b"\xff\xfe{}", "cannot read"),
+        (b'{"kind": "score"}', "lacks suite, dataset"),
+        (json.dumps(score(accuracies=[])).encode(), "empty list"),
+    ],
+)
+def test_a_broken_result_is_named(tmp_path, content, complaint):
+    (tmp_path / "ipc1-seed0.quick-v1.json").write_bytes(content)
+    with pytest.raises(DataError, match=rf"(?s){complaint}|ipc1-seed0") as caught:
+        read_results(tmp_path)
+    assert complaint in str(caught.value) and "ipc1-seed0.quick-v1.json" in str(caught.value)
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="not a folder"):
+        read_results(tmp_path / "nowhere")
+
+
+def test_claims_join_by_protocol_then_file_order():
+    claims = [claim(accuracy=70.0), claim(accuracy=60.0, protocol="quick-v1"), claim(ipc=10), claim("full", ipc=None)]
+    assert leaderboard_rows([score()], claims)[0]["claimed"] == 60.0
+    assert leaderboard_rows([score(protocol="standard-v1")], claims)[0]["claimed"] == 70.0
+    assert leaderboard_rows([full()], claims)[0]["claimed"] == 70.0
+    assert claim_for(claims, "dm", "cifar10", 1) is None
+
+
+def test_published_claims():
+    claims = load_claims(package_data("baselines/published.csv"))
+
+    def published(*key):
+        found = claim_for(claims, *key)
+        return found and (found.accuracy, found.std, found.protocol)
+
+    assert published("dc", "mnist", 1) == (91.7, None, "dc-v1")
+    assert published("dsa", "cifar100", 50) == (42.8, 0.4, "dsa-v1")
+    assert published("dm", "cifar10", 1000) == (79.8, 0.3, "dsa-v1")
+    assert published("dc", "cifar100", 50) is None
+    assert published("random", "cifar10", 50, "quick-v1") == (50.6, 0.3, "dsa-v1")
+    assert published("random", "cifar10", 50, "dc-v1") == (43.4, 1.0, "dc-v1")
+    assert published("full", "tiny_imagenet", None) == (37.6, None, "unknown")
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("dm,digits,one,70,,dsa-v1,ConvNetD3,instance,hard,last,x", "ipc.*'one'"),
+        ("dm,digits,0,70,,dsa-v1,ConvNetD3,instance,hard,last,x", "ipc.*'0'"),
+        ("dm,digits,1,700,,dsa-v1,ConvNetD3,instance,hard,last,x", "accuracy.*'700'"),
+        ("dm,digits,1,70,,dsa-v1,ConvNetD3,instance,hard,first,x", "selection.*'first'"),
+        ("dm,digits,1,70,,dsa-v1,ConvNetD3,instance,hard,last,", "source"),
+        ("dm,digits,1,70", "expected the 11 columns"),
+        ("dm,digits,1,70,,dsa-v1,ConvNetD3,instance,hard,last,x,y", "expected the 11 columns"),
+        ("dm,digits,2,71,,dsa-v1,ConvNetD3,instance,hard,last,x", "repeats line 2"),
+    ],
+)
+def test_a_bad_claim_is_named_by_its_line(tmp_path, line, complaint):
+    path = tmp_path / "published.csv"
+    path.write_text(f"{HEADER}dm,digits,2,70,,dsa-v1,ConvNetD3,instance,hard,last,x\n{line}\n")
+    with pytest.raises(DataError, match=rf"published\.csv line 3.*{complaint}"):
+        load_claims(path)
+
+
+def test_missing_claims_file_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="cannot read published accuracies"):
+        load_claims(tmp_path / "published.csv")
+
+
+def test_gain_over_random_compares_like_with_like():
+    rows = leaderboard_rows([*RESULTS, score("dm", 1, labels="soft"), score("dm", 1, pixel_space="zca")])
+    gains = {
+        (row["method"], row["ipc"], row["labels"], row["pixel_space"]): tables.gain_over_random(row, rows)
+        for row in rows
+    }
+    assert gains["dm", 1, "hard", "normalized"] == pytest.approx(75.0 - 61.0)
+    assert gains["dm", 10, "hard", "normalized"] == pytest.approx(91.0 - 81.0)
+    assert gains["dm", 1, "soft", "normalized"] is None
+    assert gains["dm", 1, "hard", "zca"] is None
+    assert gains["random", 1, "hard", "normalized"] is None
+
+
+def test_gap_to_full():
+    rows = leaderboard_rows(RESULTS)
+    assert tables.gap_to_full(rows[0], rows) == pytest.approx(98.0 - 75.0)
+    assert tables.gap_to_full(rows[0], rows[:-1]) is None
+
+
+def test_markdown_board():
+    text = tables.markdown(leaderboard_rows(RESULTS, [claim()]), [claim()])
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert all(len(line) == len(tables.COLUMNS) for line in cells)
+    half_width = student_interval([72.0, 78.0])[1] - 75.0
+    assert cells[2] == [
+        "1", "dm", "hard", f"**75.0 ± {half_width:.1f}**", "+14.0", "23.0", "2.6 kB", "10.0 s", "512 MB",
+        "70.0 (dsa-v1)",
+    ]  # fmt: skip
+    assert cells[-1] == ["10", "mtt", "–", "failed", *["–"] * 6]
+    assert text.count("**") == 2 * 3  # dm at both IPCs, and the reference
+    assert "Reference `full`, the whole training split: **98.0 %** (full-v1" in text
+
+
+def test_one_protocol_per_table():
+    rows = leaderboard_rows([score(), score(protocol="standard-v1"), score(pixel_space="zca"), full()])
+    headings = [line for line in tables.markdown(rows).splitlines() if line.startswith("### ")]
+    assert headings == [
+        "### quick-v1 · ConvNetD2W64 · normalized pixels",
+        "### quick-v1 · ConvNetD2W64 · zca pixels",
+        "### standard-v1 · ConvNetD2W64 · normalized pixels",
+    ]
+
+
+def test_csv_round_trip():
+    rows = leaderboard_rows(RESULTS)
+    read = list(csv.DictReader(io.StringIO(tables.csv(rows))))
+    assert [{key: "" if row[key] is None else str(row[key]) for key in ROW_KEYS} for row in rows] == read
+
+
+@pytest.mark.parametrize("results", [RESULTS, [*RESULTS, score(dataset="other", ipc=5)], [failure()], []])
+def test_figures_are_deterministic(tmp_path, results):
+    rows = leaderboard_rows(results)
+    first, second = (accuracy_figure(rows, tmp_path / name).read_bytes() for name in ("a.png", "b.png"))
+    assert first == second and first.startswith(b"\x89PNG")
+
+
+def test_render_writes_all_three(tmp_path):
+    folder = write(tmp_path / "results", [dict(result) for result in RESULTS])
+    paths = render(folder, tmp_path / "out")
+    assert [path.name for path in paths] == ["leaderboard.md", "leaderboard.csv", "accuracy.png"]
+    assert all(path.stat().st_size for path in paths)
+    assert board(folder) == leaderboard_rows(RESULTS)
