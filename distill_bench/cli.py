@@ -1,4 +1,4 @@
-"""The command. Thin: every subcommand is one public function. Results on standard output, all else on standard error."""
+"""The command. Thin: every subcommand is one public function. Results on standard output, progress on the error."""
 
 import json
 import sys

@@ -54,7 +54,8 @@ class Transform:
         self._std = torch.tensor(space.std).view(1, -1, 1, 1)
         self._whitening: Whitening | None = None
         if space.kind == "zca":
-            assert space.eps is not None and train is not None
+            assert space.eps is not None
+            assert train is not None, "the transform of a whitened set is fitted on a training split"
             scale = (self._mean, self._std) if space.zca_input == "normalized" else None
             self._whitening = whitening_of(train, space.eps, scale)
 

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the time left on a terminal, a line now and then elsewhere; and requests to stop."""
+"""Progress of long work: a bar with the time left on a terminal, a line now and then elsewhere. Requests to stop."""
 
 import signal
 import sys

@@ -151,7 +151,7 @@ class Exam:
         return found
 
     def train_network(self, index: int, material: Material, after_epoch: Callable[[], None]) -> nn.Module:
-        """Network ``index``, trained: its seeds depend on source, protocol and index, so that sets are compared in pairs."""
+        """Network ``index``, trained. Its seeds are the same for every set, so that sets are compared in pairs."""
         seeds = (self.source.kind, self.rules.id, index)
         shape, classes = self.source.train.shape, len(self.source.class_names)
         network = build_network(self.network, shape, classes, generator(*seeds, "weights")).to(self.device)

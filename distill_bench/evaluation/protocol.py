@@ -81,11 +81,12 @@ PROTOCOLS = {
         Protocol(id="quick-v1", source="this project: standard-v1 with 300 epochs", epochs=300, networks=3),
         Protocol(
             id="full-v1",
-            source="this project: the whole training split, at least as many steps as 10 epochs of CIFAR-10",
+            source="this project: the whole training split, few epochs",
             trains_on="full",
             epochs=10,
-            minimum_steps=1960,
+            minimum_steps=500,
             networks=1,
+            overrides={"mnist": {"epochs": 4}, "fashion_mnist": {"epochs": 4}},
         ),
         Protocol(
             id="dc-v1",

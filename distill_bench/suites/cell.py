@@ -76,9 +76,9 @@ class CellWork:
 
     def state(self) -> str:
         """``done``, ``partial``, ``failed`` or ``missing``, read from disk."""
-        if self.cell.ipc is None or self.set_path.exists():
-            if all(self._is_current(self.result_path(ending), key) for ending, key in self.score_keys().items()):
-                return "done"
+        made = self.cell.ipc is None or self.set_path.exists()
+        if made and all(self._is_current(self.result_path(name), key) for name, key in self.score_keys().items()):
+            return "done"
         if self.result_path(FAILED).exists():
             return "failed"
         begun = [self.set_path, self.checkpoint_path]
@@ -160,7 +160,9 @@ class CellWork:
 
     def _evaluate(self, ending: str, key: str, monitor: Monitor) -> dict[str, Any]:
         protocol, partial = ending.removesuffix(f".{HARD}"), self._partial(key)
-        earlier = json.loads(partial.read_text()) if partial.exists() else {"accuracies": [], "seconds": 0.0}
+        earlier: dict[str, Any] = (
+            json.loads(partial.read_text()) if partial.exists() else {"accuracies": [], "seconds": 0.0}
+        )
         began = time.monotonic()
 
         def spent() -> float:
@@ -180,7 +182,7 @@ class CellWork:
             score = evaluate_full(self.source, protocol, **options)
         else:
             made: DistilledSet = load_distilled(self.set_path)
-            labels = "hard" if ending.endswith(f".{HARD}") else "stored"
+            labels: Any = "hard" if ending.endswith(f".{HARD}") else "stored"
             score = evaluate(made, self.source, protocol, labels=labels, **options)
         return {**score.model_dump(mode="json"), "run": run_block(spent())}
 

@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -199,7 +200,7 @@ def _own_method(name: str, function: Any, recipe: Recipe | None = None) -> Metho
     if not callable(function):
         raise UsageError(f"{name} is a {type(function).__name__}, not a function that takes a Job.")
     file = inspect.getsourcefile(function)
-    code = hashlib.sha256(open(file, "rb").read()).hexdigest() if file else None
+    code = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
     title = (inspect.getdoc(function) or name).splitlines()[0]
     return Method(name, recipe or Recipe(title=title, synthesizer=name), function, code)
 

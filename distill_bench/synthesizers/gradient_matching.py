@@ -66,7 +66,7 @@ class GradientMatching(Objective):
             self._network = random_network(job, step // outer)
         freeze_batch_norm(self._network, job, step)
         losses, gradients = [], []
-        # class by class: the sum's gradient is the classes' gradients side by side, and one class's graph lives at a time
+        # class by class: the gradient of the sum is theirs side by side, and one class's graph lives at a time
         for label, own in enumerate(self._images.split(job.ipc)):
             draws = job.generator(f"match {label}", step)
             real = job.training.draw(label, job.fields.real_batch, draws)
@@ -134,7 +134,7 @@ def gradient_distance(
 
     ``layerwise``: Σ over weight tensors and their output rows i of 1 − ⟨s_i, r_i⟩ / (‖s_i‖‖r_i‖ + 1e-6); convolution
     weights are flattened to [out, in·h·w], LayerNorm's [c, h, w] to [c, h·w]; vectors (biases, norm scales) count
-    nothing. ``cosine`` and ``mse``: 1 − cosine, and squared difference, of all gradients as one vector, biases included.
+    nothing. ``cosine`` and ``mse``: 1 − cosine, and squared difference, of all gradients as one vector with biases.
     """
     if kind == "layerwise":
         return torch.stack([row_distance(s, r) for s, r in zip(synthetic, real, strict=True) if s.ndim > 1]).sum()
@@ -152,7 +152,7 @@ def row_distance(synthetic: Float[Tensor, "rows ..."], real: Float[Tensor, "rows
 
 
 def freeze_batch_norm(network: nn.Module, job: Job[GradientMatchingFields], step: int) -> None:
-    """Give batch-norm layers the statistics of 16 real images a class, then hold them; other networks are left alone."""
+    """Give batch-norm layers the statistics of 16 real images a class, then hold them."""
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     if not layers:
         return

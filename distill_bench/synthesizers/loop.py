@@ -109,8 +109,8 @@ def _resume(
             else:
                 optimizer, index, key = name.split(".")
                 states[optimizer].setdefault(int(index), {})[key] = tensor
-    for name, optimizer in optimizers.items():
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": states[name]})
+    for name, state in states.items():
+        optimizers[name].load_state_dict(optimizers[name].state_dict() | {"state": state})
     objective.restore(own)
     job.history[:] = facts["history"]
     return int(facts["step"])
