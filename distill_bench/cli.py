@@ -179,7 +179,8 @@ def bench_command(
     cells = suites.expand(chosen, suites.parse_only(only))
     folder = results or home() / "results"
     setting = suites.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds)
-    works = [suites.CellWork(cell, setting) for cell in cells]
+    sources = {name: load_source(name, size=chosen.size, holdout=chosen.holdout) for name in chosen.datasets}
+    works = [suites.CellWork(cell, setting, sources[cell.dataset]) for cell in cells]
     states = {work: work.state() for work in works}
     if dry_run:
         _print_states(states, as_json)

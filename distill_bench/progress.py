@@ -117,10 +117,9 @@ class StreamMonitor:
             yield _Stage(self, title, total, bar)
 
 
-def stop_if_asked(monitor: Monitor, where: str) -> None:
-    """Raises Interrupted where the monitor was asked to stop."""
-    if monitor.stop_requested:
-        raise Interrupted(f"stopped on request, {where}. Run the same command again to go on from there.")
+def stopped(where: str) -> Interrupted:
+    """The error of work that stops on request, saying how far it came."""
+    return Interrupted(f"stopped on request, {where}. Run the same command again to go on from there.")
 
 
 def clock(seconds: float) -> str:

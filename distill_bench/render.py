@@ -1,6 +1,7 @@
 """A distilled set as a picture: a row a class, with what was done to the pixels undone."""
 
 import io
+import math
 from pathlib import Path
 
 import torch
@@ -48,17 +49,19 @@ def render_grid(distilled: DistilledSet, path: str | Path, *, source: Source | N
     scale = -(-LEAST_SIDE // min(height, width)) if min(height, width) < LEAST_SIDE else 1
     font = ImageFont.load_default(FONT_SIZE)
     margin = int(max(font.getlength(name) for name in names)) + 3 * GAP
-    rows = [labels.eq(label).nonzero().flatten()[:columns] for label in range(len(names))]
+    shown = [labels.eq(label).nonzero().flatten()[:columns] for label in range(len(names))]
     step_x, step_y = width * scale + GAP, height * scale + GAP
-    size = (margin + max(map(len, rows)) * step_x, GAP + len(rows) * step_y)
-    sheet = Image.new("RGB", size, BACKGROUND)
+    strip = margin + max(map(len, shown)) * step_x
+    # classes fill as many strips side by side as make the sheet about square
+    rows = math.ceil(len(names) / max(1, round(math.sqrt(len(names) * step_y / strip))))
+    sheet = Image.new("RGB", (strip * math.ceil(len(names) / rows), GAP + rows * step_y), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    for row, indices in enumerate(rows):
-        top = GAP + row * step_y
-        draw.text((GAP, top + height * scale / 2), names[row], INK, font, anchor="lm")
+    for label, indices in enumerate(shown):
+        left, top = label // rows * strip, GAP + label % rows * step_y
+        draw.text((left + GAP, top + height * scale / 2), names[label], INK, font, anchor="lm")
         for column, index in enumerate(indices):
             tile = _picture(pixels[index]).resize((width * scale, height * scale), Image.Resampling.NEAREST)
-            sheet.paste(tile, (margin + column * step_x, top))
+            sheet.paste(tile, (left + margin + column * step_x, top))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     write_atomically(Path(path), buffer.getvalue())

@@ -26,15 +26,11 @@ HOLDOUT, PROTOCOL, SEED = 0.2, "quick-v1", 0
 GRIDS = {
     "digits": [
         ("dm", (1, 10), {"iterations": [100, 300], "image_lr": [1.0, 10.0], "real_batch": [32, 128]}),
-        ("dsa", (1,), {"iterations": [200], "image_lr": [0.1, 1.0], "real_batch": [32, 64]}),
+        ("dsa", (1,), {"iterations": [200], "image_lr": [0.1, 1.0], "real_batch": [32]}),
         ("dsa", (10,), {"iterations": [15], "outer_loop": [10], "inner_loop": [10], "image_lr": [0.1, 1.0],
-                        "real_batch": [32, 64]}),
-        ("dsa", (10,), {"iterations": [100], "outer_loop": [2], "inner_loop": [5], "image_lr": [0.1, 1.0],
                         "real_batch": [32]}),
-        ("dc", (1,), {"iterations": [200], "init": ["noise", "real"], "image_lr": [0.1, 1.0], "real_batch": [32, 64]}),
+        ("dc", (1,), {"iterations": [200], "init": ["noise", "real"], "image_lr": [0.1, 1.0], "real_batch": [32]}),
         ("dc", (10,), {"iterations": [15], "outer_loop": [10], "inner_loop": [10], "init": ["noise", "real"],
-                       "image_lr": [0.1, 1.0], "real_batch": [32]}),
-        ("dc", (10,), {"iterations": [100], "outer_loop": [2], "inner_loop": [5], "init": ["real"],
                        "image_lr": [0.1, 1.0], "real_batch": [32]}),
     ],
     "mnist": [

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from kornia.enhance import ZCAWhitening
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -36,6 +35,8 @@ class Whitening:
 
 def fit_whitening(images: Float[Tensor, "n c h w"], eps: float) -> Whitening:
     """Fit on images: covariance S = XᵀX/(n−1) = U diag(s) Uᵀ of the centred pixels, W = U diag(1/√(s+eps)) Uᵀ."""
+    from kornia.enhance import ZCAWhitening  # here, because importing kornia takes a second
+
     fitted = ZCAWhitening(dim=0, eps=eps, unbiased=True, detach_transforms=True, compute_inv=True).fit(images)
     return Whitening(fitted.mean_vector, fitted.transform_matrix.mT.contiguous(), fitted.transform_inv.mT.contiguous())
 

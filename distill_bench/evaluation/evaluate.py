@@ -17,7 +17,7 @@ from distill_bench.evaluation.score import LabelUse, Score
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.networks import build_network, resolve_network
 from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.progress import SILENT, Monitor, stop_if_asked
+from distill_bench.progress import SILENT, Monitor, stopped
 from distill_bench.randomness import generator
 from distill_bench.sources import Source, load_source
 from distill_bench.training import Augment, Fetch, Plan, accuracy, train
@@ -140,7 +140,8 @@ class Exam:
 
             def tick() -> None:
                 stage.advance()
-                stop_if_asked(self.monitor, f"{len(found)} of {self.count} networks tested")
+                if self.monitor.stop_requested:
+                    raise stopped(f"{len(found)} of {self.count} networks tested")
 
             stage.advance(len(found) * material.plan.epochs)
             for index in range(len(found), self.count):

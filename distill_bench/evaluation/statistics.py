@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from scipy.stats import t as student
+from scipy.special import stdtrit  # scipy.stats would take a second to import
 
 from distill_bench.errors import UsageError
 
@@ -28,7 +28,7 @@ def student_interval(values: Sequence[float], confidence: float = 0.95) -> Inter
         return None, None
     mean = statistics.fmean(values)
     standard_error = statistics.stdev(values) / math.sqrt(len(values))
-    half_width = float(student.ppf((1 + confidence) / 2, df=len(values) - 1)) * standard_error
+    half_width = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * standard_error
     return mean - half_width, mean + half_width
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from distill_bench.leaderboard import tables
 from distill_bench.leaderboard.claims import Claim, load_claims
 from distill_bench.leaderboard.collect import ROW_KEYS, leaderboard_rows, read_results
-from distill_bench.leaderboard.figures import accuracy_figure
 from distill_bench.leaderboard.tables import markdown
 from distill_bench.package_data import package_data
 from distill_bench.storage import write_atomically
@@ -35,6 +34,8 @@ def render(folder: Path, out: Path) -> list[Path]:
     Raises:
         DataError: the folder, a result or the published accuracies cannot be read, or ``out`` cannot be written.
     """
+    from distill_bench.leaderboard.figures import accuracy_figure  # here, because importing matplotlib takes a second
+
     rows = board(folder)
     pages = {
         out / "leaderboard.md": markdown(rows, published()),

@@ -1,5 +1,6 @@
 """Leaderboard rows as CSV and as a Markdown board: one protocol, network and pixel space per table."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from csv import DictWriter
 from io import StringIO
@@ -99,13 +100,14 @@ def _table(table: list[Row], failed: list[Row], rows: Sequence[Row], claims: Seq
 
 
 def _grid(listed: list[Row], rows: Sequence[Row], claims: Sequence[Claim]) -> str:
-    several_presets = len({row["preset"] for row in listed}) > 1
+    presets = Counter((row["ipc"], row["method"], row["labels"]) for row in listed)
     lines = [_line(COLUMNS), _line(["--:", ":--", ":--", *["--:"] * (len(COLUMNS) - 3)])]
     for ipc, group in groupby(listed, key=lambda row: row["ipc"]):
         of_ipc = list(group)
         best = max((row["accuracy"] for row in of_ipc if row["accuracy"] is not None), default=None)
         for row in of_ipc:
-            method = f"{row['method']} ({row['preset']})" if several_presets else row["method"]
+            twice = presets[row["ipc"], row["method"], row["labels"]] > 1
+            method = f"{row['method']} ({row['preset']})" if twice else row["method"]
             accuracy = _accuracy(row)
             if row["accuracy"] is not None and row["accuracy"] == best:
                 accuracy = f"**{accuracy}**"

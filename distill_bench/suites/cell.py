@@ -4,7 +4,6 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +45,16 @@ class Setting:
 class CellWork:
     """A cell in a setting: where its parts are kept, how far it is, and how to do what is missing.
 
+    Args:
+        source: the cell's, where it is loaded already.
+
     Raises:
         UsageError, DataError: on construction, where the cell cannot be run at all.
     """
 
-    def __init__(self, cell: Cell, setting: Setting) -> None:
+    def __init__(self, cell: Cell, setting: Setting, source: Source | None = None) -> None:
         self.cell, self.setting = cell, setting
-        self.source: Source = shared_source(cell.dataset, cell.size, cell.holdout)
+        self.source = source or load_source(cell.dataset, size=cell.size, holdout=cell.holdout)
         self._store = home() / "store"
         self.preset = PAPER
         self.key = canonical_hash([FULL, self.source.train.fingerprint])
@@ -103,7 +105,7 @@ class CellWork:
 
     def record_failure(self, message: str) -> None:
         """File why the cell failed."""
-        content = {"kind": "failure", **self._identity(), "error": message, "run": run_block(0)}
+        content = {"kind": "failure", **self._identity(), "error": message, "run": run_block(0.0)}
         write_atomically(self.result_path(FAILED), _pretty(content))
 
     def score_keys(self) -> dict[str, str]:
@@ -205,12 +207,6 @@ class CellWork:
             "seed": cell.seed,
             "preset": self.preset,
         }
-
-
-@lru_cache(maxsize=1)
-def shared_source(name: str, size: int | None, holdout: float | None) -> Source:
-    """A source, kept while cells of the same dataset follow each other."""
-    return load_source(name, size=size, holdout=holdout)
 
 
 def _pretty(content: dict[str, Any]) -> str:

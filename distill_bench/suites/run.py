@@ -28,10 +28,11 @@ def run_cells(works: list[CellWork], executor: str, jobs: int, monitor: StreamMo
     Raises:
         Interrupted: the monitor was asked to stop; every cell has its checkpoint.
     """
-    report = _Report(len(works), jobs, monitor)
+    report = _Report(len(works), monitor)
     if executor == "in-process":
         for work in works:
-            report(work, run_recording(work, monitor))
+            if not monitor.stop_requested:
+                report(work, run_recording(work, monitor))
     else:
         _run_in_processes(works, jobs, monitor, quiet, report)
     if monitor.stop_requested:
@@ -42,9 +43,9 @@ def run_cells(works: list[CellWork], executor: str, jobs: int, monitor: StreamMo
 class _Report:
     """Says how each cell went, and how long the rest may take."""
 
-    def __init__(self, total: int, jobs: int, monitor: StreamMonitor) -> None:
+    def __init__(self, total: int, monitor: StreamMonitor) -> None:
         self.failed = self.done = 0
-        self._total, self._jobs, self._monitor = total, jobs, monitor
+        self._total, self._monitor = total, monitor
         self._began = time.monotonic()
 
     def __call__(self, work: CellWork, code: int) -> None:

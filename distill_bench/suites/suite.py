@@ -12,7 +12,7 @@ from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import load_protocol
 from distill_bench.package_data import package_data
 
-FULL = "full"
+FULL, NONE = "full", "none"
 FILTERS = ("dataset", "method", "ipc", "seed", "protocol")
 
 
@@ -24,7 +24,7 @@ class Suite(BaseModel):
         datasets, methods, ipc, seeds: the grid.
         preset: of every recipe that has one of that name; the others run as in their paper.
         protocols: every set is scored under each, in tables of their own.
-        reference: the protocol of the line trained on the whole training split, or None.
+        reference: the protocol of the line trained on the whole training split, or ``"none"``.
         size, holdout: as for ``load_source``.
     """
 
@@ -38,7 +38,7 @@ class Suite(BaseModel):
     seeds: tuple[int, ...] = (0,)
     preset: str = "cpu"
     protocols: tuple[str, ...] = ("quick-v1",)
-    reference: str | None = "full-v1"
+    reference: str = "full-v1"
     size: PositiveInt | None = None
     holdout: float | None = None
 
@@ -96,7 +96,7 @@ def load_suite(name: str) -> Suite:
         raise UsageError(f"{path}: not valid TOML: {error}.") from error
     except ValidationError as error:
         raise UsageError(f"{path}: {describe(error)}.") from error
-    for protocol in [*suite.protocols, *([suite.reference] if suite.reference else [])]:
+    for protocol in [*suite.protocols, *([] if suite.reference == NONE else [suite.reference])]:
         load_protocol(protocol)
     return suite
 
@@ -137,7 +137,7 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
         for seed in chosen("seed", suite.seeds)
         if protocols
     ]
-    if suite.reference and chosen("method", [FULL]):
+    if suite.reference != NONE and chosen("method", [FULL]):
         reference = (suite.reference,)
         datasets = chosen("dataset", suite.datasets)
         cells += [Cell(d, FULL, None, 0, "paper", reference, suite.size, suite.holdout) for d in datasets]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from distill_bench.errors import RunFailed
-from distill_bench.progress import stop_if_asked
+from distill_bench.progress import stopped
 from distill_bench.synthesizers.job import Job
 
 
@@ -52,31 +52,35 @@ def optimise(
     with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", steps) as stage:
         stage.advance(first)
         for step in range(first, steps):
-            loss, gradients = objective.gradients(step)
-            for name, tensor in learnables.items():
-                tensor.grad = gradients[name]
-                optimizers[name].step()
-            _guard(job, step, steps, loss, learnables)
-            objective.after_step(step)
+            try:
+                loss = _update(step, objective, learnables, optimizers)
+            except RunFailed as error:
+                raise RunFailed(
+                    f"{job.method} at ipc {job.ipc}, seed {job.seed}, failed at step {step} of {steps}: {error} "
+                    "Lower its learning rates (--set image_lr=…) and start again."
+                ) from error
             job.history.append(loss)
             stage.note(f"loss {loss:.4g}")
             stage.advance()
-            if job.checkpoint.due or job.monitor.stop_requested:
+            if job.monitor.stop_requested:
                 _save(job, objective, learnables, optimizers, step + 1)
-            stop_if_asked(job.monitor, f"{step + 1} of {steps} steps of {job.method} done")
+                raise stopped(f"{step + 1} of {steps} steps of {job.method} done")
+            if job.checkpoint.due:
+                _save(job, objective, learnables, optimizers, step + 1)
 
 
-def _guard(job: Job[Any], step: int, steps: int, loss: float, learnables: dict[str, Tensor]) -> None:
+def _update(step: int, objective: Objective, learnables: dict[str, Tensor], optimizers: dict[str, Optimizer]) -> float:
+    loss, gradients = objective.gradients(step)
+    for name, tensor in learnables.items():
+        tensor.grad = gradients[name]
+        optimizers[name].step()
+    if not math.isfinite(loss):
+        raise RunFailed(f"the loss is {loss}.")
     broken = [name for name, tensor in learnables.items() if not tensor.isfinite().all()]
-    if math.isfinite(loss) and not broken:
-        return
-    what = (
-        f"the loss is {loss}" if not math.isfinite(loss) else f"{' and '.join(broken)} hold values that are not finite"
-    )
-    raise RunFailed(
-        f"{job.method} at ipc {job.ipc}, seed {job.seed}, failed at step {step} of {steps}: {what}. "
-        "Lower its learning rates (--set image_lr=…) and start again."
-    )
+    if broken:
+        raise RunFailed(f"{' and '.join(broken)} hold values that are not finite.")
+    objective.after_step(step)
+    return loss
 
 
 def _save(

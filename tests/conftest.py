@@ -1,0 +1,32 @@
+"""A cache of the tests' own, no network, one thread; and the digits."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from distill_bench import Source, load_source
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from, or left in, the user's cache; sums come out the same on every machine."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILL_BENCH_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("DISTILL_BENCH_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits() -> Source:
+    return load_source("digits")
+
+
+@pytest.fixture
+def global_rng_untouched() -> Iterator[None]:
+    """Fails the test that moves, or reseeds, torch's global generator."""
+    torch.manual_seed(12345)
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(torch.get_rng_state(), before), "torch's global generator was used"

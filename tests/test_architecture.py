@@ -1,0 +1,62 @@
+"""Imports go one way, and the evaluator and the synthesizers never see each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "distill_bench"
+LAYERS = [
+    {"errors", "randomness", "package_data"},
+    {"storage", "device", "progress", "provenance", "recipes"},
+    {"sources"},
+    {"augment"},
+    {"networks", "training", "pixel_space", "distilled_set", "render"},
+    {"synthesizers", "evaluation"},
+    {"suites"},
+    {"leaderboard"},
+    {"cli", "__init__", "__main__"},
+]
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Top-level rooms of the package that a file imports, wherever in the file."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            rooms |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("distill_bench.")}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "distill_bench":
+            parts = node.module.split(".")
+            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return rooms
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_from_its_own_room_or_below(path):
+    own = room(path)
+    for other in imported_rooms(path) - {own}:
+        assert RANK.get(other, -1) <= RANK[own], f"{path.name} ({own}) imports {other}"
+
+
+def test_evaluation_and_synthesizers_never_import_each_other():
+    for path in FILES:
+        if room(path) in ("evaluation", "synthesizers"):
+            assert not {"evaluation", "synthesizers"} - {room(path)} & imported_rooms(path)
+            assert len({"evaluation", "synthesizers"} & (imported_rooms(path) | {room(path)})) == 1
+
+
+def test_importing_the_package_touches_neither_threads_nor_the_global_generator():
+    import subprocess
+    import sys
+
+    code = (
+        "import torch; s = torch.random.get_rng_state(); n = torch.get_num_threads(); import distill_bench.cli;"
+        "assert torch.equal(s, torch.random.get_rng_state()) and n == torch.get_num_threads()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

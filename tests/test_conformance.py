@@ -1,0 +1,131 @@
+"""The table every synthesizer joins: a line a recipe, with fields that make it quick on digits."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from distill_bench import Source, Split, load_source, synthesize
+from distill_bench.distilled_set import load_distilled
+from distill_bench.errors import Interrupted, UsageError
+from distill_bench.progress import SilentMonitor
+from distill_bench.recipes import list_recipes
+from distill_bench.synthesizers import Checkpoint, load_method
+
+MATCHING = {"real_batch": 8, "network": "ConvNetD1W4"}
+
+TABLE = {
+    "random": {},
+    "dc": MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2},
+    "dsa": MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2},
+    "dm": MATCHING | {"iterations": 6},
+}
+OPTIMISED = [method for method in TABLE if TABLE[method]]
+SPACES = ("normalized", "unit", "zca")
+
+
+def no_test_split() -> Split:
+    raise AssertionError("a synthesizer asked for the test split")
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    """Digits whose test split raises when it is touched."""
+    return dataclasses.replace(load_source("digits"), load_test=no_test_split)
+
+
+class StopsAfter(SilentMonitor):
+    """Asks to stop once a number of steps are done."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+
+    @property
+    def stop_requested(self) -> bool:  # type: ignore[override]
+        self._left -= 1
+        return self._left <= 0
+
+
+def test_every_recipe_is_in_the_table():
+    assert sorted(TABLE) == list_recipes()
+
+
+@pytest.mark.parametrize("method", TABLE)
+@pytest.mark.parametrize("ipc", [1, 3])
+def test_shapes_labels_and_card(source, method, ipc):
+    made = synthesize(source, method, ipc, **TABLE[method])
+    assert made.images.shape == (10 * ipc, 1, 8, 8)
+    assert made.images.dtype == torch.float32
+    assert made.labels.tolist() == [label for label in range(10) for _ in range(ipc)]
+    assert made.card.class_names == source.class_names
+    assert made.card.source.train_fingerprint == source.train.fingerprint
+    assert made.card.recipe == load_method(method).fields("digits", ipc, **TABLE[method]).model_dump(mode="json")
+
+
+@pytest.mark.parametrize("method", TABLE)
+def test_the_same_command_gives_the_same_bytes_and_leaves_the_global_generator_alone(source, method):
+    state = torch.random.get_rng_state()
+    first = synthesize(source, method, 2, seed=3, **TABLE[method]).to_bytes()
+    torch.manual_seed(123)
+    again = synthesize(source, method, 2, seed=3, **TABLE[method]).to_bytes()
+    torch.random.set_rng_state(state)
+    synthesize(source, method, 2, seed=4, **TABLE[method])
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert first == again
+
+
+@pytest.mark.parametrize("method", TABLE)
+def test_another_seed_gives_another_set(source, method):
+    first, second = (synthesize(source, method, 1, seed=seed, **TABLE[method]).images for seed in (0, 1))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("method", OPTIMISED)
+@pytest.mark.parametrize("after", [1, 2, 3, 5])
+def test_a_stopped_run_resumes_to_the_same_bytes(source, method, after, tmp_path):
+    whole = synthesize(source, method, 2, **TABLE[method]).to_bytes()
+    kept = Checkpoint(tmp_path / "unfinished.safetensors", every_seconds=0.0)
+    with pytest.raises(Interrupted):
+        synthesize(source, method, 2, monitor=StopsAfter(after), checkpoint=kept, **TABLE[method])
+    history: list[float] = []
+    resumed = synthesize(source, method, 2, checkpoint=Checkpoint(kept.path), history=history, **TABLE[method])
+    assert resumed.to_bytes() == whole
+    assert len(history) == 6
+
+
+@pytest.mark.parametrize("method", OPTIMISED)
+def test_the_images_move_and_the_loss_is_finite(source, method):
+    history: list[float] = []
+    made = synthesize(source, method, 1, history=history, **TABLE[method])
+    start = synthesize(source, method, 1, **TABLE[method] | {"iterations": 1, "image_lr": 1e-20})
+    assert not torch.allclose(made.images, start.images)
+    assert all(0 <= loss < 1e9 for loss in history)
+
+
+@pytest.mark.parametrize("method", TABLE)
+@pytest.mark.parametrize("space", SPACES)
+def test_every_pixel_space_saves_and_loads(source, method, space, tmp_path):
+    made = synthesize(source, method, 1, pixel_space=space, **TABLE[method])
+    made.save(tmp_path / "set.safetensors")
+    assert load_distilled(tmp_path / "set.safetensors").to_bytes() == made.to_bytes()
+    assert made.card.pixel_space.kind == space
+
+
+@pytest.mark.parametrize("method", TABLE)
+def test_more_images_than_a_class_has_are_refused(source, method):
+    with pytest.raises(UsageError, match=r"class '\d' has \d+ training images, fewer than the 500 per class"):
+        synthesize(source, method, 500, **TABLE[method])
+
+
+@pytest.mark.parametrize("method", OPTIMISED)
+def test_a_batch_norm_network_is_matched_too(source, method):
+    made = synthesize(source, method, 2, **TABLE[method] | {"network": "ConvNetD1W4BN"})
+    assert bool(made.images.isfinite().all())
+
+
+@pytest.mark.parametrize("method", OPTIMISED)
+def test_an_explosion_stops_with_step_seed_and_a_suggestion(source, method):
+    from distill_bench.errors import RunFailed
+
+    with pytest.raises(RunFailed, match=r"seed 7, failed at step \d+ of 6: .*Lower its learning rates"):
+        synthesize(source, method, 1, seed=7, **TABLE[method] | {"image_lr": 1e38})

@@ -1,0 +1,87 @@
+import pytest
+
+from distill_bench.cli import tabulated_cells
+from distill_bench.errors import UsageError
+from distill_bench.recipes import PAPER, Recipe, list_recipes, load_recipe
+from distill_bench.synthesizers import load_method
+
+RECIPE = Recipe.model_validate(
+    {
+        "title": "t",
+        "synthesizer": "s",
+        "defaults": {"a": 0, "b": 0, "c": 0, "d": 0, "e": 0, "f": 0, "g": 0},
+        "ipc": {"5": {"b": 1, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1}},
+        "cell": {"mnist": {"7": {"c": 2, "d": 2, "e": 2, "f": 2, "g": 2}}},
+        "preset": {
+            "cpu": {
+                "d": 3,
+                "e": 3,
+                "f": 3,
+                "g": 3,
+                "ipc": {"6": {"e": 4, "f": 4, "g": 4}},
+                "cell": {"mnist": {"7": {"f": 5, "g": 5}}},
+            }
+        },
+    }
+)
+
+
+def test_later_tables_win():
+    assert list(RECIPE.resolve("mnist", 7, "cpu", {"g": 6}).values()) == [0, 1, 2, 3, 4, 5, 6]
+    assert list(RECIPE.resolve("mnist", 7, PAPER, {}).values()) == [0, 1, 2, 2, 2, 2, 2]
+    assert list(RECIPE.resolve("other", 4, PAPER, {}).values()) == [0] * 7
+
+
+def test_an_ipc_takes_the_nearest_table_below():
+    method = load_method("dc")
+    loops = {ipc: method.fields("cifar10", ipc) for ipc in (1, 2, 9, 10, 15, 25, 50, 100)}
+    assert [(f.outer_loop, f.inner_loop) for f in loops.values()] == [  # methods of the paper's get_loops
+        (1, 1), (1, 1), (1, 1), (10, 50), (10, 50), (20, 25), (50, 10), (50, 10),
+    ]  # fmt: skip
+
+
+def test_the_papers_values():
+    dc, dsa, dm = (load_method(name).fields("cifar10", 10) for name in ("dc", "dsa", "dm"))
+    assert (dc.init, dc.augment, dc.iterations, dc.image_lr, dc.real_batch) == ("noise", "none", 1000, 0.1, 256)
+    assert (dsa.init, dsa.augment, dsa.iterations, dsa.image_lr) == ("real", "dsa", 1000, 0.1)
+    assert (dm.init, dm.augment, dm.iterations, dm.image_lr, dm.image_momentum) == ("real", "dsa", 20000, 1.0, 0.5)
+    assert load_method("dm").fields("cifar10", 500).image_lr == 10.0
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_table_of_every_recipe_is_valid(name):
+    recipe = load_recipe(name)
+    for preset in [PAPER, *recipe.preset]:
+        for dataset, ipc in tabulated_cells(recipe, preset):
+            load_method(name).fields(dataset, ipc, preset)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("title = ", "not valid TOML"),
+        ("title = 't'", "synthesizer: Field required"),
+        ("title = 't'\nsynthesizer = 'distribution_matching'\ntypo = 1", "typo: Extra inputs are not permitted"),
+        ("title = 't'\nsynthesizer = 'distribution_matching'\n[cell.mnist.one]\na = 1", "cell.mnist.one"),
+        ("title = 't'\ntitle = 'u'", "not valid TOML"),
+    ],
+)
+def test_a_bad_recipe_file_is_one_clear_error(tmp_path, text, complaint):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=complaint) as caught:
+        load_recipe(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_unknown_names_say_what_is_known():
+    with pytest.raises(UsageError, match="Known: dc, dm, dsa, random"):
+        load_method("dcc")
+    with pytest.raises(UsageError, match=r"no preset 'fast'.*paper"):
+        load_method("dm").fields("digits", 1, "fast")
+    with pytest.raises(UsageError, match=r"no field imagelr.*image_lr"):
+        load_method("dm").fields("digits", 1, imagelr=1)
+    with pytest.raises(UsageError, match="image_lr: Input should be greater than 0"):
+        load_method("dm").fields("digits", 1, image_lr=-1)
+    with pytest.raises(UsageError, match="cannot load the method 'nowhere:f'"):
+        load_method("nowhere:f")

@@ -1,0 +1,163 @@
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from distill_bench.errors import UsageError
+from distill_bench.progress import StreamMonitor
+from distill_bench.suites import Cell, CellWork, Setting, expand, list_suites, load_suite, parse_only, run_cells
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+from kill_suite import survive
+
+CELL = Cell("digits", "random", 1, 0, "cpu", ("quick-v1",))
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """A cache of its own, and protocols that take a moment."""
+    from distill_bench.evaluation import PROTOCOLS
+
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 2, "networks": 2, "network": "ConvNetD1W4"})
+    monkeypatch.setitem(PROTOCOLS, "quick-v1", short)
+    return Setting("mine", tmp_path / "results")
+
+
+def run(works: list[CellWork]) -> int:
+    return run_cells(works, "in-process", 1, StreamMonitor(quiet=True))
+
+
+def test_every_suite_that_comes_along_expands():
+    assert {"digits", "mnist", "own"} <= set(list_suites())
+    digits = load_suite("digits")
+    cells = expand(digits, {})
+    assert len(cells) == len(digits.methods) * len(digits.ipc) * len(digits.seeds) + 1
+    assert {1, 2, 5, 10} <= set(digits.ipc)
+    assert cells[-1] == Cell("digits", "full", None, 0, "paper", ("full-v1",))
+
+
+def test_only_keeps_what_it_names():
+    digits = load_suite("digits")
+    cells = expand(digits, parse_only("method=dm,ipc=1,ipc=10,seed=0,protocol=quick-v1"))
+    assert [(c.method, c.ipc, c.seed, c.protocols) for c in cells] == [
+        ("dm", 1, 0, ("quick-v1",)),
+        ("dm", 10, 0, ("quick-v1",)),
+    ]
+    assert [c.method for c in expand(digits, parse_only("method=full"))] == ["full"]
+    with pytest.raises(UsageError, match="'methd=dm' is not key=value with a key of dataset, method"):
+        parse_only("methd=dm")
+    with pytest.raises(UsageError, match=r"leaves no cell of suite digits.*methods random"):
+        expand(digits, parse_only("method=nope"))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("title = 't'", "datasets: Field required"),
+        ("title = 't'\ndatasets = []\nmethods = []\nipc = [0]", "ipc.0: Input should be greater than 0"),
+        ("title = 't'\ndatasets = []\nmethods = []\nipc = [1]\nprotocols = ['x']", "unknown protocol 'x'"),
+        ("title = 't'\ndatasets = []\nmethods = []\nipc = [1]\nseed = 1", "seed: Extra inputs"),
+        ("=", "not valid TOML"),
+    ],
+)
+def test_a_bad_suite_is_one_clear_error(tmp_path, text, complaint):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(UsageError, match=complaint):
+        load_suite(str(tmp_path / "bad.toml"))
+
+
+def test_a_cell_goes_from_missing_to_done_and_is_not_done_again(quick):
+    work = CellWork(CELL, quick)
+    assert work.state() == "missing"
+    assert run([work]) == 0
+    assert work.state() == "done"
+    result = work.result_path("quick-v1")
+    before = result.stat().st_mtime_ns
+    assert run([CellWork(CELL, quick)]) == 0
+    assert result.stat().st_mtime_ns == before
+    content = json.loads(result.read_text())
+    assert content["kind"] == "score"
+    assert (content["dataset"], content["method"], content["ipc"], content["seed"]) == ("digits", "random", 1, 0)
+    assert len(content["accuracies"]) == content["networks"] == 2
+    assert {"git_commit", "dirty", "threads", "torch", "seconds"} <= set(content["run"])
+    assert content["synthesis"]["peak_memory_mb"] > 10
+
+
+def test_results_of_another_machine_are_made_again_here(quick, monkeypatch, tmp_path):
+    run([CellWork(CELL, quick)])
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "another"))
+    assert CellWork(CELL, quick).state() == "missing"
+
+
+def test_a_lost_result_is_filed_again_from_the_store(quick):
+    work = CellWork(CELL, quick)
+    run([work])
+    content = work.result_path("quick-v1").read_text()
+    work.result_path("quick-v1").unlink()
+    assert work.state() == "partial"
+    run([work])
+    assert work.result_path("quick-v1").read_text() == content
+
+
+def test_another_seed_ipc_or_data_is_another_address(quick):
+    cells = [CELL] + [dataclasses.replace(CELL, **change) for change in ({"seed": 1}, {"ipc": 2}, {"holdout": 0.2})]
+    assert len({CellWork(cell, quick).key for cell in cells}) == 4
+
+
+def test_a_failing_method_is_filed_and_the_others_go_on(quick, monkeypatch, tmp_path, capsys):
+    (tmp_path / "broken_method.py").write_text("def broken(job):\n    raise ValueError('no such luck')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    broken = CellWork(dataclasses.replace(CELL, method="broken_method:broken"), quick)
+    fine = CellWork(CELL, quick)
+    assert run([broken, fine]) == 1
+    assert (broken.state(), fine.state()) == ("failed", "done")
+    assert json.loads(broken.result_path("failed").read_text())["error"] == "ValueError: no such luck"
+    assert "no such luck" in capsys.readouterr().err
+
+
+def test_the_reference_line(quick, monkeypatch):
+    from distill_bench.evaluation import PROTOCOLS
+
+    short = PROTOCOLS["full-v1"].model_copy(update={"epochs": 1, "minimum_steps": 1, "network": "ConvNetD1W4"})
+    monkeypatch.setitem(PROTOCOLS, "full-v1", short)
+    work = CellWork(Cell("digits", "full", None, 0, "paper", ("full-v1",)), quick)
+    assert run([work]) == 0
+    content = json.loads((quick.results / "mine/digits/full/full-seed0.full-v1.json").read_text())
+    assert content["ipc"] is None
+    assert content["method"] == "full"
+    assert content["bytes"] == 1438 * (64 + 8)
+
+
+def test_a_learned_rate_or_soft_labels_bring_a_strict_row(quick, monkeypatch, tmp_path):
+    code = """
+import torch
+from distill_bench import Synthetic
+def soft(job):
+    images = torch.cat([job.training.draw(c, job.ipc, job.generator("pick", c)) for c in range(job.classes)])
+    logits = torch.nn.functional.one_hot(job.labels, job.classes) * 5.0
+    return Synthetic(images, job.labels, soft_labels=logits, label_kind="logits", learning_rate=0.02)
+"""
+    (tmp_path / "soft_method.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    work = CellWork(dataclasses.replace(CELL, method="soft_method:soft"), quick)
+    assert run([work]) == 0
+    stored, strict = (json.loads(work.result_path(e).read_text()) for e in ("quick-v1", "quick-v1.hard"))
+    assert (stored["labels"], stored["learning_rate"]) == ("soft", 0.02)
+    assert (strict["labels"], strict["learning_rate"]) == ("hard", 0.01)
+
+
+def test_killed_runs_resume_to_the_same_bytes(tmp_path):
+    found = survive(kills=2, executor="in-process", seed=1, folder=tmp_path)
+    assert found["kills"] >= 1
+    assert len(found["alone"]) == 4
+    assert found["alone"] == found["killed"]
+
+
+@pytest.mark.slow
+def test_many_kills_of_a_suite_in_processes(tmp_path):
+    found = survive(kills=20, executor="local", seed=2, folder=tmp_path, reference=True)
+    assert found["kills"] >= 15
+    assert found["alone"] == found["killed"]

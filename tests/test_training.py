@@ -1,0 +1,185 @@
+"""The one SGD loop against the update rule written out in float64."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from distill_bench.errors import RunFailed
+from distill_bench.randomness import generator
+from distill_bench.training import TEST_BATCH, Plan, accuracy, train
+
+COUNT, CLASSES = 10, 3
+IMAGES = torch.randn(COUNT, 1, 2, 2, generator=generator("images"), dtype=torch.float64)
+LABELS = torch.arange(COUNT) % CLASSES
+SOFT = torch.rand(COUNT, CLASSES, generator=generator("soft"), dtype=torch.float64).softmax(dim=1)
+
+
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, CLASSES)).double()
+
+
+def by_hand(targets, plan, draws, augment=None):
+    """(weights, last epoch's mean loss): a two-layer network, its loss and SGD, spelled out."""
+    weights = [p.detach().clone().requires_grad_() for p in network().parameters()]
+    velocity, rate, loss_of_epoch = [None] * len(weights), plan.learning_rate, math.nan
+    if targets.ndim == 1:
+        targets = torch.eye(CLASSES, dtype=torch.float64)[targets]
+    for epoch in range(plan.epochs):
+        if epoch == plan.decay_after:
+            rate = rate * plan.decay_factor
+            if plan.reset_momentum:
+                velocity = [None] * len(weights)
+        order, loss_of_epoch = torch.randperm(COUNT, generator=draws).tolist(), 0.0
+        for start in range(0, COUNT, plan.batch_size):
+            chosen = order[start : start + plan.batch_size]
+            images = IMAGES[chosen] if augment is None else augment(IMAGES[chosen], draws)
+            logits = (images.flatten(1) @ weights[0].mT + weights[1]).tanh() @ weights[2].mT + weights[3]
+            logits = logits / plan.temperature
+            log_probabilities = logits - logits.exp().sum(dim=1, keepdim=True).log()
+            loss = -(targets[chosen] * log_probabilities).sum() / len(chosen)
+            loss_of_epoch += loss.item() * len(chosen) / COUNT
+            with torch.no_grad():
+                for index, gradient in enumerate(torch.autograd.grad(loss, weights)):
+                    step = gradient + plan.weight_decay * weights[index]
+                    old = velocity[index]
+                    velocity[index] = step if old is None else plan.momentum * old + step
+                    weights[index] -= rate * velocity[index]
+    return weights, loss_of_epoch
+
+
+def add_noise(images, draws):
+    return images + 0.1 * torch.randn(images.shape, generator=draws, dtype=images.dtype)
+
+
+BASE = {"epochs": 5, "batch_size": 4, "learning_rate": 0.3}
+PLANS = {
+    "plain": {},
+    "momentum": {"momentum": 0.9},
+    "weight decay": {"weight_decay": 0.1},
+    "all": {"momentum": 0.9, "weight_decay": 0.1, "decay_after": 2},
+    "reset": {"momentum": 0.9, "weight_decay": 0.1, "decay_after": 2, "reset_momentum": True},
+    "other factor": {"momentum": 0.5, "decay_after": 3, "decay_factor": 0.5},
+    "decay at once": {"decay_after": 0},
+    "decay never reached": {"decay_after": 5},
+    "one batch": {"batch_size": 256, "momentum": 0.9},
+    "temperature": {"temperature": 4.0},
+}
+
+
+@pytest.mark.parametrize("augment", [None, add_noise], ids=["plain", "augmented"])
+@pytest.mark.parametrize("targets", [LABELS, SOFT], ids=["hard", "soft"])
+@pytest.mark.parametrize("options", PLANS.values(), ids=PLANS)
+def test_training_is_sgd_written_out(options, targets, augment):
+    plan, trained = Plan(**BASE | options), network()
+    loss = train(trained, IMAGES.__getitem__, targets, plan, generator("order"), augment)
+    expected, expected_loss = by_hand(targets, plan, generator("order"), augment)
+    assert loss == pytest.approx(expected_loss, rel=1e-10)
+    for found, wanted in zip(trained.parameters(), expected, strict=True):
+        torch.testing.assert_close(found.detach(), wanted.detach(), rtol=1e-10, atol=1e-12)
+
+
+def test_the_options_that_the_reference_is_compared_on_make_a_difference():
+    ends = [by_hand(LABELS, Plan(**BASE | options), generator("order"))[0][0] for options in PLANS.values()]
+    same = {("plain", "decay never reached")}
+    for i, first in enumerate(PLANS):
+        for j, second in list(enumerate(PLANS))[i + 1 :]:
+            assert torch.allclose(ends[i], ends[j], rtol=0, atol=1e-9) == ((first, second) in same), (first, second)
+
+
+def test_the_order_of_the_images_is_the_generators_and_the_last_batch_has_the_rest():
+    fetched = []
+
+    def fetch(indices):
+        fetched.append(indices.tolist())
+        return IMAGES[indices]
+
+    train(network(), fetch, LABELS, Plan(epochs=2, batch_size=4, learning_rate=0.1), generator("order"))
+    assert [len(batch) for batch in fetched] == [4, 4, 2] * 2
+    draws = generator("order")
+    for epoch in (fetched[:3], fetched[3:]):
+        assert sum(epoch, []) == torch.randperm(COUNT, generator=draws).tolist()
+
+
+def test_augmentation_is_handed_every_batch_and_the_generator_of_the_training():
+    seen, draws = [], generator("order")
+
+    def augment(images, given):
+        seen.append((len(images), given))
+        return images
+
+    train(network(), IMAGES.__getitem__, LABELS, Plan(epochs=1, batch_size=4, learning_rate=0.1), draws, augment)
+    assert seen == [(4, draws), (4, draws), (2, draws)]
+
+
+def test_after_epoch_is_called_once_an_epoch():
+    calls = []
+    plan = Plan(epochs=7, batch_size=4, learning_rate=0.1)
+    train(network(), IMAGES.__getitem__, LABELS, plan, generator("order"), after_epoch=lambda: calls.append(1))
+    assert len(calls) == 7
+
+
+def test_divergence_is_reported_with_its_epoch_and_the_learning_rate():
+    reads = []
+
+    def fetch(indices):
+        reads.append(indices)
+        return IMAGES[indices] * (math.nan if len(reads) > 6 else 1)  # from the third epoch's first batch on
+
+    with pytest.raises(RunFailed, match=r"loss is nan after epoch 3 of 5 at learning rate 0\.3") as error:
+        train(network(), fetch, LABELS, Plan(**BASE), generator("order"))
+    assert error.value.exit_code == 1
+
+
+def test_a_rate_far_too_high_is_found_out():
+    # a linear network: the logits grow without bound
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(4, CLASSES)).double()
+    plan = Plan(epochs=2000, batch_size=4, learning_rate=1e30, momentum=0.9, weight_decay=1.0)
+    with pytest.raises(RunFailed, match=r"at learning rate 1e\+30"):
+        train(linear, IMAGES.__getitem__, LABELS, plan, generator("order"))
+
+
+class Says(nn.Module):
+    """Gives its input as logits, and notes how it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def forward(self, logits):
+        self.asked.append((self.training, torch.is_inference_mode_enabled(), len(logits)))
+        return logits
+
+
+def test_accuracy_is_the_percentage_of_largest_logits_that_are_the_labels():
+    count = 2 * TEST_BATCH + 1
+    logits = torch.randn(count, 4, generator=generator("logits"))
+    labels = torch.randint(4, (count,), generator=generator("labels"))
+    says = Says().train()
+    right = sum(max(range(4), key=row.__getitem__) == label for row, label in zip(logits.tolist(), labels.tolist()))
+    assert accuracy(says, logits.__getitem__, labels) == pytest.approx(100 * right / count, rel=1e-12)
+    assert says.asked == [(False, True, TEST_BATCH), (False, True, TEST_BATCH), (False, True, 1)]
+
+
+@pytest.mark.parametrize(("labels", "percent"), [([0, 1, 2], 100.0), ([1, 2, 0], 0.0), ([0, 1, 0], 200 / 3)])
+def test_accuracy_by_hand(labels, percent):
+    assert accuracy(Says(), torch.eye(3).__getitem__, torch.tensor(labels)) == pytest.approx(percent)
+
+
+def test_training_is_in_training_mode_and_testing_leaves_running_statistics_alone():
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, CLASSES)).double().eval()
+    train(net, IMAGES.__getitem__, LABELS, Plan(epochs=1, batch_size=4, learning_rate=0.1), generator("order"))
+    after = net[0].running_mean.clone()
+    assert net.training and after.abs() > 0
+    accuracy(net, IMAGES.__getitem__, LABELS)
+    assert torch.equal(net[0].running_mean, after)
+
+
+@pytest.mark.usefixtures("global_rng_untouched")
+def test_the_global_generator_is_left_alone():
+    net = network()
+    train(net, IMAGES.__getitem__, LABELS, Plan(**BASE), generator("order"), add_noise)
+    accuracy(net, IMAGES.__getitem__, LABELS)
