@@ -77,7 +77,7 @@ def test_training_is_sgd_written_out(options, targets, augment):
     plan, trained = Plan(**BASE | options), network()
     loss = train(trained, IMAGES.__getitem__, targets, plan, generator("order"), augment)
     expected, expected_loss = by_hand(targets, plan, generator("order"), augment)
-    assert loss == pytest.approx(expected_loss, rel=1e-10)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)  # summed in float32
     for found, wanted in zip(trained.parameters(), expected, strict=True):
         torch.testing.assert_close(found.detach(), wanted.detach(), rtol=1e-10, atol=1e-12)
 
@@ -101,7 +101,7 @@ def test_the_order_of_the_images_is_the_generators_and_the_last_batch_has_the_re
     assert [len(batch) for batch in fetched] == [4, 4, 2] * 2
     draws = generator("order")
     for epoch in (fetched[:3], fetched[3:]):
-        assert sum(epoch, []) == torch.randperm(COUNT, generator=draws).tolist()
+        assert [i for batch in epoch for i in batch] == torch.randperm(COUNT, generator=draws).tolist()
 
 
 def test_augmentation_is_handed_every_batch_and_the_generator_of_the_training():
@@ -159,7 +159,7 @@ def test_accuracy_is_the_percentage_of_largest_logits_that_are_the_labels():
     logits = torch.randn(count, 4, generator=generator("logits"))
     labels = torch.randint(4, (count,), generator=generator("labels"))
     says = Says().train()
-    right = sum(max(range(4), key=row.__getitem__) == label for row, label in zip(logits.tolist(), labels.tolist()))
+    right = sum(max(range(4), key=row.__getitem__) == int(labels[i]) for i, row in enumerate(logits.tolist()))
     assert accuracy(says, logits.__getitem__, labels) == pytest.approx(100 * right / count, rel=1e-12)
     assert says.asked == [(False, True, TEST_BATCH), (False, True, TEST_BATCH), (False, True, 1)]
 

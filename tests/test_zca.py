@@ -6,7 +6,6 @@ import torch
 
 from distill_bench.augment import zca
 from distill_bench.augment.zca import fit_whitening, whitening_of
-from distill_bench.errors import DataError
 from distill_bench.pixel_space import Transform, pixel_space_of
 from distill_bench.randomness import generator
 from distill_bench.sources import Source, Split
@@ -47,7 +46,7 @@ def test_the_fit_is_that_of_an_eigendecomposition_in_float64(eps, digits):
         np.testing.assert_allclose(fitted.whiten(unit).flatten(1), whitened, rtol=0, atol=2e-4)
 
 
-def test_restoring_undoes_whitening_and_not_the_other_way_about():
+def test_restoring_undoes_whitening():
     images = split().images(torch.arange(60)).float() / 255
     fitted = fit_whitening(images, 0.1)
     whitened = fitted.whiten(images)
@@ -90,19 +89,19 @@ def test_every_split_eps_and_scale_has_an_entry_of_its_own(source, tmp_path):
         assert torch.equal(whitening_of(*arguments[index]).transform, one.transform)
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"garbage" * 20]
-)
-def test_a_damaged_entry_is_fitted_anew_or_named(source, tmp_path, damage):
+DAMAGE = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "garbage": lambda data: b"garbage" * 20,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_entry_is_fitted_anew(source, tmp_path, damage):
     first = whitening_of(source.train, 0.1)
     (path,) = cached(tmp_path)
     path.write_bytes(damage(path.read_bytes()))
-    try:
-        again = whitening_of(source.train, 0.1)
-    except DataError as error:
-        assert path.name in str(error)
-    else:
-        assert torch.equal(again.transform, first.transform)
+    assert torch.equal(whitening_of(source.train, 0.1).transform, first.transform)
 
 
 def test_a_deleted_entry_is_fitted_anew(source, tmp_path):

@@ -15,6 +15,7 @@ from distill_bench.suites.cell import CellWork
 from distill_bench.suites.worker import order, run_recording
 
 POLL_SECONDS = 0.1
+STANDARD_ERROR = 2
 EXECUTORS = ("local", "in-process")
 
 
@@ -89,7 +90,7 @@ def _start(work: CellWork, threads: int, quiet: bool) -> "subprocess.Popen[str]"
     process = subprocess.Popen(
         [sys.executable, "-m", "distill_bench.suites.worker"],
         stdin=subprocess.PIPE,
-        stdout=sys.stderr,
+        stdout=STANDARD_ERROR,  # what a method prints is no result
         text=True,
         env=os.environ | {"PYTHONPATH": path},
     )

@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -162,15 +163,16 @@ def synthesis_key(source: Source, method: Method, fields: Fields, ipc: int, seed
     )
 
 
-def _as_set(made: Synthetic | Tensor, job: Job[Any], card: Card) -> DistilledSet:
-    if isinstance(made, Tensor):
-        made = Synthetic(made, job.labels)
+def _as_set(made: Any, job: Job[Any], card: Card) -> DistilledSet:
+    images = made.images if isinstance(made, Synthetic) else made
     expected = (job.classes * job.ipc, *job.training.shape)
-    if tuple(made.images.shape) != expected or not bool((made.labels.cpu() == job.labels).all()):
-        raise RunFailed(
-            f"{job.method} returned images of shape {tuple(made.images.shape)}; a set must be of shape {expected}, "
-            "class by class."
-        )
+    if not isinstance(images, Tensor) or tuple(images.shape) != expected:
+        what = f"images of shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(made).__name__}"
+        raise RunFailed(f"{job.method} returned {what}; a set must be Synthetic, or images of shape {expected}.")
+    if not isinstance(made, Synthetic):
+        made = Synthetic(images, job.labels)
+    if not torch.equal(made.labels.cpu(), job.labels):
+        raise RunFailed(f"{job.method} returned labels that are not in class order: {made.labels.tolist()[:20]} …")
     return DistilledSet(
         made.images.detach().cpu().contiguous(),
         made.labels.cpu(),

@@ -1,0 +1,238 @@
+"""The command: what people type, its exit codes, and where its output goes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+from distill_bench import cli
+from distill_bench.distilled_set import load_distilled
+
+QUICK_DM = ["--set", "iterations=5", "--set", "real_batch=8", "--set", "network=ConvNetD1W4"]
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Run the command in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["distill-bench", *map(str, arguments)])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Protocols that take a moment."""
+    from distill_bench.evaluation import PROTOCOLS
+
+    for name in ("quick-v1", "standard-v1"):
+        short = {"epochs": 2, "networks": 2, "network": "ConvNetD1W4"}
+        monkeypatch.setitem(PROTOCOLS, name, PROTOCOLS[name].model_copy(update=short))
+
+
+def test_synthesize_evaluate_render_info(command, quick, tmp_path):
+    out = tmp_path / "dm.safetensors"
+    code, said, _ = command("synthesize", "dm", "--dataset", "digits", "--ipc", 2, "--out", out, *QUICK_DM)
+    assert (code, "20 images" in said) == (0, True)
+    facts = json.loads((tmp_path / "dm.run.json").read_text())
+    assert len(facts["history"]) == 5
+    assert {"seconds", "peak_memory_mb", "threads", "torch"} <= set(facts)
+    code, said, _ = command("evaluate", out)
+    assert code == 0
+    assert "dm on digits, ipc 2" in said
+    assert "standard-v1" in said
+    code, said, _ = command("evaluate", out, "--json", "--protocol", "quick-v1", "--labels", "hard", "--networks", 3)
+    assert (code, len(json.loads(said)["accuracies"])) == (0, 3)
+    code, _, _ = command("render", out, "--out", tmp_path / "dm.png")
+    assert (code, (tmp_path / "dm.png").read_bytes()[:4]) == (0, b"\x89PNG")
+    code, said, _ = command("info", out)
+    assert json.loads(said)["card"]["recipe"]["iterations"] == 5
+
+
+def test_the_same_command_gives_the_same_file(command, tmp_path):
+    files = [tmp_path / name for name in ("a.safetensors", "b.safetensors")]
+    for file in files:
+        assert command("synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--out", file, *QUICK_DM)[0] == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_bench_in_processes_prints_a_board_and_does_nothing_twice(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    suite = 'title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1, 2]\nreference = "none"\n'
+    (tmp_path / "two.toml").write_text(suite)
+    arguments = ["bench", tmp_path / "two.toml", "--results", tmp_path / "results", "--networks", 1, "--jobs", 2]
+    code, said, progress = command(*arguments)
+    assert code == 0
+    assert "| 1 | random | hard |" in said
+    assert "[2/2]" in progress
+    assert {path.name for path in (tmp_path / "results/two").iterdir() if path.is_file()} == {
+        "leaderboard.md",
+        "leaderboard.csv",
+        "accuracy.png",
+    }
+    code, _, progress = command(*arguments)
+    assert (code, "2 cells, 2 of them done" in progress) == (0, True)
+    code, said, _ = command(*arguments, "--dry-run", "--json")
+    assert [cell["state"] for cell in json.loads(said)] == ["done", "done"]
+    code, said, _ = command("leaderboard", "--results", tmp_path / "results", "--json")
+    assert [row["ipc"] for row in json.loads(said)] == [1, 2]
+
+
+def images_folder(root, classes=("cat", "dog"), count=6, side=8):
+    """A folder of random pictures, train and test, a class a folder."""
+    draw = numpy.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in classes:
+            (root / split / name).mkdir(parents=True)
+            for k in range(count):
+                pixels = draw.integers(0, 255, (side, side, 3), dtype=numpy.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{k}.png")
+
+
+def test_ones_own_images_go_all_the_way(command, quick, tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    images_folder(tmp_path / "pets")
+    monkeypatch.chdir(tmp_path)
+    assert command("synthesize", "random", "--dataset", "folder:pets", "--ipc", 2, "--out", "pets.safetensors")[0] == 0
+    code, said, _ = command("evaluate", "pets.safetensors", "--json")
+    assert (code, json.loads(said)["dataset"]) == (0, "folder:pets")
+    options = ["--executor", "in-process", "--results", "results", "--only", "method=random,ipc=1"]
+    code, said, _ = command("bench", "own", "--dataset", "folder:pets", *options)
+    assert (code, "folder:pets" in said) == (0, True)
+    code, _, error = command("bench", "own", "--dataset", "folder:pets", "--only", "ipc=10")
+    assert code == 2
+    assert "class 'cat' has 6 training images, fewer than the 10" in error
+
+
+def test_a_set_without_test_split_asks_for_a_holdout(command, quick, tmp_path, monkeypatch):
+    images_folder(tmp_path / "pets")
+    monkeypatch.chdir(tmp_path / "pets")
+    made = ["--dataset", "folder:train", "--ipc", 1, "--out", "set.safetensors"]
+    assert command("synthesize", "random", *made)[0] == 0
+    code, _, error = command("evaluate", "set.safetensors")
+    assert (code, "--holdout 0.2" in error) == (2, True)
+    code, _, error = command("evaluate", "set.safetensors", "--holdout", 0.34)
+    assert (code, "held out of a training split that the set was made from" in error) == (0, True)
+    assert command("synthesize", "random", *made, "--holdout", 0.34)[0] == 0
+    code, _, error = command("evaluate", "set.safetensors")
+    assert (code, "held out" in error) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (
+            ["synthesize", "nope", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors"],
+            2,
+            "unknown method 'nope'",
+        ),
+        (["synthesize", "dm", "--dataset", "nope", "--ipc", 1, "--out", "x.safetensors"], 2, "folder:PATH"),
+        (["synthesize", "dm", "--dataset", "digits", "--ipc", 0, "--out", "x.safetensors"], 2, "--ipc 0"),
+        (["synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--out", "x.pt"], 2, "must end in .safetensors"),
+        (["synthesize", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors"], 2, "name one method"),
+        (
+            ["synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--set", "a"],
+            2,
+            "key=value",
+        ),
+        (
+            ["synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--device", "tpu"],
+            2,
+            "cuda",
+        ),
+        (["synthesize", "dm", "--dataset", "digits", "--ipc", 1], 2, "--out"),
+        (["evaluate", "missing.safetensors"], 3, "no such file"),
+        (["evaluate"], 2, "name the file"),
+        (["evaluate", "--protocol", "full-v1"], 2, "--dataset"),
+        (["bench", "nope"], 2, "unknown suite"),
+        (["bench", "own"], 2, "names no dataset"),
+        (["bench", "digits", "--executor", "cloud"], 2, "in-process"),
+        (["leaderboard", "--results", "nowhere"], 2, "nowhere has no results"),
+        (["list", "nope"], 2, "cannot list"),
+        (["recipe", "show", "nope"], 2, "Known: dc"),
+        (["recipe", "validate", "nope.toml"], 2, "nope.toml"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(command, tmp_path, monkeypatch, arguments, code, complaint):
+    monkeypatch.chdir(tmp_path)
+    found, _, error = command(*arguments)
+    assert found == code
+    assert complaint in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_and_recipes(command):
+    assert "dsa-v1" in command("list", "protocols")[1]
+    assert set(json.loads(command("list", "--json")[1])) == {"methods", "sources", "protocols", "suites"}
+    code, said, _ = command("recipe", "show", "dc", "--dataset", "cifar10", "--ipc", 10, "--set", "image_lr=0.5")
+    shown = json.loads(said)["fields"]
+    assert (code, shown["outer_loop"], shown["inner_loop"], shown["image_lr"]) == (0, 10, 50, 0.5)
+    assert command("recipe", "validate", "dc")[0] == 0
+
+
+def test_the_command_line_is_frozen():
+    """A flag for every hyper-parameter would become unmanageable: a new flag has to be meant."""
+    import typer
+
+    group = typer.main.get_command(cli.app)
+    flags = {
+        name: sorted(option for parameter in sub.params for option in parameter.opts if option.startswith("--"))
+        for name, sub in group.commands.items()  # type: ignore[attr-defined]
+        if name in ("synthesize", "evaluate", "bench")
+    }
+    common = ["--dataset", "--device", "--holdout", "--quiet", "--size", "--split"]
+    making = [*common, "--checkpoint-seconds", "--method"]
+    assert flags == {
+        "synthesize": sorted([*making, "--ipc", "--out", "--preset", "--seed", "--set"]),
+        "evaluate": sorted([*common, "--json", "--labels", "--network", "--networks", "--protocol"]),
+        "bench": sorted([*making, "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results"]),
+    }
+
+
+def test_a_terminated_synthesis_leaves_a_checkpoint_and_goes_on(tmp_path):
+    arguments = ["synthesize", "dm", "--dataset", "digits", "--ipc", "1", "--set", "real_batch=8"]
+    arguments += ["--set", "iterations=500", "--set", "network=ConvNetD1W4", "--out", "set.safetensors"]
+    environment = os.environ | {"DISTILL_BENCH_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+
+    def start() -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "distill_bench", *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
+        )
+
+    process = start()
+    while not listens_to_sigterm(process.pid):
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.1)
+    process.terminate()
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error.decode()
+    assert b"Run the same command again" in error
+    assert len(list((tmp_path / "home/checkpoints").glob("*.safetensors"))) == 1
+    resumed = start()
+    resumed.communicate(timeout=120)
+    assert resumed.returncode == 0
+    assert load_distilled(tmp_path / "set.safetensors").images.shape == (10, 1, 8, 8)
+    assert list((tmp_path / "home/checkpoints").iterdir()) == []
+
+
+def listens_to_sigterm(pid: int) -> bool:
+    """By Linux's own account."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)

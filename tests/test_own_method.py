@@ -1,0 +1,74 @@
+"""The example of docs/own-method.md, run as the page says."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill_bench import load_source, synthesize
+from distill_bench.errors import RunFailed, UsageError
+from distill_bench.synthesizers import load_method, synthesis_key
+
+PAGE = Path(__file__).parent.parent / "docs" / "own-method.md"
+CODE = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the page's module, from which a command would be run."""
+    assert CODE is not None
+    (tmp_path / "mean_images.py").write_text(CODE[1])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_the_page_keeps_to_twenty_lines():
+    assert CODE is not None
+    assert len([line for line in CODE[1].splitlines() if line.strip()]) <= 20
+
+
+def test_its_set_is_what_it_says(folder, digits):
+    made = synthesize(digits, "mean_images:mean_images", 2, blend=100000)
+    mean = [digits.train.images(indices).double().mean(dim=0) for indices in digits.train.class_indices]
+    expected = (torch.stack(mean) / 255 - digits.mean[0]) / digits.std[0]
+    assert torch.allclose(made.images[::2].double(), expected, atol=1e-5)
+    assert made.card.method == "mean_images:mean_images"
+    assert made.card.recipe["blend"] == 100000
+    again = synthesize(digits, "mean_images:mean_images", 2, blend=100000)
+    assert made.to_bytes() == again.to_bytes()
+
+
+def test_unknown_fields_and_wrong_functions_are_refused(folder, digits):
+    with pytest.raises(UsageError, match=r"no field blind.*blend"):
+        synthesize(digits, "mean_images:mean_images", 1, blind=1)
+    with pytest.raises(UsageError, match="has no attribute 'nothing'"):
+        synthesize(digits, "mean_images:nothing", 1)
+    (folder / "odd_method.py").write_text(
+        "import torch\nnumber = 3\ndef odd(job):\n    return torch.zeros(3, 1, 8, 8)\n"
+    )
+    with pytest.raises(UsageError, match="is a int, not a function"):
+        synthesize(digits, "odd_method:number", 1)
+    with pytest.raises(
+        RunFailed, match=r"returned images of shape \(3, 1, 8, 8\); a set must be.* of shape \(10, 1, 8, 8\)"
+    ):
+        synthesize(digits, "odd_method:odd", 1)
+
+
+def test_edited_code_is_new_work(folder, digits):
+    def key(name: str) -> str:
+        (folder / f"{name}.py").write_text(f"def method(job):\n    return '{name}'\n")
+        method = load_method(f"{name}:method")
+        return synthesis_key(digits, method, method.fields("digits", 1), 1, 0)
+
+    assert key("first_version") != key("second_version")
+
+
+def test_a_recipe_file_of_ones_own(folder):
+    Path("mine.toml").write_text(
+        'title = "mine"\nsynthesizer = "mean_images:mean_images"\n[defaults]\nblend = 5\n[cell.digits.3]\nblend = 7\n'
+    )
+    method = load_method("mine.toml")
+    assert [method.fields("digits", ipc).model_dump()["blend"] for ipc in (1, 3)] == [5, 7]
+    assert synthesize(load_source("digits"), "mine.toml", 1).images.shape == (10, 1, 8, 8)

@@ -1,0 +1,136 @@
+"""Protocols never change: every number of every one, and what they come to for a set of so many images."""
+
+import pytest
+from pydantic import ValidationError
+
+from distill_bench.errors import UsageError
+from distill_bench.evaluation import PROTOCOLS, load_protocol
+
+# A protocol with a changed number is another protocol: give it a new id instead of changing what stands here.
+COMMON = {
+    "trains_on": "distilled",
+    "network": "ConvNet",
+    "minimum_steps": 0,
+    "batch_size": 256,
+    "learning_rate": 0.01,
+    "use_learned_rate": True,
+    "momentum": 0.9,
+    "weight_decay": 0.0005,
+    "decay_after": None,
+    "reset_momentum": False,
+    "augmentation": "dsa",
+    "dc_operations": [],
+    "networks": 5,
+    "overrides": {},
+}
+FIELD = {"use_learned_rate": False, "reset_momentum": True}
+DC_ON_MNIST = {
+    "epochs": 1001,
+    "decay_after": 502,
+    "augmentation": "dc",
+    "dc_operations": ["crop", "scale", "rotate"],
+}
+PINNED = {
+    "standard-v1": COMMON | {"epochs": 1000},
+    "quick-v1": COMMON | {"epochs": 300, "networks": 3},
+    "full-v1": COMMON
+    | {"trains_on": "full", "epochs": 10, "minimum_steps": 500, "networks": 1}
+    | {"overrides": {"mnist": {"epochs": 4}, "fashion_mnist": {"epochs": 4}}},
+    "dc-v1": COMMON
+    | FIELD
+    | {"epochs": 301, "decay_after": 152, "augmentation": "none", "overrides": {"mnist": DC_ON_MNIST}},
+    "dsa-v1": COMMON | FIELD | {"epochs": 1001, "decay_after": 502},
+}
+
+
+def test_every_protocol_is_pinned():
+    assert list(PROTOCOLS) == list(PINNED)
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_no_number_of_a_protocol_has_changed(name):
+    dumped = load_protocol(name).model_dump(mode="json")
+    assert dumped.pop("source")
+    assert dumped == {"id": name, **PINNED[name]}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_a_protocol_cannot_be_changed(name):
+    for field, value in {"epochs": 1, "id": "mine", "new": 1}.items():
+        with pytest.raises(ValidationError):
+            setattr(load_protocol(name), field, value)
+
+
+def test_an_unknown_protocol_is_refused_with_the_known_ones():
+    with pytest.raises(UsageError) as error:
+        load_protocol("standard-v2")
+    assert all(name in str(error.value) for name in ("standard-v2", *PINNED))
+
+
+def reference_rates(epochs, rate=0.01):
+    """The rate of every epoch of evaluate_synset, whose argument is ``epochs``: methods.md 0.5."""
+    rates = []
+    for epoch in range(epochs + 1):
+        rates.append(rate)
+        if epoch == epochs // 2 + 1:
+            rate *= 0.1
+    return rates
+
+
+def rates(plan):
+    return [
+        plan.learning_rate * (plan.decay_factor if epoch >= plan.decay_after else 1) for epoch in range(plan.epochs)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "epochs"), [("dc-v1", "cifar10", 300), ("dc-v1", "mnist", 1000), ("dsa-v1", "mnist", 1000)]
+)
+def test_the_papers_protocols_have_the_rates_of_the_reference_loop(name, source, epochs):
+    plan = load_protocol(name).for_source(source).plan(100)
+    assert rates(plan) == pytest.approx(reference_rates(epochs))
+    assert plan.reset_momentum and (plan.momentum, plan.weight_decay, plan.batch_size) == (0.9, 5e-4, 256)
+
+
+def test_dc_augments_on_mnist_alone():
+    protocol = load_protocol("dc-v1")
+    assert protocol.for_source("mnist").augmentation == "dc"
+    assert protocol.for_source("mnist").dc_operations == ("crop", "scale", "rotate")
+    for name in ("digits", "fashion_mnist", "cifar10", "folder:mnist"):
+        assert protocol.for_source(name) == protocol
+    assert protocol.augmentation == "none"  # the protocol itself is as before
+    assert protocol.for_source("mnist").id == "dc-v1"
+
+
+@pytest.mark.parametrize(
+    ("source", "images", "epochs"),
+    [
+        ("cifar10", 50_000, 10),  # 196 steps an epoch
+        ("mnist", 60_000, 4),
+        ("fashion_mnist", 60_000, 4),
+        ("digits", 1438, 84),  # 6 steps an epoch: 84 · 6 = 504
+        ("folder:photos", 256, 500),
+        ("folder:photos", 257, 250),
+        ("folder:photos", 12_800, 10),  # 50 steps an epoch: exactly 500
+        ("folder:photos", 12_544, 11),  # 49
+    ],
+)
+def test_the_whole_split_is_trained_on_for_few_epochs_but_500_steps(source, images, epochs):
+    plan = load_protocol("full-v1").for_source(source).plan(images)
+    assert (plan.epochs, plan.decay_after) == (epochs, epochs // 2)
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("standard-v1", 1000), ("quick-v1", 300)])
+def test_our_own_protocols_decay_after_half_of_the_epochs_and_keep_their_momentum(name, epochs):
+    for images in (1, 10, 500, 50_000):
+        plan = load_protocol(name).plan(images)
+        assert (plan.epochs, plan.decay_after, plan.decay_factor) == (epochs, epochs // 2, 0.1)
+        assert not plan.reset_momentum and plan.temperature == 1.0
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_a_learned_rate_is_used_where_the_protocol_says_so(name):
+    learned = 0.5 if name in ("standard-v1", "quick-v1", "full-v1") else 0.01
+    assert load_protocol(name).plan(100, learned_rate=0.5).learning_rate == learned
+    assert load_protocol(name).plan(100).learning_rate == 0.01
+    assert load_protocol(name).plan(100, 0.5, temperature=20.0).temperature == 20.0

@@ -1,0 +1,52 @@
+"""A built wheel, installed away from the checkout, has everything it needs."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    code = f"from hatchling.build import build_wheel; print(build_wheel({str(out)!r}))"
+    built = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    return out / built.stdout.split()[-1]
+
+
+def test_it_carries_recipes_suites_and_published_accuracies_and_nothing_else(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    data = "distill_bench/data"
+    assert {f"{data}/baselines/published.csv", f"{data}/benchmarks/suites/digits.toml"} <= names
+    assert {f"distill_bench/recipes/{name}.toml" for name in ("dc", "dsa", "dm", "random")} <= names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"distill_bench"}
+
+
+def test_installed_in_a_clean_environment_it_benches(wheel, tmp_path):
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=False)
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)}))
+    zipfile.ZipFile(wheel).extractall(packages)
+    # third-party packages are lent by path; the checkout is not among them
+    (packages / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python = environment / "bin" / "python"
+    code = "import distill_bench, sys; print(distill_bench.__file__); from distill_bench.cli import main; main()"
+    done = subprocess.run(
+        [python, "-c", code, "bench", "digits", "--dry-run"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "DISTILL_BENCH_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(environment) in done.stdout.splitlines()[0]
+    assert "missing" in done.stdout
+    assert "digits dm ipc 1 seed 0" in done.stdout
