@@ -86,7 +86,7 @@ PROTOCOLS = {
             epochs=10,
             minimum_steps=500,
             networks=1,
-            overrides={"mnist": {"epochs": 4}, "fashion_mnist": {"epochs": 4}},
+            overrides={"mnist": {"epochs": 3}, "fashion_mnist": {"epochs": 3}},
         ),
         Protocol(
             id="dc-v1",

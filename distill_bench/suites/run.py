@@ -78,6 +78,7 @@ def _run_in_processes(
         for entry in [entry for entry in running if entry[1].poll() is not None]:
             running.remove(entry)
             work, process = entry
+            process.communicate()  # closes the pipe that told the worker its parent lives
             if process.returncode < 0 and not monitor.stop_requested:
                 work.record_failure(
                     f"the process was killed by signal {-process.returncode}; 9 may mean out of memory."
