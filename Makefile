@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RESULTS := results
+JOBS ?= 2
 
-.PHONY: bench bench-all mnist leaderboard test test-slow lint typecheck clean
+.PHONY: bench bench-all leaderboard test test-slow test-kills lint typecheck clean
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -14,10 +15,10 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 bench: $(INSTALLED)  ## the digits leaderboard at IPC 1 and 10: a few minutes
-	$(BIN)/distill-bench bench digits --only ipc=1,ipc=10,seed=0,protocol=quick-v1 --results $(RESULTS)
+	$(BIN)/distill-bench bench digits --only ipc=1,ipc=10,seed=0,protocol=quick-v1 --jobs $(JOBS) --results $(RESULTS)
 
 bench-all: $(INSTALLED)  ## every cell of the digits suite: all IPCs, seeds and protocols
-	$(BIN)/distill-bench bench digits --results $(RESULTS)
+	$(BIN)/distill-bench bench digits --jobs $(JOBS) --results $(RESULTS)
 
 leaderboard: $(INSTALLED)  ## render every board again from the results
 	$(BIN)/distill-bench leaderboard --results $(RESULTS)
@@ -27,6 +28,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+test-kills: $(INSTALLED)  ## 50 SIGKILLs at random moments of a suite, then the same bytes: about half an hour
+	$(BIN)/python scripts/kill_suite.py --kills 50
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -32,6 +32,10 @@ GRIDS = {
         ("dc", (1,), {"iterations": [200], "init": ["noise", "real"], "image_lr": [0.1, 1.0], "real_batch": [32]}),
         ("dc", (10,), {"iterations": [15], "outer_loop": [10], "inner_loop": [10], "init": ["noise", "real"],
                        "image_lr": [0.1, 1.0], "real_batch": [32]}),
+        ("dsa", (10,), {"iterations": [10], "outer_loop": [5], "inner_loop": [5], "image_lr": [0.1, 1.0],
+                        "real_batch": [32]}),
+        ("dc", (10,), {"iterations": [10], "outer_loop": [5], "inner_loop": [5], "image_lr": [0.1, 1.0],
+                       "real_batch": [32]}),
     ],
     "mnist": [
         ("dm", (1,), {"iterations": [100], "image_lr": [1.0, 10.0], "real_batch": [32]}),

@@ -16,6 +16,7 @@ from distill_bench.suites.worker import order, run_recording
 
 POLL_SECONDS = 0.1
 STANDARD_ERROR = 2
+WORKER = "import sys; from distill_bench.suites.worker import main; sys.exit(main())"
 EXECUTORS = ("local", "in-process")
 
 
@@ -89,7 +90,7 @@ def _run_in_processes(
 def _start(work: CellWork, threads: int, quiet: bool) -> "subprocess.Popen[str]":
     path = os.pathsep.join(entry for entry in sys.path if entry and Path(entry).exists())
     process = subprocess.Popen(
-        [sys.executable, "-m", "distill_bench.suites.worker"],
+        [sys.executable, "-c", WORKER],
         stdin=subprocess.PIPE,
         stdout=STANDARD_ERROR,  # what a method prints is no result
         text=True,

@@ -1,7 +1,7 @@
 """A process that does one cell: told which by JSON on standard input, answering by files and its exit code.
 
-Run as ``python -m distill_bench.suites.worker``. Standard input stays open as long as the parent lives; at its end the
-worker stops at once, so that no worker outlives a killed run.
+Standard input stays open as long as the parent lives; at its end the worker stops at once, so that no worker outlives a
+killed run.
 """
 
 import dataclasses
@@ -56,7 +56,3 @@ def run_recording(work: CellWork, monitor: StreamMonitor) -> int:
 def _die_with_parent() -> None:
     sys.stdin.read()
     os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,54 @@
+"""What README and docs show is run as written."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_cli import images_folder
+from test_own_method import CODE
+
+ROOT = Path(__file__).parent.parent
+
+
+def commands(page: str) -> list[str]:
+    """The distill-bench lines of a page's shell blocks, comments removed."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("distill-bench")]
+
+
+def blocks_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_every_link_leads_somewhere():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_python_of_the_readme_runs(tmp_path):
+    code = "\n".join(blocks_of("README.md"))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "dm.safetensors").exists()
+    assert float(done.stdout.split()[0]) > 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/own-method.md"])
+def test_the_commands_run_in_the_order_they_stand(page, tmp_path):
+    images_folder(tmp_path / "photos", count=4, side=40)
+    assert CODE is not None
+    (tmp_path / "mean_images.py").write_text(CODE[1])
+    environment = os.environ | {"DISTILL_BENCH_HOME": str(tmp_path / "home")}
+    lines = commands(page)
+    assert len(lines) >= 3
+    for line in lines:
+        words = [sys.executable, "-m", "distill_bench", *shlex.split(line)[1:]]
+        done = subprocess.run(words, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
