@@ -1,6 +1,6 @@
 """How far two protocols agree on the order of methods: Spearman's rank correlation over a suite's results.
 
-    python scripts/rank_agreement.py results/digits quick-v1 standard-v1
+python scripts/rank_agreement.py results/digits quick-v1 standard-v1
 """
 
 import argparse

@@ -40,7 +40,6 @@ GRIDS = {
     "mnist": [
         ("dm", (1,), {"iterations": [100], "image_lr": [1.0, 10.0], "real_batch": [32]}),
         ("dsa", (1,), {"iterations": [60], "image_lr": [0.1, 1.0], "real_batch": [32]}),
-        ("dc", (1,), {"iterations": [60], "init": ["real"], "image_lr": [0.1, 1.0], "real_batch": [32]}),
     ],
 }  # fmt: skip
 

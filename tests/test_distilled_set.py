@@ -252,6 +252,11 @@ def test_a_set_that_contradicts_itself_cannot_be_made(plain):
         DistilledSet(plain.images, LABELS, plain.card, learning_rate=-1.0)
 
 
+def test_tensors_with_a_label_below_zero_are_refused(digits):
+    with pytest.raises(DataError, match="labels run from -1 to 8"):
+        DistilledSet.from_tensors(images_of(), LABELS - 1, digits)
+
+
 @pytest.mark.parametrize("name", ["extra", "images", "learning_rate"])
 def test_a_stored_tensor_has_a_name_that_can_be_read_again(plain, name):
     with pytest.raises(DataError, match=name):

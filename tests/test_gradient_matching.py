@@ -75,7 +75,7 @@ def finite_differences(loss, images, places):
         for sign in (1, -1):
             moved = images.clone()
             moved.view(-1)[place] += sign * FINITE["epsilon"]
-            ends.append(float(loss(moved)))
+            ends.append(loss(moved).item())
         slopes.append((ends[0] - ends[1]) / (2 * FINITE["epsilon"]))
     return torch.tensor(slopes, dtype=torch.float64)
 
@@ -151,7 +151,7 @@ def test_a_row_of_zeros_is_as_far_as_an_orthogonal_one_and_its_gradient_finite()
         both[side][0][0] = 0
         ours = both[0][0].requires_grad_()
         distance = gradient_distance([ours], both[1])
-        assert float(distance) == pytest.approx(layerwise_by_loops(numbers([ours]), numbers(both[1])))
+        assert distance.item() == pytest.approx(layerwise_by_loops(numbers([ours]), numbers(both[1])))
         assert torch.autograd.grad(distance, ours)[0].isfinite().all()
 
 
@@ -220,7 +220,7 @@ def test_the_image_gradient_is_the_slope_of_the_summed_distance(name, options):
     job, objective, network = matching(name, **options)
     loss, gradients = objective.gradients(1)
     images = start()
-    assert loss == pytest.approx(float(matching_loss(job, network, 1, images)), rel=1e-9)
+    assert loss == pytest.approx(matching_loss(job, network, 1, images).item(), rel=1e-9)
     assert gradients.keys() == {"images"} and gradients["images"].shape == images.shape
     check_slopes(lambda moved: matching_loss(job, network, 1, moved), images, gradients["images"])
 
@@ -296,7 +296,7 @@ def test_every_iteration_has_a_new_network_trained_between_its_image_updates(mon
         objective.gradients(step)
         weight = objective._network.classifier.weight
         fresh = [network_of(NETWORKS[0], index).classifier.weight for index in range(2)]
-        ages.append(float((weight - fresh[step // 3]).mean()))
+        ages.append((weight - fresh[step // 3]).mean().item())
         objective.after_step(step)
     assert ages == pytest.approx([0, 1, 2, 0, 1, 2])
     assert len(plans) == 4 and len({seed for *_, seed in plans}) == 4
@@ -396,7 +396,7 @@ def test_the_gradient_of_distribution_matching_is_the_slope_of_the_distance(name
     for step in (0, 1):
         loss, gradients = objective.gradients(step)
         network = network_of(name, step)
-        assert loss == pytest.approx(float(distribution_loss(job, network, step, images, together)), rel=1e-9)
+        assert loss == pytest.approx(distribution_loss(job, network, step, images, together).item(), rel=1e-9)
         check_slopes(
             lambda x, n=network, s=step: distribution_loss(job, n, s, x, together), images, gradients["images"]
         )

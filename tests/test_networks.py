@@ -132,6 +132,15 @@ def test_images_too_small_for_the_depth_are_refused_unless_nothing_is_pooled():
     assert build("ConvNetD4W4NP", DIGITS).embed(torch.zeros(1, *DIGITS)).shape == (1, 4 * 64)
 
 
+def test_a_depth_that_the_padded_image_allows_is_built():
+    assert build("ConvNetD5W4", MNIST).embed(torch.zeros(1, *MNIST)).shape == (1, 4)  # 28 px become 32
+
+
+def test_a_width_that_four_groups_do_not_divide_is_refused():
+    with pytest.raises(UsageError, match="ConvNetD1W10GN"):
+        build("ConvNetD1W10GN")
+
+
 def block(norm, code="", shape=(3, 6, 6), width=8):
     """(network of one block with a shift and scale of its own, its convolution's output, its embedding)."""
     network = build(f"ConvNetD1W{width}{norm}{code}", shape).double()

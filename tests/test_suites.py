@@ -102,6 +102,13 @@ def test_a_lost_result_is_filed_again_from_the_store(quick):
     assert work.result_path("quick-v1").read_text() == content
 
 
+def test_resized_and_held_out_data_are_filed_apart():
+    cell = dataclasses.replace(CELL, size=16, holdout=0.2)
+    assert cell.data == "digits at 16 px holdout 0.2"
+    assert str(cell.result_name("quick-v1")) == "digits-at-16-px-holdout-0.2/random/ipc1-seed0.quick-v1.json"
+    assert str(CELL.result_name("quick-v1")) == "digits/random/ipc1-seed0.quick-v1.json"
+
+
 def test_another_seed_ipc_or_data_is_another_address(quick):
     cells = [CELL] + [dataclasses.replace(CELL, **change) for change in ({"seed": 1}, {"ipc": 2}, {"holdout": 0.2})]
     assert len({CellWork(cell, quick).key for cell in cells}) == 4

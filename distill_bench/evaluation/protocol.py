@@ -86,7 +86,7 @@ PROTOCOLS = {
             epochs=10,
             minimum_steps=500,
             networks=1,
-            overrides={"mnist": {"epochs": 3}, "fashion_mnist": {"epochs": 3}},
+            overrides={name: {"epochs": 2, "minimum_steps": 0} for name in ("mnist", "fashion_mnist")},
         ),
         Protocol(
             id="dc-v1",

@@ -201,7 +201,7 @@ class CellWork:
         cell = self.cell
         return {
             "suite": self.setting.suite,
-            "dataset": cell.dataset,
+            "dataset": cell.data,
             "method": cell.method,
             "ipc": cell.ipc,
             "seed": cell.seed,

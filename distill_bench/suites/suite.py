@@ -57,12 +57,18 @@ class Cell:
     holdout: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.dataset} {self.method}" + (f" ipc {self.ipc} seed {self.seed}" if self.ipc else "")
+        return f"{self.data} {self.method}" + (f" ipc {self.ipc} seed {self.seed}" if self.ipc else "")
+
+    @property
+    def data(self) -> str:
+        """What results call the dataset: resized images, or a held-out test split, are other data."""
+        resized = f" at {self.size} px" if self.size else ""
+        return self.dataset + resized + (f" holdout {self.holdout:g}" if self.holdout else "")
 
     def result_name(self, ending: str) -> Path:
         """Where, under the suite's results, the file with this ending lies."""
         ipc = f"ipc{self.ipc}" if self.ipc else FULL
-        return Path(slug(self.dataset)) / slug(self.method) / f"{ipc}-seed{self.seed}.{ending}.json"
+        return Path(slug(self.data)) / slug(self.method) / f"{ipc}-seed{self.seed}.{ending}.json"
 
 
 def slug(name: str) -> str:
