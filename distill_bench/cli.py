@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,7 +14,7 @@ from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.evaluation import PROTOCOLS, Score, evaluate, evaluate_full, load_protocol
 from distill_bench.progress import StreamMonitor
 from distill_bench.provenance import peak_memory_mb, run_block
-from distill_bench.recipes import PAPER, Recipe, load_recipe
+from distill_bench.recipes import PAPER, load_recipe, parse_values
 from distill_bench.render import render_grid
 from distill_bench.sources import Source, list_sources, load_source
 from distill_bench.storage import home, write_atomically
@@ -175,7 +175,7 @@ def bench_command(
     """Run what is not done of a suite, and print its leaderboard."""
     if executor not in suites.EXECUTORS:
         raise UsageError(f"unknown executor {executor!r}. Known: {', '.join(suites.EXECUTORS)}.")
-    chosen = load_suite_for(suite, dataset, method, size, _holdout(holdout, split))
+    chosen = suites.load_suite(suite).adapted(dataset or [], method or [], size, _holdout(holdout, split))
     cells = suites.expand(chosen, suites.parse_only(only))
     folder = results or home() / "results"
     setting = suites.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds)
@@ -282,61 +282,9 @@ def recipe_validate(
     """Check every table of a recipe against its method's fields."""
     recipe, chosen = load_recipe(file), load_method(file)
     for preset in [PAPER, *recipe.preset]:
-        for dataset, ipc in tabulated_cells(recipe, preset):
+        for dataset, ipc in recipe.tabulated(preset):
             chosen.fields(dataset, ipc, preset)
     typer.echo(f"{file}: valid")
-
-
-def tabulated_cells(recipe: Recipe, preset: str) -> set[tuple[str, int]]:
-    """Every (dataset, IPC) a recipe has a table for, in a preset; and one without."""
-    tables = [recipe.ipc, *recipe.cell.values()], recipe.preset.get(preset, {})
-    own = tables[1]
-    cells = {("", 1)} | {("", int(ipc)) for ipc in [*recipe.ipc, *own.get("ipc", {})]}
-    for source_tables in (recipe.cell, own.get("cell", {})):
-        cells |= {(dataset, int(ipc)) for dataset, by_ipc in source_tables.items() for ipc in by_ipc}
-    return cells
-
-
-def parse_values(pairs: list[str]) -> dict[str, Any]:
-    """Read ``key=value`` pairs; values are TOML, anything else is text.
-
-    Raises:
-        UsageError: a pair has no ``=``.
-    """
-    import tomllib
-
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--set {pair!r} is not key=value.")
-        try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = text
-    return values
-
-
-def load_suite_for(
-    name: str, datasets: list[str] | None, methods: list[str] | None, size: int | None, holdout: float | None
-) -> suites.Suite:
-    """A suite with what the command line replaces or adds.
-
-    Raises:
-        UsageError: it has no dataset.
-    """
-    suite = suites.load_suite(name)
-    update: dict[str, Any] = {"methods": (*suite.methods, *(methods or []))}
-    if datasets:
-        update["datasets"] = tuple(datasets)
-    if size is not None:
-        update["size"] = size
-    if holdout is not None:
-        update["holdout"] = holdout
-    suite = suite.model_copy(update=update)
-    if not suite.datasets:
-        raise UsageError(f"suite {suite.name} names no dataset: give --dataset folder:PATH, parquet:PATH or npz:PATH.")
-    return suite
 
 
 def _source_of(made: DistilledSet, dataset: str | None, size: int | None, holdout: float | None) -> Source:

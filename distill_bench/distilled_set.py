@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64, Num
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -49,7 +49,7 @@ class Card(BaseModel):
     ipc: int
     pixel_space: PixelSpace
     label_kind: LabelKind = "hard"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     preset: str | None = None
     recipe: dict[str, Any] = {}
     protocol: str = "standard-v1"
@@ -80,9 +80,10 @@ class DistilledSet:
         stored: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Raises DataError where shapes, types or values do not fit together."""
-        self.images, self.labels, self.card = images, labels, card
-        self.soft_labels, self.learning_rate = soft_labels, learning_rate
-        self.stored = dict(stored or {})
+        self.images, self.labels, self.card = images.contiguous(), labels.contiguous(), card
+        self.soft_labels = None if soft_labels is None else soft_labels.contiguous()
+        self.learning_rate = learning_rate
+        self.stored = {name: tensor.contiguous() for name, tensor in (stored or {}).items()}
         _check(self)
 
     @classmethod
@@ -110,11 +111,11 @@ class DistilledSet:
             DataError: the tensors do not fit together or do not fit the source.
         """
         space = pixel_space if isinstance(pixel_space, PixelSpace) else pixel_space_of(source, pixel_space)
-        counts = torch.bincount(labels, minlength=len(source.class_names)) if len(labels) else torch.zeros(1)
-        fields = {"ipc": int(counts.max())} | card
+        most = max(labels.unique(return_counts=True)[1].tolist(), default=0)
+        fields: dict[str, Any] = {"ipc": most} | card
         return cls(
-            images.detach().cpu().contiguous(),
-            labels.detach().cpu().contiguous(),
+            images.detach().cpu(),
+            labels.detach().cpu(),
             Card(
                 method=method,
                 source=source_card(source),
@@ -123,7 +124,7 @@ class DistilledSet:
                 label_kind=label_kind or ("hard" if soft_labels is None else "logits"),
                 **fields,
             ),
-            soft_labels=None if soft_labels is None else soft_labels.detach().cpu().contiguous(),
+            soft_labels=None if soft_labels is None else soft_labels.detach().cpu(),
             learning_rate=learning_rate,
         )
 
@@ -139,7 +140,7 @@ class DistilledSet:
 
     @property
     def nbytes(self) -> int:
-        """Storage in bytes of image, label, relabel and teacher tensors."""
+        """Storage in bytes of all tensors: images, labels, soft labels, learning rate, relabel and teacher tensors."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
     def to_bytes(self) -> bytes:
@@ -190,17 +191,11 @@ def load_distilled(path: str | Path) -> DistilledSet:
         raise DataError(f"{path}: not a readable safetensors file ({error}).") from error
     if CARD_KEY not in metadata:
         raise DataError(f"{path}: has no card. It holds tensors, but was not written as a distilled set.")
-    try:
-        card = Card.model_validate_json(metadata[CARD_KEY])
-    except ValidationError as error:
-        raise DataError(f"{path}: its card is invalid: {describe(error)}") from error
-    if card.format_version != FORMAT_VERSION:
-        raise DataError(f"{path}: written in format {card.format_version}; this version reads {FORMAT_VERSION}.")
+    card = _read_card(metadata[CARD_KEY], path)
     images, labels = tensors.pop("images", None), tensors.pop("labels", None)
     soft_labels, rate = tensors.pop("soft_labels", None), tensors.pop("learning_rate", None)
-    unknown = [name for name in tensors if not name.startswith(STORED_PREFIXES)]
-    if images is None or labels is None or unknown:
-        raise DataError(f"{path}: needs the tensors images and labels; unknown: {', '.join(unknown) or 'none'}.")
+    if images is None or labels is None:
+        raise DataError(f"{path}: needs the tensors images and labels; it has {', '.join(sorted(tensors)) or 'none'}.")
     if rate is not None and rate.numel() != 1:
         raise DataError(f"{path}: learning_rate has shape {tuple(rate.shape)}; it is one number.")
     try:
@@ -214,6 +209,19 @@ def load_distilled(path: str | Path) -> DistilledSet:
         )
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def _read_card(text: str, path: Path) -> Card:
+    try:
+        content = json.loads(text)
+        version = content.get("format_version", FORMAT_VERSION)
+        if version != FORMAT_VERSION:  # before the fields: another format may have others
+            raise DataError(f"{path}: written in format {version}; this version reads {FORMAT_VERSION}.")
+        return Card.model_validate(content)
+    except ValidationError as error:
+        raise DataError(f"{path}: its card is invalid: {describe(error)}.") from error
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path}: its card is invalid: not a JSON object ({error}).") from error
 
 
 def check_same_source(distilled: DistilledSet, source: Source) -> None:
@@ -254,6 +262,9 @@ def _check(distilled: DistilledSet) -> None:
         raise DataError(
             f"soft labels are {soft.dtype} {tuple(soft.shape)}; they must be finite floats ({len(images)}, {classes})."
         )
+    unknown = [name for name in distilled.stored if not name.startswith(STORED_PREFIXES)]
+    if unknown:
+        raise DataError(f"unknown tensors {', '.join(unknown)}; further ones start with {' or '.join(STORED_PREFIXES)}")
     rate = distilled.learning_rate
     if rate is not None and not 0 < rate < float("inf"):
         raise DataError(f"the learning rate is {rate}; it must be positive and finite.")

@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 from torch import Tensor
 
 from distill_bench.augment.zca import Whitening, whitening_of
@@ -28,8 +28,16 @@ class PixelSpace(BaseModel):
     kind: SpaceKind = "normalized"
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    eps: float | None = None
+    eps: PositiveFloat | None = None
     zca_input: Literal["unit", "normalized"] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "PixelSpace":
+        if len(self.mean) != len(self.std) or min(self.std, default=0) <= 0:
+            raise ValueError(f"mean {self.mean} and std {self.std} need one value a channel, std above 0")
+        if (self.kind == "zca") != (self.eps is not None and self.zca_input is not None):
+            raise ValueError("eps and zca_input go with the kind zca, and only with it")
+        return self
 
 
 def pixel_space_of(

@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 from distill_bench.augment.dc import augment
 from distill_bench.randomness import generator
 
-OPERATIONS = ("crop", "scale", "rotate", "noise")
+OPERATIONS = ("crop", "scale", "rotate")
 
 
 def batch(count=64, shape=(2, 16, 12)):
@@ -78,7 +78,7 @@ def test_scaling_is_bilinear_about_the_centre_by_independent_factors_from_0_8_to
     assert 0.8 - 1e-4 < factors.min() < 0.802 and 1.198 < factors.max() < 1.2 + 1e-4
     assert factors.mean(dim=1).tolist() == pytest.approx([1.0, 1.0], abs=0.015)
     assert abs(np.corrcoef(factors)[0, 1]) < 0.1
-    fill = filled(images)
+    fill = np.zeros(2)
     for index in range(20):
         expected = scaled(images[index].numpy(), fill, *factors[:, index].tolist())
         torch.testing.assert_close(results[index], torch.from_numpy(expected).float(), rtol=0, atol=1e-3)
@@ -90,7 +90,9 @@ def test_rotation_is_by_angles_up_to_45_degrees_about_the_centre():
     x, y = results[:, 0, 8, 9], results[:, 1, 8, 9]  # where the pixel right of the centre came from
     torch.testing.assert_close(x.square() + y.square(), torch.ones(1000), rtol=0, atol=1e-4)
     angles = torch.rad2deg(torch.atan2(y, x))
-    assert -45.01 < angles.min() < -44.5 and 44.5 < angles.max() < 45.01
+    # whole degrees of numpy's randint in the original: the upper end is left out
+    torch.testing.assert_close(angles, angles.round(), rtol=0, atol=0.01)
+    assert set(angles.round().int().tolist()) == set(range(-45, 45))
     assert angles.std().item() == pytest.approx(90 / math.sqrt(12), rel=0.05)
     for index in range(20):
         angle = math.radians(float(angles[index]))
@@ -103,37 +105,20 @@ def test_rotation_is_by_angles_up_to_45_degrees_about_the_centre():
         torch.testing.assert_close(results[index], torch.from_numpy(np.stack(expected)), rtol=0, atol=2e-3)
 
 
-def test_the_corners_that_scaling_and_rotating_bare_show_the_channels_mean():
-    images = torch.tensor([3.0, -5.0]).view(1, 2, 1, 1).expand(64, -1, 16, 16)
-    for operation in ("scale", "rotate"):
-        torch.testing.assert_close(augment(images, (operation,), generator("x")), images, rtol=0, atol=1e-5)
+def test_what_scaling_and_rotating_bare_is_zero_and_the_mean_of_the_channels_means():
     images = batch()
-    fill = torch.tensor(filled(images))
-    for operation in ("scale", "rotate"):
+    fills = {"scale": 0.0, "rotate": float(filled(images).mean())}
+    for operation, fill in fills.items():
         corners = augment(images, (operation,), generator("x"))[:, :, 0, 0]
         bare = (corners - fill).abs().amax(dim=1) < 1e-5
-        assert 10 < int(bare.sum()) < 60
-
-
-def test_noise_has_a_deviation_of_a_thousandth_and_is_drawn_for_every_pixel():
-    images = torch.zeros(64, 2, 16, 12)
-    noise = augment(images, ("noise",), generator("x"))
-    assert noise.std().item() == pytest.approx(0.001, rel=0.02)
-    assert noise.mean().item() == pytest.approx(0, abs=3e-5)
-    assert len(noise.unique()) > 0.9 * noise.numel()
+        assert 10 < int(bare.sum()) < 64
 
 
 def test_every_image_undergoes_one_operation_drawn_uniformly():
     images, count = batch(600, (2, 8, 8)), 600
-    fill, results = filled(images), augment(images, ("crop", "noise"), generator("x"))
-    cropped = noisy = 0
-    for image, result in zip(images.numpy(), results, strict=True):
-        if found(result, every_shift(image, fill, 4)):
-            cropped += 1
-        else:
-            noisy += 1
-            assert 1e-4 < np.abs(result.numpy() - image).max() < 0.006
-    assert cropped + noisy == count and abs(cropped - count / 2) < 4 * math.sqrt(count) / 2
+    fill, results = filled(images), augment(images, ("crop", "scale"), generator("x"))
+    cropped = sum(len(found(r, every_shift(i, fill, 4))) > 0 for i, r in zip(images.numpy(), results, strict=True))
+    assert abs(cropped - count / 2) < 4 * math.sqrt(count) / 2
 
 
 def test_an_image_is_not_disturbed_by_the_others_but_by_the_mean_that_fills():

@@ -216,7 +216,7 @@ WRONG = {
     "two rates": (rate([0.1, 0.2]), r"learning_rate has shape \(2,\); it is one number"),
     "no images": (lambda tensors, card: ({"labels": tensors["labels"]}, card), "needs the tensors images and labels"),
     "no labels": (lambda tensors, card: ({"images": tensors["images"]}, card), "needs the tensors images and labels"),
-    "an unknown tensor": (lambda tensors, card: (tensors | {"extra": torch.ones(1)}, card), "unknown: extra"),
+    "an unknown tensor": (lambda tensors, card: (tensors | {"extra": torch.ones(1)}, card), "unknown tensors extra"),
     "another format": (card_with(format_version=2), "written in format 2; this version reads 1"),
     "another format with more on its card": (card_with(format_version=2, more=1), "written in format 2"),
     "an unknown field": (card_with(more=1), "card is invalid: more"),

@@ -1,8 +1,7 @@
 import pytest
 
-from distill_bench.cli import tabulated_cells
 from distill_bench.errors import UsageError
-from distill_bench.recipes import PAPER, Recipe, list_recipes, load_recipe
+from distill_bench.recipes import PAPER, Recipe, list_recipes, load_recipe, parse_values
 from distill_bench.synthesizers import load_method
 
 RECIPE = Recipe.model_validate(
@@ -52,7 +51,7 @@ def test_the_papers_values():
 def test_every_table_of_every_recipe_is_valid(name):
     recipe = load_recipe(name)
     for preset in [PAPER, *recipe.preset]:
-        for dataset, ipc in tabulated_cells(recipe, preset):
+        for dataset, ipc in recipe.tabulated(preset):
             load_method(name).fields(dataset, ipc, preset)
 
 
@@ -85,3 +84,14 @@ def test_unknown_names_say_what_is_known():
         load_method("dm").fields("digits", 1, image_lr=-1)
     with pytest.raises(UsageError, match="cannot load the method 'nowhere:f'"):
         load_method("nowhere:f")
+
+
+def test_values_are_toml_or_text():
+    assert parse_values(["a=1", "b=0.5", "c=true", "d=noise", 'e="7"', "f=[1, 2]"]) == {
+        "a": 1,
+        "b": 0.5,
+        "c": True,
+        "d": "noise",
+        "e": "7",
+        "f": [1, 2],
+    }

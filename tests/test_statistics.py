@@ -49,7 +49,7 @@ def test_intervals_are_not_clipped_to_percentages():
     assert low is not None and high > 100
 
 
-@pytest.mark.parametrize("arguments", [([],), ([1.0, 2.0], 0.0), ([1.0, 2.0], 1.0), ([1.0, 2.0], 95)])
+@pytest.mark.parametrize("arguments", [([],), ([1.0, 2.0], 0.0), ([1.0, 2.0], 1.0), ([1.0, 2.0], 95.0)])
 def test_impossible_requests_are_refused(arguments):
     with pytest.raises(UsageError):
         student_interval(*arguments)

@@ -1,8 +1,7 @@
-"""The augmentation of DC's evaluation: one operation an image, not differentiable.
+"""The augmentation of DC's evaluation on MNIST: one operation an image, not differentiable.
 
-Source: augment() in the utils.py of Zhao et al., "Dataset Condensation with Gradient Matching" (ICLR 2021), where
-only MNIST (crop, scale, rotate) and batch-norm networks (crop, noise) use it. Scaling and rotating are done here by one
-bilinear warp; the original rotates with SciPy's spline and scales to the nearest pixel.
+Source: augment() in the utils.py of Zhao et al., "Dataset Condensation with Gradient Matching" (ICLR 2021). Scaling and
+rotating are done here by one bilinear warp; the original rotates with SciPy's spline and scales to the nearest pixel.
 """
 
 import math
@@ -12,27 +11,26 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-CROP, SCALE, ROTATION, NOISE = 4, 0.2, 45.0, 0.001
+CROP, SCALE, ROTATION = 4, 0.2, 45
 
 
 def augment(
     images: Float[Tensor, "b c h w"], operations: tuple[str, ...], generator: Generator
 ) -> Float[Tensor, "b c h w"]:
-    """Apply to every image one of ``operations`` (crop, scale, rotate, noise), drawn at random.
+    """Apply to every image one of ``operations`` (crop, scale, rotate), drawn at random.
 
-    Outside the image lies the mean of its channel over the batch.
+    Outside the image lies, as in the original: after a crop the mean of each channel over the batch, after a rotation
+    the mean of those means, after scaling zero.
     """
-    fill = images.mean(dim=(0, 2, 3), keepdim=True)
+    means = images.mean(dim=(0, 2, 3), keepdim=True)
+    fills = {"crop": means, "rotate": means.mean().expand_as(means), "scale": torch.zeros_like(means)}
     chosen = torch.randint(len(operations), (len(images),), generator=generator)
     result = images.clone()
     for number, name in enumerate(operations):
-        picked = (chosen == number).nonzero().flatten()
+        picked = (chosen == number).nonzero().flatten().to(images.device)
         if len(picked):
-            place = picked.to(images.device)
-            result[place] = _warp(images[place], _matrices(name, len(picked), images, generator), fill)
-            if name == "noise":
-                noise = torch.randn(result[place].shape, generator=generator).to(images)
-                result[place] = result[place] + NOISE * noise
+            theta = _matrices(name, len(picked), images, generator)
+            result[picked] = _warp(images[picked], theta, fills[name])
     return result
 
 
@@ -46,8 +44,9 @@ def _matrices(name: str, count: int, images: Tensor, generator: Generator) -> Te
     elif name == "scale":
         factors = 1 + (2 * torch.rand(count, 2, generator=generator) - 1) * SCALE
         theta[:, 0, 0], theta[:, 1, 1] = 1 / factors[:, 0], 1 / factors[:, 1]
-    elif name == "rotate":
-        angle = math.radians(ROTATION) * (2 * torch.rand(count, generator=generator) - 1)
+    else:
+        degrees = torch.randint(-ROTATION, ROTATION, (count,), generator=generator)
+        angle = degrees * (math.pi / 180)
         theta[:, 0, 0], theta[:, 0, 1] = angle.cos(), -angle.sin()
         theta[:, 1, 0], theta[:, 1, 1] = angle.sin(), angle.cos()
     return theta.to(images)

@@ -3,11 +3,13 @@
 Source: Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (CVPR 2022): eps 0.1.
 """
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -51,7 +53,7 @@ def whitening_of(split: Split, eps: float, scale: tuple[Tensor, Tensor] | None =
         "unit" if scale is None else hashlib.sha256(repr([s.flatten().tolist() for s in scale]).encode()).hexdigest()
     )
     path = home() / "zca" / f"{split.fingerprint[:32]}-{eps:g}-{stage[:16]}.safetensors"
-    if path.exists():
+    with contextlib.suppress(OSError, SafetensorError, TypeError):  # missing or damaged: fitted again
         return Whitening(**load_tensors(path.read_bytes()))
     images = split.images(torch.arange(len(split))).float() / 255
     if scale is not None:

@@ -5,7 +5,7 @@ import re
 import torch
 
 from distill_bench.errors import UsageError
-from distill_bench.networks.convnet import ConvNet
+from distill_bench.networks.convnet import GROUPS, WIDE_PADDING_SIDE, ConvNet
 from distill_bench.networks.initialise import initialise
 
 CONVNET = re.compile(
@@ -61,11 +61,15 @@ def build_network(name: str, shape: tuple[int, int, int], classes: int, generato
     assert match is not None
     options = {key: CODES[key][code] for key in CODES if (code := match[key])}
     depth = int(match["depth"])
-    if options.get("pooling") != "none" and min(shape[1:]) < 2**depth:
+    width = int(match["width"] or 128)
+    side = min(shape[1:]) + (4 if shape[1:] == (WIDE_PADDING_SIDE, WIDE_PADDING_SIDE) else 0)
+    if options.get("pooling") != "none" and side < 2**depth:
         raise UsageError(f"{name} halves the image {depth} times; {shape[1]}×{shape[2]} px is too small for that.")
+    if options.get("norm") == "group" and width % GROUPS:
+        raise UsageError(f"{name}: group norm has {GROUPS} groups; a width of {width} cannot be divided into them.")
     # made on the meta device: the constructors would draw from torch's global generator
     with torch.device("meta"):
-        network = ConvNet(shape, classes, depth=depth, width=int(match["width"] or 128), **options)  # type: ignore[arg-type]
+        network = ConvNet(shape, classes, depth=depth, width=width, **options)  # type: ignore[arg-type]
     return initialise(network.to_empty(device="cpu"), generator)  # type: ignore[return-value]
 
 

@@ -9,6 +9,9 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+WIDE_PADDING_SIDE = 28
+GROUPS = 4
+
 Norm = Literal["none", "batch", "instance", "layer", "group"]
 Activation = Literal["relu", "sigmoid", "leaky-relu", "swish"]
 Pooling = Literal["none", "max", "average"]
@@ -19,7 +22,7 @@ NORMS: dict[str, Callable[[int, int, int], nn.Module]] = {
     # one group a channel: no running statistics, a learnable scale and shift
     "instance": lambda channels, height, width: nn.GroupNorm(channels, channels),
     "layer": lambda channels, height, width: nn.LayerNorm((channels, height, width)),
-    "group": lambda channels, height, width: nn.GroupNorm(4, channels),
+    "group": lambda channels, height, width: nn.GroupNorm(GROUPS, channels),
 }
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -32,7 +35,6 @@ POOLINGS: dict[str, Callable[[], nn.Module]] = {
     "max": lambda: nn.MaxPool2d(2),
     "average": lambda: nn.AvgPool2d(2),
 }
-WIDE_PADDING_SIDE = 28
 
 
 class ConvNet(nn.Module):

@@ -70,6 +70,33 @@ class Recipe(Tables):
             merged |= layer
         return merged
 
+    def tabulated(self, preset: str) -> set[tuple[str, int]]:
+        """Every (dataset, IPC) a preset has a table for, with dataset "" for tables of all datasets; and ("", 1)."""
+        own = self.preset.get(preset, {})
+        cells = {("", 1)}
+        for tables in (self, Tables(ipc=own.get("ipc", {}), cell=own.get("cell", {}))):
+            cells |= {("", ipc) for ipc in tables.ipc}
+            cells |= {(dataset, ipc) for dataset, by_ipc in tables.cell.items() for ipc in by_ipc}
+        return cells
+
+
+def parse_values(pairs: list[str]) -> Values:
+    """Read ``key=value`` pairs, as ``--set`` takes them: values are TOML, and text where they are not.
+
+    Raises:
+        UsageError: a pair has no ``=``.
+    """
+    values: Values = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set {pair!r} is not key=value.")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = text
+    return values
+
 
 def list_recipes() -> list[str]:
     """The names of the built-in recipes."""

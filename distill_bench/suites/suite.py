@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,26 @@ class Suite(BaseModel):
     reference: str = "full-v1"
     size: PositiveInt | None = None
     holdout: float | None = None
+
+    def adapted(
+        self, datasets: Sequence[str], methods: Sequence[str], size: int | None, holdout: float | None
+    ) -> "Suite":
+        """The suite with other datasets, further methods, another size or holdout, where given.
+
+        Raises:
+            UsageError: no dataset is left to run on.
+        """
+        changes = {
+            "datasets": tuple(datasets) or self.datasets,
+            "methods": (*self.methods, *methods),
+            "size": size or self.size,
+            "holdout": holdout or self.holdout,
+        }
+        if not changes["datasets"]:
+            raise UsageError(
+                f"suite {self.name} names no dataset: give --dataset folder:PATH, parquet:PATH or npz:PATH."
+            )
+        return self.model_copy(update=changes)
 
 
 @dataclass(frozen=True)
