@@ -102,6 +102,18 @@ def test_a_lost_result_is_filed_again_from_the_store(quick):
     assert work.result_path("quick-v1").read_text() == content
 
 
+def test_more_networks_join_those_that_were_tested(quick):
+    run([CellWork(CELL, dataclasses.replace(quick, networks=1))])
+    work = CellWork(CELL, dataclasses.replace(quick, networks=3))
+    one = json.loads(work.result_path("quick-v1").read_text())
+    assert work.state() == "partial"
+    run([work])
+    three = json.loads(work.result_path("quick-v1").read_text())
+    assert (len(one["accuracies"]), len(three["accuracies"])) == (1, 3)
+    assert three["accuracies"][0] == one["accuracies"][0]
+    assert CellWork(CELL, dataclasses.replace(quick, networks=1)).state() == "partial"
+
+
 def test_resized_and_held_out_data_are_filed_apart():
     cell = dataclasses.replace(CELL, size=16, holdout=0.2)
     assert cell.data == "digits at 16 px holdout 0.2"

@@ -85,7 +85,7 @@ class CellWork:
             return "failed"
         begun = [self.set_path, self.checkpoint_path]
         if self.cell.ipc is None:
-            begun = [self._partial(key) for key in self.score_keys().values()]
+            begun = [self._networks_path(key) for key in self.score_keys().values()]
         return "partial" if any(path.exists() for path in begun) else "missing"
 
     def run(self, monitor: Monitor) -> list[Path]:
@@ -121,7 +121,7 @@ class CellWork:
             for labels in ["stored", HARD] if strict else ["stored"]:
                 ending = protocol if labels == "stored" else f"{protocol}.{HARD}"
                 networks = self.setting.networks or load_protocol(protocol).networks
-                keys[ending] = canonical_hash(about | {"protocol": protocol, "labels": labels, "networks": networks})
+                keys[ending] = f"{canonical_hash(about | {'protocol': protocol, 'labels': labels})}-{networks}"
         return keys
 
     def _synthesize(self, monitor: Monitor) -> None:
@@ -149,7 +149,6 @@ class CellWork:
         stored, result = self._store / "scores" / f"{key}.json", self.result_path(ending)
         if not stored.exists():
             write_atomically(stored, json.dumps(self._evaluate(ending, key, monitor)))
-            self._partial(key).unlink(missing_ok=True)
         elif self._is_current(result, key):
             return result
         content = {"kind": "score", **json.loads(stored.read_text()), **self._identity(), "score_key": key}
@@ -161,7 +160,7 @@ class CellWork:
         return result
 
     def _evaluate(self, ending: str, key: str, monitor: Monitor) -> dict[str, Any]:
-        protocol, partial = ending.removesuffix(f".{HARD}"), self._partial(key)
+        protocol, partial = ending.removesuffix(f".{HARD}"), self._networks_path(key)
         earlier: dict[str, Any] = (
             json.loads(partial.read_text()) if partial.exists() else {"accuracies": [], "seconds": 0.0}
         )
@@ -188,8 +187,9 @@ class CellWork:
             score = evaluate(made, self.source, protocol, labels=labels, **options)
         return {**score.model_dump(mode="json"), "run": run_block(spent())}
 
-    def _partial(self, key: str) -> Path:
-        return self._store / "scores" / f"{key}.partial.json"
+    def _networks_path(self, key: str) -> Path:
+        """Accuracies of the networks tested so far, whatever number a score asks for: more can join them later."""
+        return self._store / "scores" / f"{key.rsplit('-', 1)[0]}.networks.json"
 
     def _is_current(self, result: Path, key: str) -> bool:
         """Whether a result file is the one with this address, and the store of this machine has it too."""
