@@ -199,19 +199,25 @@ def bench_command(
 
 
 @app.command("leaderboard")
-def leaderboard_command(results: ResultsOption = None, as_json: JsonOption = False) -> None:
-    """Render the board of every suite in a folder of results; print them."""
+def leaderboard_command(
+    results: ResultsOption = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write all boards as one page to this file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Render the board of every suite in a folder of results, and print them."""
     folder = results or home() / "results"
-    if as_json:
-        typer.echo(json.dumps(boards.board(folder), indent=1))
-        return
-    for suite_folder in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
-        rows = boards.board(suite_folder)
-        if rows:
-            boards.render(suite_folder, suite_folder)
-            typer.echo(boards.markdown(rows, boards.published()))
     if not folder.is_dir():
         raise UsageError(f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR.")
+    if html:
+        boards.render_page(folder, html)
+        typer.echo(str(html))
+    elif as_json:
+        typer.echo(json.dumps(boards.board(folder), indent=1))
+    else:
+        for suite_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
+            if rows := boards.board(suite_folder):
+                boards.render(suite_folder, suite_folder)
+                typer.echo(boards.markdown(rows, boards.published()))
 
 
 @app.command("render")

@@ -1,4 +1,4 @@
-"""What a folder of results says: rows, a Markdown board, CSV and a figure."""
+"""What a folder of results says: rows, a Markdown board, CSV, a figure and a page."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from distill_bench.leaderboard.tables import markdown
 from distill_bench.package_data import package_data
 from distill_bench.storage import write_atomically
 
-__all__ = ["ROW_KEYS", "board", "markdown", "published", "render"]
+__all__ = ["ROW_KEYS", "board", "markdown", "published", "render", "render_page"]
 
 PUBLISHED = "baselines/published.csv"
 
@@ -34,13 +34,30 @@ def render(folder: Path, out: Path) -> list[Path]:
     Raises:
         DataError: the folder, a result or the published accuracies cannot be read, or ``out`` cannot be written.
     """
-    from distill_bench.leaderboard.figures import accuracy_figure  # here, because importing matplotlib takes a second
-
     rows = board(folder)
-    pages = {
+    files: dict[Path, str | bytes] = {
         out / "leaderboard.md": markdown(rows, published()),
         out / "leaderboard.csv": tables.csv(rows),
+        out / "accuracy.png": _figure(rows),
     }
-    for path, text in pages.items():
-        write_atomically(path, text)
-    return [*pages, accuracy_figure(rows, out / "accuracy.png")]
+    for path, content in files.items():
+        write_atomically(path, content)
+    return list(files)
+
+
+def render_page(folder: Path, path: Path) -> None:
+    """Write the board of a results folder as one HTML file.
+
+    Raises:
+        DataError: as ``render``.
+    """
+    from distill_bench.leaderboard.page import page  # here, because importing Jinja2 takes a moment
+
+    rows = board(folder)
+    write_atomically(path, page(rows, published(), _figure(rows)))
+
+
+def _figure(rows: list[dict]) -> bytes:
+    from distill_bench.leaderboard.figures import accuracy_figure  # here, because importing matplotlib takes a second
+
+    return accuracy_figure(rows)

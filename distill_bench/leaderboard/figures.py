@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,7 +13,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from distill_bench.leaderboard.collect import Row
 from distill_bench.leaderboard.tables import TABLE_KEYS, reference
-from distill_bench.storage import write_atomically
 
 # Okabe and Ito's colour-blind-safe palette without yellow (too pale on white), and Tol's wine and indigo. Its length
 # and that of the markers share no factor, so colour and marker together name 56 methods.
@@ -31,14 +29,11 @@ FULL = "full training split"
 PANEL_INCHES, PANELS_PER_LINE, DPI = (5.6, 4.2), 2, 160
 
 
-def accuracy_figure(rows: Sequence[Row], path: Path) -> Path:
+def accuracy_figure(rows: Sequence[Row]) -> bytes:
     """Draw a PNG with a panel per dataset and protocol: accuracy in percent against images per class (log axis).
 
     Bars are 95 % intervals, the dashed horizontal line is ``full``, and marks are moved sideways by a few percent so
-    that bars do not cover each other. Equal rows give equal bytes (with the same matplotlib). Returns ``path``.
-
-    Raises:
-        DataError: the file cannot be written.
+    that bars do not cover each other. Equal rows give equal bytes (with the same matplotlib).
     """
     panels = _panels(rows)
     columns = min(PANELS_PER_LINE, max(1, len(panels)))
@@ -62,8 +57,7 @@ def accuracy_figure(rows: Sequence[Row], path: Path) -> Path:
         figure.text(0.5, 0.5, "no scores yet", ha="center", va="center", fontsize=14, color=GREY)
     content = BytesIO()
     canvas.print_png(content, metadata={"Software": None})
-    write_atomically(path, content.getvalue())
-    return path
+    return content.getvalue()
 
 
 def _panels(rows: Iterable[Row]) -> list[list[Row]]:

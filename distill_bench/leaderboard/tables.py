@@ -1,10 +1,10 @@
-"""Leaderboard rows as CSV and as a Markdown board: one protocol, network and pixel space per table."""
+"""Leaderboard rows as CSV, Markdown and the text of a page: one protocol, network and pixel space per table."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from csv import DictWriter
+from dataclasses import dataclass
 from io import StringIO
-from itertools import groupby
 
 from distill_bench.leaderboard.claims import Claim, claim_for
 from distill_bench.leaderboard.collect import ROW_KEYS, STRICT, Row
@@ -14,13 +14,14 @@ COLUMNS = (
     "IPC", "method", "labels", "accuracy (%)", "vs random", "gap to full", "size", "synthesis", "peak memory",
     "published (%)",
 )  # fmt: skip
+ACCURACY = COLUMNS.index("accuracy (%)")
 TABLE_KEYS = ("suite", "dataset", "protocol", "network", "pixel_space")
 NOTES = (
-    "*vs random* and *gap to full* are in percentage points. `random` is scored at the same IPC, in the same pixel "
-    "space and with the same kind of labels; `full` is the reference named above the table.",
-    "*Published* figures are the papers', each under the protocol in brackets and not under this table's: read them as "
+    "The columns vs random and gap to full are in percentage points. Random is scored at the same IPC, in the same "
+    "pixel space and with the same kind of labels; full is the reference named above the table.",
+    "Published figures are the papers', each under the protocol in brackets and not under this table's: read them as "
     "context, not as a comparison.",
-    f"A protocol that ends in `{STRICT}` is the strict scoring of sets with a learned learning rate: hard labels and "
+    f"A protocol that ends in {STRICT} is the strict scoring of sets with a learned learning rate: hard labels and "
     "the protocol's own rate.",
 )
 
@@ -66,53 +67,92 @@ def reference(row: Row, rows: Iterable[Row]) -> Row | None:
     return max(peers, key=lambda full: [full[key] == row[key] for key in ("network", "pixel_space")], default=None)
 
 
-def markdown(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> str:
-    """The board: a section per dataset, a table per protocol, the best accuracy of each IPC in bold.
+@dataclass(frozen=True)
+class Line:
+    """One row of a table as text, cell by cell; ``best`` where its accuracy leads its IPC."""
+
+    cells: list[str]
+    best: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """One protocol, network and pixel space."""
+
+    heading: str
+    lines: list[Line]
+    note: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One dataset of one suite: its reference lines and its tables."""
+
+    title: str
+    references: list[str]
+    tables: list[Table]
+
+
+def sections(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> list[Section]:
+    """The board as text, for whatever lays it out.
 
     ``claims`` name the protocol behind each published figure. Failed cells carry no protocol of their own, so they are
     listed in every table of their dataset.
     """
-    blocks = ["# Leaderboard"]
+    found = []
     for (suite, dataset), of_dataset in _grouped(rows, ("suite", "dataset")):
-        blocks.append(f"## {dataset}" if suite == dataset else f"## {dataset} (suite {suite})")
-        blocks += [_reference_line(full, claims) for full in of_dataset if full["method"] == "full"]
         sets = [row for row in of_dataset if row["method"] != "full"]
         failed = [row for row in sets if row["protocol"] is None]
-        tables = _grouped([row for row in sets if row["protocol"] is not None], TABLE_KEYS)
-        for _, table in tables:
-            blocks += _table(table, failed, rows, claims)
+        groups = _grouped([row for row in sets if row["protocol"] is not None], TABLE_KEYS)
+        tables = [_table(group, failed, rows, claims) for _, group in groups]
         if failed and not tables:
-            blocks += ["### No scores yet", _grid(failed, rows, claims)]
+            tables = [Table("No scores yet", _lines(failed, rows, claims), "")]
+        references = [_reference_line(row, claims) for row in of_dataset if row["method"] == "full"]
+        title = dataset if suite == dataset else f"{dataset} (suite {suite})"
+        found.append(Section(title, references, tables))
+    return found
+
+
+def markdown(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> str:
+    """The board: a section per dataset, a table per protocol, the best accuracy of each IPC in bold."""
+    blocks = ["# Leaderboard"]
+    for section in sections(rows, claims):
+        blocks += [f"## {section.title}", *section.references]
+        for table in section.tables:
+            grid = [_line(COLUMNS), _line(["--:", ":--", ":--", *["--:"] * (len(COLUMNS) - 3)])]
+            for line in table.lines:
+                cells = [f"**{c}**" if line.best and i == ACCURACY else c for i, c in enumerate(line.cells)]
+                grid.append(_line(cells))
+            blocks += [f"### {table.heading}", "\n".join(grid), *([table.note] if table.note else [])]
     return "\n\n".join([*blocks, *NOTES]) + "\n"
 
 
-def _table(table: list[Row], failed: list[Row], rows: Sequence[Row], claims: Sequence[Claim]) -> list[str]:
-    first = table[0]
-    heading = f"### {first['protocol']} · {first['network']} · {first['pixel_space']} pixels"
+def _table(group: list[Row], failed: list[Row], rows: Sequence[Row], claims: Sequence[Claim]) -> Table:
+    first = group[0]
     note = (
-        f"Preset {', '.join(sorted({row['preset'] or ABSENT for row in table}))}; "
-        f"{_range(row['networks'] for row in table)} networks on each set, {_range(row['seeds'] for row in table)} "
+        f"Preset {', '.join(sorted({row['preset'] or ABSENT for row in group}))}; "
+        f"{_range(row['networks'] for row in group)} networks on each set, {_range(row['seeds'] for row in group)} "
         "synthesis seeds. ± is half of the 95 % Student-t interval: over the synthesis seeds where there are two or "
         "more, else over the networks trained on the one set."
     )
-    listed = sorted([*table, *failed], key=lambda row: row["ipc"])  # stable: accuracy still falls within an IPC
-    return [heading, _grid(listed, rows, claims), note]
+    heading = f"{first['protocol']} · {first['network']} · {first['pixel_space']} pixels"
+    listed = sorted([*group, *failed], key=lambda row: row["ipc"])  # stable: accuracy still falls within an IPC
+    return Table(heading, _lines(listed, rows, claims), note)
 
 
-def _grid(listed: list[Row], rows: Sequence[Row], claims: Sequence[Claim]) -> str:
+def _lines(listed: list[Row], rows: Sequence[Row], claims: Sequence[Claim]) -> list[Line]:
     presets = Counter((row["ipc"], row["method"], row["labels"]) for row in listed)
-    lines = [_line(COLUMNS), _line(["--:", ":--", ":--", *["--:"] * (len(COLUMNS) - 3)])]
-    for ipc, group in groupby(listed, key=lambda row: row["ipc"]):
-        of_ipc = list(group)
-        best = max((row["accuracy"] for row in of_ipc if row["accuracy"] is not None), default=None)
-        for row in of_ipc:
-            twice = presets[row["ipc"], row["method"], row["labels"]] > 1
-            method = f"{row['method']} ({row['preset']})" if twice else row["method"]
-            accuracy = _accuracy(row)
-            if row["accuracy"] is not None and row["accuracy"] == best:
-                accuracy = f"**{accuracy}**"
-            lines.append(_line([str(ipc), method, row["labels"] or ABSENT, accuracy, *_details(row, rows, claims)]))
-    return "\n".join(lines)
+    best: dict[int, float] = {}
+    for row in listed:
+        if row["accuracy"] is not None:
+            best[row["ipc"]] = max(row["accuracy"], best.get(row["ipc"], 0.0))
+    lines = []
+    for row in listed:
+        twice = presets[row["ipc"], row["method"], row["labels"]] > 1
+        method = f"{row['method']} ({row['preset']})" if twice else row["method"]
+        cells = [str(row["ipc"]), method, row["labels"] or ABSENT, _accuracy(row), *_details(row, rows, claims)]
+        lines.append(Line(cells, row["accuracy"] is not None and row["accuracy"] == best[row["ipc"]]))
+    return lines
 
 
 def _details(row: Row, rows: Sequence[Row], claims: Sequence[Claim]) -> list[str]:
@@ -134,7 +174,7 @@ def _reference_line(full: Row, claims: Sequence[Claim]) -> str:
     published = "" if full["claimed"] is None else f" Published: {_published(full, claims)}."
     where = f"{full['protocol']}, {full['network']}, {full['pixel_space']} pixels"
     score = f"{_accuracy(full)} %" if full["accuracy"] is not None else "failed"
-    return f"Reference `full`, the whole training split: **{score}** ({where}).{published}"
+    return f"Reference (full), the whole training split: {score} ({where}).{published}"
 
 
 def _published(row: Row, claims: Sequence[Claim]) -> str:

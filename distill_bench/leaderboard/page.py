@@ -1,0 +1,29 @@
+"""The leaderboard as one HTML file that needs nothing beside it."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from distill_bench.leaderboard.claims import Claim
+from distill_bench.leaderboard.collect import Row
+from distill_bench.leaderboard.tables import COLUMNS, NOTES, sections
+
+TEMPLATE = Path(__file__).with_name("page.html.j2")
+
+
+def page(rows: Sequence[Row], claims: Sequence[Claim] = (), figure: bytes | None = None) -> str:
+    """The page of a board.
+
+    Args:
+        figure: a PNG to show above the tables.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        sections=sections(rows, claims),
+        columns=COLUMNS,
+        notes=NOTES,
+        figure=base64.b64encode(figure).decode() if figure else None,
+    )
