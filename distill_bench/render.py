@@ -38,10 +38,19 @@ def render_pixels(distilled: DistilledSet, source: Source | None = None) -> UInt
 
 
 def render_grid(distilled: DistilledSet, path: str | Path, *, source: Source | None = None, columns: int = 10) -> None:
-    """Write a PNG: a row a class with its name, at most ``columns`` images of each, enlarged where they are small.
+    """Write ``grid`` to a file.
 
     Raises:
         DataError: the file cannot be written.
+    """
+    write_atomically(Path(path), grid(distilled, source=source, columns=columns))
+
+
+def grid(distilled: DistilledSet, *, source: Source | None = None, columns: int = 10) -> bytes:
+    """A PNG: a row a class with its name, at most ``columns`` images of each, enlarged where they are small.
+
+    Args:
+        source: as for ``render_pixels``.
     """
     pixels, labels = render_pixels(distilled, source), distilled.labels
     names = distilled.card.class_names
@@ -64,7 +73,7 @@ def render_grid(distilled: DistilledSet, path: str | Path, *, source: Source | N
             sheet.paste(tile, (left + margin + column * step_x, top))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
-    write_atomically(Path(path), buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _picture(pixels: UInt8[Tensor, "c h w"]) -> Image.Image:
