@@ -33,7 +33,10 @@ def test_every_link_leads_somewhere():
 
 def test_the_python_of_the_readme_runs(tmp_path):
     code = "\n".join(blocks_of("README.md"))
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False, capture_output=True, text=True)
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # two would wait for each other on a busy machine
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=one_thread, check=False, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "dm.safetensors").exists()
     assert float(done.stdout.split()[0]) > 60
