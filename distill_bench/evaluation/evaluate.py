@@ -64,6 +64,8 @@ def evaluate(
         Interrupted: the monitor was asked to stop; ``after_network`` has had all complete accuracies.
     """
     rules = load_protocol(protocol)
+    if labels not in ("stored", "hard"):
+        raise UsageError(f"--labels {labels!r}: give stored or hard.")
     if rules.trains_on == "full":
         raise UsageError(f"{protocol} scores a whole training split, not a distilled set: use evaluate_full.")
     card = distilled.card

@@ -94,6 +94,7 @@ def _start(work: CellWork, threads: int, quiet: bool) -> "subprocess.Popen[str]"
         stdin=subprocess.PIPE,
         stdout=STANDARD_ERROR,  # what a method prints is no result
         text=True,
+        start_new_session=True,  # Ctrl-C reaches the parent alone, which asks its workers to stop once
         env=os.environ | {"PYTHONPATH": path},
     )
     assert process.stdin is not None
