@@ -34,6 +34,10 @@ def peak_memory_mb() -> float | None:
     """The most resident memory this process has had, in MB (10⁶ bytes); None where the system does not say."""
     if sys.platform == "win32":
         return None
+    if sys.platform == "linux":
+        # not ru_maxrss, which survives exec: it would start at the parent's peak
+        status = Path("/proc/self/status").read_text().splitlines()
+        return round(int(next(line.split()[1] for line in status if line.startswith("VmHWM"))) * 1024 / 1e6, 1)
     import resource  # not there on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from scipy.stats import spearmanr
 
-from distill_bench.leaderboard import board
+from distill_bench.leaderboard.collect import read_results
 
 
 def main() -> None:
@@ -19,10 +19,17 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("protocols", nargs=2)
     arguments = parser.parse_args()
-    accuracies: dict[int, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    for row in board(arguments.results):
-        if row["protocol"] in arguments.protocols and row["accuracy"] is not None:
-            accuracies[row["ipc"]][row["method"]][row["protocol"]] = row["accuracy"]
+    scores: dict[tuple[int, str, int], dict[str, float]] = defaultdict(dict)
+    for result in read_results(arguments.results):
+        if result["kind"] == "score" and result["protocol"] in arguments.protocols:
+            key = (result["ipc"], result["method"], result["seed"])
+            scores[key][result["protocol"]] = result["accuracy"]
+    accuracies: dict[int, dict[str, dict[str, float]]] = defaultdict(dict)
+    for protocol in arguments.protocols:
+        for (ipc, method, _), found in scores.items():
+            if len(found) == 2:  # the same set under both: another seed is another set
+                same = [f[protocol] for (i, m, _), f in scores.items() if (i, m) == (ipc, method) and len(f) == 2]
+                accuracies[ipc].setdefault(method, {})[protocol] = fmean(same)
     first, second = arguments.protocols
     pooled: list[tuple[float, float]] = []
     correlations = []
