@@ -40,6 +40,8 @@ PINNED = {
     | FIELD
     | {"epochs": 301, "decay_after": 152, "augmentation": "none", "overrides": {"mnist": DC_ON_MNIST}},
     "dsa-v1": COMMON | FIELD | {"epochs": 1001, "decay_after": 502},
+    "mtt-v1": COMMON | {"reset_momentum": True, "epochs": 1001, "decay_after": 502},
+    "datm-v1": COMMON | {"reset_momentum": True, "epochs": 1001, "decay_after": 502, "batch_size": 128},
 }
 
 

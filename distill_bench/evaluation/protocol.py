@@ -113,6 +113,21 @@ PROTOCOLS = {
             reset_momentum=True,
             use_learned_rate=False,
         ),
+        Protocol(
+            id="mtt-v1",
+            source="evaluate_synset of GeorgeCazenavette/mtt-distillation 50dccea: DSA, the learned rate",
+            epochs=1001,
+            decay_after=502,
+            reset_momentum=True,
+        ),
+        Protocol(
+            id="datm-v1",
+            source="evaluation.py of NUS-HPC-AI-Lab/DATM 97ae510: soft labels, the learned rate, batches of 128",
+            epochs=1001,
+            decay_after=502,
+            reset_momentum=True,
+            batch_size=128,
+        ),
     )
 }
 
