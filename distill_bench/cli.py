@@ -1,17 +1,20 @@
 """The command. Thin: every subcommand is one public function. Results on standard output, progress on the error."""
 
 import json
+import statistics
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from distill_bench import hub, suites
 from distill_bench import leaderboard as boards
-from distill_bench import suites
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.evaluation import PROTOCOLS, Score, evaluate, evaluate_full, load_protocol
+from distill_bench.pixel_evidence import table
+from distill_bench.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.progress import StreamMonitor
 from distill_bench.provenance import peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, load_recipe, parse_values
@@ -84,8 +87,7 @@ def synthesize_command(
     """Make a distilled set from a dataset's training split."""
     if (method is None) == (own is None):
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: the file's name must end in .safetensors.")
+    _check_out(out)
     name = method or own or ""
     overrides = parse_values(values or [])
     source = load_source(dataset, size=size, holdout=_holdout(holdout, split))
@@ -128,7 +130,7 @@ def evaluate_command(
     quiet: QuietOption = False,
 ) -> None:
     """Train networks on a set and print their test accuracy."""
-    fraction, monitor = _holdout(holdout, split), _monitor(quiet)
+    fraction, monitor, made = _holdout(holdout, split), _monitor(quiet), None
     if load_protocol(protocol).trains_on == "full":
         if dataset is None:
             raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
@@ -149,6 +151,8 @@ def evaluate_command(
             monitor=monitor,
         )
     typer.echo(score.model_dump_json(indent=1) if as_json else _sentence(score))
+    if made is not None and made.card.origin and made.card.origin.stored_accuracies:
+        monitor.say(_stored(made))
     for note in score.notes:
         monitor.say(f"note: {note}")
 
@@ -242,6 +246,82 @@ def info_command(file: Annotated[Path, typer.Argument(help="A distilled set.")])
     typer.echo(json.dumps(about, indent=1, ensure_ascii=False))
 
 
+@app.command("import")
+def import_command(
+    files: Annotated[list[Path], typer.Argument(help="The files of one release: .pt, .npz, or a folder of pictures.")],
+    dataset: DatasetOption,
+    out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write; several sets are numbered.")],
+    space: Annotated[
+        str | None, typer.Option("--space", help="normalized, zca or unit: what pixel values are.")
+    ] = None,
+    zca_eps: Annotated[float, typer.Option("--zca-eps", help="Of the whitening.")] = 0.1,
+    zca_input: Annotated[
+        str, typer.Option("--zca-input", help="What was whitened: unit or normalized pixels.")
+    ] = "unit",
+    mean: Annotated[
+        str | None, typer.Option("--mean", help="Such as 0.49,0.48,0.45, if not the dataset's usual.")
+    ] = None,
+    std: Annotated[str | None, typer.Option("--std", help="Goes with --mean.")] = None,
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="logits, probabilities or argmax of a matrix; order: none, in order.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="That the set is to be used with.")
+    ] = None,
+    layout: Annotated[str, typer.Option("--layout", help="nchw, or nhwc where channels come last.")] = "nchw",
+    images_key: Annotated[str | None, typer.Option("--images-key", help="The array of images in the file.")] = None,
+    labels_key: Annotated[str | None, typer.Option("--labels-key", help="The array of labels in the file.")] = None,
+    form: Annotated[str | None, typer.Option("--form", help=", ".join(hub.IMPORTERS))] = None,
+    method: Annotated[str | None, typer.Option("--method", help="The method's name, if not the form's.")] = None,
+    protocol: Annotated[str | None, typer.Option("--protocol", help="The paper's, if not the form's.")] = None,
+    number: Annotated[int | None, typer.Option("--set", help="Only this one of several sets, from 0.")] = None,
+    size: SizeOption = None,
+) -> None:
+    """Turn a distilled set that somebody released into a .safetensors file. Nothing in it is run."""
+    _check_out(out)
+    if protocol:
+        load_protocol(protocol)
+    source, monitor = load_source(dataset, size=size), _monitor(False)
+    found = hub.import_release(
+        files,
+        source,
+        _space(source, space, zca_eps, zca_input, mean, std),
+        hub.Options(
+            labels=_choice("--labels", labels, hub.LABELS),
+            layout=_choice("--layout", layout, hub.LAYOUTS) or "nchw",
+            learning_rate=learning_rate,
+            images_key=images_key,
+            labels_key=labels_key,
+        ),
+        form=form,
+        method=method,
+        protocol=protocol,
+    )
+    if found.evidence:
+        monitor.say(table(found.evidence))
+    chosen = found.sets if number is None else found.sets[number : number + 1]
+    if not chosen:
+        raise UsageError(f"--set {number}: the file holds {len(found.sets)}, numbered from 0.")
+    for made in chosen:
+        assert made.card.origin is not None
+        path = out if len(chosen) == 1 else out.with_stem(f"{out.stem}-{made.card.origin.set_index}")
+        made.save(path)
+        typer.echo(f"{path}: {_summary(made)}")
+    for line in found.remarks:
+        monitor.say(line)
+
+
+@app.command("export")
+def export_command(
+    files: Annotated[list[Path], typer.Argument(help="Distilled sets; more than one for --to res alone.")],
+    to: Annotated[str, typer.Option("--to", help=", ".join(hub.EXPORTERS))],
+    out: Annotated[Path, typer.Option("--out", help="The file (res) or folder (the others) to write.")],
+) -> None:
+    """Write sets in the form that another repository reads."""
+    for path in hub.export([load_distilled(file) for file in files], to, out)[:10]:
+        typer.echo(str(path))
+
+
 @app.command("list")
 def list_command(
     what: Annotated[str, typer.Argument(help="methods, sources, protocols, suites, or all.")] = "all",
@@ -299,6 +379,66 @@ def _source_of(made: DistilledSet, dataset: str | None, size: int | None, holdou
         dataset or card.name,
         size=card.size if size is None else size,
         holdout=card.holdout if holdout is None else holdout,
+    )
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out {out}: the file's name must end in .safetensors.")
+
+
+def _choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:
+    if value is not None and value not in allowed:
+        raise UsageError(f"{option} {value!r}: give {' or '.join(allowed)}.")
+    return value
+
+
+def _space(
+    source: Source, kind: str | None, eps: float, zca_input: str, mean: str | None, std: str | None
+) -> PixelSpace | None:
+    """The pixel space that the options describe; None where none is named."""
+    if kind is None:
+        if mean or std:
+            raise UsageError("--mean and --std describe a pixel space: name it with --space normalized or zca.")
+        return None
+    usual = pixel_space_of(
+        source,
+        _choice("--space", kind, ("normalized", "zca", "unit")),
+        eps,
+        _choice("--zca-input", zca_input, ("unit", "normalized")),
+    )
+    if (mean is None) != (std is None):
+        raise UsageError("--mean and --std go together.")
+    if mean is None or std is None:
+        return usual
+    try:
+        values = {"mean": [float(v) for v in mean.split(",")], "std": [float(v) for v in std.split(",")]}
+        return PixelSpace.model_validate(usual.model_dump() | values)
+    except ValueError as error:
+        raise UsageError(
+            f"--mean {mean} --std {std}: give one positive number a channel, as in 0.49,0.48,0.45."
+        ) from error
+
+
+def _summary(made: DistilledSet) -> str:
+    card, origin = made.card, made.card.origin
+    parts = [f"{card.method}, {len(made.images)} images, ipc {card.ipc}, {card.pixel_space.kind} pixels"]
+    parts.append(f"{card.label_kind} labels, its protocol {card.protocol}")
+    if made.learning_rate is not None:
+        parts.append(f"learning rate {made.learning_rate:.6g}")
+    if origin and origin.stored_accuracies:
+        parts.append(_stored(made))
+    return ", ".join(parts)
+
+
+def _stored(made: DistilledSet) -> str:
+    """The accuracies that a release brought along, in percent."""
+    assert made.card.origin is not None
+    return "stored in the release: " + "; ".join(
+        f"{network} {100 * statistics.fmean(values):.2f} ± {100 * statistics.pstdev(values):.2f} "
+        f"({len(values)} networks, {made.card.origin.sets} sets)"
+        for network, values in made.card.origin.stored_accuracies.items()
+        if values
     )
 
 

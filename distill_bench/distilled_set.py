@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64, Num
-from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError, model_serializer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -36,6 +36,27 @@ class SourceCard(BaseModel):
     train_fingerprint: str
 
 
+class Origin(BaseModel):
+    """Where an imported set came from, and what was taken for granted on the way.
+
+    Attributes:
+        form: the importer that read it.
+        files: sha256 of every file, by name.
+        set_index, sets: which of how many independent sets the file holds.
+        stored_accuracies: accuracies as the file gives them, by network name; of all its sets together.
+        assumptions: what the files do not say, in words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    form: str
+    files: dict[str, str]
+    set_index: int = 0
+    sets: int = 1
+    stored_accuracies: dict[str, tuple[float, ...]] = {}
+    assumptions: tuple[str, ...] = ()
+
+
 class Card(BaseModel):
     """Everything ``evaluate`` needs besides the tensors, and where they came from. Holds no time, host or version."""
 
@@ -55,6 +76,13 @@ class Card(BaseModel):
     protocol: str = "standard-v1"
     seed: int | None = None
     licence: str | None = None
+    origin: Origin | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_origin(self, serialize: Callable[["Card"], dict[str, Any]]) -> dict[str, Any]:
+        """Sets that were made here have none, and their bytes do not mention it."""
+        content = serialize(self)
+        return content if self.origin else {key: value for key, value in content.items() if key != "origin"}
 
 
 class DistilledSet:

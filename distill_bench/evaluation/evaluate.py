@@ -16,6 +16,7 @@ from distill_bench.evaluation.protocol import Protocol, load_protocol
 from distill_bench.evaluation.score import LabelUse, Score
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.networks import build_network, resolve_network
+from distill_bench.pixel_evidence import gather
 from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.progress import SILENT, Monitor, stopped
 from distill_bench.randomness import generator
@@ -239,8 +240,21 @@ def _augmentation(rules: Protocol, source: Source) -> Augment | None:
 
 def _notes(distilled: DistilledSet, source: Source) -> tuple[str, ...]:
     card = distilled.card.source
+    notes = list(distilled.card.origin.assumptions) if distilled.card.origin else []
+    notes += _contradictions(distilled, source)
     if card.train_fingerprint == source.train.fingerprint:
-        return ()
+        return tuple(notes)
     if source.holdout is not None and card.holdout != source.holdout:
-        return ("the test images were held out of a training split that the set was made from",)
-    return ("the training split is not the one that the set was made from",)
+        return (*notes, "the test images were held out of a training split that the set was made from")
+    return (*notes, "the training split is not the one that the set was made from")
+
+
+def _contradictions(distilled: DistilledSet, source: Source) -> list[str]:
+    """What speaks against the declared pixel space of a set that was not made here."""
+    card = distilled.card
+    if card.seed is not None or not distilled.images.is_floating_point():
+        return []
+    doubts = gather(distilled.images.float(), source, card.pixel_space).doubts
+    return [
+        f"declared as {card.pixel_space.kind}, but {doubt}: a wrong space gives a wrong accuracy" for doubt in doubts
+    ]

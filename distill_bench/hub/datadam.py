@@ -1,0 +1,36 @@
+"""DataDAM: ``syn_data_<dataset>_ipc_<n>.pt``, a dictionary whose ``data`` is one pair of images and labels.
+
+Form, from the readme of DataDistillation/DataDAM 0f6ea09: ``torch.load(file)["data"]`` is ``[images, labels]``. Whether
+the images are whitened is an open question there (its issue 13), so the pixel space is asked for. IDC's ``data.pt``,
+a bare pair whose images hold several smaller ones each, is refused: its images need unpacking first.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from distill_bench.hub.loose_tensors import whole_numbers
+from distill_bench.hub.released import Foreign, Options, Released
+
+NAME = "datadam"
+
+
+def recognises(files: Sequence[Foreign]) -> bool:
+    """One file, a dictionary whose ``data`` is a pair of tensors."""
+    content = files[0].content if len(files) == 1 else None
+    data = content.get("data") if isinstance(content, dict) else None
+    return isinstance(data, (list, tuple)) and len(data) == 2 and all(isinstance(item, Tensor) for item in data)
+
+
+def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Released]:
+    """The one set."""
+    images, labels = files[0].content["data"]
+    return [
+        Released(
+            images.detach().float(),
+            whole_numbers(labels.detach(), str(files[0].path)),
+            "datadam",
+            "datadam-v1",
+            learning_rate=options.learning_rate,
+        )
+    ]
