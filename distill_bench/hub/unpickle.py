@@ -122,13 +122,20 @@ def mentioned_names(path: Path) -> list[str]:
         stream = io.BytesIO(_pickle_in(path))
         while stream.tell() < len(stream.getbuffer()):  # the older format is several pickles in a row
             texts: list[str] = []
+            memo: dict[int, str] = {}
             for opcode, argument, _ in pickletools.genops(stream):
-                if isinstance(argument, str):
-                    texts.append(argument)
                 if opcode.name == "GLOBAL":
-                    names.append(texts.pop().replace(" ", "."))
+                    names.append(str(argument).replace(" ", "."))
                 elif opcode.name == "STACK_GLOBAL":
                     names.append(".".join(texts[-2:]))
+                elif opcode.name == "MEMOIZE":
+                    memo[len(memo)] = texts[-1] if texts else ""
+                elif opcode.name in ("BINPUT", "LONG_BINPUT"):
+                    memo[int(argument)] = texts[-1] if texts else ""
+                elif opcode.name in ("BINGET", "LONG_BINGET"):
+                    texts.append(memo.get(int(argument), ""))
+                elif isinstance(argument, str):
+                    texts.append(argument)
     except Exception:  # past the pickles, or damaged: what was found until then counts
         pass
     return list(dict.fromkeys(names))
