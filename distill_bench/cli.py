@@ -25,8 +25,8 @@ from distill_bench.synthesizers import (
     Checkpoint,
     list_methods,
     load_method,
+    make_set,
     synthesis_key,
-    synthesize,
 )
 
 app = typer.Typer(
@@ -88,16 +88,17 @@ def synthesize_command(
     if (method is None) == (own is None):
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
     _check_out(out)
-    name = method or own or ""
     overrides = parse_values(values or [])
     source = load_source(dataset, size=size, holdout=_holdout(holdout, split))
-    chosen = load_method(name)
-    key = synthesis_key(source, chosen, chosen.fields(source.name, ipc, preset, **overrides), ipc, seed)
+    chosen = load_method(method or own or "")
+    fields = chosen.fields(source.name, ipc, preset, **overrides)
+    key = synthesis_key(source, chosen, fields, ipc, preset, seed)
     checkpoint = Checkpoint(home() / "checkpoints" / f"{key}.safetensors", checkpoint_seconds)
     monitor, history = _monitor(quiet), list[float]()
-    made = synthesize(
+    made = make_set(
         source,
-        name,
+        chosen,
+        fields,
         ipc,
         preset,
         seed,
@@ -105,7 +106,6 @@ def synthesize_command(
         monitor=monitor,
         checkpoint=checkpoint,
         history=history,
-        **overrides,
     )
     made.save(out)
     facts = {"peak_memory_mb": peak_memory_mb(), **run_block(checkpoint.seconds), "history": history}

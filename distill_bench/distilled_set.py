@@ -167,6 +167,11 @@ class DistilledSet:
         return named
 
     @property
+    def has_strict_score(self) -> bool:
+        """Whether hard labels and the protocol's own rate are another evaluation than the set as stored."""
+        return self.soft_labels is not None or self.learning_rate is not None
+
+    @property
     def nbytes(self) -> int:
         """Storage in bytes of all tensors: images, labels, soft labels, learning rate, relabel and teacher tensors."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())

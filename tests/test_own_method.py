@@ -60,7 +60,7 @@ def test_edited_code_is_new_work(folder, digits):
     def key(name: str) -> str:
         (folder / f"{name}.py").write_text(f"def method(job):\n    return '{name}'\n")
         method = load_method(f"{name}:method")
-        return synthesis_key(digits, method, method.fields("digits", 1), 1, 0)
+        return synthesis_key(digits, method, method.fields("digits", 1), 1, "paper", 0)
 
     assert key("first_version") != key("second_version")
 

@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from distill_bench.errors import UsageError
+from distill_bench.leaderboard import board
 from distill_bench.progress import StreamMonitor
 from distill_bench.suites import Cell, CellWork, Setting, expand, list_suites, load_suite, parse_only, run_cells
 
@@ -100,6 +102,59 @@ def test_a_lost_result_is_filed_again_from_the_store(quick):
     assert work.state() == "partial"
     run([work])
     assert work.result_path("quick-v1").read_text() == content
+
+
+DAMAGE = {
+    "truncated": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "of another kind": lambda content: b"[]",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *(f"home/store/{name}" for name in ("sets/*.safetensors", "sets/*.json", "scores/*.json")),
+        "results/**/*-v1.json",
+    ],
+)
+def test_what_cannot_be_read_counts_as_missing_and_is_made_again(quick, tmp_path, caplog, pattern, damage):
+    work = CellWork(CELL, quick)
+    run([work])
+    whole = json.loads(work.result_path("quick-v1").read_text())
+    damaged = list(tmp_path.glob(pattern))
+    assert damaged
+    for path in damaged:
+        path.write_bytes(damage(path.read_bytes()))
+    if "results" not in pattern:
+        work.result_path("quick-v1").unlink()
+    assert work.state() in ("partial", "missing")
+    assert run([work]) == 0
+    assert work.state() == "done"
+    assert any(str(damaged[0].parent) in line and "missing" in line for line in caplog.messages)
+    again = json.loads(work.result_path("quick-v1").read_text())
+    assert (again["accuracies"], again["set_sha256"]) == (whole["accuracies"], whole["set_sha256"])
+
+
+def test_a_failure_of_changed_code_is_what_the_board_shows(quick, monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cell = dataclasses.replace(CELL, method="fickle_method:fickle")
+    statuses = []
+    for body in (
+        "job.training.images(torch.cat([i[:1] for i in job.training.class_indices]))",
+        "1 / 0",
+    ):
+        (tmp_path / "fickle_method.py").write_text(f"import torch\ndef fickle(job):\n    return {body}\n")
+        sys.modules.pop("fickle_method", None)
+        importlib.invalidate_caches()
+        work = CellWork(cell, quick)
+        assert work.state() == "missing"
+        run([work])
+        (row,) = board(quick.results / "mine")
+        statuses.append((row["status"], work.state()))
+    assert statuses == [("done", "done"), ("failed", "failed")]
+    assert work.result_path("quick-v1").exists()
 
 
 def test_more_networks_join_those_that_were_tested(quick):

@@ -23,7 +23,16 @@ from distill_bench.sources.source import Source
 from distill_bench.synthesizers.checkpoint import Checkpoint
 from distill_bench.synthesizers.distribution_matching import distribution_matching
 from distill_bench.synthesizers.gradient_matching import gradient_matching
-from distill_bench.synthesizers.job import Fields, Job, Synthesizer, Synthetic, TrainingData, fields_of, synthesizer
+from distill_bench.synthesizers.job import (
+    Fields,
+    Job,
+    Synthesizer,
+    Synthetic,
+    TrainingData,
+    fields_of,
+    synthesizer,
+    version_of,
+)
 from distill_bench.synthesizers.selection import random_selection
 
 BUILT_IN: dict[str, Synthesizer] = {
@@ -118,48 +127,80 @@ def synthesize(
     """
     chosen = load_method(method)
     resolved = chosen.fields(source.name, ipc, preset, **fields)
+    return make_set(
+        source,
+        chosen,
+        resolved,
+        ipc,
+        preset,
+        seed,
+        device=device,
+        monitor=monitor,
+        checkpoint=checkpoint,
+        history=history,
+    )
+
+
+def make_set(
+    source: Source,
+    method: Method,
+    fields: Fields,
+    ipc: int,
+    preset: str = PAPER,
+    seed: int = 0,
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    checkpoint: Checkpoint | None = None,
+    history: list[float] | None = None,
+) -> DistilledSet:
+    """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
     check_ipc(source, ipc)
     place = resolve_device(device)
     job = Job(
-        method=method,
-        training=TrainingData(source, resolved, place),
+        method=method.name,
+        training=TrainingData(source, fields, place),
         ipc=ipc,
-        fields=resolved,
+        fields=fields,
         seed=seed,
         device=place,
         monitor=monitor,
         checkpoint=checkpoint or Checkpoint(),
         history=[] if history is None else history,
     )
-    made = chosen.function(job)
-    card = Card(
-        method=method,
-        paper=chosen.recipe.paper,
+    return _as_set(method.function(job), job, _card(source, method, fields, ipc, preset, seed))
+
+
+def synthesis_key(source: Source, method: Method, fields: Fields, ipc: int, preset: str, seed: int) -> str:
+    """The content address of a set: everything its file depends on, and nothing else.
+
+    That is the card the file will have, which holds the training split's fingerprint; whether a mirrored image keeps
+    its label, which the card does not say; and which function makes it: a built-in one's version, the file of another.
+    """
+    return canonical_hash(
+        {
+            "card": _card(source, method, fields, ipc, preset, seed).model_dump(mode="json"),
+            "flip_invariant": source.flip_invariant,
+            "synthesizer": method.recipe.synthesizer,
+            "version": version_of(method.function),
+            "code": method.code,
+        }
+    )
+
+
+def _card(source: Source, method: Method, fields: Fields, ipc: int, preset: str, seed: int) -> Card:
+    """The card of a set before it is made; what kind of labels it has, its method says in the end."""
+    return Card(
+        method=method.name,
+        paper=method.recipe.paper,
         source=source_card(source),
         class_names=source.class_names,
         ipc=ipc,
-        pixel_space=job.training.pixel_space,
-        label_kind="hard",
+        pixel_space=fields.pixel_space_on(source),
         preset=preset,
-        recipe=resolved.model_dump(mode="json"),
-        protocol=chosen.recipe.protocol,
+        recipe=fields.model_dump(mode="json"),
+        protocol=method.recipe.protocol,
         seed=seed,
-    )
-    return _as_set(made, job, card)
-
-
-def synthesis_key(source: Source, method: Method, fields: Fields, ipc: int, seed: int) -> str:
-    """The content address of a set: everything it depends on, and nothing else."""
-    return canonical_hash(
-        {
-            "method": method.name,
-            "synthesizer": method.recipe.synthesizer,
-            "code": method.code,
-            "fields": fields.model_dump(mode="json"),
-            "ipc": ipc,
-            "seed": seed,
-            "train": source.train.fingerprint,
-        }
     )
 
 
@@ -229,6 +270,7 @@ __all__ = [
     "check_ipc",
     "list_methods",
     "load_method",
+    "make_set",
     "synthesis_key",
     "synthesize",
     "synthesizer",

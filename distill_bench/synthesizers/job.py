@@ -30,6 +30,10 @@ class Fields(BaseModel):
     zca_eps: float = 0.1
     zca_input: Literal["unit", "normalized"] = "unit"
 
+    def pixel_space_on(self, source: Source) -> PixelSpace:
+        """The pixel space with a source's own statistics."""
+        return pixel_space_of(source, self.pixel_space, self.zca_eps, self.zca_input)
+
 
 F = TypeVar("F", bound=Fields)
 
@@ -53,7 +57,7 @@ class TrainingData:
         self.labels = split.labels
         self.class_indices = split.class_indices
         self.flip_invariant = source.flip_invariant
-        self.pixel_space: PixelSpace = pixel_space_of(source, fields.pixel_space, fields.zca_eps, fields.zca_input)
+        self.pixel_space = fields.pixel_space_on(source)
         self._fetch = Transform(self.pixel_space, split).fetch(split, device)
 
     def __len__(self) -> int:
@@ -120,11 +124,16 @@ class Job(Generic[F]):
 Synthesizer = Callable[[Job[Any]], Synthetic | Tensor]
 
 
-def synthesizer(fields: type[Fields]) -> Callable[[Synthesizer], Synthesizer]:
-    """Declare which hyper-parameters a synthesizer function takes."""
+def synthesizer(fields: type[Fields], version: int = 1) -> Callable[[Synthesizer], Synthesizer]:
+    """Declare which hyper-parameters a synthesizer function takes.
+
+    Args:
+        version: raised with every change, here or in what it calls, that makes other sets of the same hyper-parameters,
+            so that sets made before are not taken for new ones.
+    """
 
     def declare(function: Synthesizer) -> Synthesizer:
-        function.fields = fields  # type: ignore[attr-defined]
+        function.fields, function.version = fields, version  # type: ignore[attr-defined]
         return function
 
     return declare
@@ -133,3 +142,8 @@ def synthesizer(fields: type[Fields]) -> Callable[[Synthesizer], Synthesizer]:
 def fields_of(function: Synthesizer) -> type[Fields]:
     """The declared fields of a synthesizer function; the common ones where it declares none."""
     return getattr(function, "fields", Fields)
+
+
+def version_of(function: Synthesizer) -> int:
+    """The declared version of a synthesizer function; 1 where it declares none."""
+    return getattr(function, "version", 1)
