@@ -7,6 +7,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError
 from distill_bench.evaluation import KeptNetworks, evaluate, evaluate_full, load_protocol, score_key
@@ -87,8 +88,11 @@ class CellWork:
         begun = [KeptNetworks(_address(key)).path for key in keys.values()]
         return "partial" if made or any(path.exists() for path in [self.checkpoint_path, *begun]) else "missing"
 
-    def run(self, monitor: Monitor) -> list[Path]:
+    def run(self, monitor: Monitor, own_process: bool = False) -> list[Path]:
         """Do what is missing and return the result files.
+
+        Args:
+            own_process: whether this process does nothing else, so that its peak memory is the cell's.
 
         Raises:
             DistillBenchError: of the stage that failed; what was complete before is kept.
@@ -98,7 +102,7 @@ class CellWork:
         with FileLock(lock):
             made = self._stored_set()
             if made is None and self.cell.ipc is not None:
-                made = self._synthesize(monitor)
+                made = self._synthesize(monitor, own_process)
             paths = [self._score(made, ending, key, monitor) for ending, key in self._score_keys(made).items()]
         self.result_path(FAILED).unlink(missing_ok=True)
         return paths
@@ -128,7 +132,7 @@ class CellWork:
                 keys[ending] = f"{score_key(self.source, protocol, made, labels)}-{networks}"
         return keys
 
-    def _synthesize(self, monitor: Monitor) -> DistilledSet:
+    def _synthesize(self, monitor: Monitor, own_process: bool) -> DistilledSet:
         assert self.cell.ipc is not None
         checkpoint = Checkpoint(self.checkpoint_path, self.setting.checkpoint_seconds)
         history: list[float] = []
@@ -144,7 +148,8 @@ class CellWork:
             checkpoint=checkpoint,
             history=history,
         )
-        facts = {"peak_memory_mb": peak_memory_mb(), "history": history, **run_block(checkpoint.seconds)}
+        run = run_block(checkpoint.seconds, resolve_device(self.setting.device))
+        facts = {"peak_memory_mb": peak_memory_mb() if own_process else None, "history": history, **run}
         # the set last: where it exists, its facts do too
         write_atomically(self.set_path.with_suffix(".run.json"), json.dumps(facts))
         made.save(self.set_path)
@@ -181,7 +186,7 @@ class CellWork:
         else:
             labels: Any = "hard" if ending.endswith(f".{HARD}") else "stored"
             score = evaluate(made, self.source, protocol, labels=labels, **options)
-        return {**score.model_dump(mode="json"), "run": run_block(kept.seconds)}
+        return {**score.model_dump(mode="json"), "run": run_block(kept.seconds, resolve_device(self.setting.device))}
 
     def _is_current(self, result: Path, key: str) -> bool:
         """Whether a result file is the one with this address, and the store of this machine has it too."""
