@@ -54,7 +54,7 @@ class Method:
     function: Synthesizer
     code: str | None = None
 
-    def fields(self, dataset: str, ipc: int, preset: str = PAPER, **overrides: Any) -> Fields:
+    def fields(self, dataset: str, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Fields:
         """The resolved hyper-parameters of a run.
 
         Raises:
@@ -73,8 +73,9 @@ class Method:
 
 
 def list_methods() -> list[str]:
-    """The names ``load_method`` knows: built-in recipes, then entry points of other packages."""
-    return list_recipes() + sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+    """The names ``load_method`` knows: built-in recipes, then entry points of other packages under other names."""
+    built_in = list_recipes()
+    return built_in + sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - set(built_in))
 
 
 def load_method(name: str) -> Method:
@@ -85,8 +86,9 @@ def load_method(name: str) -> Method:
     """
     if ":" in name:
         return _own_method(name, _import(name))
-    for point in entry_points(group=ENTRY_POINTS, name=name):
-        return _own_method(name, point.load())
+    if name not in list_recipes():
+        for point in entry_points(group=ENTRY_POINTS, name=name):
+            return _own_method(name, _import(point.value))
     recipe = load_recipe(name)
     if ":" in recipe.synthesizer:
         return _own_method(name, _import(recipe.synthesizer), recipe)
@@ -156,7 +158,8 @@ def make_set(
 ) -> DistilledSet:
     """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
     check_ipc(source, ipc)
-    place = resolve_device(device)
+    place, kept = resolve_device(device), checkpoint or Checkpoint()
+    kept.conditions = {"device": str(place), "threads": torch.get_num_threads()}
     job = Job(
         method=method.name,
         training=TrainingData(source, fields, place),
@@ -165,7 +168,7 @@ def make_set(
         seed=seed,
         device=place,
         monitor=monitor,
-        checkpoint=checkpoint or Checkpoint(),
+        checkpoint=kept,
         history=[] if history is None else history,
     )
     return _as_set(method.function(job), job, _card(source, method, fields, ipc, preset, seed))
@@ -242,7 +245,10 @@ def check_ipc(source: Source, ipc: int) -> None:
 def _own_method(name: str, function: Any, recipe: Recipe | None = None) -> Method:
     if not callable(function):
         raise UsageError(f"{name} is a {type(function).__name__}, not a function that takes a Job.")
-    file = inspect.getsourcefile(function)
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:
+        raise UsageError(f"{name} is a {type(function).__name__}; a method is a function written in Python.") from None
     code = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
     title = (inspect.getdoc(function) or name).splitlines()[0]
     return Method(name, recipe or Recipe(title=title, synthesizer=name), function, code)
@@ -255,9 +261,11 @@ def _import(name: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # what a module raises while it is imported may be anything
+        reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise UsageError(
-            f"cannot load the method {name!r}: {error}. Give module:function, the module importable from here."
+            f"cannot load the method {name!r}: {reason}. Give module:function, with the module's name as import takes "
+            "it (no path, no .py), importable from here."
         ) from error
 
 

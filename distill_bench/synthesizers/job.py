@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveFloat
 from torch import Generator, Tensor
 
 from distill_bench import randomness
@@ -27,7 +27,7 @@ class Fields(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pixel_space: Literal["unit", "normalized", "zca"] = "normalized"
-    zca_eps: float = 0.1
+    zca_eps: PositiveFloat = 0.1
     zca_input: Literal["unit", "normalized"] = "unit"
 
     def pixel_space_on(self, source: Source) -> PixelSpace:
