@@ -61,6 +61,10 @@ def test_a_protocol_cannot_be_changed(name):
     for field, value in {"epochs": 1, "id": "mine", "new": 1}.items():
         with pytest.raises(ValidationError):
             setattr(load_protocol(name), field, value)
+    with pytest.raises(TypeError):
+        load_protocol("dc-v1").overrides["mnist"]["epochs"] = 1  # type: ignore[index]
+    with pytest.raises(TypeError):
+        load_protocol("dc-v1").overrides["digits"] = {}  # type: ignore[index]
 
 
 def test_an_unknown_protocol_is_refused_with_the_known_ones():
