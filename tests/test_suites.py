@@ -89,6 +89,14 @@ def test_a_grid_that_makes_no_sense_is_refused(change, complaint):
         expand(load_suite("digits").model_copy(update=change), {})
 
 
+def test_make_bench_names_its_methods():
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    methods, only = (re.search(pattern, makefile)[1] for pattern in (r"METHODS := (\S+)", r"--only (\S+) --jobs"))
+    cells = expand(load_suite("digits"), parse_only(only.replace("$(METHODS)", methods)))
+    assert {cell.method for cell in cells} == {"random", "dm", "dc", "dsa", "full"}
+    assert len(cells) == 4 * 2 + 1
+
+
 def test_no_two_names_share_a_file():
     names = ["folder:a/b", "folder:a-b", "folder-a-b", "folder:a b", "digits", "módulo:función"]
     assert len({slug(name) for name in names}) == len(names)
