@@ -153,7 +153,7 @@ def evaluate_command(
         source = _tested_on(made, dataset, size, holdout, split)
     kept, monitor = KeptNetworks(score_key(source, protocol, made, labels, network)), _monitor(quiet)
     if kept.accuracies:
-        monitor.say(f"{len(kept.accuracies)} networks were tested before; {kept.path} has their accuracies")
+        monitor.say(f"networks tested before: {len(kept.accuracies)}, kept in {kept.path}")
     options: dict[str, Any] = {"network": network, "networks": networks, "device": device, "monitor": monitor}
     options |= {"completed": kept.accuracies, "after_network": kept.keep}
     if made is None:
