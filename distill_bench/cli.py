@@ -129,7 +129,7 @@ def evaluate_command(
     file: Annotated[Path | None, typer.Argument(help="A distilled set. Not needed for a full-… protocol.")] = None,
     protocol: Annotated[str, typer.Option("--protocol", help=", ".join(PROTOCOLS))] = "standard-v1",
     labels: Annotated[str, typer.Option("--labels", help="stored, or hard for the strict evaluation.")] = "stored",
-    network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3 or ConvNetD3BN.")] = None,
+    network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3BN, ResNet18BN or ViT.")] = None,
     networks: NetworksOption = None,
     dataset: OptionalDataset = None,
     size: SizeOption = None,
