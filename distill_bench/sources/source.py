@@ -45,6 +45,10 @@ class Split:
         """A split of the images at ``indices``, in that order."""
         return Split(self._pixels[indices], self.labels[indices])
 
+    def relabelled(self, labels: Int64[Tensor, " n"]) -> "Split":
+        """The same images with other labels."""
+        return Split(self._pixels, labels)
+
     def chunks(self) -> Iterator[UInt8[Tensor, "k c h w"]]:
         """All images in order, about 64 MB at a time."""
         count = max(1, CHUNK_BYTES // math.prod(self.shape))
