@@ -25,6 +25,7 @@ CELL_KEYS = ("suite", "dataset", "method", "ipc", "preset")
 SLOT_KEYS = ("suite", "dataset", "method", "ipc", "seed")
 """What says which result file a cell has; another preset takes the same one."""
 GROUP_KEYS = (*CELL_KEYS, "protocol", "network", "labels", "pixel_space")
+CLAIM_KEYS = ("method", "dataset", "ipc", "protocol", "network", "labels")
 REQUIRED = {"score": (*GROUP_KEYS, "seed", "accuracies"), "failure": (*CELL_KEYS, "seed")}
 
 
@@ -140,7 +141,7 @@ def _failure_row(failures: list[Result], claims: Sequence[Claim]) -> Row:
 
 def _row(group: list[Result], claims: Sequence[Claim], status: str, values: Row) -> Row:
     condition: Row = {key: group[0].get(key) for key in GROUP_KEYS}
-    claim = claim_for(claims, condition["method"], condition["dataset"], condition["ipc"], condition["protocol"])
+    claim = claim_for(claims, *(condition[key] for key in CLAIM_KEYS))
     known = {
         **condition,
         **values,
