@@ -3,6 +3,7 @@
 import json
 import statistics
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -10,6 +11,7 @@ import typer
 
 from distill_bench import hub, suites
 from distill_bench import leaderboard as boards
+from distill_bench.analysis import Transfer, transfer
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DistillBenchError, Interrupted, UsageError
@@ -43,6 +45,7 @@ app.add_typer(recipe_app, name="recipe")
 
 HOLDOUT = 0.2
 USUAL_SHAPE = (3, 32, 32)
+MEASURES = ("transfer",)
 
 DatasetOption = Annotated[
     str, typer.Option("--dataset", help="digits, mnist, …, folder:PATH, parquet:PATH or npz:PATH.")
@@ -165,6 +168,37 @@ def evaluate_command(
         monitor.say(_stored(made))
     for note in score.notes:
         monitor.say(f"note: {note}")
+
+
+@app.command("measure")
+def measure_command(
+    file: Annotated[Path, typer.Argument(help="A distilled set.")],
+    what: Annotated[str, typer.Argument(help=", ".join(MEASURES))],
+    protocol: Annotated[str, typer.Option("--protocol", help=", ".join(PROTOCOLS))] = "standard-v1",
+    labels: Annotated[str, typer.Option("--labels", help="stored, or hard for the strict evaluation.")] = "stored",
+    network: Annotated[list[str] | None, typer.Option("--network", help="Instead of all networks; repeatable.")] = None,
+    networks: NetworksOption = None,
+    dataset: OptionalDataset = None,
+    size: SizeOption = None,
+    holdout: HoldoutOption = None,
+    split: SplitOption = "test",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
+    if what not in MEASURES:
+        raise UsageError(f"unknown measure {what!r}. Known: {', '.join(MEASURES)}.")
+    made, monitor, began = load_distilled(file), _monitor(quiet), time.monotonic()
+    source = _source_of(made, dataset, size, _holdout(holdout, split))
+    found = transfer(made, source, protocol, network or (), networks, labels, device=device, monitor=monitor)  # type: ignore[arg-type]
+    if as_json:
+        facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began)}
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    typer.echo(_transfer_table(found))
+    for name, reason in found.left_out.items():
+        monitor.say(f"left out {name}: {reason}")
 
 
 @app.command("bench")
@@ -509,6 +543,19 @@ def _sentence(score: Score) -> str:
         f"learning rate {score.learning_rate:g}, {score.pixel_space} pixels, {score.bytes:,} bytes\n"
         f"networks: {each}"
     )
+
+
+def _transfer_table(found: Transfer) -> str:
+    first = found.scores[0]
+    lines = [
+        f"{first.method} on {first.dataset}, ipc {first.ipc}, protocol {first.protocol}, labels {first.labels}",
+        "",
+    ]
+    lines += ["| network | accuracy (%) | networks |", "| :-- | --: | --: |"]
+    lines += [f"| {s.network} | {s.accuracy:.1f} ± {s.std:.1f} | {s.networks} |" for s in found.scores]
+    if found.mean_of_others is not None:
+        lines.append(f"| mean without {first.network} | {found.mean_of_others:.1f} | |")
+    return "\n".join([*lines, "", "± is the standard deviation over the networks trained."])
 
 
 def _print_states(states: dict[suites.CellWork, str], as_json: bool) -> None:

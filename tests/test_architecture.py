@@ -12,7 +12,7 @@ LAYERS = [
     {"sources"},
     {"augment"},
     {"networks", "training", "pixel_space", "pixel_evidence", "distilled_set", "render"},
-    {"synthesizers", "evaluation", "hub"},
+    {"synthesizers", "evaluation", "analysis", "hub"},
     {"suites"},
     {"leaderboard"},
     {"cli", "__init__", "__main__"},

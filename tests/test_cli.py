@@ -402,13 +402,15 @@ def test_the_command_line_is_frozen():
     flags = {
         name: sorted(option for parameter in sub.params for option in parameter.opts if option.startswith("--"))
         for name, sub in group.commands.items()  # type: ignore[attr-defined]
-        if name in ("synthesize", "evaluate", "bench")
+        if name in ("synthesize", "evaluate", "measure", "bench")
     }
     common = ["--dataset", "--device", "--holdout", "--quiet", "--size", "--split"]
     making = [*common, "--checkpoint-seconds", "--method"]
+    scoring = sorted([*common, "--json", "--labels", "--network", "--networks", "--protocol"])
     assert flags == {
         "synthesize": sorted([*making, "--ipc", "--out", "--preset", "--seed", "--set"]),
-        "evaluate": sorted([*common, "--json", "--labels", "--network", "--networks", "--protocol"]),
+        "evaluate": scoring,
+        "measure": scoring,
         "bench": sorted([*making, "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results"]),
     }
 

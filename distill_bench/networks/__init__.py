@@ -97,40 +97,55 @@ def resolve_network(name: str, shape: Shape) -> str:
     return f"ConvNetD{depth}" + (f"W{width}" if width else "") + rest
 
 
-def build_network(name: str, shape: Shape, classes: int, generator: torch.Generator) -> Network:
-    """A freshly initialised network for images of ``shape`` (channels, height, width).
+def check_network(name: str, shape: Shape) -> str:
+    """The full name of a network that takes images of ``shape`` (channels, height, width).
 
     Raises:
         UsageError: the name is unknown, or the images are too small for it, or not square where they must be.
     """
     name = resolve_network(name, shape)
-    chosen = _named(name, shape) if name in NAMED else Named(partial(_convnet, name))
+    height, width = shape[1:]
+    if name not in NAMED:
+        _check_convnet(name, shape)
+    elif _padded_side(shape) < NAMED[name].smallest[0]:
+        side, reason = NAMED[name].smallest
+        raise UsageError(f"{name} needs images of {side} px or more, not {height}×{width}: {reason}.")
+    elif name == "ViT" and height != width:
+        raise UsageError(f"{name} needs square images, not {height}×{width}: give --size.")
+    return name
+
+
+def build_network(name: str, shape: Shape, classes: int, generator: torch.Generator) -> Network:
+    """A freshly initialised network for images of ``shape`` (channels, height, width).
+
+    Raises:
+        UsageError: as ``check_network``.
+    """
+    name = check_network(name, shape)
+    chosen = NAMED.get(name) or Named(partial(_convnet, name))
     # made on the meta device: the constructors would draw from torch's global generator
     with torch.device("meta"):
         network = chosen.build(shape, classes)
     return chosen.initialise(network.to_empty(device="cpu"), generator)
 
 
-def _named(name: str, shape: Shape) -> Named:
-    side, reason = NAMED[name].smallest
-    if _padded_side(shape) < side:
-        raise UsageError(f"{name} needs images of {side} px or more, not {shape[1]}×{shape[2]}: {reason}.")
-    if name == "ViT" and shape[1] != shape[2]:
-        raise UsageError(f"{name} needs square images, not {shape[1]}×{shape[2]}: give --size.")
-    return NAMED[name]
-
-
-def _convnet(name: str, shape: Shape, classes: int) -> ConvNet:
-    match = CONVNET.fullmatch(name)
-    assert match is not None
-    options = {key: CODES[key][code] for key in CODES if (code := match[key])}
-    depth = int(match["depth"])
-    width = int(match["width"] or 128)
+def _check_convnet(name: str, shape: Shape) -> None:
+    depth, width, options = _convnet_options(name)
     if options.get("pooling") != "none" and _padded_side(shape) < 2**depth:
         raise UsageError(f"{name} halves the image {depth} times; {shape[1]}×{shape[2]} px is too small for that.")
     if options.get("norm") == "group" and width % GROUPS:
         raise UsageError(f"{name}: group norm has {GROUPS} groups; a width of {width} cannot be divided into them.")
+
+
+def _convnet(name: str, shape: Shape, classes: int) -> ConvNet:
+    depth, width, options = _convnet_options(name)
     return ConvNet(shape, classes, depth=depth, width=width, **options)  # type: ignore[arg-type]
+
+
+def _convnet_options(name: str) -> tuple[int, int, dict[str, str]]:
+    match = CONVNET.fullmatch(name)
+    assert match is not None
+    return int(match["depth"]), int(match["width"] or 128), {k: CODES[k][code] for k in CODES if (code := match[k])}
 
 
 def _padded_side(shape: Shape) -> int:
@@ -138,4 +153,13 @@ def _padded_side(shape: Shape) -> int:
     return min(shape[1:]) + (4 if shape[1:] == (WIDE_PADDING_SIDE, WIDE_PADDING_SIDE) else 0)
 
 
-__all__ = ["NAMED", "ConvNet", "Network", "build_network", "initialise", "resolve_network", "usual_convnet"]
+__all__ = [
+    "NAMED",
+    "ConvNet",
+    "Network",
+    "build_network",
+    "check_network",
+    "initialise",
+    "resolve_network",
+    "usual_convnet",
+]
