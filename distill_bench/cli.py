@@ -11,7 +11,7 @@ import typer
 
 from distill_bench import hub, suites
 from distill_bench import leaderboard as boards
-from distill_bench.analysis import Transfer, transfer
+from distill_bench.analysis import Transfer, shown, transfer
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DistillBenchError, Interrupted, UsageError
@@ -181,7 +181,7 @@ def measure_command(
     dataset: OptionalDataset = None,
     size: SizeOption = None,
     holdout: HoldoutOption = None,
-    split: SplitOption = "test",
+    split: SplitOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -189,8 +189,9 @@ def measure_command(
     """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
     if what not in MEASURES:
         raise UsageError(f"unknown measure {what!r}. Known: {', '.join(MEASURES)}.")
+    resolve_device(device)
     made, monitor, began = load_distilled(file), _monitor(quiet), time.monotonic()
-    source = _source_of(made, dataset, size, _holdout(holdout, split))
+    source = _tested_on(made, dataset, size, holdout, split)
     found = transfer(made, source, protocol, network or (), networks, labels, device=device, monitor=monitor)  # type: ignore[arg-type]
     if as_json:
         facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began)}
@@ -552,7 +553,7 @@ def _transfer_table(found: Transfer) -> str:
         "",
     ]
     lines += ["| network | accuracy (%) | networks |", "| :-- | --: | --: |"]
-    lines += [f"| {s.network} | {s.accuracy:.1f} ± {s.std:.1f} | {s.networks} |" for s in found.scores]
+    lines += [f"| {s.network} | {shown(s)} | {s.networks} |" for s in found.scores]
     if found.mean_of_others is not None:
         lines.append(f"| mean without {first.network} | {found.mean_of_others:.1f} | |")
     return "\n".join([*lines, "", "± is the standard deviation over the networks trained."])

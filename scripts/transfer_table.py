@@ -7,8 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from distill_bench.analysis import Transfer
-from distill_bench.evaluation import Score
+from distill_bench.analysis import Transfer, shown
 
 
 def main(paths: list[Path]) -> None:
@@ -18,15 +17,11 @@ def main(paths: list[Path]) -> None:
     titles = [transfer.scores[0].method for transfer in found]
     lines = ["| network | " + " | ".join(titles) + " |", "| :-- |" + " --: |" * len(found)]
     for name in names:
-        cells = [shown(scores.get(name)) for scores in by_network]
+        cells = [shown(scores[name]) if name in scores else "–" for scores in by_network]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     means = ["–" if transfer.mean_of_others is None else f"{transfer.mean_of_others:.1f}" for transfer in found]
     lines.append(f"| mean without {names[0]} | " + " | ".join(means) + " |")
     sys.stdout.write("\n".join(lines) + "\n")
-
-
-def shown(score: Score | None) -> str:
-    return "–" if score is None else f"{score.accuracy:.1f} ± {score.std:.1f}"
 
 
 def read(path: Path) -> Transfer:

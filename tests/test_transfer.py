@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from distill_bench import cli, evaluate, synthesize
-from distill_bench.analysis import transfer
+from distill_bench.analysis import shown, transfer
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.networks import NAMED
@@ -67,6 +67,18 @@ def test_training_that_diverges_is_left_out_and_said(digits, few, monkeypatch):
         transfer(few, digits, "quick-v1", SMALL, 1)
 
 
+def test_what_was_cut_off_goes_on(digits, few, monkeypatch):
+    whole = transfer(few, digits, "quick-v1", SMALL, 2)
+    monkeypatch.setattr(importlib.import_module("distill_bench.evaluation.evaluate"), "train", None)  # no training
+    assert transfer(few, digits, "quick-v1", SMALL, 2) == whole
+
+
+def test_a_spread_is_shown_where_there_is_one(digits, few):
+    one, two = (transfer(few, digits, "quick-v1", ["MLP"], count).scores[0] for count in (1, 2))
+    assert shown(one) == f"{one.accuracy:.1f}"
+    assert shown(two) == f"{sum(two.accuracies) / 2:.1f} ± {abs(two.accuracies[0] - two.accuracies[1]) / 2:.1f}"
+
+
 def test_a_network_that_is_asked_for_must_fit(digits, few):
     with pytest.raises(UsageError, match="LeNet needs images of 16 px or more, not 8×8"):
         transfer(few, digits, "quick-v1", ["MLP", "LeNet"])
@@ -93,7 +105,7 @@ def test_the_command_prints_a_table_or_json(few, capsys, monkeypatch, tmp_path):
     code, said, _ = run(capsys, monkeypatch, "measure", *options)
     assert code == 0
     for score in facts["scores"]:
-        assert f"| {score['network']} | {score['accuracy']:.1f} ± 0.0 | 1 |" in said
+        assert f"| {score['network']} | {score['accuracy']:.1f} | 1 |" in said
     assert f"| mean without ConvNetD1W4 | {facts['scores'][1]['accuracy']:.1f} | |" in said
     code, _, error = run(capsys, monkeypatch, "measure", tmp_path / "few.safetensors", "beauty")
     assert (code, "unknown measure 'beauty'. Known: transfer." in error) == (2, True)

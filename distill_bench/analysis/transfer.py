@@ -6,13 +6,13 @@ repository and a small vision transformer.
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import RunFailed, UsageError
-from distill_bench.evaluation import Score, evaluate, load_protocol
+from distill_bench.evaluation import KeptNetworks, Score, evaluate, load_protocol, score_key
 from distill_bench.networks import NAMED, check_network
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.sources import Source, load_source
@@ -39,6 +39,11 @@ class Transfer(BaseModel):
         return fmean(others) if others else None
 
 
+def shown(score: Score) -> str:
+    """Accuracy, with the standard deviation over networks where there are several."""
+    return f"{score.accuracy:.1f}" + (f" ± {score.std:.1f}" if score.networks > 1 else "")
+
+
 def transfer(
     distilled: DistilledSet,
     source: Source | None = None,
@@ -52,6 +57,8 @@ def transfer(
 ) -> Transfer:
     """Evaluate one set on network after network, everything else as the protocol says.
 
+    Accuracies are kept in the cache, so that what was cut off goes on and more networks can join later.
+
     Args:
         names: of the networks; by default the protocol's own and all of ``networks.NAMED`` that take the resolution.
         networks: how many of each are trained, instead of the protocol's usual number.
@@ -59,6 +66,7 @@ def transfer(
     Raises:
         UsageError: as ``evaluate``, or a network that was asked for is unknown or cannot take the resolution.
         RunFailed: the training of every network diverged.
+        Interrupted: the monitor was asked to stop.
     """
     card = distilled.card
     source = source or load_source(card.source.name, size=card.source.size, holdout=card.source.holdout)
@@ -74,8 +82,11 @@ def transfer(
             left_out[name] = str(error)
     scores = []
     for name in dict.fromkeys(chosen):
+        kept = KeptNetworks(score_key(source, protocol, distilled, labels, name))
+        options: dict[str, Any] = {"completed": kept.accuracies, "after_network": kept.keep}
+        options |= {"device": device, "monitor": monitor}
         try:
-            scores.append(evaluate(distilled, source, protocol, name, networks, labels, device=device, monitor=monitor))
+            scores.append(evaluate(distilled, source, protocol, name, networks, labels, **options))
         except RunFailed as error:
             left_out[name] = str(error)
     if not scores:
