@@ -300,6 +300,20 @@ def test_other_names_are_refused_with_all_that_are_known(name):
         build(name)
 
 
+@pytest.mark.parametrize("name", NAMED)
+def test_the_name_says_which_norm(name):
+    norms = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+    found = [module for module in build(name).modules() if isinstance(module, norms)]
+    if name in ("MLP", "LeNet", "AlexNet"):
+        assert found == []
+        return
+    expected = nn.LayerNorm if name == "ViT" else nn.BatchNorm2d if "BN" in name else nn.GroupNorm
+    assert {type(module) for module in found} == {expected}
+    assert len(found) == {"Ale": 5, "VGG": 8, "Res": 20, "ViT": 9}[name[:3]]
+    if expected is nn.GroupNorm:
+        assert all(module.num_groups == module.num_channels for module in found)
+
+
 # ---- initial values
 
 
