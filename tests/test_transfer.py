@@ -17,7 +17,8 @@ SMALL = ["ConvNetD1W4", "MLP", "ConvNetD2W4BN"]
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch):
+def _quick(monkeypatch, tmp_path):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))  # accuracies of a shortened protocol stay here
     short = {"epochs": 2, "networks": 2, "network": "ConvNetD1W4"}
     monkeypatch.setitem(PROTOCOLS, "quick-v1", PROTOCOLS["quick-v1"].model_copy(update=short))
 
