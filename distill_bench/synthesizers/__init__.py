@@ -24,11 +24,24 @@ from distill_bench.sources.source import Source
 from distill_bench.synthesizers.distribution_matching import distribution_matching
 from distill_bench.synthesizers.gradient_matching import gradient_matching
 from distill_bench.synthesizers.job import Fields, Job, Synthesizer, Synthetic, fields_of, synthesizer
-from distill_bench.synthesizers.selection import random_selection
+from distill_bench.synthesizers.selection import (
+    herding_selection,
+    k_center_selection,
+    k_means_selection,
+    random_selection,
+)
 from distill_bench.training_data import TrainingData
 
 BUILT_IN: dict[str, Synthesizer] = {
-    function.__name__: function for function in (random_selection, gradient_matching, distribution_matching)
+    function.__name__: function
+    for function in (
+        random_selection,
+        herding_selection,
+        k_center_selection,
+        k_means_selection,
+        gradient_matching,
+        distribution_matching,
+    )
 }
 ENTRY_POINTS = "distill_bench.methods"
 
