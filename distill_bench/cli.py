@@ -436,7 +436,7 @@ def _teacher_line(kept: Pretrained) -> str:
     recipe, tested = kept.identity["recipe"], recorded_score(kept)
     test = "not tested" if tested is None else f"test {tested:.1f} %"
     return (
-        f"{kept.history.get('dataset', '?')}: {recipe['network']}, epochs {recipe['epochs']}, seed "
+        f"{kept.history.get('dataset', '?')}: {recipe['network']}, {kept.facts['epochs']} epochs, seed "
         f"{kept.identity['seed']}, {kept.identity['pixel_space']['kind']} pixels: training images "
         f"{kept.facts['accuracy']:.1f} %, {test}  {kept.key}"
     )

@@ -245,7 +245,7 @@ def test_teachers_are_trained_once_listed_and_tested(command, tmp_path, monkeypa
     arguments += ["--set", "learning_rate=0.05"]
     code, said, _ = command(*arguments)
     assert code == 0
-    assert said.startswith("digits: ConvNetD1W4, epochs 3, seed 0, normalized pixels: training images ")
+    assert said.startswith("digits: ConvNetD1W4, 3 epochs, seed 0, normalized pixels: training images ")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.safetensors")}
     assert command(*arguments)[:2] == (0, said)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.safetensors")}

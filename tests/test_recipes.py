@@ -32,11 +32,8 @@ def test_later_tables_win():
 
 
 def test_of_a_table_within_a_table_later_ones_replace_what_they_name():
-    tables = {
-        "defaults": {"t": {"a": 0, "b": 0, "c": {"d": 0, "e": 0}}},
-        "preset": {"cpu": {"t": {"b": 1, "c": {"e": 1}}}},
-    }
-    recipe = Recipe.model_validate({"title": "t", "synthesizer": "s"} | tables)
+    defaults, preset = {"t": {"a": 0, "b": 0, "c": {"d": 0, "e": 0}}}, {"cpu": {"t": {"b": 1, "c": {"e": 1}}}}
+    recipe = Recipe(title="t", synthesizer="s", defaults=defaults, preset=preset)
     found = recipe.resolve("digits", 1, "cpu", parse_values(["t.c.e=2", "t.f=text"]))
     assert found == {"t": {"a": 0, "b": 1, "c": {"d": 0, "e": 2}, "f": "text"}}
     assert recipe.resolve("digits", 1, "cpu", {})["t"]["c"] == {"d": 0, "e": 1}

@@ -164,7 +164,8 @@ def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint:
         augment = dsa.augmentation(training.flip_invariant) if recipe.augment == "dsa" else None
         targets = training.labels.to(training.device)
         train(network, training.images, targets, plan, draws, augment, after_epoch, standing)
-    return dict(network.state_dict()), {"accuracy": _training_accuracy(network, training), "loss": standing.loss}
+    found = {"accuracy": _training_accuracy(network, training), "epochs": standing.epoch, "loss": standing.loss}
+    return dict(network.state_dict()), found
 
 
 def _checked_images(training: TrainingData) -> Tensor:
