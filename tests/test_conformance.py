@@ -98,6 +98,26 @@ def test_a_stopped_run_resumes_to_the_same_bytes(source, method, after, tmp_path
     assert len(history) == 6
 
 
+def test_a_checkpoint_of_another_number_of_threads_or_none_is_said_in_a_line(source, tmp_path, caplog, monkeypatch):
+    path = tmp_path / "unfinished.safetensors"
+
+    def stop() -> None:
+        with pytest.raises(Interrupted):
+            synthesize(source, "dm", 1, monitor=StopsAfter(2), checkpoint=Checkpoint(path), **TABLE["dm"])
+
+    stop()
+    stop()
+    assert caplog.messages == []
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 7)
+        stop()
+    (line,) = caplog.messages
+    assert "made with device cpu, threads 1 goes on with device cpu, threads 7" in line
+    path.write_bytes(path.read_bytes()[:100])
+    synthesize(source, "dm", 1, checkpoint=Checkpoint(path), **TABLE["dm"])
+    assert "unfinished.safetensors cannot be read" in caplog.messages[-1] and len(caplog.messages) == 2
+
+
 @pytest.mark.parametrize("method", OPTIMISED)
 def test_the_images_move_and_the_loss_is_finite(source, method):
     history: list[float] = []

@@ -113,6 +113,17 @@ def test_a_failure_that_was_scored_since_is_forgotten():
     assert [row["status"] for row in leaderboard_rows([failure("dm"), score("dm")])] == ["done"]
 
 
+def test_a_score_of_an_older_method_is_no_result_of_a_cell_that_failed():
+    older = score("dm", cell_key="old", preset="paper")
+    assert [row["status"] for row in leaderboard_rows([older])] == ["done"]
+    assert [row["status"] for row in leaderboard_rows([older, failure("dm", cell_key="new")])] == ["failed"]
+    assert [row["status"] for row in leaderboard_rows([score("dm"), failure("dm", cell_key="new")])] == ["failed"]
+    since = [score("dm", cell_key="new"), failure("dm", cell_key="new")]
+    assert [row["status"] for row in leaderboard_rows(since)] == ["done"]
+    other = [score("dm", seed=1, cell_key="old"), score("dsa", cell_key="old"), failure("dm", cell_key="new")]
+    assert sorted(row["status"] for row in leaderboard_rows(other)) == ["done", "done", "failed"]
+
+
 def test_read_results_takes_scores_and_failures_only(tmp_path):
     write(tmp_path, [score(), score(strict=True), failure()])
     (tmp_path / "list.json").write_text("[1, 2]")
@@ -124,8 +135,6 @@ def test_read_results_takes_scores_and_failures_only(tmp_path):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"{half", "cannot read"),
-        (b"\xff\xfe{}", "cannot read"),
         (b'{"kind": "score"}', "lacks suite, dataset"),
         (json.dumps(score(accuracies=[])).encode(), "empty list"),
     ],
@@ -135,6 +144,16 @@ def test_a_broken_result_is_named(tmp_path, content, complaint):
     with pytest.raises(DataError, match=rf"(?s){complaint}|ipc1-seed0") as caught:
         read_results(tmp_path)
     assert complaint in str(caught.value) and "ipc1-seed0.quick-v1.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"{half", b"\xff\xfe{}", b""])
+def test_an_unreadable_result_is_left_out_and_said(tmp_path, content, caplog):
+    write(tmp_path, [score()])
+    (tmp_path / "ipc1-seed0.quick-v1.json").write_bytes(content)
+    assert [result["method"] for result in read_results(tmp_path)] == ["dm"]
+    (line,) = caplog.messages
+    assert "ipc1-seed0.quick-v1.json" in line and "left out" in line
+    assert (tmp_path / "ipc1-seed0.quick-v1.json").read_bytes() == content
 
 
 def test_a_missing_folder_is_an_error(tmp_path):

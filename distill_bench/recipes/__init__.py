@@ -38,6 +38,14 @@ class Tables(BaseModel):
         return [nearest, self.cell.get(dataset, {}).get(ipc, {})]
 
 
+class Preset(Tables):
+    """A named variant: values for everything, and tables of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    __pydantic_extra__: Values
+
+
 class Recipe(Tables):
     """A method's recipe file.
 
@@ -52,7 +60,7 @@ class Recipe(Tables):
     synthesizer: str
     protocol: str = "standard-v1"
     defaults: Values = {}
-    preset: dict[str, dict[str, Any]] = {}
+    preset: dict[str, Preset] = {}
 
     def resolve(self, dataset: str, ipc: int, preset: str, overrides: Values) -> Values:
         """The values for a run, not yet checked against the method's fields.
@@ -62,9 +70,8 @@ class Recipe(Tables):
         """
         layers = [self.defaults, *self.layers(dataset, ipc)]
         if preset in self.preset:
-            own = dict(self.preset[preset])
-            tables = Tables(ipc=own.pop("ipc", {}), cell=own.pop("cell", {}))
-            layers += [own, *tables.layers(dataset, ipc)]
+            own = self.preset[preset]
+            layers += [own.model_extra or {}, *own.layers(dataset, ipc)]
         elif preset != PAPER:
             raise UsageError(f"there is no preset {preset!r} here. Known: {', '.join([PAPER, *self.preset])}.")
         merged: Values = {}
@@ -74,9 +81,8 @@ class Recipe(Tables):
 
     def tabulated(self, preset: str) -> set[tuple[str, int]]:
         """Every (dataset, IPC) a preset has a table for, with dataset "" for tables of all datasets; and ("", 1)."""
-        own = self.preset.get(preset, {})
         cells = {("", 1)}
-        for tables in (self, Tables(ipc=own.get("ipc", {}), cell=own.get("cell", {}))):
+        for tables in (self, self.preset.get(preset, Tables())):
             cells |= {("", ipc) for ipc in tables.ipc}
             cells |= {(dataset, ipc) for dataset, by_ipc in tables.cell.items() for ipc in by_ipc}
         return cells
@@ -132,7 +138,7 @@ def load_recipe(name: str) -> Recipe:
         UsageError: there is none, or it is invalid.
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if not path.exists():
+    if not path.is_file():
         raise UsageError(f"unknown method {name!r}. Known: {', '.join(list_recipes())}; your own: module:function.")
     try:
         return Recipe.model_validate(tomllib.loads(path.read_text()))
