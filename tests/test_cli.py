@@ -473,3 +473,22 @@ def processes_of(home: Path) -> list[int]:
             if f"DISTILL_BENCH_HOME={home}\0".encode() in path.read_bytes():
                 found.append(int(path.parent.name))
     return found
+
+
+def test_teachers_are_trained_once_listed_and_tested(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    assert command("teachers", "list") == (0, "", "")
+    arguments = ["teachers", "train", "--dataset", "digits", "--network", "ConvNetD1W4", "--epochs", 3]
+    arguments += ["--set", "learning_rate=0.05"]
+    code, said, _ = command(*arguments)
+    assert code == 0
+    assert said.startswith("digits: ConvNetD1W4, 3 epochs, seed 0, normalized pixels: training images ")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.safetensors")}
+    assert command(*arguments)[:2] == (0, said)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.safetensors")}
+    assert command("teachers", "list")[1] == said
+    (listed,) = json.loads(command("teachers", "list", "--json")[1])
+    assert (listed["dataset"], listed["recipe"]["learning_rate"]) == ("digits", 0.05)
+    assert f"test {listed['test_accuracy']:.1f} %" in said
+    assert command("teachers", "train", "--dataset", "digits", "--pixel-space", "x")[0] == 2
+    assert "Its fields: network" in command("teachers", "train", "--dataset", "digits", "--set", "x=1")[2]

@@ -14,13 +14,18 @@ from distill_bench.synthesizers import Checkpoint, load_method
 
 MATCHING = {"real_batch": 8, "network": "ConvNetD1W4"}
 
+TEACHER = {"teacher": {"network": "ConvNetD1W4", "epochs": 3, "learning_rate": 0.05}}
+
 TABLE = {
     "random": {},
+    "herding": TEACHER,
+    "k-center": TEACHER,
+    "k-means": TEACHER,
     "dc": MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2},
     "dsa": MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2},
     "dm": MATCHING | {"iterations": 6},
 }
-OPTIMISED = [method for method in TABLE if TABLE[method]]
+OPTIMISED = [method for method in TABLE if "iterations" in TABLE[method]]
 SPACES = ("normalized", "unit", "zca")
 
 

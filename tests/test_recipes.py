@@ -31,6 +31,15 @@ def test_later_tables_win():
     assert list(RECIPE.resolve("other", 4, PAPER, {}).values()) == [0] * 7
 
 
+def test_of_a_table_within_a_table_later_ones_replace_what_they_name():
+    defaults, preset = {"t": {"a": 0, "b": 0, "c": {"d": 0, "e": 0}}}, {"cpu": {"t": {"b": 1, "c": {"e": 1}}}}
+    recipe = Recipe(title="t", synthesizer="s", defaults=defaults, preset=preset)
+    found = recipe.resolve("digits", 1, "cpu", parse_values(["t.c.e=2", "t.f=text"]))
+    assert found == {"t": {"a": 0, "b": 1, "c": {"d": 0, "e": 2}, "f": "text"}}
+    assert recipe.resolve("digits", 1, "cpu", {})["t"]["c"] == {"d": 0, "e": 1}
+    assert recipe.resolve("digits", 1, PAPER, {}) == defaults
+
+
 def test_an_ipc_takes_the_nearest_table_below():
     method = load_method("dc")
     loops = {ipc: method.fields("cifar10", ipc) for ipc in (1, 2, 9, 10, 15, 25, 50, 100)}
@@ -77,7 +86,7 @@ def test_a_bad_recipe_file_is_one_clear_error(tmp_path, text, complaint):
 
 
 def test_unknown_names_say_what_is_known():
-    with pytest.raises(UsageError, match="Known: dc, dm, dsa, random"):
+    with pytest.raises(UsageError, match="Known: dc, dm, dsa, herding, k-center, k-means, random"):
         load_method("dcc")
     with pytest.raises(UsageError, match=r"no preset 'fast'.*paper"):
         load_method("dm").fields("digits", 1, "fast")

@@ -4,6 +4,7 @@ from distill_bench.evaluation.evaluate import evaluate, evaluate_full
 from distill_bench.evaluation.kept import KeptNetworks, score_key
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.score import Score
+from distill_bench.evaluation.teachers import recorded_score, score_teacher
 
 __all__ = [
     "PROTOCOLS",
@@ -13,5 +14,7 @@ __all__ = [
     "evaluate",
     "evaluate_full",
     "load_protocol",
+    "recorded_score",
     "score_key",
+    "score_teacher",
 ]

@@ -3,8 +3,10 @@
 The hyper-parameters of a run are resolved from these tables, later ones winning:
 ``[defaults]``, ``[ipc.K]`` (the nearest tabulated IPC at or below), ``[cell.<dataset>.<ipc>]``, then the same three of
 the preset (``[preset.cpu]``, ``[preset.cpu.ipc.K]``, ``[preset.cpu.cell.<dataset>.<ipc>]``), then what the user sets.
+A value may be a table of its own (``[defaults.teacher]``), of which a later one replaces what it names.
 """
 
+import contextlib
 import hashlib
 import json
 import tomllib
@@ -18,7 +20,7 @@ from distill_bench.errors import UsageError, describe
 FOLDER = Path(__file__).parent
 PAPER = "paper"
 
-Values = dict[str, str | int | float | bool | list[Any]]
+Values = dict[str, str | int | float | bool | list[Any] | dict[str, Any]]
 
 
 class Tables(BaseModel):
@@ -74,7 +76,7 @@ class Recipe(Tables):
             raise UsageError(f"there is no preset {preset!r} here. Known: {', '.join([PAPER, *self.preset])}.")
         merged: Values = {}
         for layer in [*layers, overrides]:
-            merged |= layer
+            merged = merge(merged, layer)
         return merged
 
     def tabulated(self, preset: str) -> set[tuple[str, int]]:
@@ -86,8 +88,24 @@ class Recipe(Tables):
         return cells
 
 
+def merge(earlier: Values, later: Values) -> Values:
+    """Both layers' values; where they share a key the later's, or the two tables' merged.
+
+    >>> merge({"a": 1, "t": {"b": 2, "c": 3}}, {"t": {"c": 4}})
+    {'a': 1, 't': {'b': 2, 'c': 4}}
+    """
+    merged = earlier | later
+    for key in earlier.keys() & later.keys():
+        old, new = earlier[key], later[key]
+        if isinstance(old, dict) and isinstance(new, dict):
+            merged[key] = merge(old, new)
+    return merged
+
+
 def parse_values(pairs: list[str]) -> Values:
     """Read ``key=value`` pairs, as ``--set`` takes them: values are TOML, and text where they are not.
+
+    A dot in the key leads into a table: ``teacher.epochs=3``.
 
     Raises:
         UsageError: a pair has no ``=``.
@@ -97,10 +115,14 @@ def parse_values(pairs: list[str]) -> Values:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"--set {pair!r} is not key=value.")
-        try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = text
+        value: Any = text
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            value = tomllib.loads(f"value = {text}")["value"]
+        *tables, name = key.strip().split(".")
+        pair_values: Values = {name: value}
+        for table in reversed(tables):
+            pair_values = {table: pair_values}
+        values = merge(values, pair_values)
     return values
 
 

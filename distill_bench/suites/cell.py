@@ -7,6 +7,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from distill_bench.checkpoint import EVERY_SECONDS
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError
@@ -18,7 +19,6 @@ from distill_bench.sources import Source, load_source
 from distill_bench.storage import home, log, read_json, write_atomically
 from distill_bench.suites.suite import FULL, Cell
 from distill_bench.synthesizers import Checkpoint, check_ipc, load_method, make_set, synthesis_key
-from distill_bench.synthesizers.checkpoint import EVERY_SECONDS
 
 FAILED = "failed"
 HARD = "hard"

@@ -14,13 +14,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from distill_bench.checkpoint import Checkpoint
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import Card, DistilledSet, source_card
 from distill_bench.errors import RunFailed, UsageError, describe
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
 from distill_bench.sources.source import Source
-from distill_bench.synthesizers.checkpoint import Checkpoint
 from distill_bench.synthesizers.distribution_matching import distribution_matching
 from distill_bench.synthesizers.gradient_matching import gradient_matching
 from distill_bench.synthesizers.job import (
@@ -28,15 +28,28 @@ from distill_bench.synthesizers.job import (
     Job,
     Synthesizer,
     Synthetic,
-    TrainingData,
     fields_of,
     synthesizer,
     version_of,
 )
-from distill_bench.synthesizers.selection import random_selection
+from distill_bench.synthesizers.selection import (
+    herding_selection,
+    k_center_selection,
+    k_means_selection,
+    random_selection,
+)
+from distill_bench.training_data import TrainingData
 
 BUILT_IN: dict[str, Synthesizer] = {
-    function.__name__: function for function in (random_selection, gradient_matching, distribution_matching)
+    function.__name__: function
+    for function in (
+        random_selection,
+        herding_selection,
+        k_center_selection,
+        k_means_selection,
+        gradient_matching,
+        distribution_matching,
+    )
 }
 ENTRY_POINTS = "distill_bench.methods"
 
@@ -162,7 +175,7 @@ def make_set(
     kept.conditions = {"device": str(place), "threads": torch.get_num_threads()}
     job = Job(
         method=method.name,
-        training=TrainingData(source, fields, place),
+        training=TrainingData(source, fields.pixel_space_on(source), place),
         ipc=ipc,
         fields=fields,
         seed=seed,
