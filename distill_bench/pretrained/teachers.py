@@ -24,7 +24,7 @@ from torch import Generator, Tensor, nn
 from distill_bench.augment import dsa
 from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
-from distill_bench.networks import ConvNet, build_network, resolve_network
+from distill_bench.networks import Network, build_network, resolve_network
 from distill_bench.pretrained.store import Made, Pretrained, kept, obtain
 from distill_bench.pretrained.unfinished import restore, unfinished
 from distill_bench.progress import SILENT, Monitor, stopped
@@ -95,7 +95,7 @@ class Teacher:
         accuracy: percent right of the training images it was checked on.
     """
 
-    network: ConvNet
+    network: Network
     accuracy: float
     kept: Pretrained
 
