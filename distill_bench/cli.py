@@ -26,7 +26,7 @@ from distill_bench.evaluation import (
     score_key,
     score_teacher,
 )
-from distill_bench.networks import resolve_network
+from distill_bench.networks import NAMED, resolve_network
 from distill_bench.pixel_evidence import table
 from distill_bench.pixel_space import SPACES, PixelSpace, pixel_space_of
 from distill_bench.pretrained import Pretrained, list_teachers, obtain_teacher, teacher_recipe
@@ -387,13 +387,15 @@ def export_command(
 
 @app.command("list")
 def list_command(
-    what: Annotated[str, typer.Argument(help="methods, sources, protocols, suites, or all.")] = "all",
+    what: Annotated[str, typer.Argument(help="methods, sources, networks, protocols, suites, or all.")] = "all",
     as_json: JsonOption = False,
 ) -> None:
-    """List methods, sources, protocols and suites."""
+    """List methods, sources, networks, protocols and suites."""
     known = {
         "methods": _titles(),
         "sources": dict.fromkeys([*list_sources(), "folder:PATH", "parquet:PATH", "npz:PATH"], ""),
+        "networks": {"ConvNet": "and its variants, such as ConvNetD3W64BN"}
+        | {name: f"{named.smallest[0]} px or more" for name, named in NAMED.items()},
         "protocols": {name: protocol.source for name, protocol in PROTOCOLS.items()},
         "suites": {name: suites.load_suite(name).title for name in suites.list_suites()},
     }

@@ -387,7 +387,8 @@ def test_a_stop_while_data_loads_is_no_failure(command, tmp_path, monkeypatch, n
 
 def test_lists_and_recipes(command):
     assert "dsa-v1" in command("list", "protocols")[1]
-    assert set(json.loads(command("list", "--json")[1])) == {"methods", "sources", "protocols", "suites"}
+    assert list(json.loads(command("list", "--json")[1])) == ["methods", "sources", "networks", "protocols", "suites"]
+    assert "VGG11          32 px or more" in command("list", "networks")[1]
     code, said, _ = command("recipe", "show", "dc", "--dataset", "cifar10", "--ipc", 10, "--set", "image_lr=0.5")
     shown = json.loads(said)["fields"]
     assert (code, shown["outer_loop"], shown["inner_loop"], shown["image_lr"]) == (0, 10, 50, 0.5)
