@@ -62,7 +62,7 @@ def test_only_keeps_what_it_names():
 @pytest.mark.parametrize(
     ("only", "allowed"),
     [
-        ("method=typo,method=dm", "method=typo: suite digits has method random, dc"),
+        ("method=typo,method=dm", "method=typo: suite digits has method random, herding"),
         ("ipc=99,ipc=1", "ipc=99: suite digits has ipc 1, 2, 5, 10"),
         ("seed=7", "seed=7: suite digits has seed 0, 1, 2"),
         ("dataset=mnist", "dataset=mnist: suite digits has dataset digits"),
