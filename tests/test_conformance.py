@@ -14,6 +14,11 @@ from distill_bench.synthesizers import Checkpoint, load_method
 
 MATCHING = {"real_batch": 8, "network": "ConvNetD1W4"}
 
+GRADIENT = MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2}
+MEANS = MATCHING | {"iterations": 6}
+ATTENTION = MEANS | {"network": "ConvNetD2W4"}
+ANY = {"flip_any_source": True}  # mirrored digits are other data, but data
+
 TEACHER = {"teacher": {"network": "ConvNetD1W4", "epochs": 3, "learning_rate": 0.05}}
 
 TABLE = {
@@ -21,9 +26,19 @@ TABLE = {
     "herding": TEACHER,
     "k-center": TEACHER,
     "k-means": TEACHER,
-    "dc": MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2},
-    "dsa": MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2},
-    "dm": MATCHING | {"iterations": 6},
+    "dc": GRADIENT,
+    "dsa": GRADIENT,
+    "dsa-always-flip": GRADIENT | ANY,
+    "dm": MEANS,
+    "dm-always-flip": MEANS | ANY,
+    "datadam": ATTENTION,
+    "datadam-released": ATTENTION | {"network": "ConvNetD2W4BN"},
+    "fyi-dc": GRADIENT | ANY,
+    "fyi-dsa": GRADIENT | ANY,
+    "fyi-dsa-released": GRADIENT | ANY,
+    "fyi-dm": MEANS | ANY,
+    "fyi-dm-released": MEANS | ANY,
+    "fyi-datadam": ATTENTION | ANY,
 }
 OPTIMISED = [method for method in TABLE if "iterations" in TABLE[method]]
 SPACES = ("normalized", "unit", "zca")
@@ -144,7 +159,7 @@ def test_more_images_than_a_class_has_are_refused(source, method):
 
 @pytest.mark.parametrize("method", OPTIMISED)
 def test_a_batch_norm_network_is_matched_too(source, method):
-    made = synthesize(source, method, 2, **TABLE[method] | {"network": "ConvNetD1W4BN"})
+    made = synthesize(source, method, 2, **TABLE[method] | {"network": "ConvNetD2W4BN"})
     assert bool(made.images.isfinite().all())
 
 
