@@ -31,6 +31,7 @@ from distill_bench.synthesizers.attention_matching import (
     spatial_attention,
 )
 from distill_bench.synthesizers.distribution_matching import DistributionMatching
+from distill_bench.synthesizers.matching import initial_images
 from distill_bench.synthesizers.mean_matching import MeanMatchingFields, mean_distance
 
 MEAN = importlib.import_module("distill_bench.synthesizers.mean_matching")
@@ -253,3 +254,22 @@ def test_chunks_are_refused_with_batch_norm_whose_statistics_they_would_change()
 def test_a_network_of_one_activation_layer_has_nothing_to_attend_to():
     with pytest.raises(UsageError, match="two or more activation layers, such as ConvNetD2"):
         synthesize(SOURCE, "datadam", 1, **COMMON, network="ConvNetD1W4")
+
+
+@pytest.mark.parametrize("ipc", [1, 3])
+def test_k_center_starts_from_the_most_central_image_and_goes_to_the_farthest(ipc):
+    job = job_of(MeanMatchingFields(**COMMON | {"network": "ConvNetD2W4BN", "init": "k-center"}))
+    job.ipc = ipc
+    job.training._fetch = lambda indices, fetch=job.training._fetch: fetch(indices).float()
+    network = build_network("ConvNetD2W4BN", SHAPE, CLASSES, job.generator("initial network")).eval()
+    expected = []
+    for indices in job.training.class_indices:
+        images = job.training.images(indices)
+        with torch.no_grad():
+            rows = network.embed(images).double()
+        chosen = [int((rows - rows.mean(dim=0)).norm(dim=1).argmin())]
+        while len(chosen) < ipc:
+            reach = [min(float((row - rows[c]).norm()) for c in chosen) for row in rows]
+            chosen.append(max(range(len(rows)), key=reach.__getitem__))
+        expected.append(images[chosen])
+    assert torch.equal(initial_images(job), torch.cat(expected))

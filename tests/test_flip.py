@@ -119,6 +119,19 @@ def test_the_inner_loop_trains_on_the_mirror_images_too(monkeypatch):
     assert seen == [flipped, None]
 
 
+@pytest.mark.usefixtures("one_network")
+@pytest.mark.parametrize("always_flip", [False, True])
+def test_the_inner_loop_has_the_dsa_of_the_recipe(always_flip, monkeypatch):
+    found = []
+    monkeypatch.setattr(GM, "train", lambda *arguments, enlarge: found.append(arguments[-1]))
+    common = COMMON | {"outer_loop": 2, "inner_loop": 1, "augment": "dsa"}
+    GradientMatching(job_of(GradientMatchingFields(**common, always_flip=always_flip)), start()).after_step(0)
+    (augment,) = found
+    for index in range(8):
+        drawn = dsa.sample(dsa.OPERATIONS, CLASSES * IPC, SHAPE, generator("inner", index), always_flip)
+        assert torch.equal(augment(start(), generator("inner", index)), dsa.apply(drawn, start()))
+
+
 def test_training_on_a_doubled_batch_is_a_step_on_the_mean_loss_of_both_halves():
     images, labels = start(), torch.arange(CLASSES).repeat_interleave(IPC)
     network, other = network_of(NAME), network_of(NAME)
