@@ -146,7 +146,7 @@ def test_our_own_protocols_decay_after_half_of_the_epochs_and_keep_their_momentu
 
 @pytest.mark.parametrize("name", PINNED)
 def test_a_learned_rate_is_used_where_the_protocol_says_so(name):
-    learned = 0.01 if name in ("dc-v1", "dsa-v1") else 0.5
+    learned = 0.01 if name in ("dc-v1", "dsa-v1", "datadam-v1") else 0.5
     assert load_protocol(name).plan(100, learned_rate=0.5).learning_rate == learned
     assert load_protocol(name).plan(100).learning_rate == 0.01
     assert load_protocol(name).plan(100, 0.5, temperature=20.0).temperature == 20.0

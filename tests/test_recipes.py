@@ -151,7 +151,7 @@ def test_unknown_names_say_what_is_known():
 
 def test_no_hyper_parameter_is_taken_for_an_argument():
     for name in ("ipc", "dataset", "preset", "self"):
-        with pytest.raises(UsageError, match=rf"dm has no field {name}\. Its fields: augment"):
+        with pytest.raises(UsageError, match=rf"dm has no field {name}\. Its fields: always_flip, augment"):
             load_method("dm").fields("digits", 1, PAPER, **{name: 3})
     with pytest.raises(UsageError, match="zca_eps: Input should be greater than 0"):
         load_method("random").fields("digits", 1, zca_eps=-1)
