@@ -15,6 +15,7 @@ TEST_BATCH = 500
 
 Fetch = Callable[[Tensor], Tensor]
 Augment = Callable[[Tensor, Generator], Tensor]
+Enlarge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def train(
     augment: Augment | None = None,
     after_epoch: Callable[[], None] = lambda: None,
     standing: Standing | None = None,
+    enlarge: Enlarge | None = None,
 ) -> float:
     """Train a network in place and return the last epoch's mean loss (cross-entropy, nats).
 
@@ -81,6 +83,7 @@ def train(
         generator: orders the images and draws the augmentation.
         augment: from a batch and the generator to the augmented batch.
         standing: where to go on from; kept up to date before every call of ``after_epoch``.
+        enlarge: from a batch and its targets to a larger batch and its targets, before ``augment``.
 
     Raises:
         RunFailed: the loss is no longer finite.
@@ -96,10 +99,12 @@ def train(
             group["lr"] = plan.rate(epoch)
         total = torch.zeros((), device=targets.device)
         for indices in torch.randperm(len(targets), generator=generator).split(plan.batch_size):
-            images = fetch(indices)
+            images, wanted = fetch(indices), targets[indices]
+            if enlarge is not None:
+                images, wanted = enlarge(images, wanted)
             if augment is not None:
                 images = augment(images, generator)
-            loss = F.cross_entropy(network(images) / plan.temperature, targets[indices])
+            loss = F.cross_entropy(network(images) / plan.temperature, wanted)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

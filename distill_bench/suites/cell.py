@@ -64,6 +64,7 @@ class CellWork:
             self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
             check_ipc(self.source, cell.ipc)
             self.fields = self.method.fields(self.source.name, cell.ipc, self.preset)
+            self.fields.check(self.source)
             self.key = synthesis_key(self.source, self.method, self.fields, cell.ipc, self.preset, cell.seed)
 
     @property
