@@ -50,8 +50,8 @@ def decide(choice: str, device: torch.device, flops: float) -> bool:
     return wanted
 
 
-def restore(was_compiled: bool) -> Choice:
-    """The choice for a stage that goes on: as it was begun.
+def goes_on(was_compiled: bool) -> bool:
+    """Whether a stage that was begun runs compiled: as it was begun.
 
     Raises:
         UsageError: it was begun compiled, and nothing can be compiled here now.
@@ -60,7 +60,7 @@ def restore(was_compiled: bool) -> Choice:
         raise UsageError(
             f"this work was begun compiled and would end otherwise: {reason} Or delete what was begun, to start again."
         )
-    return "on" if was_compiled else "off"
+    return was_compiled
 
 
 def unavailable() -> str | None:

@@ -64,11 +64,11 @@ def test_what_would_not_be_compiled_needs_no_compiler(monkeypatch, caplog):
 
 def test_work_goes_on_as_it_was_begun(monkeypatch):
     monkeypatch.setattr(compiling, "unavailable", lambda: None)
-    assert (compiling.restore(True), compiling.restore(False)) == ("on", "off")
+    assert (compiling.goes_on(True), compiling.goes_on(False)) == (True, False)
     monkeypatch.setattr(compiling, "unavailable", lambda: "there is no compiler.")
-    assert compiling.restore(False) == "off"
+    assert not compiling.goes_on(False)
     with pytest.raises(UsageError, match=r"begun compiled .* there is no compiler\."):
-        compiling.restore(True)
+        compiling.goes_on(True)
 
 
 def test_operations_of_a_network_are_those_of_its_products():

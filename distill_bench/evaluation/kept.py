@@ -76,9 +76,7 @@ class KeptNetworks:
         Raises:
             UsageError: those that are kept ran compiled, and nothing can be compiled here now.
         """
-        if self.accuracies:
-            return compiling.restore(self.compiled)
-        self.compiled = decide()
+        self.compiled = compiling.goes_on(self.compiled) if self.accuracies else decide()
         return "on" if self.compiled else "off"
 
     def keep(self, accuracies: list[float]) -> None:

@@ -60,7 +60,7 @@ def predict(works: Iterable[CellWork], calibration: Calibration) -> Iterator[tup
 
 def _cell_seconds(work: CellWork, calibration: Calibration, counted: set[str]) -> float:
     made = _synthesis(work, calibration)
-    shared = not made.title.startswith(work.cell.method)
+    shared = made.title != "" and not made.title.startswith(work.cell.method)
     again = shared and made.title in counted
     counted.add(made.title)
     scores = sum(_score_seconds(work, protocol, calibration) for protocol in work.cell.protocols)
