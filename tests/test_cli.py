@@ -410,9 +410,11 @@ def test_the_command_line_is_frozen():
     scoring = sorted([*common, "--json", "--labels", "--network", "--networks", "--protocol"])
     assert flags == {
         "synthesize": sorted([*making, "--ipc", "--out", "--preset", "--seed", "--set"]),
-        "evaluate": scoring,
+        "evaluate": sorted([*scoring, "--compile"]),
         "measure": scoring,
-        "bench": sorted([*making, "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results"]),
+        "bench": sorted(
+            [*making, "--compile", "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results"]
+        ),
     }
 
 
