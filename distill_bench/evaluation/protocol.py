@@ -169,6 +169,16 @@ PROTOCOLS = {
             batch_size=128,
         ),
         Protocol(
+            id="datadam-v1",
+            source="main_DataDAM.py of DataDistillation/DataDAM 0f6ea09: batch norm, batches of 64",
+            network="ConvNetBN",
+            epochs=1801,
+            decay_after=902,
+            reset_momentum=True,
+            use_learned_rate=False,
+            batch_size=64,
+        ),
+        Protocol(
             id="sre2l-v1",
             source="train_FKD and relabel_cifar of VILA-Lab/SRe2L 8d00cba: AdamW, cosine, CutMix or mixup, batch norm",
             network="ResNet18BN",

@@ -1,9 +1,11 @@
 """Recipes: what a method is run with. One TOML file a method, every value with its source.
 
 The hyper-parameters of a run are resolved from these tables, later ones winning:
-``[defaults]``, ``[ipc.K]`` (the nearest tabulated IPC at or below), ``[dataset.<dataset>]``, ``[cell.<dataset>.<ipc>]``,
-then the same of the preset (``[preset.cpu]``, ``[preset.cpu.ipc.K]``, …), then what the user sets.
+``[defaults]``, ``[ipc.K]`` (the nearest tabulated IPC at or below), ``[dataset.<name>]``, ``[cell.<dataset>.<ipc>]``, then
+the same of the preset (``[preset.cpu]``, ``[preset.cpu.ipc.K]``, …), then what the user sets.
 A value may be a table of its own (``[defaults.teacher]``), of which a later one replaces what it names.
+
+A recipe with a ``base`` holds only what differs: its tables are laid over those of the recipe it names, key by key.
 """
 
 import contextlib
@@ -136,17 +138,34 @@ def load_recipe(name: str) -> Recipe:
     """A built-in recipe by name, or the one in a TOML file.
 
     Raises:
-        UsageError: there is none, or it is invalid.
+        UsageError: there is none, or it is invalid, or so is the recipe it is based on.
     """
+    path = _path(name)
+    try:
+        return Recipe.model_validate(_tables(path, ()))
+    except ValidationError as error:
+        raise UsageError(f"{path}: {describe(error)}.") from error
+
+
+def _path(name: str) -> Path:
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
         raise UsageError(f"unknown method {name!r}. Known: {', '.join(list_recipes())}; your own: module:function.")
+    return path
+
+
+def _tables(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """A recipe file's content, laid over that of its base."""
     try:
-        return Recipe.model_validate(tomllib.loads(path.read_text()))
+        content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}.") from error
-    except ValidationError as error:
-        raise UsageError(f"{path}: {describe(error)}.") from error
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    if not isinstance(base, str) or path in above:
+        raise UsageError(f"{path}: base = {base!r} must name another recipe, and one that is not based on this.")
+    return merge(_tables(_path(base), (*above, path)), content)
 
 
 def canonical_hash(content: Any) -> str:
