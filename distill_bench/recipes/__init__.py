@@ -1,8 +1,8 @@
 """Recipes: what a method is run with. One TOML file a method, every value with its source.
 
 The hyper-parameters of a run are resolved from these tables, later ones winning:
-``[defaults]``, ``[ipc.K]`` (the nearest tabulated IPC at or below), ``[dataset.<name>]``, ``[cell.<dataset>.<ipc>]``, then
-the same of the preset (``[preset.cpu]``, ``[preset.cpu.ipc.K]``, …), then what the user sets.
+``[defaults]``, ``[ipc.K]`` (the nearest tabulated IPC at or below), ``[dataset.<name>]``, ``[cell.<dataset>.<ipc>]``;
+the same of the preset (``[preset.cpu]``, ``[preset.cpu.ipc.K]``, …); then what the user sets.
 A value may be a table of its own (``[defaults.teacher]``), of which a later one replaces what it names.
 
 A recipe with a ``base`` holds only what differs: its tables are laid over those of the recipe it names, key by key.
