@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 with warnings.catch_warnings():
@@ -35,9 +36,8 @@ def unrolled_gradient(
         images, labels: [n, c, h, w], and classes [n] or logits [n, k].
         batches: for every step, from all images and labels to its augmented mini-batch.
     """
-    leaves = [
-        tensor.clone().requires_grad_() for tensor in (images, labels, learning_rate) if tensor.is_floating_point()
-    ]
+    given = (images, labels, learning_rate)
+    leaves = [tensor.clone().requires_grad_() for tensor in given if tensor.is_floating_point()]
     soft = labels.is_floating_point()
     x, y, rate = leaves[0], leaves[1] if soft else labels, leaves[-1]
     vector_to_parameters(start.clone(), network.parameters())
@@ -46,9 +46,7 @@ def unrolled_gradient(
         for batch in batches:
             inputs, classes = batch(x, y)
             logarithms = (student(inputs) / temperature).log_softmax(dim=1)
-            wanted = (
-                (classes / temperature).softmax(dim=1) if soft else nn.functional.one_hot(classes, logarithms.shape[1])
-            )
+            wanted = (classes / temperature).softmax(dim=1) if soft else one_hot(classes, logarithms.shape[1])
             steps.step(-(wanted * logarithms).sum(dim=1).mean())
         end = parameters_to_vector(student.parameters())
         loss = (end - target).square().sum() / (start - target).square().sum()

@@ -37,7 +37,7 @@ def random(*shape, name="values"):
 
 
 def batches_of(steps, flip=False):
-    """Overlapping mini-batches of five of the eight images, each with a DSA operation; doubled by their mirror images."""
+    """Overlapping mini-batches of five of the eight images, each with a DSA operation; doubled by mirroring."""
 
     def batch(number):
         draws = generator("batch", number)
@@ -70,7 +70,7 @@ def by_higher(name, given, batches):
 
 
 def by_teslas_formula(name, given, batches):
-    """(2/D)(a·d + a²·G)ᵀ ∂g_i/∂X_i summed over the steps, and d/da of ‖θ_0 − aG − θ*‖²/D, with all θ_i and G constant."""
+    """Σ_i (2/D)(a·d + a²·G)ᵀ ∂g_i/∂X_i, and d/da of ‖θ_0 − aG − θ*‖²/D, with all θ_i and G constant."""
     start, target, images, labels, rate = given
     network, shapes = network_of(name), [parameter.shape for parameter in network_of(name).parameters()]
 
