@@ -10,11 +10,21 @@ import typer
 
 from distill_bench import hub, suites
 from distill_bench import leaderboard as boards
+from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DistillBenchError, UsageError
-from distill_bench.evaluation import PROTOCOLS, Score, evaluate, evaluate_full, load_protocol
+from distill_bench.evaluation import (
+    PROTOCOLS,
+    Score,
+    evaluate,
+    evaluate_full,
+    load_protocol,
+    recorded_score,
+    score_teacher,
+)
 from distill_bench.pixel_evidence import table
-from distill_bench.pixel_space import PixelSpace, pixel_space_of
+from distill_bench.pixel_space import SPACES, PixelSpace, pixel_space_of
+from distill_bench.pretrained import Pretrained, list_teachers, obtain_teacher, teacher_recipe
 from distill_bench.progress import StreamMonitor
 from distill_bench.provenance import peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, load_recipe, parse_values
@@ -28,6 +38,7 @@ from distill_bench.synthesizers import (
     synthesis_key,
     synthesize,
 )
+from distill_bench.training_data import TrainingData
 
 app = typer.Typer(
     help="A benchmark suite for dataset distillation.",
@@ -38,6 +49,8 @@ app = typer.Typer(
 )
 recipe_app = typer.Typer(help="Show and check recipes.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
+teachers_app = typer.Typer(help="Train and list teachers.", no_args_is_help=True)
+app.add_typer(teachers_app, name="teachers")
 
 HOLDOUT = 0.2
 
@@ -371,6 +384,62 @@ def recipe_validate(
         for dataset, ipc in recipe.tabulated(preset):
             chosen.fields(dataset, ipc, preset)
     typer.echo(f"{file}: valid")
+
+
+@teachers_app.command("train")
+def teachers_train(
+    dataset: DatasetOption,
+    network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3 or ConvNetD3BN.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training split.")] = None,
+    values: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as learning_rate.")
+    ] = None,
+    pixel_space: Annotated[str, typer.Option("--pixel-space", help=", ".join(SPACES))] = "normalized",
+    seed: Annotated[int, typer.Option("--seed", help="Of everything random in training.")] = 0,
+    size: SizeOption = None,
+    holdout: HoldoutOption = None,
+    split: SplitOption = "test",
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """Train a network on a dataset's training split, keep it for the methods that need it, and test it."""
+    if pixel_space not in SPACES:
+        raise UsageError(f"--pixel-space {pixel_space!r}: give {', '.join(SPACES)}.")
+    given = {name: value for name, value in {"network": network, "epochs": epochs}.items() if value is not None}
+    recipe = teacher_recipe(parse_values(values or []) | given)
+    source = load_source(dataset, size=size, holdout=_holdout(holdout, split))
+    space = pixel_space_of(source, pixel_space)  # type: ignore[arg-type]
+    training = TrainingData(source, space, resolve_device(device))
+    teacher = obtain_teacher(training, recipe, seed, monitor=_monitor(quiet))
+    if source.load_test is not None:
+        score_teacher(teacher, source, device)
+    typer.echo(_teacher_line(teacher.kept))
+
+
+@teachers_app.command("list")
+def teachers_list(as_json: JsonOption = False) -> None:
+    """List the teachers that were trained here, with their accuracies on training images and on the test split."""
+    teachers = sorted(list_teachers(), key=lambda kept: (kept.history.get("dataset", ""), kept.key))
+    if as_json:
+        listed = [
+            {"key": kept.key, "dataset": kept.history.get("dataset"), **kept.identity, **kept.facts,
+             "test_accuracy": recorded_score(kept), "path": str(kept.path)}
+            for kept in teachers
+        ]  # fmt: skip
+        typer.echo(json.dumps(listed, indent=1))
+        return
+    for kept in teachers:
+        typer.echo(_teacher_line(kept))
+
+
+def _teacher_line(kept: Pretrained) -> str:
+    recipe, tested = kept.identity["recipe"], recorded_score(kept)
+    test = "not tested" if tested is None else f"test {tested:.1f} %"
+    return (
+        f"{kept.history.get('dataset', '?')}: {recipe['network']}, epochs {recipe['epochs']}, seed "
+        f"{kept.identity['seed']}, {kept.identity['pixel_space']['kind']} pixels: training images "
+        f"{kept.facts['accuracy']:.1f} %, {test}  {kept.key}"
+    )
 
 
 def _source_of(made: DistilledSet, dataset: str | None, size: int | None, holdout: float | None) -> Source:

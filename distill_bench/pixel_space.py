@@ -1,7 +1,7 @@
 """The three spaces images live in (unit, normalized, zca), and the way into each and back."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, UInt8
@@ -14,6 +14,7 @@ from distill_bench.sources.source import Source, Split
 RESIDENT_BYTES = 2**30
 
 SpaceKind = Literal["unit", "normalized", "zca"]
+SPACES: tuple[str, ...] = get_args(SpaceKind)
 
 
 class PixelSpace(BaseModel):

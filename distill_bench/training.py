@@ -1,7 +1,8 @@
 """The one SGD loop: every network in this package, in whichever role, is trained by it."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int64
@@ -39,6 +40,28 @@ class Plan:
     reset_momentum: bool = False
     temperature: float = 1.0
 
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0."""
+        decayed = self.decay_after is not None and epoch >= self.decay_after
+        return self.learning_rate * self.decay_factor if decayed else self.learning_rate
+
+
+@dataclass
+class Standing:
+    """Where a training stands between two epochs: with the network's state, all it needs to go on to the same bytes.
+
+    Attributes:
+        epoch: epochs done.
+        loss: the mean loss of the last of them.
+        momenta: SGD's, one a parameter; empty without momentum.
+        draws: the generator's state; None before the first epoch.
+    """
+
+    epoch: int = 0
+    loss: float = 0.0
+    momenta: list[Tensor] = field(default_factory=list)
+    draws: Tensor | None = None
+
 
 def train(
     network: nn.Module,
@@ -48,6 +71,7 @@ def train(
     generator: Generator,
     augment: Augment | None = None,
     after_epoch: Callable[[], None] = lambda: None,
+    standing: Standing | None = None,
 ) -> float:
     """Train a network in place and return the last epoch's mean loss (cross-entropy, nats).
 
@@ -56,20 +80,20 @@ def train(
         targets: classes, or probabilities.
         generator: orders the images and draws the augmentation.
         augment: from a batch and the generator to the augmented batch.
+        standing: where to go on from; kept up to date before every call of ``after_epoch``.
 
     Raises:
         RunFailed: the loss is no longer finite.
     """
     network.train()
     optimizer = _optimizer(network, plan, plan.learning_rate)
-    loss = torch.tensor(0.0)
-    for epoch in range(plan.epochs):
-        if epoch == plan.decay_after:
-            rate = plan.learning_rate * plan.decay_factor
-            if plan.reset_momentum:
-                optimizer = _optimizer(network, plan, rate)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+    standing = standing or Standing()
+    _go_on(standing, optimizer, generator)
+    for epoch in range(standing.epoch, plan.epochs):
+        if epoch == plan.decay_after and plan.reset_momentum:
+            optimizer = _optimizer(network, plan, plan.learning_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = plan.rate(epoch)
         total = torch.zeros((), device=targets.device)
         for indices in torch.randperm(len(targets), generator=generator).split(plan.batch_size):
             images = fetch(indices)
@@ -80,14 +104,15 @@ def train(
             loss.backward()
             optimizer.step()
             total += loss.detach() * len(indices)
-        after_epoch()
-        loss = total / len(targets)
-        if not loss.isfinite():
+        standing.epoch, standing.loss = epoch + 1, float(total / len(targets))
+        if not math.isfinite(standing.loss):
             raise RunFailed(
-                f"training diverged: the loss is {loss.item()} after epoch {epoch + 1} of {plan.epochs} "
+                f"training diverged: the loss is {standing.loss} after epoch {epoch + 1} of {plan.epochs} "
                 f"at learning rate {plan.learning_rate:g}."
             )
-    return float(loss)
+        standing.momenta, standing.draws = _momenta(optimizer), generator.get_state()
+        after_epoch()
+    return standing.loss
 
 
 def accuracy(network: nn.Module, fetch: Fetch, labels: Int64[Tensor, " n"]) -> float:
@@ -104,3 +129,18 @@ def _optimizer(network: nn.Module, plan: Plan, rate: float) -> torch.optim.SGD:
     return torch.optim.SGD(
         network.parameters(), lr=rate, momentum=plan.momentum, weight_decay=plan.weight_decay, fused=True
     )
+
+
+def _momenta(optimizer: torch.optim.SGD) -> list[Tensor]:
+    states = [optimizer.state[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+    return [state["momentum_buffer"] for state in states if state.get("momentum_buffer") is not None]
+
+
+def _go_on(standing: Standing, optimizer: torch.optim.SGD, generator: Generator) -> None:
+    """Give a new optimiser and a generator the state they had."""
+    if standing.draws is not None:
+        generator.set_state(standing.draws)
+    if standing.momenta:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for parameter, momentum in zip(parameters, standing.momenta, strict=True):
+            optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)

@@ -9,9 +9,12 @@ PACKAGE = Path(__file__).parent.parent / "distill_bench"
 LAYERS = [
     {"errors", "randomness", "package_data"},
     {"storage", "device", "progress", "provenance", "recipes"},
+    {"checkpoint"},
     {"sources"},
     {"augment"},
     {"networks", "training", "pixel_space", "pixel_evidence", "distilled_set", "render"},
+    {"training_data"},
+    {"pretrained"},
     {"synthesizers", "evaluation", "hub"},
     {"suites"},
     {"leaderboard"},

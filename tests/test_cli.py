@@ -236,3 +236,22 @@ def listens_to_sigterm(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
     return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+def test_teachers_are_trained_once_listed_and_tested(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    assert command("teachers", "list") == (0, "", "")
+    arguments = ["teachers", "train", "--dataset", "digits", "--network", "ConvNetD1W4", "--epochs", 3]
+    arguments += ["--set", "learning_rate=0.05"]
+    code, said, _ = command(*arguments)
+    assert code == 0
+    assert said.startswith("digits: ConvNetD1W4, epochs 3, seed 0, normalized pixels: training images ")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.safetensors")}
+    assert command(*arguments)[:2] == (0, said)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.safetensors")}
+    assert command("teachers", "list")[1] == said
+    (listed,) = json.loads(command("teachers", "list", "--json")[1])
+    assert (listed["dataset"], listed["recipe"]["learning_rate"]) == ("digits", 0.05)
+    assert f"test {listed['test_accuracy']:.1f} %" in said
+    assert command("teachers", "train", "--dataset", "digits", "--pixel-space", "x")[0] == 2
+    assert "Its fields: network" in command("teachers", "train", "--dataset", "digits", "--set", "x=1")[2]

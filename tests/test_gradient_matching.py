@@ -19,8 +19,8 @@ from distill_bench.synthesizers.gradient_matching import (
     gradient_distance,
     parameter_gradients,
 )
-from distill_bench.synthesizers.job import TrainingData
 from distill_bench.synthesizers.matching import MatchingFields
+from distill_bench.training_data import TrainingData
 
 GM = importlib.import_module("distill_bench.synthesizers.gradient_matching")
 DM = importlib.import_module("distill_bench.synthesizers.distribution_matching")
@@ -39,7 +39,7 @@ COMMON = {"iterations": 4, "image_lr": 0.1, "real_batch": REAL}
 
 def job_of(fields, source=SOURCE):
     """A job whose real images come in float64."""
-    training = TrainingData(source, fields, torch.device("cpu"))
+    training = TrainingData(source, fields.space_of(source), torch.device("cpu"))
     fetch = training._fetch
     training._fetch = lambda indices: fetch(indices).double()
     return Job("a test", training, IPC, fields, 0, torch.device("cpu"), SILENT, Checkpoint())

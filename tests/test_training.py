@@ -8,7 +8,7 @@ from torch import nn
 
 from distill_bench.errors import RunFailed
 from distill_bench.randomness import generator
-from distill_bench.training import TEST_BATCH, Plan, accuracy, train
+from distill_bench.training import TEST_BATCH, Plan, Standing, accuracy, train
 
 COUNT, CLASSES = 10, 3
 IMAGES = torch.randn(COUNT, 1, 2, 2, generator=generator("images"), dtype=torch.float64)
@@ -183,3 +183,38 @@ def test_the_global_generator_is_left_alone():
     net = network()
     train(net, IMAGES.__getitem__, LABELS, Plan(**BASE), generator("order"), add_noise)
     accuracy(net, IMAGES.__getitem__, LABELS)
+
+
+class Cut(Exception):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("name", ["plain", "all", "reset"])
+def test_a_training_cut_between_epochs_goes_on_to_the_same_weights(name, after):
+    plan, whole, part = Plan(**BASE | PLANS[name]), network(), network()
+    loss = train(whole, IMAGES.__getitem__, LABELS, plan, generator("order"), add_noise)
+    kept = Standing()
+
+    def cut():
+        if kept.epoch == after:
+            raise Cut
+
+    with pytest.raises(Cut):
+        train(part, IMAGES.__getitem__, LABELS, plan, generator("order"), add_noise, cut, kept)
+    again = network()
+    again.load_state_dict(part.state_dict())
+    copied = Standing(kept.epoch, kept.loss, [tensor.clone() for tensor in kept.momenta], kept.draws.clone())
+    assert bool(copied.momenta) == (plan.momentum > 0)
+    unrelated = generator("another stream, at another place")
+    assert train(again, IMAGES.__getitem__, LABELS, plan, unrelated, add_noise, standing=copied) == loss
+    for found, wanted in zip(again.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(found, wanted)
+
+
+def test_a_diverged_epoch_is_never_handed_on():
+    kept = Standing()
+    plan, calls = Plan(epochs=3, batch_size=4, learning_rate=math.inf), []
+    with pytest.raises(RunFailed):
+        train(network(), IMAGES.__getitem__, LABELS, plan, generator("order"), None, lambda: calls.append(1), kept)
+    assert calls == []

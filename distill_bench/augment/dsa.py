@@ -68,6 +68,17 @@ def apply(drawn: Sample, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c
     return APPLY[drawn.operation](images, **values)
 
 
+def augmentation(flip_invariant: bool) -> Callable[[Tensor, Generator], Tensor]:
+    """How networks are trained with DSA: an operation a batch, with parameters of its own for every image."""
+    operations = usual_operations(flip_invariant)
+
+    def augment(images: Tensor, generator: Generator) -> Tensor:
+        _, channels, height, width = images.shape
+        return apply(sample(operations, len(images), (channels, height, width), generator), images)
+
+    return augment
+
+
 def _color(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
     brightness, saturation, contrast = (
         v.to(images.dtype).view(-1, 1, 1, 1) for v in (brightness, saturation, contrast)

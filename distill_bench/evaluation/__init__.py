@@ -3,5 +3,15 @@
 from distill_bench.evaluation.evaluate import evaluate, evaluate_full
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.score import Score
+from distill_bench.evaluation.teachers import recorded_score, score_teacher
 
-__all__ = ["PROTOCOLS", "Protocol", "Score", "evaluate", "evaluate_full", "load_protocol"]
+__all__ = [
+    "PROTOCOLS",
+    "Protocol",
+    "Score",
+    "evaluate",
+    "evaluate_full",
+    "load_protocol",
+    "recorded_score",
+    "score_teacher",
+]

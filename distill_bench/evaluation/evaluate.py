@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from distill_bench.augment import dc, dsa
 from distill_bench.device import resolve_device
@@ -229,13 +229,7 @@ def _augmentation(rules: Protocol, source: Source) -> Augment | None:
         return None
     if rules.augmentation == "dc":
         return lambda images, draws: dc.augment(images, rules.dc_operations, draws)
-    operations = dsa.usual_operations(source.flip_invariant)
-
-    def augment(images: Tensor, draws: Generator) -> Tensor:
-        _, channels, height, width = images.shape
-        return dsa.apply(dsa.sample(operations, len(images), (channels, height, width), draws), images)
-
-    return augment
+    return dsa.augmentation(source.flip_invariant)
 
 
 def _notes(distilled: DistilledSet, source: Source) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from distill_bench.checkpoint import EVERY_SECONDS
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.evaluation import evaluate, evaluate_full, load_protocol
 from distill_bench.progress import Monitor
@@ -18,7 +19,6 @@ from distill_bench.sources import Source, load_source
 from distill_bench.storage import home, write_atomically
 from distill_bench.suites.suite import FULL, Cell
 from distill_bench.synthesizers import Checkpoint, check_ipc, load_method, synthesis_key, synthesize
-from distill_bench.synthesizers.checkpoint import EVERY_SECONDS
 
 FAILED = "failed"
 HARD = "hard"

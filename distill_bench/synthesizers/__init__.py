@@ -14,17 +14,18 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from distill_bench.checkpoint import Checkpoint
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import Card, DistilledSet, source_card
 from distill_bench.errors import RunFailed, UsageError, describe
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
 from distill_bench.sources.source import Source
-from distill_bench.synthesizers.checkpoint import Checkpoint
 from distill_bench.synthesizers.distribution_matching import distribution_matching
 from distill_bench.synthesizers.gradient_matching import gradient_matching
-from distill_bench.synthesizers.job import Fields, Job, Synthesizer, Synthetic, TrainingData, fields_of, synthesizer
+from distill_bench.synthesizers.job import Fields, Job, Synthesizer, Synthetic, fields_of, synthesizer
 from distill_bench.synthesizers.selection import random_selection
+from distill_bench.training_data import TrainingData
 
 BUILT_IN: dict[str, Synthesizer] = {
     function.__name__: function for function in (random_selection, gradient_matching, distribution_matching)
@@ -122,7 +123,7 @@ def synthesize(
     place = resolve_device(device)
     job = Job(
         method=method,
-        training=TrainingData(source, resolved, place),
+        training=TrainingData(source, resolved.space_of(source), place),
         ipc=ipc,
         fields=resolved,
         seed=seed,

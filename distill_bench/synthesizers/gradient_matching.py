@@ -90,18 +90,13 @@ class GradientMatching(Objective):
         job, fields = self._job, self._job.fields
         if step % fields.outer_loop == fields.outer_loop - 1:
             return
-        operations = dsa.usual_operations(job.training.flip_invariant)
-
-        def augment(batch: Tensor, draws: Generator) -> Tensor:
-            return dsa.apply(dsa.sample(operations, len(batch), job.training.shape, draws), batch)
-
         train(
             self._network,
             self._images.detach().__getitem__,
             self._labels,
             Plan(epochs=fields.inner_loop, batch_size=fields.train_batch, learning_rate=fields.network_lr),
             job.generator("inner loop", step),
-            augment if fields.augment == "dsa" else None,
+            dsa.augmentation(job.training.flip_invariant) if fields.augment == "dsa" else None,
         )
 
     def state(self) -> dict[str, Tensor]:

@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor
 
 from distill_bench import randomness
-from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
+from distill_bench.checkpoint import Checkpoint
+from distill_bench.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.progress import Monitor
 from distill_bench.sources.source import Source
-from distill_bench.synthesizers.checkpoint import Checkpoint
+from distill_bench.training_data import TrainingData
 
 
 class Fields(BaseModel):
@@ -30,43 +31,12 @@ class Fields(BaseModel):
     zca_eps: float = 0.1
     zca_input: Literal["unit", "normalized"] = "unit"
 
+    def space_of(self, source: Source) -> PixelSpace:
+        """The pixel space of these fields with a source's statistics."""
+        return pixel_space_of(source, self.pixel_space, self.zca_eps, self.zca_input)
+
 
 F = TypeVar("F", bound=Fields)
-
-
-class TrainingData:
-    """The training split of a source in a recipe's pixel space. There is no way from here to a test split.
-
-    Attributes:
-        class_names: in label order; ``len`` of it is the number of classes.
-        shape: (channels, height, width).
-        labels: int64 [n].
-        class_indices: for every class, the indices of its images.
-        flip_invariant: whether mirrored images keep their label.
-        pixel_space: the space images are given in.
-    """
-
-    def __init__(self, source: Source, fields: Fields, device: torch.device) -> None:
-        split = source.train
-        self.class_names = source.class_names
-        self.shape = split.shape
-        self.labels = split.labels
-        self.class_indices = split.class_indices
-        self.flip_invariant = source.flip_invariant
-        self.pixel_space: PixelSpace = pixel_space_of(source, fields.pixel_space, fields.zca_eps, fields.zca_input)
-        self._fetch = Transform(self.pixel_space, split).fetch(split, device)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def images(self, indices: Int64[Tensor, " k"]) -> Float[Tensor, "k c h w"]:
-        """The images at ``indices``, encoded, on the job's device."""
-        return self._fetch(indices)
-
-    def draw(self, label: int, count: int, generator: Generator) -> Float[Tensor, "k c h w"]:
-        """``count`` different images of a class, at random; all of them, in random order, where there are fewer."""
-        indices = self.class_indices[label]
-        return self.images(indices[torch.randperm(len(indices), generator=generator)[:count]])
 
 
 @dataclass

@@ -1,0 +1,37 @@
+"""Test accuracy of teachers: for their owner, never for a synthesizer."""
+
+import json
+from typing import Any
+
+from distill_bench.device import resolve_device
+from distill_bench.pixel_space import PixelSpace, Transform
+from distill_bench.pretrained import Pretrained, Teacher
+from distill_bench.sources import Source
+from distill_bench.storage import write_atomically
+from distill_bench.training import accuracy
+
+ENDING = ".test.json"
+
+
+def score_teacher(teacher: Teacher, source: Source, device: str = "auto") -> float:
+    """Percent right on the source's test split, recorded in a file beside the teacher's.
+
+    Raises:
+        UsageError: the source has no test split.
+    """
+    place, test = resolve_device(device), source.test
+    space = PixelSpace.model_validate(teacher.kept.identity["pixel_space"])
+    fetch = Transform(space, source.train).fetch(test, place)
+    percent = accuracy(teacher.network, fetch, test.labels.to(place))
+    content = {"accuracy": percent, "test_fingerprint": test.fingerprint}
+    write_atomically(teacher.kept.path.with_suffix(ENDING), json.dumps(content) + "\n")
+    return percent
+
+
+def recorded_score(kept: Pretrained) -> float | None:
+    """The recorded test accuracy of a kept teacher, in percent; None where it has not been tested."""
+    path = kept.path.with_suffix(ENDING)
+    if not path.exists():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content["accuracy"]

@@ -1,0 +1,143 @@
+"""The store of pretrained work: a file a piece, named by the hash of everything it depends on.
+
+``pretrained/<kind>/<key>.safetensors`` holds deterministic content alone: tensors, what they depend on (the identity)
+and what was found on the way (the facts). Time, machine and versions go to ``<key>.run.json`` beside it.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
+from distill_bench.progress import Monitor, stopped
+from distill_bench.provenance import run_block
+from distill_bench.recipes import canonical_hash
+from distill_bench.storage import home, write_atomically
+
+METADATA_KEY = "distill_bench"
+POLL_SECONDS = 1.0
+
+Made = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A finished piece.
+
+    Attributes:
+        path: its file.
+        identity: everything it depends on.
+        facts: what was found when it was made.
+    """
+
+    path: Path
+    identity: dict[str, Any]
+    facts: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The content address: the hash of the identity."""
+        return self.path.stem
+
+    @property
+    def history(self) -> dict[str, Any]:
+        """How it was made: dataset's name, seconds, machine; empty where the file beside it is gone."""
+        return _json(self.path.with_suffix(".run.json"))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name. They are mapped from the file: only what is read of them fills memory."""
+        return load_file(self.path)
+
+
+def obtain(
+    kind: str,
+    identity: dict[str, Any],
+    make: Callable[[Checkpoint], Made],
+    monitor: Monitor,
+    *,
+    dataset: str,
+    every_seconds: float = EVERY_SECONDS,
+) -> Pretrained:
+    """The piece with this identity, made now where the store has none. Of several processes that need it, one makes it.
+
+    Args:
+        kind: the folder, such as ``"teachers"``.
+        identity: JSON values.
+        make: returns tensors and facts. It is given the place for unfinished work, from which it goes on.
+        dataset: the source's name, for lists. It is no part of the identity: a name says nothing of the data.
+        every_seconds: the least time between two checkpoints.
+
+    Raises:
+        Interrupted: the monitor was asked to stop.
+    """
+    path = _path(kind, identity)
+    with _alone(path.with_suffix(".lock"), monitor):
+        found = _read(path)
+        if found is None or found.identity != json.loads(json.dumps(identity)):
+            checkpoint = Checkpoint(path.parent / "unfinished" / path.name, every_seconds)
+            tensors, facts = make(checkpoint)
+            history = {"dataset": dataset, **run_block(checkpoint.seconds)}
+            write_atomically(path.with_suffix(".run.json"), json.dumps(history) + "\n")
+            found = _write(path, tensors, identity, facts)
+            checkpoint.clear()
+        return found
+
+
+def kept(kind: str) -> list[Pretrained]:
+    """Everything of a kind that the store has, in the order of its keys."""
+    pieces = (_read(path) for path in sorted((home() / "pretrained" / kind).glob("*.safetensors")))
+    return [piece for piece in pieces if piece is not None]
+
+
+def _path(kind: str, identity: dict[str, Any]) -> Path:
+    return home() / "pretrained" / kind / f"{canonical_hash(identity)}.safetensors"
+
+
+def _write(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any], facts: dict[str, Any]) -> Pretrained:
+    metadata = {METADATA_KEY: json.dumps({"identity": identity, "facts": facts}, sort_keys=True)}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(plain, metadata))
+    return Pretrained(path, identity, facts)
+
+
+def _read(path: Path) -> Pretrained | None:
+    """The piece in a file; None where there is none, or a damaged one, which is then made again."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()[METADATA_KEY])
+        return Pretrained(path, about["identity"], about["facts"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+@contextmanager
+def _alone(path: Path, monitor: Monitor) -> Iterator[None]:
+    """Hold a lock. While another process has it, requests to stop are heard."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    while True:
+        try:
+            lock.acquire(timeout=POLL_SECONDS)
+            break
+        except Timeout:
+            if monitor.stop_requested:
+                raise stopped("waiting for another process that trains the same") from None
+    try:
+        yield
+    finally:
+        lock.release()

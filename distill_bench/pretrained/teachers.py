@@ -1,0 +1,202 @@
+"""Teachers: networks trained on the training split, whose features and predictions methods make use of.
+
+A teacher's accuracy is measured on training images, since whoever asks for one may be a synthesizer, which knows no
+other. It is recorded with the teacher and measured again before use: a teacher of other data, another order of classes
+or another pixel space does not get past that, and neither does one that has learned nothing.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+from torch import Generator, Tensor, nn
+
+from distill_bench.augment import dsa
+from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
+from distill_bench.errors import DataError, RunFailed, UsageError, describe
+from distill_bench.networks import build_network, resolve_network
+from distill_bench.pretrained.store import Made, Pretrained, kept, obtain
+from distill_bench.pretrained.unfinished import restore, unfinished
+from distill_bench.progress import SILENT, Monitor, stopped
+from distill_bench.randomness import generator
+from distill_bench.training import Plan, Standing, accuracy, train
+from distill_bench.training_data import TrainingData
+
+KIND = "teachers"
+CHECKED_IMAGES = 2000
+TOLERATED = 0.005  # share of images decided otherwise
+BETTER_THAN_GUESSING = 2.0  # ratio of odds: 18 % of 10 equal classes, 67 % of 2
+
+
+class TeacherRecipe(BaseModel):
+    """How a teacher is trained. The defaults are those of the field's evaluation, with the 50 epochs of MTT's experts.
+
+    Attributes:
+        network: a name without depth means the one usual at the resolution.
+        epochs: passes over the training split.
+        minimum_steps: with few images, so many more epochs that there are at least this many optimiser steps.
+        learning_rate, momentum, weight_decay: of SGD; the rate is constant.
+        batch_size: images a step.
+        augment: DSA on every batch (no flip where the source is not flip-invariant), or none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: str = "ConvNet"
+    epochs: PositiveInt = 50
+    minimum_steps: NonNegativeInt = 0
+    learning_rate: PositiveFloat = 0.01
+    momentum: NonNegativeFloat = 0.9
+    weight_decay: NonNegativeFloat = 5e-4
+    batch_size: PositiveInt = 256
+    augment: Literal["none", "dsa"] = "dsa"
+
+    def plan(self, images: int) -> Plan:
+        """The training plan for so many images."""
+        steps = math.ceil(images / self.batch_size)
+        return Plan(
+            epochs=max(self.epochs, math.ceil(self.minimum_steps / steps)),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+
+
+def teacher_recipe(values: dict[str, Any]) -> TeacherRecipe:
+    """A recipe with these values in place of the defaults.
+
+    Raises:
+        UsageError: an unknown field or a wrong value.
+    """
+    try:
+        return TeacherRecipe.model_validate(values)
+    except ValidationError as error:
+        known = ", ".join(TeacherRecipe.model_fields)
+        raise UsageError(f"a teacher cannot be trained so: {describe(error)}. Its fields: {known}.") from error
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained network, in evaluation mode, without gradients.
+
+    Attributes:
+        accuracy: percent right of the training images it was checked on.
+    """
+
+    network: nn.Module
+    accuracy: float
+    kept: Pretrained
+
+
+def obtain_teacher(
+    training: TrainingData,
+    recipe: TeacherRecipe,
+    seed: int,
+    *,
+    monitor: Monitor = SILENT,
+    every_seconds: float = EVERY_SECONDS,
+) -> Teacher:
+    """The teacher of a recipe and a seed on a training split, trained now where the store has none.
+
+    It is the same for every method and IPC that asks for it with the same values.
+
+    Raises:
+        RunFailed: training diverged, or the teacher is no better than chance.
+        DataError: the kept teacher's accuracy is not the recorded one.
+        Interrupted: the monitor was asked to stop; the next call goes on from there.
+    """
+
+    def make(checkpoint: Checkpoint) -> Made:
+        return _train(training, recipe, seed, checkpoint, monitor)
+
+    identity = _identity(training, recipe, seed)
+    found = obtain(KIND, identity, make, monitor, dataset=training.source_name, every_seconds=every_seconds)
+    return _checked(training, found)
+
+
+def list_teachers() -> list[Pretrained]:
+    """Every teacher that the store has."""
+    return kept(KIND)
+
+
+def _identity(training: TrainingData, recipe: TeacherRecipe, seed: int) -> dict[str, Any]:
+    resolved = recipe.model_copy(update={"network": resolve_network(recipe.network, training.shape)})
+    return {
+        "recipe": resolved.model_dump(mode="json"),
+        "seed": seed,
+        "train": training.fingerprint,
+        "classes": list(training.class_names),
+        "pixel_space": training.pixel_space.model_dump(mode="json"),
+        "flip_invariant": training.flip_invariant,
+    }
+
+
+def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint: Checkpoint, monitor: Monitor) -> Made:
+    draws, standing, plan = generator(seed, "teacher", "training"), Standing(), recipe.plan(len(training))
+    weights = generator(seed, "teacher", "weights")
+    network = build_network(recipe.network, training.shape, len(training.class_names), weights).to(training.device)
+    if (saved := checkpoint.load()) is not None:
+        standing = restore(network, *saved)
+    title = f"teacher {resolve_network(recipe.network, training.shape)} on {training.source_name}, seed {seed}"
+    with monitor.stage(title, plan.epochs) as stage:
+        stage.advance(standing.epoch)
+
+        def after_epoch() -> None:
+            stage.note(f"loss {standing.loss:.3g}")
+            stage.advance()
+            stopping = monitor.stop_requested
+            if stopping or checkpoint.due:
+                checkpoint.save(*unfinished(network, standing))
+            if stopping:
+                raise stopped(f"{standing.epoch} of {plan.epochs} epochs of a teacher trained")
+
+        augment = dsa.augmentation(training.flip_invariant) if recipe.augment == "dsa" else None
+        targets = training.labels.to(training.device)
+        train(network, training.images, targets, plan, draws, augment, after_epoch, standing)
+    return dict(network.state_dict()), {"accuracy": _training_accuracy(network, training), "loss": standing.loss}
+
+
+def _checked_images(training: TrainingData) -> Tensor:
+    """Indices of up to 2,000 training images, evenly spaced."""
+    count = min(len(training), CHECKED_IMAGES)
+    return torch.arange(count) * len(training) // count
+
+
+def _training_accuracy(network: nn.Module, training: TrainingData) -> float:
+    chosen = _checked_images(training)
+    return accuracy(network, lambda at: training.images(chosen[at]), training.labels[chosen].to(training.device))
+
+
+def _checked(training: TrainingData, found: Pretrained) -> Teacher:
+    """The teacher, loaded, if it is what was recorded and has learned something."""
+    name, count = found.identity["recipe"]["network"], len(training.class_names)
+    network = build_network(name, training.shape, count, Generator()).to(training.device)
+    network.load_state_dict(found.tensors())
+    network.eval().requires_grad_(False)
+    recorded, measured = found.facts["accuracy"], _training_accuracy(network, training)
+    labels = training.labels[_checked_images(training)]
+    # another device or number of threads may decide a few images otherwise
+    if abs(measured - recorded) / 100 * len(labels) > max(1, TOLERATED * len(labels)):
+        raise DataError(
+            f"the teacher {found.path} has {measured:.1f} % on training images where {recorded:.1f} % were recorded. "
+            "Delete the file to have it trained again."
+        )
+    right, guess = measured / 100, float(labels.bincount().max()) / len(labels)
+    if right * (1 - guess) <= BETTER_THAN_GUESSING * guess * (1 - right):
+        raise RunFailed(
+            f"the teacher {name} on {training.source_name} has {measured:.1f} % on training images, hardly better than "
+            f"naming the commonest class ({100 * guess:.1f} %). Give it more epochs (epochs, minimum_steps) or another "
+            "learning_rate."
+        )
+    return Teacher(network, measured, found)

@@ -1,0 +1,27 @@
+"""A training between two epochs as tensors and facts for a checkpoint."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from distill_bench.pretrained.store import Made
+from distill_bench.training import Standing
+
+
+def unfinished(network: nn.Module, standing: Standing) -> Made:
+    """Tensors and facts from which ``restore`` goes on: weights and buffers, momentum, the generator, the epoch."""
+    assert standing.draws is not None
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors |= {f"momentum.{index}": tensor for index, tensor in enumerate(standing.momenta)}
+    return tensors | {"draws": standing.draws}, {"epoch": standing.epoch, "loss": standing.loss}
+
+
+def restore(network: nn.Module, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Standing:
+    """Give a network of the same architecture what ``unfinished`` saved, and return where its training stood."""
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+    network.load_state_dict(part("network."))
+    momenta = part("momentum.")
+    return Standing(facts["epoch"], facts["loss"], [momenta[str(i)] for i in range(len(momenta))], tensors["draws"])

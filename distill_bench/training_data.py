@@ -1,0 +1,53 @@
+"""The training split as synthesizers and pretraining see it: encoded in a pixel space, and nothing else of a source."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor
+
+from distill_bench.pixel_space import PixelSpace, Transform
+from distill_bench.sources.source import Source
+
+
+class TrainingData:
+    """The training split of a source in a pixel space. There is no way from here to a test split.
+
+    Attributes:
+        source_name: what the source was loaded as.
+        fingerprint: of the training split.
+        class_names: in label order; ``len`` of it is the number of classes.
+        shape: (channels, height, width).
+        labels: int64 [n].
+        class_indices: for every class, the indices of its images.
+        flip_invariant: whether mirrored images keep their label.
+        pixel_space: the space images are given in.
+        device: where images are given.
+    """
+
+    def __init__(self, source: Source, space: PixelSpace, device: torch.device) -> None:
+        split = source.train
+        self.source_name = source.name
+        self.class_names = source.class_names
+        self.shape = split.shape
+        self.labels = split.labels
+        self.class_indices = split.class_indices
+        self.flip_invariant = source.flip_invariant
+        self.pixel_space = space
+        self.device = device
+        self._split = split
+        self._fetch = Transform(space, split).fetch(split, device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def fingerprint(self) -> str:
+        return self._split.fingerprint
+
+    def images(self, indices: Int64[Tensor, " k"]) -> Float[Tensor, "k c h w"]:
+        """The images at ``indices``, encoded, on the device."""
+        return self._fetch(indices)
+
+    def draw(self, label: int, count: int, generator: Generator) -> Float[Tensor, "k c h w"]:
+        """``count`` different images of a class, at random; all of them, in random order, where there are fewer."""
+        indices = self.class_indices[label]
+        return self.images(indices[torch.randperm(len(indices), generator=generator)[:count]])

@@ -1,0 +1,277 @@
+"""The store of pretrained work, and teachers in it."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+from filelock import FileLock
+
+from distill_bench import DataError, Interrupted, RunFailed, UsageError
+from distill_bench.evaluation import recorded_score, score_teacher
+from distill_bench.networks import build_network
+from distill_bench.pixel_space import pixel_space_of
+from distill_bench.pretrained import TeacherRecipe, kept, list_teachers, obtain, obtain_teacher, teacher_recipe
+from distill_bench.pretrained.teachers import CHECKED_IMAGES
+from distill_bench.progress import SILENT, SilentMonitor
+from distill_bench.randomness import generator
+from distill_bench.sources import Split
+from distill_bench.training import accuracy, train
+from distill_bench.training_data import TrainingData
+
+CPU = torch.device("cpu")
+QUICK = TeacherRecipe(network="ConvNetD1W4", epochs=3, learning_rate=0.05)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def data(source, kind="normalized"):
+    return TrainingData(source, pixel_space_of(source, kind), CPU)
+
+
+class StopsAfter(SilentMonitor):
+    """Asks to stop once its stages have advanced so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+        self.stop_requested = steps == 0
+
+    @contextmanager
+    def stage(self, title, total):
+        yield self
+
+    def advance(self, steps: int = 1) -> None:
+        self._left -= steps
+        self.stop_requested = self._left <= 0
+
+    def note(self, text: str) -> None: ...
+
+
+# the store
+
+
+def piece(checkpoint, value=1.0):
+    return {"a": torch.full((3,), value), "b": torch.arange(2)}, {"found": value}
+
+
+def test_what_is_kept_is_made_once_and_found_by_its_identity():
+    calls = []
+
+    def make(checkpoint):
+        calls.append(1)
+        return piece(checkpoint)
+
+    first = obtain("things", {"x": (1, 2)}, make, SILENT, dataset="d")
+    again = obtain("things", {"x": [1, 2]}, make, SILENT, dataset="another name of the same data")
+    other = obtain("things", {"x": [1, 3]}, make, SILENT, dataset="d")
+    assert len(calls) == 2
+    assert first.path == again.path != other.path
+    assert first.history["dataset"] == again.history["dataset"] == "d"
+    assert {"seconds", "torch", "threads"} <= set(first.history)
+    assert again.facts == {"found": 1.0}
+    assert torch.equal(again.tensors()["a"], torch.ones(3)) and again.tensors()["b"].dtype == torch.int64
+    assert [p.key for p in kept("things")] == sorted([first.key, other.key])
+    assert kept("others") == []
+
+
+def test_the_file_holds_no_time_and_no_name():
+    first = obtain("things", {"x": 1}, piece, SILENT, dataset="d")
+    content = first.path.read_bytes()
+    first.path.unlink()
+    obtain("things", {"x": 1}, piece, SILENT, dataset="e")
+    assert first.path.read_bytes() == content
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "another piece"])
+def test_a_damaged_file_is_made_again(damage):
+    first = obtain("things", {"x": 1}, piece, SILENT, dataset="d")
+    other = obtain("things", {"x": 2}, lambda c: piece(c, 2.0), SILENT, dataset="d")
+    whole = first.path.read_bytes()
+    first.path.write_bytes({"cut": whole[:-4], "text": b"hello", "another piece": other.path.read_bytes()}[damage])
+    again = obtain("things", {"x": 1}, piece, SILENT, dataset="d")
+    assert (again.facts["found"], again.path.read_bytes()) == (1.0, whole)
+
+
+def test_unfinished_work_is_found_again_and_then_cleared(home):
+    def stops(checkpoint):
+        checkpoint.save({"t": torch.ones(1)}, {"step": 4})
+        raise Interrupted("stopped")
+
+    def goes_on(checkpoint):
+        tensors, facts = checkpoint.load()
+        return tensors, facts
+
+    with pytest.raises(Interrupted):
+        obtain("things", {"x": 1}, stops, SILENT, dataset="d")
+    assert kept("things") == []
+    made = obtain("things", {"x": 1}, goes_on, SILENT, dataset="d")
+    assert made.facts["step"] == 4
+    assert list((home / "pretrained/things/unfinished").iterdir()) == []
+
+
+def test_several_that_need_the_same_make_it_once():
+    made, found = [], []
+
+    def make(checkpoint):
+        made.append(1)
+        time.sleep(0.05)
+        return piece(checkpoint)
+
+    def need():
+        found.append(obtain("things", {"x": 1}, make, SILENT, dataset="d").facts)
+
+    threads = [threading.Thread(target=need) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [1]
+    assert found == [{"found": 1.0}] * 4
+
+
+def test_who_waits_for_another_process_can_be_stopped(monkeypatch):
+    monkeypatch.setattr("distill_bench.pretrained.store.POLL_SECONDS", 0.01)
+    first = obtain("things", {"x": 1}, piece, SILENT, dataset="d")
+    with FileLock(first.path.with_suffix(".lock")), pytest.raises(Interrupted, match="another process"):
+        obtain("things", {"x": 1}, piece, StopsAfter(0), dataset="d")
+
+
+# teachers
+
+
+def test_a_teacher_is_the_one_sgd_loop_on_the_training_split_and_no_more(digits):
+    from distill_bench.augment import dsa
+
+    def no_test_split() -> Split:
+        raise AssertionError("a teacher asked for the test split")
+
+    training = data(dataclasses.replace(digits, load_test=no_test_split))
+    teacher = obtain_teacher(training, QUICK, 5)
+    expected = build_network("ConvNetD1W4", training.shape, 10, generator(5, "teacher", "weights"))
+    images = training.images(torch.arange(len(training)))
+    draws = generator(5, "teacher", "training")
+    plan = QUICK.plan(len(training))
+    train(expected, images.__getitem__, training.labels, plan, draws, dsa.augmentation(False))
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(teacher.network.state_dict()[name], tensor)
+    assert not teacher.network.training and not any(p.requires_grad for p in teacher.network.parameters())
+    assert len(training) < CHECKED_IMAGES
+    assert teacher.accuracy == accuracy(expected, images.__getitem__, training.labels) == teacher.kept.facts["accuracy"]
+
+
+@pytest.mark.parametrize("space", ["unit", "zca"])
+def test_a_teacher_knows_the_pixel_space(digits, space):
+    first, second = (obtain_teacher(data(digits, kind), QUICK, 0) for kind in ("normalized", space))
+    assert first.kept.key != second.kept.key
+    assert first.kept.identity["pixel_space"]["kind"] == "normalized"
+
+
+def test_everything_a_teacher_depends_on_is_in_its_address(digits):
+    keys = [obtain_teacher(data(digits), QUICK, 0).kept.key]
+    for recipe, seed in ((QUICK, 1), (QUICK.model_copy(update={"epochs": 4}), 0)):
+        keys.append(obtain_teacher(data(digits), recipe, seed).kept.key)
+    keys.append(obtain_teacher(data(digits.with_holdout(0.2)), QUICK, 0).kept.key)
+    renamed = dataclasses.replace(digits, class_names=tuple("abcdefghij"), _cache={})
+    keys.append(obtain_teacher(data(renamed), QUICK, 0).kept.key)
+    assert len(set(keys)) == len(keys) == len(list_teachers())
+
+
+def test_a_name_without_depth_is_the_usual_networks_teacher(digits):
+    short = TeacherRecipe(network="ConvNet", epochs=1, learning_rate=0.05)
+    full = short.model_copy(update={"network": "ConvNetD2W64"})
+    assert obtain_teacher(data(digits), short, 0).kept.key == obtain_teacher(data(digits), full, 0).kept.key
+
+
+@pytest.mark.parametrize("network", ["ConvNetD1W4", "ConvNetD1W4BN"])
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_teacher_stopped_between_epochs_has_the_same_bytes(digits, network, epoch, home, monkeypatch, tmp_path):
+    recipe = QUICK.model_copy(update={"network": network})
+    whole = obtain_teacher(data(digits), recipe, 0).kept.path.read_bytes()
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "another"))
+    with pytest.raises(Interrupted, match=f"{epoch} of 3 epochs"):
+        obtain_teacher(data(digits), recipe, 0, monitor=StopsAfter(epoch))
+    assert list_teachers() == []
+    assert obtain_teacher(data(digits), recipe, 0).kept.path.read_bytes() == whole
+
+
+def test_a_killed_teacher_has_the_same_bytes(digits, tmp_path):
+    recipe = QUICK.model_copy(update={"epochs": 60})
+    whole = obtain_teacher(data(digits), recipe, 0).kept.path.read_bytes()
+    code = (
+        "import torch; torch.set_num_threads(1)\n"
+        "from test_pretrained import data, QUICK, obtain_teacher; from distill_bench import load_source\n"
+        "recipe = QUICK.model_copy(update={'epochs': 60})\n"
+        "obtain_teacher(data(load_source('digits')), recipe, 0, every_seconds=0.0)\n"
+    )
+    path = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
+    environment = os.environ | {"DISTILL_BENCH_HOME": str(tmp_path / "killed"), "PYTHONPATH": path}
+    unfinished = tmp_path / "killed/pretrained/teachers/unfinished"
+
+    def start():
+        return subprocess.Popen([sys.executable, "-c", code], env=environment)
+
+    process = start()
+    while not (unfinished.exists() and list(unfinished.glob("*.safetensors"))):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert start().wait(timeout=60) == 0
+    (file,) = (tmp_path / "killed/pretrained/teachers").glob("*.safetensors")
+    assert file.read_bytes() == whole
+
+
+def test_a_teacher_that_is_not_the_recorded_one_is_refused(digits):
+    path = obtain_teacher(data(digits), QUICK, 0).kept.path
+    content = path.read_bytes()
+    weights = build_network("ConvNetD1W4", (1, 8, 8), 10, generator("other")).state_dict()
+    size = sum(tensor.numel() * 4 for tensor in weights.values())
+    path.write_bytes(content[:-size] + b"".join(t.numpy().tobytes() for t in weights.values()))
+    with pytest.raises(DataError, match=r"% on training images where \d+\.\d % were recorded. Delete the file"):
+        obtain_teacher(data(digits), QUICK, 0)
+
+
+def test_a_teacher_that_has_learned_nothing_is_refused(digits):
+    lazy = QUICK.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
+    with pytest.raises(RunFailed, match="hardly better than naming the commonest class"):
+        obtain_teacher(data(digits), lazy, 0)
+
+
+def test_few_images_get_their_minimum_of_steps():
+    recipe = TeacherRecipe(epochs=2, minimum_steps=500, batch_size=256)
+    assert [recipe.plan(images).epochs for images in (20, 1437, 50_000, 60_000, 10**6)] == [500, 84, 3, 3, 2]
+
+
+def test_wrong_values_are_one_clear_error(digits):
+    with pytest.raises(UsageError, match=r"epoch: Extra inputs.*Its fields: network, epochs"):
+        teacher_recipe({"epoch": 3})
+    with pytest.raises(UsageError, match="learning_rate: Input should be greater than 0"):
+        teacher_recipe({"learning_rate": -1})
+    with pytest.raises(UsageError, match="unknown network"):
+        obtain_teacher(data(digits), teacher_recipe({"network": "Nope"}), 0)
+
+
+def test_the_test_accuracy_is_recorded_beside_the_teacher(digits):
+    teacher = obtain_teacher(data(digits), QUICK, 0)
+    content = teacher.kept.path.read_bytes()
+    assert recorded_score(teacher.kept) is None
+    percent = score_teacher(teacher, digits)
+    test = digits.test
+    images = (test.images(torch.arange(len(test))).float() / 255 - digits.mean[0]) / digits.std[0]
+    right = (teacher.network(images).argmax(dim=1) == test.labels).float().mean()
+    assert percent == pytest.approx(100 * float(right))
+    assert recorded_score(teacher.kept) == percent
+    beside = json.loads(teacher.kept.path.with_suffix(".test.json").read_text())
+    assert beside["test_fingerprint"] == test.fingerprint
+    assert teacher.kept.path.read_bytes() == content
