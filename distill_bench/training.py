@@ -15,6 +15,8 @@ TEST_BATCH = 500
 
 Fetch = Callable[[Tensor], Tensor]
 Augment = Callable[[Tensor, Generator], Tensor]
+Descend = Callable[[nn.Module, Callable[[], Tensor]], Tensor]
+"""Leaves in every parameter's ``grad`` the direction of a step; from the network and its batch's loss to that loss."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def train(
     augment: Augment | None = None,
     after_epoch: Callable[[], None] = lambda: None,
     standing: Standing | None = None,
+    descend: Descend | None = None,
 ) -> float:
     """Train a network in place and return the last epoch's mean loss (cross-entropy, nats).
 
@@ -81,6 +84,7 @@ def train(
         generator: orders the images and draws the augmentation.
         augment: from a batch and the generator to the augmented batch.
         standing: where to go on from; kept up to date before every call of ``after_epoch``.
+        descend: the direction of a step, where it is not the loss's gradient.
 
     Raises:
         RunFailed: the loss is no longer finite.
@@ -99,9 +103,13 @@ def train(
             images = fetch(indices)
             if augment is not None:
                 images = augment(images, generator)
-            loss = F.cross_entropy(network(images) / plan.temperature, targets[indices])
+            wanted = targets[indices]
+
+            def loss_of(images: Tensor = images, wanted: Tensor = wanted) -> Tensor:
+                return F.cross_entropy(network(images) / plan.temperature, wanted)
+
             optimizer.zero_grad()
-            loss.backward()
+            loss = (descend or _backpropagate)(network, loss_of)
             optimizer.step()
             total += loss.detach() * len(indices)
         standing.epoch, standing.loss = epoch + 1, float(total / len(targets))
@@ -123,6 +131,12 @@ def accuracy(network: nn.Module, fetch: Fetch, labels: Int64[Tensor, " n"]) -> f
         for indices in torch.arange(len(labels)).split(TEST_BATCH):
             correct += (network(fetch(indices)).argmax(dim=1) == labels[indices]).sum()
     return 100 * int(correct) / len(labels)
+
+
+def _backpropagate(network: nn.Module, loss_of: Callable[[], Tensor]) -> Tensor:
+    loss = loss_of()
+    loss.backward()
+    return loss
 
 
 def _optimizer(network: nn.Module, plan: Plan, rate: float) -> torch.optim.SGD:

@@ -3,6 +3,8 @@
 The hyper-parameters of a run are resolved from these tables, later ones winning:
 ``[defaults]``, ``[ipc.K]`` (the nearest tabulated IPC at or below), ``[cell.<dataset>.<ipc>]``, then the same three of
 the preset (``[preset.cpu]``, ``[preset.cpu.ipc.K]``, ``[preset.cpu.cell.<dataset>.<ipc>]``), then what the user sets.
+
+A recipe with a ``base`` holds only what differs: its tables are laid over those of the recipe it names, key by key.
 """
 
 import hashlib
@@ -107,17 +109,43 @@ def load_recipe(name: str) -> Recipe:
     """A built-in recipe by name, or the one in a TOML file.
 
     Raises:
-        UsageError: there is none, or it is invalid.
+        UsageError: there is none, or it is invalid, or so is the recipe it is based on.
     """
+    path = _path(name)
+    try:
+        return Recipe.model_validate(_tables(path, ()))
+    except ValidationError as error:
+        raise UsageError(f"{path}: {describe(error)}.") from error
+
+
+def _path(name: str) -> Path:
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.exists():
         raise UsageError(f"unknown method {name!r}. Known: {', '.join(list_recipes())}; your own: module:function.")
+    return path
+
+
+def _tables(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """A recipe file's content, laid over that of its base."""
     try:
-        return Recipe.model_validate(tomllib.loads(path.read_text()))
+        content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}.") from error
-    except ValidationError as error:
-        raise UsageError(f"{path}: {describe(error)}.") from error
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    if not isinstance(base, str) or path in above:
+        raise UsageError(f"{path}: base = {base!r} must name another recipe, and one that is not based on this.")
+    return _laid_over(_tables(_path(base), (*above, path)), content)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Both dictionaries' keys; where both have a table, the two laid over each other; else ``above`` wins."""
+    both = {
+        key: _laid_over(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        for key, value in above.items()
+    }
+    return below | both
 
 
 def canonical_hash(content: Any) -> str:

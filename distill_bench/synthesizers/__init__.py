@@ -25,10 +25,12 @@ from distill_bench.synthesizers.distribution_matching import distribution_matchi
 from distill_bench.synthesizers.gradient_matching import gradient_matching
 from distill_bench.synthesizers.job import Fields, Job, Synthesizer, Synthetic, fields_of, synthesizer
 from distill_bench.synthesizers.selection import random_selection
+from distill_bench.synthesizers.trajectory_matching import trajectory_matching
 from distill_bench.training_data import TrainingData
 
 BUILT_IN: dict[str, Synthesizer] = {
-    function.__name__: function for function in (random_selection, gradient_matching, distribution_matching)
+    function.__name__: function
+    for function in (random_selection, gradient_matching, distribution_matching, trajectory_matching)
 }
 ENTRY_POINTS = "distill_bench.methods"
 

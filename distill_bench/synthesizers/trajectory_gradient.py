@@ -6,6 +6,7 @@ L = ‖θ_N − θ*‖² / ‖θ_0 − θ*‖² (Cazenavette et al., "Dataset Di
 Eq. 2), θ* the expert's parameters some epochs later.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -51,13 +52,14 @@ class Student:
     """
 
     def __init__(self, network: nn.Module, temperature: float = 1.0, *, compiled: bool = False) -> None:
+        _load_forward_mode()
         self._network = replace_all_batch_norm_modules_(network.train())
         self._shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
         self._temperature = temperature
         self.gradient: Callable[[Tensor, Tensor, Tensor], Tensor] = grad(self.loss)
         if compiled:
-            self.gradient = torch.compile(self.gradient, dynamic=False)
-            self.derivatives_along = torch.compile(self.derivatives_along, dynamic=False)  # type: ignore[method-assign]
+            self.gradient = torch.compile(self.gradient, dynamic=False, fullgraph=True)
+            self.derivatives_along = torch.compile(self.derivatives_along, dynamic=False, fullgraph=True)  # type: ignore[method-assign]
 
     def logits(self, parameters: Float[Tensor, " p"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """The network's output at ``parameters``: all of its parameters as one vector, in the module's order."""
@@ -91,6 +93,12 @@ class Student:
 
         gradients, slope = jvp(slopes, (parameters,), (tangent,))[1]
         return Derivatives(slope, gradients[0] if hessian else None, gradients[1:] if hessian else gradients)
+
+
+def _load_forward_mode() -> None:
+    """torch loads its forward-mode formulas when they are first used, and then warns of its own code."""
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
 
 
 def trajectory_gradient(
@@ -130,10 +138,11 @@ def trajectory_gradient(
     totals, rate_total = [torch.zeros_like(tensor) for tensor in learnables], torch.zeros_like(rate)
     for batch, theta in zip(reversed(batches), reversed(thetas), strict=True):
         leaves = _leaves(learnables)
-        made = batch(*leaves)
-        inner = student.derivatives_along(theta, *[m.detach() for m in made], adjoint, kind == "exact")
-        floats = [leaf for leaf in leaves if leaf.requires_grad]
-        parts = torch.autograd.grad(made[: len(floats)], floats, [-rate * part for part in inner.batch])
+        augmented, classes = batch(*leaves)
+        inner = student.derivatives_along(theta, augmented.detach(), classes.detach(), adjoint, kind == "exact")
+        soft = leaves[1].requires_grad
+        made, floats = ([augmented, classes], leaves) if soft else ([augmented], leaves[:1])
+        parts = torch.autograd.grad(made, floats, [-rate * part for part in inner.batch])
         for total, part in zip(totals, parts, strict=False):  # classes have no part
             total += part
         rate_total -= inner.slope
