@@ -14,11 +14,33 @@ from distill_bench.synthesizers import Checkpoint, load_method
 
 MATCHING = {"real_batch": 8, "network": "ConvNetD1W4"}
 
+TRAJECTORY = {
+    "network": "ConvNetD1W4",
+    "experts": 2,
+    "expert_length": 4,
+    "expert_batch": 64,
+    "expert_lr": 0.1,
+    "expert_momentum": 0.9,
+    "iterations": 6,
+    "student_steps": 3,
+    "student_batch": 7,
+    "student_lr": 0.05,
+    "segment": [0, 2, 3],
+    "segment_epochs": 1,
+    "image_lr": 1.0,
+    "loss_gate": 0.0,
+}
+
 TABLE = {
     "random": {},
     "dc": MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2},
     "dsa": MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2},
     "dm": MATCHING | {"iterations": 6},
+    "mtt": TRAJECTORY,
+    "tesla": TRAJECTORY,
+    "ftd": TRAJECTORY,
+    "datm": TRAJECTORY,
+    "datm-tesla": TRAJECTORY,
 }
 OPTIMISED = [method for method in TABLE if TABLE[method]]
 SPACES = ("normalized", "unit", "zca")

@@ -4,9 +4,9 @@ A student that takes a few steps on the synthetic images from an expert's parame
 arrived after some epochs on real data.
 
 Sources: Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (CVPR 2022), Alg. 1; Cui et al.,
-"Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory" (ICML 2023); Du et al., "Minimizing the Accumulated
-Trajectory Error to Improve Dataset Distillation" (CVPR 2023); Guo et al., "Towards Lossless Dataset Distillation via
-Difficulty-Aligned Trajectory Matching" (ICLR 2024). Where those leave a detail open, their released code: see recipes/.
+"Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory" (ICML 2023); Du et al., "Minimizing the
+Accumulated Trajectory Error to Improve Dataset Distillation" (CVPR 2023); Guo et al., "Towards Lossless Dataset
+Distillation via Difficulty-Aligned Trajectory Matching" (ICLR 2024). Where those leave a detail open, their code.
 """
 
 from typing import Literal
