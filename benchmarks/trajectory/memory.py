@@ -3,8 +3,8 @@
     python benchmarks/trajectory/memory.py                # about ten minutes on two cores; writes results/trajectory/
 
 CIFAR-10 shape, batch 100, eager. Every figure is a fresh process with the system's own allocator settings, the median
-of three. Beside the measured peak of the exact gradient at the largest N stands what constant memory allows: the peak at
-the smallest N plus the stored parameters of the further steps.
+of three. Beside the measured peak of the exact gradient at the largest N stands what constant memory allows: the peak
+at the smallest N plus the stored parameters of the further steps.
 """
 
 import argparse

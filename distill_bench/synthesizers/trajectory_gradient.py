@@ -134,23 +134,26 @@ def trajectory_gradient(
         return _unrolled(student, start, target, learnables, rate, batches)
     thetas = _train(student, start, learnables, rate, batches)
     size, rest = (start - target).square().sum(), thetas.pop() - target
-    adjoint = 2 * rest / size
-    totals, rate_total = [torch.zeros_like(tensor) for tensor in learnables], torch.zeros_like(rate)
+    adjoint, of_rate = 2 * rest / size, torch.zeros_like(rate)
+    totals = [torch.zeros_like(tensor) for tensor in learnables if tensor.is_floating_point()]
     for batch, theta in zip(reversed(batches), reversed(thetas), strict=True):
-        leaves = _leaves(learnables)
-        augmented, classes = batch(*leaves)
-        inner = student.derivatives_along(theta, augmented.detach(), classes.detach(), adjoint, kind == "exact")
-        soft = leaves[1].requires_grad
-        made, floats = ([augmented, classes], leaves) if soft else ([augmented], leaves[:1])
-        parts = torch.autograd.grad(made, floats, [-rate * part for part in inner.batch])
-        for total, part in zip(totals, parts, strict=False):  # classes have no part
-            total += part
-        rate_total -= inner.slope
+        inner, parts = _step_back(student, theta, batch, learnables, adjoint, hessian=kind == "exact")
+        totals = [total - rate * part for total, part in zip(totals, parts, strict=True)]
+        of_rate = of_rate - inner.slope
         if inner.parameters is not None:
             adjoint = adjoint - rate * inner.parameters
-    return TrajectoryGradient(
-        rest.square().sum() / size, totals[0], totals[1] if labels.is_floating_point() else None, rate_total
-    )
+    return TrajectoryGradient(rest.square().sum() / size, totals[0], totals[1] if len(totals) > 1 else None, of_rate)
+
+
+def _step_back(
+    student: Student, theta: Tensor, batch: Batch, learnables: Sequence[Tensor], adjoint: Tensor, *, hessian: bool
+) -> tuple[Derivatives, tuple[Tensor, ...]]:
+    """A step's derivatives of ⟨g_i, λ⟩, and those for its batch pulled back to all images and labels."""
+    leaves = _leaves(learnables)
+    made = batch(*leaves)
+    inner = student.derivatives_along(theta, made[0].detach(), made[1].detach(), adjoint, hessian)
+    floats = len(inner.batch)
+    return inner, torch.autograd.grad(made[:floats], leaves[:floats], inner.batch)
 
 
 def _leaves(learnables: Sequence[Tensor]) -> list[Tensor]:

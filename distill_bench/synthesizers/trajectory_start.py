@@ -86,6 +86,9 @@ def averaged_logits(
     logits_of: LogitsOf, experts: int, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]
 ) -> Float[Tensor, "n k"]:
     """Of every image the mean logits of those experts that classify it correctly; one at least must."""
-    every = torch.stack([logits_of(expert, images) for expert in range(experts)])
-    right = (every.argmax(dim=2) == labels)[:, :, None]
-    return torch.where(right, every, 0.0).sum(dim=0) / right.sum(dim=0)
+    total, count = torch.zeros((), device=images.device), torch.zeros((), device=images.device)
+    for expert in range(experts):
+        logits = logits_of(expert, images)
+        right = (logits.argmax(dim=1) == labels)[:, None]
+        total, count = total + torch.where(right, logits, 0.0), count + right
+    return total / count
