@@ -248,5 +248,5 @@ def test_a_missing_file_and_a_trajectory_that_is_not_finite_are_refused(training
     with pytest.raises(DataError, match="No such file"):
         import_experts([tmp_path / "absent.pt"], training, "ConvNetD1W4")
     size = experts._size("ConvNetD1W4", training)
-    with pytest.raises(DataError, match="all finite"):
+    with pytest.raises(DataError, match="two are needed at least, all finite"):
         experts.adopt_experts(training, "ConvNetD1W4", [torch.full((3, size), float("nan"))], "x")

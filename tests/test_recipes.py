@@ -74,7 +74,7 @@ def test_a_bad_recipe_file_is_one_clear_error(tmp_path, text, complaint):
 
 
 def test_unknown_names_say_what_is_known():
-    with pytest.raises(UsageError, match="Known: dc, dm, dsa, random"):
+    with pytest.raises(UsageError, match=r"Known: .*\bdm\b.*\brandom\b"):
         load_method("dcc")
     with pytest.raises(UsageError, match=r"no preset 'fast'.*paper"):
         load_method("dm").fields("digits", 1, "fast")

@@ -211,36 +211,39 @@ def fake_logits(right):
     return logits_of
 
 
-class Numbered:
+class Numbered(TrainingData):
     """Thirty images whose pixels are their number, of class number % 3."""
 
-    class_names = ("a", "b", "c")
-    class_indices = tuple(torch.arange(label, 30, 3) for label in range(3))
+    def __init__(self):
+        self.class_names = ("a", "b", "c")
+        self.class_indices = [torch.arange(label, 30, 3) for label in range(3)]
 
-    @staticmethod
-    def images(indices):
+    def images(self, indices):
         return indices.float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+
+
+def chosen_numbers(right, count, draws="a"):
+    """The numbers of the images of class 1 that are chosen."""
+    images = correct_images(Numbered(), fake_logits(right), len(right), 1, count, generator(draws))
+    return images[:, 0, 0, 0].int().tolist()
 
 
 def test_images_are_those_an_expert_gets_right_and_the_next_fills_up():
     right = torch.zeros(3, 30, dtype=torch.bool)
     right[0, [1, 4, 7]] = right[1, [4, 10]] = right[2, [13, 16]] = True
-    logits_of = fake_logits(right)
-    chosen = correct_images(Numbered, logits_of, 3, 1, 2, generator("a"))[:, 0, 0, 0].tolist()
-    assert len(set(chosen)) == 2 and set(chosen) <= {1, 4, 7}
-    assert set(correct_images(Numbered, logits_of, 3, 1, 3, generator("a"))[:, 0, 0, 0].tolist()) == {1, 4, 7}
-    four = correct_images(Numbered, logits_of, 3, 1, 4, generator("a"))[:, 0, 0, 0].tolist()
-    assert set(four) == {1, 4, 7, 10}
-    draws = {tuple(correct_images(Numbered, logits_of, 3, 1, 2, generator(i))[:, 0, 0, 0].tolist()) for i in range(9)}
-    assert len(draws) > 1
+    two = chosen_numbers(right, 2)
+    assert len(set(two)) == 2 and set(two) <= {1, 4, 7}
+    assert set(chosen_numbers(right, 3)) == {1, 4, 7}
+    assert set(chosen_numbers(right, 4)) == {1, 4, 7, 10}
+    assert len({tuple(chosen_numbers(right, 2, draws)) for draws in range(9)}) > 1
     with pytest.raises(RunFailed, match=r"3 experts classify 6 images of class 'b' correctly; 7 are needed"):
-        correct_images(Numbered, logits_of, 3, 1, 7, generator("a"))
+        chosen_numbers(right, 7)
 
 
 def test_labels_are_averaged_over_the_experts_that_are_right():
     right = torch.rand(5, 30, generator=generator("right")) < 0.5
     right[2] = True
-    logits_of, images, labels = fake_logits(right), Numbered.images(torch.arange(30)), torch.arange(30) % 3
+    logits_of, images, labels = fake_logits(right), Numbered().images(torch.arange(30)), torch.arange(30) % 3
     expected = []
     for number in range(30):
         rows = [logits_of(e, images[number : number + 1])[0] for e in range(5) if right[e, number]]
