@@ -22,7 +22,7 @@ TRAJECTORY = {
     "expert_lr": 0.1,
     "expert_momentum": 0.9,
     "iterations": 6,
-    "student_steps": 3,
+    "student_steps": 2,
     "student_batch": 7,
     "student_lr": 0.05,
     "segment": [0, 2, 3],

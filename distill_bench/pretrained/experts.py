@@ -152,9 +152,7 @@ def adopt_experts(
                 f"{training.source_name} has {size:,}. Give the network they were trained with: --network."
             )
         if len(trajectory) < 2 or not trajectory.isfinite().all():
-            raise DataError(
-                f"trajectory {index} holds {len(trajectory)} snapshots, which must be finite, two at least."
-            )
+            raise DataError(f"trajectory {index}: {len(trajectory)} snapshots; two are needed at least, all finite.")
         made = {TRAJECTORY: trajectory.float()}, {"epochs": len(trajectory) - 1}
         identity = {**_ground(training), "network": name, "origin": origin, "index": index}
 
