@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RESULTS := results
 JOBS ?= 2
+METHODS := method=random,method=dm,method=dc,method=dsa,method=full
 
 .PHONY: bench bench-all leaderboard test test-slow test-kills lint typecheck clean
 
@@ -15,7 +16,7 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 bench: $(INSTALLED)  ## the digits leaderboard at IPC 1 and 10: a few minutes
-	$(BIN)/distill-bench bench digits --only ipc=1,ipc=10,seed=0,protocol=quick-v1 --jobs $(JOBS) --results $(RESULTS)
+	$(BIN)/distill-bench bench digits --only $(METHODS),ipc=1,ipc=10,seed=0,protocol=quick-v1 --jobs $(JOBS) --results $(RESULTS)
 
 bench-all: $(INSTALLED)  ## every cell of the digits suite: all IPCs, seeds and protocols
 	$(BIN)/distill-bench bench digits --jobs $(JOBS) --results $(RESULTS)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from distill_bench.storage import write_atomically
+from distill_bench.storage import log, write_atomically
 
 EVERY_SECONDS = 30.0
 
@@ -21,11 +21,14 @@ class Checkpoint:
 
     Attributes:
         every_seconds: the least time between two saves that are not forced.
+        conditions: what bytes depend on besides the address, such as the device: saved along, and compared when work
+            goes on.
         seconds: time spent on the work in earlier processes, as far as saved, plus this one's.
     """
 
     path: Path | None = None
     every_seconds: float = EVERY_SECONDS
+    conditions: dict[str, Any] = field(default_factory=dict)
     _earlier: float = 0.0
     _began: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
@@ -42,21 +45,28 @@ class Checkpoint:
     def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Replace the saved state."""
         if self.path is not None:
-            metadata = {"facts": json.dumps(facts | {"seconds": self.seconds})}
+            metadata = {"facts": json.dumps(facts | {"seconds": self.seconds, "conditions": self.conditions})}
             write_atomically(self.path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
             self._saved = time.monotonic()
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The saved state, or None where there is none. A damaged file counts as none: the work starts again."""
-        if self.path is None:
+        """The saved state, or None where there is none. A damaged file counts as none: the work starts again.
+
+        A line in the log says that a file is damaged, or was saved under other conditions.
+        """
+        if self.path is None or not self.path.exists():
             return None
         try:
             with safe_open(self.path, framework="pt") as file:
                 facts = json.loads(file.metadata()["facts"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            self._earlier, earlier = facts["seconds"], facts.get("conditions", self.conditions)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            log.warning("the checkpoint %s cannot be read (%s): the work starts again.", self.path, error)
             return None
-        self._earlier = facts["seconds"]
+        if earlier != self.conditions:
+            now = [", ".join(f"{name} {value}" for name, value in each.items()) for each in (earlier, self.conditions)]
+            log.warning("a checkpoint made with %s goes on with %s: the set may differ in its last digits.", *now)
         return tensors, facts
 
     def clear(self) -> None:

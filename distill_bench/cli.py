@@ -3,6 +3,7 @@
 import json
 import statistics
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -10,19 +11,23 @@ import typer
 
 from distill_bench import hub, suites
 from distill_bench import leaderboard as boards
+from distill_bench.analysis import Transfer, shown, transfer
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
-from distill_bench.errors import DistillBenchError, UsageError
+from distill_bench.errors import DistillBenchError, Interrupted, UsageError
 from distill_bench.evaluation import (
     PROTOCOLS,
+    KeptNetworks,
     Score,
     evaluate,
     evaluate_full,
     load_protocol,
     recorded_score,
+    score_key,
     score_teacher,
 )
 from distill_bench.hub.replay_buffer import import_experts
+from distill_bench.networks import resolve_network
 from distill_bench.pixel_evidence import table
 from distill_bench.pixel_space import SPACES, PixelSpace, pixel_space_of
 from distill_bench.pretrained import (
@@ -33,18 +38,18 @@ from distill_bench.pretrained import (
     obtain_teacher,
     teacher_recipe,
 )
-from distill_bench.progress import StreamMonitor
-from distill_bench.provenance import peak_memory_mb, run_block
+from distill_bench.progress import StoppedEarly, StreamMonitor, stop_at_once
+from distill_bench.provenance import code_state, peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, load_recipe, parse_values
 from distill_bench.render import render_grid
 from distill_bench.sources import Source, list_sources, load_source
-from distill_bench.storage import home, write_atomically
+from distill_bench.storage import home, log, write_atomically
 from distill_bench.synthesizers import (
     Checkpoint,
     list_methods,
     load_method,
+    make_set,
     synthesis_key,
-    synthesize,
 )
 from distill_bench.synthesizers.trajectory_matching import ExpertFields
 from distill_bench.training_data import TrainingData
@@ -64,6 +69,8 @@ experts_app = typer.Typer(help="Train, import and list the experts of trajectory
 app.add_typer(experts_app, name="experts")
 
 HOLDOUT = 0.2
+USUAL_SHAPE = (3, 32, 32)
+MEASURES = ("transfer",)
 
 DatasetOption = Annotated[
     str, typer.Option("--dataset", help="digits, mnist, …, folder:PATH, parquet:PATH or npz:PATH.")
@@ -78,14 +85,20 @@ HoldoutOption = Annotated[
     float | None, typer.Option("--holdout", help="Test on this fraction of the training split, held out; such as 0.2.")
 ]
 SplitOption = Annotated[
-    str, typer.Option("--split", help=f"test, or holdout for --holdout {HOLDOUT}: for choosing hyper-parameters.")
+    str | None,
+    typer.Option("--split", help=f"test, or holdout for --holdout {HOLDOUT}: for choosing hyper-parameters."),
 ]
 PresetOption = Annotated[str, typer.Option("--preset", help="paper, or a recipe's preset such as cpu.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe.")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-NetworksOption = Annotated[int | None, typer.Option("--networks", help="How many networks, if not the usual number.")]
+NetworksOption = Annotated[
+    int | None, typer.Option("--networks", min=1, help="How many networks, if not the usual number.")
+]
+CheckpointOption = Annotated[
+    float, typer.Option("--checkpoint-seconds", min=0, help="Least time between two checkpoints.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
 ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of results; in the cache by default.")]
@@ -103,25 +116,27 @@ def synthesize_command(
     seed: Annotated[int, typer.Option("--seed", help="Of everything random in synthesis.")] = 0,
     size: SizeOption = None,
     holdout: HoldoutOption = None,
-    split: SplitOption = "test",
+    split: SplitOption = None,
     device: DeviceOption = "auto",
-    checkpoint_seconds: Annotated[float, typer.Option(help="Least time between two checkpoints.")] = 30.0,
+    checkpoint_seconds: CheckpointOption = 30.0,
     quiet: QuietOption = False,
 ) -> None:
     """Make a distilled set from a dataset's training split."""
     if (method is None) == (own is None):
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
     _check_out(out)
-    name = method or own or ""
-    overrides = parse_values(values or [])
+    code_state()
+    overrides, place = parse_values(values or []), resolve_device(device)
     source = load_source(dataset, size=size, holdout=_holdout(holdout, split))
-    chosen = load_method(name)
-    key = synthesis_key(source, chosen, chosen.fields(source.name, ipc, preset, **overrides), ipc, seed)
+    chosen = load_method(method or own or "")
+    fields = chosen.fields(source.name, ipc, preset, **overrides)
+    key = synthesis_key(source, chosen, fields, ipc, preset, seed)
     checkpoint = Checkpoint(home() / "checkpoints" / f"{key}.safetensors", checkpoint_seconds)
     monitor, history = _monitor(quiet), list[float]()
-    made = synthesize(
+    made = make_set(
         source,
-        name,
+        chosen,
+        fields,
         ipc,
         preset,
         seed,
@@ -129,10 +144,9 @@ def synthesize_command(
         monitor=monitor,
         checkpoint=checkpoint,
         history=history,
-        **overrides,
     )
     made.save(out)
-    facts = {"peak_memory_mb": peak_memory_mb(), **run_block(checkpoint.seconds), "history": history}
+    facts = {"peak_memory_mb": peak_memory_mb(), **run_block(checkpoint.seconds, place), "history": history}
     write_atomically(out.with_suffix(".run.json"), json.dumps(facts) + "\n")
     checkpoint.clear()
     typer.echo(f"{out}: {len(made.images)} images, {made.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
@@ -143,42 +157,74 @@ def evaluate_command(
     file: Annotated[Path | None, typer.Argument(help="A distilled set. Not needed for a full-… protocol.")] = None,
     protocol: Annotated[str, typer.Option("--protocol", help=", ".join(PROTOCOLS))] = "standard-v1",
     labels: Annotated[str, typer.Option("--labels", help="stored, or hard for the strict evaluation.")] = "stored",
-    network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3 or ConvNetD3BN.")] = None,
+    network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3BN, ResNet18BN or ViT.")] = None,
     networks: NetworksOption = None,
     dataset: OptionalDataset = None,
     size: SizeOption = None,
     holdout: HoldoutOption = None,
-    split: SplitOption = "test",
+    split: SplitOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train networks on a set and print their test accuracy."""
-    fraction, monitor, made = _holdout(holdout, split), _monitor(quiet), None
+    resolve_device(device)
+    made = None
     if load_protocol(protocol).trains_on == "full":
         if dataset is None:
             raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
-        source = load_source(dataset, size=size, holdout=fraction)
-        score = evaluate_full(source, protocol, network, networks, device=device, monitor=monitor)
+        source = load_source(dataset, size=size, holdout=_holdout(holdout, split))
     elif file is None:
         raise UsageError("name the file of a distilled set: distill-bench evaluate FILE.")
     else:
         made = load_distilled(file)
-        score = evaluate(
-            made,
-            _source_of(made, dataset, size, fraction),
-            protocol,
-            network,
-            networks,
-            labels,  # type: ignore[arg-type]
-            device=device,
-            monitor=monitor,
-        )
+        source = _tested_on(made, dataset, size, holdout, split)
+    kept, monitor = KeptNetworks(score_key(source, protocol, made, labels, network)), _monitor(quiet)
+    if kept.accuracies:
+        monitor.say(f"networks tested before: {len(kept.accuracies)}, kept in {kept.path}")
+    options: dict[str, Any] = {"network": network, "networks": networks, "device": device, "monitor": monitor}
+    options |= {"completed": kept.accuracies, "after_network": kept.keep}
+    if made is None:
+        score = evaluate_full(source, protocol, **options)
+    else:
+        score = evaluate(made, source, protocol, labels=labels, **options)  # type: ignore[arg-type]
     typer.echo(score.model_dump_json(indent=1) if as_json else _sentence(score))
     if made is not None and made.card.origin and made.card.origin.stored_accuracies:
         monitor.say(_stored(made))
     for note in score.notes:
         monitor.say(f"note: {note}")
+
+
+@app.command("measure")
+def measure_command(
+    file: Annotated[Path, typer.Argument(help="A distilled set.")],
+    what: Annotated[str, typer.Argument(help=", ".join(MEASURES))],
+    protocol: Annotated[str, typer.Option("--protocol", help=", ".join(PROTOCOLS))] = "standard-v1",
+    labels: Annotated[str, typer.Option("--labels", help="stored, or hard for the strict evaluation.")] = "stored",
+    network: Annotated[list[str] | None, typer.Option("--network", help="Instead of all networks; repeatable.")] = None,
+    networks: NetworksOption = None,
+    dataset: OptionalDataset = None,
+    size: SizeOption = None,
+    holdout: HoldoutOption = None,
+    split: SplitOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
+    if what not in MEASURES:
+        raise UsageError(f"unknown measure {what!r}. Known: {', '.join(MEASURES)}.")
+    resolve_device(device)
+    made, monitor, began = load_distilled(file), _monitor(quiet), time.monotonic()
+    source = _tested_on(made, dataset, size, holdout, split)
+    found = transfer(made, source, protocol, network or (), networks, labels, device=device, monitor=monitor)  # type: ignore[arg-type]
+    if as_json:
+        facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began)}
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    typer.echo(_transfer_table(found))
+    for name, reason in found.left_out.items():
+        monitor.say(f"left out {name}: {reason}")
 
 
 @app.command("bench")
@@ -189,13 +235,13 @@ def bench_command(
     method: Annotated[list[str] | None, typer.Option("--method", help="Besides the suite's: module:function.")] = None,
     size: SizeOption = None,
     holdout: HoldoutOption = None,
-    split: SplitOption = "test",
+    split: SplitOption = None,
     networks: NetworksOption = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Cells at a time; they share the cores.")] = 1,
     executor: Annotated[str, typer.Option("--executor", help=", ".join(suites.EXECUTORS))] = "local",
     results: ResultsOption = None,
     device: DeviceOption = "auto",
-    checkpoint_seconds: Annotated[float, typer.Option(help="Least time between two checkpoints.")] = 30.0,
+    checkpoint_seconds: CheckpointOption = 30.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the cells and how far each is.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -203,7 +249,10 @@ def bench_command(
     """Run what is not done of a suite, and print its leaderboard."""
     if executor not in suites.EXECUTORS:
         raise UsageError(f"unknown executor {executor!r}. Known: {', '.join(suites.EXECUTORS)}.")
-    chosen = suites.load_suite(suite).adapted(dataset or [], method or [], size, _holdout(holdout, split))
+    code_state()
+    resolve_device(device)
+    found = suites.load_suite(suite)
+    chosen = found.adapted(dataset or [], method or [], size, _holdout(holdout, split, found.holdout))
     cells = suites.expand(chosen, suites.parse_only(only))
     folder = results or home() / "results"
     setting = suites.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds)
@@ -234,7 +283,7 @@ def leaderboard_command(
 ) -> None:
     """Render the board of every suite in a folder of results, and print them."""
     folder = results or home() / "results"
-    if not folder.is_dir():
+    if not folder.is_dir() or not any(folder.rglob("*.json")):
         raise UsageError(f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR.")
     if html:
         boards.render_page(folder, html)
@@ -257,7 +306,8 @@ def render_command(
 ) -> None:
     """Draw a set as an image grid, a row a class, with normalisation and whitening undone."""
     made = load_distilled(file)
-    render_grid(made, out, source=_source_of(made, dataset, None, None), columns=columns)
+    whitened = made.card.pixel_space.kind == "zca"
+    render_grid(made, out, source=_tested_on(made, dataset) if whitened else None, columns=columns)
     typer.echo(str(out))
 
 
@@ -305,7 +355,7 @@ def import_command(
     _check_out(out)
     if protocol:
         load_protocol(protocol)
-    source, monitor = load_source(dataset, size=size), _monitor(False)
+    source, monitor = load_source(dataset, size=size), StreamMonitor()
     found = hub.import_release(
         files,
         source,
@@ -353,7 +403,7 @@ def list_command(
 ) -> None:
     """List methods, sources, protocols and suites."""
     known = {
-        "methods": {name: load_method(name).recipe.title for name in list_methods()},
+        "methods": _titles(),
         "sources": dict.fromkeys([*list_sources(), "folder:PATH", "parquet:PATH", "npz:PATH"], ""),
         "protocols": {name: protocol.source for name, protocol in PROTOCOLS.items()},
         "suites": {name: suites.load_suite(name).title for name in suites.list_suites()},
@@ -389,11 +439,13 @@ def recipe_show(
 def recipe_validate(
     file: Annotated[str, typer.Argument(help="A built-in recipe's name, or a .toml file.")],
 ) -> None:
-    """Check every table of a recipe against its method's fields."""
+    """Check every table of a recipe against its method's fields, and the names of networks and protocol."""
     recipe, chosen = load_recipe(file), load_method(file)
+    load_protocol(recipe.protocol)
     for preset in [PAPER, *recipe.preset]:
         for dataset, ipc in recipe.tabulated(preset):
-            chosen.fields(dataset, ipc, preset)
+            fields = chosen.fields(dataset, ipc, preset).model_dump()
+            resolve_network(fields.get("network", "ConvNet"), USUAL_SHAPE)
     typer.echo(f"{file}: valid")
 
 
@@ -409,11 +461,12 @@ def teachers_train(
     seed: Annotated[int, typer.Option("--seed", help="Of everything random in training.")] = 0,
     size: SizeOption = None,
     holdout: HoldoutOption = None,
-    split: SplitOption = "test",
+    split: SplitOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
     """Train a network on a dataset's training split, keep it for the methods that need it, and test it."""
+    code_state()
     if pixel_space not in SPACES:
         raise UsageError(f"--pixel-space {pixel_space!r}: give {', '.join(SPACES)}.")
     given = {name: value for name, value in {"network": network, "epochs": epochs}.items() if value is not None}
@@ -447,7 +500,7 @@ def _teacher_line(kept: Pretrained) -> str:
     recipe, tested = kept.identity["recipe"], recorded_score(kept)
     test = "not tested" if tested is None else f"test {tested:.1f} %"
     return (
-        f"{kept.history.get('dataset', '?')}: {recipe['network']}, epochs {recipe['epochs']}, seed "
+        f"{kept.history.get('dataset', '?')}: {recipe['network']}, {kept.facts['epochs']} epochs, seed "
         f"{kept.identity['seed']}, {kept.identity['pixel_space']['kind']} pixels: training images "
         f"{kept.facts['accuracy']:.1f} %, {test}  {kept.key}"
     )
@@ -548,13 +601,20 @@ def _expert_line(group: list[Pretrained]) -> str:
     )
 
 
-def _source_of(made: DistilledSet, dataset: str | None, size: int | None, holdout: float | None) -> Source:
+def _tested_on(
+    made: DistilledSet,
+    dataset: str | None,
+    size: int | None = None,
+    holdout: float | None = None,
+    split: str | None = None,
+) -> Source:
+    """The source on a set's card, but for what was asked for instead."""
     card = made.card.source
-    return load_source(
-        dataset or card.name,
-        size=card.size if size is None else size,
-        holdout=card.holdout if holdout is None else holdout,
-    )
+    name, side = dataset or card.name, card.size if size is None else size
+    fraction = _holdout(holdout, split, card.holdout)
+    if fraction is None and card.holdout is not None:
+        return load_source(name, size=side).with_holdout(card.holdout, own_test=True)
+    return load_source(name, size=side, holdout=fraction)
 
 
 def _check_out(out: Path) -> None:
@@ -617,10 +677,28 @@ def _stored(made: DistilledSet) -> str:
     )
 
 
-def _holdout(fraction: float | None, split: str) -> float | None:
-    if split not in ("test", "holdout"):
+def _holdout(fraction: float | None, split: str | None, usual: float | None = None) -> float | None:
+    """The fraction to hold out, or None for the test split; ``usual`` where nothing is said."""
+    if split not in (None, "test", "holdout"):
         raise UsageError(f"--split {split!r}: give test or holdout.")
-    return HOLDOUT if split == "holdout" and fraction is None else fraction
+    if split == "test":
+        if fraction is not None:
+            raise UsageError(f"--split test and --holdout {fraction} contradict each other: give one of them.")
+        return None
+    if fraction is not None:
+        return fraction
+    return usual or HOLDOUT if split == "holdout" else usual
+
+
+def _titles() -> dict[str, str]:
+    """Every method with its title. One of another package that cannot be loaded is left out, and the log says so."""
+    titles = {}
+    for name in list_methods():
+        try:
+            titles[name] = load_method(name).recipe.title
+        except UsageError as error:
+            log.warning("the method %s is left out: %s", name, error)
+    return titles
 
 
 def _monitor(quiet: bool) -> StreamMonitor:
@@ -633,12 +711,29 @@ def _sentence(score: Score) -> str:
     interval = "" if score.ci_low is None else f", 95 % interval {score.ci_low:.2f} to {score.ci_high:.2f}"
     each = ", ".join(f"{value:.2f}" for value in score.accuracies)
     return (
-        f"{score.method} on {score.dataset}" + (f", ipc {score.ipc}" if score.ipc else "") + f": "
+        f"{score.method} on {score.dataset}"
+        + (f" at {score.size} px" if score.size else "")
+        + (f", {score.holdout:g} of its training split held out" if score.holdout else "")
+        + (f", ipc {score.ipc}" if score.ipc else "")
+        + f": "
         f"{score.accuracy:.2f} % ± {score.std:.2f} (std of {score.networks} networks{interval})\n"
         f"protocol {score.protocol}, network {score.network}, labels {score.labels}, "
         f"learning rate {score.learning_rate:g}, {score.pixel_space} pixels, {score.bytes:,} bytes\n"
         f"networks: {each}"
     )
+
+
+def _transfer_table(found: Transfer) -> str:
+    first = found.scores[0]
+    lines = [
+        f"{first.method} on {first.dataset}, ipc {first.ipc}, protocol {first.protocol}, labels {first.labels}",
+        "",
+    ]
+    lines += ["| network | accuracy (%) | networks |", "| :-- | --: | --: |"]
+    lines += [f"| {s.network} | {shown(s)} | {s.networks} |" for s in found.scores]
+    if found.mean_of_others is not None:
+        lines.append(f"| mean without {first.network} | {found.mean_of_others:.1f} | |")
+    return "\n".join([*lines, "", "± is the standard deviation over the networks trained."])
 
 
 def _print_states(states: dict[suites.CellWork, str], as_json: bool) -> None:
@@ -658,8 +753,12 @@ def _print_states(states: dict[suites.CellWork, str], as_json: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command; errors of the package become one line on standard error and their exit code."""
+    stop_at_once()
     try:
         app(prog_name="distill-bench", standalone_mode=True)
+    except StoppedEarly:
+        sys.stderr.write("error: stopped on request, before any work began.\n")
+        sys.exit(Interrupted.exit_code)
     except DistillBenchError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)

@@ -1,10 +1,13 @@
 """Which device work runs on."""
 
+import re
+
 import torch
 
 from distill_bench.errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+NAME = re.compile(r"auto|(?:cpu|cuda|mps)(?::\d+)?")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -13,11 +16,12 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         UsageError: the name is unknown or the device is not there.
     """
-    kind = name.split(":")[0]
-    if kind not in DEVICES:
-        raise UsageError(f"unknown device {name!r}. Known: {', '.join(DEVICES)}.")
+    if NAME.fullmatch(name) is None:
+        raise UsageError(f"unknown device {name!r}. Known: {', '.join(DEVICES)}; or one of several, such as cuda:1.")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
+    device = torch.device(name)
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= counts[device.type]:
         raise UsageError(f"the device {name} is not available here. Use --device cpu, or auto.")
-    return torch.device(name)
+    return device

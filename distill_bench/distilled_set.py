@@ -22,6 +22,7 @@ from distill_bench.storage import write_atomically
 FORMAT_VERSION = 1
 CARD_KEY = "distill_bench"
 LabelKind = Literal["hard", "logits", "probabilities"]
+PROBABILITY_TOLERANCE = 1e-3
 STORED_PREFIXES = ("relabel.", "teacher.")
 
 
@@ -167,6 +168,11 @@ class DistilledSet:
         return named
 
     @property
+    def has_strict_score(self) -> bool:
+        """Whether hard labels and the protocol's own rate are another evaluation than the set as stored."""
+        return self.soft_labels is not None or self.learning_rate is not None
+
+    @property
     def nbytes(self) -> int:
         """Storage in bytes of all tensors: images, labels, soft labels, learning rate, relabel and teacher tensors."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
@@ -191,8 +197,12 @@ class DistilledSet:
         write_atomically(Path(path), self.to_bytes())
 
     def to_dataset(self) -> TensorDataset:
-        """A torch Dataset of (image in the card's pixel space, label)."""
-        return TensorDataset(self.images, self.labels)
+        """A torch Dataset of (image in the card's pixel space, label).
+
+        The label is the soft one where the set has them: [classes], logits (to be divided by the card's temperature) or
+        probabilities by ``card.label_kind``. Hard labels are ``labels``.
+        """
+        return TensorDataset(self.images, self.labels if self.soft_labels is None else self.soft_labels)
 
 
 def source_card(source: Source) -> SourceCard:
@@ -290,6 +300,13 @@ def _check(distilled: DistilledSet) -> None:
         raise DataError(
             f"soft labels are {soft.dtype} {tuple(soft.shape)}; they must be finite floats ({len(images)}, {classes})."
         )
+    if soft is not None and distilled.card.label_kind == "probabilities":
+        worst = float((soft.double().sum(dim=1) - 1).abs().max())
+        if soft.min() < 0 or worst > PROBABILITY_TOLERANCE:
+            raise DataError(
+                f"soft labels are said to be probabilities; the least is {float(soft.min()):.4g}, and a row's sum is "
+                f"{worst:.4g} away from 1. They must be 0 or more and sum to 1; logits have label_kind 'logits'."
+            )
     unknown = [name for name in distilled.stored if not name.startswith(STORED_PREFIXES)]
     if unknown:
         raise DataError(f"unknown tensors {', '.join(unknown)}; further ones start with {' or '.join(STORED_PREFIXES)}")

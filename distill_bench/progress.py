@@ -26,11 +26,14 @@ class Stage(Protocol):
 
 @runtime_checkable
 class Monitor(Protocol):
-    """What long work reports to, and asks whether it should stop."""
+    """What long work reports to, and asks whether it should stop.
+
+    A stage is of ``total`` steps, of which earlier processes have ``done`` some: these say nothing of the time left.
+    """
 
     stop_requested: bool
 
-    def stage(self, title: str, total: int) -> AbstractContextManager[Stage]: ...
+    def stage(self, title: str, total: int, done: int = 0) -> AbstractContextManager[Stage]: ...
 
 
 class _SilentStage:
@@ -44,7 +47,7 @@ class SilentMonitor:
     stop_requested = False
 
     @contextmanager
-    def stage(self, title: str, total: int) -> Iterator[Stage]:
+    def stage(self, title: str, total: int, done: int = 0) -> Iterator[Stage]:
         yield _SilentStage()
 
 
@@ -52,10 +55,11 @@ SILENT = SilentMonitor()
 
 
 class _Stage:
-    def __init__(self, owner: "StreamMonitor", title: str, total: int, bar: Progress | None) -> None:
+    def __init__(self, owner: "StreamMonitor", title: str, total: int, done: int, bar: Progress | None) -> None:
         self._owner, self._title, self._total, self._bar = owner, title, total, bar
-        self._task = bar.add_task(title, total=total, note="") if bar else None
-        self._done, self._text = 0, ""
+        self._task = bar.add_task(title, total=total, completed=done, note="") if bar else None
+        self._first = self._done = done
+        self._text = ""
         self._began = self._spoke = time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
@@ -65,7 +69,7 @@ class _Stage:
         elif time.monotonic() - self._spoke >= LINE_EVERY_SECONDS:
             self._spoke = time.monotonic()
             spent = self._spoke - self._began
-            left = spent * (self._total - self._done) / max(self._done, 1)
+            left = spent * (self._total - self._done) / max(self._done - self._first, 1)
             self._owner.say(f"{self._title}: {self._done}/{self._total}, {clock(left)} left. {self._text}".rstrip())
 
     def note(self, text: str) -> None:
@@ -101,9 +105,9 @@ class StreamMonitor:
             signal.signal(number, stop)
 
     @contextmanager
-    def stage(self, title: str, total: int) -> Iterator[Stage]:
+    def stage(self, title: str, total: int, done: int = 0) -> Iterator[Stage]:
         if self._quiet or not self._stream.isatty():
-            yield _Stage(self, title, total, None)
+            yield _Stage(self, title, total, done, None)
             return
         columns = (
             TextColumn("{task.description}"),
@@ -114,7 +118,21 @@ class StreamMonitor:
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=Console(file=self._stream)) as bar:
-            yield _Stage(self, title, total, bar)
+            yield _Stage(self, title, total, done, bar)
+
+
+class StoppedEarly(BaseException):
+    """A request to stop before there was work to keep. No Exception, which something on the way may catch."""
+
+
+def stop_at_once() -> None:
+    """Take SIGINT and SIGTERM as ``StoppedEarly``, until a monitor listens."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedEarly
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 def stopped(where: str) -> Interrupted:

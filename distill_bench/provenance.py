@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ import torch
 CODE = ("distill_bench", "benchmarks", "pyproject.toml")
 
 
-def run_block(seconds: float) -> dict[str, Any]:
-    """The ``run`` block of a result: seconds of work, and what this process runs on."""
+def run_block(seconds: float, device: torch.device | None = None) -> dict[str, Any]:
+    """The ``run`` block of a result: seconds of work, the device it ran on, and what else this process runs on."""
     return {
         "seconds": round(seconds, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        **_git(),
+        **code_state(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
+        "device": None if device is None else str(device),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "cpu": _cpu(),
@@ -44,8 +46,12 @@ def peak_memory_mb() -> float | None:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
 
 
-def _git() -> dict[str, Any]:
-    """The commit of the checkout the package lies in, and whether its code differs from it; null when installed."""
+@cache
+def code_state() -> dict[str, Any]:
+    """The commit of the checkout the package lies in, and whether its code differs from it; null when installed.
+
+    Read once a process: ask at its start, so that code edited while it works is not taken for the code it runs.
+    """
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
         return {"git_commit": None, "dirty": None}

@@ -28,12 +28,13 @@ def render_pixels(distilled: DistilledSet, source: Source | None = None) -> UInt
     """
     if distilled.images.dtype == torch.uint8:
         return distilled.images
-    if distilled.card.pixel_space.kind == "zca" and source is None:
+    whitened = distilled.card.pixel_space.kind == "zca"
+    if whitened and source is None:
         from distill_bench.sources import load_source
 
         card = distilled.card.source
         source = load_source(card.name, size=card.size, holdout=card.holdout)
-    transform = Transform(distilled.card.pixel_space, None if source is None else source.train)
+    transform = Transform(distilled.card.pixel_space, source.train if whitened and source else None)
     return (transform.decode(distilled.images) * 255).round().clamp(0, 255).to(torch.uint8)
 
 

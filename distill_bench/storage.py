@@ -1,12 +1,17 @@
 """Where things are kept, and how they are written: whole or not at all."""
 
+import json
+import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from distill_bench.errors import DataError
+
+log = logging.getLogger("distill_bench")
 
 
 def home() -> Path:
@@ -41,6 +46,24 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise DataError(f"cannot write {path}: {error.strerror or error}. Nothing there was changed.") from error
+
+
+def read_json(path: Path, *required: str) -> dict[str, Any] | None:
+    """The JSON object in a file, or None where there is none.
+
+    One that cannot be read or lacks a required key counts as none, and stays as it is; a line in the log says so.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be read (%s) and counts as missing.", path, error)
+        return None
+    if not isinstance(content, dict) or not set(required) <= set(content):
+        log.warning("%s is not what it should be (%s) and counts as missing.", path, ", ".join(required) or "an object")
+        return None
+    return content
 
 
 def _umask() -> int:

@@ -15,7 +15,7 @@ LAYERS = [
     {"networks", "training", "pixel_space", "pixel_evidence", "distilled_set", "render"},
     {"training_data"},
     {"pretrained"},
-    {"synthesizers", "evaluation", "hub"},
+    {"synthesizers", "evaluation", "analysis", "hub"},
     {"suites"},
     {"leaderboard"},
     {"cli", "__init__", "__main__"},

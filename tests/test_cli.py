@@ -1,5 +1,6 @@
 """The command: what people type, its exit codes, and where its output goes."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,9 +13,12 @@ import numpy
 import pytest
 from PIL import Image
 
-from distill_bench import cli
+from distill_bench import cli, load_source
 from distill_bench.distilled_set import load_distilled
+from distill_bench.errors import DataError
+from distill_bench.provenance import code_state
 
+RANDOM = ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors"]
 QUICK_DM = ["--set", "iterations=5", "--set", "real_batch=8", "--set", "network=ConvNetD1W4"]
 
 
@@ -91,6 +95,7 @@ def test_bench_in_processes_prints_a_board_and_does_nothing_twice(command, tmp_p
     assert [cell["state"] for cell in json.loads(said)] == ["done", "done"]
     code, said, _ = command("leaderboard", "--results", tmp_path / "results", "--json")
     assert [row["ipc"] for row in json.loads(said)] == [1, 2]
+    assert all(row["peak_memory_mb"] > 10 for row in json.loads(said))
 
 
 def images_folder(root, classes=("cat", "dog"), count=6, side=8):
@@ -155,6 +160,97 @@ def test_a_set_without_test_split_asks_for_a_holdout(command, quick, tmp_path, m
             2,
             "cuda",
         ),
+        (
+            ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--set", "ipc=3"],
+            2,
+            "random has no field ipc. Its fields: pixel_space",
+        ),
+        (
+            [
+                "synthesize",
+                "random",
+                "--dataset",
+                "digits",
+                "--ipc",
+                1,
+                "--out",
+                "x.safetensors",
+                "--set",
+                "preset=cpu",
+            ],
+            2,
+            "random has no field preset",
+        ),
+        (
+            [
+                "synthesize",
+                "random",
+                "--dataset",
+                "digits",
+                "--ipc",
+                1,
+                "--out",
+                "x.safetensors",
+                "--set",
+                "device=cpu",
+            ],
+            2,
+            "random has no field device",
+        ),
+        (
+            ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--device", "auto:1"],
+            2,
+            "unknown device 'auto:1'",
+        ),
+        (
+            ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--device", "cpu:4"],
+            2,
+            "cpu:4 is not available",
+        ),
+        (
+            [
+                "synthesize",
+                "random",
+                "--dataset",
+                "digits",
+                "--ipc",
+                1,
+                "--out",
+                "x.safetensors",
+                "--set",
+                "zca_eps=-1",
+            ],
+            2,
+            "zca_eps: Input should be greater than 0",
+        ),
+        (
+            ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--size", 0],
+            2,
+            "--size 0",
+        ),
+        (
+            ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--holdout", 0],
+            2,
+            "--holdout 0",
+        ),
+        (
+            [
+                "synthesize",
+                "random",
+                "--dataset",
+                "digits",
+                "--ipc",
+                1,
+                "--out",
+                "x.safetensors",
+                "--split",
+                "test",
+                "--holdout",
+                0.2,
+            ],
+            2,
+            "contradict each other",
+        ),
         (["synthesize", "dm", "--dataset", "digits", "--ipc", 1], 2, "--out"),
         (["evaluate", "missing.safetensors"], 3, "no such file"),
         (["evaluate"], 2, "name the file"),
@@ -162,7 +258,18 @@ def test_a_set_without_test_split_asks_for_a_holdout(command, quick, tmp_path, m
         (["bench", "nope"], 2, "unknown suite"),
         (["bench", "own"], 2, "names no dataset"),
         (["bench", "digits", "--executor", "cloud"], 2, "in-process"),
+        (["evaluate", "missing.safetensors", "--device", "tpu"], 2, "unknown device 'tpu'"),
+        (["evaluate", "missing.safetensors", "--networks", 0], 2, "'--networks'"),
+        (["evaluate", "--protocol", "full-v1", "--dataset", "digits", "--size", 0], 2, "--size 0"),
+        (["bench", "digits", "--networks", 0], 2, "'--networks'"),
+        (["bench", "digits", "--device", "tpu"], 2, "unknown device 'tpu'"),
+        (["bench", "digits", "--size", 0], 2, "--size 0"),
+        (["bench", "digits", "--holdout", 0], 2, "--holdout 0"),
+        (["bench", "digits", "--only", "ipc=99"], 2, "suite digits has ipc 1, 2, 5, 10"),
+        (["bench", "digits", "--method", "dm"], 2, "has the method dm twice"),
         (["leaderboard", "--results", "nowhere"], 2, "nowhere has no results"),
+        (["leaderboard", "--results", "."], 2, "has no results. Run distill-bench bench digits"),
+        (["leaderboard", "--results", ".", "--json"], 2, "has no results. Run distill-bench bench digits"),
         (["list", "nope"], 2, "cannot list"),
         (["recipe", "show", "nope"], 2, "Known: dc"),
         (["recipe", "validate", "nope.toml"], 2, "nope.toml"),
@@ -175,6 +282,107 @@ def test_what_goes_wrong_is_said_in_one_line(command, tmp_path, monkeypatch, arg
     assert complaint in error
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_suite(command, tmp_path):
+    (tmp_path / "x.toml").mkdir()
+    code, _, error = command("bench", tmp_path / "x.toml")
+    assert (code, "unknown suite" in error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("protocol = 'none-v1'\n", "unknown protocol 'none-v1'"),
+        ("[preset.cpu.ipc.5]\nnetwork = 'ConvNot'\n", "unknown network 'ConvNot'"),
+    ],
+)
+def test_a_recipe_names_networks_and_protocols_that_are_there(command, tmp_path, text, complaint):
+    usual = "title = 't'\nsynthesizer = 'distribution_matching'\n"
+    values = "[defaults]\niterations = 1\nimage_lr = 1.0\n"
+    table = text if text.startswith("[") else ""
+    (tmp_path / "mine.toml").write_text(usual + text.removesuffix(table) + values + table)
+    code, _, error = command("recipe", "validate", tmp_path / "mine.toml")
+    assert (code, complaint in error) == (2, True)
+
+
+def test_a_set_made_with_a_holdout_is_tested_on_it_unless_the_test_split_is_asked_for(command, quick, tmp_path):
+    out, digits = tmp_path / "held.safetensors", load_source("digits")
+    made = ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", out]
+    assert command(*made, "--holdout", 0.3)[0] == 0
+    scores = {}
+    for split in ((), ("--split", "holdout"), ("--split", "test"), ("--holdout", 0.3)):
+        code, said, error = command("evaluate", out, "--json", *split)
+        assert (code, "note" in error) == (0, False), error
+        scores[split] = json.loads(said)
+    held, test = scores[()], scores["--split", "test"]
+    assert held == scores["--split", "holdout"] == scores["--holdout", 0.3]
+    assert (held["holdout"], held["test_fingerprint"]) == (0.3, digits.with_holdout(0.3).test.fingerprint)
+    assert (test["holdout"], test["test_fingerprint"]) == (None, digits.test.fingerprint)
+    assert test["train_fingerprint"] == digits.with_holdout(0.3).train.fingerprint
+    assert "digits, 0.3 of its training split held out" in command("evaluate", out)[1]
+
+
+def test_a_set_whose_source_is_gone_is_drawn_all_the_same(command, tmp_path, monkeypatch):
+    images_folder(tmp_path / "pets")
+    monkeypatch.chdir(tmp_path)
+    made = ["synthesize", "random", "--dataset", "folder:pets", "--ipc", 1]
+    assert command(*made, "--out", "plain.safetensors")[0] == 0
+    assert command(*made, "--out", "white.safetensors", "--set", "pixel_space=zca")[0] == 0
+    (tmp_path / "pets").rename(tmp_path / "elsewhere")
+    assert command("render", "plain.safetensors", "--out", "plain.png")[0] == 0
+    code, _, error = command("render", "white.safetensors", "--out", "white.png")
+    assert (code, "pets is not a folder" in error) == (3, True)
+
+
+def test_an_interrupted_evaluation_keeps_its_networks(command, quick, tmp_path, monkeypatch):
+    from distill_bench.evaluation import KeptNetworks, evaluate
+
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    out = tmp_path / "set.safetensors"
+    assert command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", out)[0] == 0
+    keep = KeptNetworks.keep
+
+    def keep_and_interrupt(kept, accuracies):
+        keep(kept, accuracies)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeptNetworks, "keep", keep_and_interrupt)
+        code, _, error = command("evaluate", out)
+    assert (code, "1 of 2 networks tested" in error) == (130, True)
+    with monkeypatch.context() as patch:
+        trained = []
+        module = sys.modules["distill_bench.evaluation.evaluate"]
+        patch.setattr(module, "train", lambda *args, train=module.train: trained.append(1) or train(*args))
+        code, said, error = command("evaluate", out, "--json")
+    assert (code, len(trained), "networks tested before: 1" in error) == (0, 1, True)
+    assert json.loads(said)["accuracies"] == list(evaluate(load_distilled(out)).accuracies)
+
+
+@pytest.mark.parametrize("words", [RANDOM, ["bench", "digits"]], ids=["synthesize", "bench"])
+def test_what_code_runs_is_noted_before_the_work_begins(command, monkeypatch, words):
+    def load(*_, **__):
+        assert code_state.cache_info().currsize == 1
+        raise DataError("far enough")
+
+    code_state.cache_clear()
+    monkeypatch.setattr(cli, "load_source", load)
+    assert command(*words)[0] == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_data_loads_is_no_failure(command, tmp_path, monkeypatch, number):
+    def interrupted(*_, **__):
+        try:
+            signal.raise_signal(number)
+        except Exception as error:  # as readers have it, which say what they could not read
+            raise DataError("unreadable") from error
+
+    monkeypatch.setattr(cli, "load_source", interrupted)
+    for words in (["synthesize", "dm", "--ipc", 1, "--out", tmp_path / "x.safetensors"], ["bench", "digits"]):
+        code, _, error = command(*words, "--dataset", "digits")
+        assert (code, error) == (130, "error: stopped on request, before any work began.\n")
 
 
 def test_lists_and_recipes(command):
@@ -194,13 +402,15 @@ def test_the_command_line_is_frozen():
     flags = {
         name: sorted(option for parameter in sub.params for option in parameter.opts if option.startswith("--"))
         for name, sub in group.commands.items()  # type: ignore[attr-defined]
-        if name in ("synthesize", "evaluate", "bench")
+        if name in ("synthesize", "evaluate", "measure", "bench")
     }
     common = ["--dataset", "--device", "--holdout", "--quiet", "--size", "--split"]
     making = [*common, "--checkpoint-seconds", "--method"]
+    scoring = sorted([*common, "--json", "--labels", "--network", "--networks", "--protocol"])
     assert flags == {
         "synthesize": sorted([*making, "--ipc", "--out", "--preset", "--seed", "--set"]),
-        "evaluate": sorted([*common, "--json", "--labels", "--network", "--networks", "--protocol"]),
+        "evaluate": scoring,
+        "measure": scoring,
         "bench": sorted([*making, "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results"]),
     }
 
@@ -208,6 +418,7 @@ def test_the_command_line_is_frozen():
 def test_a_terminated_synthesis_leaves_a_checkpoint_and_goes_on(tmp_path):
     arguments = ["synthesize", "dm", "--dataset", "digits", "--ipc", "1", "--set", "real_batch=8"]
     arguments += ["--set", "iterations=500", "--set", "network=ConvNetD1W4", "--out", "set.safetensors"]
+    arguments += ["--checkpoint-seconds", "0"]
     environment = os.environ | {"DISTILL_BENCH_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
 
     def start() -> subprocess.Popen:
@@ -216,7 +427,7 @@ def test_a_terminated_synthesis_leaves_a_checkpoint_and_goes_on(tmp_path):
         )
 
     process = start()
-    while not listens_to_sigterm(process.pid):
+    while not list((tmp_path / "home/checkpoints").glob("*.safetensors")):
         assert process.poll() is None, process.communicate()[1].decode()
         time.sleep(0.1)
     process.terminate()
@@ -231,11 +442,37 @@ def test_a_terminated_synthesis_leaves_a_checkpoint_and_goes_on(tmp_path):
     assert list((tmp_path / "home/checkpoints").iterdir()) == []
 
 
-def listens_to_sigterm(pid: int) -> bool:
-    """By Linux's own account."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
-    return bool(caught >> (signal.SIGTERM - 1) & 1)
+def test_an_interrupted_bench_leaves_nothing_running(tmp_path):
+    """SIGINT goes to the whole process group, as a terminal sends it."""
+    home = tmp_path / "home"
+    environment = os.environ | {"DISTILL_BENCH_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    arguments = ["bench", "digits", "--only", "method=dc,ipc=10", "--jobs", "2", "--results", str(tmp_path / "results")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distill_bench", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    while len(processes_of(home)) < 3:  # the command and two workers
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error.decode()
+    assert b"Run the same command again" in error and b"failed" not in error
+    assert processes_of(home) == []
+    assert list((tmp_path / "results").rglob("*.json")) == []
+
+
+def processes_of(home: Path) -> list[int]:
+    """Processes with this cache, by Linux's own account."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"DISTILL_BENCH_HOME={home}\0".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
 def test_teachers_are_trained_once_listed_and_tested(command, tmp_path, monkeypatch):
@@ -245,7 +482,7 @@ def test_teachers_are_trained_once_listed_and_tested(command, tmp_path, monkeypa
     arguments += ["--set", "learning_rate=0.05"]
     code, said, _ = command(*arguments)
     assert code == 0
-    assert said.startswith("digits: ConvNetD1W4, epochs 3, seed 0, normalized pixels: training images ")
+    assert said.startswith("digits: ConvNetD1W4, 3 epochs, seed 0, normalized pixels: training images ")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.safetensors")}
     assert command(*arguments)[:2] == (0, said)
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "home").rglob("*.safetensors")}

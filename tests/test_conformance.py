@@ -14,6 +14,7 @@ from distill_bench.synthesizers import Checkpoint, load_method
 
 MATCHING = {"real_batch": 8, "network": "ConvNetD1W4"}
 
+TEACHER = {"teacher": {"network": "ConvNetD1W4", "epochs": 3, "learning_rate": 0.05}}
 TRAJECTORY = {
     "network": "ConvNetD1W4",
     "experts": 2,
@@ -33,6 +34,9 @@ TRAJECTORY = {
 
 TABLE = {
     "random": {},
+    "herding": TEACHER,
+    "k-center": TEACHER,
+    "k-means": TEACHER,
     "dc": MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2},
     "dsa": MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2},
     "dm": MATCHING | {"iterations": 6},
@@ -42,7 +46,7 @@ TABLE = {
     "datm": TRAJECTORY,
     "datm-tesla": TRAJECTORY,
 }
-OPTIMISED = [method for method in TABLE if TABLE[method]]
+OPTIMISED = [method for method in TABLE if "iterations" in TABLE[method]]
 SPACES = ("normalized", "unit", "zca")
 
 
@@ -113,6 +117,26 @@ def test_a_stopped_run_resumes_to_the_same_bytes(source, method, after, tmp_path
     resumed = synthesize(source, method, 2, checkpoint=Checkpoint(kept.path), history=history, **TABLE[method])
     assert resumed.to_bytes() == whole
     assert len(history) == 6
+
+
+def test_a_checkpoint_of_another_number_of_threads_or_none_is_said_in_a_line(source, tmp_path, caplog, monkeypatch):
+    path = tmp_path / "unfinished.safetensors"
+
+    def stop() -> None:
+        with pytest.raises(Interrupted):
+            synthesize(source, "dm", 1, monitor=StopsAfter(2), checkpoint=Checkpoint(path), **TABLE["dm"])
+
+    stop()
+    stop()
+    assert caplog.messages == []
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 7)
+        stop()
+    (line,) = caplog.messages
+    assert "made with device cpu, threads 1 goes on with device cpu, threads 7" in line
+    path.write_bytes(path.read_bytes()[:100])
+    synthesize(source, "dm", 1, checkpoint=Checkpoint(path), **TABLE["dm"])
+    assert "unfinished.safetensors cannot be read" in caplog.messages[-1] and len(caplog.messages) == 2
 
 
 @pytest.mark.parametrize("method", OPTIMISED)

@@ -151,7 +151,42 @@ def test_a_torch_dataset_gives_images_with_labels(plain):
         assert torch.equal(image, plain.images[index]) and label == index // IPC
 
 
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_a_torch_dataset_gives_soft_labels_where_there_are_some(digits, kind):
+    made = make(digits, **VARIANTS[kind])
+    assert torch.equal(made.to_dataset()[3][1], made.soft_labels[3])
+
+
 # ---- what is refused
+
+
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize("shape", [(20,), (20, 64), (20, 8, 8), (20, 1, 1, 8, 8)])
+def test_tensors_of_another_shape_are_no_images(digits, shape):
+    with pytest.raises(DataError, match=r"shape \(number, channels, height, width\)"):
+        DistilledSet.from_tensors(torch.zeros(shape), LABELS, digits)
+
+
+@pytest.mark.parametrize(
+    ("change", "fine"),
+    [
+        (lambda p: p, True),
+        (lambda p: p.half(), True),
+        (lambda p: p * 1.0005, True),
+        (lambda p: p * 1.01, False),
+        (lambda p: p * 0.99, False),
+        (lambda p: p + torch.tensor([0.5, -0.5] + [0.0] * 8), False),
+        (lambda p: p.log(), False),
+    ],
+)
+def test_probabilities_are_positive_and_sum_to_one(digits, change, fine):
+    given = {"soft_labels": change(soft_labels().softmax(dim=1)), "label_kind": "probabilities"}
+    if fine:
+        make(digits, **given)
+        return
+    with pytest.raises(DataError, match="must be 0 or more and sum to 1; logits have label_kind 'logits'"):
+        make(digits, **given)
+    make(digits, soft_labels=given["soft_labels"], label_kind="logits")
 
 
 def write(path, tensors, card):

@@ -97,6 +97,7 @@ def test_without_a_source_it_is_the_one_on_the_card(digits, few):
     held = digits.with_holdout(0.5)
     score = evaluate(real_set(held), protocol="brief", networks=1)
     assert score.test_fingerprint == held.test.fingerprint and score.notes == ()
+    assert (score.size, score.holdout) == (None, 0.5)
 
 
 # ---- paired networks
@@ -151,8 +152,8 @@ class StopsAfter(SilentMonitor):
         self.stop_requested, self.left = False, epochs
 
     @contextmanager
-    def stage(self, title, total):
-        self.total = total
+    def stage(self, title, total, done=0):
+        self.total, self.done = total, done
         yield self
 
     def advance(self, steps=1):
@@ -168,9 +169,11 @@ def test_an_evaluation_goes_on_where_it_was_cut_off(digits, few, done):
     kept, monitor = [], StopsAfter(3 * done + 1)  # after the first epoch of a network
     with pytest.raises(Interrupted, match=f"{done} of 3 networks tested") as error:
         evaluate(few, digits, "brief", monitor=monitor, after_network=lambda found: kept.append(list(found)))
-    assert error.value.exit_code == 130 and monitor.total == 9
+    assert error.value.exit_code == 130 and (monitor.total, monitor.done) == (9, 0)
     assert kept == [list(whole.accuracies[: number + 1]) for number in range(done)]
-    assert evaluate(few, digits, "brief", completed=kept[-1] if kept else ()) == whole
+    silent = StopsAfter(100)
+    assert evaluate(few, digits, "brief", monitor=silent, completed=kept[-1] if kept else ()) == whole
+    assert silent.done == 3 * done
 
 
 def test_completed_networks_are_believed_and_not_trained_again(digits, few, monkeypatch):

@@ -39,7 +39,7 @@ COMMON = {"iterations": 4, "image_lr": 0.1, "real_batch": REAL}
 
 def job_of(fields, source=SOURCE):
     """A job whose real images come in float64."""
-    training = TrainingData(source, fields.space_of(source), torch.device("cpu"))
+    training = TrainingData(source, fields.pixel_space_on(source), torch.device("cpu"))
     fetch = training._fetch
     training._fetch = lambda indices: fetch(indices).double()
     return Job("a test", training, IPC, fields, 0, torch.device("cpu"), SILENT, Checkpoint())

@@ -10,12 +10,13 @@ import pytest
 from distill_bench.errors import DataError
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.leaderboard import board, published, render, render_page, tables
-from distill_bench.leaderboard.claims import Claim, claim_for, load_claims
+from distill_bench.leaderboard.claims import Claim, claim_for, differences, load_claims
 from distill_bench.leaderboard.collect import ROW_KEYS, leaderboard_rows, read_results
 from distill_bench.leaderboard.figures import accuracy_figure
 from distill_bench.package_data import package_data
+from distill_bench.sources import list_sources
 
-HEADER = "method,dataset,ipc,accuracy,std,protocol,network,norm,labels,selection,source\n"
+HEADER = "method,dataset,size,ipc,accuracy,std,protocol,network,norm,labels,selection,paper,source,reading,note\n"
 
 
 def score(method="dm", ipc=1, seed=0, accuracies=(88.0, 89.0, 90.0), **fields):
@@ -37,10 +38,12 @@ def full(accuracy=98.0):
 
 
 def claim(method="dm", dataset="digits", ipc=1, accuracy=70.0, protocol="dsa-v1", **fields):
-    return Claim(
-        method=method, dataset=dataset, ipc=ipc, accuracy=accuracy, std=None, protocol=protocol, network="ConvNetD3",
-        norm="instance", labels="hard", selection="last", source="a paper", **fields,
-    )  # fmt: skip
+    values = {
+        "method": method, "dataset": dataset, "size": None, "ipc": ipc, "accuracy": accuracy, "std": None,
+        "protocol": protocol, "network": "ConvNetD3", "norm": "instance", "labels": "hard", "selection": "last",
+        "paper": "a paper", "source": "its table", "reading": "first-hand", "note": "", **fields,
+    }  # fmt: skip
+    return Claim(**values)
 
 
 def write(folder, results):
@@ -113,6 +116,17 @@ def test_a_failure_that_was_scored_since_is_forgotten():
     assert [row["status"] for row in leaderboard_rows([failure("dm"), score("dm")])] == ["done"]
 
 
+def test_a_score_of_an_older_method_is_no_result_of_a_cell_that_failed():
+    older = score("dm", cell_key="old", preset="paper")
+    assert [row["status"] for row in leaderboard_rows([older])] == ["done"]
+    assert [row["status"] for row in leaderboard_rows([older, failure("dm", cell_key="new")])] == ["failed"]
+    assert [row["status"] for row in leaderboard_rows([score("dm"), failure("dm", cell_key="new")])] == ["failed"]
+    since = [score("dm", cell_key="new"), failure("dm", cell_key="new")]
+    assert [row["status"] for row in leaderboard_rows(since)] == ["done"]
+    other = [score("dm", seed=1, cell_key="old"), score("dsa", cell_key="old"), failure("dm", cell_key="new")]
+    assert sorted(row["status"] for row in leaderboard_rows(other)) == ["done", "done", "failed"]
+
+
 def test_read_results_takes_scores_and_failures_only(tmp_path):
     write(tmp_path, [score(), score(strict=True), failure()])
     (tmp_path / "list.json").write_text("[1, 2]")
@@ -124,8 +138,6 @@ def test_read_results_takes_scores_and_failures_only(tmp_path):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"{half", "cannot read"),
-        (b"\xff\xfe{}", "cannot read"),
         (b'{"kind": "score"}', "lacks suite, dataset"),
         (json.dumps(score(accuracies=[])).encode(), "empty list"),
     ],
@@ -135,6 +147,16 @@ def test_a_broken_result_is_named(tmp_path, content, complaint):
     with pytest.raises(DataError, match=rf"(?s){complaint}|ipc1-seed0") as caught:
         read_results(tmp_path)
     assert complaint in str(caught.value) and "ipc1-seed0.quick-v1.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"{half", b"\xff\xfe{}", b""])
+def test_an_unreadable_result_is_left_out_and_said(tmp_path, content, caplog):
+    write(tmp_path, [score()])
+    (tmp_path / "ipc1-seed0.quick-v1.json").write_bytes(content)
+    assert [result["method"] for result in read_results(tmp_path)] == ["dm"]
+    (line,) = caplog.messages
+    assert "ipc1-seed0.quick-v1.json" in line and "left out" in line
+    assert (tmp_path / "ipc1-seed0.quick-v1.json").read_bytes() == content
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
@@ -150,38 +172,147 @@ def test_claims_join_by_protocol_then_file_order():
     assert claim_for(claims, "dm", "cifar10", 1) is None
 
 
-def test_published_claims():
-    claims = load_claims(package_data("baselines/published.csv"))
+@pytest.mark.parametrize(
+    ("row", "fitting"),
+    [
+        (("quick-v1", "ConvNetD3", "hard"), 1.0),
+        (("mtt-v1", "ConvNetD3", "hard"), 2.0),
+        (("mtt-v1", "ResNet18BN", "soft"), 2.0),  # the protocol counts more than the network
+        (("quick-v1", "ResNet18BN_AP", "hard"), 3.0),
+        (("quick-v1", "ConvNetD4W64BN", "soft"), 4.0),
+        (("quick-v1", "MLP", "soft"), 4.0),  # no figure on an MLP: the one with soft labels
+        ((None, None, None), 1.0),
+    ],
+)
+def test_the_fitting_claim_is_shown(row, fitting):
+    claims = [
+        claim(accuracy=0.5, reading="recalled"),
+        claim(accuracy=1.0),
+        claim(accuracy=2.0, protocol="mtt-v1"),
+        claim(accuracy=3.0, network="ResNet18", norm="batch"),
+        claim(accuracy=4.0, labels="soft"),
+        claim(accuracy=5.0, paper="a repetition"),
+    ]
+    assert claim_for(claims, "dm", "digits", 1, *row).accuracy == fitting
 
-    def published(*key):
-        found = claim_for(claims, *key)
-        return found and (found.accuracy, found.std, found.protocol)
 
-    assert published("dc", "mnist", 1) == (91.7, None, "dc-v1")
-    assert published("dsa", "cifar100", 50) == (42.8, 0.4, "dsa-v1")
-    assert published("dm", "cifar10", 1000) == (79.8, 0.3, "dsa-v1")
-    assert published("dc", "cifar100", 50) is None
-    assert published("random", "cifar10", 50, "quick-v1") == (50.6, 0.3, "dsa-v1")
-    assert published("random", "cifar10", 50, "dc-v1") == (43.4, 1.0, "dc-v1")
-    assert published("full", "tiny_imagenet", None) == (37.6, None, "unknown")
+@pytest.mark.parametrize(
+    ("fields", "network", "labels", "said"),
+    [
+        ({}, "ConvNetD2W64", "hard", []),
+        ({}, None, None, []),
+        ({"network": "ResNet18", "norm": "batch"}, "ConvNetD3", "hard", ["ResNet18"]),
+        ({"network": "ResNet18", "norm": "batch"}, "ResNet18BN_AP", "hard", []),
+        ({"network": "ResNet18", "norm": "batch"}, "ResNet18", "hard", ["batch norm"]),
+        ({"norm": "batch"}, "ConvNetD3", "hard", ["batch norm"]),
+        ({"norm": "batch"}, "ConvNetD3BN", "hard", []),
+        ({"norm": "unknown"}, "ConvNetD3BN", "hard", []),
+        ({"network": "LeNet", "norm": "none"}, "LeNet", "hard", []),
+        ({"labels": "soft"}, "ConvNetD3", "hard", ["soft labels"]),
+        ({"selection": "best-on-test"}, "ConvNetD3", "hard", ["best on test"]),
+    ],
+)
+def test_how_a_claim_differs_is_said(fields, network, labels, said):
+    assert differences(claim(**fields), network, labels) == said
+    if network:
+        row = score(network=network, labels=labels)
+        text = tables.markdown(leaderboard_rows([row], [claim(**fields)]), [claim(**fields)])
+        assert f"70.0 ({', '.join(['dsa-v1', *said])})" in text
+
+
+CLAIMS = load_claims(package_data("baselines/published.csv"))
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        # the claims that boards show, typed again from the papers' tables
+        (("dc", "mnist", 1), (91.7, None, "dc-v1")),
+        (("dc", "svhn", 10), (76.1, None, "dc-v1")),
+        (("dsa", "cifar100", 50), (42.8, 0.4, "dsa-v1")),
+        (("dsa", "cifar10", 1, "quick-v1", "ConvNetD3", "hard"), (28.8, 0.7, "dsa-v1")),
+        (("dm", "cifar10", 1000), (79.8, 0.3, "dsa-v1")),
+        (("dm", "tiny_imagenet", 50), (24.1, 0.3, "dsa-v1")),
+        (("dc", "cifar100", 50), (30.56, None, "dc-bench")),  # not in DC's own paper
+        (("random", "cifar10", 50, "quick-v1"), (50.6, 0.3, "dsa-v1")),
+        (("random", "cifar10", 50, "dc-v1"), (43.4, 1.0, "dc-v1")),
+        (("random", "cifar10", 1, "dc-v1"), (14.4, 2.0, "dc-v1")),
+        (("random", "mnist", 1), None),  # only recalled
+        (("herding", "cifar10", 10, "quick-v1"), (31.6, 0.7, "dc-v1")),
+        (("k-center", "cifar100", 1), (8.6, 0.3, "dc-v1")),
+        (("k-means", "cifar10", 1), (25.16, None, "dc-bench")),
+        (("mtt", "cifar10", 1, "quick-v1", "ConvNetD3", "hard"), (46.3, 0.8, "mtt-v1")),
+        (("mtt", "cifar100", 100), (49.2, 0.4, "mtt-v1")),
+        (("mtt", "tiny_imagenet", 10), (23.2, 0.2, "mtt-v1")),
+        (("tesla", "imagenet", 50), (27.9, 1.2, "mtt-v1")),
+        (("tesla", "imagenet", 2), None),  # only recalled
+        (("ftd", "cifar10", 10), (66.6, 0.3, "mtt-v1")),
+        (("datm", "cifar10", 1000, "quick-v1", "ConvNetD3", "soft"), (85.5, 0.4, "datm-v1")),
+        (("datm", "cifar10", 1000, "quick-v1", "LeNet", "soft"), (66.7, None, "datm-v1")),
+        (("datm", "tiny_imagenet", 1), (17.1, 0.3, "datm-v1")),
+        (("datadam", "cifar10", 50), (67.0, 0.4, "datadam-v1")),
+        (("fyi-dsa", "cifar10", 10), (54.7, 0.5, "dsa-v1, always-flip DSA")),
+        (("fyi-mtt", "tiny_imagenet", 50), (30.1, 0.3, "mtt-v1, always-flip DSA")),
+        (("sre2l", "tiny_imagenet", 50, "quick-v1", "ResNet18BN", "teacher"), (41.1, 0.4, "sre2l-v1")),
+        (("sre2l", "cifar10", 10, "quick-v1", "ResNet18BN", "hard"), (10.9, None, "cim")),
+        (("cda", "imagenet", 200, "quick-v1", "ResNet50", "teacher"), (67.6, None, "sre2l-v1")),
+        (("rded", "cifar100", 10, "quick-v1", "ConvNetD3BN", "teacher"), (48.1, 0.3, "rded-v1")),
+        (("rded", "cifar100", 10, "quick-v1", "ResNet18BN", "teacher"), (42.6, 0.2, "rded-v1")),
+        (("idc", "svhn", 50), (90.1, None, "idc")),
+        (("full", "cifar10", None, "full-v1", "ConvNetD3", "hard"), (84.8, None, "unknown")),
+        (("full", "cifar10", None, "full-v1", "ResNet18BN", "hard"), (93.86, None, "unknown")),
+        (("full", "tiny_imagenet", None), (37.6, None, "unknown")),
+    ],
+)
+def test_published_claims(key, expected):
+    found = claim_for(CLAIMS, *key)
+    assert (found and (found.accuracy, found.std, found.protocol)) == expected
+
+
+def test_a_methods_own_paper_stands_before_others():
+    own: dict[tuple, list[bool]] = {}
+    for c in CLAIMS:
+        own.setdefault((c.method, c.dataset, c.ipc), []).append(c.paper.lower() == c.method)
+    assert all(found == sorted(found, reverse=True) for found in own.values())
+
+
+def test_published_claims_are_complete_and_say_what_is_in_doubt():
+    assert len(CLAIMS) == 528
+    assert {c.dataset for c in CLAIMS} <= {*list_sources(), "imagenet21k", "imagenet100"}
+    assert all(c.note for c in CLAIMS if c.reading == "recalled" or "issue" in c.paper)
+    assert {c.selection for c in CLAIMS if c.protocol in ("dc-v1", "dsa-v1") and c.paper in ("DC", "DSA", "DM")} == {
+        "last",
+        "unknown",  # random, in DC's table
+    }
+    best = {c.selection for c in CLAIMS if c.paper in ("MTT", "TESLA", "FTD", "DataDAM", "SRe2L") and c.ipc != 2}
+    assert best == {"best-on-test", "unknown"}  # SRe2L's teacher
+    (doubt,) = [c for c in CLAIMS if (c.method, c.dataset, c.ipc, c.paper) == ("random", "cifar10", 1, "DC")]
+    assert (doubt.std, doubt.note) == (2.0, "AutoPalette has 14.4 ± 0.2")
+    assert {(c.std, c.note) for c in CLAIMS if c.paper == "AutoPalette" and c.accuracy == 14.4} == {
+        (0.2, "the DC paper has ± 2.0")
+    }
 
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("dm,digits,one,70,,dsa-v1,ConvNetD3,instance,hard,last,x", "ipc.*'one'"),
-        ("dm,digits,0,70,,dsa-v1,ConvNetD3,instance,hard,last,x", "ipc.*'0'"),
-        ("dm,digits,1,700,,dsa-v1,ConvNetD3,instance,hard,last,x", "accuracy.*'700'"),
-        ("dm,digits,1,70,,dsa-v1,ConvNetD3,instance,hard,first,x", "selection.*'first'"),
-        ("dm,digits,1,70,,dsa-v1,ConvNetD3,instance,hard,last,", "source"),
-        ("dm,digits,1,70", "expected the 11 columns"),
-        ("dm,digits,1,70,,dsa-v1,ConvNetD3,instance,hard,last,x,y", "expected the 11 columns"),
-        ("dm,digits,2,71,,dsa-v1,ConvNetD3,instance,hard,last,x", "repeats line 2"),
+        ("dm,digits,,one,70,,dsa-v1,ConvNetD3,instance,hard,last,DM,x,first-hand,", "ipc.*'one'"),
+        ("dm,digits,,0,70,,dsa-v1,ConvNetD3,instance,hard,last,DM,x,first-hand,", "ipc.*'0'"),
+        ("dm,digits,0,1,70,,dsa-v1,ConvNetD3,instance,hard,last,DM,x,first-hand,", "size.*'0'"),
+        ("dm,digits,,1,700,,dsa-v1,ConvNetD3,instance,hard,last,DM,x,first-hand,", "accuracy.*'700'"),
+        ("dm,digits,,1,70,-1,dsa-v1,ConvNetD3,instance,hard,last,DM,x,first-hand,", "std.*'-1'"),
+        ("dm,digits,,1,70,,dsa-v1,ConvNetD3,instance,hard,first,DM,x,first-hand,", "selection.*'first'"),
+        ("dm,digits,,1,70,,dsa-v1,ConvNetD3,instance,hard,last,DM,x,third-hand,", "reading.*'third-hand'"),
+        ("dm,digits,,1,70,,dsa-v1,ConvNetD3,instance,hard,last,DM,,first-hand,", "source"),
+        ("dm,digits,,1,70,,dsa-v1,ConvNetD3,instance,hard,last,,x,first-hand,", "paper"),
+        ("dm,digits,,1,70", "expected the 15 columns"),
+        ("dm,digits,,1,70,,dsa-v1,ConvNetD3,instance,hard,last,DM,x,first-hand,,y", "expected the 15 columns"),
+        ("dm,digits,,2,71,,dsa-v1,ConvNetD3,instance,hard,last,DM,elsewhere,second-hand,doubt", "repeats line 2"),
     ],
 )
 def test_a_bad_claim_is_named_by_its_line(tmp_path, line, complaint):
     path = tmp_path / "published.csv"
-    path.write_text(f"{HEADER}dm,digits,2,70,,dsa-v1,ConvNetD3,instance,hard,last,x\n{line}\n")
+    path.write_text(f"{HEADER}dm,digits,,2,70,,dsa-v1,ConvNetD3,instance,hard,last,DM,x,first-hand,\n{line}\n")
     with pytest.raises(DataError, match=rf"published\.csv line 3.*{complaint}"):
         load_claims(path)
 

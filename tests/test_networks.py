@@ -86,7 +86,7 @@ def test_the_usual_network_of_a_resolution(shape, name):
         ("ConvNetW0", CIFAR, None),
         ("convnet", CIFAR, None),
         ("ConvNetD3 ", CIFAR, None),
-        ("ResNet18", CIFAR, None),
+        ("ResNet", CIFAR, None),
         ("", CIFAR, None),
     ],
 )

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from distill_bench import load_source, synthesize
+from distill_bench.cli import _titles
 from distill_bench.errors import RunFailed, UsageError
-from distill_bench.synthesizers import load_method, synthesis_key
+from distill_bench.recipes import list_recipes
+from distill_bench.synthesizers import list_methods, load_method, synthesis_key
 
 PAGE = Path(__file__).parent.parent / "docs" / "own-method.md"
 CODE = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -56,11 +58,48 @@ def test_unknown_fields_and_wrong_functions_are_refused(folder, digits):
         synthesize(digits, "odd_method:odd", 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("math:sqrt", "math:sqrt is a builtin_function_or_method; a method is a function written in Python"),
+        ("mistyped_method:mistyped", r"SyntaxError: .*mistyped_method.py, line 1.*importable"),
+        ("failing_method:failing", "ZeroDivisionError: division by zero"),
+        ("./mean_images.py:mean_images", r"no path, no \.py"),
+        ("mean_images.py:mean_images", r"no path, no \.py"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused(folder, name, complaint):
+    (folder / "mistyped_method.py").write_text("def mistyped(job:\n")
+    (folder / "failing_method.py").write_text("1 / 0\n")
+    with pytest.raises(UsageError, match=complaint):
+        load_method(name)
+
+
+@pytest.fixture
+def entry_points(folder, monkeypatch):
+    """Other packages' methods: a good one, a broken one, and one that would take a built-in name."""
+    (folder / "offered.dist-info").mkdir()
+    lines = "good = mean_images:mean_images\nbroken = mean_images:gone\ndm = mean_images:mean_images\n"
+    (folder / "offered.dist-info" / "entry_points.txt").write_text(f"[distill_bench.methods]\n{lines}")
+    (folder / "offered.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: offered\nVersion: 1\n")
+
+
+@pytest.mark.usefixtures("entry_points")
+def test_a_package_offers_methods_by_name(digits, caplog):
+    assert list_methods() == [*list_recipes(), "broken", "good"]
+    assert synthesize(digits, "good", 1).card.method == "good"
+    assert load_method("dm").recipe.synthesizer == "distribution_matching"
+    with pytest.raises(UsageError, match="no attribute 'gone'"):
+        load_method("broken")
+    assert _titles()["good"] == "Averages of real images."
+    assert "broken" not in _titles() and "the method broken is left out" in caplog.messages[0]
+
+
 def test_edited_code_is_new_work(folder, digits):
     def key(name: str) -> str:
         (folder / f"{name}.py").write_text(f"def method(job):\n    return '{name}'\n")
         method = load_method(f"{name}:method")
-        return synthesis_key(digits, method, method.fields("digits", 1), 1, 0)
+        return synthesis_key(digits, method, method.fields("digits", 1), 1, "paper", 0)
 
     assert key("first_version") != key("second_version")
 

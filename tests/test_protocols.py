@@ -61,6 +61,10 @@ def test_a_protocol_cannot_be_changed(name):
     for field, value in {"epochs": 1, "id": "mine", "new": 1}.items():
         with pytest.raises(ValidationError):
             setattr(load_protocol(name), field, value)
+    with pytest.raises(TypeError):
+        load_protocol("dc-v1").overrides["mnist"]["epochs"] = 1  # type: ignore[index]
+    with pytest.raises(TypeError):
+        load_protocol("dc-v1").overrides["digits"] = {}  # type: ignore[index]
 
 
 def test_an_unknown_protocol_is_refused_with_the_known_ones():
@@ -135,7 +139,7 @@ def test_our_own_protocols_decay_after_half_of_the_epochs_and_keep_their_momentu
 
 @pytest.mark.parametrize("name", PINNED)
 def test_a_learned_rate_is_used_where_the_protocol_says_so(name):
-    learned = 0.5 if name in ("standard-v1", "quick-v1", "full-v1") else 0.01
+    learned = 0.01 if name in ("dc-v1", "dsa-v1") else 0.5
     assert load_protocol(name).plan(100, learned_rate=0.5).learning_rate == learned
     assert load_protocol(name).plan(100).learning_rate == 0.01
     assert load_protocol(name).plan(100, 0.5, temperature=20.0).temperature == 20.0

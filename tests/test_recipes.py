@@ -31,6 +31,15 @@ def test_later_tables_win():
     assert list(RECIPE.resolve("other", 4, PAPER, {}).values()) == [0] * 7
 
 
+def test_of_a_table_within_a_table_later_ones_replace_what_they_name():
+    defaults, preset = {"t": {"a": 0, "b": 0, "c": {"d": 0, "e": 0}}}, {"cpu": {"t": {"b": 1, "c": {"e": 1}}}}
+    recipe = Recipe(title="t", synthesizer="s", defaults=defaults, preset=preset)
+    found = recipe.resolve("digits", 1, "cpu", parse_values(["t.c.e=2", "t.f=text"]))
+    assert found == {"t": {"a": 0, "b": 1, "c": {"d": 0, "e": 2}, "f": "text"}}
+    assert recipe.resolve("digits", 1, "cpu", {})["t"]["c"] == {"d": 0, "e": 1}
+    assert recipe.resolve("digits", 1, PAPER, {}) == defaults
+
+
 def test_an_ipc_takes_the_nearest_table_below():
     method = load_method("dc")
     loops = {ipc: method.fields("cifar10", ipc) for ipc in (1, 2, 9, 10, 15, 25, 50, 100)}
@@ -63,6 +72,9 @@ def test_every_table_of_every_recipe_is_valid(name):
         ("title = 't'\nsynthesizer = 'distribution_matching'\ntypo = 1", "typo: Extra inputs are not permitted"),
         ("title = 't'\nsynthesizer = 'distribution_matching'\n[cell.mnist.one]\na = 1", "cell.mnist.one"),
         ("title = 't'\ntitle = 'u'", "not valid TOML"),
+        ("title = 't'\nsynthesizer = 's'\n[preset.cpu.ipc.one]\na = 1", "preset.cpu.ipc.one"),
+        ("title = 't'\nsynthesizer = 's'\n[preset.cpu.cell.mnist.1]\na = {b = 1}", "preset.cpu.cell.mnist.1.a"),
+        ("title = 't'\nsynthesizer = 's'\n[preset.cpu]\na = {b = 1}", "preset.cpu.a"),
     ],
 )
 def test_a_bad_recipe_file_is_one_clear_error(tmp_path, text, complaint):
@@ -84,6 +96,20 @@ def test_unknown_names_say_what_is_known():
         load_method("dm").fields("digits", 1, image_lr=-1)
     with pytest.raises(UsageError, match="cannot load the method 'nowhere:f'"):
         load_method("nowhere:f")
+
+
+def test_no_hyper_parameter_is_taken_for_an_argument():
+    for name in ("ipc", "dataset", "preset", "self"):
+        with pytest.raises(UsageError, match=rf"dm has no field {name}\. Its fields: augment"):
+            load_method("dm").fields("digits", 1, PAPER, **{name: 3})
+    with pytest.raises(UsageError, match="zca_eps: Input should be greater than 0"):
+        load_method("random").fields("digits", 1, zca_eps=-1)
+
+
+def test_a_folder_is_no_recipe(tmp_path):
+    (tmp_path / "x.toml").mkdir()
+    with pytest.raises(UsageError, match=r"unknown method .*x.toml"):
+        load_recipe(str(tmp_path / "x.toml"))
 
 
 def test_values_are_toml_or_text():

@@ -75,10 +75,12 @@ def refusal(spec: str, split: str = "train", **options) -> str:
 
 
 def test_names():
-    assert list_sources() == ["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"]
+    small = ["digits", "mnist", "fashion_mnist", "svhn", "cifar10", "cifar100"]
+    subsets = ["imagenette", "imagewoof", "imagemeow", "imagesquawk", "imagefruit", "imageyellow"]
+    assert list_sources() == [*small, "tiny_imagenet", "imagenet", *subsets]
 
 
-@pytest.mark.parametrize("name", ["imagenet", "", "folder:", "zip:photos", "digits:"])
+@pytest.mark.parametrize("name", ["imagenet1k", "", "folder:", "zip:photos", "digits:"])
 def test_unknown_names_say_what_is_allowed(name):
     with pytest.raises(UsageError, match=r"digits, mnist.*cifar100.*folder:PATH, parquet:PATH, npz:PATH"):
         load_source(name)
@@ -474,7 +476,10 @@ def test_facts_need_no_files():
     assert len(set(source.class_names)) == 100
     assert list(source.class_names) == sorted(source.class_names)
     assert (source.mean, source.std) == ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))
-    assert [load_source(name).flip_invariant for name in list_sources()] == [False, False, True, True, True]
+    invariant = {name: load_source(name).flip_invariant for name in ("digits", *BUILT_IN)}
+    assert [name for name, flips in invariant.items() if not flips] == ["digits", "mnist", "svhn"]
+    assert load_source("svhn").mean == (0.4377, 0.4438, 0.4728)
+    assert load_source("svhn").std == (0.1980, 0.2010, 0.1970)
 
 
 def test_a_failed_download_names_the_files_and_the_reason(monkeypatch):
@@ -502,6 +507,26 @@ def test_builtin_from_torchvision_files(tmp_path):
     assert (source.train.images(torch.arange(10))[:, 0].numpy() == pixels).all()
     assert source.train.labels.tolist() == source.test.labels.tolist() == list(range(10))
     assert load_source("mnist", size=32).test.shape == (1, 32, 32)
+
+
+def test_svhn_from_torchvision_files(tmp_path, monkeypatch):
+    from scipy.io import savemat
+    from torchvision.datasets import SVHN
+
+    root = home_of(tmp_path, "svhn") / "torchvision"
+    root.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 10), dtype=np.uint8)
+    sums = {}
+    for split in ("train", "test"):
+        labels = np.arange(1, 11, dtype=np.uint8)[:, None]  # the files call the digit 0 by the label 10
+        savemat(root / f"{split}_32x32.mat", {"X": pixels, "y": labels})
+        digest = hashlib.md5((root / f"{split}_32x32.mat").read_bytes()).hexdigest()
+        sums[split] = [*SVHN.split_list[split][:2], digest]
+    monkeypatch.setattr(SVHN, "split_list", SVHN.split_list | sums)
+    source = load_source("svhn")
+    assert source.train.labels.tolist() == source.test.labels.tolist() == [*range(1, 10), 0]
+    assert (source.train.images(torch.arange(10)).numpy() == pixels.transpose(3, 2, 0, 1)).all()
+    assert load_source("svhn", size=16).test.shape == (3, 16, 16)
 
 
 def test_builtin_from_parquet_spelt_as_hugging_face_does(tmp_path):

@@ -1,13 +1,18 @@
 import dataclasses
+import importlib
 import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from distill_bench.errors import UsageError
+from distill_bench.errors import Interrupted, UsageError
+from distill_bench.leaderboard import board
 from distill_bench.progress import StreamMonitor
 from distill_bench.suites import Cell, CellWork, Setting, expand, list_suites, load_suite, parse_only, run_cells
+from distill_bench.suites.suite import slug
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from kill_suite import survive
@@ -49,8 +54,76 @@ def test_only_keeps_what_it_names():
     assert [c.method for c in expand(digits, parse_only("method=full"))] == ["full"]
     with pytest.raises(UsageError, match="'methd=dm' is not key=value with a key of dataset, method"):
         parse_only("methd=dm")
-    with pytest.raises(UsageError, match=r"leaves no cell of suite digits.*methods random"):
-        expand(digits, parse_only("method=nope"))
+    assert [c.method for c in expand(digits, parse_only("protocol=full-v1"))] == ["full"]
+    with pytest.raises(UsageError, match="the filter leaves no cell of suite digits"):
+        expand(digits, parse_only("protocol=full-v1,method=dm"))
+
+
+@pytest.mark.parametrize(
+    ("only", "allowed"),
+    [
+        ("method=typo,method=dm", "method=typo: suite digits has method random, dc"),
+        ("ipc=99,ipc=1", "ipc=99: suite digits has ipc 1, 2, 5, 10"),
+        ("seed=7", "seed=7: suite digits has seed 0, 1, 2"),
+        ("dataset=mnist", "dataset=mnist: suite digits has dataset digits"),
+        ("protocol=dc-v1", "protocol=dc-v1: suite digits has protocol quick-v1, standard-v1, full-v1"),
+    ],
+)
+def test_a_filter_on_what_no_cell_has_names_what_they_have(only, allowed):
+    with pytest.raises(UsageError, match=allowed):
+        expand(load_suite("digits"), parse_only(only))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"methods": ("dm", "random", "dm")}, "has the method dm twice"),
+        ({"ipc": (1, 1)}, "has the ipc 1 twice"),
+        ({"datasets": ("digits", "digits")}, "has the dataset digits twice"),
+        ({"protocols": ("quick-v1", "quick-v1")}, "has the protocol quick-v1 twice"),
+        ({"preset": "cpuu"}, "no recipe has a preset 'cpuu'. Known: cpu, paper"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused(change, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        expand(load_suite("digits").model_copy(update=change), {})
+
+
+def test_make_bench_names_its_methods():
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    methods, only = (re.search(pattern, makefile)[1] for pattern in (r"METHODS := (\S+)", r"--only (\S+) --jobs"))
+    cells = expand(load_suite("digits"), parse_only(only.replace("$(METHODS)", methods)))
+    assert {cell.method for cell in cells} == {"random", "dm", "dc", "dsa", "full"}
+    assert len(cells) == 4 * 2 + 1
+
+
+def test_no_two_names_share_a_file():
+    names = ["folder:a/b", "folder:a-b", "folder-a-b", "folder:a b", "digits", "módulo:función"]
+    assert len({slug(name) for name in names}) == len(names)
+    assert slug("digits") == "digits" and slug("folder-a-b") == "folder-a-b"
+    assert all(re.fullmatch(r"[\w.-]+", slug(name)) for name in names)
+
+
+def test_a_process_that_our_stop_killed_is_no_failed_cell(quick, monkeypatch):
+    class Stopping(StreamMonitor):
+        """Is asked to stop as soon as a worker runs."""
+
+        said = ""
+
+        def say(self, text):
+            self.said += text
+
+    def start(work, threads, quiet):
+        monitor.stop_requested = True
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.PIPE, text=True)
+
+    monitor = Stopping(quiet=True)
+    monkeypatch.setattr("distill_bench.suites.run._start", start)
+    work = CellWork(CELL, quick)
+    with pytest.raises(Interrupted):
+        run_cells([work], "local", 1, monitor)
+    assert monitor.said == ""
+    assert not work.result_path("failed").exists()
 
 
 @pytest.mark.parametrize(
@@ -60,6 +133,8 @@ def test_only_keeps_what_it_names():
         ("title = 't'\ndatasets = []\nmethods = []\nipc = [0]", "ipc.0: Input should be greater than 0"),
         ("title = 't'\ndatasets = []\nmethods = []\nipc = [1]\nprotocols = ['x']", "unknown protocol 'x'"),
         ("title = 't'\ndatasets = []\nmethods = []\nipc = [1]\nseed = 1", "seed: Extra inputs"),
+        ("title = 't'\ndatasets = []\nmethods = []\nipc = [1]\nprotocols = ['full-v1']", "full-v1 scores a whole"),
+        ("title = 't'\ndatasets = []\nmethods = []\nipc = [1]\nreference = 'quick-v1'", "quick-v1 scores distilled"),
         ("=", "not valid TOML"),
     ],
 )
@@ -83,7 +158,8 @@ def test_a_cell_goes_from_missing_to_done_and_is_not_done_again(quick):
     assert (content["dataset"], content["method"], content["ipc"], content["seed"]) == ("digits", "random", 1, 0)
     assert len(content["accuracies"]) == content["networks"] == 2
     assert {"git_commit", "dirty", "threads", "torch", "seconds"} <= set(content["run"])
-    assert content["synthesis"]["peak_memory_mb"] > 10
+    assert content["run"]["device"] == content["synthesis"]["device"] == "cpu"
+    assert content["synthesis"]["peak_memory_mb"] is None  # of a process that did other things too
 
 
 def test_results_of_another_machine_are_made_again_here(quick, monkeypatch, tmp_path):
@@ -102,6 +178,58 @@ def test_a_lost_result_is_filed_again_from_the_store(quick):
     assert work.result_path("quick-v1").read_text() == content
 
 
+DAMAGE = {
+    "truncated": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "of another kind": lambda content: b"[]",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *(f"home/store/{name}" for name in ("sets/*.safetensors", "sets/*.json", "scores/*.json")),
+        "results/**/*-v1.json",
+    ],
+)
+def test_what_cannot_be_read_counts_as_missing_and_is_made_again(quick, tmp_path, caplog, pattern, damage):
+    work = CellWork(CELL, quick)
+    run([work])
+    whole = json.loads(work.result_path("quick-v1").read_text())
+    damaged = list(tmp_path.glob(pattern))
+    assert damaged
+    for path in damaged:
+        path.write_bytes(damage(path.read_bytes()))
+    if "results" not in pattern:
+        work.result_path("quick-v1").unlink()
+    assert work.state() in ("partial", "missing")
+    assert run([work]) == 0
+    assert work.state() == "done"
+    assert any(str(damaged[0].parent) in line and "missing" in line for line in caplog.messages)
+    again = json.loads(work.result_path("quick-v1").read_text())
+    assert (again["accuracies"], again["set_sha256"]) == (whole["accuracies"], whole["set_sha256"])
+
+
+PICK = "job.training.images(torch.cat([i[{0} - 1 : {0}] for i in job.training.class_indices]))"
+
+
+def test_a_failure_of_changed_code_is_what_the_board_shows(quick, monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cell = dataclasses.replace(CELL, method="fickle_method:fickle")
+    statuses = []
+    for body in (PICK.format(1), "1 / 0", PICK.format(2)):
+        (tmp_path / "fickle_method.py").write_text(f"import torch\ndef fickle(job):\n    return {body}\n")
+        sys.modules.pop("fickle_method", None)
+        importlib.invalidate_caches()
+        work = CellWork(cell, quick)
+        assert work.state() == "missing"
+        run([work])
+        (row,) = board(quick.results / "mine")
+        statuses.append((row["status"], work.state()))
+    assert statuses == [("done", "done"), ("failed", "failed"), ("done", "done")]
+
+
 def test_more_networks_join_those_that_were_tested(quick):
     run([CellWork(CELL, dataclasses.replace(quick, networks=1))])
     work = CellWork(CELL, dataclasses.replace(quick, networks=3))
@@ -117,7 +245,8 @@ def test_more_networks_join_those_that_were_tested(quick):
 def test_resized_and_held_out_data_are_filed_apart():
     cell = dataclasses.replace(CELL, size=16, holdout=0.2)
     assert cell.data == "digits at 16 px holdout 0.2"
-    assert str(cell.result_name("quick-v1")) == "digits-at-16-px-holdout-0.2/random/ipc1-seed0.quick-v1.json"
+    assert cell.result_name("quick-v1").parts[0].startswith("digits-at-16-px-holdout-0.2-")
+    assert cell.result_name("quick-v1").parts[1:] == ("random", "ipc1-seed0.quick-v1.json")
     assert str(CELL.result_name("quick-v1")) == "digits/random/ipc1-seed0.quick-v1.json"
 
 

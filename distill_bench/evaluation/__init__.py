@@ -1,17 +1,20 @@
 """The fixed evaluator. Knows nothing of how sets are made."""
 
 from distill_bench.evaluation.evaluate import evaluate, evaluate_full
+from distill_bench.evaluation.kept import KeptNetworks, score_key
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.score import Score
 from distill_bench.evaluation.teachers import recorded_score, score_teacher
 
 __all__ = [
     "PROTOCOLS",
+    "KeptNetworks",
     "Protocol",
     "Score",
     "evaluate",
     "evaluate_full",
     "load_protocol",
     "recorded_score",
+    "score_key",
     "score_teacher",
 ]

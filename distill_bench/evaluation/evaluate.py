@@ -139,14 +139,14 @@ class Exam:
         labels = self.source.test.labels.to(self.device)
         found = list(completed[: self.count])
         title = f"evaluate {method}, {self.rules.id}, {self.network}"
-        with self.monitor.stage(title, self.count * material.plan.epochs) as stage:
+        epochs = material.plan.epochs
+        with self.monitor.stage(title, self.count * epochs, len(found) * epochs) as stage:
 
             def tick() -> None:
                 stage.advance()
                 if self.monitor.stop_requested:
                     raise stopped(f"{len(found)} of {self.count} networks tested")
 
-            stage.advance(len(found) * material.plan.epochs)
             for index in range(len(found), self.count):
                 network = self.train_network(index, material, tick)
                 found.append(accuracy(network, test, labels))
@@ -172,6 +172,8 @@ class Exam:
         low, high = student_interval(accuracies)
         return {
             "dataset": self.source.name,
+            "size": self.source.size,
+            "holdout": self.source.holdout,
             "protocol": self.rules.id,
             "network": self.network,
             "labels": material.labels,

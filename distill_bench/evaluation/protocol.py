@@ -1,14 +1,17 @@
 """Evaluation protocols: immutable, versioned. A changed number is a new version; an id never changes meaning."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
 from distill_bench.errors import UsageError
 from distill_bench.training import Plan
 
 Augmentation = Literal["none", "dsa", "dc"]
+Override = int | str | tuple[str, ...]
 
 
 class Protocol(BaseModel):
@@ -29,7 +32,7 @@ class Protocol(BaseModel):
         overrides: for a source by name, fields that differ there.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     id: str
     source: str
@@ -47,7 +50,16 @@ class Protocol(BaseModel):
     augmentation: Augmentation = "dsa"
     dc_operations: tuple[str, ...] = ()
     networks: int = 5
-    overrides: dict[str, dict[str, int | str | tuple[str, ...]]] = {}
+    overrides: Mapping[str, Mapping[str, Override]] = {}
+
+    @field_validator("overrides", mode="after")
+    @classmethod
+    def _unchangeable(cls, overrides: Mapping[str, Mapping[str, Override]]) -> Mapping[str, Mapping[str, Override]]:
+        return MappingProxyType({name: MappingProxyType(dict(fields)) for name, fields in overrides.items()})
+
+    @field_serializer("overrides")
+    def _plain(self, overrides: Mapping[str, Mapping[str, Override]]) -> dict[str, dict[str, Override]]:
+        return {name: dict(fields) for name, fields in overrides.items()}
 
     def for_source(self, name: str) -> "Protocol":
         """The protocol with the overrides of a source applied."""

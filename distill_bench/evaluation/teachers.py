@@ -1,13 +1,12 @@
 """Test accuracy of teachers: for their owner, never for a synthesizer."""
 
 import json
-from typing import Any
 
 from distill_bench.device import resolve_device
 from distill_bench.pixel_space import PixelSpace, Transform
 from distill_bench.pretrained import Pretrained, Teacher
 from distill_bench.sources import Source
-from distill_bench.storage import write_atomically
+from distill_bench.storage import read_json, write_atomically
 from distill_bench.training import accuracy
 
 ENDING = ".test.json"
@@ -30,8 +29,5 @@ def score_teacher(teacher: Teacher, source: Source, device: str = "auto") -> flo
 
 def recorded_score(kept: Pretrained) -> float | None:
     """The recorded test accuracy of a kept teacher, in percent; None where it has not been tested."""
-    path = kept.path.with_suffix(ENDING)
-    if not path.exists():
-        return None
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content["accuracy"]
+    content = read_json(kept.path.with_suffix(ENDING), "accuracy")
+    return None if content is None else content["accuracy"]

@@ -10,6 +10,7 @@ import pickletools
 import struct
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,17 +122,27 @@ def mentioned_names(path: Path) -> list[str]:
     try:
         stream = io.BytesIO(_pickle_in(path))
         while stream.tell() < len(stream.getbuffer()):  # the older format is several pickles in a row
-            texts: list[str] = []
-            for opcode, argument, _ in pickletools.genops(stream):
-                if isinstance(argument, str):
-                    texts.append(argument)
-                if opcode.name == "GLOBAL":
-                    names.append(texts.pop().replace(" ", "."))
-                elif opcode.name == "STACK_GLOBAL":
-                    names.append(".".join(texts[-2:]))
+            for name in _names_in_one(stream):
+                names.append(name)
     except Exception:  # past the pickles, or damaged: what was found until then counts
         pass
     return list(dict.fromkeys(names))
+
+
+def _names_in_one(stream: io.BytesIO) -> Iterator[str]:
+    texts: list[str] = []
+    memo: dict[Any, str] = {}
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name == "GLOBAL":
+            yield str(argument).replace(" ", ".")
+        elif opcode.name == "STACK_GLOBAL":
+            yield ".".join(texts[-2:])
+        elif opcode.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
+            memo[len(memo) if opcode.name == "MEMOIZE" else argument] = texts[-1] if texts else ""
+        elif opcode.name in ("BINGET", "LONG_BINGET"):
+            texts.append(memo.get(argument, ""))
+        elif isinstance(argument, str):
+            texts.append(argument)
 
 
 def _pickle_in(path: Path) -> bytes:

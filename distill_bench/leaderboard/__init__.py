@@ -23,7 +23,7 @@ def board(folder: Path) -> list[dict]:
     """The leaderboard rows of a results folder, JSON-safe, with the keys of ``ROW_KEYS``.
 
     Raises:
-        DataError: the folder, a result or the published accuracies cannot be read.
+        DataError: the folder or the published accuracies cannot be read, or a result lacks a field.
     """
     return leaderboard_rows(read_results(folder), published())
 
@@ -32,7 +32,7 @@ def render(folder: Path, out: Path) -> list[Path]:
     """Write ``leaderboard.md``, ``leaderboard.csv`` and ``accuracy.png`` for a results folder into ``out``.
 
     Raises:
-        DataError: the folder, a result or the published accuracies cannot be read, or ``out`` cannot be written.
+        DataError: as ``board``, or ``out`` cannot be written.
     """
     rows = board(folder)
     files: dict[Path, str | bytes] = {

@@ -1,6 +1,7 @@
 """Accuracies that papers claim, read from ``published.csv``."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,32 +12,52 @@ from distill_bench.errors import DataError
 
 Blank = BeforeValidator(lambda text: None if text == "" else text)
 Name = Annotated[str, Field(min_length=1)]
+FIGURE = {"accuracy", "std", "source", "reading", "note"}
 
 
 class Claim(BaseModel):
-    """One published accuracy: mean and std in percent, under the named protocol, as ``source`` reports it."""
+    """One published accuracy, as ``source`` reports it.
+
+    Attributes:
+        size: the images' side in pixels where it is not the dataset's own, or where the dataset has none.
+        ipc: None: the full training set.
+        accuracy, std: in percent.
+        protocol: an id of this project, or what stands for the paper's own evaluation.
+        network: what was trained and tested, without its norm; ``others``: the mean over several other ones.
+        labels: of the set: hard, soft ones stored with it, or a teacher's during training.
+        selection: what the figure is of all that were measured: the last iterate, or the best on test images; the best
+            augmentation, or the mean over augmentations.
+        paper: who makes the claim.
+        source: where the figure was read.
+        reading: in the paper or repository itself, in a later paper's table, or from memory.
+        note: what is in doubt.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Name
     dataset: Name
-    ipc: Annotated[PositiveInt | None, Blank]  # blank: the full training set
+    size: Annotated[PositiveInt | None, Blank]
+    ipc: Annotated[PositiveInt | None, Blank]
     accuracy: Annotated[float, Field(ge=0, le=100)]
     std: Annotated[NonNegativeFloat | None, Blank]
     protocol: Name
     network: Name
     norm: Name
     labels: Literal["hard", "soft", "teacher"]
-    selection: Literal["last", "best-on-test", "best-of-augmentations", "unknown"]
+    selection: Literal["last", "best-on-test", "best-of-augmentations", "mean-of-augmentations", "unknown"]
+    paper: Name
     source: Name
+    reading: Literal["first-hand", "second-hand", "recalled"]
+    note: str
 
 
 def load_claims(path: Path) -> list[Claim]:
     """The claims of a CSV file, in file order.
 
     Raises:
-        DataError: the file is unreadable, a row breaks the schema, or a row repeats another's method, dataset, ipc,
-            protocol and source; the message names the file and the line.
+        DataError: the file is unreadable, a row breaks the schema, or a row repeats another in everything but the
+            figure and where it was read; the message names the file and the line.
     """
     claims: list[Claim] = []
     first_line: dict[tuple, int] = {}
@@ -45,7 +66,7 @@ def load_claims(path: Path) -> list[Claim]:
             reader = csv.DictReader(file)
             for record in reader:
                 claim = _claim(record, f"{path} line {reader.line_num}")
-                key = (claim.method, claim.dataset, claim.ipc, claim.protocol, claim.source)
+                key = tuple(claim.model_dump(exclude=FIGURE).values())
                 if key in first_line:
                     raise DataError(f"{path} line {reader.line_num} repeats line {first_line[key]}: {key}.")
                 first_line[key] = reader.line_num
@@ -66,12 +87,60 @@ def _claim(record: dict, where: str) -> Claim:
 
 
 def claim_for(
-    claims: Sequence[Claim], method: str, dataset: str, ipc: int | None, protocol: str | None = None
+    claims: Sequence[Claim],
+    method: str,
+    dataset: str,
+    ipc: int | None,
+    protocol: str | None = None,
+    network: str | None = None,
+    labels: str | None = None,
 ) -> Claim | None:
-    """The claim to show beside a score: one under ``protocol`` if there is any, else the first in file order.
+    """The claim to show beside a score: of those for its method, dataset and IPC the one that fits it best.
 
-    Two generations of some baselines circulate (``random`` with and without augmentation), so a table of a paper's
-    protocol must find that protocol's figure, and the file lists first the one nearest to the default protocols.
+    One under the score's ``protocol`` goes first (two generations of some baselines circulate: ``random`` with and
+    without augmentation); then one on the same kind of ``network``; then one with the same kind of ``labels``; then the
+    first in the file, which has a method's own paper, and its usual protocol, before repetitions and replications. What
+    is only recalled is never shown.
     """
+
+    def misfits(claim: Claim) -> tuple[bool, bool, bool]:
+        kind = network and network_kind(network)
+        return claim.protocol != protocol, network_kind(claim.network) != kind, claim.labels != labels
+
     found = [claim for claim in claims if (claim.method, claim.dataset, claim.ipc) == (method, dataset, ipc)]
-    return next((claim for claim in found if claim.protocol == protocol), found[0] if found else None)
+    return min((claim for claim in found if claim.reading != "recalled"), key=misfits, default=None)
+
+
+def differences(claim: Claim, network: str | None, labels: str | None) -> list[str]:
+    """What a reader must know of a claim beside a score: how its network, norm or labels differ from the score's, and
+    whether it is the best of several figures.
+    """
+    found = []
+    if network and network_kind(claim.network) != network_kind(network):
+        found.append(claim.network)
+    elif network and claim.norm not in ("unknown", network_norm(network)):
+        found.append(f"{claim.norm} norm")
+    if labels and claim.labels != labels:
+        found.append(f"{claim.labels} labels")
+    if claim.selection.startswith("best"):
+        found.append(claim.selection.replace("-", " "))
+    return found
+
+
+def network_kind(name: str) -> str:
+    """A network's name without depth, width, norm and pooling: ConvNet, ResNet, MLP.
+
+    >>> network_kind("ConvNetD3BN"), network_kind("ResNet18_AP")
+    ('ConvNet', 'ResNet18')
+    """
+    match = re.match(r"ConvNet|[A-Za-z]+\d*", name.replace("BN", ""))
+    return match[0] if match else name
+
+
+def network_norm(name: str) -> str:
+    """The norm that a network's name means: what it says, else none in LeNet, AlexNet and MLP, and instance norm."""
+    if "BN" in name:
+        return "batch"
+    if "NN" in name or network_kind(name) in ("LeNet", "AlexNet", "MLP"):
+        return "none"
+    return "layer" if "LN" in name or name == "ViT" else "group" if "GN" in name else "instance"

@@ -11,6 +11,7 @@ from typing import Any
 from distill_bench.errors import DataError
 from distill_bench.evaluation.statistics import hierarchical_interval
 from distill_bench.leaderboard.claims import Claim, claim_for
+from distill_bench.storage import log
 
 Result = dict[str, Any]
 Row = dict[str, Any]
@@ -21,18 +22,23 @@ ROW_KEYS = (
 )  # fmt: skip
 STRICT = ".hard"
 CELL_KEYS = ("suite", "dataset", "method", "ipc", "preset")
+SLOT_KEYS = ("suite", "dataset", "method", "ipc", "seed")
+"""What says which result file a cell has; another preset takes the same one."""
 GROUP_KEYS = (*CELL_KEYS, "protocol", "network", "labels", "pixel_space")
+CLAIM_KEYS = ("method", "dataset", "ipc", "protocol", "network", "labels")
 REQUIRED = {"score": (*GROUP_KEYS, "seed", "accuracies"), "failure": (*CELL_KEYS, "seed")}
 
 
 def read_results(folder: Path) -> list[Result]:
     """Every score and failure below ``folder``, in path order; JSON of another kind is skipped.
 
+    A file that cannot be read is left out, and a line in the log says so.
+
     Each gets ``"strict"``: whether its file is a strict row (``.hard.json``: hard labels and the protocol's own
     learning rate). A set with hard labels and a learned rate has two scores that differ in nothing else.
 
     Raises:
-        DataError: the folder does not exist, or a JSON file is unreadable or lacks a field of its kind.
+        DataError: the folder does not exist, or a result lacks a field of its kind.
     """
     if not folder.is_dir():
         raise DataError(f"no results: {folder} is not a folder.")
@@ -48,7 +54,8 @@ def _load(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the result {path}: {error}") from error
+        log.warning("cannot read the result %s (%s): it is left out.", path, error)
+        return None
 
 
 def _complete(result: Result, path: Path) -> bool:
@@ -64,8 +71,11 @@ def leaderboard_rows(results: Iterable[Result], claims: Sequence[Claim] = ()) ->
     """One JSON-safe row per method and condition, seeds pooled, with exactly the keys of ``ROW_KEYS``.
 
     ``accuracy`` is the mean over seeds of the mean over networks, in percent, and ``ci_low`` to ``ci_high`` its 95 %
-    interval. Seconds and MB are means over seeds, bytes the largest set, ``networks`` the fewest per seed. Cells that
-    failed and have no score since are rows of status ``"failed"``, whose ``seeds`` counts the failed ones.
+    interval. Seconds and MB are means over seeds, bytes the largest set, ``networks`` the fewest per seed.
+
+    Cells that failed and have no score since are rows of status ``"failed"``, whose ``seeds`` counts the failed ones.
+    Which came later, their ``cell_key`` says: a score of the same address was found since, one of another address is
+    of an older method or data, and is left out.
 
     A strict score that differs from the set's other score only in its learning rate (hard labels, learned rate) gets
     ``.hard`` after its protocol, as its file has it, so that no two rows have the same condition.
@@ -74,13 +84,18 @@ def leaderboard_rows(results: Iterable[Result], claims: Sequence[Claim] = ()) ->
     """
     results = list(results)
     scores = [result for result in results if result["kind"] == "score"]
-    scored = {_key(score, (*CELL_KEYS, "seed")) for score in scores}
-    failures = [
-        result for result in results if result["kind"] == "failure" and _key(result, (*CELL_KEYS, "seed")) not in scored
-    ]
+    failed = {_key(result, SLOT_KEYS): result.get("cell_key") for result in results if result["kind"] == "failure"}
+    scores = [score for score in scores if not _outdated(score, failed)]
+    scored = {_key(score, SLOT_KEYS) for score in scores}
+    failures = [result for result in results if result["kind"] == "failure" and _key(result, SLOT_KEYS) not in scored]
     rows = [_score_row(group, claims) for group in _grouped(_told_apart(scores), GROUP_KEYS)]
     rows += [_failure_row(group, claims) for group in _grouped(failures, CELL_KEYS)]
     return sorted(rows, key=_order)
+
+
+def _outdated(score: Result, failed: dict[tuple, str | None]) -> bool:
+    slot = _key(score, SLOT_KEYS)
+    return slot in failed and failed[slot] != score.get("cell_key")
 
 
 def _key(result: Result, keys: Sequence[str]) -> tuple:
@@ -126,7 +141,7 @@ def _failure_row(failures: list[Result], claims: Sequence[Claim]) -> Row:
 
 def _row(group: list[Result], claims: Sequence[Claim], status: str, values: Row) -> Row:
     condition: Row = {key: group[0].get(key) for key in GROUP_KEYS}
-    claim = claim_for(claims, condition["method"], condition["dataset"], condition["ipc"], condition["protocol"])
+    claim = claim_for(claims, *(condition[key] for key in CLAIM_KEYS))
     known = {
         **condition,
         **values,

@@ -6,8 +6,8 @@ from csv import DictWriter
 from dataclasses import dataclass
 from io import StringIO
 
-from distill_bench.leaderboard.claims import Claim, claim_for
-from distill_bench.leaderboard.collect import ROW_KEYS, STRICT, Row
+from distill_bench.leaderboard.claims import Claim, claim_for, differences
+from distill_bench.leaderboard.collect import CLAIM_KEYS, ROW_KEYS, STRICT, Row
 
 ABSENT = "–"
 COLUMNS = (
@@ -180,9 +180,11 @@ def _reference_line(full: Row, claims: Sequence[Claim]) -> str:
 def _published(row: Row, claims: Sequence[Claim]) -> str:
     if row["claimed"] is None:
         return ABSENT
-    claim = claim_for(claims, row["method"], row["dataset"], row["ipc"], row["protocol"])
-    protocol = claim.protocol.replace("unknown", "protocol unknown") if claim else "protocol unknown"
-    return f"{row['claimed']:.1f} ({protocol})"
+    claim = claim_for(claims, *(row[key] for key in CLAIM_KEYS))
+    if claim is None:
+        return f"{row['claimed']:.1f} (protocol unknown)"
+    said = [claim.protocol.replace("unknown", "protocol unknown"), *differences(claim, row["network"], row["labels"])]
+    return f"{row['claimed']:.1f} ({', '.join(said)})"
 
 
 def _accuracy(row: Row) -> str:

@@ -6,8 +6,9 @@ Source: Zhao et al., "Dataset Condensation with Gradient Matching" (ICLR 2021), 
 from collections.abc import Callable
 from typing import Literal
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
+
+from distill_bench.networks.network import Network
 
 WIDE_PADDING_SIDE = 28
 GROUPS = 4
@@ -37,7 +38,7 @@ POOLINGS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class ConvNet(nn.Module):
+class ConvNet(Network):
     """``depth`` blocks of 3×3 convolution, norm, activation and 2×2 pooling; then a linear classifier.
 
     Args:
@@ -57,7 +58,6 @@ class ConvNet(nn.Module):
         activation: Activation = "relu",
         pooling: Pooling = "average",
     ) -> None:
-        super().__init__()
         channels, height, side = shape
         layers: list[nn.Module] = []
         for block in range(depth):
@@ -68,12 +68,4 @@ class ConvNet(nn.Module):
             channels = width
             if pooling != "none":
                 height, side = height // 2, side // 2
-        self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(channels * height * side, classes)
-
-    def embed(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """The flattened output of the last block, the classifier's input."""
-        return self.features(images).flatten(1)
-
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
-        return self.classifier(self.embed(images))
+        super().__init__(nn.Sequential(*layers), nn.Linear(channels * height * side, classes))

@@ -1,12 +1,15 @@
 """torch's default initialisation, drawn from a generator of our own."""
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
-def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
+
+def initialise(network: AnyModule, generator: torch.Generator) -> AnyModule:
     """Give every layer the values torch's constructors would, drawn from ``generator`` in module order.
 
     Convolutions and linear layers: weights uniform in ±1/√fan_in (Kaiming uniform with a = √5), then biases in the

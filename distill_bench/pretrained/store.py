@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -20,7 +21,7 @@ from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.progress import Monitor, stopped
 from distill_bench.provenance import run_block
 from distill_bench.recipes import canonical_hash
-from distill_bench.storage import home, write_atomically
+from distill_bench.storage import home, log, read_json, write_atomically
 
 METADATA_KEY = "distill_bench"
 POLL_SECONDS = 1.0
@@ -50,7 +51,7 @@ class Pretrained:
     @property
     def history(self) -> dict[str, Any]:
         """How it was made: dataset's name, seconds, machine; empty where the file beside it is gone."""
-        return _json(self.path.with_suffix(".run.json"))
+        return read_json(self.path.with_suffix(".run.json")) or {}
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name. They are mapped from the file: only what is read of them fills memory."""
@@ -64,6 +65,7 @@ def obtain(
     monitor: Monitor,
     *,
     dataset: str,
+    device: torch.device | None = None,
     every_seconds: float = EVERY_SECONDS,
 ) -> Pretrained:
     """The piece with this identity, made now where the store has none. Of several processes that need it, one makes it.
@@ -73,6 +75,8 @@ def obtain(
         identity: JSON values.
         make: returns tensors and facts. It is given the place for unfinished work, from which it goes on.
         dataset: the source's name, for lists. It is no part of the identity: a name says nothing of the data.
+        device: where it is made. Bytes are equal on one device and number of threads, of which the log says if they
+            change under unfinished work.
         every_seconds: the least time between two checkpoints.
 
     Raises:
@@ -82,9 +86,10 @@ def obtain(
     with _alone(path.with_suffix(".lock"), monitor):
         found = _read(path)
         if found is None or found.identity != json.loads(json.dumps(identity)):
-            checkpoint = Checkpoint(path.parent / "unfinished" / path.name, every_seconds)
+            conditions = {"device": str(device), "threads": torch.get_num_threads()}
+            checkpoint = Checkpoint(path.parent / "unfinished" / path.name, every_seconds, conditions)
             tensors, facts = make(checkpoint)
-            history = {"dataset": dataset, **run_block(checkpoint.seconds)}
+            history = {"dataset": dataset, **run_block(checkpoint.seconds, device)}
             write_atomically(path.with_suffix(".run.json"), json.dumps(history) + "\n")
             found = _write(path, tensors, identity, facts)
             checkpoint.clear()
@@ -109,20 +114,16 @@ def _write(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any], fac
 
 
 def _read(path: Path) -> Pretrained | None:
-    """The piece in a file; None where there is none, or a damaged one, which is then made again."""
+    """The piece in a file; None where there is none, or a damaged one, which is then made again, as the log says."""
+    if not path.exists():
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()[METADATA_KEY])
         return Pretrained(path, about["identity"], about["facts"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        log.warning("%s cannot be read (%s) and counts as missing.", path, error)
         return None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
 
 
 @contextmanager

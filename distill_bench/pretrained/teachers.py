@@ -24,7 +24,7 @@ from torch import Generator, Tensor, nn
 from distill_bench.augment import dsa
 from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
-from distill_bench.networks import build_network, resolve_network
+from distill_bench.networks import Network, build_network, resolve_network
 from distill_bench.pretrained.store import Made, Pretrained, kept, obtain
 from distill_bench.pretrained.unfinished import restore, unfinished
 from distill_bench.progress import SILENT, Monitor, stopped
@@ -33,6 +33,7 @@ from distill_bench.training import Plan, Standing, accuracy, train
 from distill_bench.training_data import TrainingData
 
 KIND = "teachers"
+VERSION = 1  # raised with every change that makes other teachers of the same recipe
 CHECKED_IMAGES = 2000
 TOLERATED = 0.005  # share of images decided otherwise
 BETTER_THAN_GUESSING = 2.0  # ratio of odds: 18 % of 10 equal classes, 67 % of 2
@@ -94,7 +95,7 @@ class Teacher:
         accuracy: percent right of the training images it was checked on.
     """
 
-    network: nn.Module
+    network: Network
     accuracy: float
     kept: Pretrained
 
@@ -121,8 +122,8 @@ def obtain_teacher(
         return _train(training, recipe, seed, checkpoint, monitor)
 
     identity = _identity(training, recipe, seed)
-    found = obtain(KIND, identity, make, monitor, dataset=training.source_name, every_seconds=every_seconds)
-    return _checked(training, found)
+    about: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
+    return _checked(training, obtain(KIND, identity, make, monitor, every_seconds=every_seconds, **about))
 
 
 def list_teachers() -> list[Pretrained]:
@@ -133,6 +134,7 @@ def list_teachers() -> list[Pretrained]:
 def _identity(training: TrainingData, recipe: TeacherRecipe, seed: int) -> dict[str, Any]:
     resolved = recipe.model_copy(update={"network": resolve_network(recipe.network, training.shape)})
     return {
+        "version": VERSION,
         "recipe": resolved.model_dump(mode="json"),
         "seed": seed,
         "train": training.fingerprint,
@@ -164,7 +166,8 @@ def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint:
         augment = dsa.augmentation(training.flip_invariant) if recipe.augment == "dsa" else None
         targets = training.labels.to(training.device)
         train(network, training.images, targets, plan, draws, augment, after_epoch, standing)
-    return dict(network.state_dict()), {"accuracy": training_accuracy(network, training), "loss": standing.loss}
+    found = {"accuracy": training_accuracy(network, training), "epochs": standing.epoch, "loss": standing.loss}
+    return dict(network.state_dict()), found
 
 
 def _checked_images(training: TrainingData) -> Tensor:

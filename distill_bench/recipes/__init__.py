@@ -3,10 +3,12 @@
 The hyper-parameters of a run are resolved from these tables, later ones winning:
 ``[defaults]``, ``[ipc.K]`` (the nearest tabulated IPC at or below), ``[cell.<dataset>.<ipc>]``, then the same three of
 the preset (``[preset.cpu]``, ``[preset.cpu.ipc.K]``, ``[preset.cpu.cell.<dataset>.<ipc>]``), then what the user sets.
+A value may be a table of its own (``[defaults.teacher]``), of which a later one replaces what it names.
 
 A recipe with a ``base`` holds only what differs: its tables are laid over those of the recipe it names, key by key.
 """
 
+import contextlib
 import hashlib
 import json
 import tomllib
@@ -20,7 +22,7 @@ from distill_bench.errors import UsageError, describe
 FOLDER = Path(__file__).parent
 PAPER = "paper"
 
-Values = dict[str, str | int | float | bool | list[Any]]
+Values = dict[str, str | int | float | bool | list[Any] | dict[str, Any]]
 
 
 class Tables(BaseModel):
@@ -38,6 +40,14 @@ class Tables(BaseModel):
         return [nearest, self.cell.get(dataset, {}).get(ipc, {})]
 
 
+class Preset(Tables):
+    """A named variant: values for everything, and tables of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    __pydantic_extra__: Values
+
+
 class Recipe(Tables):
     """A method's recipe file.
 
@@ -52,7 +62,7 @@ class Recipe(Tables):
     synthesizer: str
     protocol: str = "standard-v1"
     defaults: Values = {}
-    preset: dict[str, dict[str, Any]] = {}
+    preset: dict[str, Preset] = {}
 
     def resolve(self, dataset: str, ipc: int, preset: str, overrides: Values) -> Values:
         """The values for a run, not yet checked against the method's fields.
@@ -62,28 +72,42 @@ class Recipe(Tables):
         """
         layers = [self.defaults, *self.layers(dataset, ipc)]
         if preset in self.preset:
-            own = dict(self.preset[preset])
-            tables = Tables(ipc=own.pop("ipc", {}), cell=own.pop("cell", {}))
-            layers += [own, *tables.layers(dataset, ipc)]
+            own = self.preset[preset]
+            layers += [own.model_extra or {}, *own.layers(dataset, ipc)]
         elif preset != PAPER:
             raise UsageError(f"there is no preset {preset!r} here. Known: {', '.join([PAPER, *self.preset])}.")
         merged: Values = {}
         for layer in [*layers, overrides]:
-            merged |= layer
+            merged = merge(merged, layer)
         return merged
 
     def tabulated(self, preset: str) -> set[tuple[str, int]]:
         """Every (dataset, IPC) a preset has a table for, with dataset "" for tables of all datasets; and ("", 1)."""
-        own = self.preset.get(preset, {})
         cells = {("", 1)}
-        for tables in (self, Tables(ipc=own.get("ipc", {}), cell=own.get("cell", {}))):
+        for tables in (self, self.preset.get(preset, Tables())):
             cells |= {("", ipc) for ipc in tables.ipc}
             cells |= {(dataset, ipc) for dataset, by_ipc in tables.cell.items() for ipc in by_ipc}
         return cells
 
 
+def merge(earlier: Values, later: Values) -> Values:
+    """Both layers' values; where they share a key the later's, or the two tables' merged.
+
+    >>> merge({"a": 1, "t": {"b": 2, "c": 3}}, {"t": {"c": 4}})
+    {'a': 1, 't': {'b': 2, 'c': 4}}
+    """
+    merged = earlier | later
+    for key in earlier.keys() & later.keys():
+        old, new = earlier[key], later[key]
+        if isinstance(old, dict) and isinstance(new, dict):
+            merged[key] = merge(old, new)
+    return merged
+
+
 def parse_values(pairs: list[str]) -> Values:
     """Read ``key=value`` pairs, as ``--set`` takes them: values are TOML, and text where they are not.
+
+    A dot in the key leads into a table: ``teacher.epochs=3``.
 
     Raises:
         UsageError: a pair has no ``=``.
@@ -93,10 +117,14 @@ def parse_values(pairs: list[str]) -> Values:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"--set {pair!r} is not key=value.")
-        try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = text
+        value: Any = text
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            value = tomllib.loads(f"value = {text}")["value"]
+        *tables, name = key.strip().split(".")
+        pair_values: Values = {name: value}
+        for table in reversed(tables):
+            pair_values = {table: pair_values}
+        values = merge(values, pair_values)
     return values
 
 
@@ -120,7 +148,7 @@ def load_recipe(name: str) -> Recipe:
 
 def _path(name: str) -> Path:
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if not path.exists():
+    if not path.is_file():
         raise UsageError(f"unknown method {name!r}. Known: {', '.join(list_recipes())}; your own: module:function.")
     return path
 

@@ -8,6 +8,7 @@ from distill_bench.errors import UsageError
 from distill_bench.sources.builtin import BUILT_IN, builtin_source
 from distill_bench.sources.digits import digits_source
 from distill_bench.sources.folder import folder_source
+from distill_bench.sources.imagenet import FAMILY, imagenet_source
 from distill_bench.sources.npz import npz_source
 from distill_bench.sources.parquet import parquet_source
 from distill_bench.sources.source import Source, Split
@@ -19,6 +20,7 @@ MAX_SIZE = 4096
 NAMED: dict[str, Callable[[int | None], Source]] = {
     "digits": digits_source,
     **{name: partial(builtin_source, name) for name in BUILT_IN},
+    **{name: partial(imagenet_source, name) for name in FAMILY},
 }
 OWN: dict[str, Callable[[str, Path, int | None], Source]] = {
     "folder": folder_source,

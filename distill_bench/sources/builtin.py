@@ -1,4 +1,4 @@
-"""The named datasets: MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100, from local files or through torchvision.
+"""The named datasets: MNIST, Fashion-MNIST, SVHN, CIFAR-10 and CIFAR-100, from local files or through torchvision.
 
 Class names, their order, and the normalisation are constants, equal whichever way the images came.
 """
@@ -7,6 +7,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,14 @@ BUILT_IN = {
         ((0.2861,), (0.3530,)),
         "FashionMNIST",
         IDX_FILES.format("FashionMNIST"),
+    ),
+    "svhn": BuiltIn(
+        tuple("0123456789"),
+        (3, 32, 32),
+        False,
+        ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+        "SVHN",
+        "train_32x32.mat and test_32x32.mat",
     ),
     "cifar10": BuiltIn(
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
@@ -147,7 +156,7 @@ def plain(name: str) -> str:
 def relabelled(load: Callable[[], Split], order: Int64[Tensor, " k"]) -> Callable[[], Split]:
     def load_relabelled() -> Split:
         split = load()
-        return Split(split.images(torch.arange(len(split))), order[split.labels])
+        return split.relabelled(order[split.labels])
 
     return load if torch.equal(order, torch.arange(len(order))) else load_relabelled
 
@@ -159,9 +168,11 @@ def torchvision_split(name: str, facts: BuiltIn, train: bool, size: int | None) 
         DataError: the files are not there and cannot be had; says which were looked for, and where.
     """
     data = torchvision_dataset(name, facts, train)
-    pixels = torch.as_tensor(data.data)  # [n, h, w], or [n, h, w, c] in an array
-    pixels = pixels.reshape(*pixels.shape[:3], -1).permute(0, 3, 1, 2).contiguous()
-    return Split(resize_pixels(pixels, size), torch.as_tensor(data.targets, dtype=torch.int64))
+    pixels = torch.as_tensor(data.data)  # [n, h, w]; in an array [n, h, w, c], or [n, c, h, w] where it is SVHN
+    if pixels.shape[1:] != facts.shape:
+        pixels = pixels.reshape(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
+    labels = data.labels if name == "svhn" else data.targets
+    return Split(resize_pixels(pixels.contiguous(), size), torch.as_tensor(labels, dtype=torch.int64))
 
 
 def torchvision_dataset(name: str, facts: BuiltIn, train: bool) -> Any:
@@ -169,9 +180,12 @@ def torchvision_dataset(name: str, facts: BuiltIn, train: bool) -> Any:
 
     folder = home() / "sources" / name
     root = folder / "torchvision"
-    dataset = getattr(datasets, facts.torchvision)
+    dataset = partial(getattr(datasets, facts.torchvision), root)
+    split: dict[str, Any] = {"train": train}
+    if name == "svhn":
+        split = {"split": "train" if train else "test"}  # "extra" is not used in the field
     try:
-        return dataset(root, train=train)
+        return dataset(**split)
     except Exception as error:  # torchvision's readers raise errors of many types for damaged files.
         if offline():
             reason = f"DISTILL_BENCH_OFFLINE is set (torchvision: {brief(error)})"
@@ -180,7 +194,7 @@ def torchvision_dataset(name: str, facts: BuiltIn, train: bool) -> Any:
         root.mkdir(parents=True, exist_ok=True)
         # One process downloads, those beside it wait; what torchvision prints must not reach standard output.
         with FileLock(root / ".lock"), contextlib.redirect_stdout(sys.stderr):
-            return dataset(root, train=train, download=True)
+            return dataset(**split, download=True)
     except Exception as error:
         raise DataError(missing(name, facts, folder, f"the download failed ({brief(error)})")) from error
 

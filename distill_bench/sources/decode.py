@@ -1,7 +1,8 @@
 """From encoded images to one uint8 tensor. Image files are opened here and nowhere else."""
 
 import io
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,9 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from distill_bench.errors import DataError
+from distill_bench.sources.on_demand import FilesSplit
 from distill_bench.sources.source import Source, Split
 
 MAX_PIXELS = 50_000_000
+RESIDENT_BYTES = 4 * 2**30
+"""A split that takes more as uint8 stays in its files, where it has files."""
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 GREY = ("1", "L", "LA", "La", *SIXTEEN_BIT)
 
@@ -40,7 +44,7 @@ def decoded_source(
     size: int | None = None,
     shape: Shape | None = None,
 ) -> Source:
-    """A source whose splits are decoded when first asked for.
+    """A source whose splits are decoded when first asked for; one above 4 GiB whenever its images are.
 
     Args:
         name: the source's name, as the user gave it.
@@ -50,6 +54,8 @@ def decoded_source(
     """
 
     def decode(split: Encoded, shape: Shape | None, reference: str) -> Split:
+        if large := on_demand(split, size, shape, reference):
+            return large
         return Split(decode_images(split.images, len(split.labels), size, shape, reference), split.labels)
 
     @cache
@@ -61,6 +67,25 @@ def decoded_source(
         return decode(read_test(), shape or train().shape, name if shape else "the training split")
 
     return Source(name, tuple(class_names), train, test if read_test else None, flip_invariant=True, size=size)
+
+
+def on_demand(split: Encoded, size: int | None, shape: Shape | None, reference: str) -> Split | None:
+    """The split with its images left in their files, if it is large and has files. Without a shape, they become RGB."""
+    if not isinstance(split.images, Sequence):
+        return None
+    files = [encoded for _, encoded in split.images if isinstance(encoded, Path)]
+    if not files:
+        return None
+    if shape is None:
+        reference = str(files[0])
+        shape = (3, *open_image(reference, files[0], size).size[::-1])
+    if len(files) * math.prod(shape) <= RESIDENT_BYTES:
+        return None
+
+    def decode(files: Sequence[Path]) -> UInt8[Tensor, "k c h w"]:
+        return decode_images([(str(file), file) for file in files], len(files), size, shape, reference)
+
+    return FilesSplit(files, split.labels, shape, decode)
 
 
 def decode_images(

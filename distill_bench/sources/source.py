@@ -45,6 +45,10 @@ class Split:
         """A split of the images at ``indices``, in that order."""
         return Split(self._pixels[indices], self.labels[indices])
 
+    def relabelled(self, labels: Int64[Tensor, " n"]) -> "Split":
+        """The same images with other labels."""
+        return Split(self._pixels, labels)
+
     def chunks(self) -> Iterator[UInt8[Tensor, "k c h w"]]:
         """All images in order, about 64 MB at a time."""
         count = max(1, CHUNK_BYTES // math.prod(self.shape))
@@ -127,11 +131,14 @@ class Source:
     def std(self) -> tuple[float, ...]:
         return tuple(self.constants[1]) if self.constants else channel_statistics(self.train)[1]
 
-    def with_holdout(self, fraction: float) -> "Source":
+    def with_holdout(self, fraction: float, *, own_test: bool = False) -> "Source":
         """The same source with ``fraction`` of each class of the training split held out as its test split.
 
         The choice is fixed (it depends on the fraction and the class alone), so that sets made and scored with the
         same fraction never share an image.
+
+        Args:
+            own_test: test on the source's own test split all the same; the images held out are left out.
 
         Raises:
             UsageError: ``fraction`` is not strictly between 0 and 1.
@@ -148,6 +155,8 @@ class Source:
                 kept.append(order[:count] if held else order[count:])
             return train.subset(torch.cat(kept).sort().values)
 
+        if own_test:
+            return replace(self, load_train=lambda: part(False), _cache={})
         return replace(self, load_train=lambda: part(False), load_test=lambda: part(True), holdout=fraction, _cache={})
 
 

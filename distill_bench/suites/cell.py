@@ -1,8 +1,6 @@
 """One cell: its set and its scores, each content-addressed in the store, and the result files made from them."""
 
-import hashlib
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +8,17 @@ from typing import Any
 from filelock import FileLock
 
 from distill_bench.checkpoint import EVERY_SECONDS
+from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
-from distill_bench.evaluation import evaluate, evaluate_full, load_protocol
+from distill_bench.errors import DataError
+from distill_bench.evaluation import KeptNetworks, evaluate, evaluate_full, load_protocol, score_key
 from distill_bench.progress import Monitor
 from distill_bench.provenance import peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, canonical_hash
 from distill_bench.sources import Source, load_source
-from distill_bench.storage import home, write_atomically
+from distill_bench.storage import home, log, read_json, write_atomically
 from distill_bench.suites.suite import FULL, Cell
-from distill_bench.synthesizers import Checkpoint, check_ipc, load_method, synthesis_key, synthesize
+from distill_bench.synthesizers import Checkpoint, check_ipc, load_method, make_set, synthesis_key
 
 FAILED = "failed"
 HARD = "hard"
@@ -57,13 +57,14 @@ class CellWork:
         self.source = source or load_source(cell.dataset, size=cell.size, holdout=cell.holdout)
         self._store = home() / "store"
         self.preset = PAPER
-        self.key = canonical_hash([FULL, self.source.train.fingerprint])
-        if cell.ipc is not None:
+        if cell.ipc is None:
+            self.key = canonical_hash([FULL, *(score_key(self.source, name, None) for name in cell.protocols)])
+        else:
             self.method = load_method(cell.method)
             self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
             check_ipc(self.source, cell.ipc)
             self.fields = self.method.fields(self.source.name, cell.ipc, self.preset)
-            self.key = synthesis_key(self.source, self.method, self.fields, cell.ipc, cell.seed)
+            self.key = synthesis_key(self.source, self.method, self.fields, cell.ipc, self.preset, cell.seed)
 
     @property
     def set_path(self) -> Path:
@@ -78,18 +79,20 @@ class CellWork:
 
     def state(self) -> str:
         """``done``, ``partial``, ``failed`` or ``missing``, read from disk."""
-        made = self.cell.ipc is None or self.set_path.exists()
-        if made and all(self._is_current(self.result_path(name), key) for name, key in self.score_keys().items()):
+        made = self._stored_set()
+        keys = self._score_keys(made) if made or self.cell.ipc is None else {}
+        if keys and all(self._is_current(self.result_path(ending), key) for ending, key in keys.items()):
             return "done"
-        if self.result_path(FAILED).exists():
+        if (read_json(self.result_path(FAILED)) or {}).get("cell_key") == self.key:
             return "failed"
-        begun = [self.set_path, self.checkpoint_path]
-        if self.cell.ipc is None:
-            begun = [self._networks_path(key) for key in self.score_keys().values()]
-        return "partial" if any(path.exists() for path in begun) else "missing"
+        begun = [KeptNetworks(_address(key)).path for key in keys.values()]
+        return "partial" if made or any(path.exists() for path in [self.checkpoint_path, *begun]) else "missing"
 
-    def run(self, monitor: Monitor) -> list[Path]:
+    def run(self, monitor: Monitor, own_process: bool = False) -> list[Path]:
         """Do what is missing and return the result files.
+
+        Args:
+            own_process: whether this process does nothing else, so that its peak memory is the cell's.
 
         Raises:
             DistillBenchError: of the stage that failed; what was complete before is kept.
@@ -97,9 +100,10 @@ class CellWork:
         lock = self._store / "locks" / f"{self.key}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
-            if self.cell.ipc is not None and not self.set_path.exists():
-                self._synthesize(monitor)
-            paths = [self._score(ending, key, monitor) for ending, key in self.score_keys().items()]
+            made = self._stored_set()
+            if made is None and self.cell.ipc is not None:
+                made = self._synthesize(monitor, own_process)
+            paths = [self._score(made, ending, key, monitor) for ending, key in self._score_keys(made).items()]
         self.result_path(FAILED).unlink(missing_ok=True)
         return paths
 
@@ -108,29 +112,34 @@ class CellWork:
         content = {"kind": "failure", **self._identity(), "error": message, "run": run_block(0.0)}
         write_atomically(self.result_path(FAILED), _pretty(content))
 
-    def score_keys(self) -> dict[str, str]:
-        """For every score the cell has, its file ending and its content address. The set must exist."""
-        about: dict[str, Any] = {"train": self.source.train.fingerprint, "test": self.source.test.fingerprint}
-        strict = False
-        if self.cell.ipc is not None:
-            about["set"] = hashlib.sha256(self.set_path.read_bytes()).hexdigest()
-            made = load_distilled(self.set_path)
-            strict = made.soft_labels is not None or made.learning_rate is not None
+    def _stored_set(self) -> DistilledSet | None:
+        """The cell's set from the store, or None where there is none; one that cannot be read will be made again."""
+        if not self.set_path.exists():
+            return None
+        try:
+            return load_distilled(self.set_path)
+        except DataError as error:
+            log.warning("%s It counts as missing.", error)
+            return None
+
+    def _score_keys(self, made: DistilledSet | None) -> dict[str, str]:
+        """For every score the cell has, its file ending and its content address."""
         keys = {}
         for protocol in self.cell.protocols:
-            for labels in ["stored", HARD] if strict else ["stored"]:
+            for labels in ["stored", HARD] if made is not None and made.has_strict_score else ["stored"]:
                 ending = protocol if labels == "stored" else f"{protocol}.{HARD}"
                 networks = self.setting.networks or load_protocol(protocol).networks
-                keys[ending] = f"{canonical_hash(about | {'protocol': protocol, 'labels': labels})}-{networks}"
+                keys[ending] = f"{score_key(self.source, protocol, made, labels)}-{networks}"
         return keys
 
-    def _synthesize(self, monitor: Monitor) -> None:
+    def _synthesize(self, monitor: Monitor, own_process: bool) -> DistilledSet:
         assert self.cell.ipc is not None
         checkpoint = Checkpoint(self.checkpoint_path, self.setting.checkpoint_seconds)
         history: list[float] = []
-        made = synthesize(
+        made = make_set(
             self.source,
-            self.cell.method,
+            self.method,
+            self.fields,
             self.cell.ipc,
             self.preset,
             self.cell.seed,
@@ -139,63 +148,51 @@ class CellWork:
             checkpoint=checkpoint,
             history=history,
         )
-        facts = {"peak_memory_mb": peak_memory_mb(), "history": history, **run_block(checkpoint.seconds)}
+        run = run_block(checkpoint.seconds, resolve_device(self.setting.device))
+        facts = {"peak_memory_mb": peak_memory_mb() if own_process else None, "history": history, **run}
         # the set last: where it exists, its facts do too
         write_atomically(self.set_path.with_suffix(".run.json"), json.dumps(facts))
         made.save(self.set_path)
         checkpoint.clear()
+        return made
 
-    def _score(self, ending: str, key: str, monitor: Monitor) -> Path:
+    def _score(self, made: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> Path:
         stored, result = self._store / "scores" / f"{key}.json", self.result_path(ending)
-        if not stored.exists():
-            write_atomically(stored, json.dumps(self._evaluate(ending, key, monitor)))
-        elif self._is_current(result, key):
+        if self._is_current(result, key):
             return result
-        content = {"kind": "score", **json.loads(stored.read_text()), **self._identity(), "score_key": key}
+        found = read_json(stored, "accuracies")
+        if found is None:
+            found = self._evaluate(made, ending, key, monitor)
+            write_atomically(stored, json.dumps(found))
+        content = {"kind": "score", **found, **self._identity(), "score_key": key}
         if self.cell.ipc is not None:
-            facts = json.loads(self.set_path.with_suffix(".run.json").read_text())
+            facts = read_json(self.set_path.with_suffix(".run.json")) or {}
             content["recipe"] = self.fields.model_dump(mode="json")
             content["synthesis"] = {name: value for name, value in facts.items() if name != "history"}
         write_atomically(result, _pretty(content))
         return result
 
-    def _evaluate(self, ending: str, key: str, monitor: Monitor) -> dict[str, Any]:
-        protocol, partial = ending.removesuffix(f".{HARD}"), self._networks_path(key)
-        earlier: dict[str, Any] = (
-            json.loads(partial.read_text()) if partial.exists() else {"accuracies": [], "seconds": 0.0}
-        )
-        began = time.monotonic()
-
-        def spent() -> float:
-            return earlier["seconds"] + time.monotonic() - began
-
-        def keep(accuracies: list[float]) -> None:
-            write_atomically(partial, json.dumps({"accuracies": accuracies, "seconds": spent()}))
-
+    def _evaluate(self, made: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> dict[str, Any]:
+        protocol, kept = ending.removesuffix(f".{HARD}"), KeptNetworks(_address(key))
         options: dict[str, Any] = {
             "networks": self.setting.networks,
             "device": self.setting.device,
             "monitor": monitor,
-            "completed": earlier["accuracies"],
-            "after_network": keep,
+            "completed": kept.accuracies,
+            "after_network": kept.keep,
         }
-        if self.cell.ipc is None:
+        if made is None:
             score = evaluate_full(self.source, protocol, **options)
         else:
-            made: DistilledSet = load_distilled(self.set_path)
             labels: Any = "hard" if ending.endswith(f".{HARD}") else "stored"
             score = evaluate(made, self.source, protocol, labels=labels, **options)
-        return {**score.model_dump(mode="json"), "run": run_block(spent())}
-
-    def _networks_path(self, key: str) -> Path:
-        """Accuracies of the networks tested so far, whatever number a score asks for: more can join them later."""
-        return self._store / "scores" / f"{key.rsplit('-', 1)[0]}.networks.json"
+        return {**score.model_dump(mode="json"), "run": run_block(kept.seconds, resolve_device(self.setting.device))}
 
     def _is_current(self, result: Path, key: str) -> bool:
         """Whether a result file is the one with this address, and the store of this machine has it too."""
-        if not result.exists() or not (self._store / "scores" / f"{key}.json").exists():
+        if not (self._store / "scores" / f"{key}.json").exists():
             return False
-        return json.loads(result.read_text()).get("score_key") == key
+        return (read_json(result) or {}).get("score_key") == key
 
     def _identity(self) -> dict[str, Any]:
         cell = self.cell
@@ -206,7 +203,13 @@ class CellWork:
             "ipc": cell.ipc,
             "seed": cell.seed,
             "preset": self.preset,
+            "cell_key": self.key,
         }
+
+
+def _address(key: str) -> str:
+    """A score's address without the number of networks it asks for: more can join those tested."""
+    return key.rsplit("-", 1)[0]
 
 
 def _pretty(content: dict[str, Any]) -> str:

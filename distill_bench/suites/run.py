@@ -80,7 +80,9 @@ def _run_in_processes(
             running.remove(entry)
             work, process = entry
             process.communicate()  # closes the pipe that told the worker its parent lives
-            if process.returncode < 0 and not monitor.stop_requested:
+            if process.returncode < 0 and monitor.stop_requested:
+                continue  # it was stopped before it could listen
+            if process.returncode < 0:
                 work.record_failure(
                     f"the process was killed by signal {-process.returncode}; 9 may mean out of memory."
                 )

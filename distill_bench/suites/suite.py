@@ -1,5 +1,6 @@
 """A suite: a grid of datasets × methods × IPC × seeds, written in TOML, and the cells it expands to."""
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import load_protocol
 from distill_bench.package_data import package_data
+from distill_bench.recipes import PAPER, list_recipes
+from distill_bench.synthesizers import load_method
 
 FULL, NONE = "full", "none"
 FILTERS = ("dataset", "method", "ipc", "seed", "protocol")
@@ -45,7 +48,7 @@ class Suite(BaseModel):
     def adapted(
         self, datasets: Sequence[str], methods: Sequence[str], size: int | None, holdout: float | None
     ) -> "Suite":
-        """The suite with other datasets, further methods, another size or holdout, where given.
+        """The suite with other datasets, further methods and another size, where given, and with this holdout.
 
         Raises:
             UsageError: no dataset is left to run on.
@@ -53,8 +56,8 @@ class Suite(BaseModel):
         changes = {
             "datasets": tuple(datasets) or self.datasets,
             "methods": (*self.methods, *methods),
-            "size": size or self.size,
-            "holdout": holdout or self.holdout,
+            "size": self.size if size is None else size,
+            "holdout": holdout,
         }
         if not changes["datasets"]:
             raise UsageError(
@@ -92,12 +95,13 @@ class Cell:
 
 
 def slug(name: str) -> str:
-    """A name as part of a file name.
+    """A name as part of a file name; one that has to change gets a hash, so that no two names share a file.
 
     >>> slug("folder:my data/photos")
-    'folder-my-data-photos'
+    'folder-my-data-photos-a6ba87d8'
     """
-    return re.sub(r"[^\w.]+", "-", name).strip("-")
+    plain = re.sub(r"[^\w.]+", "-", name).strip("-")
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def list_suites() -> list[str]:
@@ -112,7 +116,7 @@ def load_suite(name: str) -> Suite:
         UsageError: there is none, or it is invalid.
     """
     path = Path(name) if name.endswith(".toml") else package_data("benchmarks/suites") / f"{name}.toml"
-    if not path.exists():
+    if not path.is_file():
         raise UsageError(
             f"unknown suite {name!r}. Known: {', '.join(list_suites())}; or give a .toml file of your own."
         )
@@ -122,8 +126,11 @@ def load_suite(name: str) -> Suite:
         raise UsageError(f"{path}: not valid TOML: {error}.") from error
     except ValidationError as error:
         raise UsageError(f"{path}: {describe(error)}.") from error
-    for protocol in [*suite.protocols, *([] if suite.reference == NONE else [suite.reference])]:
-        load_protocol(protocol)
+    for protocol in suite.protocols:
+        if load_protocol(protocol).trains_on == FULL:
+            raise UsageError(f"{path}: protocols: {protocol} scores a whole training split; name it as the reference.")
+    if suite.reference != NONE and load_protocol(suite.reference).trains_on != FULL:
+        raise UsageError(f"{path}: reference: {suite.reference} scores distilled sets; give full-v1, or none.")
     return suite
 
 
@@ -148,8 +155,11 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
     The reference line has neither IPC nor seed, so filters on these do not take it away.
 
     Raises:
-        UsageError: no cell is left.
+        UsageError: the suite names something twice, or a preset that no recipe has; the filter leaves no cell, or names
+            what the suite does not have.
     """
+    _check_grid(suite)
+    _check_filter(suite, wanted)
 
     def chosen(key: str, values: Iterable[object]) -> list:
         return [value for value in values if key not in wanted or str(value) in wanted[key]]
@@ -168,9 +178,38 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
         datasets = chosen("dataset", suite.datasets)
         cells += [Cell(d, FULL, None, 0, "paper", reference, suite.size, suite.holdout) for d in datasets]
     if not cells:
-        raise UsageError(
-            f"the filter leaves no cell of suite {suite.name}. It has the methods {', '.join(suite.methods)}; "
-            f"datasets {', '.join(suite.datasets)}; ipc {', '.join(map(str, suite.ipc))}; seeds "
-            f"{', '.join(map(str, suite.seeds))}; protocols {', '.join(suite.protocols)}."
-        )
+        raise UsageError(f"the filter leaves no cell of suite {suite.name}: what it names never comes together.")
     return cells
+
+
+def _axes(suite: Suite) -> dict[str, list[str]]:
+    """What a filter can name, by its key."""
+    reference = [] if suite.reference == NONE else [suite.reference]
+    axes: dict[str, list[object]] = {
+        "dataset": [*suite.datasets],
+        "method": [*suite.methods, *([FULL] if reference else [])],
+        "ipc": [*suite.ipc],
+        "seed": [*suite.seeds],
+        "protocol": [*suite.protocols, *reference],
+    }
+    return {key: list(map(str, values)) for key, values in axes.items()}
+
+
+def _check_grid(suite: Suite) -> None:
+    for key, values in _axes(suite).items():
+        twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+        if twice:
+            raise UsageError(f"suite {suite.name} has the {key} {twice[0]} twice; name it once.")
+    recipes = [load_method(name).recipe for name in (*list_recipes(), *suite.methods)]
+    presets = {PAPER, *(preset for recipe in recipes for preset in recipe.preset)}
+    if suite.preset not in presets:
+        raise UsageError(
+            f"suite {suite.name}: no recipe has a preset {suite.preset!r}. Known: {', '.join(sorted(presets))}."
+        )
+
+
+def _check_filter(suite: Suite, wanted: dict[str, set[str]]) -> None:
+    for key, values in _axes(suite).items():
+        unknown = sorted(wanted.get(key, set()) - set(values))
+        if unknown:
+            raise UsageError(f"--only {key}={unknown[0]}: suite {suite.name} has {key} {', '.join(values)}.")

@@ -16,6 +16,7 @@ import torch
 
 from distill_bench.errors import DistillBenchError, Interrupted
 from distill_bench.progress import StreamMonitor
+from distill_bench.provenance import code_state
 from distill_bench.suites.cell import CellWork, Setting
 from distill_bench.suites.suite import Cell
 
@@ -27,6 +28,7 @@ def order(cell: Cell, setting: Setting, threads: int, quiet: bool) -> str:
 
 
 def main() -> int:
+    code_state()
     told = json.loads(sys.stdin.readline())
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(told["threads"])
@@ -34,13 +36,13 @@ def main() -> int:
     setting = Setting(**told["setting"] | {"results": Path(told["setting"]["results"])})
     monitor = StreamMonitor(quiet=told["quiet"])
     monitor.listen()
-    return run_recording(CellWork(cell, setting), monitor)
+    return run_recording(CellWork(cell, setting), monitor, own_process=True)
 
 
-def run_recording(work: CellWork, monitor: StreamMonitor) -> int:
+def run_recording(work: CellWork, monitor: StreamMonitor, own_process: bool = False) -> int:
     """Run a cell; file a failure as its result. Returns the exit code that says how it went."""
     try:
-        work.run(monitor)
+        work.run(monitor, own_process)
     except Interrupted:
         return Interrupted.exit_code
     except DistillBenchError as error:

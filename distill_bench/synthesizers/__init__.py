@@ -23,14 +23,35 @@ from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, l
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.distribution_matching import distribution_matching
 from distill_bench.synthesizers.gradient_matching import gradient_matching
-from distill_bench.synthesizers.job import Fields, Job, Synthesizer, Synthetic, fields_of, synthesizer
-from distill_bench.synthesizers.selection import random_selection
+from distill_bench.synthesizers.job import (
+    Fields,
+    Job,
+    Synthesizer,
+    Synthetic,
+    fields_of,
+    synthesizer,
+    version_of,
+)
+from distill_bench.synthesizers.selection import (
+    herding_selection,
+    k_center_selection,
+    k_means_selection,
+    random_selection,
+)
 from distill_bench.synthesizers.trajectory_matching import trajectory_matching
 from distill_bench.training_data import TrainingData
 
 BUILT_IN: dict[str, Synthesizer] = {
     function.__name__: function
-    for function in (random_selection, gradient_matching, distribution_matching, trajectory_matching)
+    for function in (
+        random_selection,
+        herding_selection,
+        k_center_selection,
+        k_means_selection,
+        gradient_matching,
+        distribution_matching,
+        trajectory_matching,
+    )
 }
 ENTRY_POINTS = "distill_bench.methods"
 
@@ -48,7 +69,7 @@ class Method:
     function: Synthesizer
     code: str | None = None
 
-    def fields(self, dataset: str, ipc: int, preset: str = PAPER, **overrides: Any) -> Fields:
+    def fields(self, dataset: str, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Fields:
         """The resolved hyper-parameters of a run.
 
         Raises:
@@ -67,8 +88,9 @@ class Method:
 
 
 def list_methods() -> list[str]:
-    """The names ``load_method`` knows: built-in recipes, then entry points of other packages."""
-    return list_recipes() + sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+    """The names ``load_method`` knows: built-in recipes, then entry points of other packages under other names."""
+    built_in = list_recipes()
+    return built_in + sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - set(built_in))
 
 
 def load_method(name: str) -> Method:
@@ -79,8 +101,9 @@ def load_method(name: str) -> Method:
     """
     if ":" in name:
         return _own_method(name, _import(name))
-    for point in entry_points(group=ENTRY_POINTS, name=name):
-        return _own_method(name, point.load())
+    if name not in list_recipes():
+        for point in entry_points(group=ENTRY_POINTS, name=name):
+            return _own_method(name, _import(point.value))
     recipe = load_recipe(name)
     if ":" in recipe.synthesizer:
         return _own_method(name, _import(recipe.synthesizer), recipe)
@@ -121,48 +144,81 @@ def synthesize(
     """
     chosen = load_method(method)
     resolved = chosen.fields(source.name, ipc, preset, **fields)
+    return make_set(
+        source,
+        chosen,
+        resolved,
+        ipc,
+        preset,
+        seed,
+        device=device,
+        monitor=monitor,
+        checkpoint=checkpoint,
+        history=history,
+    )
+
+
+def make_set(
+    source: Source,
+    method: Method,
+    fields: Fields,
+    ipc: int,
+    preset: str = PAPER,
+    seed: int = 0,
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    checkpoint: Checkpoint | None = None,
+    history: list[float] | None = None,
+) -> DistilledSet:
+    """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
     check_ipc(source, ipc)
-    place = resolve_device(device)
+    place, kept = resolve_device(device), checkpoint or Checkpoint()
+    kept.conditions = {"device": str(place), "threads": torch.get_num_threads()}
     job = Job(
-        method=method,
-        training=TrainingData(source, resolved.space_of(source), place),
+        method=method.name,
+        training=TrainingData(source, fields.pixel_space_on(source), place),
         ipc=ipc,
-        fields=resolved,
+        fields=fields,
         seed=seed,
         device=place,
         monitor=monitor,
-        checkpoint=checkpoint or Checkpoint(),
+        checkpoint=kept,
         history=[] if history is None else history,
     )
-    made = chosen.function(job)
-    card = Card(
-        method=method,
-        paper=chosen.recipe.paper,
+    return _as_set(method.function(job), job, _card(source, method, fields, ipc, preset, seed))
+
+
+def synthesis_key(source: Source, method: Method, fields: Fields, ipc: int, preset: str, seed: int) -> str:
+    """The content address of a set: everything its file depends on, and nothing else.
+
+    That is the card the file will have, which holds the training split's fingerprint; whether a mirrored image keeps
+    its label, which the card does not say; and which function makes it: a built-in one's version, the file of another.
+    """
+    return canonical_hash(
+        {
+            "card": _card(source, method, fields, ipc, preset, seed).model_dump(mode="json"),
+            "flip_invariant": source.flip_invariant,
+            "synthesizer": method.recipe.synthesizer,
+            "version": version_of(method.function),
+            "code": method.code,
+        }
+    )
+
+
+def _card(source: Source, method: Method, fields: Fields, ipc: int, preset: str, seed: int) -> Card:
+    """The card of a set before it is made; what kind of labels it has, its method says in the end."""
+    return Card(
+        method=method.name,
+        paper=method.recipe.paper,
         source=source_card(source),
         class_names=source.class_names,
         ipc=ipc,
-        pixel_space=job.training.pixel_space,
-        label_kind="hard",
+        pixel_space=fields.pixel_space_on(source),
         preset=preset,
-        recipe=resolved.model_dump(mode="json"),
-        protocol=chosen.recipe.protocol,
+        recipe=fields.model_dump(mode="json"),
+        protocol=method.recipe.protocol,
         seed=seed,
-    )
-    return _as_set(made, job, card)
-
-
-def synthesis_key(source: Source, method: Method, fields: Fields, ipc: int, seed: int) -> str:
-    """The content address of a set: everything it depends on, and nothing else."""
-    return canonical_hash(
-        {
-            "method": method.name,
-            "synthesizer": method.recipe.synthesizer,
-            "code": method.code,
-            "fields": fields.model_dump(mode="json"),
-            "ipc": ipc,
-            "seed": seed,
-            "train": source.train.fingerprint,
-        }
     )
 
 
@@ -204,7 +260,10 @@ def check_ipc(source: Source, ipc: int) -> None:
 def _own_method(name: str, function: Any, recipe: Recipe | None = None) -> Method:
     if not callable(function):
         raise UsageError(f"{name} is a {type(function).__name__}, not a function that takes a Job.")
-    file = inspect.getsourcefile(function)
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:
+        raise UsageError(f"{name} is a {type(function).__name__}; a method is a function written in Python.") from None
     code = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
     title = (inspect.getdoc(function) or name).splitlines()[0]
     return Method(name, recipe or Recipe(title=title, synthesizer=name), function, code)
@@ -217,9 +276,11 @@ def _import(name: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # what a module raises while it is imported may be anything
+        reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise UsageError(
-            f"cannot load the method {name!r}: {error}. Give module:function, the module importable from here."
+            f"cannot load the method {name!r}: {reason}. Give module:function, with the module's name as import takes "
+            "it (no path, no .py), importable from here."
         ) from error
 
 
@@ -232,6 +293,7 @@ __all__ = [
     "check_ipc",
     "list_methods",
     "load_method",
+    "make_set",
     "synthesis_key",
     "synthesize",
     "synthesizer",

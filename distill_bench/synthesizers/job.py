@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveFloat
 from torch import Generator, Tensor
 
 from distill_bench import randomness
@@ -28,11 +28,11 @@ class Fields(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pixel_space: Literal["unit", "normalized", "zca"] = "normalized"
-    zca_eps: float = 0.1
+    zca_eps: PositiveFloat = 0.1
     zca_input: Literal["unit", "normalized"] = "unit"
 
-    def space_of(self, source: Source) -> PixelSpace:
-        """The pixel space of these fields with a source's statistics."""
+    def pixel_space_on(self, source: Source) -> PixelSpace:
+        """The pixel space with a source's own statistics."""
         return pixel_space_of(source, self.pixel_space, self.zca_eps, self.zca_input)
 
 
@@ -90,11 +90,16 @@ class Job(Generic[F]):
 Synthesizer = Callable[[Job[Any]], Synthetic | Tensor]
 
 
-def synthesizer(fields: type[Fields]) -> Callable[[Synthesizer], Synthesizer]:
-    """Declare which hyper-parameters a synthesizer function takes."""
+def synthesizer(fields: type[Fields], version: int = 1) -> Callable[[Synthesizer], Synthesizer]:
+    """Declare which hyper-parameters a synthesizer function takes.
+
+    Args:
+        version: raised with every change, here or in what it calls, that makes other sets of the same hyper-parameters,
+            so that sets made before are not taken for new ones.
+    """
 
     def declare(function: Synthesizer) -> Synthesizer:
-        function.fields = fields  # type: ignore[attr-defined]
+        function.fields, function.version = fields, version  # type: ignore[attr-defined]
         return function
 
     return declare
@@ -103,3 +108,8 @@ def synthesizer(fields: type[Fields]) -> Callable[[Synthesizer], Synthesizer]:
 def fields_of(function: Synthesizer) -> type[Fields]:
     """The declared fields of a synthesizer function; the common ones where it declares none."""
     return getattr(function, "fields", Fields)
+
+
+def version_of(function: Synthesizer) -> int:
+    """The declared version of a synthesizer function; 1 where it declares none."""
+    return getattr(function, "version", 1)

@@ -49,8 +49,7 @@ def optimise(
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
     first = _resume(job, objective, learnables, optimizers)
-    with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", steps) as stage:
-        stage.advance(first)
+    with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", steps, first) as stage:
         for step in range(first, steps):
             try:
                 loss = _update(step, objective, learnables, optimizers)

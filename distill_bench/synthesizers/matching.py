@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
 from distill_bench.augment import dsa
-from distill_bench.networks import ConvNet, build_network
+from distill_bench.networks import Network, build_network
 from distill_bench.synthesizers.job import Fields, Job
 
 
@@ -42,7 +42,7 @@ def initial_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
     return torch.cat(list(draws)).clone()
 
 
-def random_network(job: Job[Any], index: int) -> ConvNet:
+def random_network(job: Job[Any], index: int) -> Network:
     """Network ``index`` of the job's stream of random networks, in training mode."""
     draws = job.generator("network", index)
     return build_network(job.fields.network, job.training.shape, job.classes, draws).to(job.device)

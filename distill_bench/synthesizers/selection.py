@@ -1,8 +1,22 @@
-"""Sets of real images: no synthesis, the line every method has to beat."""
+"""Sets of real images: the lines every method has to beat.
+
+Drawn at random, or chosen class by class by the features that a trained network (the teacher) gives them.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor
 
+from distill_bench.pretrained import Teacher, TeacherRecipe, obtain_teacher
+from distill_bench.progress import stopped
 from distill_bench.synthesizers.job import Fields, Job, Synthetic, synthesizer
+
+FEATURE_BATCH = 500
+RESTARTS = 10
 
 
 @synthesizer(Fields)
@@ -10,3 +24,153 @@ def random_selection(job: Job[Fields]) -> Synthetic:
     """``ipc`` different images of every class, drawn uniformly."""
     draws = (job.training.draw(label, job.ipc, job.generator("selection", label)) for label in range(job.classes))
     return Synthetic(torch.cat(list(draws)), job.labels)
+
+
+class SelectionFields(Fields):
+    """Fields of the methods that choose by features.
+
+    Attributes:
+        teacher: how the network is trained whose last features count. Its seed is the job's.
+    """
+
+    teacher: TeacherRecipe
+
+
+class KCenterFields(SelectionFields):
+    """Fields of k-center.
+
+    Attributes:
+        start: the first image: the one nearest the class's mean feature, or one at random.
+    """
+
+    start: Literal["mean", "random"] = "mean"
+
+
+@synthesizer(SelectionFields)
+def herding_selection(job: Job[SelectionFields]) -> Synthetic:
+    """Herding: images whose features together have the mean of the class's."""
+    return _select(job, lambda features, label: herding(features, job.ipc))
+
+
+@synthesizer(KCenterFields)
+def k_center_selection(job: Job[KCenterFields]) -> Synthetic:
+    """k-center: images near one of which every image of the class lies."""
+
+    def choose(features: Tensor, label: int) -> Tensor:
+        if job.fields.start == "mean":
+            first = nearest(features, features.mean(dim=0))
+        else:
+            first = int(torch.randint(len(features), (), generator=job.generator("start", label)))
+        return k_center(features, job.ipc, first)
+
+    return _select(job, choose)
+
+
+@synthesizer(SelectionFields)
+def k_means_selection(job: Job[SelectionFields]) -> Synthetic:
+    """k-means: the images nearest the centres of clusters of the class's features."""
+
+    def choose(features: Tensor, label: int) -> Tensor:
+        return nearest_distinct(features, k_means(features, job.ipc, job.generator("k-means", label)))
+
+    return _select(job, choose)
+
+
+def _select(job: Job[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthetic:
+    """The images that ``choose`` picks of every class, given its features [n, d]; one class's are held at a time."""
+    teacher = obtain_teacher(
+        job.training,
+        job.fields.teacher,
+        job.seed,
+        monitor=job.monitor,
+        every_seconds=job.checkpoint.every_seconds,
+    )
+    saved = job.checkpoint.load()
+    chosen = [] if saved is None else list(saved[0]["chosen"])
+    with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", job.classes) as stage:
+        stage.advance(len(chosen))
+        for label in range(len(chosen), job.classes):
+            indices = job.training.class_indices[label]
+            chosen.append(indices[choose(_features(job, teacher, indices), label)])
+            stage.advance()
+            stopping = job.monitor.stop_requested
+            if stopping or job.checkpoint.due:
+                job.checkpoint.save({"chosen": torch.stack(chosen)}, {})
+            if stopping:
+                raise stopped(f"images of {label + 1} of {job.classes} classes chosen by {job.method}")
+    return Synthetic(job.training.images(torch.cat(chosen)), job.labels)
+
+
+def _features(job: Job[Any], teacher: Teacher, indices: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    """The classifier's inputs for these images, in float64 on the CPU."""
+    with torch.inference_mode():
+        batches = [teacher.network.embed(job.training.images(batch)).cpu() for batch in indices.split(FEATURE_BATCH)]
+    return torch.cat(batches).double()
+
+
+def herding(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " k"]:
+    """Indices of ``count`` different rows, in the order of choice, each the one that brings the chosen mean nearest.
+
+    Step t takes argmin over rows i not yet chosen of ‖(t + 1) μ − Σ chosen − φ_i‖ (Welling, "Herding dynamical weights
+    to learn", ICML 2009, as herding_select of snu-mllab/Efficient-Dataset-Condensation 086273c). Of equals the first.
+    """
+    mean, squares = features.mean(dim=0), features.square().sum(dim=1)
+    residual, free = torch.zeros_like(mean), torch.zeros(len(features), dtype=features.dtype)
+    chosen = []
+    for _ in range(count):
+        residual = residual + mean
+        # ‖r − φ‖² without ‖r‖², which is the same for all
+        index = int((squares - 2 * features @ residual + free).argmin())
+        chosen.append(index)
+        free[index] = torch.inf
+        residual = residual - features[index]
+    return torch.tensor(chosen)
+
+
+def k_center(features: Float[Tensor, "n d"], count: int, first: int) -> Int64[Tensor, " k"]:
+    """Indices of ``count`` different rows, in the order of choice: ``first``, then always the row farthest from them.
+
+    The greatest distance of any row to its nearest chosen one is at most twice the least possible (Gonzalez,
+    "Clustering to minimize the maximum intercluster distance", 1985). Of equals the first.
+    """
+    squares = features.square().sum(dim=1)
+    distance = torch.full((len(features),), torch.inf, dtype=features.dtype)
+    chosen = [first]
+    while len(chosen) < count:
+        centre = features[chosen[-1]]
+        distance = torch.minimum(distance, (squares - 2 * features @ centre + centre.square().sum()).clamp(min=0))
+        distance[chosen] = -1
+        chosen.append(int(distance.argmax()))
+    return torch.tensor(chosen)
+
+
+def k_means(features: Float[Tensor, "n d"], count: int, generator: Generator) -> Float[Tensor, "k d"]:
+    """The centres of ``count`` clusters: the best of ten runs of Lloyd's iteration, each to its fixed point.
+
+    Runs begin with k-means++ (Arthur & Vassilvitskii, 2007). Fewer different rows than clusters give equal centres.
+    """
+    from sklearn.cluster import KMeans  # here, because importing it takes a second
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
+    seed = int(torch.randint(2**31, (), generator=generator))
+    clusters = KMeans(count, n_init=RESTARTS, tol=0.0, random_state=seed)
+    # one thread: several add up their parts of a centre in the order in which they finish
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # equal rows
+        return torch.from_numpy(clusters.fit(features.numpy()).cluster_centers_)
+
+
+def nearest(features: Float[Tensor, "n d"], point: Float[Tensor, " d"]) -> int:
+    """The index of the row nearest a point; of equals the first."""
+    return int((features.square().sum(dim=1) - 2 * features @ point).argmin())
+
+
+def nearest_distinct(features: Float[Tensor, "n d"], points: Float[Tensor, "k d"]) -> Int64[Tensor, " k"]:
+    """For each point in turn, the nearest row that no point before it has taken; of equals the first."""
+    distances = features.square().sum(dim=1) - 2 * points @ features.mT
+    chosen: list[int] = []
+    for row in distances:
+        row[chosen] = torch.inf
+        chosen.append(int(row.argmin()))
+    return torch.tensor(chosen)

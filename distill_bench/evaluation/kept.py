@@ -1,0 +1,71 @@
+"""Networks tested so far, kept in the store, so that an evaluation that was cut off goes on and more can join later."""
+
+import json
+import time
+from typing import Any
+
+from distill_bench.distilled_set import DistilledSet
+from distill_bench.evaluation.protocol import load_protocol
+from distill_bench.networks import resolve_network
+from distill_bench.pixel_space import pixel_space_of
+from distill_bench.recipes import canonical_hash
+from distill_bench.sources import Source
+from distill_bench.storage import home, read_json, write_atomically
+
+EVALUATOR_VERSION = 1
+"""Raised with every change of the evaluator that changes accuracies, so that scores found before are found again."""
+
+
+def score_key(
+    source: Source, protocol: str, distilled: DistilledSet | None, labels: str = "stored", network: str | None = None
+) -> str:
+    """The content address of a score: everything it depends on but the number of networks.
+
+    Args:
+        distilled: the set, or None for the line trained on the whole training split.
+        labels, network: as for ``evaluate``.
+
+    Raises:
+        UsageError: an unknown protocol or network.
+    """
+    rules = load_protocol(protocol).for_source(source.name)
+    about: dict[str, Any] = {
+        "evaluator": EVALUATOR_VERSION,
+        "protocol": protocol,
+        "network": resolve_network(network or rules.network, source.train.shape),
+        "source": [source.name, source.size, source.holdout],
+        "flip_invariant": source.flip_invariant,
+        "train": source.train.fingerprint,
+        "test": source.test.fingerprint,
+    }
+    if distilled is None:
+        about["pixel_space"] = pixel_space_of(source, "normalized").model_dump(mode="json")
+        about["classes"] = len(source.class_names)
+    else:
+        about["set"] = distilled.sha256
+        about["strict"] = labels == "hard" and distilled.has_strict_score
+    return canonical_hash(about)
+
+
+class KeptNetworks:
+    """The accuracies of a score's networks so far, by its address.
+
+    Attributes:
+        accuracies: in percent, of networks 0, 1, …, whatever number was asked for.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.path = home() / "store" / "scores" / f"{key}.networks.json"
+        found = read_json(self.path, "accuracies", "seconds") or {"accuracies": [], "seconds": 0.0}
+        self.accuracies: list[float] = found["accuracies"]
+        self._earlier: float = found["seconds"]
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on all networks, in this process and earlier ones."""
+        return self._earlier + time.monotonic() - self._began
+
+    def keep(self, accuracies: list[float]) -> None:
+        """Replace what is kept; for ``after_network`` of ``evaluate``."""
+        write_atomically(self.path, json.dumps({"accuracies": accuracies, "seconds": self.seconds}))

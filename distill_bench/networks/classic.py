@@ -1,0 +1,68 @@
+"""MLP, LeNet, AlexNet and VGG11 as the field has them for small images.
+
+Source: networks.py of VICO-UoE/DatasetCondensation 53f63a6, whose classifiers are for 28 and 32 px alone; here they
+take the features of any resolution that leaves some. At 28 px the first convolution pads by 2 more: 28 becomes 32.
+"""
+
+import math
+
+from torch import nn
+
+from distill_bench.networks.convnet import NORMS, WIDE_PADDING_SIDE, Norm
+from distill_bench.networks.network import Network
+
+Shape = tuple[int, int, int]
+ALEXNET = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
+VGG11 = (
+    (64, 3, True), (128, 3, True), (256, 3, False), (256, 3, True),
+    (512, 3, False), (512, 3, True), (512, 3, False), (512, 3, True),
+)  # fmt: skip
+"""Of every layer: channels, the kernel's side, and whether 2×2 max pooling follows."""
+
+
+def mlp(shape: Shape, classes: int, width: int = 128) -> Network:
+    """Two hidden layers of ``width`` with ReLU; the embedding is the second's output."""
+    layers = [nn.Flatten(), nn.Linear(math.prod(shape), width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+    return Network(nn.Sequential(*layers), nn.Linear(width, classes))
+
+
+def lenet(shape: Shape, classes: int) -> Network:
+    """Two 5×5 convolutions (6 and 16 channels) with ReLU and max pooling, then layers of 120 and 84."""
+    channels, *sides = shape
+    extra = extra_padding(shape)
+    height, width = (((side + 2 * extra - 4) // 2 - 4) // 2 for side in sides)
+    layers = [nn.Conv2d(channels, 6, 5, padding=extra), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    layers += [nn.Linear(16 * height * width, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU()]
+    return Network(nn.Sequential(*layers), nn.Linear(84, classes))
+
+
+def alexnet(shape: Shape, classes: int, norm: Norm = "none") -> Network:
+    """Five convolutions with ReLU, three of them with max pooling; the embedding is the last one's output."""
+    return convolutions(ALEXNET, shape, classes, norm)
+
+
+def vgg11(shape: Shape, classes: int, norm: Norm = "instance") -> Network:
+    """VGG's configuration A with a norm after every convolution and one linear layer."""
+    return convolutions(VGG11, shape, classes, norm)
+
+
+def convolutions(layers: tuple[tuple[int, int, bool], ...], shape: Shape, classes: int, norm: Norm) -> Network:
+    """A network of convolutions that keep the size, norms, ReLU and max poolings, then a linear classifier."""
+    channels, *sides = shape
+    padding = extra_padding(shape)
+    height, width = (side + 2 * padding for side in sides)
+    modules: list[nn.Module] = []
+    for out, kernel, pooled in layers:
+        modules += [nn.Conv2d(channels, out, kernel, padding=kernel // 2 + padding), NORMS[norm](out, height, width)]
+        modules += [nn.ReLU(inplace=True)]
+        channels, padding = out, 0
+        if pooled:
+            modules.append(nn.MaxPool2d(2))
+            height, width = height // 2, width // 2
+    return Network(nn.Sequential(*modules), nn.Linear(channels * height * width, classes))
+
+
+def extra_padding(shape: Shape) -> int:
+    """What the first convolution pads besides: 2 at 28 px, else 0."""
+    return 2 if shape[1:] == (WIDE_PADDING_SIDE, WIDE_PADDING_SIDE) else 0

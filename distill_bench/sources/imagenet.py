@@ -1,0 +1,186 @@
+"""ImageNet, Tiny-ImageNet and MTT's six subsets of ImageNet, from folders in their standard layout.
+
+Classes are WordNet ids in sorted order, as torchvision's ImageFolder and the field's loaders have them; the subsets
+have plain names, and the order of Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (CVPR
+2022).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from distill_bench.errors import DataError, UsageError
+from distill_bench.sources.decode import Encoded, decoded_source
+from distill_bench.sources.folder import class_folders, image_files, read_folder
+from distill_bench.sources.source import Source
+from distill_bench.storage import home
+
+CONSTANTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SUBSET_SIZE = 128
+"""The resolution MTT has its subsets at."""
+ANNOTATIONS = "val_annotations.txt"
+
+SUBSETS = {
+    "imagenette": {
+        "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player",
+        "n03000684": "chain saw", "n03028079": "church", "n03394916": "French horn", "n03417042": "garbage truck",
+        "n03425413": "gas pump", "n03445777": "golf ball", "n03888257": "parachute",
+    },
+    "imagewoof": {
+        "n02096294": "Australian terrier", "n02093754": "Border terrier", "n02111889": "Samoyed",
+        "n02088364": "beagle", "n02086240": "Shih-Tzu", "n02089973": "English foxhound",
+        "n02087394": "Rhodesian ridgeback", "n02115641": "dingo", "n02099601": "golden retriever",
+        "n02105641": "Old English sheepdog",
+    },
+    "imagemeow": {
+        "n02123045": "tabby", "n02123159": "tiger cat", "n02123394": "Persian cat", "n02123597": "Siamese cat",
+        "n02124075": "Egyptian cat", "n02129165": "lion", "n02129604": "tiger", "n02128925": "jaguar",
+        "n02128757": "snow leopard", "n02127052": "lynx",
+    },
+    "imagesquawk": {
+        "n01806143": "peacock", "n02007558": "flamingo", "n01818515": "macaw", "n02051845": "pelican",
+        "n02056570": "king penguin", "n01614925": "bald eagle", "n01843383": "toucan", "n01518878": "ostrich",
+        "n01860187": "black swan", "n01819313": "sulphur-crested cockatoo",
+    },
+    "imagefruit": {
+        "n07753275": "pineapple", "n07753592": "banana", "n07745940": "strawberry", "n07747607": "orange",
+        "n07749582": "lemon", "n07768694": "pomegranate", "n07753113": "fig", "n07720875": "bell pepper",
+        "n07718472": "cucumber", "n07742313": "Granny Smith",
+    },
+    "imageyellow": {
+        "n02206856": "bee", "n12057211": "yellow lady's slipper", "n07753592": "banana", "n07749582": "lemon",
+        "n12144580": "corn", "n04146614": "school bus", "n03530642": "honeycomb", "n02129165": "lion",
+        "n01773157": "black and gold garden spider", "n01531178": "goldfinch",
+    },
+}  # fmt: skip
+"""Of every subset: its classes' folders and names, in label order."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is known of one of these datasets before its folders are opened.
+
+    Attributes:
+        classes: how many.
+        side: the images' side in pixels where the dataset fixes it, else the size they get unless another is asked for;
+            None: it must be asked for.
+        resized: whether they are resized to ``side``.
+    """
+
+    classes: int
+    side: int | None
+    resized: bool
+
+
+FAMILY = {
+    "tiny_imagenet": Family(200, 64, resized=False),
+    "imagenet": Family(1000, None, resized=True),
+    **dict.fromkeys(SUBSETS, Family(10, SUBSET_SIZE, resized=True)),
+}
+
+
+def imagenet_source(name: str, size: int | None = None) -> Source:
+    """One of ``FAMILY``, from ``home()/sources/<name>``; a subset also from ``home()/sources/imagenet``.
+
+    Raises:
+        DataError: the folders are not there, or have other classes; says which layout was looked for, and where.
+        UsageError: images have no usual size and none is given.
+    """
+    facts = FAMILY[name]
+    root = find_root(name)
+    wnids = list(SUBSETS[name]) if name in SUBSETS else class_folders(root / "train")
+    if absent := [wnid for wnid in wnids if not (root / "train" / wnid).is_dir()]:
+        raise DataError(f"{root / 'train'} has no folder {absent[0]}, a class of {name}. {layout(name)}")
+    if len(wnids) != facts.classes:
+        raise DataError(
+            f"{root / 'train'} has {len(wnids)} class folders; {name} has {facts.classes}. Load a part of it, or "
+            f"another dataset, as folder:{root}."
+        )
+    if facts.side is None and size is None:
+        raise UsageError(f"{name} has images of many sizes: give --size, such as 64 (TESLA) or 224 (SRe2L).")
+    side = size or facts.side
+    assert side is not None
+    source = decoded_source(
+        name,
+        SUBSETS[name].values() if name in SUBSETS else wnids,
+        lambda: read_folder(root / "train", wnids),
+        lambda: read_validation(name, root, wnids),
+        side if facts.resized else size,
+        (3, side, side),
+    )
+    return replace(source, constants=CONSTANTS)
+
+
+def find_root(name: str) -> Path:
+    """The first folder with a ``train`` folder, of those the dataset may lie in."""
+    for root in roots(name):
+        if (root / "train").is_dir():
+            return root
+    raise DataError(f"{name} is not in {' or '.join(map(str, roots(name)))}. {layout(name)}")
+
+
+def roots(name: str) -> list[Path]:
+    sources = home() / "sources"
+    return [sources / name, sources / "imagenet"] if name in SUBSETS else [sources / name]
+
+
+def layout(name: str) -> str:
+    """One sentence on the folders a dataset is looked for in."""
+    root = roots(name)[-1]
+    if name == "tiny_imagenet":
+        return (
+            f"Unpack Tiny-ImageNet there, so that there are {root}/train/<wnid>/images/*.JPEG for its 200 classes "
+            f"(<wnid> such as n01443537) and {root}/val/images/*.JPEG with {root}/val/{ANNOTATIONS}, or "
+            f"{root}/val/<wnid>/*.JPEG."
+        )
+    count = "its ten" if name in SUBSETS else "all 1,000"
+    return (
+        f"It needs {root}/train/<wnid>/*.JPEG and {root}/val/<wnid>/*.JPEG for {count} classes (<wnid> such as "
+        "n01440764; the 50,000 validation images sorted into a folder a class). A link will do."
+    )
+
+
+def read_validation(name: str, root: Path, wnids: Sequence[str]) -> Encoded:
+    """The validation images, which serve as test split: real test labels were never published.
+
+    Raises:
+        DataError: there are none, or they are not sorted into classes.
+    """
+    folder = next((root / split for split in ("val", "test") if class_of_any(root / split, wnids)), root / "val")
+    if (folder / ANNOTATIONS).is_file():
+        return read_annotated(folder, wnids)
+    if not class_of_any(folder, wnids):
+        raise DataError(f"{folder} has no validation images in class folders. {layout(name)}")
+    return read_folder(folder, wnids)
+
+
+def class_of_any(folder: Path, wnids: Sequence[str]) -> bool:
+    return any((folder / wnid).is_dir() for wnid in wnids)
+
+
+def read_annotated(folder: Path, wnids: Sequence[str]) -> Encoded:
+    """Tiny-ImageNet's own form: ``images/`` and a table of file name, WordNet id and box, separated by tabs.
+
+    Raises:
+        DataError: the table names another class, or images and table disagree.
+    """
+    path = folder / ANNOTATIONS
+    labels = {wnid: label for label, wnid in enumerate(wnids)}
+    classes: dict[str, int] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        name, _, rest = line.partition("\t")
+        wnid = rest.split("\t")[0]
+        if wnid not in labels:
+            raise DataError(
+                f"{path} line {number} has the class {wnid!r}, which train/ does not have. Unpack it again."
+            )
+        classes[name] = labels[wnid]
+    files = image_files(folder / "images")
+    if unknown := {file.name for file in files} ^ classes.keys():
+        raise DataError(
+            f"{path} and {folder / 'images'} do not have the same images: {min(unknown)} is in one of them only. "
+            "Unpack it again."
+        )
+    return Encoded(torch.tensor([classes[file.name] for file in files]), [(str(file), file) for file in files])

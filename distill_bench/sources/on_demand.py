@@ -1,0 +1,112 @@
+"""Splits too large for the memory: image files, decoded when asked for.
+
+Their fingerprint is over the files as they lie on disk, because decoding ImageNet takes hours: sha256 over the shape
+that images are decoded to, then every file's sha256, then the int64 labels. The sums of files are kept in the cache,
+4,096 files at a time, under a key of the files' paths, sizes and times of change; a file that changes is read again.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from distill_bench.errors import DataError
+from distill_bench.sources.source import Split
+from distill_bench.storage import home, write_atomically
+
+GROUP = 4096
+DIGEST_BYTES = 32
+
+Shape = tuple[int, int, int]
+
+
+class FilesSplit(Split):
+    """Images and labels of one split, decoded from files.
+
+    Args:
+        files: one an image.
+        labels: int64 [n], each in 0 … classes - 1.
+        shape: (channels, height, width) of every image.
+        decode: from files to uint8 [k, channels, height, width]; raises DataError where one cannot be read.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        labels: Int64[Tensor, " n"],
+        shape: Shape,
+        decode: Callable[[Sequence[Path]], UInt8[Tensor, "k c h w"]],
+    ) -> None:
+        self._files, self._shape, self._decode = files, shape, decode
+        self.labels = labels
+
+    @property
+    def shape(self) -> Shape:
+        return self._shape
+
+    def images(self, indices: Int64[Tensor, " k"]) -> UInt8[Tensor, "k c h w"]:
+        """The images at ``indices``, in that order, decoded by as many threads as torch has."""
+        files = [self._files[index] for index in indices.tolist()]
+        parts = [part for part in _parts(files, torch.get_num_threads()) if part]
+        if not parts:
+            return torch.empty((0, *self._shape), dtype=torch.uint8)
+        if len(parts) == 1:
+            return self._decode(files)
+        with ThreadPoolExecutor(len(parts)) as pool:
+            return torch.cat(list(pool.map(self._decode, parts)))
+
+    def subset(self, indices: Int64[Tensor, " k"]) -> "FilesSplit":
+        files = [self._files[index] for index in indices.tolist()]
+        return FilesSplit(files, self.labels[indices], self._shape, self._decode)
+
+    def relabelled(self, labels: Int64[Tensor, " n"]) -> "FilesSplit":
+        return FilesSplit(self._files, labels, self._shape, self._decode)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the shape, every file's sha256 and the labels, in source order.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        digest = hashlib.sha256(repr(self._shape).encode())
+        for start in range(0, len(self._files), GROUP):
+            digest.update(file_digests(self._files[start : start + GROUP]))
+        digest.update(self.labels.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def file_digests(files: Sequence[Path]) -> bytes:
+    """The sha256 of every file, one after another; from the cache where none of the files has changed since.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    try:
+        facts = [(str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
+        path = home() / "digests" / hashlib.sha256(repr(facts).encode()).hexdigest()
+        if path.is_file() and len(known := path.read_bytes()) == DIGEST_BYTES * len(files):
+            return known
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = b"".join(pool.map(_digest, files))
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}. Replace it or take it out.") from error
+    write_atomically(path, found)
+    return found
+
+
+def _digest(file: Path) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
+
+
+def _parts(files: Sequence[Path], count: int) -> Iterable[Sequence[Path]]:
+    """``files`` in ``count`` consecutive parts of nearly equal length."""
+    ends = [len(files) * k // count for k in range(count + 1)]
+    return (files[start:end] for start, end in pairwise(ends))

@@ -1,0 +1,31 @@
+"""What a result says of the code it was made with."""
+
+import pytest
+import torch
+
+from distill_bench import provenance
+
+
+@pytest.fixture
+def checkout(monkeypatch, tmp_path):
+    """A package in a checkout, whose code is clean until the test says otherwise."""
+    (tmp_path / ".git").mkdir()
+    changes: list[str] = []
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "distill_bench" / "provenance.py"))
+    monkeypatch.setattr(provenance, "_output", lambda command: "\n".join(changes) if "status" in command else "abc")
+    provenance.code_state.cache_clear()
+    yield changes
+    provenance.code_state.cache_clear()
+
+
+def test_code_edited_while_a_process_works_is_not_what_it_runs(checkout):
+    assert provenance.code_state() == {"git_commit": "abc", "dirty": False}
+    checkout.append(" M distill_bench/training.py")
+    assert provenance.run_block(1.0)["dirty"] is False
+    provenance.code_state.cache_clear()  # as in a new process
+    assert provenance.run_block(1.0)["dirty"] is True
+
+
+def test_the_device_is_part_of_it():
+    block = provenance.run_block(1.23456, torch.device("cpu"))
+    assert (block["device"], block["seconds"], block["threads"]) == ("cpu", 1.235, 1)

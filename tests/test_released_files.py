@@ -1,0 +1,36 @@
+"""Every file of a folder of real releases is read. Runs where DISTILL_BENCH_RELEASED names the folder."""
+
+import json
+import os
+import statistics
+from pathlib import Path
+
+import pytest
+
+from distill_bench.hub import IMPORTERS, Options
+from distill_bench.hub.released import Foreign
+
+FOLDER = Path(os.environ.get("DISTILL_BENCH_RELEASED", ""))
+pytestmark = pytest.mark.skipif(not (FOLDER / "index.json").is_file(), reason="DISTILL_BENCH_RELEASED is not set")
+
+
+def listed():
+    path = FOLDER / "index.json"
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+@pytest.mark.parametrize("entry", listed(), ids=lambda entry: entry["file"])
+def test_a_released_file_is_read_and_has_what_the_index_says(entry):
+    file = Foreign(FOLDER / entry["file"])
+    assert file.sha256 == entry["sha256"]
+    if "shape" in entry:
+        assert list(file.content.shape) == entry["shape"]
+        return
+    assert IMPORTERS["res"].recognises([file])
+    found = IMPORTERS["res"].read([file], 10, Options())
+    assert len(found) == entry["sets"]
+    assert list(found[0].images.shape) == entry["images"]
+    for network, stored in entry["stored_accuracy"].items():
+        values = found[0].stored_accuracies[network]
+        assert len(values) == stored["n"]
+        assert statistics.fmean(values) == pytest.approx(stored["mean"], abs=1e-4)

@@ -1,0 +1,112 @@
+"""One set on many networks: which, with which figures, and what is left out and said."""
+
+import importlib
+import json
+import sys
+
+import pytest
+
+from distill_bench import cli, evaluate, synthesize
+from distill_bench.analysis import shown, transfer
+from distill_bench.errors import RunFailed, UsageError
+from distill_bench.evaluation import PROTOCOLS
+from distill_bench.networks import NAMED
+
+MODULE = importlib.import_module("distill_bench.analysis.transfer")  # the package gives its name to the function
+SMALL = ["ConvNetD1W4", "MLP", "ConvNetD2W4BN"]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch, tmp_path):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))  # accuracies of a shortened protocol stay here
+    short = {"epochs": 2, "networks": 2, "network": "ConvNetD1W4"}
+    monkeypatch.setitem(PROTOCOLS, "quick-v1", PROTOCOLS["quick-v1"].model_copy(update=short))
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    return synthesize(digits, "random", ipc=1)
+
+
+def test_every_score_is_that_of_the_evaluator(digits, few):
+    found = transfer(few, digits, "quick-v1", SMALL, 1)
+    assert [score.network for score in found.scores] == SMALL
+    assert found.scores == tuple(evaluate(few, digits, "quick-v1", name, 1) for name in SMALL)
+    assert found.mean_of_others == pytest.approx((found.scores[1].accuracy + found.scores[2].accuracy) / 2)
+    assert found.left_out == {}
+    alone = transfer(few, digits, "quick-v1", ["MLP", "MLP"], 1)
+    assert (len(alone.scores), alone.mean_of_others) == (1, None)
+
+
+def test_by_default_all_that_take_the_resolution(digits, few, monkeypatch):
+    score = evaluate(few, digits, "quick-v1", "MLP", 1)
+
+    def quick(distilled, source, protocol, name, *others, **options):
+        return score.model_copy(update={"network": name})
+
+    monkeypatch.setattr(MODULE, "evaluate", quick)
+    found = transfer(few, digits, "quick-v1")
+    fitting = ["MLP", "AlexNet", "AlexNetBN", "ResNet18BN", "ResNet18BN_AP", "ViT"]
+    assert [score.network for score in found.scores] == ["ConvNetD1W4", *fitting]
+    assert found.left_out.keys() == NAMED.keys() - set(fitting)
+    assert "LeNet needs images of 16 px or more, not 8×8" in found.left_out["LeNet"]
+
+
+def test_training_that_diverges_is_left_out_and_said(digits, few, monkeypatch):
+    def failing(distilled, source, protocol, name, *others, **options):
+        if name in diverging:
+            raise RunFailed(f"{name} diverged")
+        return evaluate(distilled, source, protocol, name, *others, **options)
+
+    monkeypatch.setattr(MODULE, "evaluate", failing)
+    diverging = {"MLP"}
+    found = transfer(few, digits, "quick-v1", SMALL, 1)
+    assert [score.network for score in found.scores] == ["ConvNetD1W4", "ConvNetD2W4BN"]
+    assert found.left_out == {"MLP": "MLP diverged"}
+    diverging = set(SMALL)
+    with pytest.raises(RunFailed, match="no network could be trained on the set: ConvNetD1W4 diverged MLP diverged"):
+        transfer(few, digits, "quick-v1", SMALL, 1)
+
+
+def test_what_was_cut_off_goes_on(digits, few, monkeypatch):
+    whole = transfer(few, digits, "quick-v1", SMALL, 2)
+    monkeypatch.setattr(importlib.import_module("distill_bench.evaluation.evaluate"), "train", None)  # no training
+    assert transfer(few, digits, "quick-v1", SMALL, 2) == whole
+
+
+def test_a_spread_is_shown_where_there_is_one(digits, few):
+    one, two = (transfer(few, digits, "quick-v1", ["MLP"], count).scores[0] for count in (1, 2))
+    assert shown(one) == f"{one.accuracy:.1f}"
+    assert shown(two) == f"{sum(two.accuracies) / 2:.1f} ± {abs(two.accuracies[0] - two.accuracies[1]) / 2:.1f}"
+
+
+def test_a_network_that_is_asked_for_must_fit(digits, few):
+    with pytest.raises(UsageError, match="LeNet needs images of 16 px or more, not 8×8"):
+        transfer(few, digits, "quick-v1", ["MLP", "LeNet"])
+    with pytest.raises(UsageError, match="unknown network 'Nope'"):
+        transfer(few, digits, "quick-v1", ["Nope"])
+
+
+def run(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["distill-bench", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    captured = capsys.readouterr()
+    return int(stop.value.code or 0), captured.out, captured.err
+
+
+def test_the_command_prints_a_table_or_json(few, capsys, monkeypatch, tmp_path):
+    few.save(tmp_path / "few.safetensors")
+    options = [tmp_path / "few.safetensors", "transfer", "--protocol", "quick-v1", "--networks", 1]
+    options += ["--network", "ConvNetD1W4", "--network", "MLP"]
+    code, said, _ = run(capsys, monkeypatch, "measure", *options, "--json")
+    facts = json.loads(said)
+    assert (code, facts["kind"], facts["left_out"]) == (0, "transfer", {})
+    assert facts["run"]["seconds"] > 0
+    code, said, _ = run(capsys, monkeypatch, "measure", *options)
+    assert code == 0
+    for score in facts["scores"]:
+        assert f"| {score['network']} | {score['accuracy']:.1f} | 1 |" in said
+    assert f"| mean without ConvNetD1W4 | {facts['scores'][1]['accuracy']:.1f} | |" in said
+    code, _, error = run(capsys, monkeypatch, "measure", tmp_path / "few.safetensors", "beauty")
+    assert (code, "unknown measure 'beauty'. Known: transfer." in error) == (2, True)
