@@ -522,13 +522,15 @@ def experts_train(
     quiet: QuietOption = False,
 ) -> None:
     """Train the experts that a method's recipe asks for and keep them; those that are there already are not trained."""
-    given = {name: value for name, value in {"experts": count, "expert_length": epochs}.items() if value is not None}
+    given = [
+        f"{name}={value}" for name, value in {"experts": count, "expert.epochs": epochs}.items() if value is not None
+    ]
     source = load_source(dataset, size=size, holdout=_holdout(holdout, split))
-    fields = load_method(method).fields(source.name, ipc, preset, **(parse_values(values or []) | given))
+    fields = load_method(method).fields(source.name, ipc, preset, **parse_values([*(values or []), *given]))
     if not isinstance(fields, ExpertFields):
         raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
-    training = TrainingData(source, fields.space_of(source), resolve_device(device))
-    found = obtain_experts(training, fields.expert_recipe, fields.experts, monitor=_monitor(quiet))
+    training = TrainingData(source, fields.pixel_space_on(source), resolve_device(device))
+    found = obtain_experts(training, fields.network, fields.expert, fields.experts, monitor=_monitor(quiet))
     for line in _expert_lines(found.pieces):
         typer.echo(line)
 
@@ -590,14 +592,13 @@ def _expert_lines(experts: list[Pretrained]) -> list[str]:
 
 def _expert_line(group: list[Pretrained]) -> str:
     identity, size = group[0].identity, sum(kept.path.stat().st_size for kept in group)
-    recipe = identity.get("recipe", {})
-    network = recipe.get("network", identity.get("network"))
-    how = f"imported {identity['origin']}" if "origin" in identity else "flat" if recipe["rho"] else "plain"
+    how = f"imported {identity['origin']}" if "origin" in identity else "flat" if identity["recipe"]["rho"] else "plain"
     accuracies = [kept.facts["accuracy"] for kept in group if "accuracy" in kept.facts]
     right = f", training images {min(accuracies):.1f} to {max(accuracies):.1f} %" if accuracies else ""
+    dataset, epochs, space = group[0].history.get("dataset", "?"), group[0].facts["epochs"], identity["pixel_space"]
     return (
-        f"{group[0].history.get('dataset', '?')}: {len(group)} × {network}, {how}, epochs {group[0].facts['epochs']}, "
-        f"{identity['pixel_space']['kind']} pixels{right}, {size / 1e6:,.1f} MB  {group[0].key} …"
+        f"{dataset}: {len(group)} × {identity['network']}, {how}, epochs {epochs}, {space['kind']} pixels{right}, "
+        f"{size / 1e6:,.1f} MB  {group[0].key} …"
     )
 
 

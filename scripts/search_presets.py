@@ -23,8 +23,9 @@ from distill_bench.storage import write_atomically
 RESULTS = Path(__file__).parent.parent / "results" / "presets"
 HOLDOUT, PROTOCOL, SEED = 0.2, "quick-v1", 0
 
-PLAIN = {"experts": [8], "expert_length": [20], "expert_batch": [64], "expert_lr": [0.05], "student_steps": [20],
-         "segment_epochs": [2], "student_lr": [0.05], "rate_lr": [1e-5], "iterations": [200]}  # fmt: skip
+EXPERT = {"epochs": 20, "batch_size": 64, "learning_rate": 0.05}
+PLAIN = {"experts": [8], "expert": [EXPERT], "student_steps": [20], "segment_epochs": [2], "student_lr": [0.05],
+         "rate_lr": [1e-5], "iterations": [200]}  # fmt: skip
 FEW = PLAIN | {"segment": [[0, 5, 5]]}
 MANY = PLAIN | {"segment": [[0, 10, 10]], "student_batch": [50]}
 

@@ -496,7 +496,7 @@ def test_teachers_are_trained_once_listed_and_tested(command, tmp_path, monkeypa
 
 # experts
 
-QUICK_EXPERTS = ["--set", "network=ConvNetD1W4", "--set", "expert_batch=256", "--set", "segment=[0, 1, 1]"]
+QUICK_EXPERTS = ["--set", "network=ConvNetD1W4", "--set", "expert.batch_size=256", "--set", "segment=[0, 1, 1]"]
 
 
 @pytest.fixture

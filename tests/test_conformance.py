@@ -18,10 +18,7 @@ TEACHER = {"teacher": {"network": "ConvNetD1W4", "epochs": 3, "learning_rate": 0
 TRAJECTORY = {
     "network": "ConvNetD1W4",
     "experts": 2,
-    "expert_length": 4,
-    "expert_batch": 64,
-    "expert_lr": 0.1,
-    "expert_momentum": 0.9,
+    "expert": {"epochs": 3, "batch_size": 128, "learning_rate": 0.1, "momentum": 0.9},
     "iterations": 6,
     "student_steps": 2,
     "student_batch": 7,

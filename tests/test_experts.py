@@ -23,7 +23,8 @@ from distill_bench.randomness import generator
 from distill_bench.training import Plan, train
 from distill_bench.training_data import TrainingData
 
-QUICK = ExpertRecipe(network="ConvNetD1W4", epochs=3, batch_size=128, learning_rate=0.05)
+NETWORK = "ConvNetD1W4"
+QUICK = ExpertRecipe(epochs=3, batch_size=128, learning_rate=0.05)
 FLAT = QUICK.model_copy(update={"rho": 0.01, "alpha": 0.3})
 
 
@@ -97,7 +98,7 @@ def test_a_flat_step_takes_both_gradients_of_the_same_batch_and_leaves_the_param
 
 @pytest.mark.parametrize("epoch", [0, 1, 3])
 def test_a_snapshot_is_the_network_after_so_many_epochs_of_plain_training(training, epoch):
-    found = obtain_experts(training, QUICK, 2)
+    found = obtain_experts(training, NETWORK, QUICK, 2)
     network = build_network("ConvNetD1W4", (1, 8, 8), 10, generator("expert", 1, "weights"))
     if epoch:
         plan = Plan(epochs=epoch, batch_size=128, learning_rate=0.05)
@@ -109,7 +110,7 @@ def test_a_snapshot_is_the_network_after_so_many_epochs_of_plain_training(traini
 
 
 def test_flat_experts_start_alike_and_go_elsewhere(training):
-    plain, other = obtain_experts(training, QUICK, 1), obtain_experts(training, FLAT, 1)
+    plain, other = obtain_experts(training, NETWORK, QUICK, 1), obtain_experts(training, NETWORK, FLAT, 1)
     assert torch.equal(plain.snapshot(0, 0), other.snapshot(0, 0))
     assert not torch.equal(plain.snapshot(0, -1), other.snapshot(0, -1))
     assert other.pieces[0].facts["losses"][-1] < other.pieces[0].facts["losses"][0]
@@ -118,24 +119,24 @@ def test_flat_experts_start_alike_and_go_elsewhere(training):
 def test_experts_are_trained_once_and_more_can_join_them(training, monkeypatch):
     trained = []
     original = experts._train
-    monkeypatch.setattr(experts, "_train", lambda *given: trained.append(given[2]) or original(*given))
-    first = obtain_experts(training, QUICK, 2)
-    again = obtain_experts(training, QUICK, 3)
+    monkeypatch.setattr(experts, "_train", lambda *given: trained.append(given[3]) or original(*given))
+    first = obtain_experts(training, NETWORK, QUICK, 2)
+    again = obtain_experts(training, NETWORK, QUICK, 3)
     assert trained == [0, 1, 2]
     assert [piece.path for piece in again.pieces[:2]] == [piece.path for piece in first.pieces]
 
 
 def test_experts_depend_on_data_pixel_space_and_recipe(digits, training):
     others = [
-        (data(digits, "zca"), QUICK),
-        (data(digits.with_holdout(0.2)), QUICK),
-        (training, QUICK.model_copy(update={"epochs": 2})),
-        (training, FLAT),
-        (training, FLAT.model_copy(update={"alpha": 1.0})),
-        (training, QUICK.model_copy(update={"network": "ConvNetD1W4BN"})),
+        (data(digits, "zca"), NETWORK, QUICK),
+        (data(digits.with_holdout(0.2)), NETWORK, QUICK),
+        (training, NETWORK, QUICK.model_copy(update={"epochs": 2})),
+        (training, NETWORK, FLAT),
+        (training, NETWORK, FLAT.model_copy(update={"alpha": 1.0})),
+        (training, NETWORK + "BN", QUICK),
     ]
     paths = {obtain_experts(*other, 1).pieces[0].path for other in others}
-    assert len(paths | {obtain_experts(training, QUICK, 1).pieces[0].path}) == len(others) + 1
+    assert len(paths | {obtain_experts(training, NETWORK, QUICK, 1).pieces[0].path}) == len(others) + 1
 
 
 class StopsAfter(SilentMonitor):
@@ -159,10 +160,10 @@ class StopsAfter(SilentMonitor):
 @pytest.mark.parametrize("after", [1, 2, 4])
 def test_stopped_training_goes_on_to_the_same_bytes(training, recipe, after, home, monkeypatch):
     with pytest.raises(Interrupted):
-        obtain_experts(training, recipe, 2, monitor=StopsAfter(after))
-    resumed = [piece.path.read_bytes() for piece in obtain_experts(training, recipe, 2).pieces]
+        obtain_experts(training, NETWORK, recipe, 2, monitor=StopsAfter(after))
+    resumed = [piece.path.read_bytes() for piece in obtain_experts(training, NETWORK, recipe, 2).pieces]
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(home.parent / "another"))
-    assert [piece.path.read_bytes() for piece in obtain_experts(training, recipe, 2).pieces] == resumed
+    assert [piece.path.read_bytes() for piece in obtain_experts(training, NETWORK, recipe, 2).pieces] == resumed
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads /proc")
@@ -197,7 +198,7 @@ def buffer_of(found, count=2):
 
 
 def test_a_replay_buffer_comes_back_as_it_was(training, tmp_path):
-    own = obtain_experts(training, QUICK, 2)
+    own = obtain_experts(training, NETWORK, QUICK, 2)
     files = [tmp_path / "replay_buffer_0.pt", tmp_path / "replay_buffer_1.pt"]
     for number, file in enumerate(files):
         torch.save(buffer_of(own)[number : number + 1], file)
@@ -213,7 +214,7 @@ def test_a_replay_buffer_comes_back_as_it_was(training, tmp_path):
 
 
 def test_imported_experts_are_for_one_data_pixel_space_and_network(digits, training, tmp_path):
-    torch.save(buffer_of(obtain_experts(training, QUICK, 2)), tmp_path / "b.pt")
+    torch.save(buffer_of(obtain_experts(training, NETWORK, QUICK, 2)), tmp_path / "b.pt")
     origin = import_experts([tmp_path / "b.pt"], training, "ConvNetD1W4").pieces[0].identity["origin"]
     with pytest.raises(UsageError, match="other data, another pixel space or network"):
         adopted_experts(data(digits, "zca"), "ConvNetD1W4", origin)

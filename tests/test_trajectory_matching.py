@@ -22,10 +22,7 @@ ORACLE = runpy.run_path(str(Path(__file__).parent.parent / "baselines" / "mtt_un
 QUICK = {
     "network": "ConvNetD1W4",
     "experts": 2,
-    "expert_length": 4,
-    "expert_batch": 64,
-    "expert_lr": 0.1,
-    "expert_momentum": 0.9,
+    "expert": {"epochs": 4, "batch_size": 64, "learning_rate": 0.1, "momentum": 0.9},
     "iterations": 3,
     "student_steps": 3,
     "student_batch": 0,

@@ -29,7 +29,7 @@ from distill_bench.synthesizers.trajectory_gradient import Batch, Student, traje
 from distill_bench.training_data import TrainingData
 
 RESULTS = Path(__file__).parents[2] / "results" / "trajectory"
-IPC = 10
+IPC, NETWORK = 10, "ConvNet"
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 20, "batch": 64, "rate": 0.05, "segment": 2, "starts": (0, 5, 15), "steps": (1, 5, 10, 20, 40),
                "rates": (0.01, 0.05)},
@@ -61,11 +61,11 @@ def measure(dataset: str) -> list[dict[str, Any]]:
     chosen, source, monitor = SETTINGS[dataset], load_source(dataset), StreamMonitor()
     training = TrainingData(source, pixel_space_of(source, "normalized"), torch.device("cpu"))
     recipe = ExpertRecipe(epochs=chosen["epochs"], batch_size=chosen["batch"], learning_rate=chosen["rate"])
-    experts = obtain_experts(training, recipe, 1, monitor=monitor)
+    experts = obtain_experts(training, NETWORK, recipe, 1, monitor=monitor)
     classes = len(training.class_names)
     images = torch.cat([training.draw(label, IPC, generator("error", label)) for label in range(classes)])
     labels = torch.arange(classes).repeat_interleave(IPC)
-    student = Student(build_network(recipe.network, training.shape, classes, generator("shapes")).double())
+    student = Student(build_network(NETWORK, training.shape, classes, generator("shapes")).double())
     entries = []
     cases = list(itertools.product(chosen["starts"], chosen["rates"], chosen["steps"]))
     with monitor.stage(f"TESLA's error on {dataset}", len(cases)) as stage:

@@ -36,7 +36,6 @@ class ExpertRecipe(BaseModel):
     """How an expert is trained. The defaults are MTT's.
 
     Attributes:
-        network: a name without depth means the one usual at the resolution.
         epochs: passes over the training split; a snapshot of all parameters is kept before the first and after each.
         batch_size: images a step.
         learning_rate, momentum, weight_decay: of SGD; the rate is constant.
@@ -47,7 +46,6 @@ class ExpertRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    network: str = "ConvNet"
     epochs: PositiveInt = 50
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 0.01
@@ -93,6 +91,7 @@ class Experts:
 
 def obtain_experts(
     training: TrainingData,
+    network: str,
     recipe: ExpertRecipe,
     count: int,
     *,
@@ -101,13 +100,16 @@ def obtain_experts(
 ) -> Experts:
     """The first ``count`` experts of a recipe on a training split; those that the store lacks are trained now.
 
+    Args:
+        network: a name without depth means the one usual at the resolution.
+
     Raises:
         RunFailed: training diverged.
         Interrupted: the monitor was asked to stop; the next call goes on from there.
     """
     pieces, done = list[Pretrained](), 0
-    resolved = recipe.model_copy(update={"network": resolve_network(recipe.network, training.shape)})
-    title = f"{count} experts {resolved.network} on {training.source_name}"
+    name = resolve_network(network, training.shape)
+    title = f"{count} experts {name} on {training.source_name}"
     with monitor.stage(title, count * recipe.epochs) as stage:
 
         def reach(epochs: int) -> None:
@@ -121,9 +123,9 @@ def obtain_experts(
                 def after_epoch(epoch: int) -> None:
                     reach(index * recipe.epochs + epoch)
 
-                return _train(training, resolved, index, checkpoint, monitor, after_epoch)
+                return _train(training, name, recipe, index, checkpoint, monitor, after_epoch)
 
-            identity = {**_ground(training), "recipe": resolved.model_dump(mode="json"), "index": index}
+            identity = {**_ground(training), "network": name, "recipe": recipe.model_dump(mode="json"), "index": index}
             piece = obtain(KIND, identity, make, monitor, dataset=training.source_name, every_seconds=every_seconds)
             pieces.append(piece)
             reach((index + 1) * recipe.epochs)
@@ -207,6 +209,7 @@ def _size(network: str, training: TrainingData) -> int:
 
 def _train(
     training: TrainingData,
+    name: str,
     recipe: ExpertRecipe,
     index: int,
     checkpoint: Checkpoint,
@@ -215,7 +218,7 @@ def _train(
 ) -> Made:
     standing, losses = Standing(), list[float]()
     weights = generator("expert", index, "weights")
-    network = build_network(recipe.network, training.shape, len(training.class_names), weights).to(training.device)
+    network = build_network(name, training.shape, len(training.class_names), weights).to(training.device)
     trajectory = parameters_to_vector(network.parameters()).detach().cpu().repeat(recipe.epochs + 1, 1)
     if (saved := checkpoint.load()) is not None:
         standing, losses = restore(network, *saved), saved[1]["losses"]

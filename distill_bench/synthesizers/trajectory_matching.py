@@ -33,36 +33,14 @@ class ExpertFields(Fields):
     Attributes:
         network: the experts' and the student's.
         experts: how many.
-        expert_length: epochs they are trained.
-        expert_batch, expert_lr, expert_momentum, expert_augment: of that training.
-        expert_rho, expert_alpha: of flat trajectories (FTD); 0 for plain SGD.
+        expert: how they are trained.
         experts_from: the name that ``experts import`` gave to trajectories from elsewhere, which are used instead.
     """
 
     network: str = "ConvNet"
     experts: PositiveInt = 100
-    expert_length: PositiveInt = 50
-    expert_batch: PositiveInt = 256
-    expert_lr: PositiveFloat = 0.01
-    expert_momentum: NonNegativeFloat = 0.0
-    expert_augment: Literal["none", "dsa"] = "dsa"
-    expert_rho: NonNegativeFloat = 0.0
-    expert_alpha: NonNegativeFloat = 0.0
+    expert: ExpertRecipe = ExpertRecipe()
     experts_from: str = ""
-
-    @property
-    def expert_recipe(self) -> ExpertRecipe:
-        """How the experts are trained."""
-        return ExpertRecipe(
-            network=self.network,
-            epochs=self.expert_length,
-            batch_size=self.expert_batch,
-            learning_rate=self.expert_lr,
-            momentum=self.expert_momentum,
-            augment=self.expert_augment,
-            rho=self.expert_rho,
-            alpha=self.expert_alpha,
-        )
 
 
 class TrajectoryFields(ExpertFields):
@@ -117,10 +95,10 @@ class TrajectoryFields(ExpertFields):
         low, first, last = self.segment
         if not low < first <= last:
             raise ValueError(f"segment {self.segment}: needs T⁻ < T ≤ T⁺")
-        if not self.experts_from and last - 1 + self.segment_epochs > self.expert_length:
+        if not self.experts_from and last - 1 + self.segment_epochs > self.expert.epochs:
             raise ValueError(
                 f"segments start before epoch {last} and have {self.segment_epochs} epochs; experts have "
-                f"{self.expert_length}. Lower segment, or raise expert_length"
+                f"{self.expert.epochs}. Lower segment, or raise expert.epochs"
             )
         return self
 
@@ -133,7 +111,7 @@ def experts_of(job: Job[TrajectoryFields]) -> Experts:
     """
     fields = job.fields
     if not fields.experts_from:
-        return obtain_experts(job.training, fields.expert_recipe, fields.experts, monitor=job.monitor)
+        return obtain_experts(job.training, fields.network, fields.expert, fields.experts, monitor=job.monitor)
     found = adopted_experts(job.training, fields.network, fields.experts_from)
     if found.epochs < fields.segment[-1] - 1 + fields.segment_epochs:
         raise UsageError(

@@ -77,7 +77,7 @@ def correct_images(
                 return training.images(torch.tensor(chosen[:count]))
     raise RunFailed(
         f"{experts} experts classify {len(chosen)} images of class {training.class_names[label]!r} correctly; {count} "
-        "are needed. Train more or longer experts (--set experts=…, expert_length=…), or start from any real images "
+        "are needed. Train more or longer experts (--set experts=…, expert.epochs=…), or start from any real images "
         "(--set init=real)."
     )
 
