@@ -8,7 +8,7 @@ RESULTS := results
 JOBS ?= 2
 METHODS := method=random,method=dm,method=dc,method=dsa,method=full
 
-.PHONY: bench bench-all leaderboard test test-slow test-kills lint typecheck clean
+.PHONY: bench bench-all bench-speed leaderboard test test-slow test-kills lint typecheck clean
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -20,6 +20,9 @@ bench: $(INSTALLED)  ## the digits leaderboard at IPC 1 and 10: a few minutes
 
 bench-all: $(INSTALLED)  ## every cell of the digits suite: all IPCs, seeds and protocols
 	$(BIN)/distill-bench bench digits --jobs $(JOBS) --results $(RESULTS)
+
+bench-speed: $(INSTALLED)  ## time the evaluator against a plain eager reference: a quarter of an hour on an idle machine
+	$(BIN)/python benchmarks/speed/run.py --results $(RESULTS)/speed
 
 leaderboard: $(INSTALLED)  ## render every board again from the results
 	$(BIN)/distill-bench leaderboard --results $(RESULTS)

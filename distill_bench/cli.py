@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
+import torch
 import typer
 
 from distill_bench import hub, suites
 from distill_bench import leaderboard as boards
+from distill_bench.allocator import keep_freed_memory
 from distill_bench.analysis import Transfer, shown, transfer
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
@@ -23,11 +25,12 @@ from distill_bench.evaluation import (
     evaluate_full,
     load_protocol,
     recorded_score,
+    runs_compiled,
     score_key,
     score_teacher,
 )
 from distill_bench.hub.replay_buffer import import_experts
-from distill_bench.networks import resolve_network
+from distill_bench.networks import NAMED, resolve_network
 from distill_bench.pixel_evidence import table
 from distill_bench.pixel_space import SPACES, PixelSpace, pixel_space_of
 from distill_bench.pretrained import (
@@ -38,7 +41,7 @@ from distill_bench.pretrained import (
     obtain_teacher,
     teacher_recipe,
 )
-from distill_bench.progress import StoppedEarly, StreamMonitor, stop_at_once
+from distill_bench.progress import StoppedEarly, StreamMonitor, clock, stop_at_once, stopped
 from distill_bench.provenance import code_state, peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, load_recipe, parse_values
 from distill_bench.render import render_grid
@@ -91,6 +94,9 @@ SplitOption = Annotated[
 PresetOption = Annotated[str, typer.Option("--preset", help="paper, or a recipe's preset such as cpu.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe.")
+]
+CompileOption = Annotated[
+    str, typer.Option("--compile", help="auto (where it pays), on or off: training through torch.compile.")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 NetworksOption = Annotated[
@@ -164,6 +170,7 @@ def evaluate_command(
     holdout: HoldoutOption = None,
     split: SplitOption = None,
     device: DeviceOption = "auto",
+    compile: CompileOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -182,8 +189,10 @@ def evaluate_command(
     kept, monitor = KeptNetworks(score_key(source, protocol, made, labels, network)), _monitor(quiet)
     if kept.accuracies:
         monitor.say(f"networks tested before: {len(kept.accuracies)}, kept in {kept.path}")
+    images = len(source.train if made is None else made.images)
+    how = kept.settle(lambda: runs_compiled(source, protocol, images, network, device=device, compile=compile))
     options: dict[str, Any] = {"network": network, "networks": networks, "device": device, "monitor": monitor}
-    options |= {"completed": kept.accuracies, "after_network": kept.keep}
+    options |= {"compile": how, "completed": kept.accuracies, "after_network": kept.keep}
     if made is None:
         score = evaluate_full(source, protocol, **options)
     else:
@@ -241,8 +250,11 @@ def bench_command(
     executor: Annotated[str, typer.Option("--executor", help=", ".join(suites.EXECUTORS))] = "local",
     results: ResultsOption = None,
     device: DeviceOption = "auto",
+    compile: CompileOption = "auto",
     checkpoint_seconds: CheckpointOption = 30.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the cells and how far each is.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list the cells, how far each is, how long it may take.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -255,14 +267,14 @@ def bench_command(
     chosen = found.adapted(dataset or [], method or [], size, _holdout(holdout, split, found.holdout))
     cells = suites.expand(chosen, suites.parse_only(only))
     folder = results or home() / "results"
-    setting = suites.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds)
+    setting = suites.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
     sources = {name: load_source(name, size=chosen.size, holdout=chosen.holdout) for name in chosen.datasets}
     works = [suites.CellWork(cell, setting, sources[cell.dataset]) for cell in cells]
     states = {work: work.state() for work in works}
-    if dry_run:
-        _print_states(states, as_json)
-        return
     monitor = _monitor(quiet)
+    if dry_run:
+        _print_states(states, _predictions(states, jobs, monitor), jobs, as_json)
+        return
     pending = [work for work, state in states.items() if state != "done"]
     monitor.say(f"suite {chosen.name}: {len(works)} cells, {len(works) - len(pending)} of them done")
     failed = suites.run_cells(pending, executor, jobs, monitor, quiet)
@@ -398,13 +410,15 @@ def export_command(
 
 @app.command("list")
 def list_command(
-    what: Annotated[str, typer.Argument(help="methods, sources, protocols, suites, or all.")] = "all",
+    what: Annotated[str, typer.Argument(help="methods, sources, networks, protocols, suites, or all.")] = "all",
     as_json: JsonOption = False,
 ) -> None:
-    """List methods, sources, protocols and suites."""
+    """List methods, sources, networks, protocols and suites."""
     known = {
         "methods": _titles(),
         "sources": dict.fromkeys([*list_sources(), "folder:PATH", "parquet:PATH", "npz:PATH"], ""),
+        "networks": {"ConvNet": "and its variants, such as ConvNetD3W64BN"}
+        | {name: f"{named.smallest[0]} px or more" for name, named in NAMED.items()},
         "protocols": {name: protocol.source for name, protocol in PROTOCOLS.items()},
         "suites": {name: suites.load_suite(name).title for name in suites.list_suites()},
     }
@@ -737,23 +751,47 @@ def _transfer_table(found: Transfer) -> str:
     return "\n".join([*lines, "", "± is the standard deviation over the networks trained."])
 
 
-def _print_states(states: dict[suites.CellWork, str], as_json: bool) -> None:
+def _predictions(states: dict[suites.CellWork, str], jobs: int, monitor: StreamMonitor) -> dict[suites.CellWork, float]:
+    """Seconds that every cell will take in a process that has its share of the cores."""
+    seconds, threads = dict[suites.CellWork, float](), torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // jobs))
+    monitor.say("timing the first steps of what is not done (remembered on this machine)")
+    try:
+        with monitor.stage("timing", len(states)) as stage:
+            for work, needed in suites.predict(states, suites.Calibration()):
+                seconds[work] = needed
+                stage.advance()
+                if monitor.stop_requested:
+                    raise stopped("only timing")
+        return seconds
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _print_states(
+    states: dict[suites.CellWork, str], seconds: dict[suites.CellWork, float], jobs: int, as_json: bool
+) -> None:
     if as_json:
         listed = [
             {"dataset": w.cell.dataset, "method": w.cell.method, "ipc": w.cell.ipc, "seed": w.cell.seed,
-             "preset": w.preset, "protocols": w.cell.protocols, "state": state}
+             "preset": w.preset, "protocols": w.cell.protocols, "state": state,
+             "predicted_seconds": round(seconds[w], 1)}
             for w, state in states.items()
         ]  # fmt: skip
         typer.echo(json.dumps(listed, indent=1))
         return
     for work, state in states.items():
-        typer.echo(f"{state:<8} {work.cell}  preset {work.preset}, {', '.join(work.cell.protocols)}")
+        left = "" if state == "done" else f", about {clock(seconds[work])}"
+        typer.echo(f"{state:<8} {work.cell}  preset {work.preset}, {', '.join(work.cell.protocols)}{left}")
     counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
     typer.echo(f"{len(states)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    if total := sum(seconds.values()):
+        typer.echo(f"about {clock(total / jobs)} for the suite, {jobs} at a time")
 
 
 def main() -> NoReturn:
     """Run the command; errors of the package become one line on standard error and their exit code."""
+    keep_freed_memory()
     stop_at_once()
     try:
         app(prog_name="distill-bench", standalone_mode=True)

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from distill_bench.errors import Interrupted
 
 LINE_EVERY_SECONDS = 15.0
+PROBE_SECONDS = 0.5
 
 
 @runtime_checkable
@@ -133,6 +134,69 @@ def stop_at_once() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+
+
+class Enough(Exception):
+    """Raised out of work that was only to be timed."""
+
+
+class Stopwatch:
+    """Called at the end of every step of some work; raises ``Enough`` when the steps after the first took long enough.
+
+    Args:
+        most: seconds. A first step longer than that is the only one.
+    """
+
+    def __init__(self, most: float = PROBE_SECONDS) -> None:
+        self._most, self._ends = most, [time.perf_counter()]
+
+    def __call__(self) -> None:
+        self._ends.append(time.perf_counter())
+        first_too_long = self._ends[1] - self._ends[0] >= self._most
+        if first_too_long or self._ends[-1] - self._ends[1] >= self._most:
+            raise Enough
+
+    @property
+    def seconds(self) -> float:
+        """Of a step: the mean of those after the first, which warms up, where there are any; 0 before any step."""
+        steps = len(self._ends) - 1
+        first = min(1, max(steps - 1, 0))
+        return (self._ends[-1] - self._ends[first]) / (steps - first) if steps else 0.0
+
+
+class Probe:
+    """A monitor that times the steps of a piece of work and cuts it off. Is its own stage.
+
+    Attributes:
+        seconds: predicted of the stage that was cut off or, where none was, spent on all.
+        title: of that stage.
+    """
+
+    stop_requested = False
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._predicted: float | None = None
+        self.title = ""
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began if self._predicted is None else self._predicted
+
+    @contextmanager
+    def stage(self, title: str, total: int, done: int = 0) -> Iterator["Probe"]:
+        self.title, watch = title, Stopwatch()
+        self._watch = watch
+        try:
+            yield self
+        except Enough:
+            self._predicted = watch.seconds * (total - done)
+            raise
+
+    def advance(self, steps: int = 1) -> None:
+        self._watch()
+
+    def note(self, text: str) -> None: ...
 
 
 def stopped(where: str) -> Interrupted:

@@ -3,20 +3,25 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
+from distill_bench import compiling
 from distill_bench.errors import RunFailed
 
 TEST_BATCH = 500
+COMPILED_TEST_BATCH = 50
+# a size of batch that comes up less often is not compiled
+COMPILED_STEPS = 50
 
 Fetch = Callable[[Tensor], Tensor]
 Augment = Callable[[Tensor, Generator], Tensor]
 Descend = Callable[[nn.Module, Callable[[], Tensor]], Tensor]
 """Leaves in every parameter's ``grad`` the direction of a step; from the network and its batch's loss to that loss."""
+Enlarge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,10 @@ def train(
     augment: Augment | None = None,
     after_epoch: Callable[[], None] = lambda: None,
     standing: Standing | None = None,
+    enlarge: Enlarge | None = None,
     descend: Descend | None = None,
+    *,
+    compiled: bool = False,
 ) -> float:
     """Train a network in place and return the last epoch's mean loss (cross-entropy, nats).
 
@@ -84,7 +92,9 @@ def train(
         generator: orders the images and draws the augmentation.
         augment: from a batch and the generator to the augmented batch.
         standing: where to go on from; kept up to date before every call of ``after_epoch``.
+        enlarge: from a batch and its targets to a larger batch and its targets, before ``augment``.
         descend: the direction of a step, where it is not the loss's gradient.
+        compiled: whether steps are compiled; equal to the others but for the last bits.
 
     Raises:
         RunFailed: the loss is no longer finite.
@@ -93,6 +103,7 @@ def train(
     optimizer = _optimizer(network, plan, plan.learning_rate)
     standing = standing or Standing()
     _go_on(standing, optimizer, generator)
+    losses = _losses(network, plan, len(targets), compiled)
     for epoch in range(standing.epoch, plan.epochs):
         if epoch == plan.decay_after and plan.reset_momentum:
             optimizer = _optimizer(network, plan, plan.learning_rate)
@@ -100,14 +111,12 @@ def train(
             group["lr"] = plan.rate(epoch)
         total = torch.zeros((), device=targets.device)
         for indices in torch.randperm(len(targets), generator=generator).split(plan.batch_size):
-            images = fetch(indices)
+            images, wanted = fetch(indices), targets[indices]
+            if enlarge is not None:
+                images, wanted = enlarge(images, wanted)
             if augment is not None:
                 images = augment(images, generator)
-            wanted = targets[indices]
-
-            def loss_of(images: Tensor = images, wanted: Tensor = wanted) -> Tensor:
-                return F.cross_entropy(network(images) / plan.temperature, wanted)
-
+            loss_of = partial(losses(len(indices)), images, wanted, plan.temperature)
             optimizer.zero_grad()
             loss = (descend or _backpropagate)(network, loss_of)
             optimizer.step()
@@ -123,13 +132,16 @@ def train(
     return standing.loss
 
 
-def accuracy(network: nn.Module, fetch: Fetch, labels: Int64[Tensor, " n"]) -> float:
+def accuracy(network: nn.Module, fetch: Fetch, labels: Int64[Tensor, " n"], *, compiled: bool = False) -> float:
     """Percent of images whose largest logit is their label's, the network in evaluation mode."""
     network.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=labels.device)
+    eager, correct = partial(compiling.logits, network), torch.zeros((), dtype=torch.int64, device=labels.device)
+    size = COMPILED_TEST_BATCH if compiled else TEST_BATCH
+    whole = compiling.compiled(compiling.logits, network) if compiled else eager
     with torch.inference_mode():
-        for indices in torch.arange(len(labels)).split(TEST_BATCH):
-            correct += (network(fetch(indices)).argmax(dim=1) == labels[indices]).sum()
+        for indices in torch.arange(len(labels)).split(size):
+            logits = (whole if len(indices) == size else eager)(fetch(indices))
+            correct += (logits.argmax(dim=1) == labels[indices]).sum()
     return 100 * int(correct) / len(labels)
 
 
@@ -137,6 +149,19 @@ def _backpropagate(network: nn.Module, loss_of: Callable[[], Tensor]) -> Tensor:
     loss = loss_of()
     loss.backward()
     return loss
+
+
+def _losses(network: nn.Module, plan: Plan, count: int, compiled: bool) -> Callable[[int], Callable[..., Tensor]]:
+    """From a batch's size to the loss of (images, targets, temperature).
+
+    The remainder of an epoch has a size of its own, which is compiled where it comes up often enough.
+    """
+    eager = partial(compiling.cross_entropy, network)
+    if not compiled:
+        return lambda size: eager
+    quick = compiling.compiled(compiling.cross_entropy, network)
+    usual = min(plan.batch_size, count)
+    return lambda size: quick if size == usual or plan.epochs >= COMPILED_STEPS else eager
 
 
 def _optimizer(network: nn.Module, plan: Plan, rate: float) -> torch.optim.SGD:

@@ -1,6 +1,6 @@
 """The search behind the `cpu` presets: every candidate is scored on a fifth held out of the training split.
 
-    python scripts/search_presets.py digits            # or mnist; --jobs N processes of one thread each
+    python scripts/search_presets.py digits            # or mnist, fashion_mnist; --jobs N processes of one thread each
 
 Writes results/presets/<dataset>.json, one entry a candidate; what is there already is not run again. No test image is
 read: the source handed to synthesis and evaluation is the training split cut in two.
@@ -55,10 +55,20 @@ GRIDS = {
                         "real_batch": [32]}),
         ("dc", (10,), {"iterations": [10], "outer_loop": [5], "inner_loop": [5], "image_lr": [0.1, 1.0],
                        "real_batch": [32]}),
+        ("datadam", (1, 10), {"iterations": [300], "image_lr": [0.1, 1.0, 10.0], "real_batch": [32]}),
     ],
     "mnist": [
         ("dm", (1,), {"iterations": [100], "image_lr": [1.0, 10.0], "real_batch": [32]}),
         ("dsa", (1,), {"iterations": [60], "image_lr": [0.1, 1.0], "real_batch": [32]}),
+    ],
+    "fashion_mnist": [
+        ("datadam", (1,), {"iterations": [100], "image_lr": [0.1, 1.0], "real_batch": [32]}),
+        ("dm", (10,), {"iterations": [100], "image_lr": [1.0, 10.0], "real_batch": [32]}),
+        ("dsa", (10,), {"iterations": [5], "outer_loop": [5], "inner_loop": [5], "image_lr": [0.1, 1.0],
+                        "real_batch": [32]}),
+        ("dm", (1,), {"iterations": [200], "image_lr": [1.0, 10.0], "real_batch": [32]}),
+        ("dsa", (1,), {"iterations": [60], "image_lr": [0.1, 1.0], "real_batch": [32]}),
+        ("datadam", (10,), {"iterations": [100], "image_lr": [0.1, 1.0], "real_batch": [32]}),
     ],
 }  # fmt: skip
 

@@ -7,12 +7,12 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "distill_bench"
 LAYERS = [
-    {"errors", "randomness", "package_data"},
+    {"errors", "randomness", "package_data", "allocator"},
     {"storage", "device", "progress", "provenance", "recipes"},
     {"checkpoint"},
     {"sources"},
     {"augment"},
-    {"networks", "training", "pixel_space", "pixel_evidence", "distilled_set", "render"},
+    {"networks", "compiling", "training", "pixel_space", "pixel_evidence", "distilled_set", "render"},
     {"training_data"},
     {"pretrained"},
     {"synthesizers", "evaluation", "analysis", "hub"},

@@ -271,7 +271,7 @@ def test_a_set_without_test_split_asks_for_a_holdout(command, quick, tmp_path, m
         (["leaderboard", "--results", "."], 2, "has no results. Run distill-bench bench digits"),
         (["leaderboard", "--results", ".", "--json"], 2, "has no results. Run distill-bench bench digits"),
         (["list", "nope"], 2, "cannot list"),
-        (["recipe", "show", "nope"], 2, "Known: dc"),
+        (["recipe", "show", "nope"], 2, "Known: datadam"),
         (["recipe", "validate", "nope.toml"], 2, "nope.toml"),
     ],
 )
@@ -387,7 +387,8 @@ def test_a_stop_while_data_loads_is_no_failure(command, tmp_path, monkeypatch, n
 
 def test_lists_and_recipes(command):
     assert "dsa-v1" in command("list", "protocols")[1]
-    assert set(json.loads(command("list", "--json")[1])) == {"methods", "sources", "protocols", "suites"}
+    assert list(json.loads(command("list", "--json")[1])) == ["methods", "sources", "networks", "protocols", "suites"]
+    assert "VGG11          32 px or more" in command("list", "networks")[1]
     code, said, _ = command("recipe", "show", "dc", "--dataset", "cifar10", "--ipc", 10, "--set", "image_lr=0.5")
     shown = json.loads(said)["fields"]
     assert (code, shown["outer_loop"], shown["inner_loop"], shown["image_lr"]) == (0, 10, 50, 0.5)
@@ -409,9 +410,11 @@ def test_the_command_line_is_frozen():
     scoring = sorted([*common, "--json", "--labels", "--network", "--networks", "--protocol"])
     assert flags == {
         "synthesize": sorted([*making, "--ipc", "--out", "--preset", "--seed", "--set"]),
-        "evaluate": scoring,
+        "evaluate": sorted([*scoring, "--compile"]),
         "measure": scoring,
-        "bench": sorted([*making, "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results"]),
+        "bench": sorted(
+            [*making, "--compile", "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results"]
+        ),
     }
 
 

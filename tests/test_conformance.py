@@ -14,6 +14,11 @@ from distill_bench.synthesizers import Checkpoint, load_method
 
 MATCHING = {"real_batch": 8, "network": "ConvNetD1W4"}
 
+GRADIENT = MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2}
+MEANS = MATCHING | {"iterations": 6}
+ATTENTION = MEANS | {"network": "ConvNetD2W4"}
+ANY = {"flip_any_source": True}  # mirrored digits are other data, but data
+
 TEACHER = {"teacher": {"network": "ConvNetD1W4", "epochs": 3, "learning_rate": 0.05}}
 TRAJECTORY = {
     "network": "ConvNetD1W4",
@@ -34,14 +39,30 @@ TABLE = {
     "herding": TEACHER,
     "k-center": TEACHER,
     "k-means": TEACHER,
-    "dc": MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2},
-    "dsa": MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2},
-    "dm": MATCHING | {"iterations": 6},
+    "dc": GRADIENT,
+    "dsa": GRADIENT,
+    "fyi-dsa": GRADIENT | ANY,
+    "dm": MEANS,
+    "datadam": ATTENTION,
     "mtt": TRAJECTORY,
     "tesla": TRAJECTORY,
     "ftd": TRAJECTORY,
     "datm": TRAJECTORY,
     "datm-tesla": TRAJECTORY,
+}
+# recipes on the base of one above, with the code of one above
+VARIANTS = {
+    "datadam-released": ATTENTION | {"network": "ConvNetD2W4BN"},
+    "dsa-always-flip": GRADIENT | ANY,
+    "dm-always-flip": MEANS | ANY,
+    "fyi-dc": GRADIENT | ANY,
+    "fyi-dsa-released": GRADIENT | ANY,
+    "fyi-dm": MEANS | ANY,
+    "fyi-dm-released": MEANS | ANY,
+    "fyi-datadam": ATTENTION | ANY,
+    "fyi-mtt": TRAJECTORY | ANY,
+    "fyi-ftd": TRAJECTORY | ANY,
+    "fyi-datm": TRAJECTORY | ANY,
 }
 OPTIMISED = [method for method in TABLE if "iterations" in TABLE[method]]
 SPACES = ("normalized", "unit", "zca")
@@ -70,7 +91,7 @@ class StopsAfter(SilentMonitor):
 
 
 def test_every_recipe_is_in_the_table():
-    assert sorted(TABLE) == list_recipes()
+    assert sorted(TABLE | VARIANTS) == list_recipes()
 
 
 @pytest.mark.parametrize("method", TABLE)
@@ -101,6 +122,14 @@ def test_the_same_command_gives_the_same_bytes_and_leaves_the_global_generator_a
 def test_another_seed_gives_another_set(source, method):
     first, second = (synthesize(source, method, 1, seed=seed, **TABLE[method]).images for seed in (0, 1))
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("method", VARIANTS)
+def test_a_variant_gives_the_same_bytes_twice_and_another_set_than_its_base(source, method):
+    made, again = (synthesize(source, method, 2, **VARIANTS[method]) for _ in range(2))
+    assert made.to_bytes() == again.to_bytes()
+    base = next(name for name in ("datadam", "dsa", "dm", "dc") if name in method)
+    assert not torch.equal(made.images, synthesize(source, base, 2, **TABLE[base]).images)
 
 
 @pytest.mark.parametrize("method", OPTIMISED)
@@ -162,7 +191,7 @@ def test_more_images_than_a_class_has_are_refused(source, method):
 
 @pytest.mark.parametrize("method", OPTIMISED)
 def test_a_batch_norm_network_is_matched_too(source, method):
-    made = synthesize(source, method, 2, **TABLE[method] | {"network": "ConvNetD1W4BN"})
+    made = synthesize(source, method, 2, **TABLE[method] | {"network": "ConvNetD2W4BN"})
     assert bool(made.images.isfinite().all())
 
 

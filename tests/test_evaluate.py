@@ -118,7 +118,7 @@ def test_every_set_meets_the_same_initial_networks(digits, few):
 def test_a_network_of_another_number_trains_in_another_order(digits, few, monkeypatch):
     orders = []
     monkeypatch.setattr(
-        MODULE, "train", lambda net, fetch, targets, plan, draws, *_: orders.append(draws.initial_seed())
+        MODULE, "train", lambda net, fetch, targets, plan, draws, *_, **__: orders.append(draws.initial_seed())
     )
     evaluate(few, digits, "brief")
     evaluate(noise_set(digits), digits, "brief")
@@ -177,7 +177,7 @@ def test_an_evaluation_goes_on_where_it_was_cut_off(digits, few, done):
 
 
 def test_completed_networks_are_believed_and_not_trained_again(digits, few, monkeypatch):
-    monkeypatch.setattr(MODULE, "train", lambda *_: pytest.fail("trained a network"))
+    monkeypatch.setattr(MODULE, "train", lambda *_, **__: pytest.fail("trained a network"))
     assert evaluate(few, digits, "brief", completed=[1.0, 2.0, 3.0]).accuracies == (1.0, 2.0, 3.0)
     assert evaluate(few, digits, "brief", networks=2, completed=[1.0, 2.0, 3.0]).accuracies == (1.0, 2.0)
 
@@ -212,7 +212,9 @@ def test_soft_labels_are_trained_on_unless_the_strict_evaluation_is_asked_for(di
 def test_logits_and_student_are_divided_by_the_cards_temperature(digits, few, monkeypatch):
     logits = 3 * torch.randn(100, 10, generator=generator("logits"))
     seen = []
-    monkeypatch.setattr(MODULE, "train", lambda net, fetch, targets, plan, *_: seen.append((targets, plan.temperature)))
+    monkeypatch.setattr(
+        MODULE, "train", lambda net, fetch, targets, plan, *_, **__: seen.append((targets, plan.temperature))
+    )
     evaluate(soft_set(few, logits, label_kind="logits", temperature=4.0), digits, "brief", networks=1)
     evaluate(soft_set(few, logits.softmax(dim=1).half(), temperature=4.0), digits, "brief", networks=1)
     evaluate(soft_set(few, logits, label_kind="logits", temperature=4.0), digits, "brief", networks=1, labels="hard")
@@ -282,7 +284,7 @@ def test_test_labels_show_in_the_accuracy_alone(digits, few, monkeypatch):
         return Split(255 - test.images(torch.arange(len(test))), (test.labels + 1) % 10)
 
     other = dataclasses.replace(digits, load_test=poisoned, _cache={})
-    monkeypatch.setattr(MODULE, "accuracy", lambda net, *_: weights.append(net.classifier.weight.clone()) or 50.0)
+    monkeypatch.setattr(MODULE, "accuracy", lambda net, *_, **__: weights.append(net.classifier.weight.clone()) or 50.0)
     evaluate(few, digits, "brief", networks=1)
     evaluate(few, other, "brief", networks=1)
     assert torch.equal(*weights)

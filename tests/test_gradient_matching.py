@@ -12,18 +12,18 @@ from distill_bench.progress import SILENT
 from distill_bench.randomness import generator
 from distill_bench.sources import Source, Split
 from distill_bench.synthesizers import Checkpoint, Job
-from distill_bench.synthesizers.distribution_matching import DistributionMatching, class_means, mean_distance
+from distill_bench.synthesizers.distribution_matching import DistributionMatching
 from distill_bench.synthesizers.gradient_matching import (
     GradientMatching,
     GradientMatchingFields,
     gradient_distance,
     parameter_gradients,
 )
-from distill_bench.synthesizers.matching import MatchingFields
+from distill_bench.synthesizers.mean_matching import MeanMatchingFields, class_means, mean_distance
 from distill_bench.training_data import TrainingData
 
 GM = importlib.import_module("distill_bench.synthesizers.gradient_matching")
-DM = importlib.import_module("distill_bench.synthesizers.distribution_matching")
+DM = importlib.import_module("distill_bench.synthesizers.mean_matching")
 SHAPE, CLASSES, IPC, REAL = (2, 6, 6), 3, 2, 5
 FINITE = {"epsilon": 1e-5, "rtol": 1e-5, "atol": 1e-7}
 
@@ -272,7 +272,7 @@ def test_real_and_synthetic_images_of_a_class_undergo_the_same_and_those_of_anot
         matching(augment="dsa")[1].gradients(1)
     else:
         monkeypatch.setattr(DM, "random_network", lambda job, step: network_of(NETWORKS[0]))
-        DistributionMatching(job_of(MatchingFields(**COMMON, augment="dsa")), start()).gradients(0)
+        DistributionMatching(job_of(MeanMatchingFields(**COMMON, augment="dsa")), start()).gradients(0)
     assert [count for _, count in seen] == [REAL, IPC] * CLASSES
     drawn = [sample for sample, _ in seen]
     assert all(drawn[i] is drawn[i + 1] for i in range(0, 2 * CLASSES, 2))
@@ -283,7 +283,7 @@ def test_real_and_synthetic_images_of_a_class_undergo_the_same_and_those_of_anot
 def test_every_iteration_has_a_new_network_trained_between_its_image_updates(monkeypatch):
     plans = []
 
-    def spy(network, fetch, targets, plan, draws, augment):
+    def spy(network, fetch, targets, plan, draws, augment, enlarge):
         plans.append((plan, targets.tolist(), len(fetch(torch.arange(CLASSES * IPC))), augment, draws.initial_seed()))
         for parameter in network.parameters():
             parameter.data += 1
@@ -308,7 +308,7 @@ def test_every_iteration_has_a_new_network_trained_between_its_image_updates(mon
 
 def test_between_dsa_updates_images_are_augmented_one_by_one(monkeypatch):
     found = []
-    monkeypatch.setattr(GM, "train", lambda *arguments: found.append(arguments[-1]))
+    monkeypatch.setattr(GM, "train", lambda *arguments, enlarge: found.append(arguments[-1]))
     _, objective, _ = matching(augment="dsa")
     objective.after_step(0)
     (augment,) = found
@@ -391,7 +391,7 @@ def distribution_loss(job, network, step, images, together):
 def test_the_gradient_of_distribution_matching_is_the_slope_of_the_distance(name, together, augment, monkeypatch):
     networks = []
     monkeypatch.setattr(DM, "random_network", lambda job, step: networks.append(step) or network_of(name, step))
-    job = job_of(MatchingFields(**COMMON, augment=augment))
+    job = job_of(MeanMatchingFields(**COMMON, augment=augment))
     objective, images = DistributionMatching(job, start()), start()
     for step in (0, 1):
         loss, gradients = objective.gradients(step)
@@ -405,7 +405,7 @@ def test_the_gradient_of_distribution_matching_is_the_slope_of_the_distance(name
 
 
 def test_real_batches_are_different_images_of_the_class_drawn_anew_every_step():
-    job = job_of(MatchingFields(**COMMON))
+    job = job_of(MeanMatchingFields(**COMMON))
     steps = [[real for real, _ in draws_of(job, step)] for step in range(2)]
     for label in range(CLASSES):
         own = job.training.images(job.training.class_indices[label])
@@ -422,4 +422,4 @@ def test_matching_draws_nothing_from_the_global_generator(monkeypatch):
     _, objective, _ = matching(augment="dsa")
     objective.gradients(1)
     monkeypatch.setattr(DM, "random_network", lambda job, step: network_of(NETWORKS[0]))
-    DistributionMatching(job_of(MatchingFields(**COMMON, augment="dsa")), start()).gradients(0)
+    DistributionMatching(job_of(MeanMatchingFields(**COMMON, augment="dsa")), start()).gradients(0)

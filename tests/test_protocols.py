@@ -42,6 +42,7 @@ PINNED = {
     "dsa-v1": COMMON | FIELD | {"epochs": 1001, "decay_after": 502},
     "mtt-v1": COMMON | {"reset_momentum": True, "epochs": 1001, "decay_after": 502},
     "datm-v1": COMMON | {"reset_momentum": True, "epochs": 1001, "decay_after": 502, "batch_size": 128},
+    "datadam-v1": COMMON | FIELD | {"network": "ConvNetBN", "epochs": 1801, "decay_after": 902, "batch_size": 64},
 }
 
 
@@ -90,12 +91,18 @@ def rates(plan):
 
 
 @pytest.mark.parametrize(
-    ("name", "source", "epochs"), [("dc-v1", "cifar10", 300), ("dc-v1", "mnist", 1000), ("dsa-v1", "mnist", 1000)]
+    ("name", "source", "epochs", "batch"),
+    [
+        ("dc-v1", "cifar10", 300, 256),
+        ("dc-v1", "mnist", 1000, 256),
+        ("dsa-v1", "mnist", 1000, 256),
+        ("datadam-v1", "mnist", 1800, 64),
+    ],
 )
-def test_the_papers_protocols_have_the_rates_of_the_reference_loop(name, source, epochs):
+def test_the_papers_protocols_have_the_rates_of_the_reference_loop(name, source, epochs, batch):
     plan = load_protocol(name).for_source(source).plan(100)
     assert rates(plan) == pytest.approx(reference_rates(epochs))
-    assert plan.reset_momentum and (plan.momentum, plan.weight_decay, plan.batch_size) == (0.9, 5e-4, 256)
+    assert plan.reset_momentum and (plan.momentum, plan.weight_decay, plan.batch_size) == (0.9, 5e-4, batch)
 
 
 def test_dc_augments_on_mnist_alone():
@@ -139,7 +146,7 @@ def test_our_own_protocols_decay_after_half_of_the_epochs_and_keep_their_momentu
 
 @pytest.mark.parametrize("name", PINNED)
 def test_a_learned_rate_is_used_where_the_protocol_says_so(name):
-    learned = 0.01 if name in ("dc-v1", "dsa-v1") else 0.5
+    learned = 0.01 if name in ("dc-v1", "dsa-v1", "datadam-v1") else 0.5
     assert load_protocol(name).plan(100, learned_rate=0.5).learning_rate == learned
     assert load_protocol(name).plan(100).learning_rate == 0.01
     assert load_protocol(name).plan(100, 0.5, temperature=20.0).temperature == 20.0

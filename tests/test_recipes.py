@@ -54,6 +54,57 @@ def test_the_papers_values():
     assert (dsa.init, dsa.augment, dsa.iterations, dsa.image_lr) == ("real", "dsa", 1000, 0.1)
     assert (dm.init, dm.augment, dm.iterations, dm.image_lr, dm.image_momentum) == ("real", "dsa", 20000, 1.0, 0.5)
     assert load_method("dm").fields("cifar10", 500).image_lr == 10.0
+    ours, released = (load_method(name).fields("cifar10", 10) for name in ("datadam", "datadam-released"))
+    assert (ours.power, ours.network, ours.iterations, ours.zca_input) == (4, "ConvNet", 8000, "unit")
+    assert (released.power, released.network, released.iterations, released.real_batch) == (1, "ConvNetBN", 20000, 64)
+    assert released.zca_input == "normalized"
+    for fields in (ours, released):
+        assert (fields.pixel_space, fields.image_lr, fields.task_balance) == ("zca", 1.0, 0.01)
+    assert [load_method("datadam").fields("cifar10", ipc).image_lr for ipc in (50, 51, 100)] == [1.0, 10.0, 10.0]
+
+
+@pytest.mark.parametrize("name", ["dc", "dsa", "dm", "datadam"])
+@pytest.mark.parametrize("preset", [PAPER, "cpu"])
+@pytest.mark.parametrize("ipc", [1, 10])
+def test_fyi_is_the_flip_and_nothing_else(name, preset, ipc):
+    plain, flipped = (load_method(method).fields("cifar10", ipc, preset) for method in (name, f"fyi-{name}"))
+    assert flipped == plain.model_copy(update={"flip": True})
+
+
+@pytest.mark.parametrize("name", ["dsa", "dm"])
+def test_the_changed_augmentation_of_fyis_code_is_a_field_of_its_own(name):
+    plain = load_method(name).fields("cifar10", 10, "cpu")
+    changed = load_method(f"{name}-always-flip").fields("cifar10", 10, "cpu")
+    both = load_method(f"fyi-{name}-released").fields("cifar10", 10, "cpu")
+    assert changed == plain.model_copy(update={"always_flip": True})
+    assert both == plain.model_copy(update={"always_flip": True, "flip": True})
+
+
+def test_a_recipe_is_laid_over_its_base(tmp_path):
+    (tmp_path / "below.toml").write_text(
+        "title = 'below'\nsynthesizer = 's'\n[defaults]\na = 1\nb = 1\n[cell.mnist.1]\nc = 1\n[preset.cpu.ipc.1]\nd = 1"
+    )
+    (tmp_path / "above.toml").write_text(
+        f"title = 'above'\nbase = '{tmp_path}/below.toml'\n[defaults]\nb = 2\nc = 2\n[cell.mnist.1]\ne = 2\n"
+        "[preset.cpu]\nf = 2"
+    )
+    recipe = load_recipe(str(tmp_path / "above.toml"))
+    assert (recipe.title, recipe.synthesizer) == ("above", "s")
+    assert recipe.resolve("mnist", 1, "cpu", {}) == {"a": 1, "b": 2, "c": 1, "e": 2, "d": 1, "f": 2}
+    assert recipe.resolve("other", 1, PAPER, {}) == {"a": 1, "b": 2, "c": 2}
+
+
+def test_a_base_that_leads_nowhere_or_back_is_refused(tmp_path):
+    loop = tmp_path / "loop.toml"
+    loop.write_text(f"title = 't'\nbase = '{loop}'")
+    with pytest.raises(UsageError, match="one that is not based on this"):
+        load_recipe(str(loop))
+    loop.write_text("title = 't'\nbase = 'nothing'")
+    with pytest.raises(UsageError, match="unknown method 'nothing'"):
+        load_recipe(str(loop))
+    loop.write_text("title = 't'\nbase = 1")
+    with pytest.raises(UsageError, match="must name another recipe"):
+        load_recipe(str(loop))
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -73,8 +124,8 @@ def test_every_table_of_every_recipe_is_valid(name):
         ("title = 't'\nsynthesizer = 'distribution_matching'\n[cell.mnist.one]\na = 1", "cell.mnist.one"),
         ("title = 't'\ntitle = 'u'", "not valid TOML"),
         ("title = 't'\nsynthesizer = 's'\n[preset.cpu.ipc.one]\na = 1", "preset.cpu.ipc.one"),
-        ("title = 't'\nsynthesizer = 's'\n[preset.cpu.cell.mnist.1]\na = {b = 1}", "preset.cpu.cell.mnist.1.a"),
-        ("title = 't'\nsynthesizer = 's'\n[preset.cpu]\na = {b = 1}", "preset.cpu.a"),
+        ("title = 't'\nsynthesizer = 's'\n[preset.cpu.cell.mnist.1]\na = 1979-05-27", "preset.cpu.cell.mnist.1.a"),
+        ("title = 't'\nsynthesizer = 's'\n[preset.cpu]\na = 1979-05-27", "preset.cpu.a"),
     ],
 )
 def test_a_bad_recipe_file_is_one_clear_error(tmp_path, text, complaint):
@@ -86,7 +137,7 @@ def test_a_bad_recipe_file_is_one_clear_error(tmp_path, text, complaint):
 
 
 def test_unknown_names_say_what_is_known():
-    with pytest.raises(UsageError, match=r"Known: .*\bdm\b.*\brandom\b"):
+    with pytest.raises(UsageError, match=r"Known: .*dc, .*dm, .*dsa, .*random.*; your own: module:function"):
         load_method("dcc")
     with pytest.raises(UsageError, match=r"no preset 'fast'.*paper"):
         load_method("dm").fields("digits", 1, "fast")
@@ -100,7 +151,7 @@ def test_unknown_names_say_what_is_known():
 
 def test_no_hyper_parameter_is_taken_for_an_argument():
     for name in ("ipc", "dataset", "preset", "self"):
-        with pytest.raises(UsageError, match=rf"dm has no field {name}\. Its fields: augment"):
+        with pytest.raises(UsageError, match=rf"dm has no field {name}\. Its fields: always_flip, augment"):
             load_method("dm").fields("digits", 1, PAPER, **{name: 3})
     with pytest.raises(UsageError, match="zca_eps: Input should be greater than 0"):
         load_method("random").fields("digits", 1, zca_eps=-1)

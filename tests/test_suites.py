@@ -62,7 +62,7 @@ def test_only_keeps_what_it_names():
 @pytest.mark.parametrize(
     ("only", "allowed"),
     [
-        ("method=typo,method=dm", "method=typo: suite digits has method random, dc"),
+        ("method=typo,method=dm", "method=typo: suite digits has method random, herding"),
         ("ipc=99,ipc=1", "ipc=99: suite digits has ipc 1, 2, 5, 10"),
         ("seed=7", "seed=7: suite digits has seed 0, 1, 2"),
         ("dataset=mnist", "dataset=mnist: suite digits has dataset digits"),
@@ -309,3 +309,26 @@ def test_many_kills_of_a_suite_in_processes(tmp_path):
     found = survive(kills=20, executor="local", seed=2, folder=tmp_path, reference=True)
     assert found["kills"] >= 15
     assert found["alone"] == found["killed"]
+
+
+def test_whether_networks_are_compiled_is_recorded_and_the_later_ones_are_as_the_first(quick, monkeypatch):
+    from distill_bench import compiling
+    from distill_bench.suites import cell as module
+
+    asked = []
+
+    def evaluate(*arguments, compile, evaluate=module.evaluate, **options):
+        asked.append(compile)
+        return evaluate(*arguments, compile="off", **options)
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    monkeypatch.setattr(compiling, "unavailable", lambda: None)
+    for networks, choice in ((1, "on"), (2, "off"), (3, "auto")):
+        work = CellWork(CELL, dataclasses.replace(quick, networks=networks, compile=choice))
+        run([work])
+        assert json.loads(work.result_path("quick-v1").read_text())["run"]["compiled"] is True
+    assert asked == ["on", "on", "on"]
+    other = CellWork(dataclasses.replace(CELL, seed=1), dataclasses.replace(quick, compile="auto"))
+    run([other])  # too little to do
+    assert json.loads(other.result_path("quick-v1").read_text())["run"]["compiled"] is False
+    assert asked[-1] == "off"

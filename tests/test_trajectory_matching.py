@@ -106,6 +106,17 @@ def test_batches_are_permutations_of_the_set_with_the_short_remainder_first(digi
         assert torch.equal(images[:, 0, 0, 0], labels.float())
 
 
+def test_with_the_flip_a_batch_is_half_as_large_and_followed_by_its_mirror_images(digits):
+    objective = objective_of(digits, flip=True, flip_any_source=True, student_batch=4, student_steps=5, augment="none")
+    images = torch.randn(10, 1, 8, 8, generator=generator("images"))
+    made = [batch(images, torch.arange(10)) for batch in objective._batches(generator("draws"))]
+    assert [len(labels) for _, labels in made] == [4] * 5
+    assert sorted(torch.cat([labels[:2] for _, labels in made]).tolist()) == list(range(10))
+    for batch, labels in made:
+        assert torch.equal(labels[:2], labels[2:])
+        assert torch.equal(batch, torch.cat([images[labels[:2]], images[labels[:2]].flip(3)]))
+
+
 def test_augmentation_is_drawn_anew_for_each_step_and_the_same_when_asked_again(digits):
     objective = objective_of(digits, student_steps=8)
     images = objective._images

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from iteration import CLASSES, NETWORK, SHAPE, timed
+from iteration import CLASSES, NETWORK, SHAPE, take
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     if given.one:
-        timed(given.one, given.batch, given.steps)
+        take(given.one, given.batch, given.steps)
         sys.stdout.write(f"{peak_memory_mb()}\n")
         return
     found = {

@@ -26,14 +26,31 @@ def usual_operations(flip_invariant: bool) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Sample:
-    """One operation and its parameters, each a tensor [b]; b = 1 is shared by a batch of any size."""
+    """One operation and its parameters, each a tensor [b]; b = 1 is shared by a batch of any size.
+
+    Attributes:
+        mirrored: which images are mirrored before the operation (FYI's variant), bool [b].
+    """
 
     operation: str
     values: dict[str, Tensor]
+    mirrored: Tensor | None = None
 
 
-def sample(operations: tuple[str, ...], batch: int, shape: tuple[int, int, int], generator: Generator) -> Sample:
-    """Draw one operation, and parameters for ``batch`` images of ``shape`` (channels, height, width)."""
+def sample(
+    operations: tuple[str, ...],
+    batch: int,
+    shape: tuple[int, int, int],
+    generator: Generator,
+    always_flip: bool = False,
+) -> Sample:
+    """Draw one operation, and parameters for ``batch`` images of ``shape`` (channels, height, width).
+
+    ``always_flip`` is the DSA of FYI's code (cvlab-yonsei/FYI ae3419a, utils.py): the flip is no longer one of the
+    operations to draw from; instead each image is mirrored with probability 1/2, and then undergoes one of the others.
+    """
+    if always_flip:
+        operations = tuple(name for name in operations if name != "flip")
     operation = operations[int(torch.randint(len(operations), (), generator=generator))]
     _, height, width = shape
 
@@ -59,22 +76,24 @@ def sample(operations: tuple[str, ...], batch: int, shape: tuple[int, int, int],
         values = {name: uniform() * (SCALE - 1 / SCALE) + 1 / SCALE for name in ("x", "y")}
     else:
         values = {"angle": (uniform() - 0.5) * 2 * math.radians(ROTATION)}
-    return Sample(operation, values)
+    return Sample(operation, values, uniform() < 0.5 if always_flip else None)
 
 
 def apply(drawn: Sample, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Apply a sample to a batch of normalised images; differentiable with respect to them."""
     values = {name: value.to(images.device) for name, value in drawn.values.items()}
+    if drawn.mirrored is not None:
+        images = _flip(images, drawn.mirrored.to(images.device))
     return APPLY[drawn.operation](images, **values)
 
 
-def augmentation(flip_invariant: bool) -> Callable[[Tensor, Generator], Tensor]:
+def augmentation(flip_invariant: bool, always_flip: bool = False) -> Callable[[Tensor, Generator], Tensor]:
     """How networks are trained with DSA: an operation a batch, with parameters of its own for every image."""
     operations = usual_operations(flip_invariant)
 
     def augment(images: Tensor, generator: Generator) -> Tensor:
         _, channels, height, width = images.shape
-        return apply(sample(operations, len(images), (channels, height, width), generator), images)
+        return apply(sample(operations, len(images), (channels, height, width), generator, always_flip), images)
 
     return augment
 

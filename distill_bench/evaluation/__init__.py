@@ -1,6 +1,7 @@
 """The fixed evaluator. Knows nothing of how sets are made."""
 
-from distill_bench.evaluation.evaluate import evaluate, evaluate_full
+from distill_bench.evaluation.cost import evaluation_seconds
+from distill_bench.evaluation.evaluate import evaluate, evaluate_full, network_flops, runs_compiled
 from distill_bench.evaluation.kept import KeptNetworks, score_key
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.score import Score
@@ -13,8 +14,11 @@ __all__ = [
     "Score",
     "evaluate",
     "evaluate_full",
+    "evaluation_seconds",
     "load_protocol",
+    "network_flops",
     "recorded_score",
+    "runs_compiled",
     "score_key",
     "score_teacher",
 ]

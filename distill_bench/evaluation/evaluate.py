@@ -8,6 +8,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from distill_bench import compiling
 from distill_bench.augment import dc, dsa
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, check_same_source
@@ -43,6 +44,7 @@ def evaluate(
     labels: Literal["stored", "hard"] = "stored",
     *,
     device: str = "auto",
+    compile: compiling.Choice = "auto",
     monitor: Monitor = SILENT,
     completed: Sequence[float] = (),
     after_network: Callable[[list[float]], None] = lambda accuracies: None,
@@ -58,6 +60,7 @@ def evaluate(
             evaluation with classes and the protocol's own rate.
         completed: accuracies of the first networks, from an evaluation that was cut off.
         after_network: called with all accuracies so far after each network.
+        compile: ``"on"``, ``"off"``, or ``"auto"``: where that pays (see ``runs_compiled``).
 
     Raises:
         UsageError: unknown names, or a set that does not fit the source.
@@ -72,7 +75,8 @@ def evaluate(
     card = distilled.card
     source = source or load_source(card.source.name, size=card.source.size, holdout=card.source.holdout)
     check_same_source(distilled, source)
-    exam = _exam(source, rules, card.pixel_space, network, networks, device, monitor)
+    flops = network_flops(source, protocol, len(distilled.images), network)
+    exam = exam_of(source, rules, card.pixel_space, network, networks, device, monitor, compile, flops)
     material = _material(distilled, exam, labels)
     accuracies = exam.accuracies(material, card.method, completed, after_network)
     return Score(
@@ -92,6 +96,7 @@ def evaluate_full(
     networks: int | None = None,
     *,
     device: str = "auto",
+    compile: compiling.Choice = "auto",
     monitor: Monitor = SILENT,
     completed: Sequence[float] = (),
     after_network: Callable[[list[float]], None] = lambda accuracies: None,
@@ -100,7 +105,8 @@ def evaluate_full(
     rules = load_protocol(protocol)
     if rules.trains_on != "full":
         raise UsageError(f"{protocol} scores distilled sets; full-v1 scores a whole training split.")
-    exam = _exam(source, rules, pixel_space_of(source, "normalized"), network, networks, device, monitor)
+    space, flops = pixel_space_of(source, "normalized"), network_flops(source, protocol, len(source.train), network)
+    exam = exam_of(source, rules, space, network, networks, device, monitor, compile, flops)
     split = source.train
     fetch, targets = exam.transform.fetch(split, exam.device), split.labels.to(exam.device)
     material = Material(fetch, targets, exam.rules.plan(len(split)), "hard")
@@ -112,6 +118,24 @@ def evaluate_full(
         set_sha256=None,
         **exam.findings(material, accuracies),
     )
+
+
+def network_flops(source: Source, protocol: str, images: int, network: str | None = None) -> float:
+    """Floating-point operations to train one network of a protocol on so many images, and to test it."""
+    rules = load_protocol(protocol).for_source(source.name)
+    shape, classes = source.train.shape, len(source.class_names)
+    built = build_network(network or rules.network, shape, classes, generator("flops"))
+    return compiling.training_flops(built, shape, rules.plan(images).epochs * images, len(source.test))
+
+
+def runs_compiled(
+    source: Source, protocol: str, images: int, network: str | None = None, *, device: str = "auto", compile: str
+) -> bool:
+    """What ``evaluate`` makes of its argument ``compile``: the same for every number of networks.
+
+    Compiled and eager networks differ in the last bits, so that this is settled before the first one and kept.
+    """
+    return compiling.decide(compile, resolve_device(device), network_flops(source, protocol, images, network))
 
 
 @dataclass(frozen=True)
@@ -126,6 +150,7 @@ class Exam:
     count: int
     device: torch.device
     monitor: Monitor
+    compiled: bool
 
     def accuracies(
         self,
@@ -149,7 +174,7 @@ class Exam:
 
             for index in range(len(found), self.count):
                 network = self.train_network(index, material, tick)
-                found.append(accuracy(network, test, labels))
+                found.append(accuracy(network, test, labels, compiled=self.compiled))
                 after_network(found)
                 stage.note(f"accuracy {found[-1]:.1f} %")
         return found
@@ -162,7 +187,16 @@ class Exam:
         augment = _augmentation(self.rules, self.source)
         draws = generator(*seeds, "training")
         try:
-            train(network, material.fetch, material.targets, material.plan, draws, augment, after_epoch)
+            train(
+                network,
+                material.fetch,
+                material.targets,
+                material.plan,
+                draws,
+                augment,
+                after_epoch,
+                compiled=self.compiled,
+            )
         except RunFailed as error:
             raise RunFailed(f"network {index}: {error}") from error
         return network
@@ -190,18 +224,26 @@ class Exam:
         }
 
 
-def _exam(
+def exam_of(
     source: Source,
     rules: Protocol,
     space: PixelSpace,
-    network: str | None,
-    networks: int | None,
-    device: str,
-    monitor: Monitor,
+    network: str | None = None,
+    networks: int | None = None,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    compile: compiling.Choice = "off",
+    flops: float = 0.0,
 ) -> Exam:
+    """Everything of an evaluation but what is trained on. One network takes ``flops``, see ``compiling.decide``.
+
+    Raises:
+        UsageError: unknown names, or no networks.
+    """
     count = rules.networks if networks is None else networks
     if count < 1:
         raise UsageError(f"--networks {count}: at least one network must be trained.")
+    place = resolve_device(device)
     return Exam(
         source=source,
         rules=rules.for_source(source.name),
@@ -209,8 +251,9 @@ def _exam(
         transform=Transform(space, source.train),
         network=resolve_network(network or rules.network, source.train.shape),
         count=count,
-        device=resolve_device(device),
+        device=place,
         monitor=monitor,
+        compiled=compiling.decide(compile, place, flops),
     )
 
 

@@ -2,8 +2,10 @@
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
+from distill_bench import compiling
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.evaluation.protocol import load_protocol
 from distill_bench.networks import resolve_network
@@ -52,12 +54,14 @@ class KeptNetworks:
 
     Attributes:
         accuracies: in percent, of networks 0, 1, …, whatever number was asked for.
+        compiled: whether they ran compiled; ``settle`` says how, before the first.
     """
 
     def __init__(self, key: str) -> None:
         self.path = home() / "store" / "scores" / f"{key}.networks.json"
         found = read_json(self.path, "accuracies", "seconds") or {"accuracies": [], "seconds": 0.0}
         self.accuracies: list[float] = found["accuracies"]
+        self.compiled: bool = found.get("compiled", False)
         self._earlier: float = found["seconds"]
         self._began = time.monotonic()
 
@@ -66,6 +70,16 @@ class KeptNetworks:
         """Time spent on all networks, in this process and earlier ones."""
         return self._earlier + time.monotonic() - self._began
 
+    def settle(self, decide: Callable[[], bool]) -> compiling.Choice:
+        """How the networks run: as those that are kept, or as ``decide`` says where there are none.
+
+        Raises:
+            UsageError: those that are kept ran compiled, and nothing can be compiled here now.
+        """
+        self.compiled = compiling.goes_on(self.compiled) if self.accuracies else decide()
+        return "on" if self.compiled else "off"
+
     def keep(self, accuracies: list[float]) -> None:
         """Replace what is kept; for ``after_network`` of ``evaluate``."""
-        write_atomically(self.path, json.dumps({"accuracies": accuracies, "seconds": self.seconds}))
+        content = {"accuracies": accuracies, "seconds": self.seconds, "compiled": self.compiled}
+        write_atomically(self.path, json.dumps(content))

@@ -140,6 +140,16 @@ PROTOCOLS = {
             reset_momentum=True,
             batch_size=128,
         ),
+        Protocol(
+            id="datadam-v1",
+            source="main_DataDAM.py of DataDistillation/DataDAM 0f6ea09: batch norm, batches of 64",
+            network="ConvNetBN",
+            epochs=1801,
+            decay_after=902,
+            reset_momentum=True,
+            use_learned_rate=False,
+            batch_size=64,
+        ),
     )
 }
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, Pos
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
+from distill_bench import compiling
 from distill_bench.augment import dsa
 from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.errors import DataError, UsageError
@@ -216,13 +217,17 @@ def _train(
     monitor: Monitor,
     progress: Callable[[int], None],
 ) -> Made:
-    standing, losses = Standing(), list[float]()
+    standing, losses, plan = Standing(), list[float](), recipe.plan()
     weights = generator("expert", index, "weights")
     network = build_network(name, training.shape, len(training.class_names), weights).to(training.device)
     trajectory = parameters_to_vector(network.parameters()).detach().cpu().repeat(recipe.epochs + 1, 1)
     if (saved := checkpoint.load()) is not None:
         standing, losses = restore(network, *saved), saved[1]["losses"]
         trajectory[: standing.epoch + 1] = saved[0][TRAJECTORY]
+        compiled = compiling.goes_on(saved[1]["compiled"])
+    else:
+        flops = compiling.training_flops(network, training.shape, plan.epochs * len(training))
+        compiled = compiling.decide("auto", training.device, flops)
 
     def after_epoch() -> None:
         losses.append(standing.loss)
@@ -232,13 +237,24 @@ def _train(
         if stopping or checkpoint.due:
             tensors, facts = unfinished(network, standing)
             tensors[TRAJECTORY] = trajectory[: standing.epoch + 1]
-            checkpoint.save(tensors, facts | {"losses": losses})
+            checkpoint.save(tensors, facts | {"losses": losses, "compiled": compiled})
         if stopping:
             raise stopped(f"{standing.epoch} of {recipe.epochs} epochs of expert {index} trained")
 
     augment = dsa.augmentation(training.flip_invariant) if recipe.augment == "dsa" else None
     descend = flat_descent(recipe.rho, recipe.alpha) if recipe.rho else None
     draws, targets = generator("expert", index, "training"), training.labels.to(training.device)
-    train(network, training.images, targets, recipe.plan(), draws, augment, after_epoch, standing, descend)
-    accuracy = training_accuracy(network, training)
-    return {TRAJECTORY: trajectory}, {"epochs": recipe.epochs, "losses": losses, "accuracy": accuracy}
+    train(
+        network,
+        training.images,
+        targets,
+        plan,
+        draws,
+        augment,
+        after_epoch,
+        standing,
+        descend=descend,
+        compiled=compiled,
+    )
+    found = {"epochs": recipe.epochs, "losses": losses, "accuracy": training_accuracy(network, training)}
+    return {TRAJECTORY: trajectory}, found | {"compiled": compiled}

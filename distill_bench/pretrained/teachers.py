@@ -21,6 +21,7 @@ from pydantic import (
 )
 from torch import Generator, Tensor, nn
 
+from distill_bench import compiling
 from distill_bench.augment import dsa
 from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
@@ -149,7 +150,10 @@ def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint:
     weights = generator(seed, "teacher", "weights")
     network = build_network(recipe.network, training.shape, len(training.class_names), weights).to(training.device)
     if (saved := checkpoint.load()) is not None:
-        standing = restore(network, *saved)
+        standing, compiled = restore(network, *saved), compiling.goes_on(saved[1].get("compiled", False))
+    else:
+        flops = compiling.training_flops(network, training.shape, plan.epochs * len(training))
+        compiled = compiling.decide("auto", training.device, flops)
     title = f"teacher {resolve_network(recipe.network, training.shape)} on {training.source_name}, seed {seed}"
     with monitor.stage(title, plan.epochs) as stage:
         stage.advance(standing.epoch)
@@ -159,15 +163,16 @@ def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint:
             stage.advance()
             stopping = monitor.stop_requested
             if stopping or checkpoint.due:
-                checkpoint.save(*unfinished(network, standing))
+                tensors, facts = unfinished(network, standing)
+                checkpoint.save(tensors, facts | {"compiled": compiled})
             if stopping:
                 raise stopped(f"{standing.epoch} of {plan.epochs} epochs of a teacher trained")
 
         augment = dsa.augmentation(training.flip_invariant) if recipe.augment == "dsa" else None
         targets = training.labels.to(training.device)
-        train(network, training.images, targets, plan, draws, augment, after_epoch, standing)
+        train(network, training.images, targets, plan, draws, augment, after_epoch, standing, compiled=compiled)
     found = {"accuracy": training_accuracy(network, training), "epochs": standing.epoch, "loss": standing.loss}
-    return dict(network.state_dict()), found
+    return dict(network.state_dict()), found | {"compiled": compiled}
 
 
 def _checked_images(training: TrainingData) -> Tensor:

@@ -164,16 +164,7 @@ def _tables(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         return content
     if not isinstance(base, str) or path in above:
         raise UsageError(f"{path}: base = {base!r} must name another recipe, and one that is not based on this.")
-    return _laid_over(_tables(_path(base), (*above, path)), content)
-
-
-def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Both dictionaries' keys; where both have a table, the two laid over each other; else ``above`` wins."""
-    both = {
-        key: _laid_over(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
-        for key, value in above.items()
-    }
-    return below | both
+    return merge(_tables(_path(base), (*above, path)), content)
 
 
 def canonical_hash(content: Any) -> str:

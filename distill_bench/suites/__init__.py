@@ -1,11 +1,13 @@
 """Suites: a grid of cells, each read from disk, done where missing, and filed as results."""
 
 from distill_bench.suites.cell import CellWork, Setting
+from distill_bench.suites.cost import Calibration, predict
 from distill_bench.suites.run import EXECUTORS, run_cells
 from distill_bench.suites.suite import Cell, Suite, expand, list_suites, load_suite, parse_only
 
 __all__ = [
     "EXECUTORS",
+    "Calibration",
     "Cell",
     "CellWork",
     "Setting",
@@ -14,5 +16,6 @@ __all__ = [
     "list_suites",
     "load_suite",
     "parse_only",
+    "predict",
     "run_cells",
 ]

@@ -11,7 +11,7 @@ from distill_bench.checkpoint import EVERY_SECONDS
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError
-from distill_bench.evaluation import KeptNetworks, evaluate, evaluate_full, load_protocol, score_key
+from distill_bench.evaluation import KeptNetworks, evaluate, evaluate_full, load_protocol, runs_compiled, score_key
 from distill_bench.progress import Monitor
 from distill_bench.provenance import peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, canonical_hash
@@ -33,6 +33,7 @@ class Setting:
         results: the folder of all results.
         networks: how many networks score a set; the protocol's number if None.
         checkpoint_seconds: the least time between checkpoints of unfinished sets.
+        compile: ``auto``, ``on`` or ``off``, for work that begins; what was begun goes on as it was.
     """
 
     suite: str
@@ -40,6 +41,7 @@ class Setting:
     device: str = "auto"
     networks: int | None = None
     checkpoint_seconds: float = EVERY_SECONDS
+    compile: str = "auto"
 
 
 class CellWork:
@@ -64,7 +66,13 @@ class CellWork:
             self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
             check_ipc(self.source, cell.ipc)
             self.fields = self.method.fields(self.source.name, cell.ipc, self.preset)
+            self.fields.check(self.source)
             self.key = synthesis_key(self.source, self.method, self.fields, cell.ipc, self.preset, cell.seed)
+
+    @property
+    def images(self) -> int:
+        """How many a network is trained on."""
+        return len(self.source.train) if self.cell.ipc is None else self.cell.ipc * len(self.source.class_names)
 
     @property
     def set_path(self) -> Path:
@@ -177,6 +185,7 @@ class CellWork:
         options: dict[str, Any] = {
             "networks": self.setting.networks,
             "device": self.setting.device,
+            "compile": kept.settle(lambda: self.runs_compiled(protocol)),
             "monitor": monitor,
             "completed": kept.accuracies,
             "after_network": kept.keep,
@@ -186,7 +195,13 @@ class CellWork:
         else:
             labels: Any = "hard" if ending.endswith(f".{HARD}") else "stored"
             score = evaluate(made, self.source, protocol, labels=labels, **options)
-        return {**score.model_dump(mode="json"), "run": run_block(kept.seconds, resolve_device(self.setting.device))}
+        run = run_block(kept.seconds, resolve_device(self.setting.device)) | {"compiled": kept.compiled}
+        return {**score.model_dump(mode="json"), "run": run}
+
+    def runs_compiled(self, protocol: str) -> bool:
+        """Whether networks of a protocol are compiled, where none has been trained yet."""
+        setting = self.setting
+        return runs_compiled(self.source, protocol, self.images, device=setting.device, compile=setting.compile)
 
     def _is_current(self, result: Path, key: str) -> bool:
         """Whether a result file is the one with this address, and the store of this machine has it too."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from distill_bench.allocator import keep_freed_memory
 from distill_bench.errors import DistillBenchError, Interrupted
 from distill_bench.progress import StreamMonitor
 from distill_bench.provenance import code_state
@@ -28,6 +29,7 @@ def order(cell: Cell, setting: Setting, threads: int, quiet: bool) -> str:
 
 
 def main() -> int:
+    keep_freed_memory()
     code_state()
     told = json.loads(sys.stdin.readline())
     threading.Thread(target=_die_with_parent, daemon=True).start()

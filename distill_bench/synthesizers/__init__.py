@@ -21,6 +21,7 @@ from distill_bench.errors import RunFailed, UsageError, describe
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
 from distill_bench.sources.source import Source
+from distill_bench.synthesizers.attention_matching import attention_matching
 from distill_bench.synthesizers.distribution_matching import distribution_matching
 from distill_bench.synthesizers.gradient_matching import gradient_matching
 from distill_bench.synthesizers.job import (
@@ -50,6 +51,7 @@ BUILT_IN: dict[str, Synthesizer] = {
         k_means_selection,
         gradient_matching,
         distribution_matching,
+        attention_matching,
         trajectory_matching,
     )
 }
@@ -138,7 +140,8 @@ def synthesize(
         fields: hyper-parameters that replace the recipe's.
 
     Raises:
-        UsageError: unknown names, invalid fields, more images per class asked for than there are.
+        UsageError: unknown names, fields that are invalid or do not go with the source, more images per class asked
+            for than there are.
         RunFailed: the computation did.
         Interrupted: the monitor was asked to stop; the checkpoint was written.
     """
@@ -173,6 +176,7 @@ def make_set(
 ) -> DistilledSet:
     """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
     check_ipc(source, ipc)
+    fields.check(source)
     place, kept = resolve_device(device), checkpoint or Checkpoint()
     kept.conditions = {"device": str(place), "threads": torch.get_num_threads()}
     job = Job(

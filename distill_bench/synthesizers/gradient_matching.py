@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from distill_bench.augment import dsa
+from distill_bench.augment.flip import flipped
 from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
 from distill_bench.synthesizers.matching import MatchingFields, augment_pair, initial_images, random_network
@@ -86,7 +87,10 @@ class GradientMatching(Objective):
         return loss.detach(), gradient
 
     def after_step(self, step: int) -> None:
-        """Train the network on the images as they are now, unless it was the last step with this network."""
+        """Train the network on the images as they are now, unless it was the last step with this network.
+
+        With FYI's flip every batch is followed by its mirror images here too.
+        """
         job, fields = self._job, self._job.fields
         if step % fields.outer_loop == fields.outer_loop - 1:
             return
@@ -96,7 +100,8 @@ class GradientMatching(Objective):
             self._labels,
             Plan(epochs=fields.inner_loop, batch_size=fields.train_batch, learning_rate=fields.network_lr),
             job.generator("inner loop", step),
-            dsa.augmentation(job.training.flip_invariant) if fields.augment == "dsa" else None,
+            dsa.augmentation(job.training.flip_invariant, fields.always_flip) if fields.augment == "dsa" else None,
+            enlarge=flipped if fields.flip else None,
         )
 
     def state(self) -> dict[str, Tensor]:

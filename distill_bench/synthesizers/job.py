@@ -35,6 +35,9 @@ class Fields(BaseModel):
         """The pixel space with a source's own statistics."""
         return pixel_space_of(source, self.pixel_space, self.zca_eps, self.zca_input)
 
+    def check(self, source: Source) -> None:
+        """Raise UsageError where these values cannot be run on a source. Called before any work is done."""
+
 
 F = TypeVar("F", bound=Fields)
 

@@ -1,36 +1,71 @@
-"""What the matching methods share: their common fields, how images begin, and siamese augmentation."""
+"""What the matching methods share: their common fields, how images begin, siamese augmentation, and FYI's flip."""
 
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Generator, Tensor
 
 from distill_bench.augment import dsa
+from distill_bench.augment.flip import with_mirrors
+from distill_bench.errors import UsageError
 from distill_bench.networks import Network, build_network
+from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Fields, Job
+from distill_bench.synthesizers.selection import embeddings, k_center, nearest
 
 
-class MatchingFields(Fields):
-    """Fields of every matching method.
+class FlipFields(Fields):
+    """FYI's flip, and the change of DSA that its code makes beside it.
+
+    Attributes:
+        augment: DSA, or none.
+        flip: a synthetic batch S becomes [S, hflip(S)] before it is augmented.
+        always_flip: DSA mirrors each image with probability 1/2 and then applies one of the other operations.
+        flip_any_source: mirror images also where the source says that a mirrored image may not keep its label.
+    """
+
+    augment: Literal["none", "dsa"] = "none"
+    flip: bool = False
+    always_flip: bool = False
+    flip_any_source: bool = False
+
+    @model_validator(mode="after")
+    def _augmented(self) -> "FlipFields":
+        if self.always_flip and self.augment != "dsa":
+            raise ValueError('always_flip is a variant of DSA: it needs augment = "dsa"')
+        return self
+
+    def check(self, source: Source) -> None:
+        """Raise UsageError where images would be mirrored that may not be."""
+        asked = [name for name in ("flip", "always_flip") if getattr(self, name)]
+        if asked and not (source.flip_invariant or self.flip_any_source):
+            without = " ".join(f"--set {name}=false" for name in asked)
+            raise UsageError(
+                f"{' and '.join(asked)}: a mirrored image of {source.name} may not keep its label. Use the method "
+                f"without it ({without}), or mirror the images all the same: --set flip_any_source=true."
+            )
+
+
+class MatchingFields(FlipFields):
+    """Fields of the methods that match signals of random networks.
 
     Attributes:
         iterations: outer iterations; what one is, the method says.
         image_lr, image_momentum: of the SGD that updates the images.
-        init: real images of the class, or noise N(0, 1) in the pixel space.
+        init: real images of the class at random, those that greedy k-center picks by the embeddings of a random
+            network, or noise N(0, 1) in the pixel space.
         real_batch: real images of a class a step.
         network: the network whose signals are matched.
-        augment: siamese DSA, or none.
     """
 
     iterations: PositiveInt
     image_lr: PositiveFloat
     image_momentum: NonNegativeFloat = 0.5
-    init: Literal["real", "noise"] = "real"
+    init: Literal["real", "k-center", "noise"] = "real"
     real_batch: PositiveInt = 256
     network: str = "ConvNet"
-    augment: Literal["none", "dsa"] = "none"
 
 
 def initial_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
@@ -38,8 +73,24 @@ def initial_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
     if job.fields.init == "noise":
         shape = (job.classes * job.ipc, *job.training.shape)
         return torch.randn(shape, generator=job.generator("initial images")).to(job.device)
+    if job.fields.init == "k-center":
+        return central_images(job)
     draws = (job.training.draw(c, job.ipc, job.generator("initial images", c)) for c in range(job.classes))
     return torch.cat(list(draws)).clone()
+
+
+def central_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
+    """For every class the ``ipc`` images of greedy k-center, the first one that nearest the class's mean.
+
+    The space is the embedding of one network of random weights, in evaluation mode.
+    """
+    draws = job.generator("initial network")
+    network = build_network(job.fields.network, job.training.shape, job.classes, draws).to(job.device).eval()
+    chosen = []
+    for indices in job.training.class_indices:
+        features = embeddings(job, network, indices)
+        chosen.append(indices[k_center(features, job.ipc, nearest(features, features.mean(dim=0)))])
+    return job.training.images(torch.cat(chosen)).clone()
 
 
 def random_network(job: Job[Any], index: int) -> Network:
@@ -48,12 +99,23 @@ def random_network(job: Job[Any], index: int) -> Network:
     return build_network(job.fields.network, job.training.shape, job.classes, draws).to(job.device)
 
 
+def draw_dsa(job: Job[Any], batch: int, generator: Generator) -> dsa.Sample:
+    """An operation and its parameters for ``batch`` images, from those that the source and the recipe allow."""
+    operations = dsa.usual_operations(job.training.flip_invariant)
+    return dsa.sample(operations, batch, job.training.shape, generator, job.fields.always_flip)
+
+
 def augment_pair(
     job: Job[Any], real: Float[Tensor, "r c h w"], synthetic: Float[Tensor, "s c h w"], generator: Generator
-) -> tuple[Float[Tensor, "r c h w"], Float[Tensor, "s c h w"]]:
-    """Siamese DSA: one operation with one set of parameters on both batches; nothing where the recipe says none."""
+) -> tuple[Float[Tensor, "r c h w"], Float[Tensor, "t c h w"]]:
+    """Both batches as the network sees them.
+
+    The synthetic one is followed by its mirror images where the recipe flips (then t = 2 s, else t = s). Siamese DSA
+    puts one operation with one set of parameters on both.
+    """
+    if job.fields.flip:
+        synthetic = with_mirrors(synthetic)
     if job.fields.augment == "none":
         return real, synthetic
-    operations = dsa.usual_operations(job.training.flip_invariant)
-    drawn = dsa.sample(operations, 1, job.training.shape, generator)
+    drawn = draw_dsa(job, 1, generator)
     return dsa.apply(drawn, real), dsa.apply(drawn, synthetic)

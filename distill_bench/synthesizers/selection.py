@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
-from distill_bench.pretrained import Teacher, TeacherRecipe, obtain_teacher
+from distill_bench.networks import Network
+from distill_bench.pretrained import TeacherRecipe, obtain_teacher
 from distill_bench.progress import stopped
 from distill_bench.synthesizers.job import Fields, Job, Synthetic, synthesizer
 
@@ -91,7 +92,7 @@ def _select(job: Job[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthetic
         stage.advance(len(chosen))
         for label in range(len(chosen), job.classes):
             indices = job.training.class_indices[label]
-            chosen.append(indices[choose(_features(job, teacher, indices), label)])
+            chosen.append(indices[choose(embeddings(job, teacher.network, indices), label)])
             stage.advance()
             stopping = job.monitor.stop_requested
             if stopping or job.checkpoint.due:
@@ -101,10 +102,10 @@ def _select(job: Job[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthetic
     return Synthetic(job.training.images(torch.cat(chosen)), job.labels)
 
 
-def _features(job: Job[Any], teacher: Teacher, indices: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    """The classifier's inputs for these images, in float64 on the CPU."""
+def embeddings(job: Job[Any], network: Network, indices: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    """The inputs of the network's classifier for these training images, in float64 on the CPU."""
     with torch.inference_mode():
-        batches = [teacher.network.embed(job.training.images(batch)).cpu() for batch in indices.split(FEATURE_BATCH)]
+        batches = [network.embed(job.training.images(batch)).cpu() for batch in indices.split(FEATURE_BATCH)]
     return torch.cat(batches).double()
 
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, jvp, replace_all_batch_norm_modules_
 from torch.nn import functional as F
 
+from distill_bench import compiling
+
 GradientKind = Literal["exact", "tesla", "unrolled"]
 Labels = Int64[Tensor, " n"] | Float[Tensor, "n k"]
 Batch = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -58,6 +60,8 @@ class Student:
         self._temperature = temperature
         self.gradient: Callable[[Tensor, Tensor, Tensor], Tensor] = grad(self.loss)
         if compiled:
+            compiling.keep_what_is_compiled()
+            torch.compiler.reset()  # another student's code counts towards torch's limit of variants
             self.gradient = torch.compile(self.gradient, dynamic=False, fullgraph=True)
             self.derivatives_along = torch.compile(self.derivatives_along, dynamic=False, fullgraph=True)  # type: ignore[method-assign]
 

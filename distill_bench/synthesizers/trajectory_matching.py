@@ -17,12 +17,15 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
+from distill_bench import compiling
 from distill_bench.augment import dsa
+from distill_bench.augment.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import build_network
 from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, obtain_experts
 from distill_bench.synthesizers.job import Fields, Job, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
+from distill_bench.synthesizers.matching import FlipFields, draw_dsa
 from distill_bench.synthesizers.trajectory_gradient import Batch, GradientKind, Student, trajectory_gradient
 from distill_bench.synthesizers.trajectory_start import beginning
 
@@ -43,16 +46,15 @@ class ExpertFields(Fields):
     experts_from: str = ""
 
 
-class TrajectoryFields(ExpertFields):
+class TrajectoryFields(ExpertFields, FlipFields):
     """An iteration is one segment of one expert and one update.
 
     Attributes:
         iterations: how many.
         gradient: of the matching loss, see ``trajectory_gradient``.
-        compiled: whether the student's derivatives go through torch.compile.
+        compiled: whether the student's derivatives go through torch.compile: on, off, or where the run is long enough.
         student_steps: N.
-        student_batch: synthetic images a step; 0: all.
-        augment: DSA in every student step, or none.
+        student_batch: synthetic images a step; 0: all. With ``flip`` half as many, and their mirror images, as in FYI.
         segment: (T⁻, T, T⁺). A segment starts at an epoch from T⁻ to U − 1; U grows from T to T⁺.
         segment_growth: the number of iterations that takes.
         segment_epochs: M, how many epochs of the expert a segment has.
@@ -70,10 +72,9 @@ class TrajectoryFields(ExpertFields):
 
     iterations: PositiveInt
     gradient: GradientKind = "exact"
-    compiled: bool = False
+    compiled: compiling.Choice = "auto"
     student_steps: PositiveInt
     student_batch: NonNegativeInt = 0
-    augment: Literal["none", "dsa"] = "dsa"
     segment: tuple[NonNegativeInt, PositiveInt, PositiveInt]
     segment_growth: PositiveInt = 1
     segment_epochs: PositiveInt
@@ -127,6 +128,14 @@ def latest_start(segment: tuple[int, int, int], growth: int, step: int) -> int:
     return min(first + (last - first) * step // growth, last)
 
 
+def work(job: Job[TrajectoryFields]) -> float:
+    """Floating-point operations of all iterations: a step has the 3 passes of a gradient, and some 8 of its derivative."""
+    fields, weights = job.fields, job.generator("shapes")
+    network = build_network(fields.network, job.training.shape, job.classes, weights)
+    images = fields.iterations * fields.student_steps * (fields.student_batch or len(job.labels))
+    return compiling.training_flops(network, job.training.shape, images) * (3 + 8) / 3
+
+
 @synthesizer(TrajectoryFields)
 def trajectory_matching(job: Job[TrajectoryFields]) -> Synthetic:
     """MTT and what followed it."""
@@ -157,8 +166,8 @@ class TrajectoryMatching(Objective):
     def __init__(self, job: Job[TrajectoryFields], experts: Experts) -> None:
         fields = job.fields
         self._job, self._experts = job, experts
-        network = build_network(fields.network, job.training.shape, job.classes, job.generator("shapes")).to(job.device)
-        self._student = Student(network, compiled=fields.compiled)
+        self._compiled = compiling.decide(fields.compiled, job.device, work(job))
+        self._student = self._new_student()
         self._images, self._labels = beginning(job, experts, self._student)
         self._rate = torch.tensor(fields.student_lr, device=job.device)
         self._average = self._images.clone() if fields.ema_decay else None
@@ -221,12 +230,20 @@ class TrajectoryMatching(Objective):
 
     def state(self) -> dict[str, Tensor]:
         teacher = {"labels": self._labels} if self._job.fields.labels == "teacher" else {}
-        return teacher | ({} if self._average is None else {"average": self._average})
+        average = {} if self._average is None else {"average": self._average}
+        return {"compiled": torch.tensor(self._compiled)} | teacher | average
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        if (was := compiling.goes_on(bool(state["compiled"]))) != self._compiled:
+            self._compiled, self._student = was, self._new_student()
         self._labels = state.get("labels", self._labels).to(self._job.device)
         if self._average is not None:
             self._average.copy_(state["average"])
+
+    def _new_student(self) -> Student:
+        job = self._job
+        network = build_network(job.fields.network, job.training.shape, job.classes, job.generator("shapes"))
+        return Student(network.to(job.device), compiled=self._compiled)
 
     def _segment(self, step: int) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
         """θ*_t and θ*_{t+M}: the experts in shuffled rounds, t uniform over the epochs of the schedule."""
@@ -240,23 +257,26 @@ class TrajectoryMatching(Objective):
 
     def _batches(self, draws: Generator) -> list[Batch]:
         """The student's mini-batches: random permutations of the set, cut from the end, each batch with its DSA."""
-        fields, training = self._job.fields, self._job.training
-        operations = dsa.usual_operations(training.flip_invariant)
+        fields, count = self._job.fields, len(self._images)
+        size = fields.student_batch or count
+        size = max(1, size // 2) if fields.flip else size
         pending: list[Tensor] = []
         batches = []
         for _ in range(fields.student_steps):
             if not pending:
-                count = len(self._images)
-                pending = list(torch.randperm(count, generator=draws).split(fields.student_batch or count))
+                pending = list(torch.randperm(count, generator=draws).split(size))
             indices = pending.pop()  # the last one first: a short remainder comes before the whole batches
-            dsa_draw = dsa.sample(operations, len(indices), training.shape, draws) if fields.augment == "dsa" else None
-            batches.append(_batch(indices, dsa_draw))
+            seen = len(indices) * (2 if fields.flip else 1)
+            drawn = draw_dsa(self._job, seen, draws) if fields.augment == "dsa" else None
+            batches.append(_batch(indices, fields.flip, drawn))
         return batches
 
 
-def _batch(indices: Tensor, drawn: dsa.Sample | None) -> Batch:
+def _batch(indices: Tensor, flip: bool, drawn: dsa.Sample | None) -> Batch:
     def batch(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        chosen = images[indices]
-        return (chosen if drawn is None else dsa.apply(drawn, chosen)), labels[indices]
+        images, labels = images[indices], labels[indices]
+        if flip:
+            images, labels = flipped(images, labels)
+        return (images if drawn is None else dsa.apply(drawn, images)), labels
 
     return batch

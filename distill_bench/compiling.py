@@ -1,0 +1,181 @@
+"""Networks through ``torch.compile`` where that pays: the work between convolutions becomes a few fused loops.
+
+Whether a stage of work runs compiled is decided once, from facts that are the same on every machine, since compiled and
+eager arithmetic differ in the last bits. Compiled code is kept under ``DISTILL_BENCH_HOME``: a shape is compiled once.
+"""
+
+import copy
+import functools
+import itertools
+import logging
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from distill_bench.errors import UsageError
+from distill_bench.storage import home
+
+Choice = Literal["auto", "on", "off"]
+
+# of one network: below, compiling takes longer than it saves
+PAYS_FLOPS = 3e12
+VARIANTS_HELD = 8
+
+log = logging.getLogger(__name__)
+
+
+def decide(choice: str, device: torch.device, flops: float) -> bool:
+    """Whether a stage runs compiled. ``auto``: on a CPU, where one network takes ``PAYS_FLOPS`` operations or more.
+
+    Where there is no compiler for the CPU it does not, and one line of the log says so.
+
+    Raises:
+        UsageError: the choice is unknown.
+    """
+    if choice not in get_args(Choice):
+        raise UsageError(f"--compile {choice!r}: give {', '.join(get_args(Choice))}.")
+    wanted = choice == "on" or (choice == "auto" and device.type == "cpu" and flops >= PAYS_FLOPS)
+    if wanted and device.type == "cpu" and (reason := unavailable()):
+        _say_once(f"not compiled, which takes a little longer: {reason}")
+        return False
+    return wanted
+
+
+def goes_on(was_compiled: bool) -> bool:
+    """Whether a stage that was begun runs compiled: as it was begun.
+
+    Raises:
+        UsageError: it was begun compiled, and nothing can be compiled here now.
+    """
+    if was_compiled and (reason := unavailable()):
+        raise UsageError(
+            f"this work was begun compiled and would end otherwise: {reason} Or delete what was begun, to start again."
+        )
+    return was_compiled
+
+
+def unavailable() -> str | None:
+    """Why nothing can be compiled for the CPU here; None where it can."""
+    compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    if shutil.which(compiler) is None:
+        return f"there is no C++ compiler {compiler}; install one, or name it in $CXX."
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        return "Python's own headers (Python.h) are not installed."
+    return None
+
+
+def flops_of(network: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Floating-point operations (two a multiply-add) of convolutions and matrix products for one image, forward."""
+    counter, was_training = FlopCounterMode(display=False), network.training
+    network.eval()
+    with counter, torch.no_grad():
+        network(torch.zeros(1, *shape, device=next(network.parameters()).device))
+    network.train(was_training)
+    return int(counter.get_total_flops())
+
+
+def training_flops(network: nn.Module, shape: tuple[int, int, int], trained: int, tested: int = 0) -> float:
+    """Operations to train on so many images, every epoch's counted (three passes each), and to test on others."""
+    return float(flops_of(network, shape)) * (3 * trained + tested)
+
+
+# no run-time check of shapes on what is compiled: torch would have to trace it
+
+
+def cross_entropy(network: nn.Module, images: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """The mean cross-entropy (nats) of a network's logits divided by a temperature.
+
+    Images float [b, c, h, w]; targets int64 [b] are classes, float [b, k] probabilities.
+    """
+    return F.cross_entropy(network(images) / temperature, targets)
+
+
+def logits(network: nn.Module, images: Tensor) -> Tensor:
+    """A network's output [b, k] for images float [b, c, h, w]."""
+    return network(images)
+
+
+def compiled(function: Callable[..., Tensor], network: nn.Module) -> Callable[..., Tensor]:
+    """``function`` (``cross_entropy`` or ``logits``) of a network, compiled: call it with the arguments that follow.
+
+    Parameters and buffers are the network's own, so its gradients arrive there. The first call for a shape compiles.
+    """
+    twin, name = _written_out(network), f"{function.__name__} of {network}, {network.training}"
+    run = _compiled_function(function)
+
+    def call(*arguments: Any) -> Tensor:
+        shapes = [(a.shape, a.dtype) if isinstance(a, Tensor) else a for a in arguments]
+        _make_room(f"{name}, {shapes}, {torch.get_num_threads()}")
+        return run(twin, *arguments)
+
+    return call
+
+
+@functools.cache
+def _compiled_function(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    keep_what_is_compiled()
+
+    def channels_last(network: nn.Module, images: Tensor, *others: Any) -> Tensor:
+        return function(network, images.contiguous(memory_format=torch.channels_last), *others)
+
+    return torch.compile(channels_last, fullgraph=True, dynamic=False)
+
+
+def keep_what_is_compiled() -> None:
+    """Name the cache, and compile in this process: a pool of compilers would cost each worker of a suite memory."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home() / "compiled"))
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+
+_variants: set[str] = set()
+
+
+def _make_room(variant: str) -> None:
+    """Start afresh before torch's limit of variants of one function is reached; what was compiled is on disk."""
+    if variant not in _variants and len(_variants) >= VARIANTS_HELD:
+        torch.compiler.reset()
+        _variants.clear()
+    _variants.add(variant)
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    log.warning(text)
+
+
+class _WrittenOutNorm(nn.Module):
+    """Group norm as means and differences, which compile into the loops around them; the library's own does not."""
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.weight, self.bias = norm.weight, norm.bias
+        self._groups, self._eps = norm.num_groups, norm.eps
+
+    def forward(self, images: Tensor) -> Tensor:
+        weight, bias = self.weight[:, None, None], self.bias[:, None, None]
+        if self._groups == images.shape[1]:  # four dimensions compile into better loops than five
+            variance, mean = torch.var_mean(images, (2, 3), keepdim=True, correction=0)
+            return (images - mean) * ((variance + self._eps).rsqrt() * weight) + bias
+        grouped = images.unflatten(1, (self._groups, -1))
+        variance, mean = torch.var_mean(grouped, (2, 3, 4), keepdim=True, correction=0)
+        return ((grouped - mean) * (variance + self._eps).rsqrt()).flatten(1, 2) * weight + bias
+
+
+def _written_out(network: nn.Module) -> nn.Module:
+    """The network with its group norms written out; parameters and buffers are the same objects."""
+    own = itertools.chain(network.parameters(), network.buffers())
+    twin = copy.deepcopy(network, {id(tensor): tensor for tensor in own})
+    for module in list(twin.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.GroupNorm) and child.affine:
+                setattr(module, name, _WrittenOutNorm(child))
+    return twin

@@ -1,0 +1,58 @@
+"""How long evaluations take: a few training steps and a few test images timed, and scaled to the whole."""
+
+import contextlib
+import dataclasses
+import sys
+import time
+
+import torch
+
+from distill_bench.evaluation.evaluate import Exam, Material, exam_of
+from distill_bench.evaluation.protocol import load_protocol
+from distill_bench.networks import build_network
+from distill_bench.pixel_space import pixel_space_of
+from distill_bench.progress import Enough, Stopwatch
+from distill_bench.randomness import generator
+from distill_bench.sources import Source
+from distill_bench.training import accuracy
+
+PROBE_TESTS = 500
+# what a compiled network takes of an eager one's time, see docs/speed.md
+COMPILED_FACTOR = 0.85
+
+
+def network_seconds(source: Source, protocol: str, images: int, *, device: str = "auto") -> float:
+    """Predicted seconds to train one network of a protocol on so many images, eager, and to test it."""
+    exam = exam_of(source, load_protocol(protocol), pixel_space_of(source, "normalized"), device=device)
+    batch = min(images, exam.rules.batch_size)
+    steps = exam.rules.plan(images).epochs * images / batch
+    return steps * _step_seconds(exam, batch) + _test_seconds(exam)
+
+
+def evaluation_seconds(
+    source: Source, protocol: str, images: int, networks: int, compiled: bool, *, device: str = "auto"
+) -> float:
+    """Predicted seconds to evaluate a set of so many images."""
+    factor = COMPILED_FACTOR if compiled else 1.0
+    return networks * factor * network_seconds(source, protocol, images, device=device)
+
+
+def _step_seconds(exam: Exam, batch: int) -> float:
+    split = exam.source.train
+    indices = torch.arange(batch) % len(split)
+    images = exam.transform.encode(split.images(indices)).to(exam.device)
+    plan = dataclasses.replace(exam.rules.plan(batch), epochs=sys.maxsize, decay_after=None)
+    watch = Stopwatch()
+    with contextlib.suppress(Enough):
+        exam.train_network(0, Material(images.__getitem__, split.labels[indices].to(exam.device), plan, "hard"), watch)
+    return watch.seconds
+
+
+def _test_seconds(exam: Exam) -> float:
+    split = exam.source.test
+    indices = torch.arange(min(PROBE_TESTS, len(split)))
+    images, labels = exam.transform.encode(split.images(indices)).to(exam.device), split.labels[indices]
+    network = build_network(exam.network, split.shape, len(exam.source.class_names), generator("probe")).to(exam.device)
+    began = time.perf_counter()
+    accuracy(network, images.__getitem__, labels.to(exam.device))
+    return (time.perf_counter() - began) * len(split) / len(indices)

@@ -1,0 +1,95 @@
+"""How long the cells of a suite will take: the first steps of every stage timed on this machine, and remembered."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from distill_bench.evaluation import evaluation_seconds, load_protocol
+from distill_bench.progress import Enough, Probe
+from distill_bench.provenance import run_block
+from distill_bench.recipes import canonical_hash
+from distill_bench.storage import home, read_json, write_atomically
+from distill_bench.suites.cell import CellWork
+from distill_bench.synthesizers import synthesize
+
+# a process for a cell: imports, and the source
+START_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Seconds that a stage takes, and its title."""
+
+    seconds: float
+    title: str = ""
+
+
+class Calibration:
+    """What stages take on this machine, kept in a file of the cache by what each depends on."""
+
+    def __init__(self) -> None:
+        self._path = home() / "calibration.json"
+        self._known: dict[str, list[Any]] = read_json(self._path) or {}
+        facts = run_block(0.0)
+        self._machine = [facts[name] for name in ("cpu", "cores", "torch")]
+
+    def time(self, stage: list[object], measure: Callable[[], Timed]) -> Timed:
+        """What is known of a stage with these properties, or else measured now."""
+        key = canonical_hash([*self._machine, torch.get_num_threads(), *stage])
+        if key not in self._known:
+            measured = measure()
+            self._known[key] = [measured.seconds, measured.title]
+            write_atomically(self._path, json.dumps(self._known, indent=1))
+        return Timed(*self._known[key])
+
+
+def predict(works: Iterable[CellWork], calibration: Calibration) -> Iterator[tuple[CellWork, float]]:
+    """For every cell the predicted seconds of what is missing, at torch's present number of threads.
+
+    Networks that several cells need trained on real data first are counted for the first of these cells; what comes
+    after them is not known before they are there.
+    """
+    counted: set[str] = set()
+    for work in works:
+        yield work, 0.0 if work.state() == "done" else _cell_seconds(work, calibration, counted)
+
+
+def _cell_seconds(work: CellWork, calibration: Calibration, counted: set[str]) -> float:
+    made = _synthesis(work, calibration)
+    shared = made.title != "" and not made.title.startswith(work.cell.method)
+    again = shared and made.title in counted
+    counted.add(made.title)
+    scores = sum(_score_seconds(work, protocol, calibration) for protocol in work.cell.protocols)
+    return START_SECONDS + (0.0 if again else made.seconds) + scores
+
+
+def _synthesis(work: CellWork, calibration: Calibration) -> Timed:
+    cell, source = work.cell, work.source
+    if cell.ipc is None or work.set_path.exists():
+        return Timed(0.0)
+    ipc = cell.ipc
+
+    def measure() -> Timed:
+        probe = Probe()
+        with contextlib.suppress(Enough):
+            synthesize(source, cell.method, ipc, work.preset, cell.seed, device=work.setting.device, monitor=probe)
+        return Timed(probe.seconds, probe.title)
+
+    stage = ["synthesis", source.name, source.train.shape, len(source.class_names), cell.method, work.method.code]
+    return calibration.time([*stage, ipc, work.fields.model_dump(mode="json"), work.setting.device], measure)
+
+
+def _score_seconds(work: CellWork, protocol: str, calibration: Calibration) -> float:
+    source, device = work.source, work.setting.device
+    networks = work.setting.networks or load_protocol(protocol).networks
+    compiled = work.runs_compiled(protocol)
+
+    def measure() -> Timed:
+        return Timed(evaluation_seconds(source, protocol, work.images, networks, compiled, device=device))
+
+    stage = ["evaluation", source.name, source.train.shape, len(source.class_names), len(source.test)]
+    return calibration.time([*stage, protocol, work.images, networks, compiled, device], measure).seconds

@@ -1,0 +1,88 @@
+"""Attention matching (DataDAM): where random networks look at synthetic images matches where they look at real ones.
+
+Source: Sajedi et al., "DataDAM: Efficient Dataset Distillation with Attention Matching" (ICCV 2023), Eq. 1–5. Where the
+paper leaves a detail open, main_DataDAM.py and utils.py of DataDistillation/DataDAM 0f6ea09.
+"""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from pydantic import NonNegativeFloat, PositiveFloat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distill_bench.errors import UsageError
+from distill_bench.networks import Network
+from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
+from distill_bench.synthesizers.mean_matching import MeanMatching, MeanMatchingFields, match_means, mean_distance
+
+ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.SiLU)
+
+
+class AttentionMatchingFields(MeanMatchingFields):
+    """Fields of DataDAM.
+
+    Attributes:
+        power: p of the attention maps, Σ over channels of |feature|^p.
+        task_balance: λ, the weight of the mean-embedding term.
+        loss_scale: multiplies the whole loss; the released code's, and so the image rate's, is 100.
+    """
+
+    power: PositiveFloat = 4.0
+    task_balance: NonNegativeFloat = 0.01
+    loss_scale: PositiveFloat = 100.0
+
+
+@synthesizer(AttentionMatchingFields)
+def attention_matching(job: Job[AttentionMatchingFields]) -> Synthetic:
+    """DataDAM: the signals are the attention maps of all activation layers but the last, and the embedding."""
+    return match_means(job, AttentionMatching)
+
+
+class AttentionMatching(MeanMatching[AttentionMatchingFields]):
+    def signals(self, network: Network, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
+        return attention_and_embedding(network, images, self._job.fields.power)
+
+    def distance(self, synthetic: list[Tensor], real: list[Tensor]) -> Tensor:
+        fields = self._job.fields
+        attention = attention_loss(synthetic[:-1], real[:-1])
+        return fields.loss_scale * (attention + fields.task_balance * mean_distance(synthetic[-1], real[-1]))
+
+
+def spatial_attention(features: Float[Tensor, "n c h w"], power: float) -> Float[Tensor, "n h*w"]:
+    """Of every image the map Σ_channels |F|^p, flattened, divided by its L2 norm (Eq. 1, and the norms of Eq. 2)."""
+    return F.normalize(features.abs().pow(power).sum(dim=1).flatten(1), dim=1)
+
+
+def attention_loss(synthetic: Sequence[Float[Tensor, "k _"]], real: Sequence[Float[Tensor, "k _"]]) -> Tensor:
+    """L_SAM: Σ over layers and classes of the squared distance of the class's mean attention maps (Eq. 2)."""
+    pairs = zip(synthetic, real, strict=True)
+    return sum((mean_distance(ours, theirs) for ours, theirs in pairs), synthetic[0].new_zeros(()))
+
+
+def attention_and_embedding(network: Network, images: Float[Tensor, "n c h w"], power: float) -> list[Tensor]:
+    """The attention maps [n, h·w] of every activation before pooling, except the last, and the embedding [n, d].
+
+    A map is made as soon as its layer has run, so that without a graph no layer's features are kept.
+
+    Raises:
+        UsageError: there is no activation layer with feature maps before the last.
+    """
+    maps: list[Tensor | None] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
+        maps.append(spatial_attention(features, power) if features.ndim == 4 else None)
+
+    hooks = [m.register_forward_hook(note) for m in network.modules() if isinstance(m, ACTIVATIONS)]
+    try:
+        embedding = network.embed(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    intermediate = [attention for attention in maps[:-1] if attention is not None]
+    if not intermediate:
+        raise UsageError(
+            "attention matching needs a network with two or more activation layers, such as ConvNetD2 or ConvNetD3: "
+            "the last one's place is taken by the embedding."
+        )
+    return [*intermediate, embedding]

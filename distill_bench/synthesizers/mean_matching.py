@@ -1,0 +1,146 @@
+"""What DM and DataDAM share: for every class, means of per-image signals of a random network are brought together."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from pydantic import NonNegativeInt
+from torch import Tensor, nn
+
+from distill_bench.errors import UsageError
+from distill_bench.networks import Network, build_network
+from distill_bench.randomness import generator
+from distill_bench.sources.source import Source
+from distill_bench.synthesizers.job import Job, Synthetic
+from distill_bench.synthesizers.loop import Objective, optimise
+from distill_bench.synthesizers.matching import MatchingFields, augment_pair, initial_images, random_network
+
+Signals = Callable[[Tensor], list[Tensor]]
+"""From images [n, c, h, w] to one or more tensors [n, d] of what is matched."""
+Distance = Callable[[list[Tensor], list[Tensor]], Tensor]
+"""From the class means [k, d] of the synthetic and of the real images' signals to a scalar."""
+
+
+class MeanMatchingFields(MatchingFields):
+    """An iteration is one random network and one image update.
+
+    Attributes:
+        chunk: the most images that are in the network at once, which bounds memory; 0: all. Not for batch norm, whose
+            statistics are over the whole batch.
+    """
+
+    chunk: NonNegativeInt = 0
+
+    def check(self, source: Source) -> None:
+        """Raise UsageError for a flip the source does not allow, and for chunks of a network with batch norm."""
+        super().check(source)
+        if not self.chunk:
+            return
+        network = build_network(self.network, source.train.shape, len(source.class_names), generator("checked"))
+        if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+            raise UsageError(
+                f"chunk = {self.chunk} with {self.network}: batch norm takes its statistics over all images of a step, "
+                "which chunks would change. Use --set chunk=0, or a network without batch norm."
+            )
+
+
+F = TypeVar("F", bound=MeanMatchingFields)
+
+
+class MeanMatching(Objective, Generic[F]):
+    """All classes go through the network together: batch norm needs it, the other norms see each image alone."""
+
+    def __init__(self, job: Job[F], images: Float[Tensor, "n c h w"]) -> None:
+        self._job, self._images = job, images
+
+    @abstractmethod
+    def signals(self, network: Network, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
+        """What is matched: tensors [n, d], a row an image."""
+
+    @abstractmethod
+    def distance(self, synthetic: list[Tensor], real: list[Tensor]) -> Tensor:
+        """The loss, from the class means [k, d] of every signal."""
+
+    def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
+        job = self._job
+        leaf = self._images.detach().requires_grad_()
+        pairs = []
+        for label, own in enumerate(leaf.split(job.ipc)):
+            draws = job.generator(f"match {label}", step)
+            pairs.append(augment_pair(job, job.training.draw(label, job.fields.real_batch, draws), own, draws))
+        network = random_network(job, step).requires_grad_(False)
+        real, synthetic = (torch.cat(side) for side in zip(*pairs, strict=True))
+        real_sizes, sizes = ([len(batch) for batch in side] for side in zip(*pairs, strict=True))
+
+        def signals(images: Tensor) -> list[Tensor]:
+            return self.signals(network, images)
+
+        target = mean_signals(signals, real, real_sizes, job.fields.chunk)
+        loss, slope = distance_and_slope(signals, self.distance, synthetic, sizes, target, job.fields.chunk)
+        (gradient,) = torch.autograd.grad(synthetic, leaf, slope)
+        return float(loss), {"images": gradient}
+
+
+def match_means(job: Job[Any], objective: type[MeanMatching[Any]]) -> Synthetic:
+    """Run an objective from the recipe's initial images."""
+    images = initial_images(job)
+    optimizer = torch.optim.SGD([images], lr=job.fields.image_lr, momentum=job.fields.image_momentum)
+    optimise(job, objective(job, images), {"images": images}, {"images": optimizer}, job.fields.iterations)
+    return Synthetic(images, job.labels)
+
+
+@torch.no_grad()
+def mean_signals(signals: Signals, images: Float[Tensor, "n c h w"], sizes: Sequence[int], chunk: int) -> list[Tensor]:
+    """The class means [k, d] of every signal, without a graph.
+
+    Args:
+        sizes: how many consecutive images each of the k classes has.
+        chunk: the most images that are in the network at once; 0: all.
+    """
+    parts = [signals(part) for part in images.split(chunk or len(images))]
+    return [class_means(torch.cat(column), sizes) for column in zip(*parts, strict=True)]
+
+
+def distance_and_slope(
+    signals: Signals,
+    distance: Distance,
+    images: Float[Tensor, "n c h w"],
+    sizes: Sequence[int],
+    target: list[Tensor],
+    chunk: int,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "n c h w"]]:
+    """The distance of the images' class means to ``target``, and its gradient with respect to the images.
+
+    With more images than a chunk holds they go through twice: without a graph for the means, whose slopes are the
+    images' own (each is 1/size of its class's mean), then chunk by chunk for the gradient. One chunk's graph lives at
+    a time.
+    """
+    parts = images.detach().split(chunk or len(images))
+    if len(parts) == 1:
+        leaf = parts[0].requires_grad_()
+        loss = distance([class_means(signal, sizes) for signal in signals(leaf)], target)
+        return loss.detach(), torch.autograd.grad(loss, leaf)[0]
+    means = [mean.requires_grad_() for mean in mean_signals(signals, images, sizes, chunk)]
+    loss = distance(means, target)
+    counts = torch.tensor(sizes, device=images.device)
+    slopes = [
+        (slope / counts[:, None]).repeat_interleave(counts, dim=0).split(chunk)
+        for slope in torch.autograd.grad(loss, means)
+    ]
+    gradients = []
+    for part, *own in zip(parts, *slopes, strict=True):
+        leaf = part.requires_grad_()
+        gradients.append(torch.autograd.grad(signals(leaf), leaf, own)[0])
+    return loss.detach(), torch.cat(gradients)
+
+
+def class_means(signals: Float[Tensor, "n d"], sizes: Sequence[int]) -> Float[Tensor, "k d"]:
+    """The mean of each consecutive block of ``sizes[k]`` rows."""
+    return torch.stack([block.mean(dim=0) for block in signals.split(list(sizes))])
+
+
+def mean_distance(synthetic: Float[Tensor, "k d"], real: Float[Tensor, "k d"]) -> Float[Tensor, ""]:
+    """Σ over classes of the squared distance of their means (DM, Eq. 6; DataDAM, Eq. 2 and 4)."""
+    return (synthetic - real).square().sum()

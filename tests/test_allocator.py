@@ -1,0 +1,39 @@
+"""The allocator's setting: what it changes in a process of its own, and that it is not there on import."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from distill_bench.allocator import keep_freed_memory
+
+FAULTS = """
+import resource, torch
+from distill_bench.allocator import keep_freed_memory
+if {setting}: assert keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(13_000_000).fill_(1.0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(min(faults() for _ in range(5)))
+"""
+
+
+def faults(setting: bool) -> int:
+    """Pages that a tensor of 52 MB faults in, the fewest of five times."""
+    code = FAULTS.format(setting=setting)
+    environment = {"PATH": "", "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_freed_memory_is_used_again_without_faulting_in_and_only_where_asked_for():
+    assert faults(setting=False) > 10_000
+    assert faults(setting=True) < 100
+
+
+def test_elsewhere_nothing_happens(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert keep_freed_memory() is False

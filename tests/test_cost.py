@@ -1,0 +1,134 @@
+"""Predicted times: what is timed, that it is scaled to the whole, and remembered."""
+
+import time
+
+import pytest
+
+from distill_bench import suites
+from distill_bench.evaluation import PROTOCOLS, Protocol, evaluation_seconds
+from distill_bench.evaluation import cost as evaluation_cost
+from distill_bench.progress import Enough, Probe, Stopwatch
+from distill_bench.suites import Calibration, Cell, CellWork, Setting, predict
+
+
+class Clock:
+    """A clock that goes on by a number of seconds when told."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+def steps_of(watch, clock, seconds):
+    """How many of the steps are taken, each of so many seconds."""
+    for taken, step in enumerate(seconds, start=1):
+        clock.now += step
+        try:
+            watch()
+        except Enough:
+            return taken
+    return None
+
+
+def test_the_first_step_warms_up_and_the_mean_of_the_others_counts(clock):
+    watch = Stopwatch(most=0.5)
+    assert watch.seconds == 0
+    assert steps_of(watch, clock, [0.4, 0.1, 0.2, 0.3, 9.0]) == 4
+    assert watch.seconds == pytest.approx(0.2)
+
+
+def test_a_long_first_step_is_enough(clock):
+    watch = Stopwatch(most=0.5)
+    assert steps_of(watch, clock, [3.0, 1.0]) == 1
+    assert watch.seconds == pytest.approx(3.0)
+
+
+def test_few_quick_steps_are_not_cut_off(clock):
+    watch = Stopwatch(most=0.5)
+    assert steps_of(watch, clock, [0.1, 0.1, 0.3]) is None
+    assert watch.seconds == pytest.approx(0.2)
+
+
+def test_a_probe_scales_a_stage_that_it_cuts_off_and_takes_a_short_one_as_it_was(clock):
+    probe = Probe()
+
+    def work():
+        with probe.stage("long", 53, 3) as stage:
+            for _ in range(50):
+                clock.now += 0.25
+                stage.advance()
+
+    with pytest.raises(Enough):
+        work()
+    assert probe.seconds == pytest.approx(50 * 0.25)
+    probe = Probe()
+    with probe.stage("short", 1) as stage:
+        clock.now += 0.125
+        stage.advance()
+    assert probe.seconds == pytest.approx(0.125)
+
+
+def test_an_evaluation_is_its_steps_and_its_tests(monkeypatch, digits):
+    common = {"source": "a test", "network": "ConvNetD1W4", "batch_size": 64}
+    monkeypatch.setitem(PROTOCOLS, "short", Protocol(id="short", epochs=7, **common))
+    batches = []
+    monkeypatch.setattr(evaluation_cost, "_step_seconds", lambda exam, batch: batches.append(batch) or 2.0)
+    monkeypatch.setattr(evaluation_cost, "_test_seconds", lambda exam: 5.0)
+    assert evaluation_seconds(digits, "short", 10, 3, compiled=False) == 3 * (7 * 2.0 + 5.0)
+    # 96 images are a batch and a half
+    assert evaluation_seconds(digits, "short", 96, 1, compiled=False) == 7 * 1.5 * 2.0 + 5.0
+    assert evaluation_seconds(digits, "short", 10, 1, compiled=True) < 7 * 2.0 + 5.0
+    assert batches == [10, 64, 10]
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch, digits):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(
+        PROTOCOLS, "quick-v1", PROTOCOLS["quick-v1"].model_copy(update={"epochs": 2, "network": "ConvNetD1W4"})
+    )
+
+    def made(method, ipc=1, seed=0):
+        cell = Cell("digits", method, ipc, seed, "cpu", ("quick-v1",))
+        return CellWork(cell, Setting("suite", tmp_path / "results", networks=1), digits)
+
+    return made
+
+
+def cell_seconds(work):
+    return dict(predict([work], Calibration()))[work]
+
+
+def test_stages_are_timed_once_on_a_machine_and_serve_every_seed(work, monkeypatch):
+    first = cell_seconds(work("dm"))
+    assert first > suites.cost.START_SECONDS
+    monkeypatch.setattr(suites.cost, "synthesize", lambda *_, **__: pytest.fail("timed again"))
+    monkeypatch.setattr(suites.cost, "evaluation_seconds", lambda *_, **__: pytest.fail("timed again"))
+    assert cell_seconds(work("dm")) == first
+    assert cell_seconds(work("dm", seed=1)) == first
+
+
+def test_timing_leaves_no_set_behind_and_what_is_done_takes_no_time(work):
+    cell = work("random")
+    assert cell_seconds(cell) > 0
+    assert cell.state() == "missing"
+    from distill_bench.progress import SILENT
+
+    cell.run(SILENT)
+    assert cell_seconds(cell) == 0
+
+
+def test_what_several_cells_need_first_is_counted_once(work, monkeypatch):
+    from distill_bench.suites import cost
+
+    monkeypatch.setattr(cost, "_score_seconds", lambda *_: 10.0)
+    titles = {1: "teacher", 2: "teacher", 5: "random, ipc 5"}
+    monkeypatch.setattr(cost, "_synthesis", lambda work, _: cost.Timed(100.0, titles[work.cell.ipc]))
+    works = [work("random", ipc, seed) for ipc in (1, 2, 5) for seed in (0, 1)]
+    own = [seconds - cost.START_SECONDS for _, seconds in predict(works, Calibration())]
+    assert own == [110.0, 10.0, 10.0, 10.0, 110.0, 110.0]

@@ -1,0 +1,55 @@
+"""The tables of docs/flip.md: paired gains and their intervals, from results made up for it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+import flip_table
+
+
+def result(method, seed, accuracies, flip=False, always=False, ipc=10):
+    recipe = {"flip": flip, "always_flip": always}
+    return {
+        "kind": "score", "strict": False, "dataset": "made", "ipc": ipc, "protocol": "quick-v1", "method": method,
+        "seed": seed, "accuracies": accuracies, "recipe": recipe,
+    }  # fmt: skip
+
+
+RESULTS = [
+    result("random", 0, [1.0]) | {"recipe": {}},
+    *[result("dm", seed, [50.0 + seed, 52.0 + seed]) for seed in range(4)],  # seed 3 has no partner
+    *[result("fyi-dm", seed, [53.0 + 2 * seed, 55.0 + 2 * seed], flip=True) for seed in range(3)],
+    *[result("dm-always-flip", seed, [50.0, 52.0], always=True) for seed in range(3)],
+    *[result("fyi-dm-released", seed, [51.0, 53.0], flip=True, always=True) for seed in range(3)],
+    result("dc", 0, [40.0, 41.0, 45.0], ipc=1),
+    result("fyi-dc", 0, [41.0, 43.0, 44.0], flip=True, ipc=1),
+]
+
+
+def test_a_gain_is_over_the_pairs_of_the_seeds_that_both_have():
+    found = flip_table.gather(RESULTS)["made", 10, "quick-v1", "dm"]
+    mean, (low, high), seeds = flip_table.gain(found[flip_table.OFF], found[flip_table.FLIP])
+    assert (mean, seeds) == (4.0, 3)  # 3, 4 and 5
+    assert (high - low) / 2 == pytest.approx(4.3027 * 1 / 3**0.5, rel=1e-4)  # t with two degrees of freedom
+
+
+def test_the_tables_tell_the_two_effects_apart():
+    lines = flip_table.tables(RESULTS).splitlines()
+    assert "| made | 1 | dc | 42.0 ± 6.6 | 42.7 ± 3.8 | +0.7 ± 3.8 | 1 |" in lines
+    assert "| made | 10 | dm | 52.5 ± 2.1 | 56.0 ± 5.0 | +4.0 ± 2.5 | 3 |" in lines
+    effects = [line.split(" | ")[3:] for line in lines if line.startswith("| made | 10 | dm | ")][1:]
+    assert effects == [
+        ["the flip, DSA as published", "+4.0 ± 2.5", "3 |"],
+        ["the flip, DSA always flipping", "+1.0 ± 0.0", "3 |"],
+        ["DSA always flipping, without the flip", "−1.0 ± 2.5", "3 |"],
+        ["DSA always flipping, with the flip", "−4.0 ± 5.0", "3 |"],
+        ["both, as the released code runs", "+0.0 ± 2.5", "3 |"],
+    ]
+
+
+def test_the_page_is_filled_between_its_marks():
+    page = flip_table.PAGE.read_text()
+    assert page.count(flip_table.BEGIN) == page.count(flip_table.END) == 1
+    assert page.index(flip_table.BEGIN) < page.index(flip_table.END)
