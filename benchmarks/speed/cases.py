@@ -181,8 +181,8 @@ def trajectory(steps: int) -> Case:
         return seconds(lambda: iteration.gradients(start, target, steps))
 
     def flops() -> float:
-        # a gradient has 3 passes of a layer; a directional derivative of it 3 forward, 3 towards the input and 2 towards
-        # the weights. The images have no tangent, and their gradient is needed in the second pass alone
+        # a gradient has 3 passes of a layer; a directional derivative of it 3 forward, 3 towards the input and 2
+        # towards the weights. The images have no tangent, and their gradient is needed in the second pass alone
         first, rest = convnet_flops()
         return steps * batch * ((2 + 5) * first + (3 + 8) * rest)
 

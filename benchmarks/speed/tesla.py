@@ -1,7 +1,7 @@
 """An iteration of TESLA as its script computes it: plain eager PyTorch, written anew and on its own.
 
-Two passes. The first trains the student, building every step's graph with ``create_graph`` and letting it go; the second
-builds each again and goes through it to the images. Augmented batches and parameters are kept between the two.
+Two passes. The first trains the student, building every step's graph with ``create_graph`` and letting it go; the
+second builds each again and goes through it to the images. Augmented batches and parameters are kept between the two.
 """
 
 import torch

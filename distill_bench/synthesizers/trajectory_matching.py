@@ -129,7 +129,7 @@ def latest_start(segment: tuple[int, int, int], growth: int, step: int) -> int:
 
 
 def work(job: Job[TrajectoryFields]) -> float:
-    """Floating-point operations of all iterations: a step has the 3 passes of a gradient, and some 8 of its derivative."""
+    """Floating-point operations of all iterations: a step has a gradient's 3 passes, and some 8 for its derivative."""
     fields, weights = job.fields, job.generator("shapes")
     network = build_network(fields.network, job.training.shape, job.classes, weights)
     images = fields.iterations * fields.student_steps * (fields.student_batch or len(job.labels))
