@@ -39,6 +39,7 @@ from distill_bench.synthesizers.selection import (
     k_means_selection,
     random_selection,
 )
+from distill_bench.synthesizers.trajectory_matching import trajectory_matching
 from distill_bench.training_data import TrainingData
 
 BUILT_IN: dict[str, Synthesizer] = {
@@ -51,6 +52,7 @@ BUILT_IN: dict[str, Synthesizer] = {
         gradient_matching,
         distribution_matching,
         attention_matching,
+        trajectory_matching,
     )
 }
 ENTRY_POINTS = "distill_bench.methods"
