@@ -29,10 +29,18 @@ from distill_bench.evaluation import (
     score_key,
     score_teacher,
 )
+from distill_bench.hub.replay_buffer import import_experts
 from distill_bench.networks import NAMED, resolve_network
 from distill_bench.pixel_evidence import table
 from distill_bench.pixel_space import SPACES, PixelSpace, pixel_space_of
-from distill_bench.pretrained import Pretrained, list_teachers, obtain_teacher, teacher_recipe
+from distill_bench.pretrained import (
+    Pretrained,
+    list_experts,
+    list_teachers,
+    obtain_experts,
+    obtain_teacher,
+    teacher_recipe,
+)
 from distill_bench.progress import StoppedEarly, StreamMonitor, clock, stop_at_once, stopped
 from distill_bench.provenance import code_state, peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, load_recipe, parse_values
@@ -46,6 +54,7 @@ from distill_bench.synthesizers import (
     make_set,
     synthesis_key,
 )
+from distill_bench.synthesizers.trajectory_matching import ExpertFields
 from distill_bench.training_data import TrainingData
 
 app = typer.Typer(
@@ -59,6 +68,8 @@ recipe_app = typer.Typer(help="Show and check recipes.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
 teachers_app = typer.Typer(help="Train and list teachers.", no_args_is_help=True)
 app.add_typer(teachers_app, name="teachers")
+experts_app = typer.Typer(help="Train, import and list the experts of trajectory matching.", no_args_is_help=True)
+app.add_typer(experts_app, name="experts")
 
 HOLDOUT = 0.2
 USUAL_SHAPE = (3, 32, 32)
@@ -212,12 +223,12 @@ def measure_command(
     """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
     if what not in MEASURES:
         raise UsageError(f"unknown measure {what!r}. Known: {', '.join(MEASURES)}.")
-    resolve_device(device)
+    place = resolve_device(device)
     made, monitor, began = load_distilled(file), _monitor(quiet), time.monotonic()
     source = _tested_on(made, dataset, size, holdout, split)
     found = transfer(made, source, protocol, network or (), networks, labels, device=device, monitor=monitor)  # type: ignore[arg-type]
     if as_json:
-        facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began)}
+        facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}
         typer.echo(json.dumps(facts, indent=1))
         return
     typer.echo(_transfer_table(found))
@@ -506,6 +517,102 @@ def _teacher_line(kept: Pretrained) -> str:
         f"{kept.history.get('dataset', '?')}: {recipe['network']}, {kept.facts['epochs']} epochs, seed "
         f"{kept.identity['seed']}, {kept.identity['pixel_space']['kind']} pixels: training images "
         f"{kept.facts['accuracy']:.1f} %, {test}  {kept.key}"
+    )
+
+
+@experts_app.command("train")
+def experts_train(
+    dataset: DatasetOption,
+    method: Annotated[str, typer.Argument(help="The method whose experts they are: mtt, tesla, ftd, datm, …")] = "mtt",
+    count: Annotated[int | None, typer.Option("--count", min=1, help="How many, if not the recipe's number.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of each, if not the recipe's number.")] = None,
+    ipc: Annotated[int, typer.Option("--ipc", help="Whose recipe: the pixel space and more may depend on it.")] = 1,
+    preset: PresetOption = PAPER,
+    values: SetOption = None,
+    size: SizeOption = None,
+    holdout: HoldoutOption = None,
+    split: SplitOption = "test",
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """Train the experts that a method's recipe asks for and keep them; those that are there already are not trained."""
+    given = [
+        f"{name}={value}" for name, value in {"experts": count, "expert.epochs": epochs}.items() if value is not None
+    ]
+    source = load_source(dataset, size=size, holdout=_holdout(holdout, split))
+    fields = load_method(method).fields(source.name, ipc, preset, **parse_values([*(values or []), *given]))
+    if not isinstance(fields, ExpertFields):
+        raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
+    training = TrainingData(source, fields.pixel_space_on(source), resolve_device(device))
+    found = obtain_experts(training, fields.network, fields.expert, fields.experts, monitor=_monitor(quiet))
+    for line in _expert_lines(found.pieces):
+        typer.echo(line)
+
+
+@experts_app.command("import")
+def experts_import(
+    files: Annotated[list[Path], typer.Argument(help="replay_buffer_*.pt, in order.")],
+    dataset: DatasetOption,
+    space: Annotated[str, typer.Option("--space", help="normalized, zca or unit: what they were trained on.")],
+    network: Annotated[str, typer.Option("--network", help="Such as ConvNetD3.")] = "ConvNet",
+    zca_eps: Annotated[float, typer.Option("--zca-eps", help="Of the whitening.")] = 0.1,
+    size: SizeOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Keep experts that somebody else trained. Nothing in the files is run."""
+    source = load_source(dataset, size=size)
+    kind = _choice("--space", space, SPACES)
+    training = TrainingData(source, pixel_space_of(source, kind, zca_eps), resolve_device(device))
+    found = import_experts(files, training, network)
+    for line in _expert_lines(found.pieces):
+        typer.echo(line)
+    typer.echo(f"use them with --set experts_from={found.pieces[0].identity['origin']}")
+
+
+@experts_app.command("list")
+def experts_list(as_json: JsonOption = False) -> None:
+    """List the experts that are kept here, those of one recipe on one line."""
+    if as_json:
+        listed = [
+            {"key": kept.key, "dataset": kept.history.get("dataset"), **kept.identity, **kept.facts,
+             "path": str(kept.path)}
+            for kept in list_experts()
+        ]  # fmt: skip
+        typer.echo(json.dumps(listed, indent=1))
+        return
+    for line in _expert_lines(list_experts()):
+        typer.echo(line)
+
+
+@experts_app.command("show")
+def experts_show(key: Annotated[str, typer.Argument(help="The key of an expert, or how it begins.")]) -> None:
+    """Print what an expert was trained on and how its loss fell."""
+    found = [kept for kept in list_experts() if kept.key.startswith(key)]
+    if len(found) != 1:
+        raise UsageError(f"{len(found)} experts have a key that begins with {key!r}. See distill-bench experts list.")
+    (expert,) = found
+    about = {"key": expert.key, "identity": expert.identity, "facts": expert.facts, "history": expert.history}
+    typer.echo(json.dumps(about | {"path": str(expert.path), "bytes": expert.path.stat().st_size}, indent=1))
+
+
+def _expert_lines(experts: list[Pretrained]) -> list[str]:
+    """A line for all experts that differ in nothing but their number."""
+    groups: dict[str, list[Pretrained]] = {}
+    for kept in experts:
+        shared = {name: value for name, value in kept.identity.items() if name != "index"}
+        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(kept)
+    return sorted(_expert_line(sorted(group, key=lambda kept: kept.identity["index"])) for group in groups.values())
+
+
+def _expert_line(group: list[Pretrained]) -> str:
+    identity, size = group[0].identity, sum(kept.path.stat().st_size for kept in group)
+    how = f"imported {identity['origin']}" if "origin" in identity else "flat" if identity["recipe"]["rho"] else "plain"
+    accuracies = [kept.facts["accuracy"] for kept in group if "accuracy" in kept.facts]
+    right = f", training images {min(accuracies):.1f} to {max(accuracies):.1f} %" if accuracies else ""
+    dataset, epochs, space = group[0].history.get("dataset", "?"), group[0].facts["epochs"], identity["pixel_space"]
+    return (
+        f"{dataset}: {len(group)} × {identity['network']}, {how}, epochs {epochs}, {space['kind']} pixels{right}, "
+        f"{size / 1e6:,.1f} MB  {group[0].key} …"
     )
 
 

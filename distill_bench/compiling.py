@@ -122,7 +122,7 @@ def compiled(function: Callable[..., Tensor], network: nn.Module) -> Callable[..
 
 @functools.cache
 def _compiled_function(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    _keep_what_is_compiled()
+    keep_what_is_compiled()
 
     def channels_last(network: nn.Module, images: Tensor, *others: Any) -> Tensor:
         return function(network, images.contiguous(memory_format=torch.channels_last), *others)
@@ -130,7 +130,7 @@ def _compiled_function(function: Callable[..., Tensor]) -> Callable[..., Tensor]
     return torch.compile(channels_last, fullgraph=True, dynamic=False)
 
 
-def _keep_what_is_compiled() -> None:
+def keep_what_is_compiled() -> None:
     """Name the cache, and compile in this process: a pool of compilers would cost each worker of a suite memory."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home() / "compiled"))
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")

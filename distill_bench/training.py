@@ -20,6 +20,8 @@ COMPILED_STEPS = 50
 
 Fetch = Callable[[Tensor], Tensor]
 Augment = Callable[[Tensor, Generator], Tensor]
+Descend = Callable[[nn.Module, Callable[[], Tensor]], Tensor]
+"""Leaves in every parameter's ``grad`` the direction of a step; from the network and its batch's loss to that loss."""
 Enlarge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Lesson = Callable[[int, Tensor, Generator], tuple[Tensor, Tensor]]
 """From an epoch, indices int64 [b] and a generator to a batch of images and its targets (classes or probabilities)."""
@@ -88,6 +90,7 @@ def train(
     after_epoch: Callable[[], None] = lambda: None,
     standing: Standing | None = None,
     enlarge: Enlarge | None = None,
+    descend: Descend | None = None,
     lesson: Lesson | None = None,
     *,
     compiled: bool = False,
@@ -101,6 +104,7 @@ def train(
         augment: from a batch and the generator to the augmented batch.
         standing: where to go on from; kept up to date before every call of ``after_epoch``.
         enlarge: from a batch and its targets to a larger batch and its targets, before ``augment``.
+        descend: the direction of a step, where it is not the loss's gradient.
         lesson: makes the batches, in place of ``fetch``, ``augment`` and the rows of ``targets``.
         compiled: whether steps are compiled; equal to the others but for the last bits.
 
@@ -127,9 +131,9 @@ def train(
                     images, wanted = enlarge(images, wanted)
                 if augment is not None:
                     images = augment(images, generator)
-            loss = losses(len(indices))(images, wanted, plan.temperature)
+            loss_of = partial(losses(len(indices)), images, wanted, plan.temperature)
             optimizer.zero_grad()
-            loss.backward()
+            loss = (descend or _backpropagate)(network, loss_of)
             optimizer.step()
             total += loss.detach() * len(indices)
         standing.epoch, standing.loss = epoch + 1, float(total / len(targets))
@@ -154,6 +158,12 @@ def accuracy(network: nn.Module, fetch: Fetch, labels: Int64[Tensor, " n"], *, c
             logits = (whole if len(indices) == size else eager)(fetch(indices))
             correct += (logits.argmax(dim=1) == labels[indices]).sum()
     return 100 * int(correct) / len(labels)
+
+
+def _backpropagate(network: nn.Module, loss_of: Callable[[], Tensor]) -> Tensor:
+    loss = loss_of()
+    loss.backward()
+    return loss
 
 
 def _losses(network: nn.Module, plan: Plan, count: int, compiled: bool) -> Callable[[int], Callable[..., Tensor]]:

@@ -23,8 +23,27 @@ from distill_bench.storage import write_atomically
 RESULTS = Path(__file__).parent.parent / "results" / "presets"
 HOLDOUT, PROTOCOL, SEED = 0.2, "quick-v1", 0
 
+EXPERT = {"epochs": 20, "batch_size": 64, "learning_rate": 0.05}
+PLAIN = {"experts": [8], "expert": [EXPERT], "student_steps": [20], "segment_epochs": [2], "student_lr": [0.05],
+         "rate_lr": [1e-5], "iterations": [200]}  # fmt: skip
+FEW = PLAIN | {"segment": [[0, 5, 5]]}
+MANY = PLAIN | {"segment": [[0, 10, 10]], "student_batch": [50]}
+
 GRIDS = {
     "digits": [
+        ("datm", (1,), FEW | {"image_lr": [10.0], "label_lr": [1.0]}),
+        ("tesla", (1,), FEW | {"image_lr": [20.0]}),
+        ("ftd", (1,), FEW | {"image_lr": [10.0], "ema_decay": [0.97]}),
+        ("mtt", (1,), FEW | {"image_lr": [30.0, 3.0, 10.0]}),
+        ("mtt", (10,), MANY | {"image_lr": [10.0]}),
+        ("tesla", (10,), MANY | {"image_lr": [20.0]}),
+        ("datm", (10,), MANY | {"segment": [[0, 5, 10]], "segment_growth": [100], "image_lr": [10.0],
+                                "label_lr": [1.0]}),
+        ("ftd", (10,), MANY | {"image_lr": [10.0], "ema_decay": [0.97]}),
+        ("datm", (1,), FEW | {"image_lr": [30.0], "label_lr": [1.0]}),
+        ("tesla", (1,), FEW | {"image_lr": [60.0]}),
+        ("ftd", (1,), FEW | {"image_lr": [30.0], "ema_decay": [0.97]}),
+        ("mtt", (10,), MANY | {"image_lr": [30.0]}),
         ("dm", (1, 10), {"iterations": [100, 300], "image_lr": [1.0, 10.0], "real_batch": [32, 128]}),
         ("dsa", (1,), {"iterations": [200], "image_lr": [0.1, 1.0], "real_batch": [32]}),
         ("dsa", (10,), {"iterations": [15], "outer_loop": [10], "inner_loop": [10], "image_lr": [0.1, 1.0],
@@ -88,11 +107,13 @@ def main() -> None:
     parser.add_argument("dataset", choices=GRIDS)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--networks", type=int, default=3)
+    parser.add_argument("--most", type=int, help="try only so many of the candidates that are left")
     arguments = parser.parse_args()
     path = RESULTS / f"{arguments.dataset}.json"
     entries = json.loads(path.read_text())["candidates"] if path.exists() else []
     tried = [(entry["method"], entry["ipc"], entry["fields"]) for entry in entries]
     todo = [candidate for candidate in candidates(arguments.dataset) if candidate not in tried]
+    todo = todo[: arguments.most]
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(try_candidate, arguments.dataset, *each, arguments.networks) for each in todo]
         for future in as_completed(futures):

@@ -495,3 +495,72 @@ def test_teachers_are_trained_once_listed_and_tested(command, tmp_path, monkeypa
     assert f"test {listed['test_accuracy']:.1f} %" in said
     assert command("teachers", "train", "--dataset", "digits", "--pixel-space", "x")[0] == 2
     assert "Its fields: network" in command("teachers", "train", "--dataset", "digits", "--set", "x=1")[2]
+
+
+# experts
+
+QUICK_EXPERTS = ["--set", "network=ConvNetD1W4", "--set", "expert.batch_size=256", "--set", "segment=[0, 1, 1]"]
+
+
+@pytest.fixture
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+
+
+def test_experts_are_trained_listed_and_shown(command, own_home):
+    trained = command("experts", "train", "mtt", "--dataset", "digits", "--count", 2, "--epochs", 2, *QUICK_EXPERTS)
+    assert trained[0] == 0
+    assert trained[1].startswith("digits: 2 × ConvNetD1W4, plain, epochs 2, normalized pixels, training images ")
+    assert command("experts", "list")[1] == trained[1]
+    listed = json.loads(command("experts", "list", "--json")[1])
+    assert [expert["index"] for expert in sorted(listed, key=lambda expert: expert["index"])] == [0, 1]
+    code, shown, _ = command("experts", "show", listed[0]["key"][:8])
+    assert code == 0 and len(json.loads(shown)["facts"]["losses"]) == 2
+    flat = command("experts", "train", "ftd", "--dataset", "digits", "--count", 1, "--epochs", 2, *QUICK_EXPERTS)
+    assert "1 × ConvNetD1W4, flat, epochs 2" in flat[1]
+
+
+def test_experts_of_others_are_imported_and_used(command, own_home, tmp_path):
+    import torch
+
+    from distill_bench.networks import build_network
+    from distill_bench.randomness import generator
+
+    networks = [build_network("ConvNetD1W4", (1, 8, 8), 10, generator(index)) for index in range(3)]
+    torch.save([[[p.detach() for p in network.parameters()] for network in networks]], tmp_path / "replay_buffer_0.pt")
+    given = ("--dataset", "digits", "--network", "ConvNetD1W4")
+    code, out, _ = command("experts", "import", tmp_path / "replay_buffer_0.pt", *given, "--space", "normalized")
+    assert code == 0 and "1 × ConvNetD1W4, imported" in out
+    name = out.split("experts_from=")[1].strip()
+    made = tmp_path / "made.safetensors"
+    mtt = [
+        "synthesize",
+        "mtt",
+        "--dataset",
+        "digits",
+        "--ipc",
+        1,
+        "--set",
+        "network=ConvNetD1W4",
+        "--set",
+        "iterations=2",
+    ]
+    mtt += ["--set", f"experts_from={name}", "--set", "segment_epochs=1", "--set", "student_steps=2", "--out", made]
+    assert command(*mtt, "--set", "segment=[0, 2, 2]")[0] == 0
+    assert load_distilled(made).card.recipe["experts_from"] == name
+    code, _, error = command(*mtt, "--set", "segment=[0, 3, 3]")
+    assert code == 2 and "the imported experts have 2 epochs" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "dm", "--dataset", "digits"], "dm matches no experts"),
+        (["train", "mtt", "--dataset", "digits", "--epochs", 2], "experts have 2"),
+        (["show", "nothing"], "0 experts have a key that begins with 'nothing'"),
+        (["import", "x.pt", "--dataset", "digits", "--space", "other"], "--space 'other'"),
+    ],
+)
+def test_what_is_wrong_with_a_request_for_experts_is_said(command, own_home, arguments, message):
+    code, _, error = command("experts", *arguments)
+    assert code == 2 and message in error

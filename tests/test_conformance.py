@@ -20,6 +20,19 @@ ATTENTION = MEANS | {"network": "ConvNetD2W4"}
 ANY = {"flip_any_source": True}  # mirrored digits are other data, but data
 
 TEACHER = {"teacher": {"network": "ConvNetD1W4", "epochs": 3, "learning_rate": 0.05}}
+TRAJECTORY = {
+    "network": "ConvNetD1W4",
+    "experts": 2,
+    "expert": {"epochs": 3, "batch_size": 128, "learning_rate": 0.1, "momentum": 0.9},
+    "iterations": 6,
+    "student_steps": 2,
+    "student_batch": 7,
+    "student_lr": 0.05,
+    "segment": [0, 2, 3],
+    "segment_epochs": 1,
+    "image_lr": 1.0,
+    "loss_gate": 0.0,
+}
 
 TABLE = {
     "random": {},
@@ -31,6 +44,11 @@ TABLE = {
     "fyi-dsa": GRADIENT | ANY,
     "dm": MEANS,
     "datadam": ATTENTION,
+    "mtt": TRAJECTORY,
+    "tesla": TRAJECTORY,
+    "ftd": TRAJECTORY,
+    "datm": TRAJECTORY,
+    "datm-tesla": TRAJECTORY,
 }
 # recipes on the base of one above, with the code of one above
 VARIANTS = {
@@ -42,6 +60,9 @@ VARIANTS = {
     "fyi-dm": MEANS | ANY,
     "fyi-dm-released": MEANS | ANY,
     "fyi-datadam": ATTENTION | ANY,
+    "fyi-mtt": TRAJECTORY | ANY,
+    "fyi-ftd": TRAJECTORY | ANY,
+    "fyi-datm": TRAJECTORY | ANY,
 }
 OPTIMISED = [method for method in TABLE if "iterations" in TABLE[method]]
 SPACES = ("normalized", "unit", "zca")

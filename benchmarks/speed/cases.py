@@ -125,7 +125,77 @@ def convnet_flops(width: int = 128, depth: int = 3) -> tuple[float, float]:
     return layers[0], sum(layers[1:]) + 2.0 * width * side**2 * CLASSES
 
 
-CASES = {case.name: case for case in (evaluator(1, 5, 60), evaluator(10, 3, 15), evaluator(50, 2, 5))}
+def trajectory(steps: int) -> Case:
+    """One gradient of trajectory matching over so many student steps of 100 images, exact, against TESLA's."""
+    batch, repetitions = 100, 3
+
+    def seconds(gradient: Callable[[], Any]) -> dict[str, float]:
+        times = []
+        for _ in range(repetitions):
+            before = time.perf_counter()
+            gradient()
+            times.append(time.perf_counter() - before)
+        return {"seconds": sorted(times)[repetitions // 2]}
+
+    def ends() -> tuple[Any, Any]:
+        import torch
+
+        from distill_bench.networks import build_network
+        from distill_bench.randomness import generator
+
+        network = build_network("ConvNet", (CHANNELS, SIDE, SIDE), CLASSES, generator("weights"))
+        start = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+        return start, start + 0.01 * torch.randn(len(start), generator=generator("target"))
+
+    def ours() -> dict[str, float]:
+        began = time.perf_counter()
+        import torch
+
+        from distill_bench.allocator import keep_freed_memory
+        from distill_bench.augment import dsa
+        from distill_bench.networks import build_network
+        from distill_bench.randomness import generator
+        from distill_bench.synthesizers.trajectory_gradient import Student, trajectory_gradient
+
+        keep_freed_memory()
+        shape = (CHANNELS, SIDE, SIDE)
+        images, labels, *_ = random_images(batch)
+        student = Student(build_network("ConvNet", shape, CLASSES, generator("shapes")), compiled=True)
+        drawn = [dsa.sample(dsa.OPERATIONS, batch, shape, generator("dsa", step)) for step in range(steps)]
+        batches = [lambda x, y, one=one: (dsa.apply(one, x), y) for one in drawn]
+        start, target = ends()
+
+        def gradient(count: int = steps) -> None:
+            trajectory_gradient(student, start, target, images, labels, torch.tensor(0.01), batches[:count], "exact")
+
+        gradient(1)
+        first = time.perf_counter() - began
+        return seconds(gradient) | {"start": first}
+
+    def reference() -> dict[str, float]:
+        from tesla import Iteration
+
+        images, labels, *_ = random_images(batch)
+        iteration, (start, target) = Iteration(images, labels, CLASSES), ends()
+        iteration.gradients(start, target, 1)
+        return seconds(lambda: iteration.gradients(start, target, steps))
+
+    def flops() -> float:
+        # a gradient has 3 passes of a layer; a directional derivative of it 3 forward, 3 towards the input and 2
+        # towards the weights. The images have no tangent, and their gradient is needed in the second pass alone
+        first, rest = convnet_flops()
+        return steps * batch * ((2 + 5) * first + (3 + 8) * rest)
+
+    what = (
+        f"one exact gradient over {steps} student steps of {batch} images with DSA; the reference is TESLA's iteration"
+    )
+    return Case(f"trajectory N={steps}", what, {"ours": ours, "reference": reference}, flops)
+
+
+CASES = {
+    case.name: case
+    for case in (evaluator(1, 5, 60), evaluator(10, 3, 15), evaluator(50, 2, 5), trajectory(10), trajectory(30))
+}
 
 
 def machine_rate() -> dict[str, float]:

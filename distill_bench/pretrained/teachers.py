@@ -189,7 +189,7 @@ def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint:
         augment = recipe.augmentation(training.flip_invariant)
         targets = training.labels.to(training.device)
         train(network, training.images, targets, plan, draws, augment, after_epoch, standing, compiled=compiled)
-    found = {"accuracy": _training_accuracy(network, training), "epochs": standing.epoch, "loss": standing.loss}
+    found = {"accuracy": training_accuracy(network, training), "epochs": standing.epoch, "loss": standing.loss}
     return dict(network.state_dict()), found | {"compiled": compiled}
 
 
@@ -199,7 +199,8 @@ def _checked_images(training: TrainingData) -> Tensor:
     return torch.arange(count) * len(training) // count
 
 
-def _training_accuracy(network: nn.Module, training: TrainingData) -> float:
+def training_accuracy(network: nn.Module, training: TrainingData) -> float:
+    """Percent right of up to 2,000 training images."""
     chosen = _checked_images(training)
     return accuracy(network, lambda at: training.images(chosen[at]), training.labels[chosen].to(training.device))
 
@@ -210,7 +211,7 @@ def _checked(training: TrainingData, found: Pretrained) -> Teacher:
     network = build_network(name, training.shape, count, Generator()).to(training.device)
     network.load_state_dict(found.tensors())
     network.eval().requires_grad_(False)
-    recorded, measured = found.facts["accuracy"], _training_accuracy(network, training)
+    recorded, measured = found.facts["accuracy"], training_accuracy(network, training)
     labels = training.labels[_checked_images(training)]
     # another device or number of threads may decide a few images otherwise
     if abs(measured - recorded) / 100 * len(labels) > max(1, TOLERATED * len(labels)):

@@ -42,6 +42,7 @@ from distill_bench.synthesizers.selection import (
     random_selection,
     relabelled_selection,
 )
+from distill_bench.synthesizers.trajectory_matching import trajectory_matching
 from distill_bench.training_data import TrainingData
 
 BUILT_IN: dict[str, Synthesizer] = {
@@ -55,6 +56,7 @@ BUILT_IN: dict[str, Synthesizer] = {
         gradient_matching,
         distribution_matching,
         attention_matching,
+        trajectory_matching,
         recover,
         realistic_crops,
     )

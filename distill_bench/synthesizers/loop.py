@@ -18,7 +18,7 @@ class Objective(ABC):
 
     @abstractmethod
     def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
-        """The loss at a step and its gradient for each learnable, by name."""
+        """The loss at a step and its gradient for each learnable, by name; those without one stay as they are."""
 
     def after_step(self, step: int) -> None:  # noqa: B027 (most methods have nothing to do here)
         """Called when the learnables have been updated."""
@@ -70,8 +70,8 @@ def optimise(
 
 def _update(step: int, objective: Objective, learnables: dict[str, Tensor], optimizers: dict[str, Optimizer]) -> float:
     loss, gradients = objective.gradients(step)
-    for name, tensor in learnables.items():
-        tensor.grad = gradients[name]
+    for name, gradient in gradients.items():
+        learnables[name].grad = gradient
         optimizers[name].step()
     if not math.isfinite(loss):
         raise RunFailed(f"the loss is {loss}.")

@@ -1,0 +1,260 @@
+"""Experts: networks trained on the training split whose parameters are kept after every epoch, for trajectory matching.
+
+Sources: buffer.py of GeorgeCazenavette/mtt-distillation 50dccea (plain SGD); buffer_FTD.py of
+AngusDujw/FTD-distillation 711532a (flat trajectories: Du et al., "Minimizing the Accumulated Trajectory Error to
+Improve Dataset Distillation", CVPR 2023). An expert depends on how it was trained and on what, not on the method that
+asks for it: all methods share them.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
+
+from distill_bench import compiling
+from distill_bench.augment import dsa
+from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
+from distill_bench.errors import DataError, UsageError
+from distill_bench.networks import build_network, resolve_network
+from distill_bench.pretrained.flatness import flat_descent
+from distill_bench.pretrained.store import Made, Pretrained, kept, obtain
+from distill_bench.pretrained.teachers import training_accuracy
+from distill_bench.pretrained.unfinished import restore, unfinished
+from distill_bench.progress import SILENT, Monitor, stopped
+from distill_bench.randomness import generator
+from distill_bench.training import Plan, Standing, train
+from distill_bench.training_data import TrainingData
+
+KIND = "experts"
+TRAJECTORY = "trajectory"
+
+
+class ExpertRecipe(BaseModel):
+    """How an expert is trained. The defaults are MTT's.
+
+    Attributes:
+        epochs: passes over the training split; a snapshot of all parameters is kept before the first and after each.
+        batch_size: images a step.
+        learning_rate, momentum, weight_decay: of SGD; the rate is constant.
+        augment: DSA on every batch (no flip where the source is not flip-invariant), or none.
+        rho: 0 for plain SGD; above it, the radius of the sharpness-aware steps of a flat trajectory.
+        alpha: of those steps, how much of the gradient that is orthogonal to the sharpness-aware one is taken off.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: PositiveInt = 50
+    batch_size: PositiveInt = 256
+    learning_rate: PositiveFloat = 0.01
+    momentum: NonNegativeFloat = 0.0
+    weight_decay: NonNegativeFloat = 0.0
+    augment: Literal["none", "dsa"] = "dsa"
+    rho: NonNegativeFloat = 0.0
+    alpha: NonNegativeFloat = 0.0
+
+    def plan(self) -> Plan:
+        """The training plan."""
+        return Plan(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+
+
+class Experts:
+    """Trajectories of equal shape. Nothing of them fills memory but the snapshots asked for.
+
+    Args:
+        pieces: as the store has them, one at least.
+
+    Attributes:
+        epochs: how many epochs the shortest was trained.
+    """
+
+    def __init__(self, pieces: list[Pretrained]) -> None:
+        self.pieces = pieces
+        self.epochs = min(int(piece.facts["epochs"]) for piece in pieces)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def snapshot(self, expert: int, epoch: int) -> Float[Tensor, " p"]:
+        """All parameters of an expert after an epoch, as one vector in the network's order; -1: after the last."""
+        # mapped for the moment: what is not read of the file is never loaded, and what was read is let go
+        return self.pieces[expert].tensors()[TRAJECTORY][epoch].clone()
+
+
+def obtain_experts(
+    training: TrainingData,
+    network: str,
+    recipe: ExpertRecipe,
+    count: int,
+    *,
+    monitor: Monitor = SILENT,
+    every_seconds: float = EVERY_SECONDS,
+) -> Experts:
+    """The first ``count`` experts of a recipe on a training split; those that the store lacks are trained now.
+
+    Args:
+        network: a name without depth means the one usual at the resolution.
+
+    Raises:
+        RunFailed: training diverged.
+        Interrupted: the monitor was asked to stop; the next call goes on from there.
+    """
+    pieces, done = list[Pretrained](), 0
+    name = resolve_network(network, training.shape)
+    title = f"{count} experts {name} on {training.source_name}"
+    with monitor.stage(title, count * recipe.epochs) as stage:
+
+        def reach(epochs: int) -> None:
+            nonlocal done
+            stage.advance(epochs - done)
+            done = epochs
+
+        for index in range(count):
+
+            def make(checkpoint: Checkpoint, index: int = index) -> Made:
+                def after_epoch(epoch: int) -> None:
+                    reach(index * recipe.epochs + epoch)
+
+                return _train(training, name, recipe, index, checkpoint, monitor, after_epoch)
+
+            identity = {**_ground(training), "network": name, "recipe": recipe.model_dump(mode="json"), "index": index}
+            piece = obtain(KIND, identity, make, monitor, dataset=training.source_name, every_seconds=every_seconds)
+            pieces.append(piece)
+            reach((index + 1) * recipe.epochs)
+    return Experts(pieces)
+
+
+def adopt_experts(
+    training: TrainingData, network: str, trajectories: Iterable[Float[Tensor, "epochs p"]], origin: str
+) -> Experts:
+    """Keep trajectories that were trained elsewhere. They are known by ``origin`` from then on.
+
+    Args:
+        training: what they are said to have been trained on.
+        network: whose parameters they hold, in its order.
+        origin: the hash of the files they were read from.
+
+    Raises:
+        DataError: a trajectory is not one of this network, or not finite.
+    """
+    name, pieces = resolve_network(network, training.shape), []
+    size = _size(name, training)
+    for index, trajectory in enumerate(trajectories):
+        if trajectory.shape[1] != size:
+            raise DataError(
+                f"trajectory {index} has {trajectory.shape[1]:,} parameters a snapshot; {name} on "
+                f"{training.source_name} has {size:,}. Give the network they were trained with: --network."
+            )
+        if len(trajectory) < 2 or not trajectory.isfinite().all():
+            raise DataError(f"trajectory {index}: {len(trajectory)} snapshots; two are needed at least, all finite.")
+        made = {TRAJECTORY: trajectory.float()}, {"epochs": len(trajectory) - 1}
+        identity = {**_ground(training), "network": name, "origin": origin, "index": index}
+
+        def make(checkpoint: Checkpoint, made: Made = made) -> Made:
+            return made
+
+        pieces.append(obtain(KIND, identity, make, SILENT, dataset=training.source_name))
+    if not pieces:
+        raise DataError("the files hold no trajectory.")
+    return Experts(pieces)
+
+
+def adopted_experts(training: TrainingData, network: str, origin: str) -> Experts:
+    """The experts that ``adopt_experts`` keeps under an origin.
+
+    Raises:
+        UsageError: there are none for this data, pixel space and network.
+    """
+    wanted = {**_ground(training), "network": resolve_network(network, training.shape), "origin": origin}
+    found = [piece for piece in kept(KIND) if piece.identity.get("origin") == origin]
+    pieces = [piece for piece in found if piece.identity == wanted | {"index": piece.identity["index"]}]
+    if not pieces:
+        known = sorted({piece.identity["origin"] for piece in kept(KIND) if "origin" in piece.identity})
+        other = "They are of other data, another pixel space or network. " if found else ""
+        raise UsageError(
+            f"no imported experts {origin!r} for {wanted['network']} on {training.source_name} in "
+            f"{training.pixel_space.kind} pixels. {other}Known: {', '.join(known) or 'none'}."
+        )
+    return Experts(sorted(pieces, key=lambda piece: piece.identity["index"]))
+
+
+def list_experts() -> list[Pretrained]:
+    """Every expert that the store has."""
+    return kept(KIND)
+
+
+def _ground(training: TrainingData) -> dict[str, Any]:
+    """What of the data an expert depends on."""
+    return {
+        "train": training.fingerprint,
+        "classes": list(training.class_names),
+        "pixel_space": training.pixel_space.model_dump(mode="json"),
+        "flip_invariant": training.flip_invariant,
+    }
+
+
+def _size(network: str, training: TrainingData) -> int:
+    with torch.device("meta"):
+        built = build_network(network, training.shape, len(training.class_names), generator("size"))
+    return sum(parameter.numel() for parameter in built.parameters())
+
+
+def _train(
+    training: TrainingData,
+    name: str,
+    recipe: ExpertRecipe,
+    index: int,
+    checkpoint: Checkpoint,
+    monitor: Monitor,
+    progress: Callable[[int], None],
+) -> Made:
+    standing, losses, plan = Standing(), list[float](), recipe.plan()
+    weights = generator("expert", index, "weights")
+    network = build_network(name, training.shape, len(training.class_names), weights).to(training.device)
+    trajectory = parameters_to_vector(network.parameters()).detach().cpu().repeat(recipe.epochs + 1, 1)
+    if (saved := checkpoint.load()) is not None:
+        standing, losses = restore(network, *saved), saved[1]["losses"]
+        trajectory[: standing.epoch + 1] = saved[0][TRAJECTORY]
+        compiled = compiling.goes_on(saved[1]["compiled"])
+    else:
+        flops = compiling.training_flops(network, training.shape, plan.epochs * len(training))
+        compiled = compiling.decide("auto", training.device, flops)
+
+    def after_epoch() -> None:
+        losses.append(standing.loss)
+        trajectory[standing.epoch] = parameters_to_vector(network.parameters()).detach().cpu()
+        progress(standing.epoch)
+        stopping = monitor.stop_requested
+        if stopping or checkpoint.due:
+            tensors, facts = unfinished(network, standing)
+            tensors[TRAJECTORY] = trajectory[: standing.epoch + 1]
+            checkpoint.save(tensors, facts | {"losses": losses, "compiled": compiled})
+        if stopping:
+            raise stopped(f"{standing.epoch} of {recipe.epochs} epochs of expert {index} trained")
+
+    augment = dsa.augmentation(training.flip_invariant) if recipe.augment == "dsa" else None
+    descend = flat_descent(recipe.rho, recipe.alpha) if recipe.rho else None
+    draws, targets = generator("expert", index, "training"), training.labels.to(training.device)
+    train(
+        network,
+        training.images,
+        targets,
+        plan,
+        draws,
+        augment,
+        after_epoch,
+        standing,
+        descend=descend,
+        compiled=compiled,
+    )
+    found = {"epochs": recipe.epochs, "losses": losses, "accuracy": training_accuracy(network, training)}
+    return {TRAJECTORY: trajectory}, found | {"compiled": compiled}

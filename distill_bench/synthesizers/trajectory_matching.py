@@ -1,0 +1,282 @@
+"""Trajectory matching: MTT, TESLA, FTD and DATM.
+
+A student that takes a few steps on the synthetic images from an expert's parameters should arrive where the expert
+arrived after some epochs on real data.
+
+Sources: Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (CVPR 2022), Alg. 1; Cui et al.,
+"Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory" (ICML 2023); Du et al., "Minimizing the
+Accumulated Trajectory Error to Improve Dataset Distillation" (CVPR 2023); Guo et al., "Towards Lossless Dataset
+Distillation via Difficulty-Aligned Trajectory Matching" (ICLR 2024). Where those leave a detail open, their code.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from torch import Generator, Tensor
+from torch.optim import Optimizer
+
+from distill_bench import compiling
+from distill_bench.augment import dsa
+from distill_bench.augment.flip import flipped
+from distill_bench.errors import RunFailed, UsageError
+from distill_bench.networks import build_network
+from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, obtain_experts
+from distill_bench.synthesizers.job import Fields, Job, Synthetic, synthesizer
+from distill_bench.synthesizers.loop import Objective, optimise
+from distill_bench.synthesizers.matching import FlipFields, draw_dsa
+from distill_bench.synthesizers.trajectory_gradient import Batch, GradientKind, Student, trajectory_gradient
+from distill_bench.synthesizers.trajectory_start import beginning
+
+
+class ExpertFields(Fields):
+    """Which experts a method matches. They are shared by all methods and IPCs that say the same here.
+
+    Attributes:
+        network: the experts' and the student's.
+        experts: how many.
+        expert: how they are trained.
+        experts_from: the name that ``experts import`` gave to trajectories from elsewhere, which are used instead.
+    """
+
+    network: str = "ConvNet"
+    experts: PositiveInt = 100
+    expert: ExpertRecipe = ExpertRecipe()
+    experts_from: str = ""
+
+
+class TrajectoryFields(ExpertFields, FlipFields):
+    """An iteration is one segment of one expert and one update.
+
+    Attributes:
+        iterations: how many.
+        gradient: of the matching loss, see ``trajectory_gradient``.
+        compiled: whether the student's derivatives go through torch.compile: on, off, or where the run is long enough.
+        student_steps: N.
+        student_batch: synthetic images a step; 0: all. With ``flip`` half as many, and their mirror images, as in FYI.
+        segment: (T⁻, T, T⁺). A segment starts at an epoch from T⁻ to U − 1; U grows from T to T⁺.
+        segment_growth: the number of iterations that takes.
+        segment_epochs: M, how many epochs of the expert a segment has.
+        init: real images of the class, those that an expert classifies correctly (DATM), or noise N(0, 1).
+        labels: classes; ``teacher``: at every iteration the logits of the segment's last snapshot (TESLA); ``learned``:
+            logits that start as the experts' (DATM) and are optimised.
+        image_lr, image_momentum: of the SGD that updates the images.
+        image_gradient_scale: multiplies their gradient.
+        label_lr, label_momentum: of the labels' SGD.
+        student_lr: where the student's learned learning rate starts.
+        rate_lr, rate_momentum: of its SGD.
+        loss_gate: an iteration whose loss is above it updates nothing; 0: all do.
+        ema_decay: the set's images are the moving average S ← d·S + (1−d)·images (FTD); 0: the images themselves.
+    """
+
+    iterations: PositiveInt
+    gradient: GradientKind = "exact"
+    compiled: compiling.Choice = "auto"
+    student_steps: PositiveInt
+    student_batch: NonNegativeInt = 0
+    segment: tuple[NonNegativeInt, PositiveInt, PositiveInt]
+    segment_growth: PositiveInt = 1
+    segment_epochs: PositiveInt
+    init: Literal["real", "correct", "noise"] = "real"
+    labels: Literal["hard", "teacher", "learned"] = "hard"
+    image_lr: PositiveFloat
+    image_momentum: NonNegativeFloat = 0.5
+    image_gradient_scale: PositiveFloat = 1.0
+    label_lr: NonNegativeFloat = 0.0
+    label_momentum: NonNegativeFloat = 0.9
+    student_lr: PositiveFloat
+    rate_lr: NonNegativeFloat
+    rate_momentum: NonNegativeFloat = 0.5
+    loss_gate: NonNegativeFloat = 0.0
+    ema_decay: NonNegativeFloat = Field(0.0, lt=1)
+
+    @model_validator(mode="after")
+    def _segments_exist(self) -> "TrajectoryFields":
+        low, first, last = self.segment
+        if not low < first <= last:
+            raise ValueError(f"segment {self.segment}: needs T⁻ < T ≤ T⁺")
+        if not self.experts_from and last - 1 + self.segment_epochs > self.expert.epochs:
+            raise ValueError(
+                f"segments start before epoch {last} and have {self.segment_epochs} epochs; experts have "
+                f"{self.expert.epochs}. Lower segment, or raise expert.epochs"
+            )
+        return self
+
+
+def experts_of(job: Job[TrajectoryFields]) -> Experts:
+    """The experts that a job's recipe asks for.
+
+    Raises:
+        UsageError: imported ones are not there, or too short.
+    """
+    fields = job.fields
+    if not fields.experts_from:
+        return obtain_experts(job.training, fields.network, fields.expert, fields.experts, monitor=job.monitor)
+    found = adopted_experts(job.training, fields.network, fields.experts_from)
+    if found.epochs < fields.segment[-1] - 1 + fields.segment_epochs:
+        raise UsageError(
+            f"the imported experts have {found.epochs} epochs; segments of {fields.segment_epochs} that start before "
+            f"epoch {fields.segment[-1]} do not fit. Lower --set segment=… or segment_epochs."
+        )
+    return found
+
+
+def latest_start(segment: tuple[int, int, int], growth: int, step: int) -> int:
+    """U: segments of iteration ``step`` start before this epoch (DATM): min(T + ⌊(T⁺ − T)·step/growth⌋, T⁺)."""
+    _, first, last = segment
+    return min(first + (last - first) * step // growth, last)
+
+
+def work(job: Job[TrajectoryFields]) -> float:
+    """Floating-point operations of all iterations: a step has a gradient's 3 passes, and some 8 for its derivative."""
+    fields, weights = job.fields, job.generator("shapes")
+    network = build_network(fields.network, job.training.shape, job.classes, weights)
+    images = fields.iterations * fields.student_steps * (fields.student_batch or len(job.labels))
+    return compiling.training_flops(network, job.training.shape, images) * (3 + 8) / 3
+
+
+@synthesizer(TrajectoryFields)
+def trajectory_matching(job: Job[TrajectoryFields]) -> Synthetic:
+    """MTT and what followed it."""
+    fields, experts = job.fields, experts_of(job)
+    objective = TrajectoryMatching(job, experts)
+    rates = {
+        "images": (fields.image_lr, fields.image_momentum),
+        "labels": (fields.label_lr, fields.label_momentum),
+        "learning_rate": (fields.rate_lr, fields.rate_momentum),
+    }
+    learnables = objective.learnables
+    optimizers: dict[str, Optimizer] = {
+        name: torch.optim.SGD([tensor], lr=rates[name][0], momentum=rates[name][1])
+        for name, tensor in learnables.items()
+    }
+    optimise(job, objective, learnables, optimizers, fields.iterations)
+    if fields.loss_gate and min(job.history) > fields.loss_gate:
+        raise RunFailed(
+            f"the lowest loss of {fields.iterations} iterations was {min(job.history):.3g}, above loss_gate = "
+            f"{fields.loss_gate:g}: nothing was learned. Raise --set loss_gate=…, or image_lr and student_lr."
+        )
+    return objective.result()
+
+
+class TrajectoryMatching(Objective):
+    """Matches one segment a step. Learns images, the student's rate, and labels where the recipe says so."""
+
+    def __init__(self, job: Job[TrajectoryFields], experts: Experts) -> None:
+        fields = job.fields
+        self._job, self._experts = job, experts
+        self._compiled = compiling.decide(fields.compiled, job.device, work(job))
+        self._student = self._new_student()
+        self._images, self._labels = beginning(job, experts, self._student)
+        self._rate = torch.tensor(fields.student_lr, device=job.device)
+        self._average = self._images.clone() if fields.ema_decay else None
+
+    @property
+    def learnables(self) -> dict[str, Tensor]:
+        """What is optimised, by name."""
+        labels = {"labels": self._labels} if self._job.fields.labels == "learned" else {}
+        return {"images": self._images, **labels, "learning_rate": self._rate}
+
+    def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
+        fields = self._job.fields
+        start, target = self._segment(step)
+        if fields.labels == "teacher":
+            with torch.no_grad():
+                self._labels = self._student.logits(target, self._images)
+        found = trajectory_gradient(
+            self._student,
+            start,
+            target,
+            self._images,
+            self._labels,
+            self._rate,
+            self._batches(self._job.generator("student", step)),
+            fields.gradient,
+        )
+        loss = float(found.loss)
+        if fields.loss_gate and loss > fields.loss_gate:
+            return loss, {}
+        gradients = {"images": found.images * fields.image_gradient_scale, "learning_rate": found.learning_rate}
+        if fields.labels == "learned":
+            assert found.labels is not None
+            gradients["labels"] = found.labels
+        return loss, gradients
+
+    def after_step(self, step: int) -> None:
+        """Average the images.
+
+        Raises:
+            RunFailed: the learned rate is no longer positive.
+        """
+        if not self._rate > 0:
+            raise RunFailed(
+                f"the student's learned learning rate has become {float(self._rate):.3g}; it must be positive. "
+                "Lower its own rate (--set rate_lr=…) or start it higher (--set student_lr=…)."
+            )
+        if self._average is not None:
+            self._average.lerp_(self._images, 1 - self._job.fields.ema_decay)
+
+    def result(self) -> Synthetic:
+        """The set as it is now."""
+        soft = self._job.fields.labels != "hard"
+        return Synthetic(
+            self._images if self._average is None else self._average,
+            self._job.labels,
+            soft_labels=self._labels if soft else None,
+            label_kind="logits" if soft else "hard",
+            learning_rate=float(self._rate),
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        teacher = {"labels": self._labels} if self._job.fields.labels == "teacher" else {}
+        average = {} if self._average is None else {"average": self._average}
+        return {"compiled": torch.tensor(self._compiled)} | teacher | average
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        if (was := compiling.goes_on(bool(state["compiled"]))) != self._compiled:
+            self._compiled, self._student = was, self._new_student()
+        self._labels = state.get("labels", self._labels).to(self._job.device)
+        if self._average is not None:
+            self._average.copy_(state["average"])
+
+    def _new_student(self) -> Student:
+        job = self._job
+        network = build_network(job.fields.network, job.training.shape, job.classes, job.generator("shapes"))
+        return Student(network.to(job.device), compiled=self._compiled)
+
+    def _segment(self, step: int) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
+        """θ*_t and θ*_{t+M}: the experts in shuffled rounds, t uniform over the epochs of the schedule."""
+        fields, count = self._job.fields, len(self._experts)
+        order = torch.randperm(count, generator=self._job.generator("experts", step // count))
+        limits = fields.segment[0], latest_start(fields.segment, fields.segment_growth, step)
+        start = int(torch.randint(*limits, (), generator=self._job.generator("segment", step)))
+        expert, epochs = int(order[step % count]), (start, start + fields.segment_epochs)
+        first, last = (self._experts.snapshot(expert, epoch).to(self._job.device) for epoch in epochs)
+        return first, last
+
+    def _batches(self, draws: Generator) -> list[Batch]:
+        """The student's mini-batches: random permutations of the set, cut from the end, each batch with its DSA."""
+        fields, count = self._job.fields, len(self._images)
+        size = fields.student_batch or count
+        size = max(1, size // 2) if fields.flip else size
+        pending: list[Tensor] = []
+        batches = []
+        for _ in range(fields.student_steps):
+            if not pending:
+                pending = list(torch.randperm(count, generator=draws).split(size))
+            indices = pending.pop()  # the last one first: a short remainder comes before the whole batches
+            seen = len(indices) * (2 if fields.flip else 1)
+            drawn = draw_dsa(self._job, seen, draws) if fields.augment == "dsa" else None
+            batches.append(_batch(indices, fields.flip, drawn))
+        return batches
+
+
+def _batch(indices: Tensor, flip: bool, drawn: dsa.Sample | None) -> Batch:
+    def batch(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = images[indices], labels[indices]
+        if flip:
+            images, labels = flipped(images, labels)
+        return (images if drawn is None else dsa.apply(drawn, images)), labels
+
+    return batch

@@ -1,0 +1,94 @@
+"""Where trajectory matching starts: real images or noise; in DATM those that an expert classifies correctly, with the
+experts' logits as labels.
+
+Source of the latter: Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching"
+(ICLR 2024), Sec. 3.3, and DATM.py of NUS-HPC-AI-Lab/DATM 97ae510.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor
+
+from distill_bench.errors import RunFailed
+from distill_bench.pretrained import Experts
+from distill_bench.synthesizers.job import Job
+from distill_bench.synthesizers.matching import initial_images
+from distill_bench.synthesizers.trajectory_gradient import Student
+from distill_bench.training_data import TrainingData
+
+BATCH = 256
+
+LogitsOf = Callable[[int, Tensor], Tensor]
+"""From the number of an expert and images [b, c, h, w] to its logits [b, k] after its last epoch."""
+
+
+def beginning(job: Job[Any], experts: Experts, student: Student) -> tuple[Float[Tensor, "n c h w"], Tensor]:
+    """The images and labels a job starts from: classes int64 [n], or logits [n, k] where labels are learned.
+
+    Logits are those of the experts that are right, averaged, where the images were chosen so that one is; else those of
+    one expert, as in the released code.
+    """
+    labels = job.labels.to(job.device)
+
+    @lru_cache(maxsize=1)
+    def last_snapshot(expert: int) -> Tensor:
+        return experts.snapshot(expert, -1).to(job.device)
+
+    @torch.no_grad()
+    def logits_of(expert: int, images: Tensor) -> Tensor:
+        parts = [student.logits(last_snapshot(expert), some) for some in images.split(BATCH)]
+        return torch.cat(parts)
+
+    if job.fields.init == "correct":
+        draws = [job.generator("initial images", label) for label in range(job.classes)]
+        chosen = [
+            correct_images(job.training, logits_of, len(experts), label, job.ipc, draw)
+            for label, draw in enumerate(draws)
+        ]
+        images = torch.cat(chosen)
+    else:
+        images = initial_images(job)
+    if job.fields.labels != "learned":
+        return images, labels
+    if job.fields.init == "correct":
+        return images, averaged_logits(logits_of, len(experts), images, labels)
+    return images, logits_of(0, images)
+
+
+def correct_images(
+    training: TrainingData, logits_of: LogitsOf, experts: int, label: int, count: int, draws: Generator
+) -> Float[Tensor, "k c h w"]:
+    """``count`` random real images of a class that expert 0 classifies correctly; more from expert 1 on, where needed.
+
+    Raises:
+        RunFailed: all experts together get fewer images of the class right.
+    """
+    indices = training.class_indices[label]
+    order, chosen = indices[torch.randperm(len(indices), generator=draws)], list[int]()
+    for expert in range(experts):
+        for some in order.split(BATCH):
+            right = some[(logits_of(expert, training.images(some)).argmax(dim=1) == label).cpu()]
+            chosen += [index for index in right.tolist() if index not in chosen]
+            if len(chosen) >= count:
+                return training.images(torch.tensor(chosen[:count]))
+    raise RunFailed(
+        f"{experts} experts classify {len(chosen)} images of class {training.class_names[label]!r} correctly; {count} "
+        "are needed. Train more or longer experts (--set experts=…, expert.epochs=…), or start from any real images "
+        "(--set init=real)."
+    )
+
+
+def averaged_logits(
+    logits_of: LogitsOf, experts: int, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]
+) -> Float[Tensor, "n k"]:
+    """Of every image the mean logits of those experts that classify it correctly; one at least must."""
+    total, count = torch.zeros((), device=images.device), torch.zeros((), device=images.device)
+    for expert in range(experts):
+        logits = logits_of(expert, images)
+        right = (logits.argmax(dim=1) == labels)[:, None]
+        total, count = total + torch.where(right, logits, 0.0), count + right
+    return total / count

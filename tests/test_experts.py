@@ -1,0 +1,253 @@
+"""Experts: what their snapshots are, flat ones, the store they share, and those that others trained."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import parameters_to_vector
+
+from distill_bench import DataError, Interrupted, UsageError
+from distill_bench.augment import dsa
+from distill_bench.hub.replay_buffer import import_experts
+from distill_bench.networks import build_network
+from distill_bench.pixel_space import pixel_space_of
+from distill_bench.pretrained import ExpertRecipe, adopted_experts, experts, list_experts, obtain_experts
+from distill_bench.pretrained.flatness import flat_descent, flat_direction, perturbation
+from distill_bench.progress import SilentMonitor
+from distill_bench.randomness import generator
+from distill_bench.training import Plan, train
+from distill_bench.training_data import TrainingData
+
+NETWORK = "ConvNetD1W4"
+QUICK = ExpertRecipe(epochs=3, batch_size=128, learning_rate=0.05)
+FLAT = QUICK.model_copy(update={"rho": 0.01, "alpha": 0.3})
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def data(source, kind="normalized"):
+    return TrainingData(source, pixel_space_of(source, kind), torch.device("cpu"))
+
+
+@pytest.fixture
+def training(digits):
+    return data(digits)
+
+
+# ---- the direction of a flat step, against NumPy on all values as one vector
+
+
+def values(name):
+    shapes = [(3, 2), (4,), (2, 2)]
+    return [torch.randn(s, generator=generator(name, i), dtype=torch.float64) for i, s in enumerate(shapes)]
+
+
+def flat(tensors):
+    return numpy.concatenate([tensor.numpy().ravel() for tensor in tensors])
+
+
+def test_the_perturbation_is_adaptive_and_of_size_rho():
+    weights, gradients = values("weights"), values("gradients")
+    w, g = flat(weights), flat(gradients)
+    expected = 0.01 * w * w * g / numpy.linalg.norm(numpy.abs(w) * g)
+    numpy.testing.assert_allclose(flat(perturbation(weights, gradients, 0.01)), expected, rtol=1e-10)
+
+
+def test_the_flat_direction_takes_off_what_is_orthogonal():
+    plain, sharp = values("plain"), values("sharp")
+    g0, g1 = flat(plain), flat(sharp)
+    cosine = g0 @ g1 / numpy.linalg.norm(g0) / numpy.linalg.norm(g1)
+    orthogonal = g0 - cosine * numpy.linalg.norm(g0) * g1 / numpy.linalg.norm(g1)
+    assert abs(orthogonal @ g1) < 1e-12
+    numpy.testing.assert_allclose(flat(flat_direction(plain, sharp, 0.3)), g1 - 0.3 * orthogonal, rtol=1e-10)
+    numpy.testing.assert_allclose(flat(flat_direction(plain, sharp, 0.0)), g1, rtol=1e-12)
+
+
+def test_a_flat_step_takes_both_gradients_of_the_same_batch_and_leaves_the_parameters():
+    network = nn.Linear(6, 3).to_empty(device="cpu").double()
+    for number, parameter in enumerate(network.parameters()):
+        parameter.data = torch.randn(parameter.shape, generator=generator("w", number), dtype=torch.float64)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    x, y = torch.randn(5, 6, generator=generator("x"), dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
+    flat_descent(0.05, 0.3)(network, lambda: cross_entropy(network(x), y))
+
+    def gradient(weight, bias):
+        weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+        loss = -(x @ weight.T + bias).log_softmax(1)[torch.arange(5), y].mean()
+        return list(torch.autograd.grad(loss, [weight, bias]))
+
+    plain = gradient(*before)
+    shifted = [w + e for w, e in zip(before, perturbation(before, plain, 0.05), strict=True)]
+    expected = flat_direction(plain, gradient(*shifted), 0.3)
+    for parameter, kept, direction in zip(network.parameters(), before, expected, strict=True):
+        assert torch.equal(parameter, kept)
+        torch.testing.assert_close(parameter.grad, direction, rtol=1e-10, atol=0)
+
+
+# ---- trajectories
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+def test_a_snapshot_is_the_network_after_so_many_epochs_of_plain_training(training, epoch):
+    found = obtain_experts(training, NETWORK, QUICK, 2)
+    network = build_network("ConvNetD1W4", (1, 8, 8), 10, generator("expert", 1, "weights"))
+    if epoch:
+        plan = Plan(epochs=epoch, batch_size=128, learning_rate=0.05)
+        draws = generator("expert", 1, "training")
+        train(network, training.images, training.labels, plan, draws, dsa.augmentation(False))
+    assert torch.equal(found.snapshot(1, epoch), parameters_to_vector(network.parameters()).detach())
+    assert found.epochs == 3 and len(found) == 2
+    assert not torch.equal(found.snapshot(0, 0), found.snapshot(1, 0))
+
+
+def test_flat_experts_start_alike_and_go_elsewhere(training):
+    plain, other = obtain_experts(training, NETWORK, QUICK, 1), obtain_experts(training, NETWORK, FLAT, 1)
+    assert torch.equal(plain.snapshot(0, 0), other.snapshot(0, 0))
+    assert not torch.equal(plain.snapshot(0, -1), other.snapshot(0, -1))
+    assert other.pieces[0].facts["losses"][-1] < other.pieces[0].facts["losses"][0]
+
+
+def test_experts_are_trained_once_and_more_can_join_them(training, monkeypatch):
+    trained = []
+    original = experts._train
+    monkeypatch.setattr(experts, "_train", lambda *given: trained.append(given[3]) or original(*given))
+    first = obtain_experts(training, NETWORK, QUICK, 2)
+    again = obtain_experts(training, NETWORK, QUICK, 3)
+    assert trained == [0, 1, 2]
+    assert [piece.path for piece in again.pieces[:2]] == [piece.path for piece in first.pieces]
+
+
+def test_experts_depend_on_data_pixel_space_and_recipe(digits, training):
+    others = [
+        (data(digits, "zca"), NETWORK, QUICK),
+        (data(digits.with_holdout(0.2)), NETWORK, QUICK),
+        (training, NETWORK, QUICK.model_copy(update={"epochs": 2})),
+        (training, NETWORK, FLAT),
+        (training, NETWORK, FLAT.model_copy(update={"alpha": 1.0})),
+        (training, NETWORK + "BN", QUICK),
+    ]
+    paths = {obtain_experts(*other, 1).pieces[0].path for other in others}
+    assert len(paths | {obtain_experts(training, NETWORK, QUICK, 1).pieces[0].path}) == len(others) + 1
+
+
+class StopsAfter(SilentMonitor):
+    """Asks to stop once so many epochs are done."""
+
+    def __init__(self, epochs):
+        self._left, self.stop_requested = epochs, False
+
+    @contextmanager
+    def stage(self, title, total):
+        yield self
+
+    def advance(self, steps=1):
+        self._left -= steps
+        self.stop_requested = self._left <= 0
+
+    def note(self, text): ...
+
+
+@pytest.mark.parametrize("recipe", [QUICK.model_copy(update={"momentum": 0.9}), FLAT], ids=["momentum", "flat"])
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_stopped_training_goes_on_to_the_same_bytes(training, recipe, after, home, monkeypatch):
+    with pytest.raises(Interrupted):
+        obtain_experts(training, NETWORK, recipe, 2, monitor=StopsAfter(after))
+    resumed = [piece.path.read_bytes() for piece in obtain_experts(training, NETWORK, recipe, 2).pieces]
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(home.parent / "another"))
+    assert [piece.path.read_bytes() for piece in obtain_experts(training, NETWORK, recipe, 2).pieces] == resumed
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads /proc")
+def test_a_snapshot_fills_memory_with_itself_alone(training, home, monkeypatch):
+    monkeypatch.setattr(experts, "_size", lambda *given: 2**20)
+    found = experts.adopt_experts(training, "ConvNetD1W4", [torch.ones(32, 2**20)], "large")
+
+    def resident():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssFile"))) * 1024
+
+    before = resident()
+    snapshot = found.snapshot(0, 7)
+    assert snapshot.sum() == 2**20
+    assert resident() - before < 4 * 2**20 * 4  # the file has 32 of 4 MiB
+
+
+# ---- experts of others
+
+
+def buffer_of(found, count=2):
+    """What buffer.py of MTT saves: trajectories of snapshots of lists of parameters."""
+    network = build_network("ConvNetD1W4", (1, 8, 8), 10, generator("any"))
+    sizes = [parameter.shape for parameter in network.parameters()]
+    return [
+        [
+            [part.view(size).clone() for part, size in zip(row.split([s.numel() for s in sizes]), sizes, strict=True)]
+            for row in (found.snapshot(expert, epoch) for epoch in range(found.epochs + 1))
+        ]
+        for expert in range(count)
+    ]
+
+
+def test_a_replay_buffer_comes_back_as_it_was(training, tmp_path):
+    own = obtain_experts(training, NETWORK, QUICK, 2)
+    files = [tmp_path / "replay_buffer_0.pt", tmp_path / "replay_buffer_1.pt"]
+    for number, file in enumerate(files):
+        torch.save(buffer_of(own)[number : number + 1], file)
+    found = import_experts(files, training, "ConvNetD1W4")
+    assert len(found) == 2 and found.epochs == 3
+    for expert in range(2):
+        for epoch in range(4):
+            assert torch.equal(found.snapshot(expert, epoch), own.snapshot(expert, epoch))
+    origin = found.pieces[0].identity["origin"]
+    again = adopted_experts(training, "ConvNetD1W4", origin)
+    assert [piece.path for piece in again.pieces] == [piece.path for piece in found.pieces]
+    assert len(list_experts()) == 4
+
+
+def test_imported_experts_are_for_one_data_pixel_space_and_network(digits, training, tmp_path):
+    torch.save(buffer_of(obtain_experts(training, NETWORK, QUICK, 2)), tmp_path / "b.pt")
+    origin = import_experts([tmp_path / "b.pt"], training, "ConvNetD1W4").pieces[0].identity["origin"]
+    with pytest.raises(UsageError, match="other data, another pixel space or network"):
+        adopted_experts(data(digits, "zca"), "ConvNetD1W4", origin)
+    with pytest.raises(UsageError, match=f"no imported experts 'unknown'.*Known: {origin}"):
+        adopted_experts(training, "ConvNetD1W4", "unknown")
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.system, ("touch /tmp/evil-was-run",))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([[[torch.zeros(3)]] * 3], "has 3 parameters a snapshot; ConvNetD1W4 on digits has"),
+        ({"a": torch.zeros(3)}, "holds a dict of 1; a replay buffer is a list"),
+        ([], "holds a list of 0"),
+        ([[1, 2]], "trajectory 0 is a list of 2, not a list of snapshots"),
+        ([[[torch.zeros(2)], [torch.zeros(3)]]], "trajectory 0"),
+        ([[Evil()]], "not on the list of harmless names"),
+    ],
+)
+def test_other_files_are_refused(training, content, message, tmp_path):
+    torch.save(content, tmp_path / "replay_buffer_0.pt")
+    with pytest.raises(DataError, match=message):
+        import_experts([tmp_path / "replay_buffer_0.pt"], training, "ConvNetD1W4")
+    assert list_experts() == []
+
+
+def test_a_missing_file_and_a_trajectory_that_is_not_finite_are_refused(training, tmp_path):
+    with pytest.raises(DataError, match="No such file"):
+        import_experts([tmp_path / "absent.pt"], training, "ConvNetD1W4")
+    size = experts._size("ConvNetD1W4", training)
+    with pytest.raises(DataError, match="two are needed at least, all finite"):
+        experts.adopt_experts(training, "ConvNetD1W4", [torch.full((3, size), float("nan"))], "x")

@@ -1,0 +1,265 @@
+"""Trajectory matching: its schedule, batches, starts and labels, and whole iterations against ``higher``'s gradient."""
+
+import importlib
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill_bench import RunFailed, UsageError, synthesize
+from distill_bench.networks import build_network
+from distill_bench.pixel_space import pixel_space_of
+from distill_bench.progress import SILENT
+from distill_bench.randomness import generator
+from distill_bench.synthesizers import Checkpoint, Job, load_method
+from distill_bench.synthesizers.trajectory_start import averaged_logits, correct_images
+from distill_bench.training_data import TrainingData
+
+TM = importlib.import_module("distill_bench.synthesizers.trajectory_matching")
+ORACLE = runpy.run_path(str(Path(__file__).parent.parent / "baselines" / "mtt_unrolled.py"))["unrolled_gradient"]
+
+QUICK = {
+    "network": "ConvNetD1W4",
+    "experts": 2,
+    "expert": {"epochs": 4, "batch_size": 64, "learning_rate": 0.1, "momentum": 0.9},
+    "iterations": 3,
+    "student_steps": 3,
+    "student_batch": 0,
+    "student_lr": 0.05,
+    "segment": [0, 2, 2],
+    "segment_epochs": 2,
+    "image_lr": 1.0,
+    "rate_lr": 1e-4,
+}
+
+
+def job_of(source, method="mtt", ipc=1, seed=0, **fields):
+    resolved = load_method(method).fields(source.name, ipc, **QUICK | fields)
+    place = torch.device("cpu")
+    training = TrainingData(source, pixel_space_of(source, "normalized"), place)
+    return Job(method, training, ipc, resolved, seed, place, SILENT, Checkpoint())
+
+
+def objective_of(source, method="mtt", ipc=1, **fields):
+    job = job_of(source, method, ipc, **fields)
+    return TM.TrajectoryMatching(job, TM.experts_of(job))
+
+
+# ---- segments
+
+
+@pytest.mark.parametrize(("segment", "growth"), [((0, 10, 20), 1000), ((0, 30, 50), 2000), ((0, 15, 20), 2000)])
+def test_the_latest_start_grows_linearly_and_stays(segment, growth):
+    _, first, last = segment
+    expected = [min(first + int((last - first) * step / growth), last) for step in range(3 * growth)]
+    assert [TM.latest_start(segment, growth, step) for step in range(3 * growth)] == expected
+    assert expected[0] == first and expected[growth - 1] == last - 1 and expected[growth] == expected[-1] == last
+
+
+def test_segments_start_anywhere_in_the_schedule_and_experts_take_turns(digits):
+    objective = objective_of(digits, segment=[1, 2, 3], segment_growth=40, segment_epochs=1, experts=3)
+    experts = objective._experts
+    known = {
+        tuple(experts.snapshot(expert, epoch)[:4].tolist()): (expert, epoch)
+        for expert in range(3)
+        for epoch in range(5)
+    }
+    found = []
+    for step in range(90):
+        start, target = (known[tuple(end[:4].tolist())] for end in objective._segment(step))
+        assert target == (start[0], start[1] + 1)
+        found.append(start)
+    assert {epoch for _, epoch in found[:40]} == {1}  # U is 2 until step 39
+    assert {epoch for _, epoch in found[40:]} == {1, 2}
+    for turn in range(0, 90, 3):
+        assert {expert for expert, _ in found[turn : turn + 3]} == {0, 1, 2}
+    assert len({tuple(expert for expert, _ in found[turn : turn + 3]) for turn in range(0, 90, 3)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"segment": [2, 2, 3]}, "needs T⁻ < T ≤ T⁺"),
+        ({"segment": [0, 3, 2]}, "needs T⁻ < T ≤ T⁺"),
+        ({"segment": [0, 3, 4]}, "start before epoch 4 and have 2 epochs; experts have 4"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"gradient": "other"}, "gradient"),
+    ],
+)
+def test_impossible_fields_are_refused(fields, message):
+    with pytest.raises(UsageError, match=message):
+        load_method("mtt").fields("digits", 1, **QUICK | fields)
+
+
+# ---- batches
+
+
+def test_batches_are_permutations_of_the_set_with_the_short_remainder_first(digits):
+    objective = objective_of(digits, student_batch=4, student_steps=7, augment="none")
+    numbers = torch.arange(10.0).view(10, 1, 1, 1).expand(10, 1, 8, 8)
+    made = [batch(numbers, torch.arange(10)) for batch in objective._batches(generator("draws"))]
+    assert [len(labels) for _, labels in made] == [2, 4, 4, 2, 4, 4, 2]
+    rounds = [torch.cat([labels for _, labels in made[i : i + 3]]).tolist() for i in (0, 3)]
+    assert all(sorted(order) == list(range(10)) for order in rounds) and rounds[0] != rounds[1]
+    for images, labels in made:
+        assert torch.equal(images[:, 0, 0, 0], labels.float())
+
+
+def test_with_the_flip_a_batch_is_half_as_large_and_followed_by_its_mirror_images(digits):
+    objective = objective_of(digits, flip=True, flip_any_source=True, student_batch=4, student_steps=5, augment="none")
+    images = torch.randn(10, 1, 8, 8, generator=generator("images"))
+    made = [batch(images, torch.arange(10)) for batch in objective._batches(generator("draws"))]
+    assert [len(labels) for _, labels in made] == [4] * 5
+    assert sorted(torch.cat([labels[:2] for _, labels in made]).tolist()) == list(range(10))
+    for batch, labels in made:
+        assert torch.equal(labels[:2], labels[2:])
+        assert torch.equal(batch, torch.cat([images[labels[:2]], images[labels[:2]].flip(3)]))
+
+
+def test_augmentation_is_drawn_anew_for_each_step_and_the_same_when_asked_again(digits):
+    objective = objective_of(digits, student_steps=8)
+    images = objective._images
+    batches = objective._batches(generator("draws"))
+    first, again = ([batch(images, torch.arange(10))[0] for batch in batches] for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    assert len({float(batch.sum()) for batch in first}) > 4
+
+
+# ---- whole iterations, against higher's gradient and SGD written out
+
+
+@pytest.mark.parametrize("labels", ["hard", "learned"])
+def test_two_iterations_are_sgd_with_momentum_on_the_unrolled_gradient(digits, labels):
+    fields = {"labels": labels, "label_lr": 0.5, "iterations": 2, "student_batch": 4, "image_gradient_scale": 0.5}
+    job, begun = job_of(digits, **fields), objective_of(digits, **fields)
+    images, given, rate = begun._images.clone(), begun._labels.clone(), begun._rate.clone()
+    names = ["images", "labels", "learning_rate"] if labels == "learned" else ["images", "learning_rate"]
+    values = dict(zip(names, [images, given, rate] if labels == "learned" else [images, rate], strict=True))
+    speeds = {"images": (1.0, 0.5), "labels": (0.5, 0.9), "learning_rate": (1e-4, 0.5)}
+    velocity = {name: torch.zeros_like(value) for name, value in values.items()}
+    for step in range(2):
+        network = build_network("ConvNetD1W4", (1, 8, 8), 10, generator("any"))
+        batches = begun._batches(job.generator("student", step))
+        y = values.get("labels", given)
+        _, found = ORACLE(network, *begun._segment(step), values["images"], y, values["learning_rate"], batches)
+        for name, gradient in zip(names, found, strict=True):
+            lr, momentum = speeds[name]
+            velocity[name] = momentum * velocity[name] + gradient * (0.5 if name == "images" else 1.0)
+            values[name] = values[name] - lr * velocity[name]
+    made = TM.trajectory_matching(job)
+    torch.testing.assert_close(made.images, values["images"], rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(made.images, images, atol=1e-4)
+    assert made.learning_rate == pytest.approx(float(values["learning_rate"]), rel=1e-4)
+    assert made.learning_rate != pytest.approx(0.05, rel=1e-6)
+    if labels == "learned":
+        torch.testing.assert_close(made.soft_labels, values["labels"], rtol=1e-3, atol=1e-5)
+        assert made.label_kind == "logits"
+
+
+def test_teacher_labels_are_the_last_targets_logits_of_the_images_before_their_last_update(digits):
+    fields = {"labels": "teacher", "iterations": 1}
+    begun, made = objective_of(digits, "tesla", **fields), TM.trajectory_matching(job_of(digits, "tesla", **fields))
+    network = build_network("ConvNetD1W4", (1, 8, 8), 10, generator("any"))
+    torch.nn.utils.vector_to_parameters(begun._segment(0)[1], network.parameters())
+    torch.testing.assert_close(made.soft_labels, network(begun._images).detach())
+    assert made.label_kind == "logits"
+    assert not torch.equal(made.images, begun._images)
+
+
+def test_the_average_of_the_images_is_what_the_recursion_says(digits):
+    seen = []
+    fields = {"ema_decay": 0.7, "iterations": 4}
+    average = objective_of(digits, "ftd", **fields)._images.clone()
+    for count in range(1, 5):
+        plain = TM.trajectory_matching(job_of(digits, "ftd", **fields | {"ema_decay": 0.0, "iterations": count}))
+        average = 0.7 * average + 0.3 * plain.images
+        seen.append(plain.images)
+    made = TM.trajectory_matching(job_of(digits, "ftd", **fields))
+    torch.testing.assert_close(made.images, average)
+    assert not torch.allclose(made.images, seen[-1])
+
+
+# ---- the gate and the learned rate
+
+
+def test_an_iteration_above_the_gate_changes_nothing(digits):
+    losses = []
+    synthesize(digits, "mtt", 1, history=losses, **QUICK)
+    gate = (min(losses) + max(losses)) / 2
+    gated = objective_of(digits, loss_gate=gate)
+    for step in range(3):
+        loss, gradients = gated.gradients(step)
+        assert bool(gradients) == (loss <= gate)
+    assert {loss <= gate for loss in losses} == {True, False}
+
+
+def test_a_gate_that_never_opens_is_a_failure(digits):
+    with pytest.raises(RunFailed, match=r"the lowest loss of 3 iterations was .*, above loss_gate = 1e-06"):
+        synthesize(digits, "mtt", 1, **QUICK | {"loss_gate": 1e-6})
+
+
+def test_a_learned_rate_below_zero_is_a_failure_that_says_so(digits):
+    with pytest.raises(RunFailed, match=r"failed at step \d of 3: the student's learned learning rate has become -"):
+        synthesize(digits, "mtt", 1, **QUICK | {"rate_lr": 1e6})
+
+
+# ---- where DATM starts
+
+
+def fake_logits(right):
+    """Experts whose logits are one-hot, times expert + 2; image i (its first pixel) is right where ``right`` says."""
+
+    def logits_of(expert, images):
+        numbers = images[:, 0, 0, 0].long()
+        label = numbers % 3
+        decided = torch.where(right[expert][numbers], label, (label + 1) % 3)
+        return torch.nn.functional.one_hot(decided, 3).float() * (expert + 2)
+
+    return logits_of
+
+
+class Numbered(TrainingData):
+    """Thirty images whose pixels are their number, of class number % 3."""
+
+    def __init__(self):
+        self.class_names = ("a", "b", "c")
+        self.class_indices = [torch.arange(label, 30, 3) for label in range(3)]
+
+    def images(self, indices):
+        return indices.float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+
+
+def chosen_numbers(right, count, draws="a"):
+    """The numbers of the images of class 1 that are chosen."""
+    images = correct_images(Numbered(), fake_logits(right), len(right), 1, count, generator(draws))
+    return images[:, 0, 0, 0].int().tolist()
+
+
+def test_images_are_those_an_expert_gets_right_and_the_next_fills_up():
+    right = torch.zeros(3, 30, dtype=torch.bool)
+    right[0, [1, 4, 7]] = right[1, [4, 10]] = right[2, [13, 16]] = True
+    two = chosen_numbers(right, 2)
+    assert len(set(two)) == 2 and set(two) <= {1, 4, 7}
+    assert set(chosen_numbers(right, 3)) == {1, 4, 7}
+    assert set(chosen_numbers(right, 4)) == {1, 4, 7, 10}
+    assert len({tuple(chosen_numbers(right, 2, draws)) for draws in range(9)}) > 1
+    with pytest.raises(RunFailed, match=r"3 experts classify 6 images of class 'b' correctly; 7 are needed"):
+        chosen_numbers(right, 7)
+
+
+def test_labels_are_averaged_over_the_experts_that_are_right():
+    right = torch.rand(5, 30, generator=generator("right")) < 0.5
+    right[2] = True
+    logits_of, images, labels = fake_logits(right), Numbered().images(torch.arange(30)), torch.arange(30) % 3
+    expected = []
+    for number in range(30):
+        rows = [logits_of(e, images[number : number + 1])[0] for e in range(5) if right[e, number]]
+        expected.append(sum(rows) / len(rows))
+    torch.testing.assert_close(averaged_logits(logits_of, 5, images, labels), torch.stack(expected))
+
+
+def test_datm_starts_from_images_and_labels_that_agree(digits):
+    begun = objective_of(digits, "datm", ipc=2)
+    assert begun._labels.shape == (20, 10)
+    assert torch.equal(begun._labels.argmax(1), torch.arange(10).repeat_interleave(2))
