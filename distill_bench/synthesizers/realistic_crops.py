@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from distill_bench.augment import views
 from distill_bench.errors import UsageError
 from distill_bench.progress import stopped
+from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
 from distill_bench.synthesizers.relabel import TEACHER_BATCH, RelabelFields, relabel, teacher_of
 
@@ -32,11 +33,17 @@ class CropFields(RelabelFields):
     scale: tuple[PositiveFloat, PositiveFloat] = (0.08, 1.0)
     factor: PositiveInt = 1
 
+    def check(self, source: Source) -> None:
+        """Raise UsageError where images cannot be cut into equal parts."""
+        _, height, width = source.train.shape
+        if height % self.factor or width % self.factor:
+            raise UsageError(f"factor {self.factor} does not divide {height}×{width} px. Give 1, or a divisor.")
+
 
 @synthesizer(CropFields)
 def realistic_crops(job: Job[CropFields]) -> Synthetic:
     """RDED: class by class, then relabelled."""
-    _check(job)
+    _check_pool(job)
     teacher = teacher_of(job)
     made = []
     with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", job.classes) as stage:
@@ -102,15 +109,13 @@ def stitched(crops: Float[Tensor, "n c s t"], factor: int) -> Float[Tensor, "ipc
     return grid.reshape(ipc, channels, factor * height, factor * width)
 
 
-def _check(job: Job[CropFields]) -> None:
-    """Raises UsageError where the values do not fit the images, before a teacher is trained."""
+def _check_pool(job: Job[CropFields]) -> None:
+    """Raises UsageError where fewer images are looked at than crops are needed, before a teacher is trained."""
     fields = job.fields
-    if any(side % fields.factor for side in job.training.shape[1:]):
-        raise UsageError(f"factor {fields.factor} does not divide {job.training.shape[1]}×{job.training.shape[2]} px.")
     least = min(min(len(indices), fields.pool) for indices in job.training.class_indices)
     if least < job.ipc * fields.factor**2:
         raise UsageError(
-            f"{job.method} keeps the best crop of every image, and needs {job.ipc * fields.factor**2} of a class; it "
-            f"looks at {least}. Give --ipc {least // fields.factor**2} or less, or a larger pool (--set pool=…) where "
-            "there are more images."
+            f"{job.method} keeps one crop of an image and needs {job.ipc * fields.factor**2} of a class; it looks at "
+            f"{least}. Give --ipc {least // fields.factor**2} or less, or where there are more images a larger pool "
+            "(--set pool=…)."
         )

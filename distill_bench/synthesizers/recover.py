@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from distill_bench.augment import views
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.networks import build_network
+from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
 from distill_bench.synthesizers.relabel import RelabelFields, relabel, teacher_of
@@ -59,11 +60,20 @@ class RecoverFields(RelabelFields):
     jitter: NonNegativeInt = 0
     jitter_both_ways: bool = False
 
+    def check(self, source: Source) -> None:
+        """Raise UsageError where the teacher has no batch norm to recover images from."""
+        name = self.teacher.network
+        network = build_network(name, source.train.shape, len(source.class_names), torch.Generator())
+        if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
+            raise UsageError(
+                f"images are recovered from the statistics of a teacher's batch norms, and {name} has none. Give --set "
+                "teacher.network=ConvNetBN, or ResNet18BN."
+            )
+
 
 @synthesizer(RecoverFields)
 def recover(job: Job[RecoverFields]) -> Synthetic:
     """Squeeze (a teacher is trained, or found), recover, relabel."""
-    _check(job)
     teacher = teacher_of(job)
     return relabel(job, teacher, recovered_images(job, teacher.network))
 
@@ -211,14 +221,3 @@ def statistics_distance(
 def weighted_sum(distances: list[Float[Tensor, ""]], first: float) -> Float[Tensor, ""]:
     """The sum of all layers' distances, the first one's ``first`` times."""
     return first * distances[0] + sum(distances[1:])
-
-
-def _check(job: Job[RecoverFields]) -> None:
-    """Raises UsageError where the network has no batch norm, before it is trained."""
-    name = job.fields.teacher.network
-    network = build_network(name, job.training.shape, job.classes, torch.Generator())
-    if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
-        raise UsageError(
-            f"{job.method} needs a teacher with batch norm, whose statistics it recovers images from; {name} has none. "
-            "Give --set teacher.network=ConvNetBN, or ResNet18BN."
-        )
