@@ -20,7 +20,7 @@ ATTENTION = MEANS | {"network": "ConvNetD2W4"}
 ANY = {"flip_any_source": True}  # mirrored digits are other data, but data
 
 TEACHER = {"teacher": {"network": "ConvNetD1W4", "epochs": 3, "learning_rate": 0.05}}
-SQUEEZE = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 3, "learning_rate": 0.05, "schedule": "constant"}}
+SQUEEZE = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0.1, "augment": "none"}}
 RECOVER = SQUEEZE | {"iterations": 3, "jitter": 1}
 TRAJECTORY = {
     "network": "ConvNetD1W4",

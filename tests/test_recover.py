@@ -26,7 +26,7 @@ from distill_bench.synthesizers.recover import (
 )
 from distill_bench.training_data import TrainingData
 
-QUICK = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 3, "learning_rate": 0.05, "schedule": "constant"},
+QUICK = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0.1, "augment": "none"},
          "iterations": 4, "jitter": 1}  # fmt: skip
 
 

@@ -26,7 +26,9 @@ def images_of(count, dtype=torch.float32):
 def test_a_crop_is_torchs_bilinear_resizing_of_the_region_alone():
     images = images_of(40, torch.float64)
     regions = views.sample_crops(40, *SHAPE[1:], (0.05, 1.0), generator("regions"))
-    for image, (top, left, height, width), ours in zip(images, regions.tolist(), views.crop(regions, images)):
+    for image, (top, left, height, width), ours in zip(
+        images, regions.tolist(), views.crop(regions, images), strict=True
+    ):
         part = image[None, :, top : top + height, left : left + width]
         theirs = F.interpolate(part, SHAPE[1:], mode="bilinear", align_corners=False)[0]
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
@@ -102,11 +104,11 @@ def test_cutmix_by_hand():
 
 def test_the_share_of_cutmix_is_that_of_its_beta():
     rule = ViewRule(crop="none", mix="cutmix")
-    boxes = torch.stack([views.sample(rule, 1, (1, 64, 64), False, generator("box", i)).boxes[0] for i in range(800)])
-    covered = (boxes[:, 2] * boxes[:, 3]).double() / 64**2
-    assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= 64).all()
-    # a box of share s about a uniform pixel, cut at the edges, covers √s − s/4 a side: E over uniform s is 0.2653
-    assert covered.mean() == pytest.approx(0.265, abs=0.02)
+    boxes = torch.stack([views.sample(rule, 1, (1, 512, 512), False, generator("box", i)).boxes[0] for i in range(800)])
+    covered = (boxes[:, 2] * boxes[:, 3]).double() / 512**2
+    assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= 512).all()
+    # a side of √s about a uniform pixel, cut at the edges, covers √s − s/4: E (√s − s/4)² over uniform s is 77/240
+    assert covered.mean() == pytest.approx(77 / 240, abs=0.02)
 
 
 def test_mixup_by_hand_with_the_weights_of_beta():
