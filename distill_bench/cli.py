@@ -223,12 +223,12 @@ def measure_command(
     """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
     if what not in MEASURES:
         raise UsageError(f"unknown measure {what!r}. Known: {', '.join(MEASURES)}.")
-    resolve_device(device)
+    place = resolve_device(device)
     made, monitor, began = load_distilled(file), _monitor(quiet), time.monotonic()
     source = _tested_on(made, dataset, size, holdout, split)
     found = transfer(made, source, protocol, network or (), networks, labels, device=device, monitor=monitor)  # type: ignore[arg-type]
     if as_json:
-        facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began)}
+        facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}
         typer.echo(json.dumps(facts, indent=1))
         return
     typer.echo(_transfer_table(found))

@@ -102,7 +102,7 @@ def test_the_command_prints_a_table_or_json(few, capsys, monkeypatch, tmp_path):
     code, said, _ = run(capsys, monkeypatch, "measure", *options, "--json")
     facts = json.loads(said)
     assert (code, facts["kind"], facts["left_out"]) == (0, "transfer", {})
-    assert facts["run"]["seconds"] > 0
+    assert facts["run"]["seconds"] > 0 and facts["run"]["device"]
     code, said, _ = run(capsys, monkeypatch, "measure", *options)
     assert code == 0
     for score in facts["scores"]:
