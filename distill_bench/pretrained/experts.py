@@ -30,6 +30,8 @@ from distill_bench.training import Plan, Standing, train
 from distill_bench.training_data import TrainingData
 
 KIND = "experts"
+# of the training: raised where experts of the same recipe and data come out otherwise
+VERSION = 1
 TRAJECTORY = "trajectory"
 
 
@@ -109,7 +111,7 @@ def obtain_experts(
         Interrupted: the monitor was asked to stop; the next call goes on from there.
     """
     name = resolve_network(network, training.shape)
-    about = {**_ground(training), "network": name, "recipe": recipe.model_dump(mode="json")}
+    about = {"version": VERSION, **_ground(training), "network": name, "recipe": recipe.model_dump(mode="json")}
     identities = [about | {"index": index} for index in range(count)]
     there = sum(holds(KIND, identity) for identity in identities)
     title = f"{count} {'flat' if recipe.rho else 'plain'} experts {name} on {training.source_name}"
