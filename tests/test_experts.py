@@ -146,7 +146,7 @@ class StopsAfter(SilentMonitor):
         self._left, self.stop_requested = epochs, False
 
     @contextmanager
-    def stage(self, title, total):
+    def stage(self, title, total, done=0):
         yield self
 
     def advance(self, steps=1):

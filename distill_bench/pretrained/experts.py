@@ -6,7 +6,7 @@ Improve Dataset Distillation", CVPR 2023). An expert depends on how it was train
 asks for it: all methods share them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -21,15 +21,17 @@ from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import build_network, resolve_network
 from distill_bench.pretrained.flatness import flat_descent
-from distill_bench.pretrained.store import Made, Pretrained, kept, obtain
+from distill_bench.pretrained.store import Made, Pretrained, holds, kept, obtain
 from distill_bench.pretrained.teachers import training_accuracy
 from distill_bench.pretrained.unfinished import restore, unfinished
-from distill_bench.progress import SILENT, Monitor, stopped
+from distill_bench.progress import SILENT, Monitor, Stage, stopped
 from distill_bench.randomness import generator
 from distill_bench.training import Plan, Standing, train
 from distill_bench.training_data import TrainingData
 
 KIND = "experts"
+# of the training: raised where experts of the same recipe and data come out otherwise
+VERSION = 1
 TRAJECTORY = "trajectory"
 
 
@@ -108,28 +110,20 @@ def obtain_experts(
         RunFailed: training diverged.
         Interrupted: the monitor was asked to stop; the next call goes on from there.
     """
-    pieces, done = list[Pretrained](), 0
     name = resolve_network(network, training.shape)
-    title = f"{count} experts {name} on {training.source_name}"
-    with monitor.stage(title, count * recipe.epochs) as stage:
-
-        def reach(epochs: int) -> None:
-            nonlocal done
-            stage.advance(epochs - done)
-            done = epochs
-
-        for index in range(count):
+    about = {"version": VERSION, **_ground(training), "network": name, "recipe": recipe.model_dump(mode="json")}
+    identities = [about | {"index": index} for index in range(count)]
+    there = sum(holds(KIND, identity) for identity in identities)
+    title = f"{count} {'flat' if recipe.rho else 'plain'} experts {name} on {training.source_name}"
+    pieces = []
+    with monitor.stage(title, count * recipe.epochs, there * recipe.epochs) as stage:
+        for index, identity in enumerate(identities):
 
             def make(checkpoint: Checkpoint, index: int = index) -> Made:
-                def after_epoch(epoch: int) -> None:
-                    reach(index * recipe.epochs + epoch)
+                return _train(training, name, recipe, index, checkpoint, monitor, stage)
 
-                return _train(training, name, recipe, index, checkpoint, monitor, after_epoch)
-
-            identity = {**_ground(training), "network": name, "recipe": recipe.model_dump(mode="json"), "index": index}
             piece = obtain(KIND, identity, make, monitor, dataset=training.source_name, every_seconds=every_seconds)
             pieces.append(piece)
-            reach((index + 1) * recipe.epochs)
     return Experts(pieces)
 
 
@@ -215,7 +209,7 @@ def _train(
     index: int,
     checkpoint: Checkpoint,
     monitor: Monitor,
-    progress: Callable[[int], None],
+    stage: Stage,
 ) -> Made:
     standing, losses, plan = Standing(), list[float](), recipe.plan()
     weights = generator("expert", index, "weights")
@@ -225,6 +219,7 @@ def _train(
         standing, losses = restore(network, *saved), saved[1]["losses"]
         trajectory[: standing.epoch + 1] = saved[0][TRAJECTORY]
         compiled = compiling.goes_on(saved[1]["compiled"])
+        stage.advance(standing.epoch)
     else:
         flops = compiling.training_flops(network, training.shape, plan.epochs * len(training))
         compiled = compiling.decide("auto", training.device, flops)
@@ -232,7 +227,8 @@ def _train(
     def after_epoch() -> None:
         losses.append(standing.loss)
         trajectory[standing.epoch] = parameters_to_vector(network.parameters()).detach().cpu()
-        progress(standing.epoch)
+        stage.note(f"expert {index + 1}, loss {standing.loss:.3g}")
+        stage.advance()
         stopping = monitor.stop_requested
         if stopping or checkpoint.due:
             tensors, facts = unfinished(network, standing)

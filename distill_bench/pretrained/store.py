@@ -96,6 +96,11 @@ def obtain(
         return found
 
 
+def holds(kind: str, identity: dict[str, Any]) -> bool:
+    """Whether the store has the piece with this identity."""
+    return _read(_path(kind, identity)) is not None
+
+
 def kept(kind: str) -> list[Pretrained]:
     """Everything of a kind that the store has, in the order of its keys."""
     pieces = (_read(path) for path in sorted((home() / "pretrained" / kind).glob("*.safetensors")))

@@ -27,7 +27,7 @@ from distill_bench.synthesizers.job import Fields, Job, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
 from distill_bench.synthesizers.matching import FlipFields, draw_dsa
 from distill_bench.synthesizers.trajectory_gradient import Batch, GradientKind, Student, trajectory_gradient
-from distill_bench.synthesizers.trajectory_start import beginning
+from distill_bench.synthesizers.trajectory_start import beginning, logits_at
 
 
 class ExpertFields(Fields):
@@ -182,8 +182,7 @@ class TrajectoryMatching(Objective):
         fields = self._job.fields
         start, target = self._segment(step)
         if fields.labels == "teacher":
-            with torch.no_grad():
-                self._labels = self._student.logits(target, self._images)
+            self._labels = logits_at(self._student, target, self._images)
         found = trajectory_gradient(
             self._student,
             start,

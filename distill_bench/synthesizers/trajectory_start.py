@@ -38,10 +38,8 @@ def beginning(job: Job[Any], experts: Experts, student: Student) -> tuple[Float[
     def last_snapshot(expert: int) -> Tensor:
         return experts.snapshot(expert, -1).to(job.device)
 
-    @torch.no_grad()
     def logits_of(expert: int, images: Tensor) -> Tensor:
-        parts = [student.logits(last_snapshot(expert), some) for some in images.split(BATCH)]
-        return torch.cat(parts)
+        return logits_at(student, last_snapshot(expert), images)
 
     if job.fields.init == "correct":
         draws = [job.generator("initial images", label) for label in range(job.classes)]
@@ -57,6 +55,12 @@ def beginning(job: Job[Any], experts: Experts, student: Student) -> tuple[Float[
     if job.fields.init == "correct":
         return images, averaged_logits(logits_of, len(experts), images, labels)
     return images, logits_of(0, images)
+
+
+@torch.no_grad()
+def logits_at(student: Student, parameters: Float[Tensor, " p"], images: Float[Tensor, "n c h w"]) -> Tensor:
+    """The network's logits [n, k] at some parameters, a batch at a time."""
+    return torch.cat([student.logits(parameters, some) for some in images.split(BATCH)])
 
 
 def correct_images(
