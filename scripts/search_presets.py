@@ -64,6 +64,9 @@ GRIDS = {
                         "scale": [[0.08, 1.0], [0.5, 1.0]]}),
         ("sre2l", (1,), {"labels": ["soft"], "temperature": [1.0], "teacher": [TEACHER], "iterations": [500],
                          "jitter": [0], "image_lr": [0.1], "bn_weight": [0.01, 0.1], "least_scale": [0.08, 0.5]}),
+        *((method, (10,), {"labels": ["soft"], "temperature": [1.0], "teacher": [TEACHER], "iterations": [500],
+                           "jitter": [0], "image_lr": [0.1], "bn_weight": [0.01, 0.1], "least_scale": [0.5]})
+          for method in ("sre2l", "cda")),
         ("cda", (1,), {"labels": ["soft"], "temperature": [1.0], "teacher": [TEACHER], "iterations": [500],
                        "jitter": [0], "image_lr": [0.1], "bn_weight": [0.01, 0.1], "least_scale": [0.08, 0.5]}),
     ],
