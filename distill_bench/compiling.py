@@ -78,7 +78,8 @@ def flops_of(network: nn.Module, shape: tuple[int, int, int]) -> int:
     counter, was_training = FlopCounterMode(display=False), network.training
     network.eval()
     with counter, torch.no_grad():
-        network(torch.zeros(1, *shape, device=next(network.parameters()).device))
+        like = next(network.parameters())
+        network(torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
     network.train(was_training)
     return int(counter.get_total_flops())
 

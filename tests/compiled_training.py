@@ -13,9 +13,8 @@ from distill_bench.randomness import generator
 from distill_bench.training import Plan, accuracy, train
 
 CASES = {
-    "plain": {},
-    "soft": {"soft": True},
-    "augmented": {"noise": 0.1},
+    "instance norm": {},
+    "soft, augmented": {"soft": True, "noise": 0.1},
     "batch norm": {"name": "ConvNetD2W16BN"},
     "group norm": {"name": "ConvNetD2W16GNMP"},
 }

@@ -82,8 +82,10 @@ def test_an_evaluation_is_its_steps_and_its_tests(monkeypatch, digits):
     assert evaluation_seconds(digits, "short", 10, 3, compiled=False) == 3 * (7 * 2.0 + 5.0)
     # 96 images are a batch and a half
     assert evaluation_seconds(digits, "short", 96, 1, compiled=False) == 7 * 1.5 * 2.0 + 5.0
-    assert evaluation_seconds(digits, "short", 10, 1, compiled=True) < 7 * 2.0 + 5.0
-    assert batches == [10, 64, 10]
+    compiled = [evaluation_seconds(digits, "short", 10, networks, compiled=True) for networks in (1, 2)]
+    assert compiled[1] - compiled[0] == pytest.approx(evaluation_cost.COMPILED_FACTOR * (7 * 2.0 + 5.0))
+    assert compiled[0] > 19.0 > compiled[1] - compiled[0]
+    assert batches == [10, 64, 10, 10]
 
 
 @pytest.fixture

@@ -117,6 +117,21 @@ def test_with_the_flip_a_batch_is_half_as_large_and_followed_by_its_mirror_image
         assert torch.equal(batch, torch.cat([images[labels[:2]], images[labels[:2]].flip(3)]))
 
 
+@pytest.mark.parametrize("method", ["mtt", "tesla", "ftd", "datm", "datm-tesla"])
+def test_images_and_their_mirrors_have_the_same_loss_and_mirrored_gradients(digits, method):
+    # a teacher's labels would be those of the images on one side
+    fields = {"labels": "hard"} if method == "tesla" else {}
+    objective = objective_of(
+        digits, method, flip=True, flip_any_source=True, augment="none", student_batch=4, loss_gate=0.0, **fields
+    )
+    loss, gradients = objective.gradients(0)
+    objective._images = objective._images.flip(3)
+    mirrored_loss, mirrored = objective.gradients(0)
+    assert mirrored_loss == pytest.approx(loss, rel=1e-5)
+    scale = gradients["images"].abs().max()
+    torch.testing.assert_close(mirrored["images"] / scale, gradients["images"].flip(3) / scale, rtol=0, atol=2e-3)
+
+
 def test_augmentation_is_drawn_anew_for_each_step_and_the_same_when_asked_again(digits):
     objective = objective_of(digits, student_steps=8)
     images = objective._images

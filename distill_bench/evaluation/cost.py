@@ -19,6 +19,8 @@ from distill_bench.training import accuracy
 PROBE_TESTS = 500
 # what a compiled network takes of an eager one's time, see docs/speed.md
 COMPILED_FACTOR = 0.85
+# loading what was compiled before; the first time on a machine it is compiled, which takes three times as long
+COMPILED_START_SECONDS = 8.0
 
 
 def network_seconds(source: Source, protocol: str, images: int, *, device: str = "auto") -> float:
@@ -33,8 +35,8 @@ def evaluation_seconds(
     source: Source, protocol: str, images: int, networks: int, compiled: bool, *, device: str = "auto"
 ) -> float:
     """Predicted seconds to evaluate a set of so many images."""
-    factor = COMPILED_FACTOR if compiled else 1.0
-    return networks * factor * network_seconds(source, protocol, images, device=device)
+    eager = networks * network_seconds(source, protocol, images, device=device)
+    return COMPILED_START_SECONDS + COMPILED_FACTOR * eager if compiled else eager
 
 
 def _step_seconds(exam: Exam, batch: int) -> float:
