@@ -42,6 +42,8 @@ GRIDS = {
         ("ftd", (10,), MANY | {"image_lr": [10.0], "ema_decay": [0.97]}),
         ("datm", (1,), FEW | {"image_lr": [30.0], "label_lr": [1.0]}),
         ("tesla", (1,), FEW | {"image_lr": [60.0]}),
+        ("tesla", (1,), FEW | {"image_lr": [5.0], "segment": [[3, 5, 5]]}),
+        ("tesla", (10,), MANY | {"image_lr": [2.0], "segment": [[10, 18, 18]], "student_lr": [0.02]}),
         ("ftd", (1,), FEW | {"image_lr": [30.0], "ema_decay": [0.97]}),
         ("mtt", (10,), MANY | {"image_lr": [30.0]}),
         ("dm", (1, 10), {"iterations": [100, 300], "image_lr": [1.0, 10.0], "real_batch": [32, 128]}),
