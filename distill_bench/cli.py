@@ -751,42 +751,47 @@ def _transfer_table(found: Transfer) -> str:
     return "\n".join([*lines, "", "± is the standard deviation over the networks trained."])
 
 
-def _predictions(states: dict[suites.CellWork, str], jobs: int, monitor: StreamMonitor) -> dict[suites.CellWork, float]:
+def _predictions(
+    states: dict[suites.CellWork, str], jobs: int, monitor: StreamMonitor
+) -> dict[suites.CellWork, suites.Timed]:
     """Seconds that every cell will take in a process that has its share of the cores."""
-    seconds, threads = dict[suites.CellWork, float](), torch.get_num_threads()
+    predicted, threads = dict[suites.CellWork, suites.Timed](), torch.get_num_threads()
     torch.set_num_threads(max(1, threads // jobs))
     monitor.say("timing the first steps of what is not done (remembered on this machine)")
     try:
         with monitor.stage("timing", len(states)) as stage:
             for work, needed in suites.predict(states, suites.Calibration()):
-                seconds[work] = needed
+                predicted[work] = needed
                 stage.advance()
                 if monitor.stop_requested:
                     raise stopped("only timing")
-        return seconds
+        return predicted
     finally:
         torch.set_num_threads(threads)
 
 
 def _print_states(
-    states: dict[suites.CellWork, str], seconds: dict[suites.CellWork, float], jobs: int, as_json: bool
+    states: dict[suites.CellWork, str], predicted: dict[suites.CellWork, suites.Timed], jobs: int, as_json: bool
 ) -> None:
     if as_json:
         listed = [
             {"dataset": w.cell.dataset, "method": w.cell.method, "ipc": w.cell.ipc, "seed": w.cell.seed,
              "preset": w.preset, "protocols": w.cell.protocols, "state": state,
-             "predicted_seconds": round(seconds[w], 1)}
+             "predicted_seconds": round(predicted[w].seconds, 1), "first": predicted[w].first or None}
             for w, state in states.items()
         ]  # fmt: skip
         typer.echo(json.dumps(listed, indent=1))
         return
     for work, state in states.items():
-        left = "" if state == "done" else f", about {clock(seconds[work])}"
+        after = f" after {predicted[work].first}" if predicted[work].first else ""
+        left = "" if state == "done" else f", about {clock(predicted[work].seconds)}{after}"
         typer.echo(f"{state:<8} {work.cell}  preset {work.preset}, {', '.join(work.cell.protocols)}{left}")
     counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
     typer.echo(f"{len(states)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
-    if total := sum(seconds.values()):
-        typer.echo(f"about {clock(total / jobs)} for the suite, {jobs} at a time")
+    if total := sum(needed.seconds for needed in predicted.values()):
+        firsts = sorted({needed.first for needed in predicted.values()} - {""})
+        more = f", besides {', '.join(firsts)} and what needs it" if firsts else ""
+        typer.echo(f"about {clock(total / jobs)} for the suite, {jobs} at a time{more}")
 
 
 def main() -> NoReturn:

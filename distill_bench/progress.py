@@ -167,17 +167,20 @@ class Stopwatch:
 class Probe:
     """A monitor that times the steps of a piece of work and cuts it off. Is its own stage.
 
+    Args:
+        own: how titles of stages begin that are timed. Work ends at any other, which is what it needs first.
+
     Attributes:
-        seconds: predicted of the stage that was cut off or, where none was, spent on all.
-        title: of that stage.
+        seconds: predicted of the stage that was cut off; spent on all, where none was; 0 where others come first.
+        first: the title of the stage that has to come first, or ``""``.
     """
 
     stop_requested = False
 
-    def __init__(self) -> None:
+    def __init__(self, own: str) -> None:
+        self.first, self._own = "", own
         self._began = time.perf_counter()
         self._predicted: float | None = None
-        self.title = ""
 
     @property
     def seconds(self) -> float:
@@ -185,8 +188,10 @@ class Probe:
 
     @contextmanager
     def stage(self, title: str, total: int, done: int = 0) -> Iterator["Probe"]:
-        self.title, watch = title, Stopwatch()
-        self._watch = watch
+        if not title.startswith(self._own):
+            self.first, self._predicted = title, 0.0
+            raise Enough
+        self._watch = watch = Stopwatch()
         try:
             yield self
         except Enough:

@@ -8,6 +8,7 @@ import sys
 
 import torch
 
+from distill_bench import compiling
 from distill_bench.networks import build_network
 from distill_bench.randomness import generator
 from distill_bench.training import Plan, accuracy, train
@@ -62,6 +63,7 @@ def graphs():
 def compilations():
     """How many there were after trainings on batches of 8 and 4, each with a test in batches of 50 and a remainder."""
     torch.compiler.reset()
+    compiling._variants.clear()
     before, counts = graphs(), []
     for epochs in (2, 2, 50):
         made = trained(True, torch.float64, epochs=epochs, batch_size=8)[0]

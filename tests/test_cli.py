@@ -354,7 +354,8 @@ def test_an_interrupted_evaluation_keeps_its_networks(command, quick, tmp_path, 
     with monkeypatch.context() as patch:
         trained = []
         module = sys.modules["distill_bench.evaluation.evaluate"]
-        patch.setattr(module, "train", lambda *args, train=module.train: trained.append(1) or train(*args))
+        train = module.train
+        patch.setattr(module, "train", lambda *args, **options: trained.append(1) or train(*args, **options))
         code, said, error = command("evaluate", out, "--json")
     assert (code, len(trained), "networks tested before: 1" in error) == (0, 1, True)
     assert json.loads(said)["accuracies"] == list(evaluate(load_distilled(out)).accuracies)

@@ -55,22 +55,29 @@ def test_few_quick_steps_are_not_cut_off(clock):
 
 
 def test_a_probe_scales_a_stage_that_it_cuts_off_and_takes_a_short_one_as_it_was(clock):
-    probe = Probe()
+    probe = Probe("dm")
 
     def work():
-        with probe.stage("long", 53, 3) as stage:
+        with probe.stage("dm, long", 53, 3) as stage:
             for _ in range(50):
                 clock.now += 0.25
                 stage.advance()
 
     with pytest.raises(Enough):
         work()
-    assert probe.seconds == pytest.approx(50 * 0.25)
-    probe = Probe()
-    with probe.stage("short", 1) as stage:
+    assert (probe.seconds, probe.first) == (pytest.approx(50 * 0.25), "")
+    probe = Probe("dm")
+    with probe.stage("dm, short", 1) as stage:
         clock.now += 0.125
         stage.advance()
     assert probe.seconds == pytest.approx(0.125)
+
+
+def test_a_probe_does_not_begin_what_has_to_come_first():
+    probe = Probe("herding")
+    with pytest.raises(Enough), probe.stage("teacher ConvNet", 10):
+        pytest.fail("began")
+    assert (probe.seconds, probe.first) == (0.0, "teacher ConvNet")
 
 
 def test_an_evaluation_is_its_steps_and_its_tests(monkeypatch, digits):
@@ -103,7 +110,7 @@ def work(tmp_path, monkeypatch, digits):
 
 
 def cell_seconds(work):
-    return dict(predict([work], Calibration()))[work]
+    return dict(predict([work], Calibration()))[work].seconds
 
 
 def test_stages_are_timed_once_on_a_machine_and_serve_every_seed(work, monkeypatch):
@@ -125,12 +132,8 @@ def test_timing_leaves_no_set_behind_and_what_is_done_takes_no_time(work):
     assert cell_seconds(cell) == 0
 
 
-def test_what_several_cells_need_first_is_counted_once(work, monkeypatch):
-    from distill_bench.suites import cost
-
-    monkeypatch.setattr(cost, "_score_seconds", lambda *_: 10.0)
-    titles = {1: "teacher", 2: "teacher", 5: "random, ipc 5"}
-    monkeypatch.setattr(cost, "_synthesis", lambda work, _: cost.Timed(100.0, titles[work.cell.ipc]))
-    works = [work("random", ipc, seed) for ipc in (1, 2, 5) for seed in (0, 1)]
-    own = [seconds - cost.START_SECONDS for _, seconds in predict(works, Calibration())]
-    assert own == [110.0, 10.0, 10.0, 10.0, 110.0, 110.0]
+def test_what_a_method_needs_first_is_named_and_timed_anew_the_next_time(work):
+    for _ in range(2):
+        (needed,) = dict(predict([work("herding")], Calibration())).values()
+        assert needed.first.startswith("teacher")
+        assert needed.seconds > suites.cost.START_SECONDS

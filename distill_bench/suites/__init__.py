@@ -1,7 +1,7 @@
 """Suites: a grid of cells, each read from disk, done where missing, and filed as results."""
 
 from distill_bench.suites.cell import CellWork, Setting
-from distill_bench.suites.cost import Calibration, predict
+from distill_bench.suites.cost import Calibration, Timed, predict
 from distill_bench.suites.run import EXECUTORS, run_cells
 from distill_bench.suites.suite import Cell, Suite, expand, list_suites, load_suite, parse_only
 
@@ -12,6 +12,7 @@ __all__ = [
     "CellWork",
     "Setting",
     "Suite",
+    "Timed",
     "expand",
     "list_suites",
     "load_suite",

@@ -4,7 +4,6 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -22,10 +21,10 @@ START_SECONDS = 4.0
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds that a stage takes, and its title."""
+    """Seconds that work takes, and the title of the stage that has to come first and is not among them, or ``""``."""
 
     seconds: float
-    title: str = ""
+    first: str = ""
 
 
 class Calibration:
@@ -33,38 +32,35 @@ class Calibration:
 
     def __init__(self) -> None:
         self._path = home() / "calibration.json"
-        self._known: dict[str, list[Any]] = read_json(self._path) or {}
+        self._known: dict[str, float] = read_json(self._path) or {}
         facts = run_block(0.0)
         self._machine = [facts[name] for name in ("cpu", "cores", "torch")]
 
     def time(self, stage: list[object], measure: Callable[[], Timed]) -> Timed:
         """What is known of a stage with these properties, or else measured now."""
         key = canonical_hash([*self._machine, torch.get_num_threads(), *stage])
-        if key not in self._known:
-            measured = measure()
-            self._known[key] = [measured.seconds, measured.title]
+        if key in self._known:
+            return Timed(self._known[key])
+        measured = measure()
+        if not measured.first:  # once that is there, the rest can be timed
+            self._known[key] = measured.seconds
             write_atomically(self._path, json.dumps(self._known, indent=1))
-        return Timed(*self._known[key])
+        return measured
 
 
-def predict(works: Iterable[CellWork], calibration: Calibration) -> Iterator[tuple[CellWork, float]]:
+def predict(works: Iterable[CellWork], calibration: Calibration) -> Iterator[tuple[CellWork, Timed]]:
     """For every cell the predicted seconds of what is missing, at torch's present number of threads.
 
-    Networks that several cells need trained on real data first are counted for the first of these cells; what comes
-    after them is not known before they are there.
+    A method whose networks have to be trained on real data first is predicted without them and what comes after.
     """
-    counted: set[str] = set()
     for work in works:
-        yield work, 0.0 if work.state() == "done" else _cell_seconds(work, calibration, counted)
+        yield work, Timed(0.0) if work.state() == "done" else _cell(work, calibration)
 
 
-def _cell_seconds(work: CellWork, calibration: Calibration, counted: set[str]) -> float:
+def _cell(work: CellWork, calibration: Calibration) -> Timed:
     made = _synthesis(work, calibration)
-    shared = made.title != "" and not made.title.startswith(work.cell.method)
-    again = shared and made.title in counted
-    counted.add(made.title)
     scores = sum(_score_seconds(work, protocol, calibration) for protocol in work.cell.protocols)
-    return START_SECONDS + (0.0 if again else made.seconds) + scores
+    return Timed(START_SECONDS + made.seconds + scores, made.first)
 
 
 def _synthesis(work: CellWork, calibration: Calibration) -> Timed:
@@ -74,10 +70,10 @@ def _synthesis(work: CellWork, calibration: Calibration) -> Timed:
     ipc = cell.ipc
 
     def measure() -> Timed:
-        probe = Probe()
+        probe = Probe(own=cell.method)
         with contextlib.suppress(Enough):
             synthesize(source, cell.method, ipc, work.preset, cell.seed, device=work.setting.device, monitor=probe)
-        return Timed(probe.seconds, probe.title)
+        return Timed(probe.seconds, probe.first)
 
     stage = ["synthesis", source.name, source.train.shape, len(source.class_names), cell.method, work.method.code]
     return calibration.time([*stage, ipc, work.fields.model_dump(mode="json"), work.setting.device], measure)

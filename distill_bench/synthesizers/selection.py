@@ -151,9 +151,10 @@ def k_center(features: Float[Tensor, "n d"], count: int, first: int) -> Int64[Te
 
 
 def k_means(features: Float[Tensor, "n d"], count: int, generator: Generator) -> Float[Tensor, "k d"]:
-    """The centres of ``count`` clusters: the best of ten runs of Lloyd's iteration, each to its fixed point.
+    """The centres of ``count`` clusters: the best of ten runs of Lloyd's iteration.
 
-    Runs begin with k-means++ (Arthur & Vassilvitskii, 2007). Fewer different rows than clusters give equal centres.
+    A run ends at its fixed point, or after 300 steps. Runs begin with k-means++ (Arthur & Vassilvitskii, 2007). Fewer
+    different rows than clusters give equal centres.
     """
     from sklearn.cluster import KMeans  # here, because importing it takes a second
     from sklearn.exceptions import ConvergenceWarning
