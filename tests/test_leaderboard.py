@@ -335,6 +335,15 @@ def test_gain_over_random_compares_like_with_like():
     assert gains["random", 1, "hard", "normalized"] is None
 
 
+def test_random_with_a_teachers_labels_stands_beside_soft_rows():
+    soft = [score("random-soft", 1, accuracies=(60.0,), labels="soft"), score("sre2l", 1, 0, (50.0,), labels="soft")]
+    rows = leaderboard_rows([*RESULTS, *soft])
+    gains = {(row["method"], row["labels"]): tables.gain_over_random(row, rows) for row in rows if row["ipc"] == 1}
+    assert gains["sre2l", "soft"] == pytest.approx(-10.0)
+    assert gains["random-soft", "soft"] is None
+    assert gains["dm", "hard"] == pytest.approx(75.0 - 61.0)
+
+
 def test_gap_to_full():
     rows = leaderboard_rows(RESULTS)
     assert tables.gap_to_full(rows[0], rows) == pytest.approx(98.0 - 75.0)

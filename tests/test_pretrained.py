@@ -275,3 +275,21 @@ def test_the_test_accuracy_is_recorded_beside_the_teacher(digits):
     beside = json.loads(teacher.kept.path.with_suffix(".test.json").read_text())
     assert beside["test_fingerprint"] == test.fingerprint
     assert teacher.kept.path.read_bytes() == content
+
+
+def test_a_cosine_goes_to_nothing_and_a_constant_rate_goes_without_saying():
+    cosine, constant = TeacherRecipe(epochs=10, schedule="cosine"), TeacherRecipe(epochs=10)
+    assert [cosine.plan(256).rate(epoch) for epoch in (0, 5, 10)] == pytest.approx([0.01, 0.005, 0.0])
+    assert [constant.plan(256).rate(epoch) for epoch in (0, 5, 10)] == [0.01] * 3
+    assert cosine.model_dump() == constant.model_dump() | {"schedule": "cosine"}
+    assert "schedule" not in constant.model_dump()
+
+
+def test_shifted_images_are_mirrored_only_where_they_may_be():
+    image, recipe = torch.arange(64.0).view(1, 1, 8, 8) + 1, TeacherRecipe(augment="shift")
+    for mirrors in (False, True):
+        shown = [recipe.augmentation(mirrors)(image, generator("shift", i))[0, 0] for i in range(40)]
+        assert all((view > 0).sum() >= 16 for view in shown)  # at most half of either axis is shifted out
+        assert any((view > 0).sum() < 64 for view in shown)
+        rising = [all(torch.equal(r[r > 0], r[r > 0].sort().values) for r in view) for view in shown]
+        assert all(rising) is not mirrors and any(rising)

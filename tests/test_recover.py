@@ -191,6 +191,15 @@ def test_one_step_is_adam_on_the_loss_by_hand_then_clipped(digits):
     torch.testing.assert_close(gradients["images"], torch.autograd.grad(mine, leaf)[0])
 
 
+def test_adams_rate_follows_the_cosine(digits):
+    recovery, _ = recoveries(digits, image_lr=0.4, iterations=4)
+    rates = []
+    for step in range(4):
+        recovery.gradients(step)
+        rates.append(recovery._optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.4, 0.2 * (1 + math.sqrt(0.5)), 0.2, 0.2 * (1 - math.sqrt(0.5))])
+
+
 def test_images_stay_within_valid_pixels(digits):
     made = synthesize(digits, "sre2l", 1, **QUICK | {"image_lr": 100.0})
     mean, std = made.card.pixel_space.mean[0], made.card.pixel_space.std[0]

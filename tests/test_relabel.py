@@ -80,6 +80,19 @@ def test_a_score_says_which_labels_and_every_set_has_a_strict_one(sets, digits, 
     assert strict.accuracies == evaluate(sets["hard"], digits, "quick-v1", networks=1).accuracies
 
 
+def test_networks_learn_what_the_teacher_says(sets, digits, monkeypatch):
+    """From a teacher that calls every digit the next one."""
+    made = sets["teacher"]
+    turned = {name: each.roll(1, 0) if "classifier" in name else each for name, each in made.stored.items()}
+    monkeypatch.setitem(PROTOCOLS, "quick-v1", load_protocol("quick-v1").model_copy(update={"epochs": 60}))
+    card = made.card.model_copy(update={"temperature": 1.0})
+    scores = [
+        evaluate(DistilledSet(made.images, made.labels, card, stored=stored), digits, "quick-v1", networks=1).accuracy
+        for stored in (made.stored, turned)
+    ]
+    assert scores[0] > 45 and scores[1] < 15
+
+
 def test_a_teacher_labels_just_what_is_shown(sets, digits):
     given, made = material(sets["teacher"], digits), sets["teacher"]
     images, wanted = given.lesson(0, torch.arange(6), generator("lesson"))
