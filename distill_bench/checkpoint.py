@@ -1,5 +1,6 @@
 """Where unfinished work is kept: tensors and a few facts in one safetensors file, replaced as a whole."""
 
+import glob
 import json
 import time
 from dataclasses import dataclass, field
@@ -42,6 +43,11 @@ class Checkpoint:
         """Whether it is time to save."""
         return self.path is not None and time.monotonic() - self._saved >= self.every_seconds
 
+    def part(self, name: str) -> "Checkpoint":
+        """A checkpoint of its own for a part of the work, in a file beside this one; ``clear`` here removes it too."""
+        path = self.path and self.path.with_name(f"{self.path.stem}.{name}{self.path.suffix}")
+        return Checkpoint(path, self.every_seconds, self.conditions)
+
     def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Replace the saved state."""
         if self.path is not None:
@@ -70,6 +76,7 @@ class Checkpoint:
         return tensors, facts
 
     def clear(self) -> None:
-        """Forget the saved state."""
+        """Forget the saved state, that of the parts too."""
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            for path in [self.path, *self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}")]:
+                path.unlink(missing_ok=True)

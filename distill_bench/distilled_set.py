@@ -16,14 +16,17 @@ from torch.utils.data import TensorDataset
 
 from distill_bench.errors import DataError, UsageError, describe
 from distill_bench.pixel_space import PixelSpace, SpaceKind, pixel_space_of
+from distill_bench.recorded import PREFIX as RECORDED_PREFIX
+from distill_bench.recorded import Recording
 from distill_bench.sources.source import Source
 from distill_bench.storage import write_atomically
 
 FORMAT_VERSION = 1
 CARD_KEY = "distill_bench"
-LabelKind = Literal["hard", "logits", "probabilities"]
+LabelKind = Literal["hard", "logits", "probabilities", "teacher", "recorded"]
 PROBABILITY_TOLERANCE = 1e-3
-STORED_PREFIXES = ("relabel.", "teacher.")
+TEACHER_PREFIX = "teacher."
+STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX)
 
 
 class SourceCard(BaseModel):
@@ -59,7 +62,14 @@ class Origin(BaseModel):
 
 
 class Card(BaseModel):
-    """Everything ``evaluate`` needs besides the tensors, and where they came from. Holds no time, host or version."""
+    """Everything ``evaluate`` needs besides the tensors, and where they came from. Holds no time, host or version.
+
+    Attributes:
+        label_kind: classes; one soft label an image, as logits or probabilities; ``teacher``: a network, in the tensors
+            ``teacher.*``, labels what is shown; ``recorded``: views and their labels are in the tensors ``relabel.*``.
+        temperature: by which logits are divided, the set's and those of the network in training.
+        teacher: the name of the stored teacher's network.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,12 +88,13 @@ class Card(BaseModel):
     seed: int | None = None
     licence: str | None = None
     origin: Origin | None = None
+    teacher: str | None = None
 
     @model_serializer(mode="wrap")
-    def _without_origin(self, serialize: Callable[["Card"], dict[str, Any]]) -> dict[str, Any]:
-        """Sets that were made here have none, and their bytes do not mention it."""
-        content = serialize(self)
-        return content if self.origin else {key: value for key, value in content.items() if key != "origin"}
+    def _without_absent(self, serialize: Callable[["Card"], dict[str, Any]]) -> dict[str, Any]:
+        """The bytes of a set that has no origin, or no teacher, do not mention it."""
+        absent = [name for name in ("origin", "teacher") if getattr(self, name) is None]
+        return {key: value for key, value in serialize(self).items() if key not in absent}
 
 
 class DistilledSet:
@@ -170,7 +181,7 @@ class DistilledSet:
     @property
     def has_strict_score(self) -> bool:
         """Whether hard labels and the protocol's own rate are another evaluation than the set as stored."""
-        return self.soft_labels is not None or self.learning_rate is not None
+        return self.card.label_kind != "hard" or self.learning_rate is not None
 
     @property
     def nbytes(self) -> int:
@@ -292,7 +303,8 @@ def _check(distilled: DistilledSet) -> None:
         raise DataError(
             f"labels run from {labels.min()} to {labels.max()}; {classes} classes allow 0 to {classes - 1}."
         )
-    if (soft is None) != (distilled.card.label_kind == "hard"):
+    _check_stored(distilled)
+    if (soft is None) != (distilled.card.label_kind in ("hard", "teacher", "recorded")):
         raise DataError(f"label_kind is {distilled.card.label_kind!r}, soft labels: {'no' if soft is None else 'yes'}.")
     if soft is not None and (
         soft.shape != (len(images), classes) or not soft.is_floating_point() or not soft.isfinite().all()
@@ -307,9 +319,6 @@ def _check(distilled: DistilledSet) -> None:
                 f"soft labels are said to be probabilities; the least is {float(soft.min()):.4g}, and a row's sum is "
                 f"{worst:.4g} away from 1. They must be 0 or more and sum to 1; logits have label_kind 'logits'."
             )
-    unknown = [name for name in distilled.stored if not name.startswith(STORED_PREFIXES)]
-    if unknown:
-        raise DataError(f"unknown tensors {', '.join(unknown)}; further ones start with {' or '.join(STORED_PREFIXES)}")
     rate = distilled.learning_rate
     if rate is not None and not 0 < rate < float("inf"):
         raise DataError(f"the learning rate is {rate}; it must be positive and finite.")
@@ -317,3 +326,16 @@ def _check(distilled: DistilledSet) -> None:
         raise DataError(
             f"the pixel space has {len(distilled.card.pixel_space.mean)} channels, images {images.shape[1]}."
         )
+
+
+def _check_stored(distilled: DistilledSet) -> None:
+    kind, name = distilled.card.label_kind, distilled.card.teacher
+    unknown = [tensor for tensor in distilled.stored if not tensor.startswith(STORED_PREFIXES)]
+    if unknown:
+        raise DataError(f"unknown tensors {', '.join(unknown)}; further ones start with {' or '.join(STORED_PREFIXES)}")
+    if kind == "teacher" and (name is None or not any(each.startswith(TEACHER_PREFIX) for each in distilled.stored)):
+        raise DataError("label_kind is 'teacher': the card must name the teacher's network, and its tensors be stored.")
+    if kind == "recorded":
+        images = Recording.stored(distilled.stored, len(distilled.card.class_names)).images
+        if images != len(distilled.images):
+            raise DataError(f"labels are recorded for {images} images; the set has {len(distilled.images)}.")

@@ -74,10 +74,14 @@ class Transform:
 
     def encode(self, pixels: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """From uint8 pixels into the space, float32."""
-        images = pixels.float() / 255
-        if self._scaled:
-            images = (images - self._mean) / self._std
-        return images if self._whitening is None else self._whitening.whiten(images)
+        return self._from_unit(pixels.float() / 255)
+
+    def clip(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Images of the space whose pixels are brought into [0, 1]: they are what a picture of them would show."""
+        if self._whitening is not None:
+            return self._from_unit(self.decode(images).clamp(0, 1))
+        low, high = (self._from_unit(torch.full_like(self._mean, edge)).to(images) for edge in (0.0, 1.0))
+        return torch.minimum(torch.maximum(images, low), high)
 
     def decode(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """From the space to pixels on the scale [0, 1], not clipped: synthetic images go beyond it."""
@@ -85,6 +89,11 @@ class Transform:
         if self._whitening is not None:
             images = self._whitening.restore(images)
         return images * self._std + self._mean if self._scaled else images
+
+    def _from_unit(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        if self._scaled:
+            images = (images - self._mean) / self._std
+        return images if self._whitening is None else self._whitening.whiten(images)
 
     def fetch(self, split: Split, device: torch.device) -> Callable[[Tensor], Tensor]:
         """From indices of ``split`` to images in the space, on ``device``.

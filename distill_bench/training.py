@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -22,6 +23,8 @@ Augment = Callable[[Tensor, Generator], Tensor]
 Descend = Callable[[nn.Module, Callable[[], Tensor]], Tensor]
 """Leaves in every parameter's ``grad`` the direction of a step; from the network and its batch's loss to that loss."""
 Enlarge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Lesson = Callable[[int, Tensor, Generator], tuple[Tensor, Tensor]]
+"""From an epoch, indices int64 [b] and a generator to a batch of images and its targets (classes or probabilities)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,11 @@ class Plan:
     Attributes:
         epochs: passes over the data.
         batch_size: images a step; the last step of an epoch has the remainder.
-        learning_rate, momentum, weight_decay: of SGD.
+        learning_rate, weight_decay: of the optimiser.
+        momentum: of SGD.
+        optimizer: SGD, or AdamW with torch's betas, which leaves biases and norms without weight decay.
+        annealing: the part of a cosine's half-wave that the learning rate follows: 0 leaves it constant, 1 brings it to
+            0 after the last epoch, 0.5 to half of it.
         decay_after: the number of epochs after which the learning rate is multiplied by ``decay_factor``, or None.
         reset_momentum: whether momentum starts again at that point (the field's scripts make a new optimiser there).
         temperature: logits are divided by it before the cross-entropy.
@@ -46,11 +53,14 @@ class Plan:
     decay_factor: float = 0.1
     reset_momentum: bool = False
     temperature: float = 1.0
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    annealing: float = 0.0
 
     def rate(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 0."""
         decayed = self.decay_after is not None and epoch >= self.decay_after
-        return self.learning_rate * self.decay_factor if decayed else self.learning_rate
+        rate = self.learning_rate * self.decay_factor if decayed else self.learning_rate
+        return rate * (1 + math.cos(math.pi * self.annealing * epoch / self.epochs)) / 2 if self.annealing else rate
 
 
 @dataclass
@@ -81,6 +91,7 @@ def train(
     standing: Standing | None = None,
     enlarge: Enlarge | None = None,
     descend: Descend | None = None,
+    lesson: Lesson | None = None,
     *,
     compiled: bool = False,
 ) -> float:
@@ -94,6 +105,7 @@ def train(
         standing: where to go on from; kept up to date before every call of ``after_epoch``.
         enlarge: from a batch and its targets to a larger batch and its targets, before ``augment``.
         descend: the direction of a step, where it is not the loss's gradient.
+        lesson: makes the batches, in place of ``fetch``, ``augment`` and the rows of ``targets``.
         compiled: whether steps are compiled; equal to the others but for the last bits.
 
     Raises:
@@ -111,11 +123,14 @@ def train(
             group["lr"] = plan.rate(epoch)
         total = torch.zeros((), device=targets.device)
         for indices in torch.randperm(len(targets), generator=generator).split(plan.batch_size):
-            images, wanted = fetch(indices), targets[indices]
-            if enlarge is not None:
-                images, wanted = enlarge(images, wanted)
-            if augment is not None:
-                images = augment(images, generator)
+            if lesson is not None:
+                images, wanted = lesson(epoch, indices, generator)
+            else:
+                images, wanted = fetch(indices), targets[indices]
+                if enlarge is not None:
+                    images, wanted = enlarge(images, wanted)
+                if augment is not None:
+                    images = augment(images, generator)
             loss_of = partial(losses(len(indices)), images, wanted, plan.temperature)
             optimizer.zero_grad()
             loss = (descend or _backpropagate)(network, loss_of)
@@ -164,18 +179,25 @@ def _losses(network: nn.Module, plan: Plan, count: int, compiled: bool) -> Calla
     return lambda size: quick if size == usual or plan.epochs >= COMPILED_STEPS else eager
 
 
-def _optimizer(network: nn.Module, plan: Plan, rate: float) -> torch.optim.SGD:
+def _optimizer(network: nn.Module, plan: Plan, rate: float) -> torch.optim.Optimizer:
+    if plan.optimizer == "adamw":
+        parameters = list(network.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": plan.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=rate, fused=True)
     return torch.optim.SGD(
         network.parameters(), lr=rate, momentum=plan.momentum, weight_decay=plan.weight_decay, fused=True
     )
 
 
-def _momenta(optimizer: torch.optim.SGD) -> list[Tensor]:
+def _momenta(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     states = [optimizer.state[parameter] for group in optimizer.param_groups for parameter in group["params"]]
     return [state["momentum_buffer"] for state in states if state.get("momentum_buffer") is not None]
 
 
-def _go_on(standing: Standing, optimizer: torch.optim.SGD, generator: Generator) -> None:
+def _go_on(standing: Standing, optimizer: torch.optim.Optimizer, generator: Generator) -> None:
     """Give a new optimiser and a generator the state they had."""
     if standing.draws is not None:
         generator.set_state(standing.draws)

@@ -34,7 +34,8 @@ class TrainingData:
         self.pixel_space = space
         self.device = device
         self._split = split
-        self._fetch = Transform(space, split).fetch(split, device)
+        self._transform = Transform(space, split)
+        self._fetch = self._transform.fetch(split, device)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,6 +47,10 @@ class TrainingData:
     def images(self, indices: Int64[Tensor, " k"]) -> Float[Tensor, "k c h w"]:
         """The images at ``indices``, encoded, on the device."""
         return self._fetch(indices)
+
+    def clip(self, images: Float[Tensor, "k c h w"]) -> Float[Tensor, "k c h w"]:
+        """Images of the pixel space whose pixels are brought into the range of real ones, on the device."""
+        return self._transform.clip(images.cpu() if self.pixel_space.kind == "zca" else images).to(self.device)
 
     def draw(self, label: int, count: int, generator: Generator) -> Float[Tensor, "k c h w"]:
         """``count`` different images of a class, at random; all of them, in random order, where there are fewer."""

@@ -29,6 +29,9 @@ PLAIN = {"experts": [8], "expert": [EXPERT], "student_steps": [20], "segment_epo
 FEW = PLAIN | {"segment": [[0, 5, 5]]}
 MANY = PLAIN | {"segment": [[0, 10, 10]], "student_batch": [50]}
 
+TEACHER = {"network": "ConvNetBN", "epochs": 2, "minimum_steps": 500, "learning_rate": 0.01, "batch_size": 256,
+           "augment": "dsa", "schedule": "constant"}  # fmt: skip
+
 GRIDS = {
     "digits": [
         ("datm", (1,), FEW | {"image_lr": [10.0], "label_lr": [1.0]}),
@@ -59,6 +62,13 @@ GRIDS = {
         ("dc", (10,), {"iterations": [10], "outer_loop": [5], "inner_loop": [5], "image_lr": [0.1, 1.0],
                        "real_batch": [32]}),
         ("datadam", (1, 10), {"iterations": [300], "image_lr": [0.1, 1.0, 10.0], "real_batch": [32]}),
+        ("random-soft", (1,), {"labels": ["soft"], "temperature": [1.0, 4.0], "teacher": [TEACHER]}),
+        ("rded", (1,), {"labels": ["soft"], "temperature": [1.0], "teacher": [TEACHER],
+                        "scale": [[0.08, 1.0], [0.5, 1.0]]}),
+        ("sre2l", (1,), {"labels": ["soft"], "temperature": [1.0], "teacher": [TEACHER], "iterations": [500],
+                         "jitter": [0], "image_lr": [0.1], "bn_weight": [0.01, 0.1], "least_scale": [0.08, 0.5]}),
+        ("cda", (1,), {"labels": ["soft"], "temperature": [1.0], "teacher": [TEACHER], "iterations": [500],
+                       "jitter": [0], "image_lr": [0.1], "bn_weight": [0.01, 0.1], "least_scale": [0.08, 0.5]}),
     ],
     "mnist": [
         ("dm", (1,), {"iterations": [100], "image_lr": [1.0, 10.0], "real_batch": [32]}),

@@ -12,7 +12,7 @@ LAYERS = [
     {"checkpoint"},
     {"sources"},
     {"augment"},
-    {"networks", "compiling", "training", "pixel_space", "pixel_evidence", "distilled_set", "render"},
+    {"networks", "compiling", "training", "pixel_space", "pixel_evidence", "recorded", "distilled_set", "render"},
     {"training_data"},
     {"pretrained"},
     {"synthesizers", "evaluation", "analysis", "hub"},

@@ -22,7 +22,23 @@ COMMON = {
     "dc_operations": [],
     "networks": 5,
     "overrides": {},
+    "optimizer": "sgd",
+    "annealing": 0.0,
+    "batch_by_ipc": [],
+    "views": {"crop": "resized", "scale": [0.08, 1.0], "tiles": 1, "mix": "none", "beta": 1.0},
 }
+ADAMW = {
+    "network": "ResNet18BN",
+    "epochs": 300,
+    "learning_rate": 0.001,
+    "use_learned_rate": False,
+    "weight_decay": 0.01,
+    "optimizer": "adamw",
+    "augmentation": "views",
+}
+CUTMIX = COMMON["views"] | {"mix": "cutmix"}
+MIXUP = COMMON["views"] | {"crop": "padded", "mix": "mixup", "beta": 0.8}
+STITCHED = ("imagenet", "imagenette", "imagewoof", "imagemeow", "imagesquawk", "imagefruit", "imageyellow")
 FIELD = {"use_learned_rate": False, "reset_momentum": True}
 DC_ON_MNIST = {
     "epochs": 1001,
@@ -43,6 +59,17 @@ PINNED = {
     "mtt-v1": COMMON | {"reset_momentum": True, "epochs": 1001, "decay_after": 502},
     "datm-v1": COMMON | {"reset_momentum": True, "epochs": 1001, "decay_after": 502, "batch_size": 128},
     "datadam-v1": COMMON | FIELD | {"network": "ConvNetBN", "epochs": 1801, "decay_after": 902, "batch_size": 64},
+    "sre2l-v1": COMMON
+    | ADAMW
+    | {"batch_size": 1024, "annealing": 1.0, "views": CUTMIX}
+    | {"overrides": {name: {"epochs": 400, "batch_size": 128, "views": MIXUP} for name in ("cifar10", "cifar100")}},
+    "rded-v1": COMMON
+    | ADAMW
+    | {"batch_by_ipc": [[1, 10], [10, 50], [50, 100]], "annealing": 0.5, "views": CUTMIX | {"scale": [1.0, 1.0]}}
+    | {
+        "overrides": {"tiny_imagenet": {"batch_by_ipc": [], "batch_size": 100}}
+        | {name: {"views": CUTMIX | {"scale": [0.5, 1.0], "tiles": 2}} for name in STITCHED}
+    },
 }
 
 
@@ -146,7 +173,8 @@ def test_our_own_protocols_decay_after_half_of_the_epochs_and_keep_their_momentu
 
 @pytest.mark.parametrize("name", PINNED)
 def test_a_learned_rate_is_used_where_the_protocol_says_so(name):
-    learned = 0.01 if name in ("dc-v1", "dsa-v1", "datadam-v1") else 0.5
+    own = 0.001 if name in ("sre2l-v1", "rded-v1") else 0.01
+    learned = 0.5 if name not in ("dc-v1", "dsa-v1", "datadam-v1", "sre2l-v1", "rded-v1") else own
     assert load_protocol(name).plan(100, learned_rate=0.5).learning_rate == learned
-    assert load_protocol(name).plan(100).learning_rate == 0.01
+    assert load_protocol(name).plan(100).learning_rate == own
     assert load_protocol(name).plan(100, 0.5, temperature=20.0).temperature == 20.0

@@ -40,6 +40,16 @@ def test_of_a_table_within_a_table_later_ones_replace_what_they_name():
     assert recipe.resolve("digits", 1, PAPER, {}) == defaults
 
 
+def test_a_datasets_table_holds_at_every_ipc():
+    recipe = Recipe(title="t", synthesizer="s", defaults={"a": 0, "b": 0, "c": 0}, ipc={"1": {"a": 1}},
+                    dataset={"mnist": {"a": 2, "b": 2, "c": 2}}, cell={"mnist": {"5": {"c": 3}}},
+                    preset={"cpu": {"dataset": {"mnist": {"b": 4}}}})  # fmt: skip
+    assert recipe.resolve("mnist", 5, "cpu", {}) == {"a": 2, "b": 4, "c": 3}
+    assert recipe.resolve("mnist", 1, PAPER, {}) == {"a": 2, "b": 2, "c": 2}
+    assert recipe.resolve("digits", 5, "cpu", {}) == {"a": 1, "b": 0, "c": 0}
+    assert ("mnist", 1) in recipe.tabulated(PAPER)
+
+
 def test_an_ipc_takes_the_nearest_table_below():
     method = load_method("dc")
     loops = {ipc: method.fields("cifar10", ipc) for ipc in (1, 2, 9, 10, 15, 25, 50, 100)}

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from distill_bench import compiling
-from distill_bench.augment import dc, dsa
+from distill_bench.augment import dc, dsa, views
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, check_same_source
 from distill_bench.errors import RunFailed, UsageError
+from distill_bench.evaluation.lessons import mixing, replayed, stored_teacher, taught
 from distill_bench.evaluation.protocol import Protocol, load_protocol
 from distill_bench.evaluation.score import LabelUse, Score
 from distill_bench.evaluation.statistics import student_interval
@@ -21,8 +22,9 @@ from distill_bench.pixel_evidence import gather
 from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.progress import SILENT, Monitor, stopped
 from distill_bench.randomness import generator
+from distill_bench.recorded import Recording
 from distill_bench.sources import Source, load_source
-from distill_bench.training import Augment, Fetch, Plan, accuracy, train
+from distill_bench.training import Augment, Fetch, Lesson, Plan, accuracy, train
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Material:
     targets: Tensor
     plan: Plan
     labels: LabelUse
+    lesson: Lesson | None = None
 
 
 def evaluate(
@@ -195,6 +198,7 @@ class Exam:
                 draws,
                 augment,
                 after_epoch,
+                lesson=material.lesson,
                 compiled=self.compiled,
             )
         except RunFailed as error:
@@ -259,22 +263,40 @@ def exam_of(
 
 def _material(distilled: DistilledSet, exam: Exam, labels: str) -> Material:
     card, images, device = distilled.card, distilled.images, exam.device
-    pixels = exam.transform.encode(images) if images.dtype == torch.uint8 else images.float()
-    fetch = pixels.to(device).__getitem__
-    learned = distilled.learning_rate if labels == "stored" else None
-    if distilled.soft_labels is None or labels == "hard":
-        return Material(fetch, distilled.labels.to(device), exam.rules.plan(len(images), learned), "hard")
-    soft = distilled.soft_labels.float()
-    targets = (soft / card.temperature).softmax(dim=1) if card.label_kind == "logits" else soft
-    return Material(fetch, targets.to(device), exam.rules.plan(len(images), learned, card.temperature), "soft")
+    rules, classes, mirror = exam.rules, len(card.class_names), exam.source.flip_invariant
+    pixels = (exam.transform.encode(images) if images.dtype == torch.uint8 else images.float()).to(device)
+    kind = "hard" if labels == "hard" else card.label_kind
+    plan = rules.plan(
+        len(images),
+        distilled.learning_rate if labels == "stored" else None,
+        1.0 if kind == "hard" else card.temperature,
+        classes,
+    )
+    hard, fetch = distilled.labels.to(device), pixels.__getitem__
+    if kind == "teacher":
+        teacher = stored_teacher(distilled).to(device)
+        lesson = taught(fetch, _augmentation(rules, exam.source), teacher, card.temperature)
+        return Material(fetch, hard, plan, "teacher", lesson)
+    if kind == "recorded":
+        lesson = replayed(pixels, Recording.stored(distilled.stored, classes), card.temperature)
+        return Material(fetch, hard, plan, "teacher", lesson)
+    targets = hard if kind == "hard" else _probabilities(distilled).to(device)
+    mixed = mixing(fetch, targets, classes, rules.views, mirror) if rules.augmentation == "views" else None
+    return Material(fetch, targets, plan, "hard" if kind == "hard" else "soft", mixed)
+
+
+def _probabilities(distilled: DistilledSet) -> Tensor:
+    assert distilled.soft_labels is not None
+    soft, card = distilled.soft_labels.float(), distilled.card
+    return (soft / card.temperature).softmax(dim=1) if card.label_kind == "logits" else soft
 
 
 def _augmentation(rules: Protocol, source: Source) -> Augment | None:
-    if rules.augmentation == "none":
-        return None
     if rules.augmentation == "dc":
         return lambda images, draws: dc.augment(images, rules.dc_operations, draws)
-    return dsa.augmentation(source.flip_invariant)
+    if rules.augmentation == "views":
+        return views.augmentation(rules.views, source.flip_invariant)
+    return dsa.augmentation(source.flip_invariant) if rules.augmentation == "dsa" else None
 
 
 def _notes(distilled: DistilledSet, source: Source) -> tuple[str, ...]:

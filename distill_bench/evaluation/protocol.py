@@ -7,11 +7,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
+from distill_bench.augment.views import ViewRule
 from distill_bench.errors import UsageError
 from distill_bench.training import Plan
 
-Augmentation = Literal["none", "dsa", "dc"]
-Override = int | str | tuple[str, ...]
+Augmentation = Literal["none", "dsa", "dc", "views"]
+Override = int | str | tuple[str, ...] | ViewRule
+MANY_CLASSES = 100
 
 
 class Protocol(BaseModel):
@@ -26,8 +28,14 @@ class Protocol(BaseModel):
         minimum_steps: with few images, so many more epochs that there are at least this many optimiser steps.
         decay_after: epochs at the full rate, after which it is a tenth; None: half of the epochs, rounded down.
         reset_momentum: whether momentum starts again at that point.
-        augmentation: none; ``dsa`` on each batch (no flip where the source is not flip-invariant); ``dc``: DC's own.
+        optimizer: SGD, or AdamW, which leaves biases and norms without weight decay.
+        annealing: the part of a cosine's half-wave that the learning rate follows instead; 0: none, it is a step.
+        batch_by_ipc: instead of ``batch_size``, pairs of IPC and batch size, of which that of the nearest IPC below
+            counts; twice as many from 100 classes on.
+        augmentation: none; ``dsa`` on each batch (no flip where the source is not flip-invariant); ``dc``: DC's own;
+            ``views``: crops, mirrors and mixtures.
         dc_operations: which of DC's operations.
+        views: how views are drawn. Targets are mixed as images are. A set's recorded views stand instead of these.
         networks: how many are trained unless another number is asked for. A sample size, not part of the meaning.
         overrides: for a source by name, fields that differ there.
     """
@@ -47,8 +55,12 @@ class Protocol(BaseModel):
     weight_decay: float = 5e-4
     decay_after: int | None = None
     reset_momentum: bool = False
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    annealing: float = 0.0
+    batch_by_ipc: tuple[tuple[int, int], ...] = ()
     augmentation: Augmentation = "dsa"
     dc_operations: tuple[str, ...] = ()
+    views: ViewRule = ViewRule()
     networks: int = 5
     overrides: Mapping[str, Mapping[str, Override]] = {}
 
@@ -65,26 +77,42 @@ class Protocol(BaseModel):
         """The protocol with the overrides of a source applied."""
         return self.model_copy(update=self.overrides.get(name, {}))
 
-    def plan(self, images: int, learned_rate: float | None = None, temperature: float = 1.0) -> Plan:
+    def plan(self, images: int, learned_rate: float | None = None, temperature: float = 1.0, classes: int = 1) -> Plan:
         """The training plan for a set of so many images."""
-        steps = math.ceil(images / self.batch_size)
+        batch_size = self._batch_size(images // classes, classes)
+        steps = math.ceil(images / batch_size)
         epochs = max(self.epochs, math.ceil(self.minimum_steps / steps))
         rate = learned_rate if self.use_learned_rate and learned_rate is not None else self.learning_rate
         return Plan(
             epochs=epochs,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             learning_rate=rate,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
-            decay_after=self.decay_after if self.decay_after is not None else epochs // 2,
+            decay_after=None if self.annealing else self.decay_after if self.decay_after is not None else epochs // 2,
             reset_momentum=self.reset_momentum,
             temperature=temperature,
+            optimizer=self.optimizer,
+            annealing=self.annealing,
         )
+
+    def _batch_size(self, ipc: int, classes: int) -> int:
+        sizes = [size for least, size in self.batch_by_ipc if least <= ipc]
+        return sizes[-1] * (2 if classes >= MANY_CLASSES else 1) if sizes else self.batch_size
 
 
 # The reference loop runs epochs 0 … E and makes a new optimiser after epoch E // 2 + 1: E + 1 epochs, of which
 # E // 2 + 2 at the full rate.
 FIELD = "evaluate_synset of VICO-UoE/DatasetCondensation 53f63a6"
+
+SRE2L_SMALL: dict[str, Override] = {
+    "epochs": 400,
+    "batch_size": 128,
+    "views": ViewRule(crop="padded", mix="mixup", beta=0.8),
+}
+# images of RDED that are stitched from 2 × 2 crops, and evaluated with those in random order
+STITCHED = ("imagenet", "imagenette", "imagewoof", "imagemeow", "imagesquawk", "imagefruit", "imageyellow")
+RDED_TILES: dict[str, Override] = {"views": ViewRule(crop="resized", scale=(0.5, 1.0), tiles=2, mix="cutmix")}
 
 PROTOCOLS = {
     protocol.id: protocol
@@ -149,6 +177,36 @@ PROTOCOLS = {
             reset_momentum=True,
             use_learned_rate=False,
             batch_size=64,
+        ),
+        Protocol(
+            id="sre2l-v1",
+            source="train_FKD and relabel_cifar of VILA-Lab/SRe2L 8d00cba: AdamW, cosine, CutMix or mixup, batch norm",
+            network="ResNet18BN",
+            epochs=300,
+            batch_size=1024,
+            learning_rate=0.001,
+            use_learned_rate=False,
+            weight_decay=0.01,
+            optimizer="adamw",
+            annealing=1.0,
+            augmentation="views",
+            views=ViewRule(crop="resized", mix="cutmix"),
+            overrides=dict.fromkeys(("cifar10", "cifar100"), SRE2L_SMALL),
+        ),
+        Protocol(
+            id="rded-v1",
+            source="main.py of LINs-lab/RDED 3f6453d: AdamW, half a cosine to half the rate, CutMix, batch norm",
+            network="ResNet18BN",
+            epochs=300,
+            batch_by_ipc=((1, 10), (10, 50), (50, 100)),
+            learning_rate=0.001,
+            use_learned_rate=False,
+            weight_decay=0.01,
+            optimizer="adamw",
+            annealing=0.5,
+            augmentation="views",
+            views=ViewRule(crop="resized", scale=(1.0, 1.0), mix="cutmix"),
+            overrides={"tiny_imagenet": {"batch_by_ipc": (), "batch_size": 100}, **dict.fromkeys(STITCHED, RDED_TILES)},
         ),
     )
 }

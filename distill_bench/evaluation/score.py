@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-LabelUse = Literal["hard", "soft"]
+LabelUse = Literal["hard", "soft", "teacher"]
 
 
 class Score(BaseModel):
@@ -15,7 +15,8 @@ class Score(BaseModel):
         accuracies: one per network, in the order of their seeds.
         accuracy, std: their mean and population standard deviation.
         ci_low, ci_high: 95 % Student-t interval of the mean over networks; None with one network.
-        labels: whether the set's hard or soft labels were trained on.
+        labels: what was trained on: classes; the set's soft labels, one an image; or what its teacher says of every
+            view, then or as it was recorded.
         learning_rate: what the networks were trained with.
         bytes: storage of the set in bytes (of the training pixels and labels, where the whole split was used).
         set_sha256: of the set's file content; None where the whole split was used.

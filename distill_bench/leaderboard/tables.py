@@ -10,6 +10,7 @@ from distill_bench.leaderboard.claims import Claim, claim_for, differences
 from distill_bench.leaderboard.collect import CLAIM_KEYS, ROW_KEYS, STRICT, Row
 
 ABSENT = "–"
+RANDOM = ("random", "random-soft")
 COLUMNS = (
     "IPC", "method", "labels", "accuracy (%)", "vs random", "gap to full", "size", "synthesis", "peak memory",
     "published (%)",
@@ -38,16 +39,16 @@ def csv(rows: Iterable[Row]) -> str:
 def gain_over_random(row: Row, rows: Iterable[Row]) -> float | None:
     """Accuracy of ``row`` minus that of ``random`` under the same conditions, in points; None without one to compare.
 
-    The conditions are the table's (protocol, network, pixel space), the IPC and the kind of labels. A ``random`` of
-    the same preset goes first: presets may differ in how many networks were trained.
+    The conditions are the table's (protocol, network, pixel space), the IPC and the kind of labels; ``random-soft`` is
+    ``random`` with a teacher's. Of the same preset goes first: presets may differ in how many networks were trained.
     """
-    if row["method"] == "random" or row["protocol"] is None:
+    if row["method"] in RANDOM or row["protocol"] is None:
         return None
     # `random` learns no rate, so its one score is its strict score too.
     wanted = {**row, "protocol": row["protocol"].removesuffix(STRICT)}
     keys = (*TABLE_KEYS, "ipc", "labels")
-    peers = [other for other in rows if other["method"] == "random" and _same(other, wanted, keys)]
-    peers.sort(key=lambda other: other["preset"] != row["preset"])
+    peers = [other for other in rows if other["method"] in RANDOM and _same(other, wanted, keys)]
+    peers.sort(key=lambda other: (other["preset"] != row["preset"], other["method"]))
     return _difference(row, peers[0]) if peers else None
 
 

@@ -6,6 +6,7 @@ or another pixel space does not get past that, and neither does one that has lea
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,11 +19,12 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_serializer,
 )
 from torch import Generator, Tensor, nn
 
 from distill_bench import compiling
-from distill_bench.augment import dsa
+from distill_bench.augment import dsa, views
 from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
 from distill_bench.networks import Network, build_network, resolve_network
@@ -30,7 +32,7 @@ from distill_bench.pretrained.store import Made, Pretrained, kept, obtain
 from distill_bench.pretrained.unfinished import restore, unfinished
 from distill_bench.progress import SILENT, Monitor, stopped
 from distill_bench.randomness import generator
-from distill_bench.training import Plan, Standing, accuracy, train
+from distill_bench.training import Augment, Plan, Standing, accuracy, train
 from distill_bench.training_data import TrainingData
 
 KIND = "teachers"
@@ -47,9 +49,11 @@ class TeacherRecipe(BaseModel):
         network: a name without depth means the one usual at the resolution.
         epochs: passes over the training split.
         minimum_steps: with few images, so many more epochs that there are at least this many optimiser steps.
-        learning_rate, momentum, weight_decay: of SGD; the rate is constant.
+        learning_rate, momentum, weight_decay: of SGD.
+        schedule: whether the rate is constant, or follows a cosine to 0.
         batch_size: images a step.
-        augment: DSA on every batch (no flip where the source is not flip-invariant), or none.
+        augment: DSA on every batch, or every image shifted by up to 4 pixels and mirrored (neither mirrors where the
+            source is not flip-invariant), or none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,7 +65,14 @@ class TeacherRecipe(BaseModel):
     momentum: NonNegativeFloat = 0.9
     weight_decay: NonNegativeFloat = 5e-4
     batch_size: PositiveInt = 256
-    augment: Literal["none", "dsa"] = "dsa"
+    augment: Literal["none", "dsa", "shift"] = "dsa"
+    schedule: Literal["constant", "cosine"] = "constant"
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialize: Callable[["TeacherRecipe"], dict[str, Any]]) -> dict[str, Any]:
+        """A constant rate goes without saying, so that addresses are those of recipes without this field."""
+        content = serialize(self)
+        return content if self.schedule != "constant" else {k: v for k, v in content.items() if k != "schedule"}
 
     def plan(self, images: int) -> Plan:
         """The training plan for so many images."""
@@ -72,7 +83,14 @@ class TeacherRecipe(BaseModel):
             learning_rate=self.learning_rate,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
+            annealing=1.0 if self.schedule == "cosine" else 0.0,
         )
+
+    def augmentation(self, flip_invariant: bool) -> Augment | None:
+        """What is done to every batch."""
+        if self.augment == "shift":
+            return views.augmentation(views.ViewRule(crop="padded"), flip_invariant)
+        return dsa.augmentation(flip_invariant) if self.augment == "dsa" else None
 
 
 def teacher_recipe(values: dict[str, Any]) -> TeacherRecipe:
@@ -168,7 +186,7 @@ def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint:
             if stopping:
                 raise stopped(f"{standing.epoch} of {plan.epochs} epochs of a teacher trained")
 
-        augment = dsa.augmentation(training.flip_invariant) if recipe.augment == "dsa" else None
+        augment = recipe.augmentation(training.flip_invariant)
         targets = training.labels.to(training.device)
         train(network, training.images, targets, plan, draws, augment, after_epoch, standing, compiled=compiled)
     found = {"accuracy": training_accuracy(network, training), "epochs": standing.epoch, "loss": standing.loss}

@@ -1,8 +1,8 @@
 """Recipes: what a method is run with. One TOML file a method, every value with its source.
 
 The hyper-parameters of a run are resolved from these tables, later ones winning:
-``[defaults]``, ``[ipc.K]`` (the nearest tabulated IPC at or below), ``[cell.<dataset>.<ipc>]``, then the same three of
-the preset (``[preset.cpu]``, ``[preset.cpu.ipc.K]``, ``[preset.cpu.cell.<dataset>.<ipc>]``), then what the user sets.
+``[defaults]``, ``[ipc.K]`` (the nearest tabulated IPC at or below), ``[dataset.<name>]``, ``[cell.<dataset>.<ipc>]``;
+the same of the preset (``[preset.cpu]``, ``[preset.cpu.ipc.K]``, …); then what the user sets.
 A value may be a table of its own (``[defaults.teacher]``), of which a later one replaces what it names.
 
 A recipe with a ``base`` holds only what differs: its tables are laid over those of the recipe it names, key by key.
@@ -26,18 +26,19 @@ Values = dict[str, str | int | float | bool | list[Any] | dict[str, Any]]
 
 
 class Tables(BaseModel):
-    """Values for everything, by IPC, and by dataset and IPC."""
+    """Values by IPC, by dataset, and by dataset and IPC."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ipc: dict[int, Values] = {}
+    dataset: dict[str, Values] = {}
     cell: dict[str, dict[int, Values]] = {}
 
     def layers(self, dataset: str, ipc: int) -> list[Values]:
         """What applies to a dataset and an IPC, in order."""
         below = [tabulated for tabulated in self.ipc if tabulated <= ipc]
         nearest = self.ipc[max(below)] if below else {}
-        return [nearest, self.cell.get(dataset, {}).get(ipc, {})]
+        return [nearest, self.dataset.get(dataset, {}), self.cell.get(dataset, {}).get(ipc, {})]
 
 
 class Preset(Tables):
@@ -85,7 +86,7 @@ class Recipe(Tables):
         """Every (dataset, IPC) a preset has a table for, with dataset "" for tables of all datasets; and ("", 1)."""
         cells = {("", 1)}
         for tables in (self, self.preset.get(preset, Tables())):
-            cells |= {("", ipc) for ipc in tables.ipc}
+            cells |= {("", ipc) for ipc in tables.ipc} | {(dataset, 1) for dataset in tables.dataset}
             cells |= {(dataset, ipc) for dataset, by_ipc in tables.cell.items() for ipc in by_ipc}
         return cells
 

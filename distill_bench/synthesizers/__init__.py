@@ -33,11 +33,14 @@ from distill_bench.synthesizers.job import (
     synthesizer,
     version_of,
 )
+from distill_bench.synthesizers.realistic_crops import realistic_crops
+from distill_bench.synthesizers.recover import recover
 from distill_bench.synthesizers.selection import (
     herding_selection,
     k_center_selection,
     k_means_selection,
     random_selection,
+    relabelled_selection,
 )
 from distill_bench.synthesizers.trajectory_matching import trajectory_matching
 from distill_bench.training_data import TrainingData
@@ -46,6 +49,7 @@ BUILT_IN: dict[str, Synthesizer] = {
     function.__name__: function
     for function in (
         random_selection,
+        relabelled_selection,
         herding_selection,
         k_center_selection,
         k_means_selection,
@@ -53,6 +57,8 @@ BUILT_IN: dict[str, Synthesizer] = {
         distribution_matching,
         attention_matching,
         trajectory_matching,
+        recover,
+        realistic_crops,
     )
 }
 ENTRY_POINTS = "distill_bench.methods"
@@ -239,9 +245,10 @@ def _as_set(made: Any, job: Job[Any], card: Card) -> DistilledSet:
     return DistilledSet(
         made.images.detach().cpu().contiguous(),
         made.labels.cpu(),
-        card.model_copy(update={"label_kind": made.label_kind}),
+        card.model_copy(update={name: getattr(made, name) for name in ("label_kind", "temperature", "teacher")}),
         soft_labels=None if made.soft_labels is None else made.soft_labels.detach().cpu().contiguous(),
         learning_rate=made.learning_rate,
+        stored=made.stored,
     )
 
 

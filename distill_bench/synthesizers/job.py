@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from distill_bench import randomness
 from distill_bench.checkpoint import Checkpoint
+from distill_bench.distilled_set import LabelKind
 from distill_bench.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.progress import Monitor
 from distill_bench.sources.source import Source
@@ -44,13 +45,19 @@ F = TypeVar("F", bound=Fields)
 
 @dataclass
 class Synthetic:
-    """A finished synthetic set: images [n, c, h, w] in the job's pixel space and labels int64 [n], class by class."""
+    """A finished synthetic set: images [n, c, h, w] in the job's pixel space and labels int64 [n], class by class.
+
+    The other attributes are those of ``DistilledSet`` and its card.
+    """
 
     images: Float[Tensor, "n c h w"]
     labels: Int64[Tensor, " n"]
     soft_labels: Float[Tensor, "n k"] | None = None
-    label_kind: Literal["hard", "logits", "probabilities"] = "hard"
+    label_kind: LabelKind = "hard"
     learning_rate: float | None = None
+    temperature: float = 1.0
+    teacher: str | None = None
+    stored: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass

@@ -12,9 +12,10 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from distill_bench.networks import Network
-from distill_bench.pretrained import TeacherRecipe, obtain_teacher
+from distill_bench.pretrained import TeacherRecipe
 from distill_bench.progress import stopped
 from distill_bench.synthesizers.job import Fields, Job, Synthetic, synthesizer
+from distill_bench.synthesizers.relabel import RelabelFields, relabel, teacher_of
 
 FEATURE_BATCH = 500
 RESTARTS = 10
@@ -23,8 +24,18 @@ RESTARTS = 10
 @synthesizer(Fields)
 def random_selection(job: Job[Fields]) -> Synthetic:
     """``ipc`` different images of every class, drawn uniformly."""
+    return Synthetic(_random_images(job), job.labels)
+
+
+@synthesizer(RelabelFields)
+def relabelled_selection(job: Job[RelabelFields]) -> Synthetic:
+    """The images of ``random_selection`` with a teacher's labels: what there is to beat for methods that relabel."""
+    return relabel(job, teacher_of(job), _random_images(job))
+
+
+def _random_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
     draws = (job.training.draw(label, job.ipc, job.generator("selection", label)) for label in range(job.classes))
-    return Synthetic(torch.cat(list(draws)), job.labels)
+    return torch.cat(list(draws))
 
 
 class SelectionFields(Fields):
@@ -79,13 +90,7 @@ def k_means_selection(job: Job[SelectionFields]) -> Synthetic:
 
 def _select(job: Job[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthetic:
     """The images that ``choose`` picks of every class, given its features [n, d]; one class's are held at a time."""
-    teacher = obtain_teacher(
-        job.training,
-        job.fields.teacher,
-        job.seed,
-        monitor=job.monitor,
-        every_seconds=job.checkpoint.every_seconds,
-    )
+    teacher = teacher_of(job)
     saved = job.checkpoint.load()
     chosen = [] if saved is None else list(saved[0]["chosen"])
     with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", job.classes) as stage:

@@ -1,0 +1,117 @@
+"""Soft labels recorded epoch by epoch, each with the view of the image that the teacher saw.
+
+A recording is the ``relabel.*`` tensors of a set. What an image looks like in an epoch depends on nothing but them, so
+any process sees the same views, in whatever order and batches it trains. Source: Shen & Xing, "A Fast Knowledge
+Distillation Framework for Visual Recognition" (ECCV 2022); SRe2L records CutMix with it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from distill_bench.augment import views
+from distill_bench.augment.views import Views
+from distill_bench.errors import DataError
+
+PREFIX = "relabel."
+LOGITS, CLASSES = "logits", "classes"
+KEPT = {
+    "tiles": torch.int16,
+    "crops": torch.int16,
+    "mirrored": torch.bool,
+    "partners": torch.int32,
+    "boxes": torch.int16,
+    "weights": torch.float32,
+}
+NEEDED = {*KEPT, LOGITS}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Views and labels of n images over e epochs.
+
+    Attributes:
+        tensors: the fields of ``Views``, each [e, n, …], with partners as indices of images; ``logits``, float16
+            [e, n, k]; and where only the k largest are kept ``classes``, int16 [e, n, k].
+        class_count: how many classes there are.
+    """
+
+    tensors: Mapping[str, Tensor]
+    class_count: int
+
+    @classmethod
+    def empty(cls, epochs: int, images: int, class_count: int, top: int = 0, tiles: int = 1) -> "Recording":
+        """Room for a recording that keeps the ``top`` largest logits, or all where that is 0."""
+        widths = {"tiles": (tiles**2,), "crops": (4,), "boxes": (4,)}
+        tensors = {name: torch.zeros(epochs, images, *widths.get(name, ()), dtype=kind) for name, kind in KEPT.items()}
+        tensors[LOGITS] = torch.zeros(epochs, images, top or class_count, dtype=torch.float16)
+        if top:
+            tensors[CLASSES] = torch.zeros(epochs, images, top, dtype=torch.int16)
+        return cls(tensors, class_count)
+
+    @classmethod
+    def stored(cls, tensors: Mapping[str, Tensor], class_count: int) -> "Recording":
+        """The recording in a set's stored tensors.
+
+        Raises:
+            DataError: tensors are missing, or do not have the same epochs and images.
+        """
+        own = {name.removeprefix(PREFIX): each for name, each in tensors.items() if name.startswith(PREFIX)}
+        missing = sorted(NEEDED - set(own))
+        if missing:
+            raise DataError(f"a recording lacks {', '.join(PREFIX + name for name in missing)}.")
+        sizes = {tuple(each.shape[:2]) for each in own.values()}
+        if len(sizes) > 1:
+            raise DataError(f"a recording's tensors are of {sorted(sizes)} (epochs, images); all must be equal.")
+        return cls(own, class_count)
+
+    def to_store(self) -> dict[str, Tensor]:
+        """The tensors by their names in a set."""
+        return {PREFIX + name: tensor for name, tensor in self.tensors.items()}
+
+    @property
+    def epochs(self) -> int:
+        return len(self.tensors[LOGITS])
+
+    @property
+    def images(self) -> int:
+        return self.tensors[LOGITS].shape[1]
+
+    def write(self, epoch: int, indices: Int64[Tensor, " b"], drawn: Views, logits: Float[Tensor, "b classes"]) -> None:
+        """Record a batch: ``indices`` of its images, its views, and what the teacher says of them."""
+        for name, kind in KEPT.items():
+            values = indices[drawn.partners] if name == "partners" else getattr(drawn, name)
+            self.tensors[name][epoch, indices] = values.to(kind)
+        logits = logits.cpu()
+        if CLASSES in self.tensors:
+            logits, classes = logits.topk(self.tensors[CLASSES].shape[2], dim=1)
+            self.tensors[CLASSES][epoch, indices] = classes.to(torch.int16)
+        self.tensors[LOGITS][epoch, indices] = logits.to(torch.float16)
+
+    def views(self, epoch: int, indices: Int64[Tensor, " b"]) -> Views:
+        """The views of images in an epoch; their ``partners`` are indices of images."""
+        each = {name: self.tensors[name][epoch, indices] for name in KEPT}
+        wide = {name: value.long() for name, value in each.items() if name not in ("mirrored", "weights")}
+        return Views(**(each | wide))
+
+    def logits(self, epoch: int, indices: Int64[Tensor, " b"]) -> Float[Tensor, "b classes"]:
+        """The recorded logits, float32; those that were not kept are −∞: the kept ones share all probability."""
+        values = self.tensors[LOGITS][epoch, indices].float()
+        if CLASSES not in self.tensors:
+            return values
+        whole = torch.full((len(values), self.class_count), -torch.inf)
+        return whole.scatter(1, self.tensors[CLASSES][epoch, indices].long(), values)
+
+    def replay(
+        self, images: Float[Tensor, "n c h w"], epoch: int, indices: Int64[Tensor, " b"]
+    ) -> Float[Tensor, "b c h w"]:
+        """The views of the images at ``indices`` as the teacher saw them."""
+        drawn = self.views(epoch, indices)
+        own = views.single(drawn, images[indices])
+        if torch.equal(drawn.partners, indices):
+            return own
+        other = views.single(self.views(epoch, drawn.partners), images[drawn.partners])
+        return views.mixed(drawn, own, other)

@@ -1,0 +1,121 @@
+"""RDED: the crops of real images that a teacher is surest of, stitched together, and relabelled.
+
+Source: Sun, Shi, Yu & Lin, "On the Diversity and Realism of Distilled Dataset" (CVPR 2024), and
+LINs-lab/RDED 3f6453d.
+"""
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import PositiveFloat, PositiveInt
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from distill_bench.augment import views
+from distill_bench.errors import UsageError
+from distill_bench.progress import stopped
+from distill_bench.sources.source import Source
+from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
+from distill_bench.synthesizers.relabel import TEACHER_BATCH, RelabelFields, relabel, teacher_of
+
+
+class CropFields(RelabelFields):
+    """Fields of RDED.
+
+    Attributes:
+        pool: so many random images of a class are looked at, or all where there are fewer.
+        crops: random crops of each of them, square, of which the one with the least loss counts.
+        scale: the least and greatest share of the area that a crop has.
+        factor: an image is stitched from factor × factor crops.
+    """
+
+    pool: PositiveInt = 300
+    crops: PositiveInt = 5
+    scale: tuple[PositiveFloat, PositiveFloat] = (0.08, 1.0)
+    factor: PositiveInt = 1
+
+    def check(self, source: Source) -> None:
+        """Raise UsageError where images cannot be cut into equal parts."""
+        _, height, width = source.train.shape
+        if height % self.factor or width % self.factor:
+            raise UsageError(f"factor {self.factor} does not divide {height}×{width} px. Give 1, or a divisor.")
+
+
+@synthesizer(CropFields)
+def realistic_crops(job: Job[CropFields]) -> Synthetic:
+    """RDED: class by class, then relabelled."""
+    _check_pool(job)
+    teacher = teacher_of(job)
+    made = []
+    with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", job.classes) as stage:
+        for label in range(job.classes):
+            made.append(best_images(job, teacher.network, label).cpu())
+            stage.advance()
+            if job.monitor.stop_requested:
+                raise stopped(f"crops of {label + 1} of {job.classes} classes scored")
+    return relabel(job, teacher, torch.cat(made))
+
+
+def best_images(job: Job[CropFields], network: nn.Module, label: int) -> Float[Tensor, "ipc c h w"]:
+    """The images of a class."""
+    fields = job.fields
+    pool = job.training.draw(label, fields.pool, job.generator("pool", label))
+    draws = job.generator("crops", label)
+    crops, losses = best_crops(network, pool, label, fields, draws)
+    kept = crops[losses.argsort(stable=True)[: job.ipc * fields.factor**2]]
+    return stitched(kept, fields.factor)
+
+
+def best_crops(
+    network: nn.Module, pool: Float[Tensor, "n c h w"], label: int, fields: CropFields, draws: Generator
+) -> tuple[Float[Tensor, "n c s t"], Float[Tensor, " n"]]:
+    """Of every image the crop with the least loss, height / factor × width / factor, and that loss."""
+    sides = (pool.shape[2], pool.shape[3])
+    height, width = sides[0] // fields.factor, sides[1] // fields.factor
+    best, least = pool.new_empty(len(pool), pool.shape[1], height, width), pool.new_full((len(pool),), torch.inf)
+    for _ in range(fields.crops):
+        regions = views.sample_crops(len(pool), *sides, fields.scale, draws, ratio=(1.0, 1.0))
+        crops = shrunk(pool, regions, height, width)
+        losses = crop_losses(network, crops, label, sides)
+        better = losses < least
+        best[better], least[better] = crops[better], losses[better]
+    return best, least
+
+
+def shrunk(
+    images: Float[Tensor, "n c h w"], regions: Int64[Tensor, "n 4"], height: int, width: int
+) -> Float[Tensor, "n c s t"]:
+    """Each image's region, resized bilinearly with antialiasing."""
+    parts = zip(images, regions.tolist(), strict=True)
+    cut = [image[None, :, top : top + h, left : left + w] for image, (top, left, h, w) in parts]
+    return torch.cat([F.interpolate(each, (height, width), mode="bilinear", antialias=True) for each in cut])
+
+
+def crop_losses(
+    network: nn.Module, crops: Float[Tensor, "n c s t"], label: int, sides: tuple[int, int]
+) -> Float[Tensor, " n"]:
+    """The network's cross-entropy for the class, of each crop in the middle of an image that is zero elsewhere."""
+    down, right = sides[0] - crops.shape[2], sides[1] - crops.shape[3]
+    padding = (right // 2, right - right // 2, down // 2, down - down // 2)
+    with torch.inference_mode():
+        logits = torch.cat([network(F.pad(batch, padding)) for batch in crops.split(TEACHER_BATCH)])
+    return F.cross_entropy(logits, torch.full((len(crops),), label, device=logits.device), reduction="none")
+
+
+def stitched(crops: Float[Tensor, "n c s t"], factor: int) -> Float[Tensor, "ipc c h w"]:
+    """Images of factor × factor crops, row by row: image i has crops i, i + ipc, i + 2 ipc, …"""
+    count, channels, height, width = crops.shape
+    ipc = count // factor**2
+    grid = crops.view(factor, factor, ipc, channels, height, width).permute(2, 3, 0, 4, 1, 5)
+    return grid.reshape(ipc, channels, factor * height, factor * width)
+
+
+def _check_pool(job: Job[CropFields]) -> None:
+    """Raises UsageError where fewer images are looked at than crops are needed, before a teacher is trained."""
+    fields = job.fields
+    least = min(min(len(indices), fields.pool) for indices in job.training.class_indices)
+    if least < job.ipc * fields.factor**2:
+        raise UsageError(
+            f"{job.method} keeps one crop of an image and needs {job.ipc * fields.factor**2} of a class; it looks at "
+            f"{least}. Give --ipc {least // fields.factor**2} or less, or where there are more images a larger pool "
+            "(--set pool=…)."
+        )

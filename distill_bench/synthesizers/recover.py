@@ -1,0 +1,223 @@
+"""Recovering images from a trained network: SRe2L, and CDA, which brings the crops in gradually.
+
+Noise is optimised until the network takes it for its class and its batch norms see the statistics they were trained
+with. Source: Yin, Xing & Shen, "Squeeze, Recover and Relabel" (NeurIPS 2023); Yin & Shen, "Dataset Distillation via
+Curriculum Data Synthesis in Large Data Era" (TMLR 2024); folders SRe2L and CDA of VILA-Lab/SRe2L 8d00cba.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distill_bench.augment import views
+from distill_bench.errors import Interrupted, UsageError
+from distill_bench.networks import build_network
+from distill_bench.sources.source import Source
+from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
+from distill_bench.synthesizers.loop import Objective, optimise
+from distill_bench.synthesizers.relabel import RelabelFields, relabel, teacher_of
+
+Curriculum = Literal["none", "step", "linear", "cosine"]
+
+
+class RecoverFields(RelabelFields):
+    """Fields of SRe2L and CDA.
+
+    Attributes:
+        iterations: image updates of every batch.
+        image_lr: of Adam, at the start; it follows a cosine to 0.
+        image_betas: of Adam.
+        bn_weight: of the batch-norm loss.
+        first_bn_multiplier: of its first layer's term.
+        classes_per_batch: a batch has one image each of so many classes, or of all where they are fewer.
+        crop: whether a random part of the images, one for the whole batch, is resized and mirrored at random (the
+            mirror only where the source is flip-invariant).
+        least_scale: the least share of the area that a crop may have.
+        curriculum: how the least share comes down to that from 1.
+        milestone: the part of the iterations after which it is there.
+        jitter: images are rolled by up to so many pixels on both axes.
+        jitter_both_ways: in either direction, or only down and right.
+    """
+
+    iterations: PositiveInt
+    image_lr: PositiveFloat
+    image_betas: tuple[NonNegativeFloat, NonNegativeFloat] = (0.5, 0.9)
+    bn_weight: NonNegativeFloat
+    first_bn_multiplier: NonNegativeFloat = 10.0
+    classes_per_batch: PositiveInt = 100
+    crop: bool = True
+    least_scale: PositiveFloat = 0.08
+    curriculum: Curriculum = "none"
+    milestone: NonNegativeFloat = 1.0
+    jitter: NonNegativeInt = 0
+    jitter_both_ways: bool = False
+
+    def check(self, source: Source) -> None:
+        """Raise UsageError where the teacher has no batch norm to recover images from."""
+        name = self.teacher.network
+        network = build_network(name, source.train.shape, len(source.class_names), torch.Generator())
+        if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
+            raise UsageError(
+                f"images are recovered from the statistics of a teacher's batch norms, and {name} has none. Give --set "
+                "teacher.network=ConvNetBN, or ResNet18BN."
+            )
+
+
+@synthesizer(RecoverFields)
+def recover(job: Job[RecoverFields]) -> Synthetic:
+    """Squeeze (a teacher is trained, or found), recover, relabel."""
+    teacher = teacher_of(job)
+    return relabel(job, teacher, recovered_images(job, teacher.network))
+
+
+def recovered_images(job: Job[RecoverFields], network: nn.Module) -> Float[Tensor, "n c h w"]:
+    """All images in class order, on the CPU, recovered batch by batch.
+
+    A batch depends on no other: its draws are its own, and so is its checkpoint, which also keeps the finished one.
+    """
+    batches = class_batches(job.classes, job.fields.classes_per_batch, job.ipc)
+    images = torch.empty(job.classes * job.ipc, *job.training.shape)
+    job.checkpoint.load()
+    for number, rows in enumerate(batches):
+        losses: list[float] = []
+        part = dataclasses.replace(
+            job,
+            method=f"{job.method} batch {number + 1} of {len(batches)}",
+            checkpoint=job.checkpoint.part(f"batch{number}"),
+            history=losses,
+        )
+        try:
+            images[rows] = recover_batch(part, network, job.labels[rows], number).cpu()
+        except Interrupted:
+            job.checkpoint.save({}, {})  # how long it took so far
+            raise
+        job.history += losses
+    return images
+
+
+def recover_batch(
+    job: Job[RecoverFields], network: nn.Module, labels: Int64[Tensor, " b"], number: int
+) -> Float[Tensor, "b c h w"]:
+    """The last iterate of batch ``number``, from noise N(0, 1) in the pixel space."""
+    fields = job.fields
+    noise = torch.randn(len(labels), *job.training.shape, generator=job.generator("initial images", number))
+    images = noise.to(job.device)
+    optimizer = torch.optim.Adam([images], lr=fields.image_lr, betas=fields.image_betas)
+    recovery = Recovery(job, network, labels.to(job.device), images, optimizer, number)
+    optimise(job, recovery, {"images": images}, {"images": optimizer}, fields.iterations)
+    job.checkpoint.save({"learnable.images": images}, {"step": fields.iterations, "history": job.history})
+    return images
+
+
+class Recovery(Objective):
+    """Classification loss and batch-norm loss of one batch, seen through one crop, mirror and shift a step."""
+
+    def __init__(
+        self,
+        job: Job[RecoverFields],
+        network: nn.Module,
+        labels: Int64[Tensor, " b"],
+        images: Float[Tensor, "b c h w"],
+        optimizer: torch.optim.Optimizer,
+        number: int,
+    ) -> None:
+        self._job, self._network, self._labels = job, network, labels
+        self._images, self._optimizer, self._number = images, optimizer, number
+
+    def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
+        fields = self._job.fields
+        for group in self._optimizer.param_groups:
+            group["lr"] = annealed(fields.image_lr, step, fields.iterations)
+        leaf = self._images.detach().requires_grad_()
+        with batch_norm_distances(self._network) as distances:
+            logits = self._network(self.view(leaf, step))
+        loss = F.cross_entropy(logits, self._labels)
+        loss = loss + fields.bn_weight * weighted_sum(distances, fields.first_bn_multiplier)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        return float(loss.detach()), {"images": gradient}
+
+    def after_step(self, step: int) -> None:
+        self._images.copy_(self._job.training.clip(self._images))
+
+    def view(self, images: Float[Tensor, "b c h w"], step: int) -> Float[Tensor, "b c h w"]:
+        """What the network is shown at a step. Crop, mirror and shift draw from streams of their own."""
+        job, fields = self._job, self._job.fields
+        _, height, width = job.training.shape
+        if fields.crop:
+            scale = least_scale(fields.curriculum, step, fields.iterations, fields.milestone, fields.least_scale)
+            region = views.sample_crops(1, height, width, (scale, 1.0), self._draws("crop", step))
+            images = views.crop(region.to(images.device), images)
+            mirrored = torch.rand(1, generator=self._draws("mirror", step)) < 0.5
+            images = views.mirror(mirrored.to(images.device) & job.training.flip_invariant, images)
+        lowest = -fields.jitter if fields.jitter_both_ways else 0
+        shifts = torch.randint(lowest, fields.jitter + 1, (2,), generator=self._draws("jitter", step))
+        return images.roll(shifts.tolist(), (2, 3))
+
+    def _draws(self, role: str, step: int) -> torch.Generator:
+        return self._job.generator(f"{role} of batch {self._number}", step)
+
+
+def class_batches(classes: int, most: int, ipc: int) -> list[Int64[Tensor, " b"]]:
+    """For each batch the rows it has of a set in class order: image k of up to ``most`` different classes."""
+    return [labels * ipc + image for image in range(ipc) for labels in torch.arange(classes).split(most)]
+
+
+def least_scale(curriculum: Curriculum, step: int, steps: int, milestone: float, lowest: float) -> float:
+    """The least share of the image's area that a crop has at a step of CDA.
+
+    From 1 at step 0 (whole images, easy) to ``lowest`` at step ``milestone`` × ``steps`` and after (parts, hard):
+    at once, linearly, or along half a wave of a cosine. ``none`` is ``lowest`` throughout, which is SRe2L.
+    """
+    end = milestone * steps
+    if curriculum == "none" or step >= end:
+        return lowest
+    part = {"step": 1.0, "linear": 1 - step / end, "cosine": (1 + math.cos(math.pi * step / end)) / 2}[curriculum]
+    return lowest + (1 - lowest) * part
+
+
+def annealed(rate: float, step: int, steps: int) -> float:
+    """Half a wave of a cosine from ``rate`` at step 0 to 0 after the last."""
+    return rate * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+@contextmanager
+def batch_norm_distances(network: nn.Module) -> Iterator[list[Float[Tensor, ""]]]:
+    """A list that receives, while the network runs, the distance of every batch norm's input from its statistics.
+
+    One number a layer (``statistics_distance``), in the order of running. The hooks leave with the context.
+    """
+    distances: list[Tensor] = []
+
+    def add(layer: Any, inputs: tuple[Tensor]) -> None:
+        distances.append(statistics_distance(inputs[0], layer.running_mean, layer.running_var))
+
+    hooks = [layer.register_forward_pre_hook(add) for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    try:
+        yield distances
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def statistics_distance(
+    maps: Float[Tensor, "b c h w"], mean: Float[Tensor, " c"], variance: Float[Tensor, " c"]
+) -> Float[Tensor, ""]:
+    """‖mean(maps) − mean‖₂ + ‖var(maps) − variance‖₂: one layer's term.
+
+    Both over batch and positions; the variance is the biased one. Plain norms, not squared.
+    """
+    found, center = torch.var_mean(maps, dim=(0, 2, 3), correction=0)
+    return torch.linalg.vector_norm(center - mean) + torch.linalg.vector_norm(found - variance)
+
+
+def weighted_sum(distances: list[Float[Tensor, ""]], first: float) -> Float[Tensor, ""]:
+    """The sum of all layers' distances, the first one's ``first`` times."""
+    return first * distances[0] + sum(distances[1:])

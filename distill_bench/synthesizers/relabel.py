@@ -1,0 +1,121 @@
+"""Relabelling: a teacher's soft labels for images, one each, made while networks train, or recorded epoch by epoch.
+
+Source: Yin, Xing & Shen, "Squeeze, Recover and Relabel" (NeurIPS 2023), section 3.3, and VILA-Lab/SRe2L 8d00cba.
+"""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from distill_bench.augment import views
+from distill_bench.augment.views import ViewRule
+from distill_bench.distilled_set import TEACHER_PREFIX
+from distill_bench.errors import UsageError
+from distill_bench.pretrained import Teacher, TeacherRecipe, obtain_teacher
+from distill_bench.progress import stopped
+from distill_bench.recorded import Recording
+from distill_bench.synthesizers.job import Fields, Job, Synthetic
+
+TEACHER_BATCH = 500
+
+
+class RecordFields(BaseModel):
+    """How labels are recorded.
+
+    Attributes:
+        epochs: so many views of every image; who trains longer begins again with the first.
+        batch_size: images that are mixed with each other.
+        top: only so many of the largest logits are kept; 0 keeps all.
+        views: how views are drawn.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: PositiveInt = 300
+    batch_size: PositiveInt = 1024
+    top: NonNegativeInt = 0
+    views: ViewRule = ViewRule(mix="cutmix")
+
+
+class RelabelFields(Fields):
+    """Fields of the methods whose labels a teacher makes.
+
+    Attributes:
+        teacher: how it is trained. Its seed is the job's.
+        labels: ``hard``: classes; ``soft``: one logit vector an image; ``teacher``: the teacher itself is stored, and
+            labels what networks are shown; ``recorded``: views and their labels are stored.
+        temperature: by which the logits of teacher and student are divided.
+        record: of recorded labels.
+    """
+
+    teacher: TeacherRecipe
+    labels: Literal["hard", "soft", "teacher", "recorded"] = "soft"
+    temperature: PositiveFloat = 20.0
+    record: RecordFields = RecordFields()
+
+
+def teacher_of(job: Job[Any]) -> Teacher:
+    """The teacher of the job's recipe and seed."""
+    return obtain_teacher(
+        job.training,
+        job.fields.teacher,
+        job.seed,
+        monitor=job.monitor,
+        every_seconds=job.checkpoint.every_seconds,
+    )
+
+
+def relabel(job: Job[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> Synthetic:
+    """The finished set: images in class order, with the kind of labels that the recipe names.
+
+    Raises:
+        UsageError: more logits are to be kept than there are classes.
+        Interrupted: the monitor was asked to stop; a checkpoint was written.
+    """
+    fields: RelabelFields = job.fields
+    common: dict[str, Any] = {"temperature": fields.temperature}
+    if fields.labels == "hard":
+        return Synthetic(images, job.labels)
+    if fields.labels == "soft":
+        return Synthetic(images, job.labels, predict(job, teacher, images), "logits", **common)
+    if fields.labels == "teacher":
+        tensors = {TEACHER_PREFIX + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
+        name = teacher.kept.identity["recipe"]["network"]
+        return Synthetic(images, job.labels, label_kind="teacher", stored=tensors, teacher=name, **common)
+    tensors = record(job, teacher, images).to_store()
+    return Synthetic(images, job.labels, label_kind="recorded", stored=tensors, **common)
+
+
+def predict(job: Job[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """The teacher's logits, on the CPU."""
+    with torch.inference_mode():
+        return torch.cat([teacher.network(batch.to(job.device)).cpu() for batch in images.split(TEACHER_BATCH)])
+
+
+def record(job: Job[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> Recording:
+    """The teacher's labels for views of every epoch. An epoch's draws are its own, so that stopped work can go on."""
+    rule, fields = job.fields.record.views, job.fields.record
+    if fields.top > job.classes:
+        raise UsageError(f"record.top is {fields.top}; there are {job.classes} classes. Give 0 to keep all.")
+    checkpoint = job.checkpoint.part("relabel")
+    recording = Recording.empty(fields.epochs, len(images), job.classes, fields.top, rule.tiles)
+    done = 0
+    if (saved := checkpoint.load()) is not None:
+        recording, done = Recording(saved[0], job.classes), saved[1]["epoch"]
+    with job.monitor.stage(f"{job.method}, labels of {len(images)} images", fields.epochs, done) as stage:
+        for epoch in range(done, fields.epochs):
+            draws = job.generator("relabel", epoch)
+            for indices in torch.randperm(len(images), generator=draws).split(fields.batch_size):
+                drawn = views.sample(rule, len(indices), job.training.shape, job.training.flip_invariant, draws)
+                shown = views.shown(drawn, images[indices].to(job.device))
+                recording.write(epoch, indices, drawn, predict(job, teacher, shown))
+            stage.advance()
+            stopping = job.monitor.stop_requested
+            if stopping or checkpoint.due:
+                checkpoint.save(dict(recording.tensors), {"epoch": epoch + 1})
+            if stopping:
+                raise stopped(f"labels of {epoch + 1} of {fields.epochs} epochs recorded")
+    return recording

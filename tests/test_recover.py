@@ -1,0 +1,235 @@
+"""Recovering: the batch-norm loss against a double loop, the curriculum at its ends, what a curriculum changes."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from distill_bench import load_source, synthesize
+from distill_bench.checkpoint import Checkpoint
+from distill_bench.errors import UsageError
+from distill_bench.networks import build_network
+from distill_bench.progress import SILENT
+from distill_bench.randomness import generator
+from distill_bench.synthesizers import Job, load_method
+from distill_bench.synthesizers.recover import (
+    Recovery,
+    annealed,
+    batch_norm_distances,
+    class_batches,
+    least_scale,
+    recover_batch,
+    statistics_distance,
+    weighted_sum,
+)
+from distill_bench.training_data import TrainingData
+
+QUICK = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0.1, "augment": "none"},
+         "iterations": 4, "jitter": 1}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mirrored_source():
+    """Digits that may be mirrored."""
+    return dataclasses.replace(load_source("digits"), flip_invariant=True)
+
+
+def job_on(source, **fields):
+    chosen = load_method("sre2l").fields("digits", 1, **QUICK | fields)
+    training = TrainingData(source, chosen.pixel_space_on(source), torch.device("cpu"))
+    return Job("sre2l", training, 1, chosen, 0, torch.device("cpu"), SILENT, Checkpoint())
+
+
+def batch_norm_network(side=8):
+    network = build_network("ConvNetD2W4BN", (3, side, side), 5, generator("bn")).double()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(generator=generator("mean", layer.num_features))
+            layer.running_var.uniform_(0.5, 2, generator=generator("var", layer.num_features))
+    return network.eval().requires_grad_(False)
+
+
+def by_hand(maps, mean, variance):
+    """Means and biased variances channel by channel and value by value."""
+    squares_mean = squares_variance = 0.0
+    for channel in range(maps.shape[1]):
+        values = [float(maps[b, channel, i, j]) for b in range(maps.shape[0]) for i in range(maps.shape[2])
+                  for j in range(maps.shape[3])]  # fmt: skip
+        centre = sum(values) / len(values)
+        spread = sum((value - centre) ** 2 for value in values) / len(values)
+        squares_mean += (centre - float(mean[channel])) ** 2
+        squares_variance += (spread - float(variance[channel])) ** 2
+    return math.sqrt(squares_mean) + math.sqrt(squares_variance)
+
+
+def test_the_batch_norm_loss_is_a_double_loops():
+    network = batch_norm_network()
+    images = torch.randn(6, 3, 8, 8, generator=generator("images"), dtype=torch.float64)
+    inputs, expected, maps = [], 0.0, images
+    for layer in network.features:
+        if isinstance(layer, nn.BatchNorm2d):
+            inputs.append((maps.clone(), layer))
+        maps = layer(maps)
+    with batch_norm_distances(network) as distances:
+        network(images)
+    for number, (seen, layer) in enumerate(inputs):
+        own = by_hand(seen, layer.running_mean, layer.running_var)
+        assert float(distances[number]) == pytest.approx(own, rel=1e-12)
+        expected += own * (7.0 if number == 0 else 1.0)
+    assert float(weighted_sum(distances, 7.0)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_its_gradient_is_that_of_finite_differences():
+    mean, variance = torch.tensor([0.3, -0.2]).double(), torch.tensor([1.5, 0.7]).double()
+    maps = torch.randn(3, 2, 2, 2, generator=generator("maps"), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda each: statistics_distance(each, mean, variance), maps)
+
+
+def test_hooks_leave_with_the_context_even_after_an_error():
+    network = batch_norm_network()
+    with pytest.raises(ValueError, match="on the way"), batch_norm_distances(network):
+        raise ValueError("on the way")
+    assert not any(layer._forward_pre_hooks for layer in network.modules())
+
+
+@pytest.mark.parametrize("curriculum", ["none", "step", "linear", "cosine"])
+@pytest.mark.parametrize("milestone", [0.0, 0.5, 1.0])
+def test_the_curriculum_at_its_ends(curriculum, milestone):
+    scales = [least_scale(curriculum, step, 100, milestone, 0.08) for step in range(100)]
+    whole = curriculum != "none" and milestone > 0
+    assert scales[0] == (1.0 if whole else 0.08)
+    end = int(100 * milestone)
+    assert all(scale == 0.08 for scale in (scales[end:] if whole else scales))
+    assert scales == sorted(scales, reverse=True)
+
+
+def test_the_curriculum_in_its_middle():
+    assert least_scale("step", 49, 100, 0.5, 0.08) == 1.0
+    assert least_scale("linear", 25, 100, 0.5, 0.08) == pytest.approx(0.54)
+    assert least_scale("cosine", 25, 100, 0.5, 0.08) == pytest.approx(0.54)
+    assert least_scale("linear", 25, 100, 1.0, 0.08) == pytest.approx(0.08 + 0.92 * 0.75)
+    assert least_scale("cosine", 25, 100, 1.0, 0.08) == pytest.approx(0.08 + 0.92 * (1 + math.sqrt(0.5)) / 2)
+
+
+def test_the_rate_falls_from_whole_to_nothing():
+    assert annealed(0.4, 0, 1000) == 0.4
+    assert annealed(0.4, 500, 1000) == pytest.approx(0.2)
+    assert annealed(0.4, 999, 1000) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_batch_has_one_image_each_of_different_classes():
+    batches = class_batches(7, 3, 2)
+    assert [batch.tolist() for batch in batches] == [[0, 2, 4], [6, 8, 10], [12], [1, 3, 5], [7, 9, 11], [13]]
+    assert [len(batch) for batch in class_batches(1000, 100, 3)] == [100] * 30
+
+
+def recoveries(source, **fields):
+    """A job and its recovery with a network whose batch norms have seen something."""
+    job = job_on(source, **fields)
+    network = build_network("ConvNetD1W4BN", job.training.shape, 10, generator("net")).eval().requires_grad_(False)
+    images = torch.randn(10, 1, 8, 8, generator=generator("start"))
+    return Recovery(job, network, torch.arange(10), images, torch.optim.Adam([images]), 0), images
+
+
+def test_none_and_cosine_differ_in_nothing_but_the_crops(mirrored_source, monkeypatch):
+    from distill_bench.augment import views
+
+    mirrors, regions, shifts, real_crop, real_mirror = {}, {}, {}, views.crop, views.mirror
+    for curriculum in ("none", "cosine"):
+        recovery, images = recoveries(mirrored_source, curriculum=curriculum)
+        seen = {"crop": [], "mirror": [], "roll": []}
+        monkeypatch.setattr(views, "crop", lambda r, x, s=seen: (s["crop"].append(r.tolist()), real_crop(r, x))[1])
+        monkeypatch.setattr(
+            views, "mirror", lambda m, x, s=seen: (s["mirror"].append(m.tolist()), real_mirror(m, x))[1]
+        )
+        roll = torch.Tensor.roll
+        monkeypatch.setattr(torch.Tensor, "roll", lambda x, d, a, s=seen, r=roll: (s["roll"].append(d), r(x, d, a))[1])
+        for step in range(4):
+            recovery.view(images, step)
+        monkeypatch.undo()
+        regions[curriculum], mirrors[curriculum], shifts[curriculum] = seen["crop"], seen["mirror"], seen["roll"]
+    assert regions["none"] != regions["cosine"]
+    assert mirrors["none"] == mirrors["cosine"] and shifts["none"] == shifts["cosine"]
+    assert any(m[0] for m in mirrors["none"]) and len({tuple(s) for s in shifts["none"]}) > 1
+
+
+def test_without_crops_both_give_the_same_set(digits):
+    made = [synthesize(digits, "sre2l", 1, crop=False, curriculum=c, **QUICK) for c in ("none", "cosine")]
+    assert torch.equal(made[0].images, made[1].images)
+    made = [synthesize(digits, "sre2l", 1, curriculum=c, **QUICK) for c in ("none", "cosine")]
+    assert not torch.equal(made[0].images, made[1].images)
+
+
+def test_digits_are_not_mirrored(digits):
+    recovery, images = recoveries(digits, least_scale=1.0, jitter=0)
+    assert all(torch.equal(recovery.view(images, step), images) for step in range(8))
+
+
+def test_shifts_go_one_way_or_both(digits):
+    def shifts(both):
+        recovery, _ = recoveries(digits, crop=False, jitter=2, jitter_both_ways=both)
+        mark = torch.zeros(1, 1, 8, 8)
+        mark[0, 0, 0, 0] = 1
+        return {tuple(recovery.view(mark, step)[0, 0].nonzero()[0].tolist()) for step in range(200)}
+
+    assert shifts(False) == {(r, c) for r in range(3) for c in range(3)}
+    assert shifts(True) == {(r % 8, c % 8) for r in range(-2, 3) for c in range(-2, 3)}
+
+
+def test_one_step_is_adam_on_the_loss_by_hand_then_clipped(digits):
+    recovery, images = recoveries(digits, crop=False, jitter=0, bn_weight=0.3, first_bn_multiplier=2.0)
+    loss, gradients = recovery.gradients(0)
+    leaf = images.clone().requires_grad_()
+    logits = recovery._network(leaf)
+    first = recovery._network.features[0](leaf)
+    norm = recovery._network.features[1]
+    mine = nn.functional.cross_entropy(logits, torch.arange(10))
+    mine = mine + 0.3 * 2.0 * statistics_distance(first, norm.running_mean, norm.running_var)
+    assert loss == pytest.approx(float(mine.detach()), rel=1e-6)
+    torch.testing.assert_close(gradients["images"], torch.autograd.grad(mine, leaf)[0])
+
+
+def test_images_stay_within_valid_pixels(digits):
+    made = synthesize(digits, "sre2l", 1, **QUICK | {"image_lr": 100.0})
+    mean, std = made.card.pixel_space.mean[0], made.card.pixel_space.std[0]
+    assert made.images.min() == pytest.approx(-mean / std) and made.images.max() == pytest.approx((1 - mean) / std)
+
+
+def test_a_batch_depends_on_no_other(digits):
+    """Recovered alone, or as one of several, or of a larger set."""
+    whole = synthesize(digits, "sre2l", 2, **QUICK | {"classes_per_batch": 4}).images
+    job = job_on(digits, classes_per_batch=4)
+    from distill_bench.synthesizers.relabel import teacher_of
+
+    alone = recover_batch(job, teacher_of(job).network, torch.tensor([4, 5, 6, 7]), 1)
+    assert torch.equal(alone, whole[[8, 10, 12, 14]])
+
+
+def test_a_teacher_without_batch_norm_is_refused_before_it_is_trained(digits):
+    with pytest.raises(UsageError, match=r"ConvNetD1W4 has none\. Give --set teacher\.network=ConvNetBN"):
+        synthesize(digits, "sre2l", 1, **QUICK | {"teacher": {"network": "ConvNetD1W4"}})
+
+
+def test_all_of_a_stopped_works_files_go_with_the_finished_one(digits, tmp_path):
+    kept = Checkpoint(tmp_path / "unfinished.safetensors", every_seconds=0.0)
+    synthesize(digits, "sre2l", 2, checkpoint=kept, **QUICK)
+    assert len(list(tmp_path.iterdir())) == 2  # a finished batch each
+    kept.clear()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_papers_values():
+    fields = {name: [load_method(name).fields(d, 50) for d in ("tiny_imagenet", "imagenet", "cifar100")]
+              for name in ("sre2l", "cda")}  # fmt: skip
+    assert [(f.image_lr, f.bn_weight, f.iterations, f.jitter, f.curriculum, f.crop) for f in fields["cda"][:2]] == [
+        (0.4, 0.05, 4000, 4, "cosine", True), (0.25, 0.01, 4000, 32, "cosine", True),
+    ]  # fmt: skip
+    assert [(f.image_lr, f.bn_weight, f.iterations, f.jitter, f.curriculum, f.crop) for f in fields["sre2l"]] == [
+        (0.1, 1.0, 4000, 4, "none", True), (0.25, 0.01, 4000, 32, "none", True), (0.25, 0.01, 1000, 4, "none", False),
+    ]  # fmt: skip
+    assert [f.jitter_both_ways for f in fields["sre2l"]] == [True, False, False]
+    assert {(f.image_betas, f.first_bn_multiplier, f.milestone) for each in fields.values() for f in each} == {
+        ((0.5, 0.9), 10.0, 1.0)
+    }

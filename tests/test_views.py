@@ -1,0 +1,182 @@
+"""Views: crops against torch's own resizing, the distribution of regions, mixtures by hand, recordings played back."""
+
+import hashlib
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from distill_bench.augment import views
+from distill_bench.augment.views import ViewRule
+from distill_bench.errors import DataError
+from distill_bench.randomness import generator
+from distill_bench.recorded import Recording
+
+SHAPE = (3, 12, 10)
+EVERYTHING = ViewRule(crop="resized", tiles=2, mix="cutmix")
+
+
+def images_of(count, dtype=torch.float32):
+    return torch.rand(count, *SHAPE, generator=generator("views", "images"), dtype=dtype)
+
+
+def test_a_crop_is_torchs_bilinear_resizing_of_the_region_alone():
+    images = images_of(40, torch.float64)
+    regions = views.sample_crops(40, *SHAPE[1:], (0.05, 1.0), generator("regions"))
+    for image, (top, left, height, width), ours in zip(
+        images, regions.tolist(), views.crop(regions, images), strict=True
+    ):
+        part = image[None, :, top : top + height, left : left + width]
+        theirs = F.interpolate(part, SHAPE[1:], mode="bilinear", align_corners=False)[0]
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_the_whole_image_is_left_as_it_is_and_a_shift_brings_in_zeros():
+    images = images_of(2)
+    assert torch.equal(views.crop(torch.tensor([[0, 0, 12, 10]]), images), images)
+    shifted = views.crop(torch.tensor([[2, -3, 12, 10]]), images)
+    assert torch.equal(shifted[:, :, :10, 3:], images[:, :, 2:, :7])
+    assert not shifted[:, :, 10:].any() and not shifted[:, :, :, :3].any()
+
+
+def test_regions_lie_in_the_image_and_have_the_area_and_ratio_asked_for():
+    regions = views.sample_crops(4000, 200, 100, (0.2, 0.3), generator("areas"))
+    top, left, height, width = regions.double().unbind(dim=1)
+    assert top.min() == 0 and left.min() == 0
+    assert (top + height).max() == 200 and (left + width).max() == 100
+    share, ratio = height * width / 20000, width / height
+    assert 0.19 < share.min() < 0.21 and 0.29 < share.max() < 0.31 and abs(share.mean() - 0.25) < 0.005
+    assert 0.74 < ratio.min() < 0.76 and 1.31 < ratio.max() < 1.35
+    assert abs(ratio.log().mean()) < 0.02  # the logarithm is uniform
+
+
+@pytest.mark.parametrize(("height", "width", "central"), [(10, 10, [0, 0, 10, 10]), (4, 40, [0, 17, 4, 5]),
+                                                          (40, 4, [17, 0, 5, 4])])  # fmt: skip
+def test_where_no_region_fits_it_is_the_largest_central_one(height, width, central):
+    regions = views.sample_crops(3, height, width, (1.5, 1.6), generator("none fits"))
+    assert regions.tolist() == [central] * 3
+
+
+def test_positions_are_uniform():
+    tops = views.sample_crops(3000, 64, 64, (0.25, 0.25), generator("positions"), ratio=(1.0, 1.0))[:, 0]
+    assert tops.unique().tolist() == list(range(33))
+    assert tops.bincount().min() > 50
+
+
+def test_another_scale_moves_no_other_draw():
+    small, large = (views.sample(ViewRule(scale=s, mix="cutmix"), 6, SHAPE, True, generator("stream"))
+                    for s in ((0.08, 1.0), (0.9, 1.0)))  # fmt: skip
+    assert not torch.equal(small.crops, large.crops)
+    for name in ("tiles", "mirrored", "partners", "boxes", "weights"):
+        assert torch.equal(getattr(small, name), getattr(large, name)), name
+
+
+def test_mirrors_are_half_and_none_where_they_change_the_label():
+    rule = ViewRule(crop="none")
+    assert 450 < views.sample(rule, 1000, SHAPE, True, generator("mirrors")).mirrored.sum() < 550
+    assert not views.sample(rule, 1000, SHAPE, False, generator("mirrors")).mirrored.any()
+    images = images_of(2)
+    assert torch.equal(views.mirror(torch.tensor([True, False]), images)[0], images[0].flip(2))
+
+
+def test_tiles_go_where_their_order_says():
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    moved = views.shuffle_tiles(torch.tensor([[3, 0, 1, 2]]), image)[0, 0]
+    assert moved.tolist() == [[10, 11, 0, 1], [14, 15, 4, 5], [2, 3, 8, 9], [6, 7, 12, 13]]
+
+
+def test_cutmix_by_hand():
+    images = images_of(5)
+    drawn = views.sample(ViewRule(crop="none", mix="cutmix"), 5, SHAPE, False, generator("cutmix", 3))
+    shown, share = views.shown(drawn, images), views.own_share(drawn, *SHAPE[1:])
+    assert drawn.boxes[0, 2] * drawn.boxes[0, 3] > 0
+    for i in range(5):
+        top, left, height, width = drawn.boxes[i].tolist()
+        expected = images[i].clone()
+        expected[:, top : top + height, left : left + width] = images[drawn.partners[i], :, top : top + height,
+                                                                      left : left + width]  # fmt: skip
+        assert torch.equal(shown[i], expected)
+        assert share[i] == pytest.approx(1 - height * width / 120)
+
+
+def test_the_share_of_cutmix_is_that_of_its_beta():
+    rule = ViewRule(crop="none", mix="cutmix")
+    boxes = torch.stack([views.sample(rule, 1, (1, 512, 512), False, generator("box", i)).boxes[0] for i in range(800)])
+    covered = (boxes[:, 2] * boxes[:, 3]).double() / 512**2
+    assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= 512).all()
+    # a side of √s about a uniform pixel, cut at the edges, covers √s − s/4: E (√s − s/4)² over uniform s is 77/240
+    assert covered.mean() == pytest.approx(77 / 240, abs=0.02)
+
+
+def test_mixup_by_hand_with_the_weights_of_beta():
+    images = images_of(4)
+    rule = ViewRule(crop="none", mix="mixup", beta=0.8)
+    drawn = views.sample(rule, 4, SHAPE, False, generator("mixup"))
+    weight = float(drawn.weights[0])
+    torch.testing.assert_close(views.shown(drawn, images), weight * images + (1 - weight) * images[drawn.partners])
+    weights = torch.stack([views.sample(rule, 1, SHAPE, False, generator("w", i)).weights[0] for i in range(1500)])
+    assert weights.mean() == pytest.approx(0.5, abs=0.02)
+    assert weights.var() == pytest.approx(1 / (4 * (2 * 0.8 + 1)), rel=0.1)  # of Beta(a, a)
+
+
+def recording_of(rule, epochs=3, count=7, classes=5, top=0):
+    recording, images = Recording.empty(epochs, count, classes, top, rule.tiles), images_of(count)
+    seen = torch.empty(epochs, *images.shape)
+    logits = torch.randn(epochs, count, classes, generator=generator("logits"))
+    for epoch in range(epochs):
+        draws = generator("epoch", epoch)
+        for indices in torch.randperm(count, generator=draws).split(4):
+            drawn = views.sample(rule, len(indices), SHAPE, True, draws)
+            seen[epoch, indices] = views.shown(drawn, images[indices])
+            recording.write(epoch, indices, drawn, logits[epoch, indices])
+    return recording, images, seen, logits
+
+
+@pytest.mark.parametrize("rule", [EVERYTHING, ViewRule(mix="mixup", beta=0.8), ViewRule(crop="padded")], ids=str)
+def test_a_recording_shows_what_the_teacher_saw_whatever_the_batches(rule):
+    recording, images, seen, logits = recording_of(rule)
+    again = Recording.stored(recording.to_store(), 5)
+    for epoch in range(3):
+        indices = torch.randperm(7, generator=generator("another order", epoch))
+        assert torch.equal(again.replay(images, epoch, indices), seen[epoch, indices])
+        assert torch.equal(again.logits(epoch, indices), logits[epoch, indices].half().float())
+
+
+def test_of_the_top_two_logits_the_rest_has_no_probability():
+    recording, _, _, logits = recording_of(EVERYTHING, top=2)
+    found = recording.logits(1, torch.arange(7))
+    assert (found.isfinite().sum(dim=1) == 2).all()
+    assert torch.equal(found.argmax(dim=1), logits[1].argmax(dim=1))
+    probabilities = found.softmax(dim=1)
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(7))
+    assert recording.tensors["logits"].nbytes == 3 * 7 * 2 * 2 and recording.tensors["classes"].nbytes == 3 * 7 * 2 * 2
+
+
+def test_an_incomplete_recording_is_refused():
+    tensors = recording_of(EVERYTHING)[0].to_store()
+    with pytest.raises(DataError, match=r"lacks relabel\.boxes, relabel\.crops"):
+        Recording.stored({k: v for k, v in tensors.items() if k not in ("relabel.crops", "relabel.boxes")}, 5)
+    with pytest.raises(DataError, match="all must be equal"):
+        Recording.stored(tensors | {"relabel.weights": torch.ones(2, 7)}, 5)
+
+
+def digest():
+    recording, images, *_ = recording_of(EVERYTHING)
+    parts = [recording.replay(images, e, torch.arange(7)) for e in range(3)] + list(recording.to_store().values())
+    return hashlib.sha256(b"".join(part.contiguous().numpy().tobytes() for part in parts)).hexdigest()
+
+
+def test_another_process_sees_the_same_bytes():
+    code = f"import sys, torch; sys.path.insert(0, {str(sys.path[0])!r}); torch.set_num_threads(1); "
+    code = code + f"sys.path.insert(0, {__file__.rsplit('/', 1)[0]!r}); import test_views; print(test_views.digest())"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == digest()
+
+
+def test_the_annealed_share_of_a_uniform_is_a_uniform():
+    assert views._beta(1.0, generator("beta")) == pytest.approx(views._beta(1.0 + 1e-9, generator("beta")), abs=1e-6)
+    assert math.isclose(views._beta(1.0, generator("beta")), float(torch.rand((), generator=generator("beta"),
+                                                                              dtype=torch.float64)))  # fmt: skip
