@@ -1,11 +1,13 @@
 """A cache of the tests' own, no network, one thread; and the digits."""
 
+import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from distill_bench import Source, load_source
+from distill_bench import Source, cli, load_source
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,3 +32,20 @@ def global_rng_untouched() -> Iterator[None]:
     before = torch.get_rng_state()
     yield
     assert torch.equal(torch.get_rng_state(), before), "torch's global generator was used"
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Run the command in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["distill-bench", *map(str, arguments)])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return run

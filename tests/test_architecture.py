@@ -18,6 +18,7 @@ LAYERS = [
     {"synthesizers", "evaluation", "analysis", "hub"},
     {"suites"},
     {"leaderboard"},
+    {"commands"},
     {"cli", "__init__", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -13,30 +13,13 @@ import numpy
 import pytest
 from PIL import Image
 
-from distill_bench import cli, load_source
+from distill_bench import cli, commands, load_source
 from distill_bench.distilled_set import load_distilled
 from distill_bench.errors import DataError
 from distill_bench.provenance import code_state
 
 RANDOM = ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors"]
 QUICK_DM = ["--set", "iterations=5", "--set", "real_batch=8", "--set", "network=ConvNetD1W4"]
-
-
-@pytest.fixture
-def command(capsys, monkeypatch):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["distill-bench", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -368,7 +351,8 @@ def test_what_code_runs_is_noted_before_the_work_begins(command, monkeypatch, wo
         raise DataError("far enough")
 
     code_state.cache_clear()
-    monkeypatch.setattr(cli, "load_source", load)
+    for module in (commands.sets, commands.suites):
+        monkeypatch.setattr(module, "load_source", load)
     assert command(*words)[0] == 3
 
 
@@ -380,7 +364,8 @@ def test_a_stop_while_data_loads_is_no_failure(command, tmp_path, monkeypatch, n
         except Exception as error:  # as readers have it, which say what they could not read
             raise DataError("unreadable") from error
 
-    monkeypatch.setattr(cli, "load_source", interrupted)
+    for module in (commands.sets, commands.suites):
+        monkeypatch.setattr(module, "load_source", interrupted)
     for words in (["synthesize", "dm", "--ipc", 1, "--out", tmp_path / "x.safetensors"], ["bench", "digits"]):
         code, _, error = command(*words, "--dataset", "digits")
         assert (code, error) == (130, "error: stopped on request, before any work began.\n")

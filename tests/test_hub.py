@@ -2,8 +2,6 @@
 
 import json
 import pickle
-import signal
-import sys
 import zipfile
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distill_bench import cli, evaluate, load_source
+from distill_bench import evaluate, load_source
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
@@ -432,23 +430,6 @@ def test_sets_made_here_do_not_mention_an_origin(digits):
 
 
 # --- the command
-
-
-@pytest.fixture
-def command(capsys, monkeypatch):
-    """Run the command in this process: (exit code, standard output, standard error)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["distill-bench", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def test_import_evaluate_export(command, saved, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distill_bench import load_source, synthesize
-from distill_bench.cli import _titles
+from distill_bench.commands.lists import method_titles
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.recipes import list_recipes
 from distill_bench.synthesizers import list_methods, load_method, synthesis_key
@@ -91,8 +91,8 @@ def test_a_package_offers_methods_by_name(digits, caplog):
     assert load_method("dm").recipe.synthesizer == "distribution_matching"
     with pytest.raises(UsageError, match="no attribute 'gone'"):
         load_method("broken")
-    assert _titles()["good"] == "Averages of real images."
-    assert "broken" not in _titles() and "the method broken is left out" in caplog.messages[0]
+    assert method_titles()["good"] == "Averages of real images."
+    assert "broken" not in method_titles() and "the method broken is left out" in caplog.messages[0]
 
 
 def test_edited_code_is_new_work(folder, digits):

@@ -2,11 +2,10 @@
 
 import importlib
 import json
-import sys
 
 import pytest
 
-from distill_bench import cli, evaluate, synthesize
+from distill_bench import evaluate, synthesize
 from distill_bench.analysis import shown, transfer
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS
@@ -87,26 +86,18 @@ def test_a_network_that_is_asked_for_must_fit(digits, few):
         transfer(few, digits, "quick-v1", ["Nope"])
 
 
-def run(capsys, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["distill-bench", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    captured = capsys.readouterr()
-    return int(stop.value.code or 0), captured.out, captured.err
-
-
-def test_the_command_prints_a_table_or_json(few, capsys, monkeypatch, tmp_path):
+def test_the_command_prints_a_table_or_json(few, command, tmp_path):
     few.save(tmp_path / "few.safetensors")
     options = [tmp_path / "few.safetensors", "transfer", "--protocol", "quick-v1", "--networks", 1]
     options += ["--network", "ConvNetD1W4", "--network", "MLP"]
-    code, said, _ = run(capsys, monkeypatch, "measure", *options, "--json")
+    code, said, _ = command("measure", *options, "--json")
     facts = json.loads(said)
     assert (code, facts["kind"], facts["left_out"]) == (0, "transfer", {})
     assert facts["run"]["seconds"] > 0 and facts["run"]["device"]
-    code, said, _ = run(capsys, monkeypatch, "measure", *options)
+    code, said, _ = command("measure", *options)
     assert code == 0
     for score in facts["scores"]:
         assert f"| {score['network']} | {score['accuracy']:.1f} | 1 |" in said
     assert f"| mean without ConvNetD1W4 | {facts['scores'][1]['accuracy']:.1f} | |" in said
-    code, _, error = run(capsys, monkeypatch, "measure", tmp_path / "few.safetensors", "beauty")
+    code, _, error = command("measure", tmp_path / "few.safetensors", "beauty")
     assert (code, "unknown measure 'beauty'. Known: transfer." in error) == (2, True)

@@ -1,0 +1,1 @@
+"""The subcommands. Each is thin: one public function, its options and what is printed."""

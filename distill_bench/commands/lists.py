@@ -1,0 +1,90 @@
+"""list and recipe: what the package has."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from distill_bench import suites
+from distill_bench.commands.options import DatasetOption, JsonOption, PresetOption, SetOption
+from distill_bench.errors import UsageError
+from distill_bench.evaluation import (
+    PROTOCOLS,
+    load_protocol,
+)
+from distill_bench.networks import NAMED, resolve_network
+from distill_bench.recipes import PAPER, load_recipe, parse_values
+from distill_bench.sources import list_sources
+from distill_bench.storage import log
+from distill_bench.synthesizers import (
+    list_methods,
+    load_method,
+)
+
+USUAL_SHAPE = (3, 32, 32)
+recipe_app = typer.Typer(help="Show and check recipes.", no_args_is_help=True)
+
+
+def list_command(
+    what: Annotated[str, typer.Argument(help="methods, sources, networks, protocols, suites, or all.")] = "all",
+    as_json: JsonOption = False,
+) -> None:
+    """List methods, sources, networks, protocols and suites."""
+    known = {
+        "methods": method_titles(),
+        "sources": dict.fromkeys([*list_sources(), "folder:PATH", "parquet:PATH", "npz:PATH"], ""),
+        "networks": {"ConvNet": "and its variants, such as ConvNetD3W64BN"}
+        | {name: f"{named.smallest[0]} px or more" for name, named in NAMED.items()},
+        "protocols": {name: protocol.source for name, protocol in PROTOCOLS.items()},
+        "suites": {name: suites.load_suite(name).title for name in suites.list_suites()},
+    }
+    if what not in [*known, "all"]:
+        raise UsageError(f"cannot list {what!r}. Known: {', '.join(known)}, all.")
+    shown = known if what == "all" else {what: known[what]}
+    if as_json:
+        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
+        return
+    for kind, names in shown.items():
+        typer.echo(f"{kind}:")
+        for name, title in names.items():
+            typer.echo(f"  {name:<14} {title}".rstrip())
+
+
+def method_titles() -> dict[str, str]:
+    """Every method with its title. One of another package that cannot be loaded is left out, and the log says so."""
+    titles = {}
+    for name in list_methods():
+        try:
+            titles[name] = load_method(name).recipe.title
+        except UsageError as error:
+            log.warning("the method %s is left out: %s", name, error)
+    return titles
+
+
+@recipe_app.command("show")
+def recipe_show(
+    method: Annotated[str, typer.Argument(help="A method.")],
+    dataset: DatasetOption = "digits",
+    ipc: Annotated[int, typer.Option("--ipc", help="Images per class.")] = 1,
+    preset: PresetOption = PAPER,
+    values: SetOption = None,
+) -> None:
+    """Print the values a method would run with."""
+    chosen = load_method(method)
+    fields = chosen.fields(dataset, ipc, preset, **parse_values(values or []))
+    about = {"title": chosen.recipe.title, "paper": chosen.recipe.paper, "protocol": chosen.recipe.protocol}
+    typer.echo(json.dumps({"method": method, **about, "fields": fields.model_dump(mode="json")}, indent=1))
+
+
+@recipe_app.command("validate")
+def recipe_validate(
+    file: Annotated[str, typer.Argument(help="A built-in recipe's name, or a .toml file.")],
+) -> None:
+    """Check every table of a recipe against its method's fields, and the names of networks and protocol."""
+    recipe, chosen = load_recipe(file), load_method(file)
+    load_protocol(recipe.protocol)
+    for preset in [PAPER, *recipe.preset]:
+        for dataset, ipc in recipe.tabulated(preset):
+            fields = chosen.fields(dataset, ipc, preset).model_dump()
+            resolve_network(fields.get("network", "ConvNet"), USUAL_SHAPE)
+    typer.echo(f"{file}: valid")

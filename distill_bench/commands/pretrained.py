@@ -1,0 +1,202 @@
+"""teachers and experts: commands on networks trained on real data first."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill_bench.commands.options import (
+    DatasetOption,
+    DeviceOption,
+    HoldoutOption,
+    JsonOption,
+    PresetOption,
+    QuietOption,
+    SetOption,
+    SizeOption,
+    SplitOption,
+    choice,
+    holdout_fraction,
+    listening_monitor,
+)
+from distill_bench.device import resolve_device
+from distill_bench.errors import UsageError
+from distill_bench.evaluation import (
+    recorded_score,
+    score_teacher,
+)
+from distill_bench.hub.replay_buffer import import_experts
+from distill_bench.pixel_space import SPACES, pixel_space_of
+from distill_bench.pretrained import (
+    Pretrained,
+    list_experts,
+    list_teachers,
+    obtain_experts,
+    obtain_teacher,
+    teacher_recipe,
+)
+from distill_bench.provenance import code_state
+from distill_bench.recipes import PAPER, parse_values
+from distill_bench.sources import load_source
+from distill_bench.synthesizers import (
+    load_method,
+)
+from distill_bench.synthesizers.trajectory_matching import ExpertFields
+from distill_bench.training_data import TrainingData
+
+teachers_app = typer.Typer(help="Train and list teachers.", no_args_is_help=True)
+experts_app = typer.Typer(help="Train, import and list the experts of trajectory matching.", no_args_is_help=True)
+
+
+@teachers_app.command("train")
+def teachers_train(
+    dataset: DatasetOption,
+    network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3 or ConvNetD3BN.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training split.")] = None,
+    values: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as learning_rate.")
+    ] = None,
+    pixel_space: Annotated[str, typer.Option("--pixel-space", help=", ".join(SPACES))] = "normalized",
+    seed: Annotated[int, typer.Option("--seed", help="Of everything random in training.")] = 0,
+    size: SizeOption = None,
+    holdout: HoldoutOption = None,
+    split: SplitOption = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """Train a network on a dataset's training split, keep it for the methods that need it, and test it."""
+    code_state()
+    if pixel_space not in SPACES:
+        raise UsageError(f"--pixel-space {pixel_space!r}: give {', '.join(SPACES)}.")
+    given = {name: value for name, value in {"network": network, "epochs": epochs}.items() if value is not None}
+    recipe = teacher_recipe(parse_values(values or []) | given)
+    source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
+    space = pixel_space_of(source, pixel_space)  # type: ignore[arg-type]
+    training = TrainingData(source, space, resolve_device(device))
+    teacher = obtain_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
+    if source.load_test is not None:
+        score_teacher(teacher, source, device)
+    typer.echo(_teacher_line(teacher.kept))
+
+
+@teachers_app.command("list")
+def teachers_list(as_json: JsonOption = False) -> None:
+    """List the teachers that were trained here, with their accuracies on training images and on the test split."""
+    teachers = sorted(list_teachers(), key=lambda kept: (kept.history.get("dataset", ""), kept.key))
+    if as_json:
+        listed = [
+            {"key": kept.key, "dataset": kept.history.get("dataset"), **kept.identity, **kept.facts,
+             "test_accuracy": recorded_score(kept), "path": str(kept.path)}
+            for kept in teachers
+        ]  # fmt: skip
+        typer.echo(json.dumps(listed, indent=1))
+        return
+    for kept in teachers:
+        typer.echo(_teacher_line(kept))
+
+
+def _teacher_line(kept: Pretrained) -> str:
+    recipe, tested = kept.identity["recipe"], recorded_score(kept)
+    test = "not tested" if tested is None else f"test {tested:.1f} %"
+    return (
+        f"{kept.history.get('dataset', '?')}: {recipe['network']}, {kept.facts['epochs']} epochs, seed "
+        f"{kept.identity['seed']}, {kept.identity['pixel_space']['kind']} pixels: training images "
+        f"{kept.facts['accuracy']:.1f} %, {test}  {kept.key}"
+    )
+
+
+@experts_app.command("train")
+def experts_train(
+    dataset: DatasetOption,
+    method: Annotated[str, typer.Argument(help="The method whose experts they are: mtt, tesla, ftd, datm, …")] = "mtt",
+    count: Annotated[int | None, typer.Option("--count", min=1, help="How many, if not the recipe's number.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of each, if not the recipe's number.")] = None,
+    ipc: Annotated[int, typer.Option("--ipc", help="Whose recipe: the pixel space and more may depend on it.")] = 1,
+    preset: PresetOption = PAPER,
+    values: SetOption = None,
+    size: SizeOption = None,
+    holdout: HoldoutOption = None,
+    split: SplitOption = "test",
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """Train the experts that a method's recipe asks for and keep them; those that are there already are not trained."""
+    given = [
+        f"{name}={value}" for name, value in {"experts": count, "expert.epochs": epochs}.items() if value is not None
+    ]
+    source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
+    fields = load_method(method).fields(source.name, ipc, preset, **parse_values([*(values or []), *given]))
+    if not isinstance(fields, ExpertFields):
+        raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
+    training = TrainingData(source, fields.pixel_space_on(source), resolve_device(device))
+    found = obtain_experts(training, fields.network, fields.expert, fields.experts, monitor=listening_monitor(quiet))
+    for line in _expert_lines(found.pieces):
+        typer.echo(line)
+
+
+@experts_app.command("import")
+def experts_import(
+    files: Annotated[list[Path], typer.Argument(help="replay_buffer_*.pt, in order.")],
+    dataset: DatasetOption,
+    space: Annotated[str, typer.Option("--space", help="normalized, zca or unit: what they were trained on.")],
+    network: Annotated[str, typer.Option("--network", help="Such as ConvNetD3.")] = "ConvNet",
+    zca_eps: Annotated[float, typer.Option("--zca-eps", help="Of the whitening.")] = 0.1,
+    size: SizeOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Keep experts that somebody else trained. Nothing in the files is run."""
+    source = load_source(dataset, size=size)
+    kind = choice("--space", space, SPACES)
+    training = TrainingData(source, pixel_space_of(source, kind, zca_eps), resolve_device(device))
+    found = import_experts(files, training, network)
+    for line in _expert_lines(found.pieces):
+        typer.echo(line)
+    typer.echo(f"use them with --set experts_from={found.pieces[0].identity['origin']}")
+
+
+@experts_app.command("list")
+def experts_list(as_json: JsonOption = False) -> None:
+    """List the experts that are kept here, those of one recipe on one line."""
+    if as_json:
+        listed = [
+            {"key": kept.key, "dataset": kept.history.get("dataset"), **kept.identity, **kept.facts,
+             "path": str(kept.path)}
+            for kept in list_experts()
+        ]  # fmt: skip
+        typer.echo(json.dumps(listed, indent=1))
+        return
+    for line in _expert_lines(list_experts()):
+        typer.echo(line)
+
+
+@experts_app.command("show")
+def experts_show(key: Annotated[str, typer.Argument(help="The key of an expert, or how it begins.")]) -> None:
+    """Print what an expert was trained on and how its loss fell."""
+    found = [kept for kept in list_experts() if kept.key.startswith(key)]
+    if len(found) != 1:
+        raise UsageError(f"{len(found)} experts have a key that begins with {key!r}. See distill-bench experts list.")
+    (expert,) = found
+    about = {"key": expert.key, "identity": expert.identity, "facts": expert.facts, "history": expert.history}
+    typer.echo(json.dumps(about | {"path": str(expert.path), "bytes": expert.path.stat().st_size}, indent=1))
+
+
+def _expert_lines(experts: list[Pretrained]) -> list[str]:
+    """A line for all experts that differ in nothing but their number."""
+    groups: dict[str, list[Pretrained]] = {}
+    for kept in experts:
+        shared = {name: value for name, value in kept.identity.items() if name != "index"}
+        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(kept)
+    return sorted(_expert_line(sorted(group, key=lambda kept: kept.identity["index"])) for group in groups.values())
+
+
+def _expert_line(group: list[Pretrained]) -> str:
+    identity, size = group[0].identity, sum(kept.path.stat().st_size for kept in group)
+    how = f"imported {identity['origin']}" if "origin" in identity else "flat" if identity["recipe"]["rho"] else "plain"
+    accuracies = [kept.facts["accuracy"] for kept in group if "accuracy" in kept.facts]
+    right = f", training images {min(accuracies):.1f} to {max(accuracies):.1f} %" if accuracies else ""
+    dataset, epochs, space = group[0].history.get("dataset", "?"), group[0].facts["epochs"], identity["pixel_space"]
+    return (
+        f"{dataset}: {len(group)} × {identity['network']}, {how}, epochs {epochs}, {space['kind']} pixels{right}, "
+        f"{size / 1e6:,.1f} MB  {group[0].key} …"
+    )

@@ -1,0 +1,131 @@
+"""import and export: commands on sets in the forms of other repositories."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill_bench import hub
+from distill_bench.commands.options import DatasetOption, SizeOption, check_out, choice
+from distill_bench.commands.sets import stored_accuracies
+from distill_bench.distilled_set import DistilledSet, load_distilled
+from distill_bench.errors import UsageError
+from distill_bench.evaluation import (
+    load_protocol,
+)
+from distill_bench.pixel_evidence import table
+from distill_bench.pixel_space import PixelSpace, pixel_space_of
+from distill_bench.progress import StreamMonitor
+from distill_bench.sources import Source, load_source
+
+
+def import_command(
+    files: Annotated[list[Path], typer.Argument(help="The files of one release: .pt, .npz, or a folder of pictures.")],
+    dataset: DatasetOption,
+    out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write; several sets are numbered.")],
+    space: Annotated[
+        str | None, typer.Option("--space", help="normalized, zca or unit: what pixel values are.")
+    ] = None,
+    zca_eps: Annotated[float, typer.Option("--zca-eps", help="Of the whitening.")] = 0.1,
+    zca_input: Annotated[
+        str, typer.Option("--zca-input", help="What was whitened: unit or normalized pixels.")
+    ] = "unit",
+    mean: Annotated[
+        str | None, typer.Option("--mean", help="Such as 0.49,0.48,0.45, if not the dataset's usual.")
+    ] = None,
+    std: Annotated[str | None, typer.Option("--std", help="Goes with --mean.")] = None,
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="logits, probabilities or argmax of a matrix; order: none, in order.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="That the set is to be used with.")
+    ] = None,
+    layout: Annotated[str, typer.Option("--layout", help="nchw, or nhwc where channels come last.")] = "nchw",
+    images_key: Annotated[str | None, typer.Option("--images-key", help="The array of images in the file.")] = None,
+    labels_key: Annotated[str | None, typer.Option("--labels-key", help="The array of labels in the file.")] = None,
+    form: Annotated[str | None, typer.Option("--form", help=", ".join(hub.IMPORTERS))] = None,
+    method: Annotated[str | None, typer.Option("--method", help="The method's name, if not the form's.")] = None,
+    protocol: Annotated[str | None, typer.Option("--protocol", help="The paper's, if not the form's.")] = None,
+    number: Annotated[int | None, typer.Option("--set", help="Only this one of several sets, from 0.")] = None,
+    size: SizeOption = None,
+) -> None:
+    """Turn a distilled set that somebody released into a .safetensors file. Nothing in it is run."""
+    check_out(out)
+    if protocol:
+        load_protocol(protocol)
+    source, monitor = load_source(dataset, size=size), StreamMonitor()
+    found = hub.import_release(
+        files,
+        source,
+        _space(source, space, zca_eps, zca_input, mean, std),
+        hub.Options(
+            labels=choice("--labels", labels, hub.LABELS),
+            layout=choice("--layout", layout, hub.LAYOUTS) or "nchw",
+            learning_rate=learning_rate,
+            images_key=images_key,
+            labels_key=labels_key,
+        ),
+        form=form,
+        method=method,
+        protocol=protocol,
+    )
+    if found.evidence:
+        monitor.say(table(found.evidence))
+    chosen = found.sets if number is None else found.sets[number : number + 1]
+    if not chosen:
+        raise UsageError(f"--set {number}: the file holds {len(found.sets)}, numbered from 0.")
+    for made in chosen:
+        assert made.card.origin is not None
+        path = out if len(chosen) == 1 else out.with_stem(f"{out.stem}-{made.card.origin.set_index}")
+        made.save(path)
+        typer.echo(f"{path}: {_summary(made)}")
+    for line in found.remarks:
+        monitor.say(line)
+
+
+def export_command(
+    files: Annotated[list[Path], typer.Argument(help="Distilled sets; more than one for --to res alone.")],
+    to: Annotated[str, typer.Option("--to", help=", ".join(hub.EXPORTERS))],
+    out: Annotated[Path, typer.Option("--out", help="The file (res) or folder (the others) to write.")],
+) -> None:
+    """Write sets in the form that another repository reads."""
+    for path in hub.export([load_distilled(file) for file in files], to, out)[:10]:
+        typer.echo(str(path))
+
+
+def _space(
+    source: Source, kind: str | None, eps: float, zca_input: str, mean: str | None, std: str | None
+) -> PixelSpace | None:
+    """The pixel space that the options describe; None where none is named."""
+    if kind is None:
+        if mean or std:
+            raise UsageError("--mean and --std describe a pixel space: name it with --space normalized or zca.")
+        return None
+    usual = pixel_space_of(
+        source,
+        choice("--space", kind, ("normalized", "zca", "unit")),
+        eps,
+        choice("--zca-input", zca_input, ("unit", "normalized")),
+    )
+    if (mean is None) != (std is None):
+        raise UsageError("--mean and --std go together.")
+    if mean is None or std is None:
+        return usual
+    try:
+        values = {"mean": [float(v) for v in mean.split(",")], "std": [float(v) for v in std.split(",")]}
+        return PixelSpace.model_validate(usual.model_dump() | values)
+    except ValueError as error:
+        raise UsageError(
+            f"--mean {mean} --std {std}: give one positive number a channel, as in 0.49,0.48,0.45."
+        ) from error
+
+
+def _summary(made: DistilledSet) -> str:
+    card, origin = made.card, made.card.origin
+    parts = [f"{card.method}, {len(made.images)} images, ipc {card.ipc}, {card.pixel_space.kind} pixels"]
+    parts.append(f"{card.label_kind} labels, its protocol {card.protocol}")
+    if made.learning_rate is not None:
+        parts.append(f"learning rate {made.learning_rate:.6g}")
+    if origin and origin.stored_accuracies:
+        parts.append(stored_accuracies(made))
+    return ", ".join(parts)
