@@ -55,6 +55,23 @@ class SilentMonitor:
 SILENT = SilentMonitor()
 
 
+class Within:
+    """A monitor for parts of a stage that is under way: their steps are its own."""
+
+    def __init__(self, monitor: Monitor, stage: Stage) -> None:
+        self._monitor, self._stage = monitor, stage
+
+    @property
+    def stop_requested(self) -> bool:
+        return self._monitor.stop_requested
+
+    @contextmanager
+    def stage(self, title: str, total: int, done: int = 0) -> Iterator[Stage]:
+        if done:
+            self._stage.advance(done)
+        yield self._stage
+
+
 class _Stage:
     def __init__(self, owner: "StreamMonitor", title: str, total: int, done: int, bar: Progress | None) -> None:
         self._owner, self._title, self._total, self._bar = owner, title, total, bar
