@@ -32,7 +32,8 @@ class Monitor(Protocol):
     A stage is of ``total`` steps, of which earlier processes have ``done`` some: these say nothing of the time left.
     """
 
-    stop_requested: bool
+    @property
+    def stop_requested(self) -> bool: ...
 
     def stage(self, title: str, total: int, done: int = 0) -> AbstractContextManager[Stage]: ...
 
