@@ -201,6 +201,14 @@ def test_adams_rate_follows_the_cosine(digits):
     assert rates == pytest.approx([0.4, 0.2 * (1 + math.sqrt(0.5)), 0.2, 0.2 * (1 - math.sqrt(0.5))])
 
 
+@pytest.mark.parametrize(
+    "field", [{"least_scale": 1.1}, {"milestone": 1.5}, {"record": {"views": {"scale": [0.5, 2.0]}}}], ids=str
+)
+def test_shares_beyond_the_whole_are_refused(digits, field):
+    with pytest.raises(UsageError, match="less than or equal to 1"):
+        synthesize(digits, "cda", 1, **QUICK | field)
+
+
 def test_images_stay_within_valid_pixels(digits):
     made = synthesize(digits, "sre2l", 1, **QUICK | {"image_lr": 100.0})
     mean, std = made.card.pixel_space.mean[0], made.card.pixel_space.std[0]

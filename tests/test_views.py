@@ -159,8 +159,25 @@ def test_an_incomplete_recording_is_refused():
     tensors = recording_of(EVERYTHING)[0].to_store()
     with pytest.raises(DataError, match=r"lacks relabel\.boxes, relabel\.crops"):
         Recording.stored({k: v for k, v in tensors.items() if k not in ("relabel.crops", "relabel.boxes")}, 5)
-    with pytest.raises(DataError, match="all must be equal"):
-        Recording.stored(tensors | {"relabel.weights": torch.ones(2, 7)}, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": torch.ones(2, 7)}, r"relabel\.weights is torch\.float32 \(2, 7\); it should be .* \(3, 7\)"),
+        ({"crops": torch.zeros(3, 7, 3, dtype=torch.int16)}, r"it should be torch\.int16 \(3, 7, 4\)"),
+        ({"mirrored": torch.zeros(3, 7)}, r"it should be torch\.bool \(3, 7\)"),
+        ({"logits": torch.zeros(3, 7, 4, dtype=torch.float16)}, r"it should be torch\.float16 \(3, 7, 5\)"),
+        ({"partners": torch.full((3, 7), 7, dtype=torch.int32)}, r"relabel\.partners has values outside 0 … 6"),
+        ({"logits": torch.zeros(3, 7, 1, dtype=torch.float16), "classes": torch.full((3, 7, 1), -1, dtype=torch.int16)},
+         r"relabel\.classes has values outside 0 … 4"),
+        ({"others": torch.zeros(3, 7)}, r"it should be no such tensor"),
+    ],
+)  # fmt: skip
+def test_a_recording_that_does_not_fit_is_refused(change, message):
+    tensors = recording_of(EVERYTHING)[0].to_store() | {f"relabel.{name}": each for name, each in change.items()}
+    with pytest.raises(DataError, match=message):
+        Recording.stored(tensors, 5)
 
 
 def digest():

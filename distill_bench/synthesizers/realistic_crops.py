@@ -6,7 +6,7 @@ LINs-lab/RDED 3f6453d.
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +30,7 @@ class CropFields(RelabelFields):
 
     pool: PositiveInt = 300
     crops: PositiveInt = 5
-    scale: tuple[PositiveFloat, PositiveFloat] = (0.08, 1.0)
+    scale: tuple[views.Share, views.Share] = (0.08, 1.0)
     factor: PositiveInt = 1
 
     def check(self, source: Source) -> None:

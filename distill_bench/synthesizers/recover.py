@@ -9,11 +9,11 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -55,9 +55,9 @@ class RecoverFields(RelabelFields):
     first_bn_multiplier: NonNegativeFloat = 10.0
     classes_per_batch: PositiveInt = 100
     crop: bool = True
-    least_scale: PositiveFloat = 0.08
+    least_scale: views.Share = 0.08
     curriculum: Curriculum = "none"
-    milestone: NonNegativeFloat = 1.0
+    milestone: Annotated[float, Field(ge=0, le=1)] = 1.0
     jitter: NonNegativeInt = 0
     jitter_both_ways: bool = False
 
