@@ -4,9 +4,11 @@ import hashlib
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from distill_bench.augment import views
@@ -180,17 +182,28 @@ def test_a_recording_that_does_not_fit_is_refused(change, message):
         Recording.stored(tensors, 5)
 
 
-def digest():
-    recording, images, *_ = recording_of(EVERYTHING)
-    parts = [recording.replay(images, e, torch.arange(7)) for e in range(3)] + list(recording.to_store().values())
-    return hashlib.sha256(b"".join(part.contiguous().numpy().tobytes() for part in parts)).hexdigest()
+def replayed_digest(path, batch):
+    """sha256 over all views and labels of a recording in a file, replayed in batches of another size."""
+    recording, images = Recording.stored(load_file(path), 5), images_of(7)
+    digest = hashlib.sha256()
+    for epoch in range(3):
+        shown = [recording.replay(images, epoch, indices) for indices in torch.arange(7).split(batch)]
+        digest.update(
+            torch.cat([*shown]).numpy().tobytes() + recording.logits(epoch, torch.arange(7)).numpy().tobytes()
+        )
+    return digest.hexdigest()
 
 
-def test_another_process_sees_the_same_bytes():
-    code = f"import sys, torch; sys.path.insert(0, {str(sys.path[0])!r}); torch.set_num_threads(1); "
-    code = code + f"sys.path.insert(0, {__file__.rsplit('/', 1)[0]!r}); import test_views; print(test_views.digest())"
+def test_another_process_replays_the_file_to_the_same_bytes(tmp_path):
+    recording, _, seen, logits = recording_of(EVERYTHING)
+    path, said = tmp_path / "recording.safetensors", hashlib.sha256()
+    save_file({name: tensor.contiguous() for name, tensor in recording.to_store().items()}, path)
+    for epoch in range(3):
+        said.update(seen[epoch].numpy().tobytes() + logits[epoch].half().float().numpy().tobytes())
+    code = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}; import test_views, torch; "
+    code += f"torch.set_num_threads(2); print(test_views.replayed_digest({str(path)!r}, 3))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert other.stdout.strip() == digest()
+    assert other.stdout.strip() == said.hexdigest()
 
 
 def test_the_annealed_share_of_a_uniform_is_a_uniform():
