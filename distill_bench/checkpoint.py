@@ -79,8 +79,15 @@ class Checkpoint:
             log.warning("a checkpoint made with %s goes on with %s: the set may differ in its last digits.", *now)
         return tensors, facts
 
+    @property
+    def files(self) -> list[Path]:
+        """Where there is a saved state: of the whole, and of its parts."""
+        if self.path is None:
+            return []
+        parts = sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}"))
+        return [path for path in [self.path, *parts] if path.exists()]
+
     def clear(self) -> None:
         """Forget the saved state, that of the parts too."""
-        if self.path is not None:
-            for path in [self.path, *self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}")]:
-                path.unlink(missing_ok=True)
+        for path in self.files:
+            path.unlink(missing_ok=True)
