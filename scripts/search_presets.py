@@ -28,6 +28,8 @@ PLAIN = {"experts": [8], "expert": [EXPERT], "student_steps": [20], "segment_epo
          "rate_lr": [1e-5], "iterations": [200]}  # fmt: skip
 FEW = PLAIN | {"segment": [[0, 5, 5]]}
 MANY = PLAIN | {"segment": [[0, 10, 10]], "student_batch": [50]}
+# few steps, for TESLA, whose gradient is true at one step only; late segments, whose snapshots know the labels
+SHORT = PLAIN | {"student_steps": [5], "segment_epochs": [1], "rate_lr": [1e-7], "iterations": [100]}
 
 TEACHER = {"network": "ConvNetBN", "epochs": 2, "minimum_steps": 500, "learning_rate": 0.01, "batch_size": 256,
            "augment": "dsa", "schedule": "constant"}  # fmt: skip
@@ -48,6 +50,12 @@ GRIDS = {
         ("tesla", (1,), FEW | {"image_lr": [5.0], "segment": [[3, 5, 5]]}),
         ("tesla", (10,), MANY | {"image_lr": [2.0], "segment": [[10, 18, 18]], "student_lr": [0.02],
                                  "iterations": [200, 40]}),
+        ("tesla", (1,), FEW | {"segment": [[0, 1, 1]], "segment_epochs": [3, 6], "student_steps": [10],
+                               "image_lr": [5.0, 20.0]}),
+        ("tesla", (10,), MANY | {"segment": [[0, 1, 1]], "segment_epochs": [3], "student_steps": [10],
+                                 "image_lr": [5.0]}),
+        ("tesla", (1,), SHORT | {"segment": [[4, 15, 15]], "image_lr": [5.0, 20.0]}),
+        ("tesla", (10,), SHORT | {"segment": [[8, 15, 15]], "student_batch": [50], "image_lr": [2.0, 5.0]}),
         ("ftd", (1,), FEW | {"image_lr": [30.0], "ema_decay": [0.97]}),
         ("mtt", (10,), MANY | {"image_lr": [30.0]}),
         ("dm", (1, 10), {"iterations": [100, 300], "image_lr": [1.0, 10.0], "real_batch": [32, 128]}),
