@@ -22,6 +22,7 @@ from distill_bench.recorded import Recording
 from distill_bench.synthesizers.realistic_crops import CropFields, best_crops, crop_losses, shrunk, stitched
 from distill_bench.synthesizers.relabel import predict
 from distill_bench.training import Plan, train
+from distill_bench.training_data import TrainingData
 
 TEACHER = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0.1, "augment": "none"}}
 RECORD = {"epochs": 3, "batch_size": 8, "views": {"scale": [0.5, 1.0]}}
@@ -317,6 +318,13 @@ def test_stitching_by_hand():
     images = stitched(crops, 2)
     assert images[0, 0, ::2, ::2].tolist() == [[0, 2], [4, 6]] and images[1, 0, ::2, ::2].tolist() == [[1, 3], [5, 7]]
     assert torch.equal(stitched(crops, 1), crops)
+
+
+def test_rded_looks_at_no_more_images_of_a_class_than_its_pool(digits, monkeypatch):
+    drawn, draw = [], TrainingData.draw
+    monkeypatch.setattr(TrainingData, "draw", lambda *each: drawn.append(draw(*each)) or drawn[-1])
+    synthesize(digits, "rded", 2, labels="hard", pool=7, **TEACHER)
+    assert [len(images) for images in drawn] == [7] * 10
 
 
 def test_rded_keeps_the_crops_the_teacher_is_surest_of(digits):
