@@ -24,19 +24,22 @@ class Checkpoint:
         every_seconds: the least time between two saves that are not forced.
         conditions: what bytes depend on besides the address, such as the device: saved along, and compared when work
             goes on.
-        seconds: time spent on the work in earlier processes, as far as saved, plus this one's.
+        seconds: time spent on the work in earlier processes, as far as saved, plus this one's; a part's is that of the
+            whole.
+        whole: of what this is a part, see ``part``.
     """
 
     path: Path | None = None
     every_seconds: float = EVERY_SECONDS
     conditions: dict[str, Any] = field(default_factory=dict)
+    whole: "Checkpoint | None" = None
     _earlier: float = 0.0
     _began: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
 
     @property
     def seconds(self) -> float:
-        return self._earlier + time.monotonic() - self._began
+        return self.whole.seconds if self.whole else self._earlier + time.monotonic() - self._began
 
     @property
     def due(self) -> bool:
@@ -46,7 +49,7 @@ class Checkpoint:
     def part(self, name: str) -> "Checkpoint":
         """A checkpoint of its own for a part of the work, in a file beside this one; ``clear`` here removes it too."""
         path = self.path and self.path.with_name(f"{self.path.stem}.{name}{self.path.suffix}")
-        return Checkpoint(path, self.every_seconds, self.conditions)
+        return Checkpoint(path, self.every_seconds, self.conditions, self.whole or self)
 
     def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Replace the saved state."""
@@ -66,7 +69,8 @@ class Checkpoint:
             with safe_open(self.path, framework="pt") as file:
                 facts = json.loads(file.metadata()["facts"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            self._earlier, earlier = facts["seconds"], facts.get("conditions", self.conditions)
+            clock, earlier = self.whole or self, facts.get("conditions", self.conditions)
+            clock._earlier = max(clock._earlier, facts["seconds"])  # parts were saved one after another
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             log.warning("the checkpoint %s cannot be read (%s): the work starts again.", self.path, error)
             return None
@@ -75,8 +79,15 @@ class Checkpoint:
             log.warning("a checkpoint made with %s goes on with %s: the set may differ in its last digits.", *now)
         return tensors, facts
 
+    @property
+    def files(self) -> list[Path]:
+        """Where there is a saved state: of the whole, and of its parts."""
+        if self.path is None:
+            return []
+        parts = sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}"))
+        return [path for path in [self.path, *parts] if path.exists()]
+
     def clear(self) -> None:
         """Forget the saved state, that of the parts too."""
-        if self.path is not None:
-            for path in [self.path, *self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}")]:
-                path.unlink(missing_ok=True)
+        for path in self.files:
+            path.unlink(missing_ok=True)

@@ -32,7 +32,8 @@ class Monitor(Protocol):
     A stage is of ``total`` steps, of which earlier processes have ``done`` some: these say nothing of the time left.
     """
 
-    stop_requested: bool
+    @property
+    def stop_requested(self) -> bool: ...
 
     def stage(self, title: str, total: int, done: int = 0) -> AbstractContextManager[Stage]: ...
 
@@ -53,6 +54,23 @@ class SilentMonitor:
 
 
 SILENT = SilentMonitor()
+
+
+class Within:
+    """A monitor for parts of a stage that is under way: their steps are its own."""
+
+    def __init__(self, monitor: Monitor, stage: Stage) -> None:
+        self._monitor, self._stage = monitor, stage
+
+    @property
+    def stop_requested(self) -> bool:
+        return self._monitor.stop_requested
+
+    @contextmanager
+    def stage(self, title: str, total: int, done: int = 0) -> Iterator[Stage]:
+        if done:
+            self._stage.advance(done)
+        yield self._stage
 
 
 class _Stage:

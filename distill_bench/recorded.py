@@ -5,6 +5,7 @@ any process sees the same views, in whatever order and batches it trains. Source
 Distillation Framework for Visual Recognition" (ECCV 2022); SRe2L records CutMix with it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -57,15 +58,23 @@ class Recording:
         """The recording in a set's stored tensors.
 
         Raises:
-            DataError: tensors are missing, or do not have the same epochs and images.
+            DataError: tensors are missing, or not such as ``empty`` makes, or name absent images or classes.
         """
         own = {name.removeprefix(PREFIX): each for name, each in tensors.items() if name.startswith(PREFIX)}
         missing = sorted(NEEDED - set(own))
         if missing:
             raise DataError(f"a recording lacks {', '.join(PREFIX + name for name in missing)}.")
-        sizes = {tuple(each.shape[:2]) for each in own.values()}
-        if len(sizes) > 1:
-            raise DataError(f"a recording's tensors are of {sorted(sizes)} (epochs, images); all must be equal.")
+        epochs, images, width = (*own[LOGITS].shape, 0, 0, 0)[:3]
+        top = width if CLASSES in own else 0
+        with torch.device("meta"):
+            model = cls.empty(epochs, images, class_count, top, math.isqrt(own["tiles"].shape[-1])).tensors
+        for name, each in own.items():
+            if name not in model or (each.dtype, each.shape) != (model[name].dtype, model[name].shape):
+                wanted = f"{model[name].dtype} {tuple(model[name].shape)}" if name in model else "no such tensor"
+                raise DataError(f"{PREFIX}{name} is {each.dtype} {tuple(each.shape)}; it should be {wanted}.")
+        for name, most in (("partners", images), (CLASSES, class_count)):
+            if name in own and own[name].numel() and not 0 <= int(own[name].min()) <= int(own[name].max()) < most:
+                raise DataError(f"{PREFIX}{name} has values outside 0 … {most - 1}.")
         return cls(own, class_count)
 
     def to_store(self) -> dict[str, Tensor]:

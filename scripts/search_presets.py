@@ -80,6 +80,8 @@ GRIDS = {
           for method in ("sre2l", "cda")),
         ("cda", (1,), {"labels": ["soft"], "temperature": [1.0], "teacher": [TEACHER], "iterations": [500],
                        "jitter": [0], "image_lr": [0.1], "bn_weight": [0.01, 0.1], "least_scale": [0.08, 0.5]}),
+        ("sre2l", (1, 10), {"labels": ["soft"], "temperature": [1.0], "teacher": [TEACHER], "iterations": [500],
+                            "jitter": [0], "image_lr": [0.1], "bn_weight": [0.01, 0.1], "crop": [False]}),
     ],
     "mnist": [
         ("dm", (1,), {"iterations": [100], "image_lr": [1.0, 10.0], "real_batch": [32]}),

@@ -11,7 +11,8 @@ import torch
 from distill_bench.augment import dsa
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import Interrupted, RunFailed, UsageError
-from distill_bench.evaluation import PROTOCOLS, Protocol, evaluate, evaluate_full
+from distill_bench.evaluation import PROTOCOLS, Protocol, evaluate, evaluate_full, load_protocol
+from distill_bench.evaluation.evaluate import exam_of
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.pixel_space import Transform, pixel_space_of
 from distill_bench.progress import SilentMonitor
@@ -359,3 +360,12 @@ def test_the_whole_training_split_is_a_reference(digits):
 def test_a_protocol_for_sets_is_refused_for_the_whole_split(digits):
     with pytest.raises(UsageError, match="brief scores distilled sets"):
         evaluate_full(digits, "brief")
+
+
+def test_a_protocol_may_have_another_network_for_a_source(digits):
+    rules = load_protocol("quick-v1").model_copy(update={"overrides": {"digits": {"network": "MLP"}}})
+    space = pixel_space_of(digits, "normalized")
+    assert exam_of(digits, rules, space).network == "MLP"
+    assert exam_of(digits, rules, space, network="ConvNetBN").network == "ConvNetD2W64BN"
+    other = rules.model_copy(update={"overrides": {"mnist": {"network": "MLP"}}})
+    assert exam_of(digits, other, space).network == "ConvNetD2W64"

@@ -172,7 +172,7 @@ REFERENCES = {
 
 
 def test_every_network_has_a_reference():
-    assert REFERENCES.keys() == NAMED.keys()
+    assert REFERENCES.keys() == NAMED.keys() - {"ResNet18BN_ImageNet"}  # which is compared with torchvision's itself
 
 
 @pytest.mark.parametrize("shape", [MNIST, CIFAR], ids=["28 px", "32 px"])
@@ -206,6 +206,17 @@ def test_the_teacher_is_torchvisions_resnet18_but_for_its_stem():
     torch.testing.assert_close(ours(images(CIFAR)), theirs(images(CIFAR)))
 
 
+def test_the_imagenet_stem_is_torchvisions_for_any_number_of_channels():
+    from torchvision.models import resnet18
+
+    ours, theirs = randomised("ResNet18BN_ImageNet", TINY), resnet18(num_classes=10).double().eval()
+    theirs.load_state_dict({key.replace("classifier", "fc").removeprefix("features."): v for key, v in
+                            ours.state_dict().items()})  # fmt: skip
+    torch.testing.assert_close(ours(images(TINY)), theirs(images(TINY)))
+    assert sum(parameter.numel() for parameter in build("ResNet18BN_ImageNet", TINY, 1000).parameters()) == 11_689_512
+    assert build("ResNet18BN_ImageNet", (1, 64, 64))(torch.zeros(2, 1, 64, 64)).shape == (2, 10)
+
+
 # ---- sizes
 
 
@@ -236,6 +247,7 @@ EMBEDDINGS = {
     "VGG11BN": (None, 512, 512, 2048),
     "ResNet18": (None, 512, 512, 512),
     "ResNet18BN": (512, 512, 512, 512),
+    "ResNet18BN_ImageNet": (None, None, None, 512),
     "ResNet18_AP": (None, 4608, 8192, 32768),
     "ResNet18BN_AP": (512, 4608, 8192, 32768),
     "ViT": (192, 192, 192, 192),
@@ -247,7 +259,8 @@ EMBEDDINGS = {
 def test_every_resolution_works_or_is_refused(name, column):
     shape, width = (DIGITS, MNIST, CIFAR, TINY)[column], EMBEDDINGS[name][column]
     if width is None:
-        with pytest.raises(UsageError, match=rf"{name} needs images of (16|32|9) px or more, not 8×8: \w+"):
+        size = f"{shape[1]}×{shape[2]}"
+        with pytest.raises(UsageError, match=rf"{name} needs images of (16|32|64|9) px or more, not {size}: \w+"):
             build(name, shape)
         return
     network = build(name, shape, classes=7)
@@ -303,7 +316,7 @@ def test_other_names_are_refused_with_all_that_are_known(name):
 @pytest.mark.parametrize("name", NAMED)
 def test_the_name_says_which_norm(name):
     norms = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
-    found = [module for module in build(name).modules() if isinstance(module, norms)]
+    found = [module for module in build(name, TINY).modules() if isinstance(module, norms)]
     if name in ("MLP", "LeNet", "AlexNet"):
         assert found == []
         return
@@ -372,7 +385,7 @@ def kurtosis(values):
 @pytest.mark.usefixtures("global_rng_untouched")
 @pytest.mark.parametrize("name", NAMED)
 def test_building_leaves_the_global_generator_alone(name):
-    first, again, other = (build(name, MNIST, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (build(name, TINY, seed=seed) for seed in (1, 1, 2))
     pairs = zip(first.parameters(), again.parameters(), other.parameters(), strict=True)
     found = [(torch.equal(one, two), torch.equal(one, three)) for one, two, three in pairs]
     assert all(same for same, _ in found)

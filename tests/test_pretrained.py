@@ -1,6 +1,7 @@
 """The store of pretrained work, and teachers in it."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -9,16 +10,26 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
 from filelock import FileLock
+from torchvision.models import resnet18
 
 from distill_bench import DataError, Interrupted, RunFailed, UsageError
 from distill_bench.evaluation import recorded_score, score_teacher
-from distill_bench.networks import build_network
+from distill_bench.networks import NAMED, build_network
 from distill_bench.pixel_space import pixel_space_of
-from distill_bench.pretrained import TeacherRecipe, kept, list_teachers, obtain, obtain_teacher, teacher_recipe
+from distill_bench.pretrained import (
+    TeacherRecipe,
+    kept,
+    list_teachers,
+    obtain,
+    obtain_teacher,
+    teacher_recipe,
+    weights,
+)
 from distill_bench.pretrained.teachers import CHECKED_IMAGES
 from distill_bench.progress import SILENT, SilentMonitor
 from distill_bench.randomness import generator
@@ -293,3 +304,105 @@ def test_shifted_images_are_mirrored_only_where_they_may_be():
         assert any((view > 0).sum() < 64 for view in shown)
         rising = [all(torch.equal(r[r > 0], r[r > 0].sort().values) for r in view) for view in shown]
         assert all(rising) is not mirrors and any(rising)
+
+
+# ---- weights from elsewhere
+
+STUB = "torchvision:Stub_Weights.DIGITS"
+
+
+@pytest.fixture
+def stub(digits, tmp_path, monkeypatch):
+    """Weights of a small network that knows digits, as torchvision would offer them; said to have 90 % accuracy."""
+    teacher = obtain_teacher(data(digits), TeacherRecipe(network="ConvNetD1W8BN", epochs=20, learning_rate=0.05), 0)
+    state = {name.replace("classifier", "fc").removeprefix("features."): t
+             for name, t in teacher.network.state_dict().items() if "num_batches" not in name}  # fmt: skip
+    torch.save(state, tmp_path / "stub.pth")
+    content = (tmp_path / "stub.pth").read_bytes()
+    file = tmp_path / f"stub-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    file.write_bytes(content)
+    entry = SimpleNamespace(url=file.as_uri(), meta={"categories": list(range(10)),
+                                                     "_metrics": {"ImageNet-1K": {"acc@1": 90.0}}})  # fmt: skip
+    monkeypatch.setattr("torchvision.models.get_weight", {"Stub_Weights.DIGITS": entry}.__getitem__)
+    monkeypatch.setitem(weights.NETWORKS, STUB, "ConvNetD1W8BN")
+    monkeypatch.delenv("DISTILL_BENCH_OFFLINE", raising=False)
+    return file, teacher.network.state_dict()
+
+
+ADOPTED = TeacherRecipe(network="ConvNetD1W8BN", weights=STUB)
+
+
+def test_weights_are_fetched_once_and_are_the_same_teacher_for_every_seed(digits, stub, home, capsys):
+    file, state = stub
+    teacher = obtain_teacher(data(digits), ADOPTED, 0)
+    assert capsys.readouterr().out == ""  # torch speaks of its downloads
+    for name, tensor in teacher.network.state_dict().items():
+        assert "num_batches" in name or torch.equal(tensor, state[name])
+    assert not teacher.network.training and teacher.kept.facts["stated"] == 90.0 and teacher.accuracy > 90.0
+    assert (home / "pretrained/torchvision" / file.name).read_bytes() == file.read_bytes()
+    file.unlink()
+    assert obtain_teacher(data(digits), ADOPTED.model_copy(update={"epochs": 3}), 7).kept.key == teacher.kept.key
+
+
+@pytest.mark.parametrize("order", [[1, 0, 3, 2, 4, 5, 6, 7, 8, 9], [*range(1, 10), 0]], ids=["some", "all"])
+def test_another_order_of_classes_shows_in_the_accuracy(digits, stub, order):
+    split = digits.train.relabelled(torch.tensor(order)[digits.train.labels])
+    renamed = dataclasses.replace(digits, load_train=lambda: split, _cache={})
+    with pytest.raises(DataError, match=r"has \d+\.\d % on training .* where 90\.0 % are stated .* order of classes"):
+        obtain_teacher(data(renamed), ADOPTED, 0)
+
+
+def test_without_network_weights_must_lie_there(digits, stub, home, monkeypatch):
+    file, _ = stub
+    monkeypatch.setenv("DISTILL_BENCH_OFFLINE", "1")
+    message = rf"not in {home}/pretrained/torchvision/{file.name}, and DISTILL_BENCH_OFFLINE is set\. Put file:"
+    with pytest.raises(DataError, match=message):
+        obtain_teacher(data(digits), ADOPTED, 0)
+    (home / "pretrained/torchvision").mkdir()
+    (home / "pretrained/torchvision" / file.name).write_bytes(file.read_bytes())
+    assert obtain_teacher(data(digits), ADOPTED, 0).accuracy > 90.0
+
+
+def test_a_damaged_download_is_refused(digits, stub):
+    file, _ = stub
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"the download failed \(invalid hash value"):
+        obtain_teacher(data(digits), ADOPTED, 0)
+
+
+def test_damaged_or_other_weights_are_refused(digits, stub, home):
+    file, _ = stub
+    kept = home / "pretrained/torchvision" / file.name
+    kept.parent.mkdir()
+    kept.write_bytes(b"hello")
+    with pytest.raises(DataError, match="cannot be read"):
+        obtain_teacher(data(digits), ADOPTED, 0)
+    torch.save({"0.weight": torch.ones(1)}, kept)
+    with pytest.raises(DataError, match=r"does not hold torchvision:Stub.*Delete the file"):
+        obtain_teacher(data(digits), ADOPTED, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"weights": "torchvision:ResNet18_Weights.DEFAULT"}, r"Known: torchvision:ResNet18_Weights\.IMAGENET1K_V1"),
+        ({"weights": STUB, "network": "ConvNetD1W4"}, "weights of ConvNetD1W8BN, not of ConvNetD1W4"),
+        ({"weights": "torchvision:ResNet18_Weights.IMAGENET1K_V1", "network": "ResNet18BN_ImageNet"},
+         "tells 1000 classes apart; digits has 10"),
+    ],
+)  # fmt: skip
+def test_weights_that_do_not_fit_are_refused_before_they_are_fetched(digits, stub, values, message, monkeypatch):
+    if "ResNet18BN" in values.get("network", ""):
+        monkeypatch.undo()
+    with pytest.raises(UsageError, match=message):
+        obtain_teacher(data(digits), TeacherRecipe(**values), 0)
+
+
+def test_the_known_weights_are_those_of_our_network():
+    found = weights.find_weights("torchvision:ResNet18_Weights.IMAGENET1K_V1")
+    assert (found.network, found.classes, found.accuracy) == ("ResNet18BN_ImageNet", 1000, 69.758)
+    assert found.url == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+    with torch.device("meta"):
+        state = resnet18().state_dict()
+        expected = NAMED["ResNet18BN_ImageNet"].build((3, 224, 224), 1000).state_dict()
+    assert {name: t.shape for name, t in weights.as_network(state).items()} == {n: t.shape for n, t in expected.items()}

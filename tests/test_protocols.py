@@ -62,13 +62,19 @@ PINNED = {
     "sre2l-v1": COMMON
     | ADAMW
     | {"batch_size": 1024, "annealing": 1.0, "views": CUTMIX}
-    | {"overrides": {name: {"epochs": 400, "batch_size": 128, "views": MIXUP} for name in ("cifar10", "cifar100")}},
+    | {
+        "overrides": {name: {"epochs": 400, "batch_size": 128, "views": MIXUP} for name in ("cifar10", "cifar100")}
+        | {"imagenet": {"network": "ResNet18BN_ImageNet"}}
+    },
     "rded-v1": COMMON
     | ADAMW
     | {"batch_by_ipc": [[1, 10], [10, 50], [50, 100]], "annealing": 0.5, "views": CUTMIX | {"scale": [1.0, 1.0]}}
     | {
         "overrides": {"tiny_imagenet": {"batch_by_ipc": [], "batch_size": 100}}
-        | {name: {"views": CUTMIX | {"scale": [0.5, 1.0], "tiles": 2}} for name in STITCHED}
+        | {
+            name: {"network": "ResNet18BN_ImageNet", "views": CUTMIX | {"scale": [0.5, 1.0], "tiles": 2}}
+            for name in STITCHED
+        }
     },
 }
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from distill_bench import load_source, synthesize
 from distill_bench.checkpoint import Checkpoint
 from distill_bench.errors import UsageError
 from distill_bench.networks import build_network
-from distill_bench.progress import SILENT
+from distill_bench.progress import SILENT, SilentMonitor
 from distill_bench.randomness import generator
 from distill_bench.synthesizers import Job, load_method
 from distill_bench.synthesizers.recover import (
@@ -200,6 +201,14 @@ def test_adams_rate_follows_the_cosine(digits):
     assert rates == pytest.approx([0.4, 0.2 * (1 + math.sqrt(0.5)), 0.2, 0.2 * (1 - math.sqrt(0.5))])
 
 
+@pytest.mark.parametrize(
+    "field", [{"least_scale": 1.1}, {"milestone": 1.5}, {"record": {"views": {"scale": [0.5, 2.0]}}}], ids=str
+)
+def test_shares_beyond_the_whole_are_refused(digits, field):
+    with pytest.raises(UsageError, match="less than or equal to 1"):
+        synthesize(digits, "cda", 1, **QUICK | field)
+
+
 def test_images_stay_within_valid_pixels(digits):
     made = synthesize(digits, "sre2l", 1, **QUICK | {"image_lr": 100.0})
     mean, std = made.card.pixel_space.mean[0], made.card.pixel_space.std[0]
@@ -227,6 +236,25 @@ def test_all_of_a_stopped_works_files_go_with_the_finished_one(digits, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2  # a finished batch each
     kept.clear()
     assert not list(tmp_path.iterdir())
+
+
+def test_all_batches_are_one_stage(digits, monkeypatch):
+    """So that the time left is that of all of them."""
+    stages = []
+
+    class Counts(SilentMonitor):
+        @contextmanager
+        def stage(self, title, total, done=0):
+            stages.append([title, total, done])
+            yield self
+
+        def advance(self, steps=1):
+            stages[-1][2] += steps
+
+        def note(self, text): ...
+
+    synthesize(digits, "sre2l", 3, monitor=Counts(), **QUICK | {"labels": "hard", "classes_per_batch": 4})
+    assert stages[-1] == ["sre2l, ipc 3, seed 0", 9 * 4, 9 * 4]
 
 
 def test_the_papers_values():

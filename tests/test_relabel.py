@@ -20,7 +20,9 @@ from distill_bench.progress import SilentMonitor
 from distill_bench.randomness import generator
 from distill_bench.recorded import Recording
 from distill_bench.synthesizers.realistic_crops import CropFields, best_crops, crop_losses, shrunk, stitched
+from distill_bench.synthesizers.relabel import predict
 from distill_bench.training import Plan, train
+from distill_bench.training_data import TrainingData
 
 TEACHER = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0.1, "augment": "none"}}
 RECORD = {"epochs": 3, "batch_size": 8, "views": {"scale": [0.5, 1.0]}}
@@ -121,22 +123,76 @@ def test_recorded_labels_are_the_teachers_in_half_precision(sets):
         torch.testing.assert_close(recording.logits(epoch, torch.arange(20)), teacher(seen), rtol=2e-3, atol=2e-3)
 
 
-def test_a_stopped_recording_goes_on_to_the_same_bytes(sets, digits, tmp_path):
-    class Stops(SilentMonitor):
-        stop_requested = True
+class Stops(SilentMonitor):
+    stop_requested = True
 
-    fields = {"labels": "recorded", "record": RECORD, **TEACHER}
+
+@pytest.mark.parametrize(
+    ("method", "fields", "message"),
+    [
+        ("random-soft", {"labels": "recorded", "record": RECORD}, r"\d of 3 epochs of labels recorded"),
+        ("rded", {"labels": "soft"}, r"\d+ of 10 classes cut out"),
+    ],
+)
+def test_stopped_work_goes_on_to_the_same_bytes_and_keeps_each_piece_once(digits, method, fields, message, tmp_path):
+    fields = fields | TEACHER
+    whole = synthesize(digits, method, 2, **fields).to_bytes()
     for _ in range(2):
-        kept = Checkpoint(tmp_path / "c.safetensors", every_seconds=0.0)
-        with pytest.raises(Interrupted, match="of 3 epochs recorded"):
-            synthesize(digits, "random-soft", 2, monitor=Stops(), checkpoint=kept, **fields)
-    made = synthesize(digits, "random-soft", 2, checkpoint=Checkpoint(kept.path), **fields)
-    assert made.to_bytes() == sets["recorded"].to_bytes()
+        kept = Checkpoint(tmp_path / "c.safetensors")
+        with pytest.raises(Interrupted, match=message):
+            synthesize(digits, method, 2, monitor=Stops(), checkpoint=kept, **fields)
+    first, second = sorted(tmp_path.iterdir())
+    assert first.stat().st_size == second.stat().st_size
+    kept = Checkpoint(tmp_path / "c.safetensors", every_seconds=0.0)
+    assert synthesize(digits, method, 2, checkpoint=kept, **fields).to_bytes() == whole
+    kept.clear()
+    assert not list(tmp_path.iterdir())
 
 
-def test_more_logits_than_classes_are_refused(digits):
-    with pytest.raises(UsageError, match="top is 11; there are 10 classes"):
-        synthesize(digits, "random-soft", 1, labels="recorded", record={"top": 11}, **TEACHER)
+def test_a_damaged_piece_is_made_again(digits, tmp_path, caplog):
+    fields, kept = {"labels": "soft", **TEACHER}, Checkpoint(tmp_path / "c.safetensors", every_seconds=0.0)
+    whole = synthesize(digits, "rded", 2, checkpoint=kept, **fields).to_bytes()
+    assert len(list(tmp_path.iterdir())) == 10
+    (tmp_path / "c.classes-cut-out-4.safetensors").write_bytes(b"hello")
+    assert synthesize(digits, "rded", 2, checkpoint=Checkpoint(kept.path), **fields).to_bytes() == whole
+    assert "cannot be read" in caplog.text
+
+
+def test_the_time_of_all_parts_counts(tmp_path):
+    whole = Checkpoint(tmp_path / "c.safetensors")
+    whole._began -= 100.0
+    whole.part("a").save({"x": torch.ones(1)}, {})
+    whole._began -= 50.0
+    whole.part("b").save({"x": torch.ones(1)}, {})
+    again = Checkpoint(whole.path)
+    again.part("b").load()
+    again.part("a").load()
+    assert 150.0 <= again.seconds < 160.0 and again.part("c").seconds == pytest.approx(again.seconds, abs=1.0)
+
+
+@pytest.mark.parametrize("method", ["random-soft", "sre2l", "rded"])
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [({"top": 11}, "top is 11; there are 10 classes"), ({"views": {"tiles": 3}}, "tiles 3 does not divide 8×8")],
+)
+def test_labels_that_cannot_be_recorded_are_refused_before_any_work(digits, method, record, message, monkeypatch):
+    monkeypatch.setattr("distill_bench.synthesizers.relabel.obtain_teacher", None)
+    with pytest.raises(UsageError, match=message):
+        synthesize(digits, method, 1, labels="recorded", record=record, **TEACHER)
+
+
+def test_large_images_go_through_the_teacher_in_smaller_batches():
+    sizes = []
+
+    class Counts(Brightness):
+        def forward(self, images):
+            sizes.append(len(images))
+            return super().forward(images)
+
+    for count, side in ((501, 8), (81, 224)):
+        images = torch.rand(count, 1, side, side, generator=generator("large", side))
+        torch.testing.assert_close(predict(Counts(), images, images.device), Brightness()(images))
+    assert sizes == [500, 1, 40, 40, 1]
 
 
 @pytest.mark.parametrize(
@@ -262,6 +318,13 @@ def test_stitching_by_hand():
     images = stitched(crops, 2)
     assert images[0, 0, ::2, ::2].tolist() == [[0, 2], [4, 6]] and images[1, 0, ::2, ::2].tolist() == [[1, 3], [5, 7]]
     assert torch.equal(stitched(crops, 1), crops)
+
+
+def test_rded_looks_at_no_more_images_of_a_class_than_its_pool(digits, monkeypatch):
+    drawn, draw = [], TrainingData.draw
+    monkeypatch.setattr(TrainingData, "draw", lambda *each: drawn.append(draw(*each)) or drawn[-1])
+    synthesize(digits, "rded", 2, labels="hard", pool=7, **TEACHER)
+    assert [len(images) for images in drawn] == [7] * 10
 
 
 def test_rded_keeps_the_crops_the_teacher_is_surest_of(digits):

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from distill_bench.checkpoint import Checkpoint
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.leaderboard import board
 from distill_bench.progress import StreamMonitor
@@ -228,6 +230,13 @@ def test_a_failure_of_changed_code_is_what_the_board_shows(quick, monkeypatch, t
         (row,) = board(quick.results / "mine")
         statuses.append((row["status"], work.state()))
     assert statuses == [("done", "done"), ("failed", "failed"), ("done", "done")]
+
+
+def test_a_cell_of_which_only_a_part_is_kept_has_begun(quick):
+    work = CellWork(CELL, quick)
+    assert work.state() == "missing"
+    Checkpoint(work.checkpoint_path).part("batch0").save({"x": torch.ones(1)}, {})
+    assert work.state() == "partial"
 
 
 def test_more_networks_join_those_that_were_tested(quick):

@@ -7,16 +7,19 @@ gradient is a product too.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
 RATIO = (3 / 4, 4 / 3)
 TRIES = 10
 PADDING = 4
+
+Share = Annotated[float, Field(gt=0, le=1)]
+"""Of an image's area."""
 
 
 class ViewRule(BaseModel):
@@ -33,7 +36,7 @@ class ViewRule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     crop: Literal["none", "resized", "padded"] = "resized"
-    scale: tuple[PositiveFloat, PositiveFloat] = (0.08, 1.0)
+    scale: tuple[Share, Share] = (0.08, 1.0)
     tiles: PositiveInt = 1
     mix: Literal["none", "cutmix", "mixup"] = "none"
     beta: PositiveFloat = 1.0

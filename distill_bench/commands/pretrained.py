@@ -99,9 +99,10 @@ def teachers_list(as_json: JsonOption = False) -> None:
 def _teacher_line(kept: Pretrained) -> str:
     recipe, tested = kept.identity["recipe"], recorded_score(kept)
     test = "not tested" if tested is None else f"test {tested:.1f} %"
+    how = recipe.get("weights") or f"{kept.facts['epochs']} epochs, seed {kept.identity['seed']}"
     return (
-        f"{kept.history.get('dataset', '?')}: {recipe['network']}, {kept.facts['epochs']} epochs, seed "
-        f"{kept.identity['seed']}, {kept.identity['pixel_space']['kind']} pixels: training images "
+        f"{kept.history.get('dataset', '?')}: {recipe['network']}, {how}, "
+        f"{kept.identity['pixel_space']['kind']} pixels: training images "
         f"{kept.facts['accuracy']:.1f} %, {test}  {kept.key}"
     )
 

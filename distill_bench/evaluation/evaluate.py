@@ -244,13 +244,14 @@ def exam_of(
     Raises:
         UsageError: unknown names, or no networks.
     """
+    rules = rules.for_source(source.name)
     count = rules.networks if networks is None else networks
     if count < 1:
         raise UsageError(f"--networks {count}: at least one network must be trained.")
     place = resolve_device(device)
     return Exam(
         source=source,
-        rules=rules.for_source(source.name),
+        rules=rules,
         space=space,
         transform=Transform(space, source.train),
         network=resolve_network(network or rules.network, source.train.shape),

@@ -112,7 +112,10 @@ SRE2L_SMALL: dict[str, Override] = {
 }
 # images of RDED that are stitched from 2 × 2 crops, and evaluated with those in random order
 STITCHED = ("imagenet", "imagenette", "imagewoof", "imagemeow", "imagesquawk", "imagefruit", "imageyellow")
-RDED_TILES: dict[str, Override] = {"views": ViewRule(crop="resized", scale=(0.5, 1.0), tiles=2, mix="cutmix")}
+RDED_TILES: dict[str, Override] = {
+    "network": "ResNet18BN_ImageNet",
+    "views": ViewRule(crop="resized", scale=(0.5, 1.0), tiles=2, mix="cutmix"),
+}
 
 PROTOCOLS = {
     protocol.id: protocol
@@ -191,7 +194,10 @@ PROTOCOLS = {
             annealing=1.0,
             augmentation="views",
             views=ViewRule(crop="resized", mix="cutmix"),
-            overrides=dict.fromkeys(("cifar10", "cifar100"), SRE2L_SMALL),
+            overrides={
+                "imagenet": {"network": "ResNet18BN_ImageNet"},
+                **dict.fromkeys(("cifar10", "cifar100"), SRE2L_SMALL),
+            },
         ),
         Protocol(
             id="rded-v1",

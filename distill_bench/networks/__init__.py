@@ -55,6 +55,10 @@ NAMED = {
     "VGG11BN": Named(partial(vgg11, norm="batch"), POOLS_FIVE_TIMES),
     "ResNet18": Named(resnet18, (9, f"{CONSTANT} ResNet18BN and takes any size")),
     "ResNet18BN": Named(partial(resnet18, norm="batch")),
+    "ResNet18BN_ImageNet": Named(
+        partial(resnet18, norm="batch", small=False),
+        (64, "it halves the image five times; ResNet18BN is for small images"),
+    ),
     "ResNet18_AP": Named(partial(resnet18, average_pooling=True), (16, f"{CONSTANT} ResNet18BN_AP and takes 8 px")),
     "ResNet18BN_AP": Named(
         partial(resnet18, norm="batch", average_pooling=True), (8, "it halves the image three times")

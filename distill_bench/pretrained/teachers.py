@@ -2,7 +2,8 @@
 
 A teacher's accuracy is measured on training images, since whoever asks for one may be a synthesizer, which knows no
 other. It is recorded with the teacher and measured again before use: a teacher of other data, another order of classes
-or another pixel space does not get past that, and neither does one that has learned nothing.
+or another pixel space does not get past that, and neither does one that has learned nothing. Weights from elsewhere
+must come near the accuracy that is stated of them.
 """
 
 import math
@@ -30,6 +31,7 @@ from distill_bench.errors import DataError, RunFailed, UsageError, describe
 from distill_bench.networks import Network, build_network, resolve_network
 from distill_bench.pretrained.store import Made, Pretrained, kept, obtain
 from distill_bench.pretrained.unfinished import restore, unfinished
+from distill_bench.pretrained.weights import Weights, find_weights
 from distill_bench.progress import SILENT, Monitor, stopped
 from distill_bench.randomness import generator
 from distill_bench.training import Augment, Plan, Standing, accuracy, train
@@ -40,6 +42,7 @@ VERSION = 1  # raised with every change that makes other teachers of the same re
 CHECKED_IMAGES = 2000
 TOLERATED = 0.005  # share of images decided otherwise
 BETTER_THAN_GUESSING = 2.0  # ratio of odds: 18 % of 10 equal classes, 67 % of 2
+BELOW_STATED = 10.0  # points: 2,000 images say little of one or two, and crops differ; training images lift it
 
 
 class TeacherRecipe(BaseModel):
@@ -54,6 +57,8 @@ class TeacherRecipe(BaseModel):
         batch_size: images a step.
         augment: DSA on every batch, or every image shifted by up to 4 pixels and mirrored (neither mirrors where the
             source is not flip-invariant), or none.
+        weights: an id of ``weights.NETWORKS``, taken instead of training. ``network`` must be theirs, and all other
+            values say nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,12 +72,13 @@ class TeacherRecipe(BaseModel):
     batch_size: PositiveInt = 256
     augment: Literal["none", "dsa", "shift"] = "dsa"
     schedule: Literal["constant", "cosine"] = "constant"
+    weights: str = ""
 
     @model_serializer(mode="wrap")
-    def _without_default(self, serialize: Callable[["TeacherRecipe"], dict[str, Any]]) -> dict[str, Any]:
-        """A constant rate goes without saying, so that addresses are those of recipes without this field."""
-        content = serialize(self)
-        return content if self.schedule != "constant" else {k: v for k, v in content.items() if k != "schedule"}
+    def _without_defaults(self, serialize: Callable[["TeacherRecipe"], dict[str, Any]]) -> dict[str, Any]:
+        """What later versions added goes without saying, so that addresses are those of recipes without it."""
+        unsaid = {"schedule": "constant", "weights": ""}
+        return {name: value for name, value in serialize(self).items() if unsaid.get(name) != value}
 
     def plan(self, images: int) -> Plan:
         """The training plan for so many images."""
@@ -127,18 +133,21 @@ def obtain_teacher(
     monitor: Monitor = SILENT,
     every_seconds: float = EVERY_SECONDS,
 ) -> Teacher:
-    """The teacher of a recipe and a seed on a training split, trained now where the store has none.
+    """The teacher of a recipe and a seed on a training split, trained (or downloaded) now where the store has none.
 
     It is the same for every method and IPC that asks for it with the same values.
 
     Raises:
+        UsageError: weights of an unknown id, of another network, or of another number of classes.
         RunFailed: training diverged, or the teacher is no better than chance.
-        DataError: the kept teacher's accuracy is not the recorded one.
+        DataError: the kept teacher's accuracy is not the recorded one; weights cannot be had, or are far from the
+            accuracy that is stated of them.
         Interrupted: the monitor was asked to stop; the next call goes on from there.
     """
+    weights = _fitting_weights(training, recipe) if recipe.weights else None
 
     def make(checkpoint: Checkpoint) -> Made:
-        return _train(training, recipe, seed, checkpoint, monitor)
+        return _adopt(training, weights) if weights else _train(training, recipe, seed, checkpoint, monitor)
 
     identity = _identity(training, recipe, seed)
     about: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
@@ -152,15 +161,43 @@ def list_teachers() -> list[Pretrained]:
 
 def _identity(training: TrainingData, recipe: TeacherRecipe, seed: int) -> dict[str, Any]:
     resolved = recipe.model_copy(update={"network": resolve_network(recipe.network, training.shape)})
+    counts = {"network", "weights"} if recipe.weights else None
     return {
         "version": VERSION,
-        "recipe": resolved.model_dump(mode="json"),
-        "seed": seed,
+        "recipe": resolved.model_dump(mode="json", include=counts),
+        "seed": None if recipe.weights else seed,
         "train": training.fingerprint,
         "classes": list(training.class_names),
         "pixel_space": training.pixel_space.model_dump(mode="json"),
         "flip_invariant": training.flip_invariant,
     }
+
+
+def _fitting_weights(training: TrainingData, recipe: TeacherRecipe) -> Weights:
+    """Raises UsageError where the weights are not of the recipe's network, or not of so many classes."""
+    weights, count = find_weights(recipe.weights), len(training.class_names)
+    if recipe.network != weights.network:
+        raise UsageError(
+            f"{weights.id} are weights of {weights.network}, not of {recipe.network}. Give --set "
+            f"teacher.network={weights.network}, or --set teacher.weights= to have a teacher trained here."
+        )
+    if count != weights.classes:
+        raise UsageError(
+            f"{weights.id} tells {weights.classes} classes apart; {training.source_name} has {count}. Give --set "
+            "teacher.weights= to have a teacher trained here."
+        )
+    return weights
+
+
+def _adopt(training: TrainingData, weights: Weights) -> Made:
+    network = build_network(weights.network, training.shape, weights.classes, Generator())
+    try:
+        network.load_state_dict(weights.load())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{weights.path} does not hold {weights.id}: {reason} Delete the file.") from error
+    found = training_accuracy(network.to(training.device), training)
+    return dict(network.state_dict()), {"accuracy": found, "stated": weights.accuracy}
 
 
 def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint: Checkpoint, monitor: Monitor) -> Made:
@@ -218,6 +255,14 @@ def _checked(training: TrainingData, found: Pretrained) -> Teacher:
         raise DataError(
             f"the teacher {found.path} has {measured:.1f} % on training images where {recorded:.1f} % were recorded. "
             "Delete the file to have it trained again."
+        )
+    stated = found.facts.get("stated", 0.0)
+    if measured < stated - BELOW_STATED:
+        raise DataError(
+            f"{found.identity['recipe']['weights']} has {measured:.1f} % on training images of {training.source_name}, "
+            f"where {stated:.1f} % are stated of it: the order of classes, the size of images or their pixel space is "
+            "not the one it was trained with. ImageNet's classes are in the order of their WordNet ids, its images of "
+            "224 px, normalized. Give --set teacher.weights= to have a teacher trained here."
         )
     right, guess = measured / 100, float(labels.bincount().max()) / len(labels)
     if right * (1 - guess) <= BETTER_THAN_GUESSING * guess * (1 - right):

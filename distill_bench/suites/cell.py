@@ -93,8 +93,8 @@ class CellWork:
             return "done"
         if (read_json(self.result_path(FAILED)) or {}).get("cell_key") == self.key:
             return "failed"
-        begun = [KeptNetworks(_address(key)).path for key in keys.values()]
-        return "partial" if made or any(path.exists() for path in [self.checkpoint_path, *begun]) else "missing"
+        begun = any(KeptNetworks(_address(key)).path.exists() for key in keys.values())
+        return "partial" if made or begun or Checkpoint(self.checkpoint_path).files else "missing"
 
     def run(self, monitor: Monitor, own_process: bool = False) -> list[Path]:
         """Do what is missing and return the result files.

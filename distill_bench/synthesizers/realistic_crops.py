@@ -6,16 +6,16 @@ LINs-lab/RDED 3f6453d.
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from distill_bench.augment import views
 from distill_bench.errors import UsageError
-from distill_bench.progress import stopped
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
-from distill_bench.synthesizers.relabel import TEACHER_BATCH, RelabelFields, relabel, teacher_of
+from distill_bench.synthesizers.pieces import fill
+from distill_bench.synthesizers.relabel import RelabelFields, predict, relabel, teacher_of
 
 
 class CropFields(RelabelFields):
@@ -30,11 +30,12 @@ class CropFields(RelabelFields):
 
     pool: PositiveInt = 300
     crops: PositiveInt = 5
-    scale: tuple[PositiveFloat, PositiveFloat] = (0.08, 1.0)
+    scale: tuple[views.Share, views.Share] = (0.08, 1.0)
     factor: PositiveInt = 1
 
     def check(self, source: Source) -> None:
         """Raise UsageError where images cannot be cut into equal parts."""
+        super().check(source)
         _, height, width = source.train.shape
         if height % self.factor or width % self.factor:
             raise UsageError(f"factor {self.factor} does not divide {height}×{width} px. Give 1, or a divisor.")
@@ -45,14 +46,13 @@ def realistic_crops(job: Job[CropFields]) -> Synthetic:
     """RDED: class by class, then relabelled."""
     _check_pool(job)
     teacher = teacher_of(job)
-    made = []
-    with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", job.classes) as stage:
-        for label in range(job.classes):
-            made.append(best_images(job, teacher.network, label).cpu())
-            stage.advance()
-            if job.monitor.stop_requested:
-                raise stopped(f"crops of {label + 1} of {job.classes} classes scored")
-    return relabel(job, teacher, torch.cat(made))
+    images = torch.empty(job.classes, job.ipc, *job.training.shape)
+
+    def one_class(label: int) -> None:
+        images[label] = best_images(job, teacher.network, label)
+
+    fill(job, "classes cut out", {"images": images}, one_class)
+    return relabel(job, teacher, images.flatten(0, 1))
 
 
 def best_images(job: Job[CropFields], network: nn.Module, label: int) -> Float[Tensor, "ipc c h w"]:
@@ -96,8 +96,7 @@ def crop_losses(
     """The network's cross-entropy for the class, of each crop in the middle of an image that is zero elsewhere."""
     down, right = sides[0] - crops.shape[2], sides[1] - crops.shape[3]
     padding = (right // 2, right - right // 2, down // 2, down - down // 2)
-    with torch.inference_mode():
-        logits = torch.cat([network(F.pad(batch, padding)) for batch in crops.split(TEACHER_BATCH)])
+    logits = predict(network, F.pad(crops, padding), crops.device)
     return F.cross_entropy(logits, torch.full((len(crops),), label, device=logits.device), reduction="none")
 
 

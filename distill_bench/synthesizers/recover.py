@@ -9,17 +9,18 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill_bench.augment import views
-from distill_bench.errors import Interrupted, UsageError
+from distill_bench.errors import UsageError
 from distill_bench.networks import build_network
+from distill_bench.progress import Within
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
@@ -54,14 +55,15 @@ class RecoverFields(RelabelFields):
     first_bn_multiplier: NonNegativeFloat = 10.0
     classes_per_batch: PositiveInt = 100
     crop: bool = True
-    least_scale: PositiveFloat = 0.08
+    least_scale: views.Share = 0.08
     curriculum: Curriculum = "none"
-    milestone: NonNegativeFloat = 1.0
+    milestone: Annotated[float, Field(ge=0, le=1)] = 1.0
     jitter: NonNegativeInt = 0
     jitter_both_ways: bool = False
 
     def check(self, source: Source) -> None:
         """Raise UsageError where the teacher has no batch norm to recover images from."""
+        super().check(source)
         name = self.teacher.network
         network = build_network(name, source.train.shape, len(source.class_names), torch.Generator())
         if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
@@ -85,21 +87,19 @@ def recovered_images(job: Job[RecoverFields], network: nn.Module) -> Float[Tenso
     """
     batches = class_batches(job.classes, job.fields.classes_per_batch, job.ipc)
     images = torch.empty(job.classes * job.ipc, *job.training.shape)
-    job.checkpoint.load()
-    for number, rows in enumerate(batches):
-        losses: list[float] = []
-        part = dataclasses.replace(
-            job,
-            method=f"{job.method} batch {number + 1} of {len(batches)}",
-            checkpoint=job.checkpoint.part(f"batch{number}"),
-            history=losses,
-        )
-        try:
+    title = f"{job.method}, ipc {job.ipc}, seed {job.seed}"
+    with job.monitor.stage(title, len(batches) * job.fields.iterations) as stage:
+        for number, rows in enumerate(batches):
+            losses: list[float] = []
+            part = dataclasses.replace(
+                job,
+                monitor=Within(job.monitor, stage),
+                method=f"{job.method} batch {number + 1} of {len(batches)}",
+                checkpoint=job.checkpoint.part(f"batch{number}"),
+                history=losses,
+            )
             images[rows] = recover_batch(part, network, job.labels[rows], number).cpu()
-        except Interrupted:
-            job.checkpoint.save({}, {})  # how long it took so far
-            raise
-        job.history += losses
+            job.history += losses
     return images
 
 

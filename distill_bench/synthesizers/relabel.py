@@ -8,18 +8,19 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill_bench.augment import views
 from distill_bench.augment.views import ViewRule
 from distill_bench.distilled_set import TEACHER_PREFIX
 from distill_bench.errors import UsageError
 from distill_bench.pretrained import Teacher, TeacherRecipe, obtain_teacher
-from distill_bench.progress import stopped
 from distill_bench.recorded import Recording
+from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Fields, Job, Synthetic
+from distill_bench.synthesizers.pieces import fill
 
-TEACHER_BATCH = 500
+TEACHER_BATCH, TEACHER_SIDE = 500, 64
 
 
 class RecordFields(BaseModel):
@@ -56,6 +57,15 @@ class RelabelFields(Fields):
     temperature: PositiveFloat = 20.0
     record: RecordFields = RecordFields()
 
+    def check(self, source: Source) -> None:
+        """Raise UsageError where labels cannot be recorded so."""
+        classes, (_, height, width) = len(source.class_names), source.train.shape
+        top, tiles = self.record.top, self.record.views.tiles
+        if self.labels == "recorded" and top > classes:
+            raise UsageError(f"record.top is {top}; there are {classes} classes. Give 0 to keep all.")
+        if self.labels == "recorded" and (height % tiles or width % tiles):
+            raise UsageError(f"record.views.tiles {tiles} does not divide {height}×{width} px. Give 1, or a divisor.")
+
 
 def teacher_of(job: Job[Any]) -> Teacher:
     """The teacher of the job's recipe and seed."""
@@ -72,7 +82,6 @@ def relabel(job: Job[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -
     """The finished set: images in class order, with the kind of labels that the recipe names.
 
     Raises:
-        UsageError: more logits are to be kept than there are classes.
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
     fields: RelabelFields = job.fields
@@ -80,7 +89,8 @@ def relabel(job: Job[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -
     if fields.labels == "hard":
         return Synthetic(images, job.labels)
     if fields.labels == "soft":
-        return Synthetic(images, job.labels, predict(job, teacher, images), "logits", **common)
+        logits = predict(teacher.network, images, job.device)
+        return Synthetic(images, job.labels, logits.cpu(), "logits", **common)
     if fields.labels == "teacher":
         tensors = {TEACHER_PREFIX + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
         name = teacher.kept.identity["recipe"]["network"]
@@ -89,33 +99,24 @@ def relabel(job: Job[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -
     return Synthetic(images, job.labels, label_kind="recorded", stored=tensors, **common)
 
 
-def predict(job: Job[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-    """The teacher's logits, on the CPU."""
+def predict(network: nn.Module, images: Float[Tensor, "n c h w"], device: torch.device) -> Float[Tensor, "n k"]:
+    """A network's logits, on its device; 500 images at a time, or where they are larger than 64 px as many pixels."""
+    size = max(1, min(TEACHER_BATCH, TEACHER_BATCH * TEACHER_SIDE**2 // images[0, 0].numel()))
     with torch.inference_mode():
-        return torch.cat([teacher.network(batch.to(job.device)).cpu() for batch in images.split(TEACHER_BATCH)])
+        return torch.cat([network(batch.to(device)) for batch in images.split(size)])
 
 
 def record(job: Job[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> Recording:
     """The teacher's labels for views of every epoch. An epoch's draws are its own, so that stopped work can go on."""
     rule, fields = job.fields.record.views, job.fields.record
-    if fields.top > job.classes:
-        raise UsageError(f"record.top is {fields.top}; there are {job.classes} classes. Give 0 to keep all.")
-    checkpoint = job.checkpoint.part("relabel")
     recording = Recording.empty(fields.epochs, len(images), job.classes, fields.top, rule.tiles)
-    done = 0
-    if (saved := checkpoint.load()) is not None:
-        recording, done = Recording(saved[0], job.classes), saved[1]["epoch"]
-    with job.monitor.stage(f"{job.method}, labels of {len(images)} images", fields.epochs, done) as stage:
-        for epoch in range(done, fields.epochs):
-            draws = job.generator("relabel", epoch)
-            for indices in torch.randperm(len(images), generator=draws).split(fields.batch_size):
-                drawn = views.sample(rule, len(indices), job.training.shape, job.training.flip_invariant, draws)
-                shown = views.shown(drawn, images[indices].to(job.device))
-                recording.write(epoch, indices, drawn, predict(job, teacher, shown))
-            stage.advance()
-            stopping = job.monitor.stop_requested
-            if stopping or checkpoint.due:
-                checkpoint.save(dict(recording.tensors), {"epoch": epoch + 1})
-            if stopping:
-                raise stopped(f"labels of {epoch + 1} of {fields.epochs} epochs recorded")
+
+    def epoch(number: int) -> None:
+        draws = job.generator("relabel", number)
+        for indices in torch.randperm(len(images), generator=draws).split(fields.batch_size):
+            drawn = views.sample(rule, len(indices), job.training.shape, job.training.flip_invariant, draws)
+            shown = views.shown(drawn, images[indices].to(job.device))
+            recording.write(number, indices, drawn, predict(teacher.network, shown, job.device))
+
+    fill(job, "epochs of labels recorded", recording.tensors, epoch)
     return recording

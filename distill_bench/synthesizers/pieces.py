@@ -1,0 +1,45 @@
+"""Work of many pieces that do not depend on each other, kept as far as it is done."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from distill_bench.checkpoint import Checkpoint
+from distill_bench.progress import stopped
+from distill_bench.synthesizers.job import Job
+
+
+def fill(job: Job[Any], rows: str, tensors: Mapping[str, Tensor], make: Callable[[int], None]) -> None:
+    """Have ``make(i)`` write row i of every tensor, row after row, going on from the job's checkpoint.
+
+    A file of the checkpoint holds the rows made since the one before, so that each is written once, however large all
+    of them together are.
+
+    Args:
+        rows: what they are, for progress and errors, such as ``"classes cut out"``.
+        tensors: [rows, …] by name, on the CPU.
+
+    Raises:
+        Interrupted: the monitor was asked to stop; a checkpoint was written.
+    """
+
+    def file(first: int) -> Checkpoint:
+        return job.checkpoint.part(f"{rows.replace(' ', '-')}-{first}")
+
+    count, done = len(next(iter(tensors.values()))), 0
+    while (saved := file(done).load()) is not None:
+        for name, values in saved[0].items():
+            tensors[name][done : saved[1]["end"]] = values
+        done = saved[1]["end"]
+    first, unsaved = done, file(done)
+    with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}: {rows}", count, done) as stage:
+        for row in range(done, count):
+            make(row)
+            stage.advance()
+            stopping = job.monitor.stop_requested
+            if stopping or unsaved.due:
+                unsaved.save({name: each[first : row + 1] for name, each in tensors.items()}, {"end": row + 1})
+                first, unsaved = row + 1, file(row + 1)
+            if stopping:
+                raise stopped(f"{row + 1} of {count} {rows}")
