@@ -19,7 +19,8 @@ from distill_bench.hub.registry import Entry, RemoteFile, checked_url
 from distill_bench.progress import SILENT, Monitor, stopped
 from distill_bench.storage import home, log, offline, write_atomically
 
-CHUNK = 1 << 16
+CHUNK = 1 << 14
+"""Bytes read at once: so many at most are lost of what came before a connection broke off."""
 STEP = 1000
 DRIVE = "drive.google.com"
 PASSING = (408, 425, 429)
