@@ -240,7 +240,7 @@ def test_redirects_are_followed_but_not_to_plain_http(online):
     assert get(remote(online, "/here.pt")).read_bytes() == CONTENT
     foreign = online.address.replace("127.0.0.1", "127.0.0.2")
     online.paths["/away.pt"] = Behaviour(redirect=foreign + "/set.pt")
-    with pytest.raises(DataError, match="127.0.0.2"):
+    with pytest.raises(DataError, match=r"it leads to http://127\.0\.0\.2.*give an https address"):
         get(remote(online, "/away.pt", sha256="0" * 64))
 
 
@@ -341,7 +341,7 @@ def test_a_request_to_stop_keeps_what_there_is(online):
         stop_requested = True
 
     file = remote(online)
-    with pytest.raises(Interrupted, match="of set.pt kept"):
+    with pytest.raises(Interrupted, match=r"of set\.pt kept"):
         get(file, monitor=Stopping())
     assert 0 < kept_at(file).with_name("set.pt.part").stat().st_size < len(CONTENT)
     assert get(file).read_bytes() == CONTENT
@@ -408,12 +408,9 @@ def test_a_file_fetched_by_hand_is_checked_copied_and_left_alone(online, tmp_pat
     with pytest.raises(DataError, match=f"is not the set.pt of a-set.*it must be {SUM}. It was left as it is"):
         take([wrong], "a-set", entry)
     assert wrong.read_bytes() == b"wrong"
-    with pytest.raises(UsageError, match="not one of the files of a-set, which are set.pt, lr.pt"):
-        take(
-            [__file__ and tmp_path / "renamed.bin2"] if (tmp_path / "renamed.bin2").write_bytes(b"x") else [],
-            "a-set",
-            entry,
-        )
+    (tmp_path / "other.pt").write_bytes(b"other")
+    with pytest.raises(UsageError, match=r"not one of the files of a-set, which are set.pt, lr.pt"):
+        take([tmp_path / "other.pt"], "a-set", entry)
     with pytest.raises(DataError, match="no such file"):
         take([tmp_path / "nothing"], "a-set", entry)
     (tmp_path / "lr.pt").write_bytes(b"rate")
@@ -515,12 +512,14 @@ def registry_of(path, name: str, server, files: dict[str, bytes], **fields):
 
 @pytest.fixture
 def mtt_registry(online, tmp_path):
-    images, labels = saved(torch.randn(10, 1, 8, 8), torch.arange(10))
-    toml = tmp_path / "own.toml"
-    registry_of(toml, "mtt-digits-ipc1", online, {"i.pt": images, "l.pt": labels}, method="mtt", dataset="digits", ipc=1,
-                importer="mtt", protocol="quick-v1", paper="Mine, 2024", note="Of noise.")  # fmt: skip
-    toml.write_text(toml.read_text().replace("note", 'space = { kind = "normalized" }\nnote', 1))
-    toml.write_text(toml.read_text().replace("note", 'claim = { accuracy = 12.5, source = "a guess" }\nnote', 1))
+    noise = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    images, labels = saved(noise, torch.arange(10))
+    fields = {"method": "mtt", "dataset": "digits", "ipc": 1, "importer": "mtt", "protocol": "quick-v1"}
+    fields |= {"paper": "Mine, 2024", "note": "Of noise."}
+    files = {"i.pt": images, "l.pt": labels}
+    toml = registry_of(tmp_path / "own.toml", "mtt-digits-ipc1", online, files, **fields)
+    more = 'space = { kind = "normalized" }\nclaim = { accuracy = 12.5, source = "a guess" }\nnote'
+    toml.write_text(toml.read_text().replace("note", more, 1))
     return toml
 
 
@@ -556,8 +555,9 @@ def test_python_downloads_only_when_asked(mtt_registry):
 
 
 def test_the_projects_own_format_needs_no_import_and_a_flipped_byte_is_caught(command, online, tmp_path, digits):
+    noise = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     made = DistilledSet.from_tensors(
-        torch.randn(10, 1, 8, 8), torch.arange(10), digits, method="dm", protocol="quick-v1"
+        noise, torch.arange(10), digits, method="dm", protocol="quick-v1"
     )
     fields = {"method": "dm", "dataset": "digits", "ipc": 1, "protocol": "quick-v1"}
     toml = registry_of(tmp_path / "own.toml", "dm-digits-ipc1", online, {"dm.safetensors": made.to_bytes()}, **fields)
