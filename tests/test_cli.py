@@ -396,7 +396,7 @@ def test_the_command_line_is_frozen():
     scoring = sorted([*common, "--json", "--labels", "--network", "--networks", "--protocol"])
     assert flags == {
         "synthesize": sorted([*making, "--ipc", "--out", "--preset", "--seed", "--set"]),
-        "evaluate": sorted([*scoring, "--compile"]),
+        "evaluate": sorted([*scoring, "--compile", "--registry"]),
         "measure": scoring,
         "bench": sorted(
             [*making, "--compile", "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results"]

@@ -556,9 +556,7 @@ def test_python_downloads_only_when_asked(mtt_registry):
 
 def test_the_projects_own_format_needs_no_import_and_a_flipped_byte_is_caught(command, online, tmp_path, digits):
     noise = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    made = DistilledSet.from_tensors(
-        noise, torch.arange(10), digits, method="dm", protocol="quick-v1"
-    )
+    made = DistilledSet.from_tensors(noise, torch.arange(10), digits, method="dm", protocol="quick-v1")
     fields = {"method": "dm", "dataset": "digits", "ipc": 1, "protocol": "quick-v1"}
     toml = registry_of(tmp_path / "own.toml", "dm-digits-ipc1", online, {"dm.safetensors": made.to_bytes()}, **fields)
     code, out, said = command("download", "dm-digits-ipc1", "--registry", toml)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from filelock import FileLock
 
@@ -217,7 +217,10 @@ class _Resuming:
         elif have and self.expected:
             headers["Range"] = f"bytes={have}-"
         try:
-            with requests.get(url, headers=headers, stream=True, timeout=self.patience.timeout) as answer:
+            with (
+                _session() as session,
+                session.get(url, headers=headers, stream=True, timeout=self.patience.timeout) as answer,
+            ):
                 self._append(answer, url, part, have)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise _Broken(_brief(error)) from error
@@ -225,11 +228,6 @@ class _Resuming:
             raise _Refused(f"{_brief(error)}.") from error
 
     def _append(self, answer: Any, url: str, part: Path, have: int) -> None:
-        for step in (*answer.history, answer):
-            try:
-                checked_url(step.url)
-            except ValueError as error:
-                raise _Refused(f"it leads to {error}.") from error
         if answer.status_code == 416:  # nothing comes after what is there, which is too much or another file
             part.unlink(missing_ok=True)
             raise _Broken("the server has no more of it than there is already")
@@ -262,6 +260,23 @@ class _Resuming:
                     raise stopped(f"with {start:,} bytes of {self.file.name} kept")
         if self.file.bytes and start < self.file.bytes:
             raise _Broken(f"it ended after {start:,} of {self.file.bytes:,} bytes")
+
+
+def _session() -> Any:
+    """Follows redirects to where files may be fetched from, and nowhere else."""
+    import requests
+
+    class Careful(requests.Session):
+        def get_redirect_target(self, resp: Any) -> str | None:
+            target: str | None = super().get_redirect_target(resp)
+            if target is not None:
+                try:
+                    checked_url(urljoin(resp.url, target))
+                except ValueError as error:
+                    raise _Refused(f"it leads to {error}.") from error
+            return target
+
+    return Careful()
 
 
 def _pull_drive(url: str, part: Path) -> None:
