@@ -21,7 +21,7 @@ def wheel(tmp_path_factory) -> Path:
     return out / built.stdout.split()[-1]
 
 
-def test_it_carries_recipes_suites_and_published_accuracies_and_nothing_else(wheel):
+def test_it_carries_recipes_suites_published_accuracies_and_the_registry_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     data = "distill_bench/data"
     assert f"{data}/baselines/published.csv" in names
@@ -29,6 +29,7 @@ def test_it_carries_recipes_suites_and_published_accuracies_and_nothing_else(whe
     recipes = {f"distill_bench/recipes/{path.name}" for path in (ROOT / "distill_bench/recipes").glob("*.toml")}
     assert min(map(len, (suites, recipes))) >= 3
     assert suites | recipes | {"distill_bench/leaderboard/page.html.j2"} <= names
+    assert "distill_bench/hub/registry.toml" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"distill_bench"}
 
 

@@ -194,6 +194,8 @@ class _Resuming:
                 if failures >= self.patience.attempts:
                     raise _Refused(f"gave up after {failures} attempts: {error}.") from error
                 time.sleep(self.patience.pause * 2 ** (failures - 1))
+                if self.monitor.stop_requested:
+                    raise stopped(f"with {_size(part):,} bytes of {self.file.name} kept") from error
         found = sha256_of(part)
         if self.expected not in (None, found):
             bad = _set_aside(part, self.path.name)
