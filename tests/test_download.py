@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from distill_bench import DataError, DistilledSet, Interrupted, Protocol, UsageError, load_distilled
-from distill_bench.hub.download import Patience, fetch, kept_at, known_sum, sha256_of, take
+from distill_bench.hub.download import Patience, fetch, sha256_of, take
+from distill_bench.hub.download import kept_at as kept_at_of
 from distill_bench.hub.published import is_id, obtain
 from distill_bench.hub.registry import Entry, RemoteFile
 from distill_bench.hub.unpack import unpack
@@ -135,6 +136,10 @@ def entry_of(*files: RemoteFile, **fields) -> Entry:
 def remote(server, *paths: str, sha256: str | None = SUM, size: int | None = len(CONTENT)) -> RemoteFile:
     urls = [server.address + path for path in paths or ("/set.pt",)]
     return RemoteFile(path="IPC1/set.pt", urls=urls, sha256=sha256, bytes=size)
+
+
+def kept_at(file: RemoteFile):
+    return kept_at_of(file, entry_of(file))
 
 
 def get(file: RemoteFile, **options):
@@ -313,15 +318,28 @@ def test_a_partial_file_that_is_too_long_starts_over(online):
 def test_an_unknown_sum_is_pinned_at_the_first_download_and_holds(online, caplog):
     file = remote(online, sha256=None, size=None)
     path = get(file)
-    assert known_sum(file) == SUM
+    assert path.with_name("set.pt.sha256").read_text() == SUM + "\n"
     assert f"That of this one, sha256 {SUM}, is kept" in caplog.text
     path.unlink()
     caplog.clear()
     online.paths["/set.pt"].content = CONTENT[::-1]
     with pytest.raises(DataError, match=f"it must be {SUM}"):
         get(file)
-    assert known_sum(file) == SUM
+    assert path.with_name("set.pt.sha256").read_text() == SUM + "\n"
     assert caplog.text == ""
+
+
+def test_a_sum_is_pinned_before_the_file_is_there(online, monkeypatch):
+    """A kill between the two must not leave a file that nothing holds to its sum."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    file = remote(online, sha256=None, size=None)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pooch.core.shutil.move", killed)
+        get(file)
+    assert kept_at(file).with_name("set.pt.sha256").read_text() == SUM + "\n"
 
 
 def test_two_callers_fetch_once(online):

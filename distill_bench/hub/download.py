@@ -71,14 +71,16 @@ def fetch(
             should; then it is set aside, with the ending ``.bad``.
         Interrupted: asked to stop; what has come so far is kept.
     """
-    path = kept_at(file)
+    path = kept_at(file, entry)
     if not path.exists() and (offline() or not may_download or not file.urls):
         raise DataError(_missing(file, name, entry))
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / ".lock"):
         if not path.exists():
             _download(file, path, name, entry, monitor, patience)
-        elif (found := sha256_of(path)) != (expected := known_sum(file)):
+            return path
+        found, expected = sha256_of(path), _known_sum(file, path)
+        if expected not in (None, found):
             bad = _set_aside(path)
             raise DataError(
                 f"{name}: {file.name} was damaged in the cache. {_sums(expected, found)} It was set aside as {bad}. "
@@ -105,7 +107,8 @@ def take(given: Sequence[Path], name: str, entry: Entry) -> None:
             raise UsageError(
                 f"--file {path}: not one of the files of {name}, which are {', '.join(f.name for f in entry.files)}."
             )
-        kept, expected = kept_at(fitting[0]), known_sum(fitting[0])
+        kept = kept_at(fitting[0], entry)
+        expected = _known_sum(fitting[0], kept)
         if expected not in (None, found):
             raise DataError(
                 f"{path} is not the {fitting[0].name} of {name}. {_sums(expected, found)} It was left as it is."
@@ -114,20 +117,15 @@ def take(given: Sequence[Path], name: str, entry: Entry) -> None:
         with FileLock(kept.parent / ".lock"):
             beside = kept.with_name(kept.name + ".copy")
             shutil.copyfile(path, beside)
+            _pin(fitting[0], kept, found)
             os.replace(beside, kept)
-            _pin(fitting[0], found, name)
 
 
-def kept_at(file: RemoteFile) -> Path:
+def kept_at(file: RemoteFile, entry: Entry) -> Path:
     """Where a file lies in the cache: under its sum, or under its addresses where the sum is not known."""
-    key = file.sha256 or hashlib.sha256(json.dumps([file.path, *file.urls]).encode()).hexdigest()
+    addresses = json.dumps([entry.page, file.path, *file.urls])
+    key = file.sha256 or hashlib.sha256(addresses.encode()).hexdigest()
     return home() / "published" / "files" / key[:16] / file.name
-
-
-def known_sum(file: RemoteFile) -> str | None:
-    """The sum that a file must have: the registry's, else that of the first download."""
-    pin = _pin_of(file)
-    return file.sha256 or (pin.read_text().strip() if pin.exists() else None)
 
 
 def sha256_of(path: Path) -> str:
@@ -135,20 +133,25 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _pin_of(file: RemoteFile) -> Path:
-    path = kept_at(file)
-    return path.with_name(path.name + ".sha256")
+def _known_sum(file: RemoteFile, path: Path) -> str | None:
+    """The sum that a file must have: the registry's, else that of the first one that was kept at ``path``."""
+    pin = _pin_of(path)
+    return file.sha256 or (pin.read_text().strip() if pin.exists() else None)
 
 
-def _pin(file: RemoteFile, found: str, name: str) -> None:
-    if known_sum(file) is None:
-        write_atomically(_pin_of(file), found + "\n")
+def _pin(file: RemoteFile, path: Path, found: str) -> None:
+    """Keep a sum that is not known. Done before the file is there, so that no file is without."""
+    if _known_sum(file, path) is None:
+        write_atomically(_pin_of(path), found + "\n")
         log.warning(
-            "%s: the registry has no sum for %s. That of this one, sha256 %s, is kept; a later file must have it.",
-            name,
-            file.name,
+            "the registry has no sum for %s. That of this one, sha256 %s, is kept; a later file must have it.",
+            file.path,
             found,
         )
+
+
+def _pin_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
 
 
 def _download(file: RemoteFile, path: Path, name: str, entry: Entry, monitor: Monitor, patience: Patience) -> None:
@@ -156,7 +159,7 @@ def _download(file: RemoteFile, path: Path, name: str, entry: Entry, monitor: Mo
     import pooch  # here, because importing it takes a moment
 
     pooch.get_logger().setLevel(logging.WARNING)
-    expected, reasons = known_sum(file), []
+    expected, reasons = _known_sum(file, path), []
     for url in file.urls:
         get = _Resuming(file, path, expected, monitor, patience)
         try:
@@ -164,7 +167,6 @@ def _download(file: RemoteFile, path: Path, name: str, entry: Entry, monitor: Mo
         except _Refused as error:
             reasons.append(f"{url}: {error}")
             continue
-        _pin(file, sha256_of(path), name)
         return
     raise DataError(f"{name}: {file.name} cannot be had. {' '.join(reasons)} {_by_hand(file, name, entry)}")
 
@@ -200,6 +202,7 @@ class _Resuming:
         if self.expected not in (None, found):
             bad = _set_aside(part, self.path.name)
             raise _Refused(f"{_sums(self.expected, found)} It was set aside as {bad}.")
+        _pin(self.file, self.path, found)
         _tag_of(part).unlink(missing_ok=True)
         os.replace(part, output)
 
@@ -319,16 +322,17 @@ def _sums(expected: str | None, found: str) -> str:
 
 
 def _missing(file: RemoteFile, name: str, entry: Entry) -> str:
-    if file.urls:
-        why = "DISTILL_BENCH_OFFLINE is set" if offline() else "it may not be downloaded"
-        ask = "unset it" if offline() else f"run distill-bench download {name} without --offline, or pass download=True"
-        return f"{name}: {_described(file)} is not in the cache, and {why}: {ask}. {_by_hand(file, name, entry)}"
-    return f"{name}: {_described(file)} has no stable address. {_by_hand(file, name, entry)}"
-
-
-def _described(file: RemoteFile) -> str:
     size = f", {file.bytes:,} bytes" if file.bytes else ""
-    return f"{file.name} (sha256 {known_sum(file) or 'not known'}{size})"
+    known = _known_sum(file, kept_at(file, entry)) or "not known"
+    what, how = f"{name}: {file.name} (sha256 {known}{size})", _by_hand(file, name, entry)
+    if not file.urls:
+        return f"{what} has no stable address. {how}"
+    if offline():
+        return f"{what} is not in the cache, and DISTILL_BENCH_OFFLINE is set: unset it. {how}"
+    return (
+        f"{what} is not in the cache, and it may not be downloaded: run distill-bench download {name} without "
+        f"--offline, or pass download=True. {how}"
+    )
 
 
 def _by_hand(file: RemoteFile, name: str, entry: Entry) -> str:

@@ -141,5 +141,5 @@ def _check(made: DistilledSet, name: str, entry: Entry) -> None:
         ("ipc", card.ipc, entry.ipc),
     ):
         if has != said:
-            where = ", ".join(str(kept_at(file)) for file in entry.files)
+            where = ", ".join(str(kept_at(file, entry)) for file in entry.files)
             raise DataError(f"{name}: the registry says {what} {said}, its files have {has} ({where}).")
