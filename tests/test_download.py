@@ -329,6 +329,13 @@ def test_an_unknown_sum_is_pinned_at_the_first_download_and_holds(online, caplog
     assert caplog.text == ""
 
 
+def test_a_cache_that_cannot_be_written_is_said(online, tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(DataError, match=r"a-set: cannot keep set\.pt in .*: Not a directory"):
+        get(remote(online))
+
+
 def test_a_sum_is_pinned_before_the_file_is_there(online, monkeypatch):
     """A kill between the two must not leave a file that nothing holds to its sum."""
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.registry import Entry, RemoteFile, checked_url
 from distill_bench.progress import SILENT, Monitor, stopped
-from distill_bench.storage import home, log, offline, write_atomically
+from distill_bench.storage import home, log, offline, read_json, write_atomically
 
 CHUNK = 1 << 14
 """Bytes read at once: so many at most are lost of what came before a connection broke off."""
@@ -74,18 +74,15 @@ def fetch(
     path = kept_at(file, entry)
     if not path.exists() and (offline() or not may_download or not file.urls):
         raise DataError(_missing(file, name, entry))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent / ".lock"):
-        if not path.exists():
-            _download(file, path, name, entry, monitor, patience)
-            return path
-        found, expected = sha256_of(path), _known_sum(file, path)
-        if expected not in (None, found):
-            bad = _set_aside(path)
-            raise DataError(
-                f"{name}: {file.name} was damaged in the cache. {_sums(expected, found)} It was set aside as {bad}. "
-                "Run the same command again to fetch it anew."
-            )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / ".lock"):
+            if path.exists():
+                _check_kept(file, path, name)
+            else:
+                _download(file, path, name, entry, monitor, patience)
+    except OSError as error:
+        raise DataError(f"{name}: cannot keep {file.name} in {path.parent}: {error.strerror or error}.") from error
     return path
 
 
@@ -131,6 +128,16 @@ def kept_at(file: RemoteFile, entry: Entry) -> Path:
 def sha256_of(path: Path) -> str:
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _check_kept(file: RemoteFile, path: Path, name: str) -> None:
+    found, expected = sha256_of(path), _known_sum(file, path)
+    if expected not in (None, found):
+        bad = _set_aside(path)
+        raise DataError(
+            f"{name}: {file.name} was damaged in the cache. {_sums(expected, found)} It was set aside as {bad}. "
+            "Run the same command again to fetch it anew."
+        )
 
 
 def _known_sum(file: RemoteFile, path: Path) -> str | None:
@@ -215,7 +222,7 @@ class _Resuming:
         have, tag = _size(part), _tag_of(part)
         if have and have == self.file.bytes:
             return
-        before = json.loads(tag.read_text()) if tag.exists() else {}
+        before = read_json(tag) or {}
         headers = {"Accept-Encoding": "identity"}  # lengths are of the file itself
         if have and before.get("url") == url and before.get("validator"):
             headers |= {"Range": f"bytes={have}-", "If-Range": before["validator"]}
@@ -233,17 +240,7 @@ class _Resuming:
             raise _Refused(f"{_brief(error)}.") from error
 
     def _append(self, answer: Any, url: str, part: Path, have: int) -> None:
-        if answer.status_code == 416:  # nothing comes after what is there, which is too much or another file
-            part.unlink(missing_ok=True)
-            raise _Broken("the server has no more of it than there is already")
-        if answer.status_code >= 500 or answer.status_code in PASSING:
-            raise _Broken(f"status {answer.status_code}")
-        if answer.status_code not in (200, 206):
-            raise _Refused(f"status {answer.status_code}.")
-        resumed = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        if answer.status_code == 206 and not resumed:
-            part.unlink(missing_ok=True)
-            raise _Broken("the server sent another range than was asked for")
+        resumed = _is_rest(answer, part, have)
         start, length = have if resumed else 0, answer.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else None
         if None not in (total, self.file.bytes) and total != self.file.bytes:
@@ -265,6 +262,23 @@ class _Resuming:
                     raise stopped(f"with {start:,} bytes of {self.file.name} kept")
         if self.file.bytes and start < self.file.bytes:
             raise _Broken(f"it ended after {start:,} of {self.file.bytes:,} bytes")
+
+
+def _is_rest(answer: Any, part: Path, have: int) -> bool:
+    """Whether an answer is what comes after the first ``have`` bytes, rather than all of a file.
+
+    Raises:
+        _Broken, _Refused: it is neither.
+    """
+    status, sent = answer.status_code, answer.headers.get("Content-Range", "")
+    if status == 416 or (status == 206 and not sent.startswith(f"bytes {have}-")):
+        part.unlink(missing_ok=True)  # it is of another file, or too long
+        raise _Broken("the server does not have the rest of what is there already")
+    if status >= 500 or status in PASSING:
+        raise _Broken(f"status {status}")
+    if status not in (200, 206):
+        raise _Refused(f"status {status}.")
+    return bool(status == 206)
 
 
 def _session() -> Any:
