@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,19 @@ def test_every_claim_that_is_listed_is_one_line():
     assert len(found) >= 30
     with pytest.raises(ValueError, match="unpack"):
         listed_claim(listed["datm-cifar10-ipc10"], Listed(paper="nobody"))
+
+
+def test_it_agrees_with_the_sets_that_were_scored():
+    scored = tomllib.loads((Path(__file__).parent.parent / "benchmarks/published.toml").read_text(encoding="utf-8"))
+    for name, known in scored.items():
+        entry = REGISTRY[name]
+        assert (entry.dataset, entry.protocol) == (known["dataset"], known["protocol"])
+        assert [file.name for file in entry.files] == [path.rpartition("/")[2] for path in known["files"]]
+        assert entry.space is None or entry.space.kind == known.get("space", "normalized")
+        if isinstance(entry.claim, Listed):
+            assert listed_claim(entry, entry.claim).accuracy == known["claimed"]
+        else:
+            assert (entry.claim, known["claimed_source"][:18]) == ("stored", "stored in the file")
 
 
 def test_claims_in_words():
