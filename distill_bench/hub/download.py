@@ -217,8 +217,6 @@ class _Resuming:
         """Ask for what is missing of a file, and append it."""
         import requests
 
-        if self.file.bytes and _size(part) > self.file.bytes:
-            part.unlink()
         have, tag = _size(part), _tag_of(part)
         if have and have == self.file.bytes:
             return
