@@ -128,8 +128,8 @@ def evaluate_command(
     quiet: QuietOption = False,
 ) -> None:
     """Train networks on a set and print their test accuracy."""
-    resolve_device(device)
-    made = None
+    code_state()
+    place, made = resolve_device(device), None
     found = obtain(file, may_download=False, registry=registry) if file is not None and is_id(file) else None
     protocol = protocol or (found.entry.protocol if found else USUAL)
     if load_protocol(protocol).trains_on == "full":
@@ -141,7 +141,8 @@ def evaluate_command(
     else:
         made = load_distilled(found.paths[0] if found else file)
         source = source_of_set(made, dataset, size, holdout, split)
-    kept, monitor = KeptNetworks(score_key(source, protocol, made, labels, network)), listening_monitor(quiet)
+    key, monitor = score_key(source, protocol, made, labels, network), listening_monitor(quiet)
+    kept = KeptNetworks(key)
     if kept.accuracies:
         monitor.say(f"networks tested before: {len(kept.accuracies)}, kept in {kept.path}")
     images = len(source.train if made is None else made.images)
@@ -152,7 +153,12 @@ def evaluate_command(
         score = evaluate_full(source, protocol, **options)
     else:
         score = evaluate(made, source, protocol, labels=labels, **options)  # type: ignore[arg-type]
-    typer.echo(score.model_dump_json(indent=1) if as_json else _sentence(score))
+    if as_json:
+        run = run_block(kept.seconds, place) | {"compiled": kept.compiled}
+        facts = score.model_dump(mode="json") | {"score_key": f"{key}-{score.networks}", "run": run}
+        typer.echo(json.dumps(facts, indent=1))
+    else:
+        typer.echo(_sentence(score))
     if made is not None and found is not None:
         typer.echo(claimed(found.entry, made), err=as_json)
         for path in found.paths[1:]:
