@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 from unittest.mock import create_autospec
 
 import pytest
