@@ -338,3 +338,11 @@ def test_what_an_upload_needs(command, file, hub_client, monkeypatch, tmp_path):
     code, _, error = publish_there(command, file)
     assert (code, "distill_bench[hub]" in error) == (2, True)
     hub_client.create_repo.assert_not_called()
+
+
+def test_the_form_for_claims_asks_for_what_publish_and_verify_write():
+    form = yaml.safe_load((Path(__file__).parent.parent / ".github/ISSUE_TEMPLATE/result_claim.yml").read_text())
+    assert {"name", "description", "body"} <= set(form)
+    asked = {item["id"]: item for item in form["body"] if item["type"] != "markdown"}
+    assert {"url", "entry", "result", "verdict"} <= set(asked)
+    assert all(item["type"] == "checkboxes" or item["validations"]["required"] for item in asked.values())
