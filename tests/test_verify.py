@@ -8,6 +8,7 @@ import numpy
 import pytest
 import torch
 from scipy.stats import ttest_ind
+from test_relabel import RECORD, TEACHER
 
 from distill_bench import evaluate, synthesize
 from distill_bench.distilled_set import DistilledSet
@@ -121,6 +122,15 @@ def test_strict_and_stored_labels_are_told_apart(digits, made):
             found = evaluate(item, digits, "quick-v1", labels=labels)
             verdict = verify(item, parse_result(found.model_dump(mode="json"), Path("r")), digits)
             assert (verdict.basis, verdict.labels) == ("equal", found.labels)
+
+
+@pytest.mark.parametrize("kind", ["soft", "teacher", "recorded"])
+def test_a_teachers_labels_are_those_of_the_claim(digits, kind):
+    taught = synthesize(digits, "random-soft", 2, labels=kind, record=RECORD, **TEACHER)
+    for labels in ("stored", "hard"):
+        found = evaluate(taught, digits, "quick-v1", networks=1, labels=labels)
+        verdict = verify(taught, parse_result(found.model_dump(mode="json"), Path("r")), digits)
+        assert (verdict.basis, verdict.labels) == ("equal", found.labels)
 
 
 def test_a_set_with_a_holdout_that_was_tested_on_the_test_split(command, tmp_path):
