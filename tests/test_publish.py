@@ -126,6 +126,11 @@ def test_loading_as_the_card_shows_gives_the_set_back(file, made, tmp_path, monk
     assert len(names["dataset"]) == CLASSES
 
 
+def test_the_card_says_where_the_file_is(file):
+    assert "curl" not in card_of(release(file))
+    assert "curl -L -O https://x.org/y/dm-digits-ipc1.safetensors\n" in card_of(release(file, url="https://x.org/y/"))
+
+
 def test_its_commands_run_as_written(command, file, result, tmp_path, monkeypatch):
     write_release(release(file, [result]), tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()

@@ -17,7 +17,7 @@ from distill_bench.evaluation import PROTOCOLS, KeptNetworks, score_key
 from distill_bench.evaluation.statistics import chance_margin, student_interval
 from distill_bench.hub import verify as room
 from distill_bench.hub.result_file import check_belongs, parse_result, read_result
-from distill_bench.hub.verify import judge, recorded_threads, unlike, verify
+from distill_bench.hub.verify import judge, threads_to_repeat, unlike, verify
 
 NETWORK = "ConvNetD1W4"
 
@@ -264,18 +264,24 @@ def test_what_decides_the_digits(files, made, digits):
     here = claimed.run
     assert unlike(claimed, here, key) == ()
     assert unlike(claimed, here | {"torch": "1.0", "seconds": 9.0}, key) == ("torch",)
-    assert unlike(claimed, here, "another") == ("evaluator",)
+    assert unlike(claimed, here, "another") == ("score_key",)
     without = claimed.model_copy(update={"run": {}})
     assert set(unlike(without, here, key)) == set(room.DECIDES_DIGITS)
     graphics = here | {"device": "cuda"}
     assert unlike(claimed.model_copy(update={"run": graphics}), graphics, key) == ("device",)
 
 
-def test_as_many_threads_as_recorded_where_there_are_as_many_cores(files, monkeypatch):
+def test_as_many_threads_as_recorded_where_that_gives_the_same_digits(files, monkeypatch):
     claimed = read_result(files[1])
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    for recorded, wanted in [(4, 4), (5, None), (0, None), ("4", None), (None, None)]:
-        assert recorded_threads(claimed.model_copy(update={"run": {"threads": recorded}})) == wanted
+
+    def threads(**run):
+        return threads_to_repeat(claimed.model_copy(update={"run": claimed.run | run}))
+
+    assert [threads(threads=count) for count in (4, 5, 0, "4", None)] == [4, None, None, None, None]
+    assert threads(threads=4, torch="1.0") is None
+    claimed.run.pop("instructions")  # not recorded before
+    assert threads(threads=3) == 3
 
 
 @pytest.mark.parametrize(("recorded", "how"), [(True, "on"), (False, "off")])

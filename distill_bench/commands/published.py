@@ -22,7 +22,7 @@ from distill_bench.errors import UsageError
 from distill_bench.hub.publish import release, write_release
 from distill_bench.hub.result_file import check_belongs, read_result
 from distill_bench.hub.upload import check_repository, repository_url, upload
-from distill_bench.hub.verify import CONFIDENCE, Verdict, recorded_threads, verify
+from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, verify
 from distill_bench.progress import StreamMonitor
 
 DOES_NOT_HOLD = 4
@@ -73,8 +73,7 @@ def verify_command(
     check_belongs(claimed, result, made, file)
     score = claimed.score
     source = source_of_set(made, dataset, score.size, score.holdout, "test" if score.holdout is None else None)
-    threads = recorded_threads(claimed)
-    if threads is not None:
+    if threads := threads_to_repeat(claimed):
         torch.set_num_threads(threads)  # sums are ordered by it
     verdict = verify(made, claimed, source, networks, path=result, device=device, monitor=listening_monitor(quiet))
     typer.echo(verdict.model_dump_json(indent=1) if as_json else _answer(verdict))

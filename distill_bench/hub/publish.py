@@ -82,7 +82,7 @@ def release(
         **{path: text for path, (_, text) in scored.items()},
     }
     found = {path: claimed for path, (claimed, _) in scored.items()}
-    files[CARD] = dataset_card(made, own, content, terms, found, _made_with(file, found)).encode()
+    files[CARD] = dataset_card(made, own, content, terms, found, _made_with(file, found), url).encode()
     remarks = () if about_source(made) else (f"readers will see the name of its source: {made.card.source.name}",)
     return Release(own, dict(sorted(files.items())), remarks)
 
@@ -134,6 +134,7 @@ def dataset_card(
     licence: str,
     results: Mapping[str, Claimed],
     versions: Mapping[str, Any],
+    url: str | None = None,
 ) -> str:
     """The README: front matter as Hugging Face reads it, then all that a reader must know.
 
@@ -141,6 +142,7 @@ def dataset_card(
         content: the file's bytes.
         results: by their path in the folder.
         versions: of the code and machine the set was made with, as far as they are known.
+        url: the folder where the file will be found.
     """
     card, count = made.card, len(made.images)
     paper = cited(made)
@@ -157,6 +159,7 @@ def dataset_card(
         size_category=next((label for most, label in SIZE_CATEGORIES if count < most), "1M<n<10M"),
         tags=tags + ([f"arxiv:{identifier[1]}"] if identifier else []),
         file=f"{name}.safetensors",
+        url=url and url.rstrip("/"),
         images=count,
         shape=" × ".join(map(str, made.images.shape[1:])),
         bytes=made.nbytes,

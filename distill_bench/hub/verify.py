@@ -21,7 +21,8 @@ from distill_bench.sources.source import Source
 CONFIDENCE = 0.99
 WIDEST = 5.0
 """Points. Where chance alone explains more than this, too few networks were trained to tell anything."""
-DECIDES_DIGITS = ("torch", "numpy", "device", "threads", "cpu", "instructions", "system", "compiled")
+MACHINE = ("torch", "numpy", "system", "cpu", "instructions")
+DECIDES_DIGITS = (*MACHINE, "device", "threads", "compiled")
 """What two runs must have in common to give the same digits."""
 
 Basis = Literal["equal", "unequal", "chance", "undecided"]
@@ -148,14 +149,16 @@ def unlike(claimed: Claimed, here: dict[str, Any], key: str) -> tuple[str, ...]:
     if here["device"] != "cpu" and "device" not in different:
         different.append("device")  # sums on accelerators have no fixed order
     if (claimed.score_key or "").rsplit("-", 1)[0] != key:
-        different.append("evaluator")
+        different.append("score_key")  # has the version of the evaluator
     return tuple(different)
 
 
-def recorded_threads(claimed: Claimed) -> int | None:
-    """The number of threads a claim was found with, where this machine has as many cores."""
-    threads = claimed.run.get("threads")
-    return threads if isinstance(threads, int) and 1 <= threads <= (os.cpu_count() or 1) else None
+def threads_to_repeat(claimed: Claimed) -> int | None:
+    """The number of threads a claim was found with; None where this machine would not give the same digits anyway."""
+    run, here = claimed.run, run_block(0.0)
+    threads = run.get("threads")
+    known = all(run.get(name, here[name]) == here[name] for name in MACHINE)
+    return threads if known and isinstance(threads, int) and 1 <= threads <= (os.cpu_count() or 1) else None
 
 
 def _check_setting(distilled: DistilledSet, score: Score, source: Source, path: Path) -> Literal["stored", "hard"]:
