@@ -180,6 +180,13 @@ def test_what_is_no_claim_about_this_set(command, files, content, code, complain
     assert complaint in error
 
 
+@pytest.mark.parametrize("field", ["accuracy", "std", "ci_low", "ci_high"])
+def test_a_summary_that_does_not_follow_from_the_accuracies_is_a_contradiction(files, score, field):
+    rewrite(files[1], **{field: getattr(score, field) + 1e-6})
+    with pytest.raises(DataError, match=f"contradicts itself: {field} is given as"):
+        read_result(files[1])
+
+
 # --- a flipped byte
 
 
@@ -244,6 +251,8 @@ def test_the_margin_of_a_single_value_comes_from_the_others_spread():
         ((50.0, 51.0, 44.0), (50.0, 51.0), ("torch",), True, "equal"),
         ((50.0, 51.0), (50.0, 51.1), (), False, "unequal"),
         ((50.0, 50.2, 50.1), (50.1, 50.3, 50.2), ("torch",), True, "chance"),
+        ((50.0, 50.2, 50.1), (50.3, 50.5, 50.4), ("torch",), True, "chance"),  # 0.23 at 95 %, 0.38 at 99 %
+        ((50.0, 50.2, 50.1), (50.4, 50.6, 50.5), ("torch",), False, "chance"),
         ((50.0, 50.2, 50.1), (50.6, 50.8, 50.7), ("torch",), False, "chance"),
         ((50.6, 50.8, 50.7), (50.0, 50.2, 50.1), ("torch",), False, "chance"),
         ((50.0, 50.0), (50.1, 50.1), ("torch",), False, "chance"),
