@@ -1,8 +1,10 @@
 """A set made ready for others: the same bytes twice, nothing overwritten, nothing said that its file does not say."""
 
+import hashlib
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 from unittest.mock import create_autospec
 
@@ -16,6 +18,7 @@ from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import DataError, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub.publish import default_name, release, write_release
+from distill_bench.hub.registry import read_registry
 from distill_bench.sources.about import ABOUT
 
 TOKEN = "hf_a_token_that_nobody_may_see"
@@ -76,6 +79,7 @@ def test_the_same_input_gives_the_same_bytes(file, result):
         "README.md",
         "dm-digits-ipc1.safetensors",
         "preview.png",
+        "registry-entry.toml",
         "results/quick-v1-ConvNetD1W4-hard.json",
     }
     assert first.files["dm-digits-ipc1.safetensors"] == file.read_bytes()
@@ -99,7 +103,7 @@ def test_the_card_says_how_the_set_was_made_and_whom_to_cite(file, result, score
     text = card_of(release(file, [result]))
     for line in ("| method | dm |", "| preset | cpu |", "| seed | 3 |", "| torch | 2.99 |", "| git commit | abc |"):
         assert line in text
-    assert "yes: the code differed from the commit" in text
+    assert "| code | as in the commit, with changes |" in text
     assert '"iterations": 2' in text
     assert "Zhao & Bilen, WACV 2023, arXiv 2110.04181" in text
     assert ABOUT["digits"].citation in text
@@ -182,6 +186,58 @@ def test_results_that_do_not_go_with_the_set_are_refused(file, result, digits, t
         release(file, [result, result])
 
 
+# --- the registry entry
+
+
+def entry_of(made):
+    return tomllib.loads(made.files["registry-entry.toml"].decode())[made.name]
+
+
+def test_the_entry_is_valid_and_says_what_the_registry_asks_for(file, result, score, tmp_path):
+    url = "https://example.org/sets"
+    made = release(file, [result], url=url)
+    (tmp_path / "registry.toml").write_bytes(made.files["registry-entry.toml"])
+    entry = read_registry(tmp_path / "registry.toml")["dm-digits-ipc1"]
+    assert (entry.method, entry.dataset, entry.ipc, entry.importer) == ("dm", "digits", 1, "distill-bench")
+    assert (entry.protocol, entry.licence, entry.page) == ("quick-v1", "cc-by-4.0", url)
+    assert entry.paper == "Zhao & Bilen, WACV 2023, arXiv 2110.04181"
+    (remote,) = entry.files
+    assert remote.urls == (f"{url}/dm-digits-ipc1.safetensors",)
+    assert (remote.sha256, remote.bytes) == (hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_size)
+    claim = entry.claim
+    assert (claim.accuracy, claim.std, claim.networks) == (score.accuracy, score.std, 2)
+    assert (claim.network, claim.labels) == (score.network, "hard")
+    assert claim.source in made.files
+
+
+def test_without_an_address_the_entry_has_none_and_says_so(file, result):
+    made = release(file, [result])
+    assert "urls" not in entry_of(made)["files"][0]
+    assert any("--url" in remark for remark in made.remarks)
+    assert release(file, [result], url="https://x.org").remarks == ()
+    with pytest.raises(UsageError, match="give an https address"):
+        release(file, url="ftp://x.org/sets")
+
+
+def test_the_claim_is_of_the_papers_protocol_and_its_own_network_if_there_is_one(file, made, score, digits, tmp_path):
+    paths = []
+    for index, fields in enumerate(
+        [
+            {"protocol": "dsa-v1", "network": "ConvNetD2W64"},
+            {"protocol": "dsa-v1", "network": "MLP"},
+            {"protocol": "standard-v1", "network": "ConvNetD2W64"},
+        ]
+    ):
+        paths.append(tmp_path / f"{index}.json")
+        more = fields | {"accuracies": (50.0,) * (index + 1), "networks": index + 1, "accuracy": 50.0, "std": 0.0}
+        ends = {"ci_low": None, "ci_high": None} if index == 0 else {"ci_low": 50.0, "ci_high": 50.0}
+        paths[-1].write_text(score.model_copy(update=more | ends).model_dump_json())
+    assert entry_of(release(file, paths))["claim"]["source"] == "results/dsa-v1-ConvNetD2W64-hard.json"
+    assert entry_of(release(file, paths[1:]))["claim"]["source"] == "results/dsa-v1-MLP-hard.json"
+    assert "claim" not in entry_of(release(file))
+    assert entry_of(release(file))["protocol"] == "dsa-v1"
+
+
 # --- names and licences
 
 
@@ -196,6 +252,7 @@ def test_a_card_of_odd_strings_is_still_front_matter_and_tables(digits, tmp_path
     assert "\n# not a heading" not in text
     row = next(line for line in text.splitlines() if line.startswith("| method |"))
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
+    assert entry_of(made)["method"] == method
     assert made.name == "my-module-fun-quoted-7-7-not-a-heading-digits-ipc2"
 
 
@@ -267,6 +324,10 @@ def test_a_folder_is_written_once_and_completed_but_never_changed(command, file,
     assert (out / "preview.png").exists()
     code, _, error = command(*arguments[:-2])
     assert (code, "results/quick-v1-ConvNetD1W4-hard.json" in error) == (2, True)
+    (out / "notes.txt").write_text("mine")
+    code, _, error = command(*arguments)
+    assert (code, f"{out} holds notes.txt, and is left" in error) == (2, True)
+    (out / "notes.txt").unlink()
     (out / "README.md").write_text("mine")
     code, _, error = command(*arguments)
     assert (code, "README.md with other content" in error, "another --out" in error) == (2, True, True)

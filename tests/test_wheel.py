@@ -28,7 +28,8 @@ def test_it_carries_recipes_suites_published_accuracies_and_the_registry_and_not
     suites = {f"{data}/benchmarks/suites/{path.name}" for path in (ROOT / "benchmarks/suites").glob("*.toml")}
     recipes = {f"distill_bench/recipes/{path.name}" for path in (ROOT / "distill_bench/recipes").glob("*.toml")}
     assert min(map(len, (suites, recipes))) >= 3
-    templates = {"distill_bench/leaderboard/page.html.j2", "distill_bench/hub/dataset_card.md.j2"}
+    written = {"leaderboard/page.html.j2", "hub/dataset_card.md.j2", "hub/registry_entry.toml.j2"}
+    templates = {f"distill_bench/{name}" for name in written}
     assert suites | recipes | templates <= names
     assert "distill_bench/hub/registry.toml" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"distill_bench"}

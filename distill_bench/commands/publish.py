@@ -12,6 +12,7 @@ from distill_bench.commands.options import (
     NetworksOption,
     OptionalDataset,
     QuietOption,
+    RegistryOption,
     choice,
     listening_monitor,
     source_of_set,
@@ -19,8 +20,10 @@ from distill_bench.commands.options import (
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import load_distilled
 from distill_bench.errors import UsageError
+from distill_bench.hub.download import sha256_of
 from distill_bench.hub.publish import release, write_release
-from distill_bench.hub.result_file import check_belongs, read_result
+from distill_bench.hub.published import is_id, obtain
+from distill_bench.hub.result_file import Claimed, check_belongs, read_result
 from distill_bench.hub.upload import check_repository, repository_url, upload
 from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, verify
 from distill_bench.progress import StreamMonitor
@@ -59,18 +62,21 @@ def publish_command(
 
 
 def verify_command(
-    file: Annotated[Path, typer.Argument(help="A distilled set.")],
+    file: Annotated[str, typer.Argument(help="A distilled set, or the id of a published one that was downloaded.")],
     result: Annotated[Path, typer.Argument(help="What is claimed of it: a .json of evaluate --json or of bench.")],
     networks: NetworksOption = None,
     dataset: OptionalDataset = None,
     device: DeviceOption = "auto",
+    registry: RegistryOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Evaluate a set once more as a result says it was, and say whether the result holds: exit code 0, or 4 if not."""
     resolve_device(device)
-    claimed, made = read_result(result), load_distilled(file)
-    check_belongs(claimed, result, made, file)
+    claimed = read_result(result)
+    path = _downloaded(file, claimed, registry) if is_id(file) else Path(file)
+    made = load_distilled(path)
+    check_belongs(claimed, result, made, path)
     score = claimed.score
     source = source_of_set(made, dataset, score.size, score.holdout, "test" if score.holdout is None else None)
     if threads := threads_to_repeat(claimed):
@@ -79,6 +85,12 @@ def verify_command(
     typer.echo(verdict.model_dump_json(indent=1) if as_json else _answer(verdict))
     if not verdict.holds:
         raise typer.Exit(DOES_NOT_HOLD)
+
+
+def _downloaded(name: str, claimed: Claimed, registry: Path | None) -> Path:
+    """The file of a published set: of several independent ones that which the claim is of."""
+    paths = obtain(name, may_download=False, registry=registry).paths
+    return next((path for path in paths if sha256_of(path) == claimed.score.set_sha256), paths[0])
 
 
 def _answer(verdict: Verdict) -> str:

@@ -2,27 +2,22 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import Score
+from distill_bench.hub.dataset_card import Subject, about_source, dataset_card, registry_entry
+from distill_bench.hub.registry import ID
 from distill_bench.hub.result_file import Claimed, check_belongs, parse_result, read_result
-from distill_bench.recipes import list_recipes, load_recipe
 from distill_bench.render import grid
-from distill_bench.sources.about import ABOUT, About
 from distill_bench.storage import home, log, read_json, write_atomically
 
-TEMPLATES = Path(__file__).parent
 CARD, PREVIEW, ENTRY = "README.md", "preview.png", "registry-entry.toml"
 MOST_TILES = 1000
-SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-VERSIONS = ("torch", "numpy", "python", "git_commit", "dirty", "device", "threads")
-ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -69,22 +64,24 @@ def release(
     made = load_distilled(file)
     content = file.read_bytes()
     own = checked_name(name or default_name(made))
-    terms = licence or made.card.licence or (about.licence if (about := about_source(made)) else None)
+    about = about_source(made)
+    terms = licence or made.card.licence or (about.licence if about else None)
     if terms is None:
         raise UsageError(
             f"the licence of {made.card.source.name} is not known here. Say under which one you publish what was made "
             "from it, with --licence, such as --licence cc-by-4.0 (other: terms of your own)."
         )
-    scored = _results(made, file, results)
+    found = _results(made, file, results)
+    claims = {path: claimed for path, (claimed, _) in found.items()}
+    subject = Subject(made, content, own, terms, claims, _made_with(file, claims), url and url.rstrip("/"))
     files = {
-        f"{own}.safetensors": content,
+        subject.file: content,
+        CARD: dataset_card(subject).encode(),
+        ENTRY: registry_entry(subject).encode(),
         PREVIEW: grid(made, columns=max(1, min(10, MOST_TILES // len(made.card.class_names)))),
-        **{path: text for path, (_, text) in scored.items()},
+        **{path: text for path, (_, text) in found.items()},
     }
-    found = {path: claimed for path, (claimed, _) in scored.items()}
-    files[CARD] = dataset_card(made, own, content, terms, found, _made_with(file, found), url).encode()
-    remarks = () if about_source(made) else (f"readers will see the name of its source: {made.card.source.name}",)
-    return Release(own, dict(sorted(files.items())), remarks)
+    return Release(own, dict(sorted(files.items())), tuple(_remarks(subject)))
 
 
 def write_release(made: Release, folder: Path) -> None:
@@ -120,87 +117,6 @@ def checked_name(name: str) -> str:
             f"--id {name!r}: give small letters, digits, dots, hyphens and underscores, as in dm-cifar10-ipc1."
         )
     return name
-
-
-def about_source(made: DistilledSet) -> About | None:
-    """What is known of a set's source; None of data of one's own."""
-    return ABOUT.get(made.card.source.name)
-
-
-def dataset_card(
-    made: DistilledSet,
-    name: str,
-    content: bytes,
-    licence: str,
-    results: Mapping[str, Claimed],
-    versions: Mapping[str, Any],
-    url: str | None = None,
-) -> str:
-    """The README: front matter as Hugging Face reads it, then all that a reader must know.
-
-    Args:
-        content: the file's bytes.
-        results: by their path in the folder.
-        versions: of the code and machine the set was made with, as far as they are known.
-        url: the folder where the file will be found.
-    """
-    card, count = made.card, len(made.images)
-    paper = cited(made)
-    identifier = re.search(r"arXiv (\d{4}\.\d{4,5})", paper or "")
-    tags = ["dataset-distillation", "distill-bench", card.method, card.source.name]
-    rows = [(claimed.score, path) for path, claimed in results.items()]
-    return _rendered(
-        "dataset_card.md.j2",
-        card=card,
-        source=card.source,
-        about=about_source(made),
-        title=f"{card.method} on {card.source.name}, {card.ipc} image{'s' if card.ipc > 1 else ''} per class",
-        licence=licence,
-        size_category=next((label for most, label in SIZE_CATEGORIES if count < most), "1M<n<10M"),
-        tags=tags + ([f"arxiv:{identifier[1]}"] if identifier else []),
-        file=f"{name}.safetensors",
-        url=url and url.rstrip("/"),
-        images=count,
-        shape=" × ".join(map(str, made.images.shape[1:])),
-        bytes=made.nbytes,
-        protocol=_best(rows).protocol if rows else card.protocol,
-        facts=_facts(made, content, versions),
-        recipe=json.dumps(card.recipe, indent=1, sort_keys=True, ensure_ascii=False),
-        rows=rows,
-        notes=sorted({note for score, _ in rows for note in score.notes}),
-        paper=paper,
-    )
-
-
-def cited(made: DistilledSet) -> str | None:
-    """How the paper of a set's method is cited; None where nothing is known of it."""
-    if made.card.method not in list_recipes():
-        return made.card.paper
-    recipe = load_recipe(made.card.method)
-    return ". ".join(filter(None, (recipe.title, made.card.paper or recipe.paper)))
-
-
-def _facts(made: DistilledSet, content: bytes, versions: Mapping[str, Any]) -> dict[str, str]:
-    card, dirty = made.card, versions.get("dirty")
-    facts: dict[str, Any] = {
-        "method": card.method,
-        "preset": card.preset,
-        "seed": card.seed,
-        "source": card.source.name
-        + (f" at {card.source.size} px" if card.source.size else "")
-        + (f", {card.source.holdout:g} of its training split held out" if card.source.holdout else ""),
-        "training images' fingerprint": card.source.train_fingerprint,
-        "pixels": card.pixel_space.kind,
-        "labels": card.label_kind,
-        "learning rate": made.learning_rate,
-        "the paper's protocol": card.protocol,
-        **{name.replace("_", " "): versions.get(name) for name in VERSIONS},
-        "sha256": sha256(content).hexdigest(),
-    }
-    facts["dirty"] = None if dirty is None else "yes: the code differed from the commit" if dirty else "no"
-    if not versions:
-        facts["versions"] = "not recorded"
-    return {name: str(value) for name, value in facts.items() if value is not None}
 
 
 def _made_with(file: Path, results: Mapping[str, Claimed]) -> dict[str, Any]:
@@ -250,17 +166,10 @@ def _stored_results(made: DistilledSet, file: Path) -> list[tuple[Claimed, bytes
     return sorted(found, key=lambda item: -item[0].score.networks)
 
 
-def _best(rows: Sequence[tuple[Score, str]]) -> Score:
-    """The result that speaks for a set: of most networks, as stored before strict ones."""
-    return max((score for score, _ in rows), key=lambda score: (score.networks, score.labels != "hard"))
-
-
-def _rendered(template: str, **values: Any) -> str:
-    import jinja2  # here, because importing it takes a moment
-
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters["quoted"] = lambda text: json.dumps(str(text), ensure_ascii=False)  # YAML and TOML read it too
-    environment.filters["plain"] = lambda text: " ".join(str(text).split()).replace("|", "\\|")
-    return environment.from_string((TEMPLATES / template).read_text(encoding="utf-8")).render(**values)
+def _remarks(subject: Subject) -> Iterator[str]:
+    if subject.about is None:
+        yield f"readers will see the name of its source: {subject.made.card.source.name}"
+    if not subject.results:
+        yield "no result goes with it, so that its registry entry claims nothing: give --result"
+    if subject.url is None:
+        yield f"{ENTRY} does not say where the folder lies: write its address there, or give --url"
