@@ -333,7 +333,8 @@ def test_a_folder_is_written_once_and_completed_but_never_changed(command, file,
     assert (code, "README.md with other content" in error, "another --out" in error) == (2, True, True)
     assert (out / "README.md").read_text() == "mine"
     (tmp_path / "plain").write_text("")
-    assert command(*arguments[:4], "--out", tmp_path / "plain")[0] == 2
+    code, _, error = command(*arguments[:4], "--out", tmp_path / "plain")
+    assert (code, "plain is a file" in error) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -373,6 +374,9 @@ def test_the_upload_is_one_commit_of_the_folder(command, file, hub_client, tmp_p
     sent = {operation.path_in_repo: operation.path_or_fileobj for operation in call.args[1]}
     assert sent["dm-digits-ipc1.safetensors"] == file.read_bytes()
     assert set(sent) >= {"README.md", "preview.png"}
+    entry = tomllib.loads(sent["registry-entry.toml"].decode())["dm-digits-ipc1"]
+    assert entry["page"] == "https://huggingface.co/datasets/me/dm"
+    assert entry["files"][0]["urls"] == [f"{entry['page']}/resolve/main/dm-digits-ipc1.safetensors"]
     assert TOKEN not in said + error
 
 

@@ -24,7 +24,7 @@ from distill_bench.hub.download import sha256_of
 from distill_bench.hub.publish import release, write_release
 from distill_bench.hub.published import is_id, obtain
 from distill_bench.hub.result_file import Claimed, check_belongs, read_result
-from distill_bench.hub.upload import check_repository, repository_url, upload
+from distill_bench.hub.upload import check_repository, repository_page, upload
 from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, verify
 from distill_bench.progress import StreamMonitor
 
@@ -48,9 +48,10 @@ def publish_command(
     choice("--to", to, TARGETS)
     if (to == "folder") != (out is not None) or (to == "huggingface") != (repo is not None):
         raise UsageError("give --to folder with --out DIR, or --to huggingface with --repo owner/name.")
-    if repo is not None:
-        url = url or repository_url(check_repository(repo))
-    ready, monitor = release(file, result or (), name=name, licence=licence, url=url), StreamMonitor()
+    page = repository_page(check_repository(repo)) if repo else None
+    url = url or (f"{page}/resolve/main" if page else None)
+    ready = release(file, result or (), name=name, licence=licence, url=url, page=page)
+    monitor = StreamMonitor()
     for line in ready.remarks:
         monitor.say(line)
     if out is not None:

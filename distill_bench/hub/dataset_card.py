@@ -35,7 +35,8 @@ class Subject:
         licence: an identifier as Hugging Face has them.
         results: by their path in the folder.
         made_with: versions of the code and machine that made it, as far as they are known.
-        url: the folder where the file will be found, without a slash at the end.
+        url: what the file's name is added to for its address, without a slash at the end.
+        page: where a reader sees it.
     """
 
     made: DistilledSet
@@ -45,6 +46,7 @@ class Subject:
     results: Mapping[str, Claimed]
     made_with: Mapping[str, Any]
     url: str | None = None
+    page: str | None = None
 
     @property
     def title(self) -> str:
@@ -121,7 +123,7 @@ def registry_entry(subject: Subject) -> str:
         importer=OWN_FORM,
         best=best,
         protocol=best.protocol if best else subject.made.card.protocol,
-        page=subject.url or NOWHERE,
+        page=subject.page or NOWHERE,
     )
     try:
         Entry.model_validate(tomllib.loads(text)[subject.name])

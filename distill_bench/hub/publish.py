@@ -42,6 +42,7 @@ def release(
     name: str | None = None,
     licence: str | None = None,
     url: str | None = None,
+    page: str | None = None,
 ) -> Release:
     """Everything that is published of a set: a pure function of the arguments, the set's run file and the store.
 
@@ -50,10 +51,11 @@ def release(
         results: what ``evaluate --json`` or ``bench`` wrote of this set, besides what the store has of it.
         name: the id; ``<method>-<dataset>-ipc<k>`` unless given.
         licence: an identifier such as ``cc-by-4.0``; that of the set, else of its source, unless given.
-        url: the folder or repository where the files will be found.
+        url: the address that the files' names are added to.
+        page: where a reader sees them; the same unless given.
 
     Raises:
-        UsageError: the file is of another format, or name or licence have to be given.
+        UsageError: the file is of another format, name or licence have to be given, or the address is none.
         DataError: a file is damaged, or a result is of another set.
     """
     if file.suffix != ".safetensors":
@@ -73,7 +75,7 @@ def release(
         )
     found = _results(made, file, results)
     claims = {path: claimed for path, (claimed, _) in found.items()}
-    subject = Subject(made, content, own, terms, claims, _made_with(file, claims), url and url.rstrip("/"))
+    subject = Subject(made, content, own, terms, claims, _made_with(file, claims), url and url.rstrip("/"), page or url)
     files = {
         subject.file: content,
         CARD: dataset_card(subject).encode(),
@@ -91,13 +93,15 @@ def write_release(made: Release, folder: Path) -> None:
         UsageError: the folder holds something else already; nothing was written.
         DataError: it cannot be written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file: give the name of a folder.")
     there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     strange = sorted(set(there) - set(made.files))
     changed = sorted(
         name for name, path in there.items() if name in made.files and path.read_bytes() != made.files[name]
     )
-    if folder.exists() and (not folder.is_dir() or strange or changed):
-        what = ", ".join([*strange, *(f"{name} with other content" for name in changed)][:5]) or "a file"
+    if strange or changed:
+        what = ", ".join([*strange, *(f"{name} with other content" for name in changed)][:5])
         raise UsageError(
             f"{folder} holds {what}, and is left as it is. Give another --out, or delete it if it may be replaced."
         )

@@ -17,9 +17,9 @@ def check_repository(repository: str) -> str:
     return repository
 
 
-def repository_url(repository: str) -> str:
-    """Where the files of a dataset repository are found."""
-    return f"https://huggingface.co/datasets/{repository}/resolve/main"
+def repository_page(repository: str) -> str:
+    """Where a dataset repository is seen; its files are below ``/resolve/main``."""
+    return f"https://huggingface.co/datasets/{repository}"
 
 
 def upload(made: Release, repository: str) -> str:
