@@ -155,11 +155,7 @@ def _facts(subject: Subject) -> dict[str, str]:
         "learning rate": subject.made.learning_rate,
         "the paper's protocol": card.protocol,
         **{name.replace("_", " "): run.get(name) for name in VERSIONS},
-        "dirty": None
-        if run.get("dirty") is None
-        else "yes: the code differed from the commit"
-        if run["dirty"]
-        else "no",
+        "code": "as in the commit, with changes" if run.get("dirty") else None,
         "versions": None if run else "not recorded",
         "sha256": subject.sum,
     }
