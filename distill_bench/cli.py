@@ -7,7 +7,7 @@ from typing import NoReturn
 import typer
 
 from distill_bench.allocator import keep_freed_memory
-from distill_bench.commands import lists, pretrained, released, sets, suites
+from distill_bench.commands import download, lists, pretrained, publish, released, sets, suites
 from distill_bench.errors import DistillBenchError, Interrupted
 from distill_bench.progress import StoppedEarly, stop_at_once
 
@@ -27,8 +27,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "leaderboard": suites.leaderboard_command,
     "render": sets.render_command,
     "info": sets.info_command,
+    "download": download.download_command,
     "import": released.import_command,
     "export": released.export_command,
+    "publish": publish.publish_command,
+    "verify": publish.verify_command,
     "list": lists.list_command,
 }
 for name, function in COMMANDS.items():

@@ -28,6 +28,7 @@ def run_block(seconds: float, device: torch.device | None = None) -> dict[str, A
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "cpu": _cpu(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "system": platform.system(),
     }
 

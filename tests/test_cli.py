@@ -298,6 +298,7 @@ def test_a_set_made_with_a_holdout_is_tested_on_it_unless_the_test_split_is_aske
         code, said, error = command("evaluate", out, "--json", *split)
         assert (code, "note" in error) == (0, False), error
         scores[split] = json.loads(said)
+        assert scores[split].pop("run")["threads"] == 1
     held, test = scores[()], scores["--split", "test"]
     assert held == scores["--split", "holdout"] == scores["--holdout", 0.3]
     assert (held["holdout"], held["test_fingerprint"]) == (0.3, digits.with_holdout(0.3).test.fingerprint)
@@ -396,7 +397,7 @@ def test_the_command_line_is_frozen():
     scoring = sorted([*common, "--json", "--labels", "--network", "--networks", "--protocol"])
     assert flags == {
         "synthesize": sorted([*making, "--ipc", "--out", "--preset", "--seed", "--set"]),
-        "evaluate": sorted([*scoring, "--compile"]),
+        "evaluate": sorted([*scoring, "--compile", "--registry"]),
         "measure": scoring,
         "bench": sorted(
             [*making, "--compile", "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results"]

@@ -21,14 +21,17 @@ def wheel(tmp_path_factory) -> Path:
     return out / built.stdout.split()[-1]
 
 
-def test_it_carries_recipes_suites_and_published_accuracies_and_nothing_else(wheel):
+def test_it_carries_recipes_suites_published_accuracies_and_the_registry_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     data = "distill_bench/data"
     assert f"{data}/baselines/published.csv" in names
     suites = {f"{data}/benchmarks/suites/{path.name}" for path in (ROOT / "benchmarks/suites").glob("*.toml")}
     recipes = {f"distill_bench/recipes/{path.name}" for path in (ROOT / "distill_bench/recipes").glob("*.toml")}
     assert min(map(len, (suites, recipes))) >= 3
-    assert suites | recipes | {"distill_bench/leaderboard/page.html.j2"} <= names
+    written = {"leaderboard/page.html.j2", "hub/dataset_card.md.j2", "hub/registry_entry.toml.j2"}
+    templates = {f"distill_bench/{name}" for name in written}
+    assert suites | recipes | templates <= names
+    assert "distill_bench/hub/registry.toml" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"distill_bench"}
 
 

@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from distill_bench import suites
-from distill_bench.commands.options import DatasetOption, JsonOption, PresetOption, SetOption
+from distill_bench.commands.options import DatasetOption, JsonOption, PresetOption, RegistryOption, SetOption
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
     PROTOCOLS,
     load_protocol,
 )
+from distill_bench.hub.registry import Entry, load_registry
 from distill_bench.networks import NAMED, resolve_network
 from distill_bench.recipes import PAPER, load_recipe, parse_values
 from distill_bench.sources import list_sources
@@ -26,10 +27,13 @@ recipe_app = typer.Typer(help="Show and check recipes.", no_args_is_help=True)
 
 
 def list_command(
-    what: Annotated[str, typer.Argument(help="methods, sources, networks, protocols, suites, or all.")] = "all",
+    what: Annotated[
+        str, typer.Argument(help="methods, sources, networks, protocols, suites, all of these, or published.")
+    ] = "all",
     as_json: JsonOption = False,
+    registry: RegistryOption = None,
 ) -> None:
-    """List methods, sources, networks, protocols and suites."""
+    """List methods, sources, networks, protocols and suites; or the published sets that can be had by their id."""
     known = {
         "methods": method_titles(),
         "sources": dict.fromkeys([*list_sources(), "folder:PATH", "parquet:PATH", "npz:PATH"], ""),
@@ -38,9 +42,12 @@ def list_command(
         "protocols": {name: protocol.source for name, protocol in PROTOCOLS.items()},
         "suites": {name: suites.load_suite(name).title for name in suites.list_suites()},
     }
-    if what not in [*known, "all"]:
-        raise UsageError(f"cannot list {what!r}. Known: {', '.join(known)}, all.")
-    shown = known if what == "all" else {what: known[what]}
+    if what not in [*known, "all", "published"]:
+        raise UsageError(f"cannot list {what!r}. Known: {', '.join(known)}, all, published.")
+    if what == "published":
+        shown = {what: {name: published_title(entry) for name, entry in load_registry(registry).items()}}
+    else:
+        shown = known if what == "all" else {what: known[what]}
     if as_json:
         typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
         return
@@ -48,6 +55,15 @@ def list_command(
         typer.echo(f"{kind}:")
         for name, title in names.items():
             typer.echo(f"  {name:<14} {title}".rstrip())
+
+
+def published_title(entry: Entry) -> str:
+    """What a published set is, and how one comes by it."""
+    size = sum(file.bytes or 0 for file in entry.files) if all(file.bytes for file in entry.files) else None
+    how = "to download" if all(file.urls for file in entry.files) else "by hand, then download --file"
+    later = f", superseded by {entry.superseded_by}" if entry.superseded_by else ""
+    amount = f", {size:,} bytes" if size else ""
+    return f"{entry.method} on {entry.dataset}, ipc {entry.ipc}, {entry.protocol}{amount}: {how}{later}"
 
 
 def method_titles() -> dict[str, str]:

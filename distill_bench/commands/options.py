@@ -43,6 +43,9 @@ CheckpointOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
+RegistryOption = Annotated[
+    Path | None, typer.Option("--registry", help="A registry of your own; or set DISTILL_BENCH_REGISTRY.")
+]
 ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of results; in the cache by default.")]
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from distill_bench import hub
+from distill_bench.commands.claimed import stored_accuracies
 from distill_bench.commands.options import DatasetOption, SizeOption, check_out, choice
-from distill_bench.commands.sets import stored_accuracies
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
@@ -78,7 +78,7 @@ def import_command(
         assert made.card.origin is not None
         path = out if len(chosen) == 1 else out.with_stem(f"{out.stem}-{made.card.origin.set_index}")
         made.save(path)
-        typer.echo(f"{path}: {_summary(made)}")
+        typer.echo(f"{path}: {summary(made)}")
     for line in found.remarks:
         monitor.say(line)
 
@@ -120,7 +120,8 @@ def _space(
         ) from error
 
 
-def _summary(made: DistilledSet) -> str:
+def summary(made: DistilledSet) -> str:
+    """An imported set in one line."""
     card, origin = made.card, made.card.origin
     parts = [f"{card.method}, {len(made.images)} images, ipc {card.ipc}, {card.pixel_space.kind} pixels"]
     parts.append(f"{card.label_kind} labels, its protocol {card.protocol}")

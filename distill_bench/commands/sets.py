@@ -1,7 +1,6 @@
 """synthesize, evaluate, measure, render, info: commands on one distilled set."""
 
 import json
-import statistics
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from distill_bench.analysis import Transfer, shown, transfer
+from distill_bench.commands.claimed import claimed, stored_accuracies
 from distill_bench.commands.options import (
     CheckpointOption,
     CompileOption,
@@ -20,6 +20,7 @@ from distill_bench.commands.options import (
     OptionalDataset,
     PresetOption,
     QuietOption,
+    RegistryOption,
     SetOption,
     SizeOption,
     SplitOption,
@@ -29,7 +30,7 @@ from distill_bench.commands.options import (
     source_of_set,
 )
 from distill_bench.device import resolve_device
-from distill_bench.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled_set import load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
     PROTOCOLS,
@@ -41,6 +42,7 @@ from distill_bench.evaluation import (
     runs_compiled,
     score_key,
 )
+from distill_bench.hub.published import is_id, obtain
 from distill_bench.provenance import code_state, peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, parse_values
 from distill_bench.render import render_grid
@@ -54,6 +56,7 @@ from distill_bench.synthesizers import (
 )
 
 MEASURES = ("transfer",)
+USUAL = "standard-v1"
 
 
 def synthesize_command(
@@ -104,8 +107,13 @@ def synthesize_command(
 
 
 def evaluate_command(
-    file: Annotated[Path | None, typer.Argument(help="A distilled set. Not needed for a full-… protocol.")] = None,
-    protocol: Annotated[str, typer.Option("--protocol", help=", ".join(PROTOCOLS))] = "standard-v1",
+    file: Annotated[
+        str | None, typer.Argument(help="A distilled set, or a published one's id. Not needed for a full-… protocol.")
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option("--protocol", help=", ".join(PROTOCOLS) + f"; {USUAL}, or of a published set its paper's."),
+    ] = None,
     labels: Annotated[str, typer.Option("--labels", help="stored, or hard for the strict evaluation.")] = "stored",
     network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3BN, ResNet18BN or ViT.")] = None,
     networks: NetworksOption = None,
@@ -115,12 +123,15 @@ def evaluate_command(
     split: SplitOption = None,
     device: DeviceOption = "auto",
     compile: CompileOption = "auto",
+    registry: RegistryOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train networks on a set and print their test accuracy."""
-    resolve_device(device)
-    made = None
+    code_state()
+    place, made = resolve_device(device), None
+    found = obtain(file, may_download=False, registry=registry) if file is not None and is_id(file) else None
+    protocol = protocol or (found.entry.protocol if found else USUAL)
     if load_protocol(protocol).trains_on == "full":
         if dataset is None:
             raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
@@ -128,9 +139,10 @@ def evaluate_command(
     elif file is None:
         raise UsageError("name the file of a distilled set: distill-bench evaluate FILE.")
     else:
-        made = load_distilled(file)
+        made = load_distilled(found.paths[0] if found else file)
         source = source_of_set(made, dataset, size, holdout, split)
-    kept, monitor = KeptNetworks(score_key(source, protocol, made, labels, network)), listening_monitor(quiet)
+    key, monitor = score_key(source, protocol, made, labels, network), listening_monitor(quiet)
+    kept = KeptNetworks(key)
     if kept.accuracies:
         monitor.say(f"networks tested before: {len(kept.accuracies)}, kept in {kept.path}")
     images = len(source.train if made is None else made.images)
@@ -141,8 +153,17 @@ def evaluate_command(
         score = evaluate_full(source, protocol, **options)
     else:
         score = evaluate(made, source, protocol, labels=labels, **options)  # type: ignore[arg-type]
-    typer.echo(score.model_dump_json(indent=1) if as_json else _sentence(score))
-    if made is not None and made.card.origin and made.card.origin.stored_accuracies:
+    if as_json:
+        run = run_block(kept.seconds, place) | {"compiled": kept.compiled}
+        facts = score.model_dump(mode="json") | {"score_key": f"{key}-{score.networks}", "run": run}
+        typer.echo(json.dumps(facts, indent=1))
+    else:
+        typer.echo(_sentence(score))
+    if made is not None and found is not None:
+        typer.echo(claimed(found.entry, made), err=as_json)
+        for path in found.paths[1:]:
+            monitor.say(f"another independent set of {found.name}: {path}")
+    elif made is not None and made.card.origin and made.card.origin.stored_accuracies:
         monitor.say(stored_accuracies(made))
     for note in score.notes:
         monitor.say(f"note: {note}")
@@ -198,17 +219,6 @@ def info_command(file: Annotated[Path, typer.Argument(help="A distilled set.")])
     tensors = {name: [str(t.dtype).removeprefix("torch."), *t.shape] for name, t in made.tensors.items()}
     about = {"card": made.card.model_dump(mode="json"), "tensors": tensors, "bytes": made.nbytes, "sha256": made.sha256}
     typer.echo(json.dumps(about, indent=1, ensure_ascii=False))
-
-
-def stored_accuracies(made: DistilledSet) -> str:
-    """The accuracies that a release brought along, in percent."""
-    assert made.card.origin is not None
-    return "stored in the release: " + "; ".join(
-        f"{network} {100 * statistics.fmean(values):.2f} ± {100 * statistics.pstdev(values):.2f} "
-        f"({len(values)} networks, {made.card.origin.sets} sets)"
-        for network, values in made.card.origin.stored_accuracies.items()
-        if values
-    )
 
 
 def _sentence(score: Score) -> str:

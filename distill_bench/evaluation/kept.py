@@ -83,3 +83,7 @@ class KeptNetworks:
         """Replace what is kept; for ``after_network`` of ``evaluate``."""
         content = {"accuracies": accuracies, "seconds": self.seconds, "compiled": self.compiled}
         write_atomically(self.path, json.dumps(content))
+
+    def forget(self) -> None:
+        """Delete what is kept."""
+        self.path.unlink(missing_ok=True)

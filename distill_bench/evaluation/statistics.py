@@ -47,3 +47,25 @@ def hierarchical_interval(by_seed: Sequence[Sequence[float]], confidence: float 
     if len(by_seed) == 1:
         return student_interval(by_seed[0], confidence)
     return student_interval([statistics.fmean(values) for values in by_seed], confidence)
+
+
+def chance_margin(first: Sequence[float], second: Sequence[float], confidence: float = 0.99) -> float | None:
+    """How far apart the means of two samples of one population come to lie by chance, in the values' unit.
+
+    Half the width of Student's two-sample interval with pooled variance, n₁ + n₂ - 2 degrees of freedom: with
+    probability ``confidence`` the means of two such samples are at most this far apart. None where both are single
+    values, which say nothing about spread.
+
+    Raises:
+        UsageError: a sample is empty, or ``confidence`` is not strictly between 0 and 1.
+    """
+    if not first or not second:
+        raise UsageError("a comparison needs at least one value on either side.")
+    if not 0 < confidence < 1:
+        raise UsageError(f"confidence must lie strictly between 0 and 1, got {confidence}.")
+    freedom = len(first) + len(second) - 2
+    if freedom == 0:
+        return None
+    squares = sum((value - statistics.fmean(sample)) ** 2 for sample in (first, second) for value in sample)
+    standard_error = math.sqrt(squares / freedom * (1 / len(first) + 1 / len(second)))
+    return float(stdtrit(freedom, (1 + confidence) / 2)) * standard_error

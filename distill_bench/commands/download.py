@@ -1,0 +1,40 @@
+"""download: published sets by their id."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill_bench.commands.claimed import claimed
+from distill_bench.commands.options import QuietOption, RegistryOption, listening_monitor
+from distill_bench.commands.released import summary
+from distill_bench.distilled_set import load_distilled
+from distill_bench.errors import UsageError
+from distill_bench.hub.published import obtain
+from distill_bench.hub.registry import published
+
+
+def download_command(
+    names: Annotated[list[str], typer.Argument(help="Ids of `distill-bench list published`.", metavar="ID…")],
+    file: Annotated[
+        list[Path] | None, typer.Option("--file", help="A file that you fetched by hand; repeatable.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Take what is in the cache, or fail.")] = False,
+    registry: RegistryOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Fetch published sets, check their sums, and turn them into .safetensors files in the cache."""
+    if file and len(names) > 1:
+        raise UsageError(f"--file goes with one id; there are {len(names)}.")
+    for name in names:
+        published(name, registry)  # before any of them takes its time
+    monitor = listening_monitor(quiet)
+    for name in names:
+        found = obtain(name, may_download=not offline, given=file or (), registry=registry, monitor=monitor)
+        for path in found.paths:
+            typer.echo(f"{path}: {summary(load_distilled(path))}")
+        monitor.say(claimed(found.entry, load_distilled(found.paths[0])))
+        if found.entry.superseded_by:
+            monitor.say(f"{name} is superseded by {found.entry.superseded_by}.")
+        for line in (*filter(None, [found.entry.note]), *found.remarks):
+            monitor.say(line)

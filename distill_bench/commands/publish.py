@@ -1,0 +1,133 @@
+"""publish and verify: commands on what is claimed, one's own and others'."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from distill_bench.commands.options import (
+    DeviceOption,
+    JsonOption,
+    NetworksOption,
+    OptionalDataset,
+    QuietOption,
+    RegistryOption,
+    choice,
+    listening_monitor,
+    source_of_set,
+)
+from distill_bench.device import resolve_device
+from distill_bench.distilled_set import load_distilled
+from distill_bench.errors import UsageError
+from distill_bench.hub.download import sha256_of
+from distill_bench.hub.publish import release, write_release
+from distill_bench.hub.published import is_id, obtain
+from distill_bench.hub.result_file import Claimed, check_belongs, read_result
+from distill_bench.hub.upload import check_repository, repository_page, upload
+from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, verify
+from distill_bench.progress import StreamMonitor
+
+DOES_NOT_HOLD = 4
+TARGETS = ("folder", "huggingface")
+
+
+def publish_command(
+    file: Annotated[Path, typer.Argument(help="A distilled set, as synthesize and import write it.")],
+    to: Annotated[str, typer.Option("--to", help=", ".join(TARGETS))],
+    out: Annotated[Path | None, typer.Option("--out", help="The folder to write; made if it is not there.")] = None,
+    repo: Annotated[str | None, typer.Option("--repo", help="For --to huggingface: owner/name.")] = None,
+    result: Annotated[
+        list[Path] | None, typer.Option("--result", help="A .json of evaluate --json or of bench; repeatable.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--id", help="Instead of <method>-<dataset>-ipc<k>.")] = None,
+    licence: Annotated[str | None, typer.Option("--licence", help="Such as cc-by-4.0, if not the source's.")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Where the folder will be found by others.")] = None,
+) -> None:
+    """Put a set into a folder or a Hugging Face repository, with a dataset card, its results and a registry entry."""
+    choice("--to", to, TARGETS)
+    if (to == "folder") != (out is not None) or (to == "huggingface") != (repo is not None):
+        raise UsageError("give --to folder with --out DIR, or --to huggingface with --repo owner/name.")
+    page = repository_page(check_repository(repo)) if repo else None
+    url = url or (f"{page}/resolve/main" if page else None)
+    ready = release(file, result or (), name=name, licence=licence, url=url, page=page)
+    monitor = StreamMonitor()
+    for line in ready.remarks:
+        monitor.say(line)
+    if out is not None:
+        write_release(ready, out)
+        typer.echo("\n".join(str(out / path) for path in ready.files))
+    else:
+        assert repo is not None
+        typer.echo(upload(ready, repo))
+
+
+def verify_command(
+    file: Annotated[str, typer.Argument(help="A distilled set, or the id of a published one that was downloaded.")],
+    result: Annotated[Path, typer.Argument(help="What is claimed of it: a .json of evaluate --json or of bench.")],
+    networks: NetworksOption = None,
+    dataset: OptionalDataset = None,
+    device: DeviceOption = "auto",
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Evaluate a set once more as a result says it was, and say whether the result holds: exit code 0, or 4 if not."""
+    resolve_device(device)
+    claimed = read_result(result)
+    path = _downloaded(file, claimed, registry) if is_id(file) else Path(file)
+    made = load_distilled(path)
+    check_belongs(claimed, result, made, path)
+    score = claimed.score
+    source = source_of_set(made, dataset, score.size, score.holdout, "test" if score.holdout is None else None)
+    if threads := threads_to_repeat(claimed):
+        torch.set_num_threads(threads)  # sums are ordered by it
+    verdict = verify(made, claimed, source, networks, path=result, device=device, monitor=listening_monitor(quiet))
+    typer.echo(verdict.model_dump_json(indent=1) if as_json else _answer(verdict))
+    if not verdict.holds:
+        raise typer.Exit(DOES_NOT_HOLD)
+
+
+def _downloaded(name: str, claimed: Claimed, registry: Path | None) -> Path:
+    """The file of a published set: of several independent ones that which the claim is of."""
+    paths = obtain(name, may_download=False, registry=registry).paths
+    return next((path for path in paths if sha256_of(path) == claimed.score.set_sha256), paths[0])
+
+
+def _answer(verdict: Verdict) -> str:
+    ipc = f", ipc {verdict.ipc}" if verdict.ipc else ""
+    counts = len(verdict.claimed_accuracies), len(verdict.accuracies)
+    outcome = "holds" if verdict.holds else "undecided" if verdict.basis == "undecided" else "does not hold"
+    return (
+        f"{outcome}: {verdict.method} on {verdict.dataset}{ipc}, protocol {verdict.protocol}, network "
+        f"{verdict.network}, labels {verdict.labels}\n"
+        f"claimed {verdict.claimed:.2f} % ({_networks(counts[0])}), measured {verdict.measured:.2f} % "
+        f"({_networks(counts[1])})\n{_reason(verdict)}"
+    )
+
+
+def _reason(verdict: Verdict) -> str:
+    shared = min(len(verdict.claimed_accuracies), len(verdict.accuracies))
+    untested = len(verdict.claimed_accuracies) - shared
+    fewer = f" Not trained: the claim's other {_networks(untested)}." if untested else ""
+    if verdict.basis == "equal":
+        return f"{_networks(shared)} with exactly the claimed accuracy.{fewer}"
+    if verdict.basis == "unequal":
+        return (
+            "versions, threads and processor are those of the claim, which gives every accuracy to the last digit; "
+            f"claimed {_list(verdict.claimed_accuracies)}, measured {_list(verdict.accuracies)}.{fewer}"
+        )
+    margin = "" if verdict.margin is None else f"; chance explains up to {verdict.margin:.2f} ({CONFIDENCE:.0%})"
+    few = ", too much to tell: train more with --networks" if verdict.basis == "undecided" else ""
+    return (
+        f"apart by {verdict.difference:+.2f} points{margin}{few}.{fewer}\nThe same digits are not to be expected; "
+        f"other than in the claim, or not recorded there: {', '.join(verdict.unlike)}."
+    )
+
+
+def _networks(count: int) -> str:
+    return f"{count} network" + ("s" if count != 1 else "")
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,173 @@
+"""What is written about a set that is published: a dataset card as Hugging Face reads it, and a registry entry."""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from distill_bench.distilled_set import DistilledSet
+from distill_bench.errors import UsageError, describe
+from distill_bench.evaluation import Score, load_protocol
+from distill_bench.hub.registry import OWN_FORM, Entry
+from distill_bench.hub.result_file import Claimed
+from distill_bench.networks import resolve_network
+from distill_bench.recipes import list_recipes, load_recipe
+from distill_bench.sources.about import ABOUT, About
+
+NOWHERE = "https://example.org/where-this-folder-lies"
+SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+VERSIONS = ("torch", "numpy", "python", "git_commit", "device", "threads")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A set, and what is known of it besides its file.
+
+    Attributes:
+        content: the file's bytes.
+        name: its id.
+        licence: an identifier as Hugging Face has them.
+        results: by their path in the folder.
+        made_with: versions of the code and machine that made it, as far as they are known.
+        url: what the file's name is added to for its address, without a slash at the end.
+        page: where a reader sees it.
+    """
+
+    made: DistilledSet
+    content: bytes
+    name: str
+    licence: str
+    results: Mapping[str, Claimed]
+    made_with: Mapping[str, Any]
+    url: str | None = None
+    page: str | None = None
+
+    @property
+    def title(self) -> str:
+        card = self.made.card
+        return f"{card.method} on {card.source.name}, {card.ipc} image{'s' if card.ipc > 1 else ''} per class"
+
+    @property
+    def file(self) -> str:
+        return f"{self.name}.safetensors"
+
+    @property
+    def sum(self) -> str:
+        return sha256(self.content).hexdigest()
+
+    @property
+    def about(self) -> About | None:
+        """What is known of its source; None of data of one's own."""
+        return about_source(self.made)
+
+    @property
+    def claim(self) -> str | None:
+        """The path of the result that speaks for the set: under its paper's protocol, on the protocol's own network, of
+        most networks, with its labels as they are stored; the one that has most of these, in this order.
+        """
+        return max(self.results, key=lambda path: self._weight(self.results[path].score), default=None)
+
+    def _weight(self, score: Score) -> tuple[bool, bool, int, bool]:
+        card = self.made.card
+        rules = load_protocol(score.protocol).for_source(card.source.name)
+        channels, height, width = self.made.images.shape[1:]
+        usual = resolve_network(rules.network, (channels, height, width)) == score.network
+        return score.protocol == card.protocol, usual, score.networks, score.labels != "hard"
+
+
+def about_source(made: DistilledSet) -> About | None:
+    """What is known of the source of a set; None of data of one's own."""
+    return ABOUT.get(made.card.source.name)
+
+
+def dataset_card(subject: Subject) -> str:
+    """The README: front matter as Hugging Face reads it, then all that a reader must know."""
+    made, card, count = subject.made, subject.made.card, len(subject.made.images)
+    paper = cited(made)
+    identifier = re.search(r"arXiv (\d{4}\.\d{4,5})", paper or "")
+    tags = ["dataset-distillation", "distill-bench", card.method, card.source.name]
+    return _rendered(
+        "dataset_card.md.j2",
+        subject=subject,
+        card=card,
+        about=subject.about,
+        size_category=next((label for most, label in SIZE_CATEGORIES if count < most), "1M<n<10M"),
+        tags=tags + ([f"arxiv:{identifier[1]}"] if identifier else []),
+        images=count,
+        shape=" × ".join(map(str, made.images.shape[1:])),
+        protocol=subject.results[subject.claim].score.protocol if subject.claim else card.protocol,
+        facts=_facts(subject),
+        recipe=json.dumps(card.recipe, indent=1, sort_keys=True, ensure_ascii=False),
+        notes=sorted({note for claimed in subject.results.values() for note in claimed.score.notes}),
+        paper=paper,
+    )
+
+
+def registry_entry(subject: Subject) -> str:
+    """A table for a registry, checked to be valid there.
+
+    Raises:
+        UsageError: it is not, as with an address that files may not be fetched from.
+    """
+    best = subject.results[subject.claim].score if subject.claim else None
+    text = _rendered(
+        "registry_entry.toml.j2",
+        subject=subject,
+        card=subject.made.card,
+        importer=OWN_FORM,
+        best=best,
+        protocol=best.protocol if best else subject.made.card.protocol,
+        page=subject.page or NOWHERE,
+    )
+    try:
+        Entry.model_validate(tomllib.loads(text)[subject.name])
+    except ValidationError as error:
+        raise UsageError(f"this makes no valid registry entry: {describe(error)}.") from error
+    return text
+
+
+def cited(made: DistilledSet) -> str | None:
+    """How the paper of a set's method is cited; None where nothing is known of it."""
+    if made.card.method not in list_recipes():
+        return made.card.paper
+    recipe = load_recipe(made.card.method)
+    return ". ".join(filter(None, (recipe.title, made.card.paper or recipe.paper)))
+
+
+def _facts(subject: Subject) -> dict[str, str]:
+    card, run = subject.made.card, subject.made_with
+    facts = {
+        "method": card.method,
+        "preset": card.preset,
+        "seed": card.seed,
+        "source": card.source.name
+        + (f" at {card.source.size} px" if card.source.size else "")
+        + (f", {card.source.holdout:g} of its training split held out" if card.source.holdout else ""),
+        "training images' fingerprint": card.source.train_fingerprint,
+        "pixels": card.pixel_space.kind,
+        "labels": card.label_kind,
+        "learning rate": subject.made.learning_rate,
+        "the paper's protocol": card.protocol,
+        **{name.replace("_", " "): run.get(name) for name in VERSIONS},
+        "code": "as in the commit, with changes" if run.get("dirty") else None,
+        "versions": None if run else "not recorded",
+        "sha256": subject.sum,
+    }
+    return {name: str(value) for name, value in facts.items() if value is not None}
+
+
+def _rendered(template: str, **values: Any) -> str:
+    import jinja2  # here, because importing it takes a moment
+
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["quoted"] = lambda text: json.dumps(str(text), ensure_ascii=False)  # YAML and TOML read it too
+    environment.filters["plain"] = lambda text: " ".join(str(text).split()).replace("|", "\\|")
+    return environment.from_string(Path(__file__).with_name(template).read_text(encoding="utf-8")).render(**values)

@@ -1,0 +1,179 @@
+"""A distilled set made ready for others: its file, a dataset card, a preview, its results, a registry entry."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill_bench.distilled_set import DistilledSet, load_distilled
+from distill_bench.errors import DataError, UsageError
+from distill_bench.evaluation import Score
+from distill_bench.hub.dataset_card import Subject, about_source, dataset_card, registry_entry
+from distill_bench.hub.registry import ID
+from distill_bench.hub.result_file import Claimed, check_belongs, parse_result, read_result
+from distill_bench.render import grid
+from distill_bench.storage import home, log, read_json, write_atomically
+
+CARD, PREVIEW, ENTRY = "README.md", "preview.png", "registry-entry.toml"
+MOST_TILES = 1000
+
+
+@dataclass(frozen=True)
+class Release:
+    """A set as it is published.
+
+    Attributes:
+        name: its id, and the file's name without ending.
+        files: content by name.
+        remarks: what its publisher should know.
+    """
+
+    name: str
+    files: Mapping[str, bytes]
+    remarks: tuple[str, ...] = ()
+
+
+def release(
+    file: Path,
+    results: Sequence[Path] = (),
+    *,
+    name: str | None = None,
+    licence: str | None = None,
+    url: str | None = None,
+    page: str | None = None,
+) -> Release:
+    """Everything that is published of a set: a pure function of the arguments, the set's run file and the store.
+
+    Args:
+        file: a set as ``DistilledSet.save`` writes it.
+        results: what ``evaluate --json`` or ``bench`` wrote of this set, besides what the store has of it.
+        name: the id; ``<method>-<dataset>-ipc<k>`` unless given.
+        licence: an identifier such as ``cc-by-4.0``; that of the set, else of its source, unless given.
+        url: the address that the files' names are added to.
+        page: where a reader sees them; the same unless given.
+
+    Raises:
+        UsageError: the file is of another format, name or licence have to be given, or the address is none.
+        DataError: a file is damaged, or a result is of another set.
+    """
+    if file.suffix != ".safetensors":
+        raise UsageError(
+            f"{file}: only sets in this project's own format are published. Turn it into one with distill-bench import "
+            f"{file} --dataset … --out {file.stem}.safetensors, look at it, and publish that."
+        )
+    made = load_distilled(file)
+    content = file.read_bytes()
+    own = checked_name(name or default_name(made))
+    about = about_source(made)
+    terms = licence or made.card.licence or (about.licence if about else None)
+    if terms is None:
+        raise UsageError(
+            f"the licence of {made.card.source.name} is not known here. Say under which one you publish what was made "
+            "from it, with --licence, such as --licence cc-by-4.0 (other: terms of your own)."
+        )
+    found = _results(made, file, results)
+    claims = {path: claimed for path, (claimed, _) in found.items()}
+    subject = Subject(made, content, own, terms, claims, _made_with(file, claims), url and url.rstrip("/"), page or url)
+    files = {
+        subject.file: content,
+        CARD: dataset_card(subject).encode(),
+        ENTRY: registry_entry(subject).encode(),
+        PREVIEW: grid(made, columns=max(1, min(10, MOST_TILES // len(made.card.class_names)))),
+        **{path: text for path, (_, text) in found.items()},
+    }
+    return Release(own, dict(sorted(files.items())), tuple(_remarks(subject)))
+
+
+def write_release(made: Release, folder: Path) -> None:
+    """Write a release into a folder of its own.
+
+    Raises:
+        UsageError: the folder holds something else already; nothing was written.
+        DataError: it cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file: give the name of a folder.")
+    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    strange = sorted(set(there) - set(made.files))
+    changed = sorted(
+        name for name, path in there.items() if name in made.files and path.read_bytes() != made.files[name]
+    )
+    if strange or changed:
+        what = ", ".join([*strange, *(f"{name} with other content" for name in changed)][:5])
+        raise UsageError(
+            f"{folder} holds {what}, and is left as it is. Give another --out, or delete it if it may be replaced."
+        )
+    for name, content in made.files.items():
+        write_atomically(folder / name, content)
+
+
+def default_name(made: DistilledSet) -> str:
+    """``<method>-<dataset>-ipc<k>``, of data of one's own the last part of the path."""
+    dataset = made.card.source.name.rpartition(":")[2].rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^a-z0-9._]+", "-", f"{made.card.method}-{dataset}-ipc{made.card.ipc}".lower()).strip("-._")
+
+
+def checked_name(name: str) -> str:
+    if not ID.fullmatch(name):
+        raise UsageError(
+            f"--id {name!r}: give small letters, digits, dots, hyphens and underscores, as in dm-cifar10-ipc1."
+        )
+    return name
+
+
+def _made_with(file: Path, results: Mapping[str, Claimed]) -> dict[str, Any]:
+    """Versions and machine of the synthesis: from the run file beside the set, else from a result that says."""
+    beside = read_json(file.with_suffix(".run.json"), "torch")
+    return beside or next((claimed.synthesis for claimed in results.values() if claimed.synthesis), {})
+
+
+def _results(made: DistilledSet, file: Path, paths: Sequence[Path]) -> dict[str, tuple[Claimed, bytes]]:
+    """Results with their text, by their path in the folder: those given, then the store's of other conditions."""
+    found: dict[tuple[Any, ...], tuple[Claimed, bytes]] = {}
+    for path in paths:
+        claimed = read_result(path)
+        check_belongs(claimed, path, made, file)
+        key = _condition(claimed.score)
+        if key in found:
+            raise UsageError(f"{path}: a second result under {' '.join(map(str, key))}. Give one --result of each.")
+        found[key] = claimed, path.read_bytes()
+    for claimed, text in _stored_results(made, file):
+        found.setdefault(_condition(claimed.score), (claimed, text))
+    kinds = [key[:3] for key in found]
+    return {
+        "results/"
+        + re.sub(r"[^\w.-]+", "-", "-".join(key[:3]) + ("" if kinds.count(key[:3]) == 1 else f"-lr{key[3]:g}"))
+        + ".json": found[key]
+        for key in sorted(found)
+    }
+
+
+def _condition(score: Score) -> tuple[Any, ...]:
+    return score.protocol, score.network, score.labels, score.learning_rate
+
+
+def _stored_results(made: DistilledSet, file: Path) -> list[tuple[Claimed, bytes]]:
+    found = []
+    for path in sorted((home() / "store" / "scores").glob("*.json")):
+        content = {} if path.name.endswith(".networks.json") else read_json(path, "accuracies")
+        if not content or content.get("set_sha256") != made.sha256:
+            continue
+        try:
+            claimed = parse_result(content, path)
+            check_belongs(claimed, path, made, file)
+        except DataError as error:
+            log.warning("%s It is left out.", error)
+            continue
+        found.append((claimed, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()))
+    return sorted(found, key=lambda item: -item[0].score.networks)
+
+
+def _remarks(subject: Subject) -> Iterator[str]:
+    if subject.about is None:
+        yield f"readers will see the name of its source: {subject.made.card.source.name}"
+    if not subject.results:
+        yield "no result goes with it, so that its registry entry claims nothing: give --result"
+    if subject.url is None:
+        yield f"{ENTRY} does not say where the folder lies: write its address there, or give --url"

@@ -1,0 +1,145 @@
+"""Published sets by their id: fetched, imported, and kept in this project's format."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill_bench import distilled_set
+from distill_bench.distilled_set import DistilledSet
+from distill_bench.errors import DataError
+from distill_bench.hub import import_release
+from distill_bench.hub.download import PATIENT, Patience, fetch, kept_at, take
+from distill_bench.hub.registry import ID, OWN_FORM, Entry, published
+from distill_bench.hub.unpack import unpack
+from distill_bench.progress import SILENT, Monitor
+from distill_bench.recipes import canonical_hash
+from distill_bench.sources import load_source
+from distill_bench.storage import home
+
+DECIDES_SET = {"method", "dataset", "size", "paper", "files", "importer", "options", "space", "protocol", "licence"}
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """A published set in the cache.
+
+    Attributes:
+        paths: .safetensors files, one for each independent set that the release has.
+        remarks: what the user should know of the import; empty where it was done before.
+    """
+
+    name: str
+    entry: Entry
+    paths: tuple[Path, ...]
+    remarks: tuple[str, ...] = ()
+
+
+def obtain(
+    name: str,
+    *,
+    may_download: bool = True,
+    given: Sequence[Path] = (),
+    registry: Path | None = None,
+    monitor: Monitor = SILENT,
+    patience: Patience = PATIENT,
+) -> Obtained:
+    """The set of an id, downloaded and imported where it has not been.
+
+    Args:
+        may_download: whether the network may be asked.
+        given: files that the user has fetched by hand.
+        registry: of one's own, besides the package's.
+
+    Raises:
+        UsageError: no set has that id, or a given file is none of its files.
+        DataError: a file cannot be had or has a wrong sum, or is not what the registry says.
+    """
+    entry = published(name, registry)
+    take(given, name, entry)
+    folder = _folder(name, entry)
+    if folder.is_dir() and not given:
+        return Obtained(name, entry, tuple(sorted(folder.iterdir())))
+    files = [
+        fetch(file, name, entry, may_download=may_download, monitor=monitor, patience=patience) for file in entry.files
+    ]
+    if entry.importer == OWN_FORM:
+        _check(distilled_set.load_distilled(files[0]), name, entry)
+        return Obtained(name, entry, (files[0],))
+    unpacked = [
+        path if file.member is None else unpack(path, file.member, path.with_name(path.name + ".unpacked"))
+        for file, path in zip(entry.files, files, strict=True)
+    ]
+    remarks = _import(unpacked, name, entry, folder)
+    return Obtained(name, entry, tuple(sorted(folder.iterdir())), tuple(remarks))
+
+
+def load_distilled(path: str | Path, download: bool = False, registry: Path | None = None) -> DistilledSet:
+    """Read a set: from a file, or a published one by its id. No code in a file is run.
+
+    Args:
+        path: a .safetensors file, or an id such as ``"dm-cifar10-ipc1"``; of several independent sets, the first.
+        download: whether an id that is not in the cache may be downloaded.
+        registry: of one's own, besides the package's.
+
+    Raises:
+        DataError: the file is missing, damaged, of another kind, or its parts contradict each other; or a published
+            set is not in the cache and may not be, or cannot be, downloaded.
+        UsageError: neither a file nor a published set has that name.
+    """
+    if not is_id(path):
+        return distilled_set.load_distilled(path)
+    return distilled_set.load_distilled(obtain(str(path), may_download=download, registry=registry).paths[0])
+
+
+def is_id(name: str | Path) -> bool:
+    """Whether a name is that of a published set rather than of a file."""
+    return (
+        isinstance(name, str)
+        and ID.fullmatch(name) is not None
+        and not name.endswith(".safetensors")
+        and not Path(name).exists()
+    )
+
+
+def _folder(name: str, entry: Entry) -> Path:
+    key = canonical_hash(entry.model_dump(mode="json", include=DECIDES_SET))
+    return home() / "published" / "sets" / f"{name}-{key[:12]}"
+
+
+def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> list[str]:
+    """Write the sets that a release has into a folder, all or none."""
+    source = load_source(entry.dataset, size=entry.size)
+    found = import_release(
+        paths,
+        source,
+        entry.space.of(source) if entry.space else None,
+        entry.options.options(),
+        form=entry.importer,
+        method=entry.method,
+        protocol=entry.protocol,
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        inside = Path(scratch) / "sets"
+        inside.mkdir()
+        for index, made in enumerate(found.sets):
+            made.card = made.card.model_copy(update={"paper": entry.paper, "licence": entry.licence})
+            _check(made, name, entry)
+            made.save(inside / f"{name}{'' if len(found.sets) == 1 else f'-{index}'}.safetensors")
+        if not folder.exists():
+            os.replace(inside, folder)
+    return found.remarks
+
+
+def _check(made: DistilledSet, name: str, entry: Entry) -> None:
+    card = made.card
+    for what, has, said in (
+        ("method", card.method, entry.method),
+        ("dataset", card.source.name, entry.dataset),
+        ("ipc", card.ipc, entry.ipc),
+    ):
+        if has != said:
+            where = ", ".join(str(kept_at(file, entry)) for file in entry.files)
+            raise DataError(f"{name}: the registry says {what} {said}, its files have {has} ({where}).")

@@ -1,0 +1,240 @@
+"""Published sets by name: which files one consists of, where they lie, how they are read, what is claimed for it.
+
+``registry.toml`` beside this file is the one of the package. A user's own has the same form: a table an id.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from distill_bench.errors import DataError, UsageError, describe
+from distill_bench.evaluation import PROTOCOLS
+from distill_bench.hub import IMPORTERS
+from distill_bench.hub.released import Options
+from distill_bench.pixel_space import PixelSpace, SpaceKind, pixel_space_of
+from distill_bench.sources.source import Source
+
+BUILT_IN = Path(__file__).with_name("registry.toml")
+VARIABLE = "DISTILL_BENCH_REGISTRY"
+ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
+OWN_FORM = "distill-bench"
+EVERYTHING = "."
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def checked_url(url: str) -> str:
+    """Raises ValueError unless files may be fetched from there: by https, or by http from this machine."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" and parts.hostname:
+        return url
+    if parts.scheme == "http" and parts.hostname in LOOPBACK:
+        return url
+    raise ValueError(f"{url}: give an https address (http is for 127.0.0.1 alone)")
+
+
+def checked_path(path: str) -> str:
+    """Raises ValueError unless a path stays in the folder that it starts from."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or "\\" in path or ":" in path or ".." in parts:
+        raise ValueError(f"{path}: give a relative path, such as IPC1/images.pt")
+    return path
+
+
+def checked_member(member: str) -> str:
+    return member if member == EVERYTHING else checked_path(member)
+
+
+def _known(kind: str, names: Mapping[str, Any] | tuple[str, ...]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(names)}")
+        return name
+
+    return AfterValidator(check)
+
+
+Url = Annotated[str, AfterValidator(checked_url)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Part(BaseModel):
+    """Base of everything in a registry: unchangeable, unknown keys forbidden."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RemoteFile(Part):
+    """A file of a published set.
+
+    Attributes:
+        path: where it lies in the folder that its page shows; its last part is the name it is kept under.
+        urls: from where it can be downloaded, in order of preference; none: it is fetched by hand.
+        sha256, bytes: of the file, where they are known. A sum that is not is pinned at the first download.
+        member: of an archive: the file in it that is meant, by its exact name; ``.``: all of it, a folder of pictures.
+    """
+
+    path: Annotated[str, AfterValidator(checked_path)]
+    urls: tuple[Url, ...] = ()
+    sha256: Sha256 | None = None
+    bytes: PositiveInt | None = None
+    member: Annotated[str, AfterValidator(checked_member)] | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is kept under."""
+        return PurePosixPath(self.path).name
+
+
+class Space(Part):
+    """The pixel space of a set's images; the source's usual constants where none are given."""
+
+    kind: SpaceKind
+    zca_eps: float = 0.1
+    zca_input: Literal["unit", "normalized"] = "unit"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def of(self, source: Source) -> PixelSpace:
+        """The full description."""
+        usual = pixel_space_of(source, self.kind, self.zca_eps, self.zca_input)
+        given = {name: value for name in ("mean", "std") if (value := getattr(self, name)) is not None}
+        return PixelSpace.model_validate(usual.model_dump() | given)
+
+
+class Reading(Part):
+    """What the files do not say: ``Options`` of the importers."""
+
+    labels: Literal["logits", "probabilities", "argmax", "order"] | None = None
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    learning_rate: float | None = None
+    images_key: str | None = None
+    labels_key: str | None = None
+
+    def options(self) -> Options:
+        return Options(**self.model_dump())
+
+
+class Listed(Part):
+    """A claim in ``baselines/published.csv``: its line for the entry's method, dataset and IPC with these values."""
+
+    paper: str
+    protocol: str | None = None
+    network: str | None = None
+    selection: str | None = None
+
+
+class Stated(Part):
+    """A claim that stands here: an accuracy in percent, and where it comes from."""
+
+    accuracy: Annotated[float, Field(ge=0, le=100)]
+    std: Annotated[float, Field(ge=0)] | None = None
+    networks: PositiveInt | None = None
+    network: str | None = None
+    labels: str | None = None
+    source: str
+
+
+class Entry(Part):
+    """A published set.
+
+    Attributes:
+        size: the side in pixels that images of the dataset are brought to, where that is asked of it.
+        importer: one of ``IMPORTERS``; ``distill-bench``: this project's own format, nothing to import.
+        protocol: the paper's, under which the claim was made or which comes closest.
+        claim: ``stored``: the accuracies in the file itself; else a line of ``published.csv``, or stated here.
+        licence: of the release, where its authors name one.
+        page: where the files are shown.
+        by_hand: how to come by a file that has no address, beyond opening the page.
+        note: what a reader must know.
+        superseded_by: the id of the set that replaces this one.
+    """
+
+    method: Annotated[str, Field(min_length=1)]
+    dataset: Annotated[str, Field(min_length=1)]
+    ipc: PositiveInt
+    size: PositiveInt | None = None
+    paper: str | None = None
+    files: Annotated[tuple[RemoteFile, ...], Field(min_length=1)]
+    importer: Annotated[str, _known("importer", (OWN_FORM, *IMPORTERS))] = OWN_FORM
+    options: Reading = Reading()
+    space: Space | None = None
+    protocol: Annotated[str, _known("protocol", PROTOCOLS)]
+    claim: Literal["stored"] | Listed | Stated | None = None
+    licence: str | None = None
+    page: Url
+    by_hand: str | None = None
+    note: str | None = None
+    superseded_by: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Entry":
+        names = [file.name for file in self.files]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two files have one name: {', '.join(sorted(names))}")
+        if self.importer == OWN_FORM and (len(names) > 1 or not names[0].endswith(".safetensors")):
+            raise ValueError(f"the importer {OWN_FORM} is for one .safetensors file; give that of {', '.join(names)}")
+        return self
+
+
+def read_registry(path: Path) -> dict[str, Entry]:
+    """The entries of a registry file by id, in file order.
+
+    Raises:
+        DataError: it cannot be read, or an entry is invalid; every problem is named with its entry.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"the registry {path} cannot be read: {error}.") from error
+    entries, problems = {}, []
+    for name, table in tables.items():
+        if not ID.fullmatch(name):
+            problems.append(f"[{name}]: an id has small letters, digits, dots, hyphens and underscores")
+            continue
+        try:
+            entries[name] = Entry.model_validate(table)
+        except ValidationError as error:
+            problems.append(f"[{name}]: {describe(error)}")
+    problems += [
+        f"[{name}]: superseded_by {entry.superseded_by}, which is not in this registry"
+        for name, entry in entries.items()
+        if entry.superseded_by not in (None, *tables)
+    ]
+    if problems:
+        raise DataError(f"the registry {path} is invalid. {'; '.join(problems)}.")
+    return entries
+
+
+def load_registry(own: Path | None = None) -> dict[str, Entry]:
+    """All published sets that are known: a registry of one's own first, then those of the package.
+
+    Args:
+        own: a TOML file; that named by the environment variable ``DISTILL_BENCH_REGISTRY`` unless given.
+
+    Raises:
+        DataError: a registry is missing or invalid.
+    """
+    named = os.environ.get(VARIABLE)
+    path = own or (Path(named) if named else None)
+    entries = {} if path is None else read_registry(path)
+    return entries | {name: entry for name, entry in read_registry(BUILT_IN).items() if name not in entries}
+
+
+def published(name: str, own: Path | None = None) -> Entry:
+    """The entry of an id.
+
+    Raises:
+        UsageError: there is none.
+    """
+    entries = load_registry(own)
+    if name not in entries:
+        close = [known for known in entries if known.split("-")[0] == name.split("-")[0]][:8]
+        hint = f" There are {', '.join(close)}." if close else ""
+        raise UsageError(f"no published set is called {name!r}.{hint} See distill-bench list published.")
+    return entries[name]

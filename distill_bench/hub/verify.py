@@ -1,0 +1,190 @@
+"""A claimed result put to the test: the same evaluation once more, and whether its outcome is the claimed one."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from distill_bench.device import resolve_device
+from distill_bench.distilled_set import DistilledSet
+from distill_bench.errors import DataError, UsageError
+from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Score, evaluate, load_protocol, runs_compiled, score_key
+from distill_bench.evaluation.statistics import chance_margin
+from distill_bench.hub.result_file import Claimed, check_facts
+from distill_bench.networks import check_network
+from distill_bench.progress import SILENT, Monitor
+from distill_bench.provenance import run_block
+from distill_bench.recipes import canonical_hash
+from distill_bench.sources.source import Source
+
+CONFIDENCE = 0.99
+WIDEST = 5.0
+"""Points. Where chance alone explains more than this, too few networks were trained to tell anything."""
+MACHINE = ("torch", "numpy", "system", "cpu", "instructions")
+DECIDES_DIGITS = (*MACHINE, "device", "threads", "compiled")
+"""What two runs must have in common to give the same digits."""
+
+Basis = Literal["equal", "unequal", "chance", "undecided"]
+
+
+class Verdict(BaseModel):
+    """Whether a claimed result holds.
+
+    Attributes:
+        holds: whether it does.
+        basis: ``equal``: every network has the claimed accuracy, digit by digit. ``unequal``: one has not, although
+            everything that decides the digits is as it was. ``chance``: the versions or the machine differ, so the
+            means are compared. ``undecided``: these lie apart no further than chance explains, but that would be more
+            than ``WIDEST``.
+        claimed, measured: mean accuracies in percent, over all networks of the claim and of this evaluation.
+        difference: measured minus claimed, in points.
+        margin: what chance explains of it, see ``chance_margin``; None with one network on either side.
+        unlike: what of the recorded run is otherwise here, or not recorded: see ``DECIDES_DIGITS``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    holds: bool
+    basis: Basis
+    claimed: float
+    measured: float
+    difference: float
+    margin: float | None
+    claimed_accuracies: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    unlike: tuple[str, ...]
+    method: str
+    dataset: str
+    ipc: int | None
+    protocol: str
+    network: str
+    labels: str
+    set_sha256: str | None
+
+
+def verify(
+    distilled: DistilledSet,
+    claimed: Claimed,
+    source: Source,
+    networks: int | None = None,
+    *,
+    path: Path = Path("the result"),
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+) -> Verdict:
+    """Evaluate a set as a result says it was, with the same seeds, and compare the accuracies.
+
+    Args:
+        claimed: a result of this very set, see ``check_belongs``.
+        source: where it was tested.
+        networks: how many, instead of as many as the claim has.
+        path: of the result, for messages.
+
+    Raises:
+        DataError: the result was found on other data, or with what this version does not know.
+        Interrupted: the monitor was asked to stop; the networks tested are kept for the next call.
+    """
+    score = claimed.score
+    labels = _check_setting(distilled, score, source, path)
+    key = score_key(source, score.protocol, distilled, labels, score.network)
+    # not those that evaluate keeps: they may be the claim itself
+    kept = KeptNetworks(canonical_hash(["verify", key, score.accuracies]))
+    recorded = claimed.run.get("compiled")
+    compile = "auto" if recorded is None else "on" if recorded else "off"
+    images = len(distilled.images)
+    how = kept.settle(
+        lambda: runs_compiled(source, score.protocol, images, score.network, device=device, compile=compile)
+    )
+    found = evaluate(
+        distilled,
+        source,
+        score.protocol,
+        score.network,
+        networks or score.networks,
+        labels,
+        device=device,
+        compile=how,
+        monitor=monitor,
+        completed=kept.accuracies,
+        after_network=kept.keep,
+    )
+    here = run_block(0.0, resolve_device(device)) | {"compiled": kept.compiled}
+    verdict = judge(score, found, unlike(claimed, here, key))
+    kept.forget()
+    return verdict
+
+
+def judge(claimed: Score, found: Score, different: tuple[str, ...] = ()) -> Verdict:
+    """Whether a claim holds, given what was found now and what of its circumstances is different."""
+    shared = min(claimed.networks, found.networks)
+    difference = found.accuracy - claimed.accuracy
+    margin = chance_margin(claimed.accuracies, found.accuracies, CONFIDENCE)
+    basis: Basis = "unequal"
+    if claimed.accuracies[:shared] == found.accuracies[:shared]:
+        basis, holds = "equal", True
+    elif not different:
+        holds = False
+    else:
+        within = margin is None or abs(difference) <= margin
+        basis = "undecided" if within and (margin is None or margin > WIDEST) else "chance"
+        holds = within and basis == "chance"
+    return Verdict(
+        holds=holds,
+        basis=basis,
+        claimed=claimed.accuracy,
+        measured=found.accuracy,
+        difference=difference,
+        margin=margin,
+        claimed_accuracies=claimed.accuracies,
+        accuracies=found.accuracies,
+        unlike=different,
+        **claimed.model_dump(include={"method", "dataset", "ipc", "protocol", "network", "labels", "set_sha256"}),
+    )
+
+
+def unlike(claimed: Claimed, here: dict[str, Any], key: str) -> tuple[str, ...]:
+    """What decides the digits and differs from a claim's run, or is not known of it."""
+    different = [name for name in DECIDES_DIGITS if name not in claimed.run or claimed.run[name] != here[name]]
+    if here["device"] != "cpu" and "device" not in different:
+        different.append("device")  # sums on accelerators have no fixed order
+    if (claimed.score_key or "").rsplit("-", 1)[0] != key:
+        different.append("score_key")  # has the version of the evaluator
+    return tuple(different)
+
+
+def threads_to_repeat(claimed: Claimed) -> int | None:
+    """The number of threads a claim was found with; None where this machine would not give the same digits anyway."""
+    run, here = claimed.run, run_block(0.0)
+    threads = run.get("threads")
+    known = all(run.get(name, here[name]) == here[name] for name in MACHINE)
+    return threads if known and isinstance(threads, int) and 1 <= threads <= (os.cpu_count() or 1) else None
+
+
+def _check_setting(distilled: DistilledSet, score: Score, source: Source, path: Path) -> Literal["stored", "hard"]:
+    """Which labels were used; raises DataError unless data, network and learning rate are those of the result."""
+    if score.protocol not in PROTOCOLS:
+        raise DataError(f"{path}: unknown protocol {score.protocol!r}. This version knows {', '.join(PROTOCOLS)}.")
+    rules, card = load_protocol(score.protocol).for_source(source.name), distilled.card
+    strict = score.labels == "hard" and (card.label_kind != "hard" or score.learning_rate != distilled.learning_rate)
+    rate, kind = (None, "hard") if strict else (distilled.learning_rate, card.label_kind)
+    plan = rules.plan(len(distilled.images), rate, classes=len(card.class_names))
+    uses = {"hard": "hard", "logits": "soft", "probabilities": "soft"}.get(kind, "teacher")
+    facts = {
+        "the training images' fingerprint": (score.train_fingerprint, source.train.fingerprint),
+        "the test images' fingerprint": (score.test_fingerprint, source.test.fingerprint),
+        "size": (score.size, source.size),
+        "holdout": (score.holdout, source.holdout),
+    }
+    check_facts(facts, path, f"the data of {source.name} here")
+    try:
+        network = check_network(score.network, source.train.shape)
+    except UsageError as error:
+        raise DataError(f"{path}: {error}") from error
+    facts = {
+        "network": (score.network, network),
+        "labels": (score.labels, uses),
+        "learning_rate": (score.learning_rate, plan.learning_rate),
+    }
+    check_facts(facts, path, f"the set under {score.protocol}")
+    return "hard" if strict else "stored"
