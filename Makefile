@@ -4,15 +4,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CLUSTER := $(VENV)/.installed-cluster
 RESULTS := results
 JOBS ?= 2
 METHODS := method=random,method=dm,method=dc,method=dsa,method=full
 
-.PHONY: bench bench-all bench-speed leaderboard test test-slow test-kills lint typecheck clean
+.PHONY: bench bench-all bench-speed bench-scaling leaderboard test test-slow test-kills test-ray lint typecheck clean
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+$(CLUSTER): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,cluster]"
 	touch $@
 
 bench: $(INSTALLED)  ## the digits leaderboard at IPC 1 and 10: a few minutes
@@ -23,6 +28,9 @@ bench-all: $(INSTALLED)  ## every cell of the digits suite: all IPCs, seeds and 
 
 bench-speed: $(INSTALLED)  ## time evaluator and trajectory gradient against plain eager references: half an hour on an idle machine
 	$(BIN)/python benchmarks/speed/run.py --results $(RESULTS)/speed
+
+bench-scaling: $(CLUSTER)  ## two Ray nodes of one core against one: five minutes on an idle machine
+	$(BIN)/python benchmarks/scaling/ray_nodes.py --results $(RESULTS)/scaling
 
 leaderboard: $(INSTALLED)  ## render every board again from the results
 	$(BIN)/distill-bench leaderboard --results $(RESULTS)
@@ -35,6 +43,9 @@ test-slow: $(INSTALLED)
 
 test-kills: $(INSTALLED)  ## 50 SIGKILLs over all methods, then the same bytes: about a quarter of an hour
 	$(BIN)/python scripts/kill_suite.py
+
+test-ray: $(CLUSTER)  ## a real cluster of two nodes, one of them killed; two runners; the same bytes everywhere: minutes
+	$(BIN)/python -m pytest tests/test_ray.py tests/test_suites.py -m slow -k "node_killed or same_bytes"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,15 +1,22 @@
-"""Where things are kept, and how they are written: whole or not at all."""
+"""Where things are kept, and how they are written: whole or not at all, and by one process at a time."""
 
 import json
 import logging
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
+from filelock import FileLock, Timeout
 
 from distill_bench.errors import DataError
+from distill_bench.progress import Monitor, stopped
+
+LOCK_POLL_SECONDS = 1.0
+T = TypeVar("T")
 
 log = logging.getLogger("distill_bench")
 
@@ -64,6 +71,51 @@ def read_json(path: Path, *required: str) -> dict[str, Any] | None:
         log.warning("%s is not what it should be (%s) and counts as missing.", path, ", ".join(required) or "an object")
         return None
     return content
+
+
+@contextmanager
+def alone(path: Path, monitor: Monitor, what: str) -> Iterator[None]:
+    """Hold a lock, which the system releases when the process ends, however it does.
+
+    Args:
+        path: the lock's file.
+        what: another process does that has it; requests to stop are heard while it does.
+
+    Raises:
+        Interrupted: the monitor was asked to stop.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    while True:
+        try:
+            lock.acquire(timeout=LOCK_POLL_SECONDS)
+            break
+        except Timeout:
+            if monitor.stop_requested:
+                raise stopped(f"waiting for another process that {what}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def take_free(waiting: list[T], lock: Callable[[T], Path]) -> T:
+    """Take from a list the first thing whose lock no process holds now; where all are held, the first."""
+    thing = next((thing for thing in waiting if not _is_held(lock(thing))), waiting[0])
+    waiting.remove(thing)
+    return thing
+
+
+def _is_held(path: Path) -> bool:
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def _umask() -> int:

@@ -1,18 +1,25 @@
 import dataclasses
 import importlib
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import small_suite
 import torch
+from filelock import FileLock
 
 from distill_bench.checkpoint import Checkpoint
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.leaderboard import board
 from distill_bench.progress import StreamMonitor
+from distill_bench.storage import take_free
 from distill_bench.suites import Cell, CellWork, Setting, expand, list_suites, load_suite, parse_only, run_cells
 from distill_bench.suites.suite import slug
 
@@ -257,6 +264,106 @@ def test_resized_and_held_out_data_are_filed_apart():
     assert cell.result_name("quick-v1").parts[0].startswith("digits-at-16-px-holdout-0.2-")
     assert cell.result_name("quick-v1").parts[1:] == ("random", "ipc1-seed0.quick-v1.json")
     assert str(CELL.result_name("quick-v1")) == "digits/random/ipc1-seed0.quick-v1.json"
+
+
+def test_two_runners_at_once_do_every_cell_once(quick, monkeypatch, tmp_path):
+    code = "import time\nbegun = []\ndef slow(job):\n    begun.append(job.seed)\n    time.sleep(0.05)\n    return "
+    (tmp_path / "slow_method.py").write_text("import torch\n" + code + PICK.format(1) + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cells = [dataclasses.replace(CELL, method="slow_method:slow", seed=seed) for seed in range(4)]
+    runners = [[CellWork(cell, quick) for cell in cells] for _ in range(2)]
+    failed = []
+    threads = [threading.Thread(target=lambda works=works: failed.append(run(works))) for works in runners]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [0, 0]
+    assert sorted(sys.modules["slow_method"].begun) == [0, 1, 2, 3]
+    assert {work.state() for work in runners[0]} == {"done"}
+
+
+def hold(work: CellWork) -> subprocess.Popen:
+    """Another process that is at a cell until it is killed."""
+    work.lock.parent.mkdir(parents=True, exist_ok=True)
+    code = f"import time; from filelock import FileLock; FileLock({str(work.lock)!r}).acquire(); print(1, flush=True); "
+    process = subprocess.Popen([sys.executable, "-c", code + "time.sleep(60)"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def test_a_cell_that_another_runner_is_at_is_passed_by_and_a_dead_runner_holds_none(quick):
+    first, second = works = [CellWork(dataclasses.replace(CELL, seed=seed), quick) for seed in range(2)]
+    with hold(first) as other:
+        waiting = list(works)
+        assert [take_free(waiting, lambda work: work.lock) for _ in works] == [second, first]
+        other.send_signal(signal.SIGKILL)
+    assert first.lock.exists()
+    assert take_free(list(works), lambda work: work.lock) == first
+    assert run([first]) == 0
+    assert first.state() == "done"
+
+
+def test_who_waits_for_another_runner_can_be_stopped(quick, monkeypatch):
+    monkeypatch.setattr("distill_bench.storage.LOCK_POLL_SECONDS", 0.01)
+    work, monitor = CellWork(CELL, quick), StreamMonitor(quiet=True)
+    monitor.stop_requested = True
+    work.lock.parent.mkdir(parents=True)
+    with FileLock(work.lock), pytest.raises(Interrupted, match="waiting for another process that does the same cell"):
+        work.run(monitor)
+
+
+def test_a_process_that_another_than_us_stopped_is_started_again(quick, monkeypatch):
+    codes, said = [130, 0], []
+    monitor = StreamMonitor()
+    monkeypatch.setattr(monitor, "say", said.append)
+
+    def start(work, threads, quiet):
+        return subprocess.Popen([sys.executable, "-c", f"exit({codes.pop(0)})"], stdin=subprocess.PIPE, text=True)
+
+    monkeypatch.setattr("distill_bench.suites.run._start", start)
+    assert run_cells([CellWork(CELL, quick)], "local", 1, monitor) == 0
+    assert codes == [] and len(said) == 1
+
+
+def test_a_failure_of_another_runner_counts_and_is_not_repeated(quick, monkeypatch, tmp_path):
+    code = (
+        "import torch\nbegun = []\ndef broken(job):\n    begun.append(1)\n    1 / 0\ndef other(job):\n    meanwhile()\n"
+    )
+    (tmp_path / "other_method.py").write_text(f"{code}    return {PICK.format(1)}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    first, second = (dataclasses.replace(CELL, method=f"other_method:{name}") for name in ("other", "broken"))
+    works = [CellWork(first, quick), CellWork(second, quick)]
+    module = sys.modules["other_method"]
+    module.meanwhile = lambda: run([CellWork(second, quick)])
+    assert run(works) == 1
+    assert (module.begun, works[0].state()) == ([1], "done")
+    assert run(works) == 1
+    assert module.begun == [1, 1]  # what had failed before is tried again
+
+
+def test_what_another_runner_did_meanwhile_starts_no_process(quick, monkeypatch):
+    works = [CellWork(CELL, quick), CellWork(CELL, quick)]
+    run(works[:1])
+    monkeypatch.setattr("distill_bench.suites.run._start", lambda *told: pytest.fail("a process was started"))
+    assert run_cells(works, "local", 1, StreamMonitor(quiet=True)) == 0
+
+
+@pytest.mark.slow
+def test_two_runners_one_of_them_killed_make_the_same_bytes(tmp_path):
+    small_suite.write(tmp_path)
+    only = ("--only", f"method={tmp_path / 'matched.toml'}")
+    small_suite.finish(small_suite.bench(tmp_path, tmp_path / "alone", "in-process", *only))
+    home = tmp_path / "both"
+    killed, other = (small_suite.bench(tmp_path, home, "local", *only) for _ in range(2))
+    while not small_suite.begun(home) and killed.poll() is None:
+        time.sleep(0.02)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    small_suite.finish(other)
+    assert small_suite.outcome(home) == small_suite.outcome(tmp_path / "alone")
+    assert len(small_suite.begun(home)) <= 3  # two sets, and one that the killed runner may have been at
 
 
 def test_another_seed_ipc_or_data_is_another_address(quick):

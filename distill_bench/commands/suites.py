@@ -40,7 +40,14 @@ def bench_command(
     holdout: HoldoutOption = None,
     split: SplitOption = None,
     networks: NetworksOption = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Cells at a time; they share the cores.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, help="Cells at a time: 1, or all that a Ray cluster has room for."),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="Threads of a cell: the cores divided by --jobs, or 1 with ray."),
+    ] = None,
     executor: Annotated[str, typer.Option("--executor", help=", ".join(suites.EXECUTORS))] = "local",
     results: ResultsOption = None,
     device: DeviceOption = "auto",
@@ -53,10 +60,10 @@ def bench_command(
     quiet: QuietOption = False,
 ) -> None:
     """Run what is not done of a suite, and print its leaderboard."""
-    if executor not in suites.EXECUTORS:
-        raise UsageError(f"unknown executor {executor!r}. Known: {', '.join(suites.EXECUTORS)}.")
+    suites.check_executor(executor)
     code_state()
-    resolve_device(device)
+    if executor != suites.RAY:  # whose nodes may have what this machine has not
+        resolve_device(device)
     found = suites.load_suite(suite)
     chosen = found.adapted(dataset or [], method or [], size, holdout_fraction(holdout, split, found.holdout))
     cells = suites.expand(chosen, suites.parse_only(only))
@@ -67,11 +74,12 @@ def bench_command(
     states = {work: work.state() for work in works}
     monitor = listening_monitor(quiet)
     if dry_run:
-        _print_states(states, _predictions(states, jobs, monitor), jobs, as_json)
+        count = threads or suites.usual_threads(executor, jobs)
+        _print_states(states, _predictions(states, count, monitor), jobs or 1, as_json)
         return
     pending = [work for work, state in states.items() if state != "done"]
     monitor.say(f"suite {chosen.name}: {len(works)} cells, {len(works) - len(pending)} of them done")
-    failed = suites.run_cells(pending, executor, jobs, monitor, quiet)
+    failed = suites.run_cells(pending, executor, jobs, monitor, quiet, threads)
     suite_folder = folder / chosen.name
     rows = boards.board(suite_folder)
     pages = boards.render(suite_folder, suite_folder)
@@ -103,11 +111,11 @@ def leaderboard_command(
 
 
 def _predictions(
-    states: dict[suites.CellWork, str], jobs: int, monitor: StreamMonitor
+    states: dict[suites.CellWork, str], threads: int, monitor: StreamMonitor
 ) -> dict[suites.CellWork, suites.Timed]:
-    """Seconds that every cell will take in a process that has its share of the cores."""
-    predicted, threads = dict[suites.CellWork, suites.Timed](), torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // jobs))
+    """Seconds that every cell will take at this number of threads."""
+    predicted, before = dict[suites.CellWork, suites.Timed](), torch.get_num_threads()
+    torch.set_num_threads(threads)
     monitor.say("timing the first steps of what is not done (remembered on this machine)")
     try:
         with monitor.stage("timing", len(states)) as stage:
@@ -118,7 +126,7 @@ def _predictions(
                     raise stopped("only timing")
         return predicted
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def _print_states(

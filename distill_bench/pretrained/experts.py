@@ -21,11 +21,12 @@ from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import build_network, resolve_network
 from distill_bench.pretrained.flatness import flat_descent
-from distill_bench.pretrained.store import Made, Pretrained, holds, kept, obtain
+from distill_bench.pretrained.store import Made, Pretrained, holds, kept, lock_of, obtain
 from distill_bench.pretrained.teachers import training_accuracy
 from distill_bench.pretrained.unfinished import restore, unfinished
 from distill_bench.progress import SILENT, Monitor, Stage, stopped
 from distill_bench.randomness import generator
+from distill_bench.storage import take_free
 from distill_bench.training import Plan, Standing, train
 from distill_bench.training_data import TrainingData
 
@@ -103,6 +104,8 @@ def obtain_experts(
 ) -> Experts:
     """The first ``count`` experts of a recipe on a training split; those that the store lacks are trained now.
 
+    Of several processes that ask for the same, each trains those that no other is at.
+
     Args:
         network: a name without depth means the one usual at the resolution.
 
@@ -115,16 +118,18 @@ def obtain_experts(
     identities = [about | {"index": index} for index in range(count)]
     there = sum(holds(KIND, identity) for identity in identities)
     title = f"{count} {'flat' if recipe.rho else 'plain'} experts {name} on {training.source_name}"
-    pieces = []
+    pieces, waiting = dict[int, Pretrained](), list(range(count))
     with monitor.stage(title, count * recipe.epochs, there * recipe.epochs) as stage:
-        for index, identity in enumerate(identities):
+        while waiting:
+            index = take_free(waiting, lambda index: lock_of(KIND, identities[index]))
 
             def make(checkpoint: Checkpoint, index: int = index) -> Made:
                 return _train(training, name, recipe, index, checkpoint, monitor, stage)
 
-            piece = obtain(KIND, identity, make, monitor, dataset=training.source_name, every_seconds=every_seconds)
-            pieces.append(piece)
-    return Experts(pieces)
+            pieces[index] = obtain(
+                KIND, identities[index], make, monitor, dataset=training.source_name, every_seconds=every_seconds
+            )
+    return Experts([pieces[index] for index in range(count)])
 
 
 def adopt_experts(

@@ -5,26 +5,23 @@ and what was found on the way (the facts). Time, machine and versions go to ``<k
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
-from distill_bench.progress import Monitor, stopped
+from distill_bench.progress import Monitor
 from distill_bench.provenance import run_block
 from distill_bench.recipes import canonical_hash
-from distill_bench.storage import home, log, read_json, write_atomically
+from distill_bench.storage import alone, home, log, read_json, write_atomically
 
 METADATA_KEY = "distill_bench"
-POLL_SECONDS = 1.0
 
 Made = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -83,7 +80,7 @@ def obtain(
         Interrupted: the monitor was asked to stop.
     """
     path = _path(kind, identity)
-    with _alone(path.with_suffix(".lock"), monitor):
+    with alone(lock_of(kind, identity), monitor, "trains the same"):
         found = _read(path)
         if found is None or found.identity != json.loads(json.dumps(identity)):
             conditions = {"device": str(device), "threads": torch.get_num_threads()}
@@ -99,6 +96,11 @@ def obtain(
 def holds(kind: str, identity: dict[str, Any]) -> bool:
     """Whether the store has the piece with this identity."""
     return _read(_path(kind, identity)) is not None
+
+
+def lock_of(kind: str, identity: dict[str, Any]) -> Path:
+    """Held by the process that makes the piece with this identity."""
+    return _path(kind, identity).with_suffix(".lock")
 
 
 def kept(kind: str) -> list[Pretrained]:
@@ -129,21 +131,3 @@ def _read(path: Path) -> Pretrained | None:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         log.warning("%s cannot be read (%s) and counts as missing.", path, error)
         return None
-
-
-@contextmanager
-def _alone(path: Path, monitor: Monitor) -> Iterator[None]:
-    """Hold a lock. While another process has it, requests to stop are heard."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    while True:
-        try:
-            lock.acquire(timeout=POLL_SECONDS)
-            break
-        except Timeout:
-            if monitor.stop_requested:
-                raise stopped("waiting for another process that trains the same") from None
-    try:
-        yield
-    finally:
-        lock.release()

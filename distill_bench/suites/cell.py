@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from distill_bench.checkpoint import EVERY_SECONDS
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
@@ -16,7 +14,7 @@ from distill_bench.progress import Monitor
 from distill_bench.provenance import peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, canonical_hash
 from distill_bench.sources import Source, load_source
-from distill_bench.storage import home, log, read_json, write_atomically
+from distill_bench.storage import alone, home, log, read_json, write_atomically
 from distill_bench.suites.suite import FULL, Cell
 from distill_bench.synthesizers import Checkpoint, check_ipc, load_method, make_set, synthesis_key
 
@@ -82,6 +80,11 @@ class CellWork:
     def checkpoint_path(self) -> Path:
         return self._store / "checkpoints" / f"{self.key}.safetensors"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the process that is at this cell."""
+        return self._store / "locks" / f"{self.key}.lock"
+
     def result_path(self, ending: str) -> Path:
         return self.setting.results / self.setting.suite / self.cell.result_name(ending)
 
@@ -105,9 +108,7 @@ class CellWork:
         Raises:
             DistillBenchError: of the stage that failed; what was complete before is kept.
         """
-        lock = self._store / "locks" / f"{self.key}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
+        with alone(self.lock, monitor, "does the same cell"):
             made = self._stored_set()
             if made is None and self.cell.ipc is not None:
                 made = self._synthesize(monitor, own_process)

@@ -1,4 +1,4 @@
-"""Run the cells of a suite that are not done, one after another or in several processes."""
+"""Run the cells of a suite that are not done: one after another, in several processes, or on a Ray cluster."""
 
 import os
 import subprocess
@@ -9,34 +9,61 @@ from pathlib import Path
 
 import torch
 
-from distill_bench.errors import Interrupted
+from distill_bench.errors import Interrupted, UsageError
 from distill_bench.progress import StreamMonitor, clock
+from distill_bench.storage import take_free
 from distill_bench.suites.cell import CellWork
-from distill_bench.suites.worker import order, run_recording
+from distill_bench.suites.on_ray import require_ray, run_on_ray
+from distill_bench.suites.worker import WORKER, order, run_recording
 
 POLL_SECONDS = 0.1
 STANDARD_ERROR = 2
-WORKER = "import sys; from distill_bench.suites.worker import main; sys.exit(main())"
-EXECUTORS = ("local", "in-process")
+LOCAL, IN_PROCESS, RAY = EXECUTORS = ("local", "in-process", "ray")
 
 
-def run_cells(works: list[CellWork], executor: str, jobs: int, monitor: StreamMonitor, quiet: bool = False) -> int:
+def check_executor(name: str) -> None:
+    """Raise UsageError where there is no executor of this name, or what it needs is not installed."""
+    if name not in EXECUTORS:
+        raise UsageError(f"unknown executor {name!r}. Known: {', '.join(EXECUTORS)}.")
+    if name == RAY:
+        require_ray()
+
+
+def usual_threads(executor: str, jobs: int | None) -> int:
+    """Threads of a cell where no number is asked for: the cores divided by the cells at a time; 1 on a Ray cluster."""
+    return 1 if executor == RAY else max(1, torch.get_num_threads() // (jobs or 1))
+
+
+def run_cells(
+    works: list[CellWork],
+    executor: str,
+    jobs: int | None,
+    monitor: StreamMonitor,
+    quiet: bool = False,
+    threads: int | None = None,
+) -> int:
     """Run cells and return how many failed; failures are filed as results, and the others go on.
 
+    Several runners may be at the same cells: each takes those that no other is at.
+
     Args:
-        executor: ``local``: every cell in a fresh process, so that its peak memory is its own; ``in-process``: here.
-        jobs: processes at a time; they share the cores.
+        executor: ``local``: every cell in a fresh process, so that its peak memory is its own; ``in-process``: here;
+            ``ray``: one task a cell, see ``run_on_ray``.
+        jobs: cells at a time: 1 unless given, on a Ray cluster as many as there is room for. In-process it is always 1.
+        threads: of every cell, on which the last bits of its sums depend; ``usual_threads`` unless given.
 
     Raises:
         Interrupted: the monitor was asked to stop; every cell has its checkpoint.
+        UsageError: there is no Ray, or no node that can run a cell.
     """
     report = _Report(len(works), monitor)
-    if executor == "in-process":
-        for work in works:
-            if not monitor.stop_requested:
-                report(work, run_recording(work, monitor))
-    else:
-        _run_in_processes(works, jobs, monitor, quiet, report)
+    count = threads or usual_threads(executor, jobs)
+    if executor == IN_PROCESS:
+        _run_here(works, count, monitor, report)
+    elif executor == RAY and works:
+        run_on_ray(works, jobs, count, monitor, quiet, report)
+    elif executor == LOCAL:
+        _run_in_processes(works, jobs or 1, count, monitor, quiet, report)
     if monitor.stop_requested:
         raise Interrupted("stopped on request. Run the same command again to go on from there.")
     return report.failed
@@ -61,15 +88,54 @@ class _Report:
         self._monitor.say(f"[{self.done}/{self._total}] {work.cell}: {outcome}; about {left} left for the suite")
 
 
-def _run_in_processes(
-    works: list[CellWork], jobs: int, monitor: StreamMonitor, quiet: bool, report: Callable[[CellWork, int], None]
+def _failed(works: list[CellWork]) -> set[CellWork]:
+    return {work for work in works if work.state() == "failed"}
+
+
+def _done_elsewhere(work: CellWork, failed: set[CellWork]) -> int | None:
+    """The exit code of a cell that another runner has done meanwhile; None for one that is to be done.
+
+    Args:
+        failed: cells that had failed when this run began: they are tried again.
+    """
+    state = work.state()
+    if state == "failed" and work not in failed:
+        return 1
+    return 0 if state == "done" else None
+
+
+def _run_here(
+    works: list[CellWork], threads: int, monitor: StreamMonitor, report: Callable[[CellWork, int], None]
 ) -> None:
-    threads = max(1, torch.get_num_threads() // jobs)
+    waiting, before, failed = list(works), torch.get_num_threads(), _failed(works)
+    torch.set_num_threads(threads)
+    try:
+        while waiting and not monitor.stop_requested:
+            work = take_free(waiting, lambda work: work.lock)
+            code = _done_elsewhere(work, failed)
+            report(work, run_recording(work, monitor) if code is None else code)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run_in_processes(
+    works: list[CellWork],
+    jobs: int,
+    threads: int,
+    monitor: StreamMonitor,
+    quiet: bool,
+    report: Callable[[CellWork, int], None],
+) -> None:
     waiting, running = list(works), list[tuple[CellWork, subprocess.Popen[str]]]()
-    told_to_stop = False
+    told_to_stop, failed = False, _failed(works)
     while waiting or running:
         while waiting and len(running) < jobs and not monitor.stop_requested:
-            running.append((waiting[0], _start(waiting.pop(0), threads, quiet)))
+            work = take_free(waiting, lambda work: work.lock)
+            code = _done_elsewhere(work, failed)
+            if code is None:
+                running.append((work, _start(work, threads, quiet)))
+            else:
+                report(work, code)
         if monitor.stop_requested:
             waiting.clear()
             for _, process in running if not told_to_stop else []:
@@ -82,6 +148,8 @@ def _run_in_processes(
             process.communicate()  # closes the pipe that told the worker its parent lives
             if process.returncode < 0 and monitor.stop_requested:
                 continue  # it was stopped before it could listen
+            if process.returncode == Interrupted.exit_code and not monitor.stop_requested:
+                waiting.append(work)  # another than us told it to stop
             if process.returncode < 0:
                 work.record_failure(
                     f"the process was killed by signal {-process.returncode}; 9 may mean out of memory."

@@ -21,6 +21,8 @@ from distill_bench.provenance import code_state
 from distill_bench.suites.cell import CellWork, Setting
 from distill_bench.suites.suite import Cell
 
+WORKER = "import sys; from distill_bench.suites.worker import main; sys.exit(main())"
+
 
 def order(cell: Cell, setting: Setting, threads: int, quiet: bool) -> str:
     """The line that tells a worker what to do."""

@@ -1,0 +1,211 @@
+"""Cells as tasks of a Ray cluster. Ray is imported when a run asks for it, not before.
+
+All nodes see the store and the results under the same paths: a shared file system, where there are several machines.
+"""
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from distill_bench.errors import Interrupted, UsageError
+from distill_bench.progress import StreamMonitor
+from distill_bench.storage import home
+from distill_bench.suites.cell import CellWork
+from distill_bench.suites.worker import WORKER, order
+
+POLL_SECONDS = 0.2
+RETRIES = 3
+OBJECT_STORE_BYTES = 100_000_000  # cells hand over nothing but their exit code
+OURS = "DISTILL_BENCH_"
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def require_ray() -> ModuleType:
+    """Ray, which reports to its makers only where the environment asks it to.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise UsageError(
+            "--executor ray needs Ray, which is not installed: pip install 'distill_bench[cluster]'."
+        ) from error
+    return ray
+
+
+def run_on_ray(
+    works: list[CellWork],
+    jobs: int | None,
+    threads: int,
+    monitor: StreamMonitor,
+    quiet: bool,
+    report: Callable[[CellWork, int], None],
+) -> None:
+    """Run cells on the cluster at ``RAY_ADDRESS``, or else on a Ray of this machine's own, one task a cell.
+
+    A task asks for as many CPUs as it has threads, and for a GPU where cells run on one. One whose worker, process or
+    node dies is given to another, three times at most, and goes on from its checkpoint.
+
+    Args:
+        jobs: cells at a time; None for as many as there is room for.
+
+    Raises:
+        UsageError: Ray is not installed, there is no cluster at the address, or no node of it can run a cell.
+    """
+    ray = require_ray()
+    cpus = max(torch.get_num_threads(), threads * (jobs or 1))
+    with _connected(ray, cpus, quiet), _marks(works[0]) as marks:
+        request = _request(ray, works[0].setting.device, threads)
+        task = ray.remote(**request, max_retries=RETRIES, retry_exceptions=True)(_task())
+        surroundings = (WORKER, os.getcwd(), _import_path(), _environment(), marks)
+        waiting, running = list(works), dict[Any, CellWork]()
+        told_to_stop = False
+        while waiting or running:
+            while waiting and len(running) < (jobs or len(works)) and not monitor.stop_requested:
+                work = waiting.pop(0)
+                running[task.remote(order(work.cell, work.setting, threads, quiet), *surroundings)] = work
+            if monitor.stop_requested:
+                waiting.clear()
+                for reference in running if not told_to_stop else []:
+                    ray.cancel(reference)
+                told_to_stop = True
+            for reference in ray.wait(list(running), timeout=POLL_SECONDS)[0] if running else []:
+                work = running.pop(reference)
+                report(work, _outcome(ray, reference, work, told_to_stop))
+
+
+def _task() -> Callable[..., int]:
+    """What Ray's worker does: a process for the cell, as the local executor has. Ray tries again where it raises.
+
+    Defined in here, it travels as code, and Ray's process imports nothing of ours: with torch inside, it was
+    once seen to abort.
+    """
+
+    def run(told: str, worker: str, folder: str, path: list[str], environment: dict[str, str], marks: list[str]) -> int:
+        for mark in marks:
+            if not os.path.exists(mark):
+                raise FileNotFoundError(
+                    f"on {platform.node()}, {os.path.dirname(mark)} is not the folder that it is where the run was "
+                    "started. Put DISTILL_BENCH_HOME and --results on a file system that all nodes share."
+                )
+        with subprocess.Popen(
+            [sys.executable, "-c", worker],
+            stdin=subprocess.PIPE,  # at whose end the worker stops: it does not outlive this process
+            stdout=2,
+            text=True,
+            cwd=folder if os.path.isdir(folder) else None,
+            env=os.environ | environment | {"PYTHONPATH": os.pathsep.join(filter(os.path.exists, path))},
+        ) as process:
+            assert process.stdin is not None
+            try:
+                process.stdin.write(told)
+                process.stdin.flush()
+                while process.poll() is None:
+                    time.sleep(0.1)
+            except KeyboardInterrupt:  # how Ray cancels
+                process.terminate()
+                process.wait()
+                raise
+        if process.returncode < 0:
+            raise RuntimeError(f"the process was killed by signal {-process.returncode}; 9 may mean out of memory.")
+        if process.returncode == 130:
+            raise RuntimeError("the process was stopped by another than us.")
+        return process.returncode
+
+    return run
+
+
+def _outcome(ray: ModuleType, reference: Any, work: CellWork, stopping: bool) -> int:
+    """The exit code of a task that ended; where it has none, why not is filed as the cell's failure."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        if stopping:
+            return Interrupted.exit_code
+        work.record_failure(f"tried {1 + RETRIES} times on Ray: {getattr(error, 'cause', None) or error}")
+        return 1
+
+
+def _import_path() -> list[str]:
+    """Where this process imports from, but for the folders that every Python has of its own."""
+    own = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    return [str(Path(entry).absolute()) for entry in sys.path if entry and not entry.startswith(own)]
+
+
+def _environment() -> dict[str, str]:
+    """Our own variables, the folder of the cache among them."""
+    own = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
+    return own | {f"{OURS}HOME": str(home().absolute())}
+
+
+@contextmanager
+def _connected(ray: ModuleType, cpus: int, quiet: bool) -> Iterator[None]:
+    """A connection to the cluster, or to a Ray of this machine with so many CPUs; the handlers of signals stay ours."""
+    address = os.environ.get("RAY_ADDRESS")
+    local = {
+        "address": "local",
+        "num_cpus": cpus,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "_node_ip_address": "127.0.0.1",
+    }
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(**({"address": address} if address else local), log_to_driver=not quiet, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(f"no Ray {f'at RAY_ADDRESS={address}' if address else 'could be started'}: {error}") from error
+    try:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _marks(work: CellWork) -> Iterator[list[str]]:
+    """A file in each folder that all nodes must share, for as long as the run lasts."""
+    marks = []
+    try:
+        for folder in (home().absolute() / "store", work.setting.results):
+            folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=folder, prefix=".run-", delete=False) as file:
+                marks.append(file.name)
+        yield marks
+    finally:
+        for mark in marks:
+            Path(mark).unlink(missing_ok=True)
+
+
+def _request(ray: ModuleType, device: str, threads: int) -> dict[str, int]:
+    """What every cell asks the cluster for. All run on the same kind of device, so that bytes are equal."""
+    if device not in DEVICES:
+        raise UsageError(
+            f"--device {device}: Ray gives every cell a GPU of its own, or none. Give {', '.join(DEVICES)}."
+        )
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
+    request = {"num_cpus": threads, "num_gpus": int(device == "cuda" or (device == "auto" and gpus))}
+    if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= request["num_gpus"] for node in nodes):
+        most = int(max((node.get("CPU", 0) for node in nodes), default=0))
+        raise UsageError(
+            f"a cell asks for {threads} CPUs and {request['num_gpus']} GPUs, and no node of the cluster has them: the "
+            f"largest has {most} CPUs, and there are {'' if gpus else 'no '}GPUs. Change --threads or --device."
+        )
+    return request

@@ -1,0 +1,241 @@
+"""Cells on a Ray cluster: what a run asks of it, and, slow, real clusters of two nodes."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from small_suite import CELLS, begun, bench, finish, outcome, write
+
+from distill_bench.errors import Interrupted, UsageError
+from distill_bench.progress import StreamMonitor
+from distill_bench.suites import Cell, CellWork, Setting, on_ray, run_cells
+
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra cluster is not installed")
+SMALL_STORE = 80_000_000
+CELL = Cell("digits", "random", 1, 0, "cpu", ("quick-v1",))
+
+
+def test_ray_is_not_imported_unless_asked_for():
+    code = (
+        "import sys, distill_bench.cli, distill_bench.suites as suites; suites.check_executor('local');"
+        "assert 'ray' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_missing_ray_is_an_error_that_names_the_extra(command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, error = command("bench", "digits", "--executor", "ray")
+    assert code == 2
+    assert "pip install 'distill_bench[cluster]'" in error
+
+
+class RayError(Exception):
+    """As Ray's: the base class of what ends a task without a value."""
+
+
+class Cluster(ModuleType):
+    """As much of Ray as a run uses. A task ends at once, with the next of ``ends``: an exit code or an error."""
+
+    exceptions = SimpleNamespace(RayError=RayError)
+
+    def __init__(self, ends=(), **resources):
+        super().__init__("ray")
+        self.ends, self.resources, self.options, self.tasks, self.cancelled = list(ends), resources, {}, [], []
+
+    def init(self, **options):
+        self.init_options = options
+
+    def shutdown(self):
+        self.init_options = None
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": self.resources}, {"Alive": False, "Resources": {"CPU": 99, "GPU": 9}}]
+
+    def remote(self, **options):
+        self.options = options
+        return lambda function: SimpleNamespace(remote=lambda *told: self.tasks.append(told) or len(self.tasks))
+
+    def wait(self, references, timeout):
+        return references[:1], references[1:]
+
+    def get(self, reference):
+        end = self.ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    def cancel(self, reference):
+        self.cancelled.append(reference)
+
+
+@pytest.fixture
+def work(monkeypatch, tmp_path):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    return CellWork(CELL, Setting("mine", tmp_path / "results"))
+
+
+def run_on(cluster, works, monkeypatch, monitor=None, **options):
+    monkeypatch.setattr(on_ray, "require_ray", lambda: cluster)
+    return run_cells(works, "ray", None, monitor or StreamMonitor(quiet=True), quiet=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("device", "resources", "asked"),
+    [
+        ("auto", {"CPU": 4}, {"num_cpus": 2, "num_gpus": 0}),
+        ("auto", {"CPU": 4, "GPU": 1}, {"num_cpus": 2, "num_gpus": 1}),
+        ("cuda", {"CPU": 4, "GPU": 1}, {"num_cpus": 2, "num_gpus": 1}),
+        ("cpu", {"CPU": 4, "GPU": 1}, {"num_cpus": 2, "num_gpus": 0}),
+    ],
+)
+def test_a_cell_asks_for_a_cpu_a_thread_and_for_a_gpu_where_it_runs_on_one(device, resources, asked):
+    assert on_ray._request(Cluster(**resources), device, 2) == asked
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "complaint"),
+    [
+        ("cpu", 3, "asks for 3 CPUs and 0 GPUs, and no node of the cluster has them: the largest has 2 CPUs"),
+        ("cuda", 1, "asks for 1 CPUs and 1 GPUs.* there are no GPUs. Change --threads or --device"),
+        ("cuda:1", 1, "a GPU of its own, or none. Give auto, cpu, cuda"),
+    ],
+)
+def test_what_no_node_can_run_is_refused(device, threads, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        on_ray._request(Cluster(CPU=2), device, threads)
+
+
+def test_a_cell_that_ray_gave_up_has_failed_and_the_others_go_on(work, monkeypatch):
+    works = [work, CellWork(dataclasses.replace(CELL, seed=1), work.setting)]
+    cluster = Cluster([RayError("the node is gone"), 0], CPU=1)
+    assert run_on(cluster, works, monkeypatch) == 1
+    assert cluster.options == {"num_cpus": 1, "num_gpus": 0, "max_retries": 3, "retry_exceptions": True}
+    assert [work.state() for work in works] == ["failed", "missing"]
+    assert "tried 4 times on Ray: the node is gone" in work.result_path("failed").read_text()
+
+
+def test_a_request_to_stop_cancels_what_runs_and_begins_nothing(work, monkeypatch):
+    class Stops(StreamMonitor):
+        def say(self, text):
+            self.stop_requested = True
+
+    works = [work, CellWork(CELL, work.setting), CellWork(CELL, work.setting)]
+    cluster, monitor = Cluster([0, RayError("cancelled"), 130], CPU=1), Stops()
+    with pytest.raises(Interrupted):
+        run_on(cluster, works, monkeypatch, monitor)
+    assert cluster.cancelled == [2, 3]
+    assert (cluster.ends, work.state()) == ([], "missing")
+
+
+def test_the_cluster_of_this_machine_listens_to_this_machine_alone(work, monkeypatch):
+    asked = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    cluster = Cluster([0, 0], CPU=9)
+    monkeypatch.setattr(cluster, "init", lambda **options: asked.append(options))
+    run_on(cluster, [work], monkeypatch, threads=9)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    run_on(cluster, [work], monkeypatch)
+    local, remote = asked
+    assert (local["address"], local["_node_ip_address"], local["num_cpus"]) == ("local", "127.0.0.1", 9)
+    assert local["include_dashboard"] is False
+    assert remote == {"address": "10.0.0.1:6379", "log_to_driver": False, "logging_level": "ERROR"}
+    assert not list(work.setting.results.parent.rglob(".run-*"))
+
+
+@pytest.mark.parametrize(
+    ("end", "complaint"), [("os.kill(os.getpid(), 9)", "killed by signal 9"), ("exit(130)", "stopped")]
+)
+def test_a_process_that_was_killed_or_stopped_makes_ray_try_again(tmp_path, end, complaint):
+    with pytest.raises(RuntimeError, match=complaint):
+        on_ray._task()("", f"import os; {end}", str(tmp_path), [], {}, [])
+
+
+def test_a_node_with_another_folder_says_so_and_others_run_the_worker_they_are_given(tmp_path):
+    task, code = (
+        on_ray._task(),
+        "import os, sys; sys.exit(int(sys.stdin.readline()) + (os.environ['X'] == os.getcwd()))",
+    )
+    told = ("6\n", code, str(tmp_path), [], {"X": str(tmp_path)})
+    assert task(*told, [str(tmp_path)]) == 7
+    with pytest.raises(FileNotFoundError, match="not the folder that it is where the run was started"):
+        task(*told, [str(tmp_path / "elsewhere" / "mark")])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The suite's folder, and what comes of it in one process."""
+    folder = tmp_path_factory.mktemp("small")
+    write(folder)
+    finish(bench(folder, folder / "alone", "in-process"))
+    return folder, outcome(folder / "alone")
+
+
+@needs_ray
+@pytest.mark.slow
+def test_the_same_bytes_in_process_in_worker_processes_and_through_ray_where_one_is_killed(alone):
+    folder, expected = alone
+    assert len([name for name in expected if name.endswith("quick-v1.json")]) == CELLS
+    finish(bench(folder, folder / "local", "local"))
+    assert outcome(folder / "local") == expected
+    process = bench(folder, folder / "ray", "ray", RAY_ADDRESS="")
+    wait_until(lambda: begun(folder / "ray"), process)
+    os.kill(begun(folder / "ray")[0].process, signal.SIGKILL)
+    finish(process)
+    assert len(begun(folder / "ray")) == 3  # two seeds, and the one that was killed
+    assert outcome(folder / "ray") == expected
+
+
+@needs_ray
+@pytest.mark.slow
+def test_ctrl_c_keeps_a_checkpoint_that_another_executor_brings_to_the_same_bytes(alone):
+    folder, expected = alone
+    home, one = folder / "stopped", ("--only", f"method={folder / 'matched.toml'},seed=0")
+    process = bench(folder, home, "ray", *one, RAY_ADDRESS="")
+    wait_until(lambda: any((home / "store/checkpoints").glob("*")), process)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == Interrupted.exit_code, said
+    assert any((home / "store/checkpoints").glob("*"))
+    assert not list((home / "results").rglob("*.failed.json"))
+    finish(bench(folder, home, "local", *one))
+    found = outcome(home)
+    assert len(found) == 2 and found.items() <= expected.items()
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_a_node_killed_in_the_middle_costs_time_alone(alone):
+    from ray.cluster_utils import Cluster as Nodes
+
+    folder, expected = alone
+    home, small = folder / "cluster", {"num_cpus": 1, "object_store_memory": SMALL_STORE, "include_dashboard": False}
+    nodes = Nodes(initialize_head=True, head_node_args=small)
+    try:
+        second = nodes.add_node(**small)
+        raylet = second.all_processes["raylet"][0].process.pid
+        process = bench(folder, home, "ray", RAY_ADDRESS=nodes.address)
+        wait_until(lambda: raylet in [start.raylet for start in begun(home)], process)
+        nodes.remove_node(second, allow_graceful=False)
+        said = finish(process)
+    finally:
+        nodes.shutdown()
+    assert f"[{CELLS}/{CELLS}]" in said
+    assert len(begun(home)) == 3  # two seeds, and the one that was under way on the node
+    assert outcome(home) == expected
+
+
+def wait_until(happened, process, seconds=240):
+    """Poll until something happened while a process runs."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
