@@ -17,6 +17,7 @@ def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILL_BENCH_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("DISTILL_BENCH_OFFLINE", "1")
+        patch.delenv("DISTILL_BENCH_REGISTRY", raising=False)
         yield
 
 

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from distill_bench import DataError, DistilledSet, Interrupted, Protocol, UsageError, load_distilled
+from distill_bench.hub import published as published_room
 from distill_bench.hub.download import Patience, fetch, sha256_of, take
 from distill_bench.hub.download import kept_at as kept_at_of
 from distill_bench.hub.published import is_id, obtain
@@ -26,7 +27,8 @@ from distill_bench.progress import SilentMonitor
 
 CONTENT = numpy.random.default_rng(0).bytes(300_000)
 SUM = hashlib.sha256(CONTENT).hexdigest()
-QUICK = Patience(timeout=0.2, attempts=3, pause=0.001)
+QUICK = Patience(timeout=10.0, attempts=3, pause=0.001)
+STALL = 0.5
 PAGE = "https://example.org/sets"
 
 
@@ -90,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
         if it.stall:
             it.stall -= 1
             self.wfile.flush()
-            return time.sleep(0.5)
+            return time.sleep(3 * STALL)
         self.wfile.write(body[len(body) // 2 :])
 
     def answer(self, status, body, headers=None):
@@ -156,13 +158,20 @@ def test_a_file_is_downloaded_once_and_checked(online):
     assert sorted(item.name for item in path.parent.iterdir()) == [".lock", "set.pt"]
 
 
-@pytest.mark.parametrize("spoilt", [{"truncate": 2}, {"stall": 2}])
-def test_what_broke_off_is_gone_on_with(online, spoilt):
-    it = online.paths["/set.pt"] = Behaviour(**spoilt)
+def test_what_broke_off_is_gone_on_with(online):
+    it = online.paths["/set.pt"] = Behaviour(truncate=2)
     assert get(remote(online)).read_bytes() == CONTENT
     starts = [int(asked.removeprefix("bytes=")[:-1]) for asked in it.asked[1:]]
     assert len(starts) == 2
     assert 0 < starts[0] < starts[1] < len(CONTENT)
+
+
+def test_a_server_that_stalls_is_left_and_asked_for_the_rest(online):
+    it = online.paths["/set.pt"] = Behaviour(stall=1)
+    patience = Patience(timeout=STALL, attempts=9, pause=0.001)  # a busy machine may seem to stall too
+    assert get(remote(online), patience=patience).read_bytes() == CONTENT
+    assert it.asked[0] is None
+    assert int(it.asked[-1].removeprefix("bytes=")[:-1]) > 0
 
 
 def test_coming_further_is_not_failing(online):
@@ -228,6 +237,14 @@ def test_what_is_not_there_is_asked_for_once_then_the_next_mirror(online):
     online.paths["/gone.pt"] = gone = Behaviour(fail=9, status=404)
     assert get(remote(online, "/gone.pt", "/set.pt")).read_bytes() == CONTENT
     assert len(gone.asked) == 1
+
+
+def test_what_a_bad_mirror_left_does_not_spoil_a_good_one(online):
+    online.paths["/wrong.pt"] = Behaviour(content=CONTENT[::-1], truncate=99, tag=None)
+    good = online.paths["/set.pt"]
+    assert get(remote(online, "/wrong.pt", "/set.pt"), patience=replace(QUICK, attempts=1)).read_bytes() == CONTENT
+    assert good.asked[0] is not None
+    assert good.asked[1:] == [None]
 
 
 def test_every_mirror_is_named_when_none_has_it(online):
@@ -323,10 +340,50 @@ def test_an_unknown_sum_is_pinned_at_the_first_download_and_holds(online, caplog
     path.unlink()
     caplog.clear()
     online.paths["/set.pt"].content = CONTENT[::-1]
-    with pytest.raises(DataError, match=f"it must be {SUM}"):
+    with pytest.raises(DataError, match=rf"it must be {SUM}.*delete .*set\.pt\.sha256"):
         get(file)
     assert path.with_name("set.pt.sha256").read_text() == SUM + "\n"
     assert caplog.text == ""
+
+
+def test_pinned_files_are_told_apart_by_page_and_path_whatever_their_addresses(online):
+    def kept(path="a/x.pt", page=PAGE, urls=()):
+        file = RemoteFile(path=path, urls=urls)
+        return kept_at_of(file, entry_of(file, page=page))
+
+    assert kept(urls=["https://example.org/x.pt"]) == kept()
+    assert len({kept(), kept(path="b/x.pt"), kept(page="https://example.org/other")}) == 3
+
+
+def test_a_file_without_a_pin_is_kept_and_pinned(online):
+    file = remote(online, sha256=None, size=None)
+    path = get(file)
+    path.with_name("set.pt.sha256").unlink()
+    assert get(file) == path
+    assert path.with_name("set.pt.sha256").read_text() == SUM + "\n"
+
+
+def test_a_request_to_stop_is_heard_while_a_server_is_dead(online):
+    class Stopping(SilentMonitor):
+        stop_requested = True
+
+    online.paths["/set.pt"] = it = Behaviour(fail=99)
+    with pytest.raises(Interrupted):
+        get(remote(online), monitor=Stopping())
+    assert len(it.asked) == 1
+
+
+@pytest.mark.parametrize(("size", "totals"), [(len(CONTENT), [300]), (None, [])])
+def test_progress_has_an_end_or_is_not_shown(online, size, totals):
+    class Listening(SilentMonitor):
+        def stage(self, title, total, done=0):
+            seen.append(total)
+            return super().stage(title, total, done)
+
+    seen: list[int] = []
+    online.paths["/set.pt"] = Behaviour(unsaid=True)
+    get(remote(online, size=size), monitor=Listening())
+    assert seen == totals
 
 
 def test_a_cache_that_cannot_be_written_is_said(online, tmp_path, monkeypatch):
@@ -492,6 +549,29 @@ def test_no_member_leaves_the_folder(tmp_path, pack, name):
     assert not (tmp_path / "a" / "out").exists()
 
 
+@pytest.mark.parametrize("form", ["tar.gz", "deflate", "lzma"])
+def test_a_flipped_bit_in_an_archive_is_an_error_or_changes_nothing(tmp_path, form):
+    content = numpy.random.default_rng(1).bytes(150)
+    if form == "tar.gz":
+        taped(tmp_path / "archive", {"x": content})
+    else:
+        method = zipfile.ZIP_LZMA if form == "lzma" else zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(tmp_path / "archive", "w", method) as archive:
+            archive.writestr("x", content * 2)
+    whole, caught = (tmp_path / "archive").read_bytes(), 0
+    for place in range(0, len(whole), 3):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        (tmp_path / "flipped").write_bytes(flipped)
+        try:
+            found = unpack(tmp_path / "flipped", "x", tmp_path / str(place))
+        except DataError:
+            caught += 1
+        else:
+            assert found.read_bytes() in (content, content * 2)
+    assert caught > 40
+
+
 def test_links_bombs_and_other_files_are_refused(tmp_path):
     with pytest.raises(DataError, match="link is a link or a device"):
         unpack(taped(tmp_path / "a.tgz", {"x": b"x"}, link="/etc/passwd"), ".", tmp_path / "out")
@@ -618,6 +698,43 @@ def test_an_archive_of_pictures_becomes_a_set(online, tmp_path):
     assert made.card.method == "sre2l"
     assert made.images[:, 0, 0, 0].tolist() == [20 * k for k in range(10)]
     assert made.labels.tolist() == list(range(10))
+
+
+def test_a_damaged_imported_set_is_imported_again(mtt_registry, caplog):
+    path = obtain("mtt-digits-ipc1", registry=mtt_registry).paths[0]
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert obtain("mtt-digits-ipc1", registry=mtt_registry, may_download=False).paths == (path,)
+    assert path.read_bytes() == good
+    assert "is damaged; its sets are imported again" in caplog.text
+
+
+def test_callers_at_once_import_once(mtt_registry, monkeypatch):
+    calls, original = [], published_room.import_release
+    monkeypatch.setattr(published_room, "import_release", lambda *a, **k: calls.append(1) or original(*a, **k))
+    got = []
+    threads = [
+        threading.Thread(target=lambda: got.append(obtain("mtt-digits-ipc1", registry=mtt_registry).paths))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(got), len(set(got)), calls) == (3, 1, [1])
+
+
+def test_two_members_of_one_archive_are_kept_apart(online, tmp_path):
+    noise = [torch.full((10, 1, 8, 8), float(value)) for value in (1, 2)]
+    members = dict(zip(("a.pt", "b.pt"), saved(*noise), strict=True))
+    archive = zipped(tmp_path / "x.zip", members).read_bytes()
+    fields = {"method": "mtt", "dataset": "digits", "ipc": 1, "importer": "mtt", "protocol": "quick-v1"}
+    for value, member in enumerate(members, 1):
+        name = f"mtt-{value}-digits-ipc1"
+        toml = registry_of(tmp_path / f"{value}.toml", name, online, {"x.zip": archive}, **fields)
+        text = toml.read_text().replace('member = "."', f'member = "{member}"')
+        toml.write_text(text.replace("method", 'space = { kind = "normalized" }\nmethod', 1))
+        assert load_distilled(name, download=True, registry=toml).images.unique().tolist() == [value]
 
 
 def test_what_is_an_id_and_what_a_file(tmp_path, monkeypatch):

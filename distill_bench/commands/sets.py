@@ -161,8 +161,11 @@ def evaluate_command(
         typer.echo(_sentence(score))
     if made is not None and found is not None:
         typer.echo(claimed(found.entry, made), err=as_json)
-        for path in found.paths[1:]:
-            monitor.say(f"another independent set of {found.name}: {path}")
+        if others := found.paths[1:]:
+            monitor.say(
+                f"this is the first of {len(others) + 1} independent sets, of all of which the claim is. Others:"
+            )
+            monitor.say("\n".join(map(str, others)))
     elif made is not None and made.card.origin and made.card.origin.stored_accuracies:
         monitor.say(stored_accuracies(made))
     for note in score.notes:

@@ -108,7 +108,7 @@ def take(given: Sequence[Path], name: str, entry: Entry) -> None:
         expected = _known_sum(fitting[0], kept)
         if expected not in (None, found):
             raise DataError(
-                f"{path} is not the {fitting[0].name} of {name}. {_sums(expected, found)} It was left as it is."
+                f"{path} is not the {fitting[0].name} of {name}. {_sums(fitting[0], kept, found)} It was left as it is."
             )
         kept.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(kept.parent / ".lock"):
@@ -119,9 +119,8 @@ def take(given: Sequence[Path], name: str, entry: Entry) -> None:
 
 
 def kept_at(file: RemoteFile, entry: Entry) -> Path:
-    """Where a file lies in the cache: under its sum, or under its addresses where the sum is not known."""
-    addresses = json.dumps([entry.page, file.path, *file.urls])
-    key = file.sha256 or hashlib.sha256(addresses.encode()).hexdigest()
+    """Where a file lies in the cache: under its sum, or under its page and path where the sum is not known."""
+    key = file.sha256 or hashlib.sha256(json.dumps([entry.page, file.path]).encode()).hexdigest()
     return home() / "published" / "files" / key[:16] / file.name
 
 
@@ -131,11 +130,12 @@ def sha256_of(path: Path) -> str:
 
 
 def _check_kept(file: RemoteFile, path: Path, name: str) -> None:
-    found, expected = sha256_of(path), _known_sum(file, path)
-    if expected not in (None, found):
+    found = sha256_of(path)
+    _pin(file, path, found)
+    if _known_sum(file, path) != found:
         bad = _set_aside(path)
         raise DataError(
-            f"{name}: {file.name} was damaged in the cache. {_sums(expected, found)} It was set aside as {bad}. "
+            f"{name}: {file.name} was damaged in the cache. {_sums(file, path, found)} It was set aside as {bad}. "
             "Run the same command again to fetch it anew."
         )
 
@@ -190,12 +190,25 @@ class _Resuming:
 
     def __call__(self, url: str, output: str, pooch: Any) -> None:
         part = self.path.with_name(self.path.name + ".part")
+        resumed = _size(part) > 0
+        self._pull_patiently(url, part)
+        if resumed and self.expected not in (None, sha256_of(part)):
+            part.unlink(missing_ok=True)  # what was there before may have been of another file, from another address
+            self._pull_patiently(url, part)
+        found = sha256_of(part)
+        if self.expected not in (None, found):
+            bad = _set_aside(part, self.path.name)
+            raise _Refused(f"{_sums(self.file, self.path, found)} It was set aside as {bad}.")
+        _pin(self.file, self.path, found)
+        _tag_of(part).unlink(missing_ok=True)
+        os.replace(part, output)
+
+    def _pull_patiently(self, url: str, part: Path) -> None:
         pull = _pull_drive if urlsplit(url).hostname == DRIVE else self._pull
         failures, furthest = 0, _size(part)
         while True:
             try:
-                pull(url, part)
-                break
+                return pull(url, part)
             except _Broken as error:
                 if _size(part) > furthest:
                     failures, furthest = 0, _size(part)
@@ -205,20 +218,13 @@ class _Resuming:
                 time.sleep(self.patience.pause * 2 ** (failures - 1))
                 if self.monitor.stop_requested:
                     raise stopped(f"with {_size(part):,} bytes of {self.file.name} kept") from error
-        found = sha256_of(part)
-        if self.expected not in (None, found):
-            bad = _set_aside(part, self.path.name)
-            raise _Refused(f"{_sums(self.expected, found)} It was set aside as {bad}.")
-        _pin(self.file, self.path, found)
-        _tag_of(part).unlink(missing_ok=True)
-        os.replace(part, output)
 
     def _pull(self, url: str, part: Path) -> None:
         """Ask for what is missing of a file, and append it."""
         import requests
 
         have, tag = _size(part), _tag_of(part)
-        if have and have == self.file.bytes:
+        if have and have == self.file.bytes and self.expected:
             return
         before = read_json(tag) or {}
         headers = {"Accept-Encoding": "identity"}  # lengths are of the file itself
@@ -245,10 +251,11 @@ class _Resuming:
             raise _Refused(f"it has a file of {total:,} bytes; {self.file.bytes:,} are right.")
         if not resumed:
             _tag_of(part).write_text(json.dumps({"url": url, "validator": _validator(answer.headers)}))
-        most = self.file.bytes or self.patience.most_bytes
+        most, whole = self.file.bytes or self.patience.most_bytes, total or self.file.bytes
+        monitor = self.monitor if whole else SILENT  # no end is known to count towards
         with (
             part.open("ab" if resumed else "wb") as out,
-            self.monitor.stage(f"{self.file.name}, kB", (total or start) // STEP, start // STEP) as stage,
+            monitor.stage(f"{self.file.name}, kB", (whole or 0) // STEP, start // STEP) as stage,
         ):
             for chunk in answer.iter_content(CHUNK):
                 out.write(chunk)
@@ -329,8 +336,11 @@ def _set_aside(path: Path, name: str | None = None) -> Path:
     return bad
 
 
-def _sums(expected: str | None, found: str) -> str:
-    return f"Its sha256 is {found}; it must be {expected}."
+def _sums(file: RemoteFile, path: Path, found: str) -> str:
+    both = f"Its sha256 is {found}; it must be {_known_sum(file, path)}."
+    if file.sha256:
+        return both
+    return f"{both} That is the sum of the first one; if the authors have replaced it, delete {_pin_of(path)}."
 
 
 def _missing(file: RemoteFile, name: str, entry: Entry) -> str:

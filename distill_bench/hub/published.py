@@ -1,23 +1,29 @@
 """Published sets by their id: fetched, imported, and kept in this project's format."""
 
+import hashlib
+import json
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from distill_bench import distilled_set
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import DataError
 from distill_bench.hub import import_release
-from distill_bench.hub.download import PATIENT, Patience, fetch, kept_at, take
-from distill_bench.hub.registry import ID, OWN_FORM, Entry, published
+from distill_bench.hub.download import PATIENT, Patience, fetch, kept_at, sha256_of, take
+from distill_bench.hub.registry import ID, OWN_FORM, Entry, RemoteFile, published
 from distill_bench.hub.unpack import unpack
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import canonical_hash
 from distill_bench.sources import load_source
-from distill_bench.storage import home
+from distill_bench.storage import home, log, read_json, write_atomically
 
+SUMS = "sums.json"
 DECIDES_SET = {"method", "dataset", "size", "paper", "files", "importer", "options", "space", "protocol", "licence"}
 
 
@@ -58,21 +64,20 @@ def obtain(
     """
     entry = published(name, registry)
     take(given, name, entry)
-    folder = _folder(name, entry)
-    if folder.is_dir() and not given:
-        return Obtained(name, entry, tuple(sorted(folder.iterdir())))
-    files = [
-        fetch(file, name, entry, may_download=may_download, monitor=monitor, patience=patience) for file in entry.files
-    ]
+    how = {"may_download": may_download, "monitor": monitor, "patience": patience}
     if entry.importer == OWN_FORM:
-        _check(distilled_set.load_distilled(files[0]), name, entry)
-        return Obtained(name, entry, (files[0],))
-    unpacked = [
-        path if file.member is None else unpack(path, file.member, path.with_name(path.name + ".unpacked"))
-        for file, path in zip(entry.files, files, strict=True)
-    ]
-    remarks = _import(unpacked, name, entry, folder)
-    return Obtained(name, entry, tuple(sorted(folder.iterdir())), tuple(remarks))
+        path = fetch(entry.files[0], name, entry, **how)  # type: ignore[arg-type]
+        _check(distilled_set.load_distilled(path), name, entry)
+        return Obtained(name, entry, (path,))
+    folder, remarks = _folder(name, entry), list[str]()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        paths = _kept(folder)
+        if not paths:
+            files = [_unpacked(file, fetch(file, name, entry, **how)) for file in entry.files]  # type: ignore[arg-type]
+            remarks = _import(files, name, entry, folder)
+            paths = _kept(folder)
+    return Obtained(name, entry, paths, tuple(remarks))
 
 
 def load_distilled(path: str | Path, download: bool = False, registry: Path | None = None) -> DistilledSet:
@@ -108,6 +113,23 @@ def _folder(name: str, entry: Entry) -> Path:
     return home() / "published" / "sets" / f"{name}-{key[:12]}"
 
 
+def _kept(folder: Path) -> tuple[Path, ...]:
+    """The sets that were imported into a folder before; none where one of them is not what was written."""
+    sums = read_json(folder / SUMS) or {}
+    paths = tuple(folder / name for name in sums)
+    if not all(path.exists() and sha256_of(path) == sums[path.name] for path in paths):
+        log.warning("%s is damaged; its sets are imported again.", folder)
+        return ()
+    return paths
+
+
+def _unpacked(file: RemoteFile, path: Path) -> Path:
+    if file.member is None:
+        return path
+    key = hashlib.sha256(file.member.encode()).hexdigest()[:8]
+    return unpack(path, file.member, path.with_name(f"{path.name}.unpacked-{key}"))
+
+
 def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> list[str]:
     """Write the sets that a release has into a folder, all or none."""
     source = load_source(entry.dataset, size=entry.size)
@@ -120,7 +142,6 @@ def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> lis
         method=entry.method,
         protocol=entry.protocol,
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         inside = Path(scratch) / "sets"
         inside.mkdir()
@@ -128,8 +149,10 @@ def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> lis
             made.card = made.card.model_copy(update={"paper": entry.paper, "licence": entry.licence})
             _check(made, name, entry)
             made.save(inside / f"{name}{'' if len(found.sets) == 1 else f'-{index}'}.safetensors")
-        if not folder.exists():
-            os.replace(inside, folder)
+        sums = {path.name: sha256_of(path) for path in sorted(inside.iterdir())}
+        write_atomically(inside / SUMS, json.dumps(sums))
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, where it is there
+        os.replace(inside, folder)
     return found.remarks
 
 

@@ -1,13 +1,17 @@
 """Archives of published sets: a member by its exact name, or all pictures; never outside the folder they go to."""
 
+import lzma
 import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
+
+from filelock import FileLock
 
 from distill_bench.errors import DataError
 from distill_bench.hub.registry import EVERYTHING, checked_path
@@ -16,6 +20,7 @@ MOST_BYTES = 1 << 36
 """Of what an archive holds, unpacked: 64 GiB."""
 CLUTTER = "__MACOSX/"
 
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError)
 Opener = Callable[[], IO[bytes]]
 
 
@@ -32,16 +37,17 @@ def unpack(archive: Path, member: str, folder: Path, most: int = MOST_BYTES) -> 
     Raises:
         DataError: it is no zip or tar archive, damaged, too large, lacks the member, or a name leads out of the folder.
     """
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            inside = Path(scratch) / "unpacked"
-            inside.mkdir()
-            try:
-                _write(archive, member, inside, most)
-            except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, RuntimeError) as error:
-                raise DataError(f"{archive}: cannot be unpacked ({error}).") from error
-            os.replace(inside, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                inside = Path(scratch) / "unpacked"
+                inside.mkdir()
+                try:
+                    _write(archive, member, inside, most)
+                except DAMAGE as error:
+                    raise DataError(f"{archive}: cannot be unpacked ({error}).") from error
+                os.replace(inside, folder)
     return _innermost(folder) if member == EVERYTHING else folder / checked_path(member)
 
 
@@ -81,6 +87,8 @@ def _members(archive: Path) -> Iterator[tuple[str, int, Opener]]:
                     yield entry.name.removeprefix("./"), entry.size, lambda entry=entry: tape.extractfile(entry)  # type: ignore[misc]
                 elif not entry.isdir():
                     raise DataError(f"{archive}: {entry.name} is a link or a device, which is refused.")
+            while tape.fileobj and tape.fileobj.read(1 << 20):
+                pass  # to the end of the stream, where its checksum is
     else:
         raise DataError(f"{archive}: neither a zip nor a tar archive.")
 
