@@ -9,7 +9,7 @@ RESULTS := results
 JOBS ?= 2
 METHODS := method=random,method=dm,method=dc,method=dsa,method=full
 
-.PHONY: bench bench-all bench-speed bench-scaling leaderboard test test-slow test-kills test-ray lint typecheck clean
+.PHONY: bench bench-all bench-speed bench-scaling leaderboard test test-slow test-kills test-ray test-hostile lint typecheck clean
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,6 +46,9 @@ test-kills: $(INSTALLED)  ## 50 SIGKILLs over all methods, then the same bytes: 
 
 test-ray: $(CLUSTER)  ## a real cluster of two nodes, one of them killed; two runners; the same bytes everywhere: minutes
 	$(BIN)/python -m pytest tests/test_ray.py tests/test_suites.py -m slow -k "node_killed or same_bytes"
+
+test-hostile: $(INSTALLED)  ## more than 2,000 hostile and broken files, each refused as documented: minutes
+	$(BIN)/python -m pytest -m slow tests/hostile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

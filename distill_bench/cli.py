@@ -8,7 +8,14 @@ import typer
 
 from distill_bench.allocator import keep_freed_memory
 from distill_bench.commands import download, lists, pretrained, publish, released, sets, suites
-from distill_bench.errors import DistillBenchError, Interrupted
+from distill_bench.errors import (
+    MEMORY_ADVICE,
+    DistillBenchError,
+    Interrupted,
+    RunFailed,
+    first_line,
+    is_out_of_memory,
+)
 from distill_bench.progress import StoppedEarly, stop_at_once
 
 app = typer.Typer(
@@ -53,4 +60,9 @@ def main() -> NoReturn:
     except DistillBenchError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        sys.stderr.write(f"error: {MEMORY_ADVICE.format(first_line(error))}\n")
+        sys.exit(RunFailed.exit_code)
     sys.exit(0)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64, Num
-from pydantic import BaseModel, ConfigDict, PositiveFloat, ValidationError, model_serializer
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, model_serializer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -25,6 +25,7 @@ FORMAT_VERSION = 1
 CARD_KEY = "distill_bench"
 LabelKind = Literal["hard", "logits", "probabilities", "teacher", "recorded"]
 PROBABILITY_TOLERANCE = 1e-3
+SOFT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 TEACHER_PREFIX = "teacher."
 STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX)
 
@@ -71,14 +72,14 @@ class Card(BaseModel):
         teacher: the name of the stored teacher's network.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format_version: int = FORMAT_VERSION
     method: str
     paper: str | None = None
     source: SourceCard
     class_names: tuple[str, ...]
-    ipc: int
+    ipc: PositiveInt
     pixel_space: PixelSpace
     label_kind: LabelKind = "hard"
     temperature: PositiveFloat = 1.0
@@ -152,18 +153,22 @@ class DistilledSet:
         """
         space = pixel_space if isinstance(pixel_space, PixelSpace) else pixel_space_of(source, pixel_space)
         most = max(labels.unique(return_counts=True)[1].tolist(), default=0)
-        fields: dict[str, Any] = {"ipc": most} | card
-        return cls(
-            images.detach().cpu(),
-            labels.detach().cpu(),
-            Card(
+        fields: dict[str, Any] = {"ipc": max(most, 1)} | card
+        try:
+            described = Card(
                 method=method,
                 source=source_card(source),
                 class_names=source.class_names,
                 pixel_space=space,
                 label_kind=label_kind or ("hard" if soft_labels is None else "logits"),
                 **fields,
-            ),
+            )
+        except ValidationError as error:
+            raise DataError(f"the set's card is invalid: {describe(error)}.") from error
+        return cls(
+            images.detach().cpu(),
+            labels.detach().cpu(),
+            described,
             soft_labels=None if soft_labels is None else soft_labels.detach().cpu(),
             learning_rate=learning_rate,
         )
@@ -245,8 +250,10 @@ def load_distilled(path: str | Path) -> DistilledSet:
     soft_labels, rate = tensors.pop("soft_labels", None), tensors.pop("learning_rate", None)
     if images is None or labels is None:
         raise DataError(f"{path}: needs the tensors images and labels; it has {', '.join(sorted(tensors)) or 'none'}.")
-    if rate is not None and rate.numel() != 1:
-        raise DataError(f"{path}: learning_rate has shape {tuple(rate.shape)}; it is one number.")
+    if rate is not None and (rate.numel() != 1 or not rate.is_floating_point()):
+        raise DataError(
+            f"{path}: learning_rate is {rate.dtype} of shape {tuple(rate.shape)}; it is one floating-point number."
+        )
     try:
         return DistilledSet(
             images,
@@ -266,20 +273,27 @@ def _read_card(text: str, path: Path) -> Card:
         version = content.get("format_version", FORMAT_VERSION)
         if version != FORMAT_VERSION:  # before the fields: another format may have others
             raise DataError(f"{path}: written in format {version}; this version reads {FORMAT_VERSION}.")
-        return Card.model_validate(content)
+        card = Card.model_validate(content)
+        card.model_dump_json()  # what cannot be written again, such as lists in lists without end, is no card
+        return card
     except ValidationError as error:
         raise DataError(f"{path}: its card is invalid: {describe(error)}.") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: its card is invalid: not a JSON object ({error}).") from error
 
 
-def check_same_source(distilled: DistilledSet, source: Source) -> None:
-    """Raises UsageError where a set and a source do not speak of the same classes and image shape."""
+def check_same_classes(distilled: DistilledSet, source: Source) -> None:
+    """Raises UsageError where a set and a source do not speak of the same classes. Reads no image."""
     if distilled.card.class_names != source.class_names:
         raise UsageError(
             f"the set has the classes {', '.join(distilled.card.class_names[:5])} …, {source.name} has "
             f"{', '.join(source.class_names[:5])} … Labels would not mean the same."
         )
+
+
+def check_same_source(distilled: DistilledSet, source: Source) -> None:
+    """Raises UsageError where a set and a source do not speak of the same classes and image shape."""
+    check_same_classes(distilled, source)
     if tuple(distilled.images.shape[1:]) != source.train.shape:
         raise UsageError(
             f"the set's images are {'×'.join(map(str, distilled.images.shape[1:]))}, those of {source.name} "
@@ -307,7 +321,7 @@ def _check(distilled: DistilledSet) -> None:
     if (soft is None) != (distilled.card.label_kind in ("hard", "teacher", "recorded")):
         raise DataError(f"label_kind is {distilled.card.label_kind!r}, soft labels: {'no' if soft is None else 'yes'}.")
     if soft is not None and (
-        soft.shape != (len(images), classes) or not soft.is_floating_point() or not soft.isfinite().all()
+        soft.shape != (len(images), classes) or soft.dtype not in SOFT_TYPES or not soft.isfinite().all()
     ):
         raise DataError(
             f"soft labels are {soft.dtype} {tuple(soft.shape)}; they must be finite floats ({len(images)}, {classes})."
@@ -336,6 +350,5 @@ def _check_stored(distilled: DistilledSet) -> None:
     if kind == "teacher" and (name is None or not any(each.startswith(TEACHER_PREFIX) for each in distilled.stored)):
         raise DataError("label_kind is 'teacher': the card must name the teacher's network, and its tensors be stored.")
     if kind == "recorded":
-        images = Recording.stored(distilled.stored, len(distilled.card.class_names)).images
-        if images != len(distilled.images):
-            raise DataError(f"labels are recorded for {images} images; the set has {len(distilled.images)}.")
+        count, _, height, width = distilled.images.shape
+        Recording.stored(distilled.stored, len(distilled.card.class_names)).check(count, height, width)

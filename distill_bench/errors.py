@@ -31,6 +31,26 @@ class Interrupted(DistillBenchError):
     exit_code = 130
 
 
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""How the allocators of CPU, MPS and CUDA say it, where torch raises a plain RuntimeError."""
+
+MEMORY_ADVICE = (
+    "ran out of memory ({}). Lower a batch size (--set …), the images' --size or --ipc; of a suite, run fewer cells at "
+    "a time (--jobs)."
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, the machine's or the device's, was not enough."""
+    plain = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
+    return plain or isinstance(error, MemoryError)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without what allocators add; its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
 def describe(error: ValidationError) -> str:
     """A validation error in one line: every field with what is wrong about it."""
     problems = (f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors())

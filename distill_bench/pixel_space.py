@@ -24,7 +24,7 @@ class PixelSpace(BaseModel):
     split's statistics, with ``eps``, from pixels in the space ``zca_input``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: SpaceKind = "normalized"
     mean: tuple[float, ...]

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import platformdirs
 from filelock import FileLock, Timeout
 
-from distill_bench.errors import DataError
+from distill_bench.errors import DataError, UsageError
 from distill_bench.progress import Monitor, stopped
 
 LOCK_POLL_SECONDS = 1.0
@@ -64,13 +65,27 @@ def read_json(path: Path, *required: str) -> dict[str, Any] | None:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         log.warning("%s cannot be read (%s) and counts as missing.", path, error)
         return None
     if not isinstance(content, dict) or not set(required) <= set(content):
         log.warning("%s is not what it should be (%s) and counts as missing.", path, ", ".join(required) or "an object")
         return None
     return content
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        UsageError: it cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:  # numbers and lists without end are neither a TOMLDecodeError
+        raise UsageError(f"{path}: not valid TOML: {error}.") from error
 
 
 @contextmanager

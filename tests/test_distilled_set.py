@@ -248,7 +248,7 @@ WRONG = {
     "rate negative": (rate(-0.01), "learning rate is -0.01; it must be positive"),
     "rate infinite": (rate(float("inf")), "learning rate is inf"),
     "rate NaN": (rate(float("nan")), "learning rate is nan"),
-    "two rates": (rate([0.1, 0.2]), r"learning_rate has shape \(2,\); it is one number"),
+    "two rates": (rate([0.1, 0.2]), r"learning_rate is torch.float64 of shape \(2,\); it is one floating"),
     "no images": (lambda tensors, card: ({"labels": tensors["labels"]}, card), "needs the tensors images and labels"),
     "no labels": (lambda tensors, card: ({"images": tensors["images"]}, card), "needs the tensors images and labels"),
     "an unknown tensor": (lambda tensors, card: (tensors | {"extra": torch.ones(1)}, card), "unknown tensors extra"),

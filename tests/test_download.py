@@ -581,7 +581,7 @@ def test_links_bombs_and_other_files_are_refused(tmp_path):
         archive.writestr(info, "/etc/passwd")
     with pytest.raises(DataError, match="link is a link, which is refused"):
         unpack(tmp_path / "b.zip", ".", tmp_path / "out")
-    with pytest.raises(DataError, match="holds more than 1,000 bytes"):
+    with pytest.raises(DataError, match="unfolds to more than 1,000 bytes"):
         unpack(zipped(tmp_path / "c.zip", {"zeros": bytes(5000)}), ".", tmp_path / "out", most=1000)
     (tmp_path / "d").write_bytes(b"neither")
     with pytest.raises(DataError, match="neither a zip nor a tar"):

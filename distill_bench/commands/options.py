@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError
 from distill_bench.progress import StreamMonitor
 from distill_bench.sources import Source, load_source
@@ -60,9 +60,11 @@ def source_of_set(
     card = made.card.source
     name, side = dataset or card.name, card.size if size is None else size
     fraction = holdout_fraction(holdout, split, card.holdout)
+    source = load_source(name, size=side)
+    check_same_classes(made, source)  # before a folder that a stranger's card names is gone through
     if fraction is None and card.holdout is not None:
-        return load_source(name, size=side).with_holdout(card.holdout, own_test=True)
-    return load_source(name, size=side, holdout=fraction)
+        return source.with_holdout(card.holdout, own_test=True)
+    return source if fraction is None else source.with_holdout(fraction)
 
 
 def check_out(out: Path) -> None:

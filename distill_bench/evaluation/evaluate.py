@@ -12,7 +12,7 @@ from distill_bench import compiling
 from distill_bench.augment import dc, dsa, views
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, check_same_source
-from distill_bench.errors import RunFailed, UsageError
+from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.lessons import mixing, replayed, stored_teacher, taught
 from distill_bench.evaluation.protocol import Protocol, load_protocol
 from distill_bench.evaluation.score import LabelUse, Score
@@ -176,8 +176,13 @@ class Exam:
                     raise stopped(f"{len(found)} of {self.count} networks tested")
 
             for index in range(len(found), self.count):
-                network = self.train_network(index, material, tick)
-                found.append(accuracy(network, test, labels, compiled=self.compiled))
+                try:
+                    network = self.train_network(index, material, tick)
+                    found.append(accuracy(network, test, labels, compiled=self.compiled))
+                except (MemoryError, RuntimeError) as error:
+                    if is_out_of_memory(error):
+                        raise self._out_of_memory(index, material, error) from error
+                    raise
                 after_network(found)
                 stage.note(f"accuracy {found[-1]:.1f} %")
         return found
@@ -204,6 +209,13 @@ class Exam:
         except RunFailed as error:
             raise RunFailed(f"network {index}: {error}") from error
         return network
+
+    def _out_of_memory(self, index: int, material: Material, error: BaseException) -> RunFailed:
+        return RunFailed(
+            f"network {index}: ran out of memory ({first_line(error)}). Batches of {material.plan.batch_size} images "
+            f"and the network {self.network} are the protocol's: take more memory. Run fewer cells at a time (--jobs), "
+            "on another device (--device), or another network (--network)."
+        )
 
     def findings(self, material: Material, accuracies: list[float]) -> dict[str, Any]:
         """The fields of a score that do not depend on the set's card."""

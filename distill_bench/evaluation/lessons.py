@@ -6,8 +6,8 @@ from torch.nn import functional as F
 from distill_bench.augment import views
 from distill_bench.augment.views import ViewRule
 from distill_bench.distilled_set import TEACHER_PREFIX, DistilledSet
-from distill_bench.errors import DataError
-from distill_bench.networks import Network, build_network
+from distill_bench.errors import DataError, UsageError
+from distill_bench.networks import Network, blank_network, build_network
 from distill_bench.recorded import Recording
 from distill_bench.training import Augment, Fetch, Lesson
 
@@ -61,10 +61,26 @@ def stored_teacher(distilled: DistilledSet) -> Network:
     """
     name, shape = distilled.card.teacher, distilled.images.shape[1:]
     assert name is not None
-    network = build_network(name, (shape[0], shape[1], shape[2]), len(distilled.card.class_names), Generator())
-    own = {key: value for key, value in distilled.stored.items() if key.startswith(TEACHER_PREFIX)}
+    about = name, (shape[0], shape[1], shape[2]), len(distilled.card.class_names)
+    own = {
+        key.removeprefix(TEACHER_PREFIX): value
+        for key, value in distilled.stored.items()
+        if key.startswith(TEACHER_PREFIX)
+    }
     try:
-        network.load_state_dict({key.removeprefix(TEACHER_PREFIX): value for key, value in own.items()})
-    except RuntimeError as error:
-        raise DataError(f"the stored teacher is no {name}: {error}") from error
+        wanted = blank_network(*about).state_dict()  # a name may claim any size; nothing is allocated for it
+    except UsageError as error:
+        raise DataError(f"the stored teacher cannot be built: {error}") from error
+    differing = [key for key in wanted.keys() | own.keys() if _form(wanted.get(key)) != _form(own.get(key))]
+    if differing:
+        key = min(differing)
+        raise DataError(
+            f"the stored teacher is no {name}: its {key} is {_form(own.get(key))}, not {_form(wanted.get(key))}."
+        )
+    network = build_network(*about, Generator())
+    network.load_state_dict(own)
     return network.eval().requires_grad_(False)
+
+
+def _form(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}".removeprefix("torch.")

@@ -190,7 +190,7 @@ def read_registry(path: Path) -> dict[str, Entry]:
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"the registry {path} cannot be read: {error}.") from error
     entries, problems = {}, []
     for name, table in tables.items():

@@ -14,6 +14,7 @@ from torch import Tensor
 from distill_bench.distilled_set import LabelKind
 from distill_bench.errors import DataError
 from distill_bench.hub.unpickle import load_pickled
+from distill_bench.sources.npz import check_unfolded
 
 TORCH_SUFFIXES = (".pt", ".pth", ".tar")
 LABELS = ("logits", "probabilities", "argmax", "order")
@@ -115,6 +116,7 @@ def class_order(images: Tensor, classes: int, files: Sequence[Foreign]) -> Tenso
 
 
 def _load_arrays(path: Path) -> dict[str, Tensor]:
+    check_unfolded(path)
     try:
         loaded = numpy.load(path, allow_pickle=False)
         arrays = (

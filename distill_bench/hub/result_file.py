@@ -45,7 +45,7 @@ def read_result(path: Path) -> Claimed:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Give a result of evaluate --json or of bench.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: damaged, or not a result: no readable JSON ({error}).") from error
     return parse_result(content, path)
 

@@ -1,12 +1,10 @@
 """Archives of published sets: a member by its exact name, or all pictures; never outside the folder they go to."""
 
-import lzma
 import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -15,12 +13,12 @@ from filelock import FileLock
 
 from distill_bench.errors import DataError
 from distill_bench.hub.registry import EVERYTHING, checked_path
+from distill_bench.sources.npz import MOST_UNFOLDED, UNFOLDED_ANYWAY
 
 MOST_BYTES = 1 << 36
 """Of what an archive holds, unpacked: 64 GiB."""
 CLUTTER = "__MACOSX/"
 
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError)
 Opener = Callable[[], IO[bytes]]
 
 
@@ -45,7 +43,9 @@ def unpack(archive: Path, member: str, folder: Path, most: int = MOST_BYTES) -> 
                 inside.mkdir()
                 try:
                     _write(archive, member, inside, most)
-                except DAMAGE as error:
+                except DataError:
+                    raise
+                except Exception as error:  # damaged archives raise errors of many types
                     raise DataError(f"{archive}: cannot be unpacked ({error}).") from error
                 os.replace(inside, folder)
     return _innermost(folder) if member == EVERYTHING else folder / checked_path(member)
@@ -53,13 +53,14 @@ def unpack(archive: Path, member: str, folder: Path, most: int = MOST_BYTES) -> 
 
 def _write(archive: Path, member: str, folder: Path, most: int) -> None:
     written, total = [], 0
+    most = min(most, UNFOLDED_ANYWAY + MOST_UNFOLDED * archive.stat().st_size)
     for name, size, content in _members(archive):
         written.append(name)
         if member not in (EVERYTHING, name) or name.startswith(CLUTTER):
             continue
         total += size
         if total > most:
-            raise DataError(f"{archive}: holds more than {most:,} bytes.")
+            raise DataError(f"{archive}: unfolds to more than {most:,} bytes, which no archive of its size should.")
         try:
             target = folder / checked_path(name)
         except ValueError as error:

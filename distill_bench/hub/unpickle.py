@@ -6,6 +6,7 @@ runs either.
 """
 
 import io
+import mmap
 import pickletools
 import struct
 import warnings
@@ -20,6 +21,11 @@ from torch import Tensor
 from distill_bench.errors import DataError
 
 MOST_PICKLE = 2**24
+MOST_NESTED = 32
+MOST_REPEATED = 4
+"""How many times larger than its file what a file refers to may be."""
+REPEATED_ANYWAY = 2**20
+CLAIMING = b"bytearray\n"
 FLOATS = {"f8": "<d", "f4": "<f"}
 
 
@@ -65,6 +71,7 @@ def load_pickled(path: Path) -> Any:
             that name is in the message, and nothing of it was run.
     """
     _check_archive(path)
+    _check_claims(path)
     try:
         with torch.serialization.safe_globals(ALLOWED), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -72,36 +79,78 @@ def load_pickled(path: Path) -> Any:
         raise DataError(f"{path}: no such file.") from None
     except Exception as error:  # damaged files raise errors of many types
         raise DataError(f"{path}: {_reason(path, error)}") from error
-    for tensor in _tensors(content):
-        _check_extent(tensor, path)
+    _check_extent(content, path)
     return content
 
 
 def _check_archive(path: Path) -> None:
-    """torch.save stores its records as they are; a compressed one may unfold to any size."""
+    """torch.save stores its records as they are, each once; a compressed or shared one may unfold to any size."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            packed = [item.filename for item in archive.infolist() if item.compress_type != zipfile.ZIP_STORED]
-    except zipfile.BadZipFile as error:
+            records = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise DataError(f"{path}: a damaged archive ({error}). Download it again.") from error
+    packed = [item.filename for item in records if item.compress_type != zipfile.ZIP_STORED]
     if packed:
         raise DataError(f"{path}: its record {packed[0]} is compressed, which torch.save never does. It was not read.")
+    if sum(item.file_size for item in records) > path.stat().st_size:
+        raise DataError(f"{path}: its records claim to be larger than the file, or lie over one another. Not read.")
 
 
-def _check_extent(tensor: Tensor, path: Path) -> None:
-    """A tensor may claim to be larger than its storage by repeating it; files of distilled sets do not."""
-    if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+def _check_claims(path: Path) -> None:
+    """For this name the weights-only unpickler fills as many bytes as a file asks for. It has no other spelling."""
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(CLAIMING) >= 0:
+                raise DataError(f"{path}: it asks for bytearray, which no distilled set needs. Nothing was read.")
+
+
+def _check_extent(content: Any, path: Path) -> None:
+    """A small file may refer to one thing so often that going through it takes forever, or copies fill the memory.
+
+    Raises:
+        DataError: it does, or is nested without end, or holds a tensor that is not fully there.
+    """
+    known: dict[int, int] = {}
+
+    def extent(item: Any, depth: int) -> int:
+        if isinstance(item, Tensor):
+            return _tensor_extent(item, path)
+        if not isinstance(item, (dict, list, tuple, set)):
+            return 1
+        if depth > MOST_NESTED:
+            raise DataError(
+                f"{path}: lists in lists, {MOST_NESTED} deep or without end. No distilled set is. Not read."
+            )
+        if id(item) not in known:
+            parts = [*item.keys(), *item.values()] if isinstance(item, dict) else item
+            known[id(item)] = 1 + sum(extent(part, depth + 1) for part in parts)
+        return known[id(item)]
+
+    if extent(content, 0) > MOST_REPEATED * path.stat().st_size + REPEATED_ANYWAY:
+        raise DataError(f"{path}: refers to the same content again and again, more than it holds. Not read.")
+
+
+def _tensor_extent(tensor: Tensor, path: Path) -> int:
+    """Its bytes. It may claim to be larger than its storage by repeating it; those of distilled sets do not."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
+    if not plain or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_nested or tensor.is_complex():
+        raise DataError(
+            f"{path}: holds {_kind(tensor)} of shape {tuple(tensor.shape)}; only plain ones of real numbers are read."
+        )
+    size = tensor.numel() * tensor.element_size()
+    if size > tensor.untyped_storage().nbytes():
         raise DataError(f"{path}: holds a tensor of shape {tuple(tensor.shape)} that is not fully there. Not read.")
+    return size
 
 
-def _tensors(content: Any) -> list[Tensor]:
-    if isinstance(content, Tensor):
-        return [content]
-    if isinstance(content, dict):
-        content = list(content.values())
-    return [tensor for item in content for tensor in _tensors(item)] if isinstance(content, (list, tuple)) else []
+def _kind(tensor: Tensor) -> str:
+    kind = (
+        "quantized" if tensor.is_quantized else str(tensor.layout if tensor.layout != torch.strided else tensor.dtype)
+    )
+    return f"a {tensor.device.type} tensor ({kind.removeprefix('torch.')})"
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from distill_bench.errors import DataError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveInt, ValidationError
+
+from distill_bench.errors import DataError, describe
 from distill_bench.evaluation.statistics import hierarchical_interval
 from distill_bench.leaderboard.claims import Claim, claim_for
 from distill_bench.storage import log
@@ -29,6 +31,37 @@ CLAIM_KEYS = ("method", "dataset", "ipc", "protocol", "network", "labels")
 REQUIRED = {"score": (*GROUP_KEYS, "seed", "accuracies"), "failure": (*CELL_KEYS, "seed")}
 
 
+class ResultFile(BaseModel):
+    """The types that a result's fields have; further fields may be there."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    suite: str
+    dataset: str
+    method: str
+    ipc: PositiveInt | None
+    preset: str
+    seed: int
+    cell_key: str | None = None
+
+
+class Synthesis(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    seconds: float | None = None
+    peak_memory_mb: float | None = None
+
+
+class ScoreFile(ResultFile):
+    protocol: str
+    network: str
+    labels: str
+    pixel_space: str
+    accuracies: list[FiniteFloat]
+    bytes: int | None = None
+    synthesis: Synthesis | None = None
+
+
 def read_results(folder: Path) -> list[Result]:
     """Every score and failure below ``folder``, in path order; JSON of another kind is skipped.
 
@@ -38,7 +71,7 @@ def read_results(folder: Path) -> list[Result]:
     learning rate). A set with hard labels and a learned rate has two scores that differ in nothing else.
 
     Raises:
-        DataError: the folder does not exist, or a result lacks a field of its kind.
+        DataError: the folder does not exist, or a result lacks a field of its kind, or has one of another type.
     """
     if not folder.is_dir():
         raise DataError(f"no results: {folder} is not a folder.")
@@ -53,7 +86,7 @@ def read_results(folder: Path) -> list[Result]:
 def _load(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         log.warning("cannot read the result %s (%s): it is left out.", path, error)
         return None
 
@@ -64,6 +97,10 @@ def _complete(result: Result, path: Path) -> bool:
         raise DataError(f"the {result['kind']} {path} lacks {', '.join(missing)}.")
     if result["kind"] == "score" and not result["accuracies"]:
         raise DataError(f"the score {path} has an empty list of accuracies.")
+    try:
+        (ScoreFile if result["kind"] == "score" else ResultFile).model_validate(result)
+    except ValidationError as error:
+        raise DataError(f"the {result['kind']} {path} is not one that bench wrote: {describe(error)}.") from error
     return True
 
 

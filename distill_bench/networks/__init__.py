@@ -16,7 +16,7 @@ from distill_bench.networks.resnet import resnet18
 from distill_bench.networks.vit import initialise_vit, vit
 
 CONVNET = re.compile(
-    r"ConvNet(?:D(?P<depth>[1-9]))?(?:W(?P<width>[1-9]\d*))?(?P<norm>NN|BN|IN|LN|GN)?"
+    r"ConvNet(?:D(?P<depth>[1-9]))?(?:W(?P<width>[1-9]\d{0,4}))?(?P<norm>NN|BN|IN|LN|GN)?"
     r"(?P<activation>AR|AL|ASwish|AS)?(?P<pooling>NP|MP|AP)?"
 )
 CODES = {
@@ -126,11 +126,20 @@ def build_network(name: str, shape: Shape, classes: int, generator: torch.Genera
         UsageError: as ``check_network``.
     """
     name = check_network(name, shape)
-    chosen = NAMED.get(name) or Named(partial(_convnet, name))
-    # made on the meta device: the constructors would draw from torch's global generator
+    network = blank_network(name, shape, classes).to_empty(device="cpu")
+    return (NAMED[name].initialise if name in NAMED else initialise)(network, generator)
+
+
+def blank_network(name: str, shape: Shape, classes: int) -> Network:
+    """A network without values, on the meta device: its parameters' shapes, at no cost of memory.
+
+    Raises:
+        UsageError: as ``check_network``.
+    """
+    name = check_network(name, shape)
+    # the constructors would draw from torch's global generator elsewhere
     with torch.device("meta"):
-        network = chosen.build(shape, classes)
-    return chosen.initialise(network.to_empty(device="cpu"), generator)
+        return NAMED[name].build(shape, classes) if name in NAMED else _convnet(name, shape, classes)
 
 
 def _check_convnet(name: str, shape: Shape) -> None:
@@ -161,6 +170,7 @@ __all__ = [
     "NAMED",
     "ConvNet",
     "Network",
+    "blank_network",
     "build_network",
     "check_network",
     "initialise",

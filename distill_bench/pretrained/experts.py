@@ -18,12 +18,12 @@ from torch.nn.utils import parameters_to_vector
 from distill_bench import compiling
 from distill_bench.augment import dsa
 from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
-from distill_bench.errors import DataError, UsageError
+from distill_bench.errors import DataError, RunFailed, UsageError
 from distill_bench.networks import build_network, resolve_network
 from distill_bench.pretrained.flatness import flat_descent
 from distill_bench.pretrained.store import Made, Pretrained, holds, kept, lock_of, obtain
 from distill_bench.pretrained.teachers import training_accuracy
-from distill_bench.pretrained.unfinished import restore, unfinished
+from distill_bench.pretrained.unfinished import diverged, restore, unfinished
 from distill_bench.progress import SILENT, Monitor, Stage, stopped
 from distill_bench.randomness import generator
 from distill_bench.storage import take_free
@@ -245,17 +245,11 @@ def _train(
     augment = dsa.augmentation(training.flip_invariant) if recipe.augment == "dsa" else None
     descend = flat_descent(recipe.rho, recipe.alpha) if recipe.rho else None
     draws, targets = generator("expert", index, "training"), training.labels.to(training.device)
-    train(
-        network,
-        training.images,
-        targets,
-        plan,
-        draws,
-        augment,
-        after_epoch,
-        standing,
-        descend=descend,
-        compiled=compiled,
-    )
+    options: dict[str, Any] = {"descend": descend, "compiled": compiled}
+    try:
+        train(network, training.images, targets, plan, draws, augment, after_epoch, standing, **options)
+    except RunFailed as error:
+        what = f"expert {index}, {name} on {training.source_name}"
+        raise diverged(what, error, checkpoint, "expert.learning_rate") from error
     found = {"epochs": recipe.epochs, "losses": losses, "accuracy": training_accuracy(network, training)}
     return {TRAJECTORY: trajectory}, found | {"compiled": compiled}

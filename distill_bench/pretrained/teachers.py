@@ -30,7 +30,7 @@ from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
 from distill_bench.networks import Network, build_network, resolve_network
 from distill_bench.pretrained.store import Made, Pretrained, kept, obtain
-from distill_bench.pretrained.unfinished import restore, unfinished
+from distill_bench.pretrained.unfinished import diverged, restore, unfinished
 from distill_bench.pretrained.weights import Weights, find_weights
 from distill_bench.progress import SILENT, Monitor, stopped
 from distill_bench.randomness import generator
@@ -225,7 +225,10 @@ def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint:
 
         augment = recipe.augmentation(training.flip_invariant)
         targets = training.labels.to(training.device)
-        train(network, training.images, targets, plan, draws, augment, after_epoch, standing, compiled=compiled)
+        try:
+            train(network, training.images, targets, plan, draws, augment, after_epoch, standing, compiled=compiled)
+        except RunFailed as error:
+            raise diverged(title, error, checkpoint, "teacher.learning_rate") from error
     found = {"accuracy": training_accuracy(network, training), "epochs": standing.epoch, "loss": standing.loss}
     return dict(network.state_dict()), found | {"compiled": compiled}
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from distill_bench.checkpoint import Checkpoint
+from distill_bench.errors import RunFailed
 from distill_bench.pretrained.store import Made
 from distill_bench.training import Standing
 
@@ -25,3 +27,10 @@ def restore(network: nn.Module, tensors: dict[str, Tensor], facts: dict[str, Any
     network.load_state_dict(part("network."))
     momenta = part("momentum.")
     return Standing(facts["epoch"], facts["loss"], [momenta[str(i)] for i in range(len(momenta))], tensors["draws"])
+
+
+def diverged(what: str, error: RunFailed, checkpoint: Checkpoint, setting: str) -> RunFailed:
+    """The error of a training that diverged, with its last checkpoint and what to lower."""
+    there = checkpoint.path is not None and checkpoint.path.exists()
+    good = f"Its last checkpoint is {checkpoint.path}." if there else "It has no checkpoint."
+    return RunFailed(f"{what}: {error} {good} Lower its learning rate (--set {setting}=…), and start again.")

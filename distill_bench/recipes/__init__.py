@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distill_bench.errors import UsageError, describe
+from distill_bench.storage import read_toml
 
 FOLDER = Path(__file__).parent
 PAPER = "paper"
@@ -119,7 +120,7 @@ def parse_values(pairs: list[str]) -> Values:
         if not equals or not key.strip():
             raise UsageError(f"--set {pair!r} is not key=value.")
         value: Any = text
-        with contextlib.suppress(tomllib.TOMLDecodeError):
+        with contextlib.suppress(ValueError, RecursionError):
             value = tomllib.loads(f"value = {text}")["value"]
         *tables, name = key.strip().split(".")
         pair_values: Values = {name: value}
@@ -156,10 +157,7 @@ def _path(name: str) -> Path:
 
 def _tables(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """A recipe file's content, laid over that of its base."""
-    try:
-        content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid TOML: {error}.") from error
+    content = read_toml(path)
     base = content.pop("base", None)
     if base is None:
         return content

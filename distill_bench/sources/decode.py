@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -183,11 +184,21 @@ def check_size(name: str, image: Image.Image, width: int, height: int, reference
 
 
 def allocate(count: int, shape: Shape, name: str) -> np.ndarray:
+    need = count * math.prod(shape)
     try:
+        if need > physical_memory():  # the system may promise more than there is, and end the process on its way
+            raise MemoryError
         return np.empty((count, *shape), dtype=np.uint8)
     except MemoryError as error:
-        need = count * shape[0] * shape[1] * shape[2] / 2**30
         raise DataError(
-            f"{count} images of the size of {name} take {need:.1f} GiB, which this machine does not have. "
+            f"{count} images of the size of {name} take {need / 2**30:.1f} GiB, which this machine does not have. "
             "Give a smaller --size N."
         ) from error
+
+
+def physical_memory() -> float:
+    """Bytes of memory that this machine has; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf

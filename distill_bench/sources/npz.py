@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill_bench.errors import DataError
 from distill_bench.sources.decode import resize_pixels
-from distill_bench.sources.source import Source, Split
+from distill_bench.sources.source import Source, Split, numbered_classes
 
 LAYOUTS = (
     ("x_train", "y_train", "x_test", "y_test"),
@@ -21,6 +21,9 @@ LAYOUTS = (
     ("images", "labels", None, None),
 )
 CHANNELS = (1, 3)
+MOST_UNFOLDED = 100
+"""How many times larger than its file an archive's content may be; 16 MiB may be in any."""
+UNFOLDED_ANYWAY = 2**24
 
 
 def npz_source(name: str, path: Path, size: int | None = None) -> Source:
@@ -68,7 +71,7 @@ def read_class_names(path: Path, label_arrays: list[str]) -> tuple[str, ...]:
     """The array class_names, or the labels themselves ("0", "1", …) where there is none."""
     with archive(path) as arrays:
         if "class_names" not in arrays.files:
-            return tuple(str(k) for k in range(max(int(read_labels(path, name).max()) for name in label_arrays) + 1))
+            return numbered_classes([read_labels(path, name) for name in label_arrays], str(path))
         names = arrays["class_names"]
     if names.ndim != 1 or names.dtype.kind != "U":
         raise DataError(f"{path}: class_names is {names.dtype} of shape {names.shape}. It is a 1-d array of strings.")
@@ -156,9 +159,33 @@ def describe(split: Split) -> str:
     return f"{width}x{height} with {channels} channel{'s' if channels > 1 else ''}"
 
 
+def check_unfolded(path: Path) -> None:
+    """Refuse an archive whose members unfold to far more than they take: reading one would fill the memory.
+
+    Raises:
+        DataError: it is one, or no file, or damaged.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} cannot be read as an .npz file: there is no such file.")
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as opened:
+            members = opened.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise DataError(f"{path} cannot be read as an archive: {error}.") from error
+    unfolded = sum(member.file_size for member in members)
+    if unfolded > UNFOLDED_ANYWAY + MOST_UNFOLDED * path.stat().st_size:
+        raise DataError(
+            f"{path} unfolds to {unfolded / 2**20:,.0f} MiB, more than {MOST_UNFOLDED} times its size: no images do. "
+            "It was not read. If they are yours, write them with np.savez."
+        )
+
+
 @contextmanager
 def archive(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     """The opened archive. Whatever goes wrong with it inside the block is a DataError that names it."""
+    check_unfolded(path)
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
@@ -166,5 +193,7 @@ def archive(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
                 raise ValueError("it is a single array; np.savez writes an archive")
             with loaded:
                 yield loaded
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # damaged files raise errors of many types, and of memory where they claim too much
         raise DataError(f"{path} cannot be read as an .npz file: {error}. Write it again with np.savez.") from error

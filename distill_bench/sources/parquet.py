@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distill_bench.errors import DataError
 from distill_bench.sources.decode import Encoded, EncodedImage, Shape, decoded_source
-from distill_bench.sources.source import Source
+from distill_bench.sources.source import Source, numbered_classes
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "fine_label")
@@ -36,7 +36,7 @@ def parquet_source(name: str, path: Path, size: int | None = None, shape: Shape 
             f"{path} has no train.parquet or train-*.parquet (nor has its data/ folder). "
             "Give a folder with those, or one .parquet file."
         )
-    class_names = class_names_of(train + test)
+    class_names = class_names_of(train, test)
     return decoded_source(
         name,
         class_names,
@@ -73,12 +73,13 @@ def shards(folder: Path, split: str) -> list[Path]:
     return found
 
 
-def class_names_of(files: Sequence[Path]) -> tuple[str, ...]:
+def class_names_of(train: Sequence[Path], test: Sequence[Path] = ()) -> tuple[str, ...]:
     """The names in the files' schemas, or the labels themselves ("0", "1", …) where no file has names.
 
     Raises:
         DataError: two files disagree.
     """
+    files = [*train, *test]
     names = {path: schema_class_names(path) for path in files}
     for path in files[1:]:
         if names[path] != names[files[0]]:
@@ -88,7 +89,8 @@ def class_names_of(files: Sequence[Path]) -> tuple[str, ...]:
             )
     if known := names[files[0]]:
         return known
-    return tuple(str(label) for label in range(max(int(read_labels(path).max()) for path in files) + 1))
+    labels = [torch.cat([read_labels(path) for path in split]) for split in (train, test) if split]
+    return numbered_classes(labels, str(train[0]))
 
 
 def schema_class_names(path: Path) -> tuple[str, ...] | None:
@@ -98,7 +100,7 @@ def schema_class_names(path: Path) -> tuple[str, ...] | None:
         column = find_column(schema, LABEL_COLUMNS, path)
     try:
         return tuple(map(str, json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]["names"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

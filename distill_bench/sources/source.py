@@ -160,6 +160,25 @@ class Source:
         return replace(self, load_train=lambda: part(False), load_test=lambda: part(True), holdout=fraction, _cache={})
 
 
+def numbered_classes(labels: Sequence[Int64[Tensor, " n"]], where: str) -> tuple[str, ...]:
+    """The classes of data without class names: the labels themselves, "0", "1", …
+
+    Args:
+        labels: of every split, that of training first.
+        where: the data's path, for the error.
+
+    Raises:
+        DataError: a label is so high that a class below it must be without a training image.
+    """
+    highest, images = max(int(each.max()) for each in labels), len(labels[0])
+    if highest >= images:
+        raise DataError(
+            f"{where} has the label {highest}, but {images} training images: not every class from 0 on can have one. "
+            "Number the classes 0, 1, 2, …, or give them names."
+        )
+    return tuple(str(label) for label in range(highest + 1))
+
+
 def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population standard deviation of every channel, for pixels scaled to [0, 1], in float64."""
     # From counts of the 256 values: exact, so that no number of threads or chunk size shows in a card.

@@ -12,7 +12,7 @@ import torch
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.progress import StreamMonitor, clock
 from distill_bench.storage import take_free
-from distill_bench.suites.cell import CellWork
+from distill_bench.suites.cell import FAILED, CellWork
 from distill_bench.suites.on_ray import require_ray, run_on_ray
 from distill_bench.suites.worker import WORKER, order, run_recording
 
@@ -152,8 +152,11 @@ def _run_in_processes(
                 waiting.append(work)  # another than us told it to stop
             if process.returncode < 0:
                 work.record_failure(
-                    f"the process was killed by signal {-process.returncode}; 9 may mean out of memory."
+                    f"the process was killed by signal {-process.returncode}; 9 may mean out of memory: run fewer "
+                    "cells at a time (--jobs), or lower the method's batch sizes (chunk, real_batch, …)."
                 )
+            elif process.returncode not in (0, Interrupted.exit_code) and not work.result_path(FAILED).exists():
+                work.record_failure(f"its process ended with exit code {process.returncode} before it began.")
             report(work, process.returncode)
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import load_protocol
 from distill_bench.package_data import package_data
 from distill_bench.recipes import PAPER, list_recipes
+from distill_bench.storage import read_toml
 from distill_bench.synthesizers import load_method
 
 FULL, NONE = "full", "none"
@@ -121,9 +121,7 @@ def load_suite(name: str) -> Suite:
             f"unknown suite {name!r}. Known: {', '.join(list_suites())}; or give a .toml file of your own."
         )
     try:
-        suite = Suite.model_validate({"name": path.stem} | tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid TOML: {error}.") from error
+        suite = Suite.model_validate({"name": path.stem} | read_toml(path))
     except ValidationError as error:
         raise UsageError(f"{path}: {describe(error)}.") from error
     for protocol in suite.protocols:

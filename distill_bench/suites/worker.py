@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from distill_bench.allocator import keep_freed_memory
-from distill_bench.errors import DistillBenchError, Interrupted
+from distill_bench.errors import MEMORY_ADVICE, DistillBenchError, Interrupted, first_line, is_out_of_memory
 from distill_bench.progress import StreamMonitor
 from distill_bench.provenance import code_state
 from distill_bench.suites.cell import CellWork, Setting
@@ -54,7 +54,10 @@ def run_recording(work: CellWork, monitor: StreamMonitor, own_process: bool = Fa
         return error.exit_code
     except Exception as error:  # a method from outside may raise anything; the suite goes on without this cell
         traceback.print_exc()
-        work.record_failure(f"{type(error).__name__}: {error}")
+        said = (
+            MEMORY_ADVICE.format(first_line(error)) if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
+        )
+        work.record_failure(said)
         return 1
     return 0
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from distill_bench.checkpoint import Checkpoint
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import Card, DistilledSet, source_card
-from distill_bench.errors import RunFailed, UsageError, describe
+from distill_bench.errors import DataError, RunFailed, UsageError, describe, is_out_of_memory
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
 from distill_bench.sources.source import Source
@@ -196,7 +196,12 @@ def make_set(
         checkpoint=kept,
         history=[] if history is None else history,
     )
-    return _as_set(method.function(job), job, _card(source, method, fields, ipc, preset, seed))
+    try:
+        return _as_set(method.function(job), job, _card(source, method, fields, ipc, preset, seed))
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise job.out_of_memory("outside its loop", error) from error
+        raise
 
 
 def synthesis_key(source: Source, method: Method, fields: Fields, ipc: int, preset: str, seed: int) -> str:
@@ -242,14 +247,21 @@ def _as_set(made: Any, job: Job[Any], card: Card) -> DistilledSet:
         made = Synthetic(images, job.labels)
     if not torch.equal(made.labels.cpu(), job.labels):
         raise RunFailed(f"{job.method} returned labels that are not in class order: {made.labels.tolist()[:20]} …")
-    return DistilledSet(
-        made.images.detach().cpu().contiguous(),
-        made.labels.cpu(),
-        card.model_copy(update={name: getattr(made, name) for name in ("label_kind", "temperature", "teacher")}),
-        soft_labels=None if made.soft_labels is None else made.soft_labels.detach().cpu().contiguous(),
-        learning_rate=made.learning_rate,
-        stored=made.stored,
-    )
+    try:
+        return DistilledSet(
+            made.images.detach().cpu().contiguous(),
+            made.labels.cpu(),
+            card.model_copy(update={name: getattr(made, name) for name in ("label_kind", "temperature", "teacher")}),
+            soft_labels=None if made.soft_labels is None else made.soft_labels.detach().cpu().contiguous(),
+            learning_rate=made.learning_rate,
+            stored=made.stored,
+        )
+    except DataError as error:  # it is no file that is wrong, but the run
+        lower = job.fields.suggestion(job.fields.calming) or "its learning rates"
+        raise RunFailed(
+            f"{job.method} at ipc {job.ipc}, seed {job.seed}, returned what is no distilled set: {error} If it "
+            f"diverged, lower {lower}."
+        ) from error
 
 
 def check_ipc(source: Source, ipc: int) -> None:

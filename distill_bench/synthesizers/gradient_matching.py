@@ -6,7 +6,7 @@ detail open, main.py of VICO-UoE/DatasetCondensation 53f63a6.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -34,6 +34,9 @@ class GradientMatchingFields(MatchingFields):
         network_lr: of that training (SGD without momentum).
         distance: the layer-wise cosine distance of the paper, or over all gradients at once.
     """
+
+    calming: ClassVar[tuple[str, ...]] = ("image_lr", "network_lr")
+    bounding: ClassVar[tuple[str, ...]] = ("real_batch", "train_batch")
 
     outer_loop: PositiveInt
     inner_loop: PositiveInt

@@ -1,8 +1,9 @@
 """What a synthesizer is handed, and what it hands back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from functools import reduce
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,6 +13,7 @@ from torch import Generator, Tensor
 from distill_bench import randomness
 from distill_bench.checkpoint import Checkpoint
 from distill_bench.distilled_set import LabelKind
+from distill_bench.errors import RunFailed, first_line
 from distill_bench.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.progress import Monitor
 from distill_bench.sources.source import Source
@@ -24,9 +26,14 @@ class Fields(BaseModel):
     Attributes:
         pixel_space: the space images are synthesised and stored in.
         zca_eps, zca_input: of the whitening, where ``pixel_space`` is ``"zca"``.
+        calming: which fields to lower where a run diverges; a dot leads into a table.
+        bounding: which fields bound memory.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calming: ClassVar[tuple[str, ...]] = ()
+    bounding: ClassVar[tuple[str, ...]] = ()
 
     pixel_space: Literal["unit", "normalized", "zca"] = "normalized"
     zca_eps: PositiveFloat = 0.1
@@ -35,6 +42,16 @@ class Fields(BaseModel):
     def pixel_space_on(self, source: Source) -> PixelSpace:
         """The pixel space with a source's own statistics."""
         return pixel_space_of(source, self.pixel_space, self.zca_eps, self.zca_input)
+
+    def suggestion(self, names: Sequence[str]) -> str:
+        """How to lower fields, with what they are now; empty where there are none.
+
+        >>> Fields(zca_eps=0.2).suggestion(["zca_eps"])
+        '--set zca_eps=… (now 0.2)'
+        """
+        now = {name: reduce(getattr, name.split("."), self) for name in names}
+        used = {name: value for name, value in now.items() if value or name not in self.calming}
+        return ", or ".join(f"--set {name}=… (now {value or 'all'})" for name, value in used.items())
 
     def check(self, source: Source) -> None:
         """Raise UsageError where these values cannot be run on a source. Called before any work is done."""
@@ -91,6 +108,15 @@ class Job(Generic[F]):
     def labels(self) -> Int64[Tensor, " n"]:
         """The labels of a set in class order: 0 × ipc, 1 × ipc, …"""
         return torch.arange(self.classes).repeat_interleave(self.ipc)
+
+    def out_of_memory(self, where: str, error: BaseException) -> RunFailed:
+        """The error of a run for which memory was not enough, naming what bounds it."""
+        bounds = self.fields.suggestion(self.fields.bounding)
+        return RunFailed(
+            f"{self.method} at ipc {self.ipc}, seed {self.seed}, ran out of memory {where} ({first_line(error)}). "
+            + (f"Lower {bounds}, which bounds it; " if bounds else "Lower the method's batch sizes or --ipc; ")
+            + "of a suite, run fewer cells at a time (--jobs)."
+        )
 
     def generator(self, role: str, index: int = 0) -> Generator:
         """A fresh generator for a role and an index (a step, a class). The same arguments give the same stream."""

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from distill_bench.errors import RunFailed
+from distill_bench.errors import RunFailed, is_out_of_memory
 from distill_bench.progress import stopped
 from distill_bench.synthesizers.job import Job
+
+EXPLODED = 1e6
+"""No learnable means anything above it: pixels are within some tens, in every pixel space."""
 
 
 class Objective(ABC):
@@ -45,19 +48,21 @@ def optimise(
         optimizers: for each of them.
 
     Raises:
-        RunFailed: the loss or a learnable is no longer finite.
+        RunFailed: the loss or a learnable is no longer finite, a learnable has grown beyond any sense, or memory was
+            not enough; with the step, the last checkpoint and which fields to lower.
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
-    first = _resume(job, objective, learnables, optimizers)
+    first = kept = _resume(job, objective, learnables, optimizers)
     with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", steps, first) as stage:
         for step in range(first, steps):
             try:
                 loss = _update(step, objective, learnables, optimizers)
             except RunFailed as error:
-                raise RunFailed(
-                    f"{job.method} at ipc {job.ipc}, seed {job.seed}, failed at step {step} of {steps}: {error} "
-                    "Lower its learning rates (--set image_lr=…) and start again."
-                ) from error
+                raise RunFailed(_account(job, step, steps, kept, str(error))) from error
+            except (MemoryError, RuntimeError) as error:
+                if is_out_of_memory(error):
+                    raise job.out_of_memory(f"at step {step} of {steps}", error) from error
+                raise
             job.history.append(loss)
             stage.note(f"loss {loss:.4g}")
             stage.advance()
@@ -66,6 +71,17 @@ def optimise(
                 raise stopped(f"{step + 1} of {steps} steps of {job.method} done")
             if job.checkpoint.due:
                 _save(job, objective, learnables, optimizers, step + 1)
+                kept = step + 1
+
+
+def _account(job: Job[Any], step: int, steps: int, kept: int, reason: str) -> str:
+    """What happened where, the last good state, and what to lower."""
+    good = f"Its last checkpoint, after step {kept - 1}, is {job.checkpoint.path}." if kept else "It has no checkpoint."
+    lower = job.fields.suggestion(job.fields.calming)
+    return (
+        f"{job.method} at ipc {job.ipc}, seed {job.seed}, failed at step {step} of {steps}: {reason} {good} "
+        f"Lower {lower or 'its learning rates'}, and start again."
+    )
 
 
 def _update(step: int, objective: Objective, learnables: dict[str, Tensor], optimizers: dict[str, Optimizer]) -> float:
@@ -78,6 +94,9 @@ def _update(step: int, objective: Objective, learnables: dict[str, Tensor], opti
     broken = [name for name, tensor in learnables.items() if not tensor.isfinite().all()]
     if broken:
         raise RunFailed(f"{' and '.join(broken)} hold values that are not finite.")
+    largest = {name: float(tensor.abs().max()) for name, tensor in learnables.items()}
+    if exploded := [f"{name} (up to {value:.3g})" for name, value in largest.items() if value > EXPLODED]:
+        raise RunFailed(f"{' and '.join(exploded)} exploded: no pixel, label or rate is above {EXPLODED:g}.")
     objective.after_step(step)
     return loss
 

@@ -1,6 +1,6 @@
 """What the matching methods share: their common fields, how images begin, siamese augmentation, and FYI's flip."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -59,6 +59,9 @@ class MatchingFields(FlipFields):
         real_batch: real images of a class a step.
         network: the network whose signals are matched.
     """
+
+    calming: ClassVar[tuple[str, ...]] = ("image_lr",)
+    bounding: ClassVar[tuple[str, ...]] = ("real_batch",)
 
     iterations: PositiveInt
     image_lr: PositiveFloat

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,8 @@ class MeanMatchingFields(MatchingFields):
         chunk: the most images that are in the network at once, which bounds memory; 0: all. Not for batch norm, whose
             statistics are over the whole batch.
     """
+
+    bounding: ClassVar[tuple[str, ...]] = ("chunk", "real_batch")
 
     chunk: NonNegativeInt = 0
 

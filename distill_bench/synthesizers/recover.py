@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -47,6 +47,9 @@ class RecoverFields(RelabelFields):
         jitter: images are rolled by up to so many pixels on both axes.
         jitter_both_ways: in either direction, or only down and right.
     """
+
+    calming: ClassVar[tuple[str, ...]] = ("image_lr", "bn_weight")
+    bounding: ClassVar[tuple[str, ...]] = ("classes_per_batch", "teacher.batch_size", "record.batch_size")
 
     iterations: PositiveInt
     image_lr: PositiveFloat

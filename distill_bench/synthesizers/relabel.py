@@ -3,7 +3,7 @@
 Source: Yin, Xing & Shen, "Squeeze, Recover and Relabel" (NeurIPS 2023), section 3.3, and VILA-Lab/SRe2L 8d00cba.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -51,6 +51,9 @@ class RelabelFields(Fields):
         temperature: by which the logits of teacher and student are divided.
         record: of recorded labels.
     """
+
+    calming: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
+    bounding: ClassVar[tuple[str, ...]] = ("teacher.batch_size", "record.batch_size")
 
     teacher: TeacherRecipe
     labels: Literal["hard", "soft", "teacher", "recorded"] = "soft"

@@ -5,7 +5,7 @@ Drawn at random, or chosen class by class by the features that a trained network
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -44,6 +44,9 @@ class SelectionFields(Fields):
     Attributes:
         teacher: how the network is trained whose last features count. Its seed is the job's.
     """
+
+    calming: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
+    bounding: ClassVar[tuple[str, ...]] = ("teacher.batch_size",)
 
     teacher: TeacherRecipe
 

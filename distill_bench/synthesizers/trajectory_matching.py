@@ -9,7 +9,7 @@ Accumulated Trajectory Error to Improve Dataset Distillation" (CVPR 2023); Guo e
 Distillation via Difficulty-Aligned Trajectory Matching" (ICLR 2024). Where those leave a detail open, their code.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -69,6 +69,9 @@ class TrajectoryFields(ExpertFields, FlipFields):
         loss_gate: an iteration whose loss is above it updates nothing; 0: all do.
         ema_decay: the set's images are the moving average S ← d·S + (1−d)·images (FTD); 0: the images themselves.
     """
+
+    calming: ClassVar[tuple[str, ...]] = ("image_lr", "rate_lr", "student_lr", "label_lr", "expert.learning_rate")
+    bounding: ClassVar[tuple[str, ...]] = ("student_batch", "student_steps", "expert.batch_size")
 
     iterations: PositiveInt
     gradient: GradientKind = "exact"

@@ -1,0 +1,93 @@
+"""Each file ends in an error of the documented kind or is a sound set; no code is run, no file harmed."""
+
+import os
+import subprocess
+import sys
+from itertools import islice
+
+import arena as arenas
+import pytest
+import strategies
+from hypothesis import HealthCheck, Phase, given, settings
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bounds are read from Linux's /proc")
+
+FEW, MANY = 6, 150
+COMMANDS = 3
+PLANTS = {
+    "unpickler_follows_everything": ("malicious pickles", "code of the file was run|guard: "),
+    "compressed_records_unfold": ("lying .pt files", " MB"),
+    "archives_unfold": ("arrays", " MB"),
+    "pictures_are_any_size": ("tables", " MB|exit code"),
+    "sets_are_not_checked": ("wrong values", "accepted, but|exit code 0"),
+    "cards_take_any_key": ("cards", "exit code 0"),
+    "errors_escape": ("broken sets", "an error of no documented kind"),
+    "outputs_are_written_first": ("malicious pickles", "files changed: out/set.safetensors"),
+    "labels_make_classes": ("arrays", " MB|no documented kind"),
+    "content_is_followed_without_end": ("lying .pt files", "hung|no documented kind|died"),
+}
+
+
+def try_all(strategy, count, attempt):
+    """Draw the same cases each time, and try each."""
+    quick = settings(
+        max_examples=count,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate],
+    )
+    quick(given(strategy)(lambda case: attempt(case)))()
+
+
+@pytest.mark.parametrize("kind", strategies.ALL)
+def test_a_few_of_every_kind(arena, kind):
+    try_all(strategies.ALL[kind], FEW, arena.try_case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", strategies.ALL)
+def test_many_of_every_kind(arena, kind):
+    try_all(strategies.ALL[kind], MANY, arena.try_case)
+
+
+@pytest.mark.slow
+def test_there_were_as_many_as_promised(arena):
+    """Runs after the others: the slow suite tries 2,000 different files or more."""
+    assert len(arena.tally.digests) >= 2000 or arena.tally.digests == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", strategies.ALL)
+def test_the_installed_command_does_the_same(tmp_path, kind):
+    """The real command, a process a file."""
+    cases = []
+    try_all(strategies.ALL[kind], 12, cases.append)
+    for case in islice(reversed(cases), COMMANDS):
+        root = tmp_path / case.digest[:8]
+        for name, content in {arenas.OUT: arenas.PRECIOUS, **case.files}.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(content)
+        arguments = [part.format(root=root, out=root / arenas.OUT) for part in case.command]
+        environment = os.environ | {"DISTILL_BENCH_HOME": str(root / "home"), "PYTHONPATH": str(arenas.ROOT)}
+        command = [sys.executable, "-m", "distill_bench", *arguments]
+        done = subprocess.run(command, capture_output=True, cwd=root, env=environment, timeout=300)
+        said = done.stderr.decode(errors="replace")
+        assert done.returncode in case.codes, f"{case}: {done.returncode}\n{said}"
+        assert "Traceback" not in said
+        assert not (root / "ran").exists()
+        assert done.returncode == 0 or (root / arenas.OUT).read_bytes() == arenas.PRECIOUS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plant", PLANTS)
+def test_planted_defects_are_found(tmp_path, plant):
+    """The harness fails where it should."""
+    kind, said = PLANTS[plant]
+    planted = arenas.Arena(tmp_path / "sandbox", plant)
+    try:
+        with pytest.raises(AssertionError, match=said):
+            try_all(strategies.ALL[kind], MANY, planted.try_case)
+    finally:
+        planted.close()

@@ -1,0 +1,183 @@
+"""A method that turns NaN, explodes or wants too much memory: its cell fails with advice, the suite goes on."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from distill_bench import RunFailed, errors, load_source, synthesize
+from distill_bench.checkpoint import Checkpoint
+from distill_bench.errors import is_out_of_memory
+from distill_bench.evaluation import PROTOCOLS
+from distill_bench.progress import StreamMonitor
+from distill_bench.suites import Cell, CellWork, Setting, run_cells
+
+METHODS = """
+import torch
+from distill_bench.synthesizers import Fields, synthesizer
+from distill_bench.synthesizers.loop import Objective, optimise
+from distill_bench.synthesizers.matching import MatchingFields
+
+class Own(MatchingFields):
+    iterations: int = 9
+    image_lr: float = 0.5
+
+class Trouble(Objective):
+    def __init__(self, images, what): self.images, self.what = images, what
+    def gradients(self, step):
+        value = torch.zeros_like(self.images)
+        if step == 4 and self.what == "loss": return float("nan"), {"images": value}
+        if step == 4 and self.what == "nan": value[3] = torch.nan
+        if self.what == "explodes": value -= 20.0 ** (step + 1)
+        if step == 4 and self.what == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\\nMore.")
+        if step == 4 and self.what == "cpu": torch.empty(2**58)
+        return 1.0, {"images": value}
+
+def run(job, what):
+    images = torch.zeros(len(job.labels), *job.training.shape)
+    optimizer = torch.optim.SGD([images], lr=job.fields.image_lr)
+    optimise(job, Trouble(images, what), {"images": images}, {"images": optimizer}, job.fields.iterations)
+    return images
+
+@synthesizer(Own)
+def loss(job): return run(job, "loss")
+@synthesizer(Own)
+def nan(job): return run(job, "nan")
+@synthesizer(Own)
+def explodes(job): return run(job, "explodes")
+@synthesizer(Own)
+def memory(job): return run(job, "memory")
+@synthesizer(Own)
+def cpu(job): return run(job, "cpu")
+@synthesizer(Own)
+def fine(job): return run(job, "")
+def plain_nan(job): return torch.full((len(job.labels), *job.training.shape), torch.nan)
+def plain_memory(job): raise MemoryError
+def plain_bug(job): raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+"""
+
+
+@pytest.fixture
+def trouble(tmp_path, monkeypatch):
+    (tmp_path / "trouble.py").write_text(METHODS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 1, "networks": 1, "network": "ConvNetD1W4"})
+    monkeypatch.setitem(PROTOCOLS, "quick-v1", short)
+    yield tmp_path
+    sys.modules.pop("trouble", None)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("loss", "failed at step 4 of 9: the loss is nan"),
+        ("nan", "failed at step 4 of 9: images hold values that are not finite"),
+        ("explodes", r"failed at step 4 of 9: images \(up to 1.68e\+06\) exploded: no pixel, label or rate is above"),
+        (
+            "memory",
+            r"ran out of memory at step 4 of 9 \(CUDA out of memory. Tried to allocate 20 GiB.\). "
+            r"Lower --set real_batch=… \(now 256\), which bounds it",
+        ),
+        ("cpu", "ran out of memory at step 4 of 9 .*[Dd]efaultCPUAllocator.* Lower --set real_batch"),
+        ("plain_nan", "returned what is no distilled set: 640 image values are NaN or infinite"),
+        ("plain_memory", r"ran out of memory outside its loop \(MemoryError\). Lower the method's batch sizes or"),
+    ],
+)  # fmt: skip
+def test_the_error_says_where_and_what_to_lower(trouble, digits, method, said):
+    with pytest.raises(RunFailed, match=f"trouble:{method} at ipc 1, seed 5, {said}") as failed:
+        synthesize(digits, f"trouble:{method}", 1, seed=5)
+    assert failed.value.exit_code == 1
+    if method in ("loss", "nan", "explodes"):
+        assert "It has no checkpoint. Lower --set image_lr=… (now 0.5), and start again." in str(failed.value)
+
+
+def test_the_last_good_checkpoint_is_named_and_is_good(trouble, digits):
+    checkpoint = Checkpoint(trouble / "kept.safetensors", every_seconds=0.0)
+    with pytest.raises(RunFailed, match=rf"step 4 of 9: .* Its last checkpoint, after step 3, is {checkpoint.path}\."):
+        synthesize(digits, "trouble:nan", 1, checkpoint=checkpoint)
+    tensors, facts = Checkpoint(checkpoint.path).load()
+    assert facts["step"] == 4
+    assert tensors["learnable.images"].isfinite().all()
+
+
+def test_an_error_of_another_kind_stays_what_it_is(trouble, digits):
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        synthesize(digits, "trouble:plain_bug", 1)
+
+
+def test_every_method_names_fields_that_it_has(digits):
+    from distill_bench.recipes import list_recipes
+    from distill_bench.synthesizers import load_method
+
+    for name in list_recipes():
+        fields = load_method(name).fields("digits", 1)
+        assert "--set" in fields.suggestion(fields.calming) or name == "random"
+        assert "--set" in fields.suggestion(fields.bounding) or name == "random"
+
+
+def test_what_counts_as_out_of_memory():
+    with pytest.raises(RuntimeError) as found:
+        torch.empty(2**58)
+    assert is_out_of_memory(found.value)
+    assert is_out_of_memory(MemoryError()) and is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert not is_out_of_memory(RuntimeError("size mismatch")) and not is_out_of_memory(ValueError("out of memory"))
+    assert errors.first_line(MemoryError()) == "MemoryError"
+
+
+def test_a_suite_goes_on_and_its_board_shows_what_failed(trouble, command):
+    methods = ["nan", "explodes", "memory", "plain_bug", "fine"]
+    suite = trouble / "mine.toml"
+    suite.write_text(
+        'title = "t"\ndatasets = ["digits"]\nipc = [1]\nreference = "none"\n'
+        f"methods = {json.dumps([f'trouble:{name}' for name in methods])}\n"
+    )
+    results = trouble / "results"
+    arguments = ("bench", suite, "--executor", "in-process", "--results", results, "--json", "--quiet")
+    code, out, err = command(*arguments)
+    assert code == 1
+    assert "4 of 5 cells failed" in err
+    rows = {row["method"].split(":")[1]: row for row in json.loads(out)}
+    assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(methods, "failed") | {"fine": "done"}
+    board = (results / "mine" / "leaderboard.md").read_text()
+    assert all(f"trouble:{name}" in board for name in methods) and board.count("failed") >= 4
+    reasons = [json.loads(path.read_text())["error"] for path in results.rglob("*.failed.json")]
+    assert len(reasons) == 4
+    assert sum("failed at step 4 of 9" in reason for reason in reasons) == 2
+    assert any("Lower --set real_batch" in reason for reason in reasons)
+
+
+def test_a_worker_that_ends_before_it_begins_is_a_failed_cell(trouble, monkeypatch):
+    work = CellWork(Cell("digits", "random", 1, 0, "cpu", ("quick-v1",)), Setting("mine", trouble / "results"))
+    monkeypatch.setattr("distill_bench.suites.run.WORKER", "import sys; sys.stdin.readline(); sys.exit(7)")
+    assert run_cells([work], "local", 1, StreamMonitor(quiet=True)) == 1
+    assert work.state() == "failed"
+    assert "exit code 7 before it began" in json.loads(work.result_path("failed").read_text())["error"]
+
+
+def test_the_command_says_it_where_nothing_else_does(monkeypatch, command):
+    def starving(*_, **__):
+        raise MemoryError("not a byte")
+
+    monkeypatch.setattr("distill_bench.commands.sets.load_source", starving)
+    code, _, err = command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors")
+    assert code == 1
+    assert err.startswith("error: ran out of memory (not a byte). Lower a batch size")
+
+
+def test_a_teacher_and_an_expert_that_diverge_say_whose_rate_to_lower(trouble):
+    from distill_bench.pixel_space import pixel_space_of
+    from distill_bench.pretrained import obtain_experts, obtain_teacher
+    from distill_bench.pretrained.experts import ExpertRecipe
+    from distill_bench.pretrained.teachers import TeacherRecipe
+    from distill_bench.training_data import TrainingData
+
+    source = load_source("digits")
+    training = TrainingData(source, pixel_space_of(source, "normalized"), torch.device("cpu"))
+    wild = {"learning_rate": 1e20, "epochs": 2}
+    with pytest.raises(RunFailed, match=r"teacher ConvNetD1W4 on digits, seed 3: .*nan.*--set teacher.learning_rate=…"):
+        obtain_teacher(training, TeacherRecipe(network="ConvNetD1W4", **wild), 3)
+    with pytest.raises(RunFailed, match=r"expert 0, ConvNetD1W4 on digits: .*--set expert.learning_rate=…"):
+        obtain_experts(training, "ConvNetD1W4", ExpertRecipe(**wild), 1)
