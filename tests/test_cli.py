@@ -401,6 +401,7 @@ def test_the_command_line_is_frozen():
         "measure": scoring,
         "bench": sorted(
             [*making, "--compile", "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results"]
+            + ["--threads"]
         ),
     }
 
