@@ -41,8 +41,8 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
-test-kills: $(INSTALLED)  ## 50 SIGKILLs over all methods, then the same bytes: about a quarter of an hour
-	$(BIN)/python scripts/kill_suite.py
+test-kills: $(INSTALLED)  ## 50 SIGKILLs over every method and stage, then the same bytes: ten minutes on an idle core
+	$(BIN)/python scripts/kill_suite.py --kills 50 --out $(RESULTS)/reliability
 
 test-ray: $(CLUSTER)  ## a real cluster of two nodes, one of them killed; two runners; the same bytes everywhere: minutes
 	$(BIN)/python -m pytest tests/test_ray.py tests/test_suites.py -m slow -k "test_ray or two_runners"

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from distill_bench.storage import log, write_atomically
+from distill_bench.storage import UNFINISHED, log, write_atomically
 
 EVERY_SECONDS = 30.0
 
@@ -82,12 +82,15 @@ class Checkpoint:
     @property
     def files(self) -> list[Path]:
         """Where there is a saved state: of the whole, and of its parts."""
-        if self.path is None:
-            return []
-        parts = sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}"))
-        return [path for path in [self.path, *parts] if path.exists()]
+        return self._files("")
 
     def clear(self) -> None:
-        """Forget the saved state, that of the parts too."""
-        for path in self.files:
+        """Forget the saved state, that of the parts too, and what a killed process left of writing it."""
+        for path in [*self.files, *self._files(UNFINISHED)]:
             path.unlink(missing_ok=True)
+
+    def _files(self, ending: str) -> list[Path]:
+        if self.path is None:
+            return []
+        parts = sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}{ending}"))
+        return [path for path in [self.path.with_name(self.path.name + ending), *parts] if path.exists()]

@@ -1,14 +1,15 @@
 """Where things are kept, and how they are written: whole or not at all, and by one process at a time."""
 
+import contextlib
 import json
 import logging
 import os
-import tempfile
+import sys
 import tomllib
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -16,6 +17,11 @@ from filelock import FileLock, Timeout
 from distill_bench.errors import DataError, UsageError
 from distill_bench.progress import Monitor, stopped
 
+if sys.platform != "win32":
+    import fcntl
+
+# a file of this ending, beside the one that it becomes, is being written
+UNFINISHED = ".unfinished"
 LOCK_POLL_SECONDS = 1.0
 T = TypeVar("T")
 
@@ -36,24 +42,54 @@ def offline() -> bool:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write ``content`` to ``path`` through a temporary file beside it and a rename: readers see all of it or none.
 
+    What a killed process left of such a file, the next one to write the same path takes over.
+
     Raises:
         DataError: the folder cannot be created or written; what was there before is intact.
     """
     data = content.encode() if isinstance(content, str) else content
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        with _temporary(path) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                if sys.platform == "win32":
+                    file.close()  # an open file is not renamed there
+                os.replace(file.name, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(file.name)
+                raise
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot write {path}: {error.strerror or error}. Nothing there was changed.") from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> DataError:
+    """What is said where a file cannot be written: the disk is full, or may not be written."""
+    return DataError(
+        f"cannot write {path}: {error.strerror or error}. Nothing there was changed. Make room or allow writing there, "
+        "or choose another place (DISTILL_BENCH_HOME is the cache's; --out, --results), and run the same command again."
+    )
+
+
+def _temporary(path: Path) -> BinaryIO:
+    """The empty file that becomes ``path``. Its lock is held by whoever writes it, others wait; the dead hold none."""
+    name = path.with_name(path.name + UNFINISHED)
+    while sys.platform != "win32":
+        file = open(name, "ab")  # noqa: SIM115 (returned)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            file.close()
+            break
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(name)):
+                file.truncate(0)
+                return file
+        file.close()  # whoever wrote it has renamed it meanwhile
+    return open(name.with_stem(f"{name.stem}.{uuid.uuid4().hex}"), "xb")
 
 
 def read_json(path: Path, *required: str) -> dict[str, Any] | None:
@@ -88,7 +124,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: not valid TOML: {error}.") from error
 
 
-@contextmanager
+@contextlib.contextmanager
 def alone(path: Path, monitor: Monitor, what: str) -> Iterator[None]:
     """Hold a lock, which the system releases when the process ends, however it does.
 
@@ -97,17 +133,20 @@ def alone(path: Path, monitor: Monitor, what: str) -> Iterator[None]:
         what: another process does that has it; requests to stop are heard while it does.
 
     Raises:
+        DataError: the lock's file cannot be written.
         Interrupted: the monitor was asked to stop.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     while True:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=LOCK_POLL_SECONDS)
             break
         except Timeout:
             if monitor.stop_requested:
                 raise stopped(f"waiting for another process that {what}") from None
+        except OSError as error:
+            raise cannot_write(path, error) from error
     try:
         yield
     finally:
@@ -131,9 +170,3 @@ def _is_held(path: Path) -> bool:
         return True
     lock.release()
     return False
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

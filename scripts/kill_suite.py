@@ -1,193 +1,473 @@
-"""Kill a suite at random moments, resume it, and compare with a run that was left alone.
+"""Kill a digits suite of every method at random moments, resume it, and compare with a run that was left alone.
 
-    python scripts/kill_suite.py                # 50 SIGKILLs over all methods of the digits suite at IPC 1
-    python scripts/kill_suite.py --kills 5 --method dm --method mtt
+    python scripts/kill_suite.py --kills 50 --out results/reliability
 
-Every set, every pretrained network and every score must have the same bytes, none missing, no cell done twice. One kill
-in three hits the runner and its workers, one the runner alone, one a worker alone. Works in a temporary folder with one
-thread; prints what it survived and in which stage each kill fell, and writes results/reliability/kills.json.
+One kill in five hits a suite whose cells run in processes of their own: the suite alone, whose worker has to end by
+itself, or the worker alone, whose cell has to fail and be taken up again. The others are spread over all stages: each
+has a stage and a part of it that are drawn in advance, and falls a random moment after. The end is compared byte by
+byte: sets, teachers and experts, and scores and results without what says when and where they were made.
+
+Works in ``--folder``, a temporary one unless given, and can itself be stopped and started again there.
 """
 
 import argparse
+import contextlib
+import dataclasses
 import hashlib
 import json
 import os
 import random
-import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import matplotlib.pyplot  # noqa: F401 (imported once, for all the processes that are forked)
+import torch
+from filelock import FileLock, Timeout
+
+from distill_bench import cli, load_distilled
+from distill_bench.commands import suites as command
+from distill_bench.progress import StreamMonitor
 from distill_bench.provenance import run_block
-from distill_bench.storage import write_atomically
+from distill_bench.recipes import list_recipes, load_recipe
+from distill_bench.storage import UNFINISHED
+from distill_bench.suites import run
 
-ROOT = Path(__file__).parent.parent
-OUTCOME = ROOT / "results" / "reliability" / "kills.json"
-NETWORKS = 2
-TARGETS = ("runner and workers", "runner", "worker")
-STAGES = {
-    "pretrained/experts": "experts",
-    "pretrained/teachers": "teachers",
-    "store/checkpoints": "making a set",
-    "store/sets": "a set is done",
-    "store/scores": "evaluation",
-    "store/locks": "a cell begins",
+PRESET = "killed"
+TEACHER = (
+    "teacher = {{network = 'ConvNetD2W16{}', epochs = 20, learning_rate = 0.05, augment = 'none', momentum = 0.9}}"
+)
+MATCHING = "network = 'ConvNetD2W8'\nreal_batch = 16\n"
+FIELDS = {
+    "random_selection": "",
+    "herding_selection": TEACHER.format(""),
+    "k_center_selection": TEACHER.format(""),
+    "k_means_selection": TEACHER.format(""),
+    "gradient_matching": MATCHING + "iterations = 20\nouter_loop = 5\ninner_loop = 5",
+    "distribution_matching": MATCHING + "iterations = 40",
+    "attention_matching": MATCHING + "iterations = 20",
+    "trajectory_matching": """
+network = "ConvNetD1W8"
+experts = 2
+iterations = 20
+student_steps = 5
+student_batch = 7
+segment = [0, 2, 3]
+segment_epochs = 1
+loss_gate = 0.0
+expert = {epochs = 8, batch_size = 128, learning_rate = 0.1, momentum = 0.9}
+""",
+    "relabelled_selection": TEACHER.format("BN"),
+    "recover": TEACHER.format("BN") + "\niterations = 15\nclasses_per_batch = 4\njitter = 1\nlabels = 'recorded'",
+    "realistic_crops": TEACHER.format("BN") + "\nlabels = 'recorded'\nrecord = {epochs = 40}",
 }
-
-
-def all_methods() -> list[str]:
-    return tomllib.loads((ROOT / "benchmarks" / "suites" / "digits.toml").read_text())["methods"]
-
-
-def suite(methods: list[str], reference: bool = True) -> str:
-    """The suite that is killed: methods on digits with the `cpu` preset, IPC 1, one seed."""
-    return f"""
-title = "Killed"
+FLIPPED = ("fyi-", "-always-flip")
+RECIPE = "base = '{base}'\n[preset.{preset}]\n{fields}\n"
+SUITE = """
+title = "Every method"
 datasets = ["digits"]
-methods = {json.dumps(methods)}
+methods = {methods}
 ipc = [1]
-seeds = [0]
-preset = "cpu"
-protocols = ["quick-v1"]
-reference = "{"full-v1" if reference else "none"}"
+preset = "{preset}"
+reference = "{reference}"
 """
+NETWORKS = 2
+IN_PROCESSES = 5
+"""One kill in so many hits a suite of worker processes."""
+PATIENCE = 600.0
+WHEN_AND_WHERE = ("run", "synthesis", "seconds")
+STAGE_OF_FILE = {
+    "pretrained/teachers": "teacher",
+    "pretrained/experts": "experts",
+    ".epochs-of-labels": "relabelling",
+    "store/checkpoints": "distillation",
+    "store/": "evaluation",
+}
+"""What a worker is doing, by the path of the file written last; the first that fits."""
+
+Place = tuple[str, str]
+"""A cell and the title of the stage that it is in; ``""`` where it is in none."""
 
 
-@dataclass
-class Killed:
-    """What a suite went through. ``alone`` and ``killed`` are the outcomes to compare, files by name."""
-
-    alone: dict[str, object]
-    killed: dict[str, object] = field(default_factory=dict)
-    stages: Counter[str] = field(default_factory=Counter)
-    targets: Counter[str] = field(default_factory=Counter)
-    runs: int = 1
-    repeated: int = 0
-    left_over: int = 0
-
-    @property
-    def kills(self) -> int:
-        return self.stages.total()
-
-    @property
-    def lost(self) -> list[str]:
-        """What is missing, differs, or is too much."""
-        return sorted(k for k in self.alone.keys() | self.killed.keys() if self.alone.get(k) != self.killed.get(k))
+def write_suite(folder: Path, methods: list[str], reference: str) -> None:
+    """The suite's file, and a recipe for each method with few iterations."""
+    for name in methods:
+        recipe = load_recipe(name)
+        fields = FIELDS[recipe.synthesizer]
+        if any(part in name for part in FLIPPED):
+            fields = "flip_any_source = true\n" + fields
+        (folder / f"{name}.toml").write_text(RECIPE.format(base=name, preset=PRESET, fields=fields))
+    files = [f"{name}.toml" for name in methods]
+    (folder / "killed.toml").write_text(SUITE.format(methods=files, preset=PRESET, reference=reference))
 
 
-def start(folder: Path, home: Path, executor: str) -> subprocess.Popen:
-    """Start the suite, with one thread; what it says is added to a file beside its home."""
-    options = ["--executor", executor, "--checkpoint-seconds", "0", "--networks", str(NETWORKS), "--compile", "off"]
-    options += ["--results", str(home / "results")]
-    with (home.with_suffix(".err")).open("ab") as said:
-        return subprocess.Popen(
-            [sys.executable, "-m", "distill_bench", "bench", folder / "killed.toml", *options],
-            env=os.environ | {"DISTILL_BENCH_HOME": str(home), "DISTILL_BENCH_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-        )
+# ---- the process that is killed
 
 
-def finish(folder: Path, home: Path, executor: str) -> float:
-    """Run the suite to its end; the seconds it took. Raises RuntimeError with what it said if it failed."""
-    began = time.monotonic()
-    if code := start(folder, home, executor).wait():
-        raise RuntimeError(f"exit code {code}: {home.with_suffix('.err').read_text()[-2000:]}")
-    return time.monotonic() - began
+class Telling(StreamMonitor):
+    """Writes to a pipe where the suite is: a JSON line for every step."""
+
+    def __init__(self, pipe: int) -> None:
+        super().__init__(quiet=True)
+        self._pipe, self._cell = pipe, ""
+
+    def tell(self, **facts: Any) -> None:
+        os.write(self._pipe, (json.dumps(facts) + "\n").encode())
+
+    @contextmanager
+    def stage(self, title: str, total: int, done: int = 0) -> Iterator["Told"]:
+        told = Told(self, self._cell, title, total, done)
+        told.advance(0)
+        yield told
+        self.tell(cell=self._cell, stage="", part=0.0)
+
+    def runs(self, work: Any, monitor: StreamMonitor, own_process: bool = False) -> int:
+        """``run_recording``, told about."""
+        self._cell = str(work.cell)
+        self.tell(cell=self._cell, stage="", part=0.0)
+        code = recording(work, monitor, own_process)
+        self.tell(finished=self._cell, code=code)
+        return code
 
 
-def outcome(home: Path) -> dict[str, object]:
-    """The hash of every set and pretrained network, and the accuracies of every score, by file."""
-    tensors = [*home.glob("store/sets/*.safetensors"), *home.glob("pretrained/*/*.safetensors")]
-    results = sorted((home / "results").rglob("*-v1*.json"))
-    scores = {str(path.relative_to(home)): json.loads(path.read_text()) for path in results}
-    return {str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest() for path in tensors} | {
-        name: (score["accuracies"], score["set_sha256"], score["cell_key"]) for name, score in scores.items()
-    }
+class Told:
+    """A stage that is told about."""
+
+    def __init__(self, monitor: Telling, cell: str, title: str, total: int, done: int) -> None:
+        self._monitor, self._cell, self._title, self._total, self._done = monitor, cell, title, total, done
+
+    def advance(self, steps: int = 1) -> None:
+        self._done += steps
+        self._monitor.tell(cell=self._cell, stage=self._title, part=self._done / self._total)
+
+    def note(self, text: str) -> None: ...
 
 
-def kill(process: subprocess.Popen, target: str) -> str:
-    """SIGKILL a runner, its workers, or both, and return what was hit."""
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-    workers = [int(each) for each in found]
-    target = target if workers else "runner"
-    for each in ([] if target == "worker" else [process.pid]) + ([] if target == "runner" else workers):
-        os.kill(each, signal.SIGKILL)
-    if target != "worker":
-        process.wait()
-    return target
+recording = run.run_recording
 
 
-def stage(home: Path, since: float) -> str:
-    """What a run was at, by the file it wrote last."""
-    written = [(path.stat().st_mtime, path) for path in home.rglob("*") if path.is_file() and path.suffix != ".tmp"]
-    at, path = max(written, default=(0.0, home))
-    folder = str(path.parent.relative_to(home)) if at > since else ""
-    return STAGES.get(folder, "results" if folder.startswith("results") else "the run begins")
+def start(folder: Path, home: Path, executor: str) -> tuple[int, int]:
+    """Run the suite's command in a process forked from this one: its id, and the pipe that says where it is."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process:
+        os.close(writing)
+        return process, reading
+    os.close(reading)
+    os.setsid()
+    os.chdir(folder)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(home.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    os.environ["DISTILL_BENCH_HOME"] = str(home)
+    monitor = Telling(writing)
+    command.listening_monitor = lambda quiet: monitor
+    run.run_recording = monitor.runs
+    options = ["--executor", executor, "--checkpoint-seconds", "0", "--networks", str(NETWORKS), "--quiet"]
+    sys.argv = ["distill-bench", "bench", "killed.toml", *options, "--results", str(home / "results")]
+    code: Any = 1
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        os._exit(code or 0)
 
 
-def survive(kills: int, executor: str, seed: int, folder: Path, text: str) -> Killed:
-    """Run a suite once alone, once with ``kills`` SIGKILLs at times that cover all of it."""
-    (folder / "killed.toml").write_text(text)
-    duration = finish(folder, folder / "alone", executor)
-    begins = finish(folder, folder / "alone", executor)
-    found, draw = Killed(outcome(folder / "alone")), random.Random(seed)
-    home = folder / "killed"
-    process: subprocess.Popen | None = None
-    while found.kills < kills:
-        if process is None or process.poll() is not None:
-            if process is not None and process.returncode == 0 and found.kills < kills:
-                # it came through before the kills were used up: once more from the start
-                _compare(found, home)
-                home = folder / f"killed-{found.runs}"
-                found.runs += 1
-            began, process = time.time(), start(folder, home, executor)
-        try:
-            process.wait(draw.uniform(0.4, 1.6) * (begins + (duration - begins) / kills))
-        except subprocess.TimeoutExpired:
-            found.stages[stage(home, began)] += 1
-            found.targets[kill(process, TARGETS[found.kills % len(TARGETS)])] += 1
-    if process is not None:
-        process.wait()
-    finish(folder, home, executor)
-    _compare(found, home)
+def lines(pipe: int) -> Iterator[dict[str, Any]]:
+    """What a process tells until it ends."""
+    with os.fdopen(pipe) as file:
+        for line in file:
+            with contextlib.suppress(ValueError):  # the last line of a killed process may be cut off
+                yield json.loads(line)
+
+
+# ---- kills
+
+
+@dataclasses.dataclass
+class Target:
+    """When to kill: some seconds after a stage has come so far."""
+
+    place: Place
+    part: float
+    delay: float
+
+
+def targets(timeline: list[Place], kills: int, draw: random.Random) -> list[Target]:
+    """Moments in the order of the suite, one in each of ``kills`` equal stretches of its stages."""
+    chosen = []
+    for kill in range(kills):
+        at = (kill + draw.random()) / kills * len(timeline)
+        chosen.append(Target(timeline[int(at)], at % 1, draw.uniform(0, 0.05)))
+    return chosen
+
+
+def kill_at(folder: Path, home: Path, target: Target, timeline: list[Place], steps: Counter) -> dict[str, Any] | None:
+    """Run the suite in one process and kill it; None where it ended before."""
+    process, pipe = start(folder, home, "in-process")
+    where, goal = ("", ""), timeline.index(target.place)
+    for told in lines(pipe):
+        count(told, steps)
+        if "finished" in told:
+            continue
+        where = (told["cell"], told["stage"])
+        at = timeline.index(where) if where in timeline else -1
+        if at > goal or (at == goal and told["part"] >= target.part):
+            time.sleep(target.delay)
+            os.kill(process, signal.SIGKILL)
+            break
+    _, status = os.waitpid(process, 0)
+    if not os.WIFSIGNALED(status):
+        return None
+    return {"killed": "suite", "cell": where[0], "stage": kind(where[1])}
+
+
+def kill_in_processes(folder: Path, home: Path, victim: str, draw: random.Random) -> dict[str, Any] | None:
+    """Run the suite with a process a cell, and kill the suite or a worker alone; None where it ended before.
+
+    Raises:
+        RuntimeError: a worker outlives its suite, or a killed worker's cell is not filed as failed.
+    """
+    process, pipe = start(folder, home, "local")
+    before = newest(home)
+    worker = wait_for(lambda: child(process) or ended(process))
+    if worker is True:
+        os.close(pipe)
+        return None
+    wait_for(lambda: newest(home) != before or child(process) != worker or ended(process))
+    time.sleep(draw.uniform(0, 1.0))
+    worker = child(process) or worker
+    file = newest(home)
+    os.kill(worker if victim == "worker" else process, signal.SIGKILL)
+    if victim == "worker":
+        wait_for(lambda: any((home / "results").rglob("*.failed.json")) or ended(process))
+        failed = [json.loads(path.read_text()) for path in (home / "results").rglob("*.failed.json")]
+        if not failed or any("killed by signal 9" not in each["error"] for each in failed):
+            raise RuntimeError(f"a worker was killed, and filed was {failed}")
+        os.kill(process, signal.SIGKILL)
+    os.close(pipe)
+    os.waitpid(process, 0)
+    wait_for(lambda: not workers(home))
+    stage = next((name for folder, name in STAGE_OF_FILE.items() if folder in file), "between stages")
+    return {"killed": victim, "cell": "", "stage": f"{stage}, in a worker"}
+
+
+def newest(home: Path) -> str:
+    """The path below the cache of the file written last."""
+    found = [(0, "")]
+    for path in home.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file() and path.suffix != ".lock":
+                found.append((path.stat().st_mtime_ns, str(path.relative_to(home))))
+    return max(found)[1]
+
+
+def wait_for(condition: Any) -> Any:
+    """What ``condition`` says once it says something."""
+    until = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        if time.monotonic() > until:
+            raise RuntimeError("waited in vain")
+        time.sleep(0.02)
     return found
 
 
-def _compare(found: Killed, home: Path) -> None:
-    """Add what a run that came to its end has, and check it; the first that differs is kept."""
-    if not found.killed or found.killed == found.alone:
-        found.killed = outcome(home)
-    done = Counter(re.findall(r"\] (.+): done;", home.with_suffix(".err").read_text()))
-    found.repeated += sum(done.values()) - len(done)
-    found.left_over += len([*home.rglob("*.tmp"), *home.glob("store/checkpoints/*"), *home.rglob("*.partial*")])
+def ended(process: int) -> bool:
+    """Whether a child of this process has ended. It is not waited for."""
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def child(process: int) -> int | None:
+    """A child of a process, by Linux's own account."""
+    with contextlib.suppress(OSError):
+        for number in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+            if b"suites.worker" in Path(f"/proc/{number}/cmdline").read_bytes():
+                return int(number)
+    return None
+
+
+def workers(home: Path) -> list[int]:
+    """Processes that were started with this cache."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"DISTILL_BENCH_HOME={home}\0".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def count(told: dict[str, Any], steps: Counter) -> None:
+    """Count steps, and how often a cell was finished."""
+    if "finished" in told:
+        if told["code"] == 0:
+            steps[told["finished"]] += 1
+    elif told["stage"]:
+        steps[kind(told["stage"])] += 1
+
+
+def kind(title: str) -> str:
+    """Which stage a title is of."""
+    kinds = {"teacher": "teacher", "plain experts": "experts", "flat experts": "flat experts"}
+    kinds |= {"labels recorded": "relabelling", "classes cut out": "cropping", "evaluate": "evaluation"}
+    for part, name in kinds.items():
+        if part in title:
+            return name
+    return title.split(".toml")[0] if title else "between stages"
+
+
+# ---- the whole
+
+
+def finish(folder: Path, home: Path, steps: Counter) -> list[Place]:
+    """Run the suite to its end; the stages it went through.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    process, pipe = start(folder, home, "in-process")
+    timeline: dict[Place, None] = {}
+    for told in lines(pipe):
+        count(told, steps)
+        if told.get("stage"):
+            timeline[told["cell"], told["stage"]] = None
+    _, status = os.waitpid(process, 0)
+    if status:
+        raise RuntimeError(f"the suite ended with {status}: {home.with_suffix('.log').read_text()[-2000:]}")
+    return list(timeline)
+
+
+def outcome(home: Path) -> dict[str, str]:
+    """The hash of every finished file, of JSON without what says when and where it was made."""
+    found = {}
+    patterns = (
+        "store/sets/*.safetensors",
+        "store/scores/*.json",
+        "pretrained/*/*.safetensors",
+        "results/**/*-v1*.json",
+    )
+    for path in sorted(path for pattern in patterns for path in home.glob(pattern)):
+        content = path.read_bytes()
+        if path.suffix == ".json":
+            facts = json.loads(content)
+            content = json.dumps({k: v for k, v in facts.items() if k not in WHEN_AND_WHERE}).encode()
+        found[str(path.relative_to(home))] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def strays(home: Path) -> list[str]:
+    """What should not be there after a suite: unfinished files, failures, checkpoints, locks that are held."""
+    unfinished = [*home.rglob(f"*{UNFINISHED}"), *home.rglob("*.failed.json"), *home.glob("store/checkpoints/*")]
+    unfinished += home.glob("pretrained/*/unfinished/*")
+    for path in home.rglob("*.lock"):
+        try:
+            with FileLock(path, timeout=0):
+                pass
+        except Timeout:
+            unfinished.append(path)
+    return [str(path.relative_to(home)) for path in unfinished]
+
+
+def survive(
+    kills: int,
+    folder: Path,
+    seed: int = 0,
+    methods: list[str] | None = None,
+    reference: str = "full-v1",
+    in_processes: int = IN_PROCESSES,
+) -> dict[str, Any]:
+    """Run the suite alone, once more with ``kills`` SIGKILLs, and say what came of it.
+
+    Args:
+        folder: goes on from what is there of an earlier call.
+        methods: all recipes by default.
+        reference: as in a suite.
+        in_processes: one kill in so many hits a suite of worker processes; 0: none.
+    """
+    began, state = time.monotonic(), folder / "state.json"
+    write_suite(folder, methods or list_recipes(), reference)
+    alone, killed = folder / "alone", folder / "killed"
+    if state.exists():
+        kept = json.loads(state.read_text())
+    else:
+        steps: Counter = Counter()
+        kept = {"timeline": finish(folder, alone, steps), "alone": dict(steps), "steps": {}, "hits": [], "seconds": 0.0}
+        kept["seconds_alone"] = time.monotonic() - began
+        state.write_text(json.dumps(kept))
+    timeline = [(cell, stage) for cell, stage in kept["timeline"]]
+    chosen, steps = targets(timeline, kills, random.Random(seed)), Counter(kept["steps"])
+    while len(kept["hits"]) < kills:
+        number = len(kept["hits"])
+        draw = random.Random(f"{seed} {number}")
+        if in_processes and number % in_processes == in_processes - 1:
+            hit = kill_in_processes(folder, killed, ("suite", "worker")[number // in_processes % 2], draw)
+        else:
+            hit = kill_at(folder, killed, chosen[number], timeline, steps)
+        if hit is None:
+            break  # it came to its end
+        hit["half-written files"] = sum(1 for _ in killed.rglob(f"*{UNFINISHED}"))
+        kept["hits"].append(hit)
+        kept |= {"steps": dict(steps), "seconds": kept["seconds"] + time.monotonic() - began}
+        began = time.monotonic()
+        state.write_text(json.dumps(kept))
+        sys.stderr.write(f"kill {number + 1}: {hit}\n")
+    finish(folder, killed, steps)
+    expected, found = outcome(alone), outcome(killed)
+    for path in (killed / "store/sets").glob("*.safetensors"):
+        load_distilled(path)
+    cells = {name for name in kept["alone"] if name.startswith("digits ")}
+    return {
+        "kills": len(kept["hits"]),
+        "kills_survived": len(kept["hits"]),
+        "cells": len(cells),
+        "cells_lost": sum(name.startswith("results/") for name in expected.keys() - found.keys()),
+        "cells_repeated": sum(max(0, steps[name] - 1) for name in cells),
+        "files_compared": len(expected),
+        "files_missing": len(expected.keys() - found.keys()),
+        "files_too_many": len(found.keys() - expected.keys()),
+        "files_differing": sum(found.get(name, digest) != digest for name, digest in expected.items()),
+        "left_behind": strays(killed),
+        "killed": dict(Counter(hit["killed"] for hit in kept["hits"])),
+        "stages": dict(sorted(Counter(hit["stage"] for hit in kept["hits"]).items())),
+        "half_written_files_met": sum(hit["half-written files"] > 0 for hit in kept["hits"]),
+        "steps_alone": sum(value for name, value in kept["alone"].items() if name not in cells),
+        "steps_killed_in_process": sum(value for name, value in steps.items() if name not in cells),
+        "seconds_alone": round(kept["seconds_alone"], 1),
+        "seconds_killed": round(kept["seconds"] + time.monotonic() - began, 1),
+    }
+
+
+def same(found: dict[str, Any]) -> bool:
+    """Whether nothing was lost, done twice, changed or left behind."""
+    names = ("cells_lost", "cells_repeated", "files_missing", "files_too_many", "files_differing", "left_behind")
+    return not any(found[name] for name in names)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--method", action="append", help="instead of all; repeatable")
-    parser.add_argument("--executor", default="local")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="where to work; a temporary folder unless given")
+    parser.add_argument("--out", type=Path, help="the folder that kills.json is written to")
     arguments = parser.parse_args()
-    methods, began = arguments.method or all_methods(), time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        found = survive(arguments.kills, arguments.executor, arguments.seed, Path(folder), suite(methods))
-    figures = {
-        "kind": "kills", "methods": methods, "executor": arguments.executor, "seed": arguments.seed,
-        "kills": found.kills, "hit": dict(found.targets), "stages": dict(found.stages), "runs": found.runs,
-        "files": len(found.alone), "lost": found.lost, "cells_repeated": found.repeated, "left_over": found.left_over,
-    }  # fmt: skip
-    sys.stdout.write("".join(f"{name}: {value}\n" for name, value in figures.items()))
-    if not arguments.method:
-        write_atomically(OUTCOME, json.dumps(figures | {"run": run_block(time.monotonic() - began)}, indent=1) + "\n")
-    sys.exit(bool(found.lost or found.repeated))
+    torch.set_num_threads(1)
+    os.environ |= {"DISTILL_BENCH_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with contextlib.ExitStack() as stack:
+        folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        found = survive(arguments.kills, folder.resolve(), arguments.seed)
+    report = {"kind": "reliability", "harness": "kills", "seed": arguments.seed, **found, "run": run_block(0.0)}
+    text = json.dumps(report, indent=1) + "\n"
+    sys.stdout.write(text)
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "kills.json").write_text(text)
+    sys.exit(not same(found))
 
 
 if __name__ == "__main__":

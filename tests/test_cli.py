@@ -400,8 +400,8 @@ def test_the_command_line_is_frozen():
         "evaluate": sorted([*scoring, "--compile", "--registry"]),
         "measure": scoring,
         "bench": sorted(
-            [*making, "--compile", "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results"]
-            + ["--threads"]
+            [*making, "--compile", "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only"]
+            + "--results --threads".split()
         ),
     }
 

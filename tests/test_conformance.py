@@ -1,11 +1,12 @@
 """The table every synthesizer joins: a line a recipe, with fields that make it quick on digits."""
 
 import dataclasses
+import os
 
 import pytest
 import torch
 
-from distill_bench import Source, Split, load_source, synthesize
+from distill_bench import Source, Split, load_source, storage, synthesize
 from distill_bench.distilled_set import load_distilled
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.progress import SilentMonitor
@@ -139,17 +140,52 @@ def test_a_variant_gives_the_same_bytes_twice_and_another_set_than_its_base(sour
     assert not torch.equal(made.images, synthesize(source, base, 2, **TABLE[base]).images)
 
 
-@pytest.mark.parametrize("method", OPTIMISED)
-@pytest.mark.parametrize("after", [1, 2, 3, 5])
-def test_a_stopped_run_resumes_to_the_same_bytes(source, method, after, tmp_path):
-    whole = synthesize(source, method, 2, **TABLE[method]).to_bytes()
-    kept = Checkpoint(tmp_path / "unfinished.safetensors", every_seconds=0.0)
-    with pytest.raises(Interrupted):
-        synthesize(source, method, 2, monitor=StopsAfter(after), checkpoint=kept, **TABLE[method])
-    history: list[float] = []
-    resumed = synthesize(source, method, 2, checkpoint=Checkpoint(kept.path), history=history, **TABLE[method])
-    assert resumed.to_bytes() == whole
-    assert len(history) == 6
+class Kill(BaseException):
+    """Instead of SIGKILL: nothing catches it."""
+
+
+def kill_after(patch: pytest.MonkeyPatch, writes: int) -> None:
+    """Have the process die once it has written so many files."""
+    left, replace = [writes], os.replace
+
+    def counted(before, after):
+        replace(before, after)
+        left[0] -= 1
+        if not left[0]:
+            raise Kill
+
+    patch.setattr(storage.os, "replace", counted)
+
+
+RELABELLED = SQUEEZE | {"labels": "recorded", "record": {"epochs": 3}}
+RESUMED = {name: fields for name, fields in (TABLE | VARIANTS).items() if name != "random"}
+RECORDED = {"random-soft": RELABELLED, "sre2l": RELABELLED | RECOVER | {"classes_per_batch": 4}, "rded": RELABELLED}
+CASES = [*RESUMED.items(), *RECORDED.items()]
+NAMES = [*RESUMED, *(f"{name}-recorded" for name in RECORDED)]
+
+
+@pytest.mark.parametrize("end", ["killed", "stopped"])
+@pytest.mark.parametrize(("method", "fields"), CASES, ids=NAMES)
+def test_work_that_ends_again_and_again_comes_to_the_same_bytes(source, method, fields, end, tmp_path, monkeypatch):
+    """Teachers and experts too, which the second home lacks. Killed after some writes, or stopped at every step."""
+    losses: list[float] = []
+    whole = synthesize(source, method, 2, history=losses, **fields).to_bytes()
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path))
+    for ends in range(100):
+        history: list[float] = []
+        kept = Checkpoint(tmp_path / "unfinished.safetensors", every_seconds=0.0 if end == "killed" else 1e9)
+        monitor = StopsAfter(1) if end == "stopped" else SilentMonitor()
+        try:
+            with monkeypatch.context() as patch:
+                kill_after(patch, 1 + ends % 3 if end == "killed" else 0)
+                made = synthesize(source, method, 2, monitor=monitor, checkpoint=kept, history=history, **fields)
+            break
+        except (Kill, Interrupted):
+            continue
+    assert (made.to_bytes(), history) == (whole, losses)
+    assert ends >= 3
+    kept.clear()
+    assert [path for path in tmp_path.rglob("*unfinished*") if path.is_file()] == []
 
 
 def test_a_checkpoint_of_another_number_of_threads_or_none_is_said_in_a_line(source, tmp_path, caplog, monkeypatch):

@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector
 
-from distill_bench import DataError, Interrupted, UsageError
+from distill_bench import DataError, Interrupted, UsageError, synthesize
 from distill_bench.augment import dsa
+from distill_bench.checkpoint import Checkpoint
 from distill_bench.hub.replay_buffer import import_experts
 from distill_bench.networks import build_network
 from distill_bench.pixel_space import pixel_space_of
@@ -269,3 +270,12 @@ def test_a_missing_file_and_a_trajectory_that_is_not_finite_are_refused(training
     size = experts._size("ConvNetD1W4", training)
     with pytest.raises(DataError, match="two are needed at least, all finite"):
         experts.adopt_experts(training, "ConvNetD1W4", [torch.full((3, size), float("nan"))], "x")
+
+
+def test_experts_of_a_method_keep_checkpoints_as_often_as_it_does(digits, home, monkeypatch):
+    fields = {"network": NETWORK, "experts": 1, "expert": QUICK.model_dump(), "segment": [0, 1, 1], "segment_epochs": 1}
+    saved = []
+    save = Checkpoint.save
+    monkeypatch.setattr(Checkpoint, "save", lambda kept, *state: saved.append(kept.path) or save(kept, *state))
+    synthesize(digits, "mtt", 1, checkpoint=Checkpoint(every_seconds=0.0), iterations=1, student_steps=1, **fields)
+    assert [path.parent.name for path in saved] == ["unfinished"] * QUICK.epochs

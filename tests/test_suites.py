@@ -24,7 +24,7 @@ from distill_bench.suites import Cell, CellWork, Setting, expand, list_suites, l
 from distill_bench.suites.suite import slug
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-from kill_suite import TARGETS, suite, survive
+from kill_suite import same, survive
 
 CELL = Cell("digits", "random", 1, 0, "cpu", ("quick-v1",))
 
@@ -415,32 +415,17 @@ def soft(job):
     assert (strict["labels"], strict["learning_rate"]) == ("hard", 0.01)
 
 
-SMALL = """
-title = "Distribution matching, small enough to be killed often"
-synthesizer = "distribution_matching"
-[defaults]
-iterations = 60
-image_lr = 1.0
-real_batch = 16
-network = "ConvNetD1W8"
-augment = "dsa"
-"""
-
-
 def test_killed_runs_resume_to_the_same_bytes(tmp_path):
-    recipe = tmp_path / "small.toml"
-    recipe.write_text(SMALL)
-    found = survive(2, "in-process", 1, tmp_path, suite(["random", str(recipe)], reference=False))
-    assert found.kills == 2
-    assert len(found.alone) == 4
-    assert (found.lost, found.repeated) == ([], 0)
+    found = survive(2, tmp_path, seed=1, methods=["dm"], reference="none", in_processes=0)
+    assert (found["kills"], found["cells"], found["files_compared"]) == (2, 1, 4)
+    assert same(found), found
 
 
 @pytest.mark.slow
-def test_runners_and_workers_are_killed_and_nothing_is_lost(tmp_path):
-    found = survive(12, "local", 2, tmp_path, suite(["random", "herding", "dm", "rded"]))
-    assert set(found.targets) == set(TARGETS)
-    assert (found.lost, found.repeated) == ([], 0)
+def test_killed_suites_and_workers_resume_to_the_same_bytes(tmp_path):
+    found = survive(6, tmp_path, seed=2, methods=["random", "dm", "datm", "sre2l"], reference="none", in_processes=2)
+    assert (found["kills"], found["killed"]["worker"], found["cells"]) == (6, 1, 4)
+    assert same(found), found
 
 
 def test_whether_networks_are_compiled_is_recorded_and_the_later_ones_are_as_the_first(quick, monkeypatch):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from distill_bench import evaluate, synthesize
+from distill_bench import compiling, evaluate, synthesize
 from distill_bench.analysis import shown, transfer
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS
@@ -101,3 +101,18 @@ def test_the_command_prints_a_table_or_json(few, command, tmp_path):
     assert f"| mean without ConvNetD1W4 | {facts['scores'][1]['accuracy']:.1f} | |" in said
     code, _, error = command("measure", tmp_path / "few.safetensors", "beauty")
     assert (code, "unknown measure 'beauty'. Known: transfer." in error) == (2, True)
+
+
+def test_networks_that_were_begun_compiled_go_on_compiled(digits, few, monkeypatch):
+    asked = []
+
+    def evaluate(*arguments, compile, evaluate=MODULE.evaluate, **options):
+        asked.append(compile)
+        return evaluate(*arguments, compile="off", **options)
+
+    monkeypatch.setattr(MODULE, "evaluate", evaluate)
+    monkeypatch.setattr(compiling, "unavailable", lambda: None)
+    for networks, pays in ((1, True), (2, False)):
+        monkeypatch.setattr(MODULE, "runs_compiled", lambda *_, pays=pays, **__: pays)
+        transfer(few, digits, "quick-v1", ["MLP"], networks)
+    assert asked == ["on", "on"]

@@ -5,6 +5,7 @@ repository and a small vision transformer.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import RunFailed, UsageError
-from distill_bench.evaluation import KeptNetworks, Score, evaluate, load_protocol, score_key
+from distill_bench.evaluation import KeptNetworks, Score, evaluate, load_protocol, runs_compiled, score_key
 from distill_bench.networks import NAMED, check_network
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.sources import Source, load_source
@@ -83,8 +84,10 @@ def transfer(
     scores = []
     for name in dict.fromkeys(chosen):
         kept = KeptNetworks(score_key(source, protocol, distilled, labels, name))
+        images = len(distilled.images)
+        how = kept.settle(partial(runs_compiled, source, protocol, images, name, device=device, compile="auto"))
         options: dict[str, Any] = {"completed": kept.accuracies, "after_network": kept.keep}
-        options |= {"device": device, "monitor": monitor}
+        options |= {"device": device, "monitor": monitor, "compile": how}
         try:
             scores.append(evaluate(distilled, source, protocol, name, networks, labels, **options))
         except RunFailed as error:

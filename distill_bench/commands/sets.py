@@ -191,8 +191,9 @@ def measure_command(
     if what not in MEASURES:
         raise UsageError(f"unknown measure {what!r}. Known: {', '.join(MEASURES)}.")
     place = resolve_device(device)
-    made, monitor, began = load_distilled(file), listening_monitor(quiet), time.monotonic()
+    made = load_distilled(file)
     source = source_of_set(made, dataset, size, holdout, split)
+    monitor, began = listening_monitor(quiet), time.monotonic()
     found = transfer(made, source, protocol, network or (), networks, labels, device=device, monitor=monitor)  # type: ignore[arg-type]
     if as_json:
         facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}

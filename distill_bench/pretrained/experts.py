@@ -119,6 +119,7 @@ def obtain_experts(
     there = sum(holds(KIND, identity) for identity in identities)
     title = f"{count} {'flat' if recipe.rho else 'plain'} experts {name} on {training.source_name}"
     pieces, waiting = dict[int, Pretrained](), list(range(count))
+    options: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
     with monitor.stage(title, count * recipe.epochs, there * recipe.epochs) as stage:
         while waiting:
             index = take_free(waiting, lambda index: lock_of(KIND, identities[index]))
@@ -126,9 +127,7 @@ def obtain_experts(
             def make(checkpoint: Checkpoint, index: int = index) -> Made:
                 return _train(training, name, recipe, index, checkpoint, monitor, stage)
 
-            pieces[index] = obtain(
-                KIND, identities[index], make, monitor, dataset=training.source_name, every_seconds=every_seconds
-            )
+            pieces[index] = obtain(KIND, identities[index], make, monitor, every_seconds=every_seconds, **options)
     return Experts([pieces[index] for index in range(count)])
 
 

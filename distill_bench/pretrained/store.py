@@ -82,14 +82,14 @@ def obtain(
     path = _path(kind, identity)
     with alone(lock_of(kind, identity), monitor, "trains the same"):
         found = _read(path)
+        conditions = {"device": str(device), "threads": torch.get_num_threads()}
+        unfinished = Checkpoint(path.parent / "unfinished" / path.name, every_seconds, conditions)
         if found is None or found.identity != json.loads(json.dumps(identity)):
-            conditions = {"device": str(device), "threads": torch.get_num_threads()}
-            checkpoint = Checkpoint(path.parent / "unfinished" / path.name, every_seconds, conditions)
-            tensors, facts = make(checkpoint)
-            history = {"dataset": dataset, **run_block(checkpoint.seconds, device)}
+            tensors, facts = make(unfinished)
+            history = {"dataset": dataset, **run_block(unfinished.seconds, device)}
             write_atomically(path.with_suffix(".run.json"), json.dumps(history) + "\n")
             found = _write(path, tensors, identity, facts)
-            checkpoint.clear()
+        unfinished.clear()
         return found
 
 

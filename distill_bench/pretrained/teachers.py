@@ -210,8 +210,7 @@ def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint:
         flops = compiling.training_flops(network, training.shape, plan.epochs * len(training))
         compiled = compiling.decide("auto", training.device, flops)
     title = f"teacher {resolve_network(recipe.network, training.shape)} on {training.source_name}, seed {seed}"
-    with monitor.stage(title, plan.epochs) as stage:
-        stage.advance(standing.epoch)
+    with monitor.stage(title, plan.epochs, standing.epoch) as stage:
 
         def after_epoch() -> None:
             stage.note(f"loss {standing.loss:.3g}")

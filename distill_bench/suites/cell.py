@@ -109,12 +109,12 @@ class CellWork:
             DistillBenchError: of the stage that failed; what was complete before is kept.
         """
         with alone(self.lock, monitor, "does the same cell"):
+            self.result_path(FAILED).unlink(missing_ok=True)
             made = self._stored_set()
             if made is None and self.cell.ipc is not None:
                 made = self._synthesize(monitor, own_process)
-            paths = [self._score(made, ending, key, monitor) for ending, key in self._score_keys(made).items()]
-        self.result_path(FAILED).unlink(missing_ok=True)
-        return paths
+            Checkpoint(self.checkpoint_path).clear()
+            return [self._score(made, ending, key, monitor) for ending, key in self._score_keys(made).items()]
 
     def record_failure(self, message: str) -> None:
         """File why the cell failed."""
@@ -162,7 +162,6 @@ class CellWork:
         # the set last: where it exists, its facts do too
         write_atomically(self.set_path.with_suffix(".run.json"), json.dumps(facts))
         made.save(self.set_path)
-        checkpoint.clear()
         return made
 
     def _score(self, made: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> Path:

@@ -14,7 +14,7 @@ from distill_bench.progress import StreamMonitor, clock
 from distill_bench.storage import take_free
 from distill_bench.suites.cell import FAILED, CellWork
 from distill_bench.suites.on_ray import require_ray, run_on_ray
-from distill_bench.suites.worker import WORKER, order, run_recording
+from distill_bench.suites.worker import WORKER, order, record, run_recording
 
 POLL_SECONDS = 0.1
 STANDARD_ERROR = 2
@@ -84,7 +84,8 @@ class _Report:
         self.failed += code != 0
         spent = time.monotonic() - self._began
         left = clock(spent * (self._total - self.done) / self.done)
-        outcome = "done" if code == 0 else f"failed, see {work.result_path('failed')}"
+        file = work.result_path(FAILED)
+        outcome = "done" if code == 0 else f"failed, see {file}" if file.exists() else "failed"
         self._monitor.say(f"[{self.done}/{self._total}] {work.cell}: {outcome}; about {left} left for the suite")
 
 
@@ -151,12 +152,14 @@ def _run_in_processes(
             if process.returncode == Interrupted.exit_code and not monitor.stop_requested:
                 waiting.append(work)  # another than us told it to stop
             if process.returncode < 0:
-                work.record_failure(
+                record(
+                    work,
                     f"the process was killed by signal {-process.returncode}; 9 may mean out of memory: run fewer "
-                    "cells at a time (--jobs), or lower the method's batch sizes (chunk, real_batch, …)."
+                    "cells at a time (--jobs), or lower the method's batch sizes (chunk, real_batch, …). Run the suite again "
+                    "to go on from its last checkpoint.",
                 )
             elif process.returncode not in (0, Interrupted.exit_code) and not work.result_path(FAILED).exists():
-                work.record_failure(f"its process ended with exit code {process.returncode} before it began.")
+                record(work, f"its process ended with exit code {process.returncode} before it began.")
             report(work, process.returncode)
 
 

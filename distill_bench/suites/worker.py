@@ -15,9 +15,17 @@ from pathlib import Path
 import torch
 
 from distill_bench.allocator import keep_freed_memory
-from distill_bench.errors import MEMORY_ADVICE, DistillBenchError, Interrupted, first_line, is_out_of_memory
+from distill_bench.errors import (
+    MEMORY_ADVICE,
+    DataError,
+    DistillBenchError,
+    Interrupted,
+    first_line,
+    is_out_of_memory,
+)
 from distill_bench.progress import StreamMonitor
 from distill_bench.provenance import code_state
+from distill_bench.storage import log
 from distill_bench.suites.cell import CellWork, Setting
 from distill_bench.suites.suite import Cell
 
@@ -33,7 +41,10 @@ def order(cell: Cell, setting: Setting, threads: int, quiet: bool) -> str:
 def main() -> int:
     keep_freed_memory()
     code_state()
-    told = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:
+        return 1  # the parent was killed before it said what to do
+    told = json.loads(line)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(told["threads"])
     cell = Cell(**told["cell"] | {"protocols": tuple(told["cell"]["protocols"])})
@@ -50,16 +61,24 @@ def run_recording(work: CellWork, monitor: StreamMonitor, own_process: bool = Fa
     except Interrupted:
         return Interrupted.exit_code
     except DistillBenchError as error:
-        work.record_failure(str(error))
+        record(work, str(error))
         return error.exit_code
     except Exception as error:  # a method from outside may raise anything; the suite goes on without this cell
         traceback.print_exc()
         said = (
             MEMORY_ADVICE.format(first_line(error)) if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
         )
-        work.record_failure(said)
+        record(work, said)
         return 1
     return 0
+
+
+def record(work: CellWork, message: str) -> None:
+    """File a failure; where that cannot be written either, say it."""
+    try:
+        work.record_failure(message)
+    except DataError as error:
+        log.error("%s failed: %s And this is not on file: %s", work.cell, message, error)
 
 
 def _die_with_parent() -> None:

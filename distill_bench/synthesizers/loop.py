@@ -40,8 +40,10 @@ def optimise(
     learnables: dict[str, Tensor],
     optimizers: dict[str, Optimizer],
     steps: int,
-) -> None:
+) -> int:
     """Update ``learnables`` in place for ``steps`` steps, going on from the job's checkpoint where there is one.
+
+    Returns how many steps were left to do.
 
     Args:
         learnables: leaf tensors by name.
@@ -72,6 +74,7 @@ def optimise(
             if job.checkpoint.due:
                 _save(job, objective, learnables, optimizers, step + 1)
                 kept = step + 1
+    return steps - first
 
 
 def _account(job: Job[Any], step: int, steps: int, kept: int, reason: str) -> str:

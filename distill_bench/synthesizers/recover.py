@@ -115,8 +115,8 @@ def recover_batch(
     images = noise.to(job.device)
     optimizer = torch.optim.Adam([images], lr=fields.image_lr, betas=fields.image_betas)
     recovery = Recovery(job, network, labels.to(job.device), images, optimizer, number)
-    optimise(job, recovery, {"images": images}, {"images": optimizer}, fields.iterations)
-    job.checkpoint.save({"learnable.images": images}, {"step": fields.iterations, "history": job.history})
+    if optimise(job, recovery, {"images": images}, {"images": optimizer}, fields.iterations):
+        job.checkpoint.save({"learnable.images": images}, {"step": fields.iterations, "history": job.history})
     return images
 
 

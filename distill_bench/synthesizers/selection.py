@@ -96,8 +96,7 @@ def _select(job: Job[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthetic
     teacher = teacher_of(job)
     saved = job.checkpoint.load()
     chosen = [] if saved is None else list(saved[0]["chosen"])
-    with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", job.classes) as stage:
-        stage.advance(len(chosen))
+    with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", job.classes, len(chosen)) as stage:
         for label in range(len(chosen), job.classes):
             indices = job.training.class_indices[label]
             chosen.append(indices[choose(embeddings(job, teacher.network, indices), label)])

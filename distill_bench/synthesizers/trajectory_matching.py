@@ -115,7 +115,14 @@ def experts_of(job: Job[TrajectoryFields]) -> Experts:
     """
     fields = job.fields
     if not fields.experts_from:
-        return obtain_experts(job.training, fields.network, fields.expert, fields.experts, monitor=job.monitor)
+        return obtain_experts(
+            job.training,
+            fields.network,
+            fields.expert,
+            fields.experts,
+            monitor=job.monitor,
+            every_seconds=job.checkpoint.every_seconds,
+        )
     found = adopted_experts(job.training, fields.network, fields.experts_from)
     if found.epochs < fields.segment[-1] - 1 + fields.segment_epochs:
         raise UsageError(
