@@ -382,6 +382,9 @@ def test_lists_and_recipes(command):
     assert command("recipe", "validate", "dc")[0] == 0
 
 
+BENCH = ["--compile", "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results", "--threads"]
+
+
 def test_the_command_line_is_frozen():
     """A flag for every hyper-parameter would become unmanageable: a new flag has to be meant."""
     import typer
@@ -399,10 +402,7 @@ def test_the_command_line_is_frozen():
         "synthesize": sorted([*making, "--ipc", "--out", "--preset", "--seed", "--set"]),
         "evaluate": sorted([*scoring, "--compile", "--registry"]),
         "measure": scoring,
-        "bench": sorted(
-            [*making, "--compile", "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only"]
-            + "--results --threads".split()
-        ),
+        "bench": sorted([*making, *BENCH]),
     }
 
 

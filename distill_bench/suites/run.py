@@ -155,8 +155,8 @@ def _run_in_processes(
                 record(
                     work,
                     f"the process was killed by signal {-process.returncode}; 9 may mean out of memory: run fewer "
-                    "cells at a time (--jobs), or lower the method's batch sizes (chunk, real_batch, …). Run the suite again "
-                    "to go on from its last checkpoint.",
+                    "cells at a time (--jobs), or lower the method's batch sizes (chunk, real_batch, …). Run the suite "
+                    "again to go on from its last checkpoint.",
                 )
             elif process.returncode not in (0, Interrupted.exit_code) and not work.result_path(FAILED).exists():
                 record(work, f"its process ended with exit code {process.returncode} before it began.")
