@@ -45,7 +45,7 @@ test-kills: $(INSTALLED)  ## 50 SIGKILLs over all methods, then the same bytes: 
 	$(BIN)/python scripts/kill_suite.py
 
 test-ray: $(CLUSTER)  ## a real cluster of two nodes, one of them killed; two runners; the same bytes everywhere: minutes
-	$(BIN)/python -m pytest tests/test_ray.py tests/test_suites.py -m slow -k "node_killed or same_bytes"
+	$(BIN)/python -m pytest tests/test_ray.py tests/test_suites.py -m slow -k "test_ray or two_runners"
 
 test-hostile: $(INSTALLED)  ## more than 2,000 hostile and broken files, each refused as documented: minutes
 	$(BIN)/python -m pytest -m slow tests/hostile

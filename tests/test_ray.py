@@ -31,6 +31,7 @@ def test_ray_is_not_imported_unless_asked_for():
 
 def test_a_missing_ray_is_an_error_that_names_the_extra(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setenv("RAY_ADDRESS", "unused")
     code, _, error = command("bench", "digits", "--executor", "ray")
     assert code == 2
     assert "pip install 'distill_bench[cluster]'" in error
@@ -190,6 +191,23 @@ def test_the_same_bytes_in_process_in_worker_processes_and_through_ray_where_one
     finish(process)
     assert len(begun(folder / "ray")) == 3  # two seeds, and the one that was killed
     assert outcome(folder / "ray") == expected
+
+
+@needs_ray
+@pytest.mark.slow
+def test_the_ray_that_a_run_starts_is_at_127_0_0_1():
+    code = (
+        "from distill_bench.suites import on_ray\nray = on_ray.require_ray()\nwith on_ray._connected(ray, 1, True):\n"
+        "    print([node['NodeManagerAddress'] for node in ray.nodes()])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"RAY_ADDRESS": ""},
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ).stdout
+    assert said == b"['127.0.0.1']\n"
 
 
 @needs_ray

@@ -286,8 +286,10 @@ def test_two_runners_at_once_do_every_cell_once(quick, monkeypatch, tmp_path):
 def hold(work: CellWork) -> subprocess.Popen:
     """Another process that is at a cell until it is killed."""
     work.lock.parent.mkdir(parents=True, exist_ok=True)
-    code = f"import time; from filelock import FileLock; FileLock({str(work.lock)!r}).acquire(); print(1, flush=True); "
-    process = subprocess.Popen([sys.executable, "-c", code + "time.sleep(60)"], stdout=subprocess.PIPE)
+    code = f"import time; from filelock import FileLock; lock = FileLock({str(work.lock)!r}); lock.acquire()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{code}; print(1, flush=True); time.sleep(60)"], stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     process.stdout.readline()
     return process

@@ -39,6 +39,9 @@ def require_ray() -> ModuleType:
         UsageError: it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not os.environ.get("RAY_ADDRESS"):
+        # else Ray takes 127.0.0.1 for the machine's address in the network, and listens to everybody
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
         import ray.exceptions
