@@ -17,13 +17,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import ray
-from ray.cluster_utils import Cluster
-
 from distill_bench.progress import StreamMonitor
 from distill_bench.provenance import run_block
 from distill_bench.storage import write_atomically
 from distill_bench.suites import Cell, CellWork, Setting, run_cells
+from distill_bench.suites.on_ray import require_ray
+
+ray = require_ray()  # which then listens on 127.0.0.1 alone
 
 RECIPE = """
 title = "Distribution matching for a few seconds"
@@ -89,6 +89,8 @@ def measure(executor: str, workers: int, cores: list[int], cells: int, iteration
 @contextlib.contextmanager
 def cluster(cores: list[int]) -> Iterator[None]:
     """A head without CPUs and a node of one CPU on each core, at ``RAY_ADDRESS``."""
+    from ray.cluster_utils import Cluster
+
     nodes, everywhere = Cluster(), os.sched_getaffinity(0)
     common = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
     try:
