@@ -135,6 +135,18 @@ def test_a_request_to_stop_cancels_what_runs_and_begins_nothing(work, monkeypatc
     assert (cluster.ends, work.state()) == ([], "missing")
 
 
+@pytest.mark.parametrize("error", [ConnectionError("nobody there"), RayError("no token")])
+def test_a_cluster_that_lets_nobody_in_is_one_clear_error(work, monkeypatch, error):
+    def init(**options):
+        raise error
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    cluster = Cluster(CPU=1)
+    monkeypatch.setattr(cluster, "init", init)
+    with pytest.raises(UsageError, match=f"no Ray at RAY_ADDRESS=10.0.0.1:6379: {error}"):
+        run_on(cluster, [work], monkeypatch)
+
+
 def test_the_cluster_of_this_machine_listens_to_this_machine_alone(work, monkeypatch):
     asked = []
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

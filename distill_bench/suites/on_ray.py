@@ -42,6 +42,8 @@ def require_ray() -> ModuleType:
     if not os.environ.get("RAY_ADDRESS"):
         # else Ray takes 127.0.0.1 for the machine's address in the network, and listens to everybody
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     try:
         import ray
         import ray.exceptions
@@ -171,7 +173,7 @@ def _connected(ray: ModuleType, cpus: int, quiet: bool) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(**({"address": address} if address else local), log_to_driver=not quiet, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UsageError(f"no Ray {f'at RAY_ADDRESS={address}' if address else 'could be started'}: {error}") from error
     try:
         for number, handler in handlers.items():
