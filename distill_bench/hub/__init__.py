@@ -136,7 +136,7 @@ def _read(files: Sequence[Foreign], source: Source, options: Options, form: str 
             return image_folder.read_folder(files, source.class_names)
         found: list[Released] = importer.read(files, len(source.class_names), options)
         return found
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
         raise DataError(f"{files[0].path}: does not have the form {importer.NAME} ({error}).") from error
 
 

@@ -41,6 +41,17 @@ def try_all(strategy, count, attempt):
     quick(given(strategy)(lambda case: attempt(case)))()
 
 
+@pytest.mark.slow
+def test_sound_files_are_accepted(tmp_path):
+    """Otherwise it would be no wonder that the others are not."""
+    sandbox = arenas.Arena(tmp_path / "sandbox")
+    try:
+        for case in strategies.sound_cases():
+            sandbox.try_case(case)
+    finally:
+        sandbox.close()
+
+
 @pytest.mark.parametrize("kind", strategies.ALL)
 def test_a_few_of_every_kind(arena, kind):
     try_all(strategies.ALL[kind], FEW, arena.try_case)
