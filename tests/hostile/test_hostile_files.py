@@ -35,6 +35,7 @@ def try_all(strategy, count, attempt):
         derandomize=True,
         deadline=None,
         database=None,
+        report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate],
     )
