@@ -84,6 +84,8 @@ def import_release(
     for item in released:
         _check_fits(item, source, files[0])
     everything = torch.cat([item.images for item in released])
+    if not len(everything):
+        raise DataError(f"{files[0].path}: holds no image.")
     evidence = hypotheses(everything, source) if everything.is_floating_point() else []
     settled = space or released[0].space or _eight_bit(evidence) or _ask(files[0], evidence)
     pixel_space = settled if isinstance(settled, PixelSpace) else pixel_space_of(source, settled)
