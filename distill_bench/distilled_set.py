@@ -52,7 +52,7 @@ class Origin(BaseModel):
         assumptions: what the files do not say, in words.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     form: str
     files: dict[str, str]

@@ -28,7 +28,7 @@ KEPT = {
     "weights": torch.float32,
 }
 NEEDED = {*KEPT, LOGITS}
-WIDE = ("tiles", LOGITS, CLASSES)
+TYPES = {**KEPT, LOGITS: torch.float16, CLASSES: torch.int16}
 
 
 @dataclass(frozen=True)
@@ -86,36 +86,32 @@ class Recording:
         """
         if self.images != count:
             raise DataError(f"labels are recorded for {self.images} images; the set has {count}.")
-        own = self.tensors
-        widths = {"crops": (4,), "boxes": (4,)} | {name: own[name].shape[2:3] for name in own if name in WIDE}
-        tiles, kept = own["tiles"].shape[2:].numel(), own[LOGITS].shape[2:].numel()
+        own, kept = self.tensors, self.tensors[LOGITS].shape[2:]
+        tiles = own["tiles"].shape[2:].numel()
         side = math.isqrt(tiles)
-        right = {
-            name: own[name].dtype == kind and own[name].shape[2:] == widths.get(name, ()) and own[name].numel() > 0
-            for name, kind in (KEPT | {LOGITS: torch.float16, CLASSES: torch.int16}).items()
-            if name in own
-        }
-        wrong = [name for name, is_right in right.items() if not is_right] or [
-            name
-            for name, is_right in {
-                "tiles": side**2 == tiles and height % side == width % side == 0 and _within(own["tiles"], 0, tiles),
-                "crops": int(own["crops"][..., 2:].min()) > 0,
-                "partners": _within(own["partners"], 0, count),
-                "weights": bool(((own["weights"] >= 0) & (own["weights"] <= 1)).all()),
-                LOGITS: all(bool(each.isfinite().all()) for each in own[LOGITS]),
-                CLASSES: _within(own[CLASSES], 0, self.class_count) if CLASSES in own else kept == self.class_count,
-            }.items()
-            if not is_right
-        ]
-        if CLASSES in own and own[CLASSES].shape != own[LOGITS].shape:
-            wrong.append(CLASSES)
-        if wrong:
+        widths = {"tiles": (tiles,), "crops": (4,), "boxes": (4,), LOGITS: kept, CLASSES: kept}
+        below = {"tiles": tiles, "partners": count, CLASSES: self.class_count}
+        for name, tensor in own.items():
+            right = tensor.dtype == TYPES.get(name) and tensor.shape[2:] == widths.get(name, ()) and tensor.numel() > 0
+            if right and name in below:
+                right = 0 <= int(tensor.min()) and int(tensor.max()) < below[name]
+            if right and name == "crops":
+                right = int(tensor[..., 2:].min()) > 0
+            if right and name == "weights":
+                right = bool(((tensor >= 0) & (tensor <= 1)).all())
+            if right and name == LOGITS:
+                right = all(bool(epoch.isfinite().all()) for epoch in tensor)
+            if not right:
+                raise DataError(
+                    f"{PREFIX}{name} is {tensor.dtype} {tuple(tensor.shape)} with a type, a shape or values that no "
+                    f"recording of {count} images in {self.class_count} classes has."
+                )
+        if side**2 != tiles or height % side or width % side:
             raise DataError(
-                f"the recording's {PREFIX}{wrong[0]} is {own[wrong[0]].dtype} {tuple(own[wrong[0]].shape)} with values "
-                f"or a shape that no recording of {count} images of {height}×{width} in {self.class_count} classes has."
-                if wrong[0] in own
-                else f"the recording keeps {kept} of {self.class_count} logits, and does not say of which classes."
+                f"the recording cuts images of {height}×{width} into {tiles} tiles, which does not come out."
             )
+        if len(kept) != 1 or (CLASSES not in own and kept[0] != self.class_count):
+            raise DataError(f"the recording has logits {tuple(kept)} of {self.class_count} classes, not saying which.")
 
     def to_store(self) -> dict[str, Tensor]:
         """The tensors by their names in a set."""
@@ -164,7 +160,3 @@ class Recording:
             return own
         other = views.single(self.views(epoch, drawn.partners), images[drawn.partners])
         return views.mixed(drawn, own, other)
-
-
-def _within(indices: Tensor, low: int, high: int) -> bool:
-    return bool(((indices >= low) & (indices < high)).all())

@@ -84,6 +84,8 @@ def import_release(
     for item in released:
         _check_fits(item, source, files[0])
     everything = torch.cat([item.images for item in released])
+    if not len(everything):
+        raise DataError(f"{files[0].path}: holds no image.")
     evidence = hypotheses(everything, source) if everything.is_floating_point() else []
     settled = space or released[0].space or _eight_bit(evidence) or _ask(files[0], evidence)
     pixel_space = settled if isinstance(settled, PixelSpace) else pixel_space_of(source, settled)
@@ -136,7 +138,7 @@ def _read(files: Sequence[Foreign], source: Source, options: Options, form: str 
             return image_folder.read_folder(files, source.class_names)
         found: list[Released] = importer.read(files, len(source.class_names), options)
         return found
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
         raise DataError(f"{files[0].path}: does not have the form {importer.NAME} ({error}).") from error
 
 

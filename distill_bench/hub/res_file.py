@@ -4,6 +4,7 @@ Form, from main.py of VICO-UoE/DatasetCondensation 53f63a6: ``{"data": [[images,
 [fraction, …]}}``, images normalised with the dataset's mean and std, labels int64.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +29,7 @@ def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Relea
     found = re.match(r"res_([A-Za-z0-9]+)_", files[0].path.name)
     method = found[1].lower() if found else "custom"
     accuracies = {
-        str(network): tuple(float(value) for value in values)
+        str(network): tuple(_finite(value) for value in values)
         for network, values in (content.get("accs_all_exps") or {}).items()
     }
     return [
@@ -51,3 +52,10 @@ def _is_list_of_pairs(data: Any) -> bool:
         and all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in data)
         and all(isinstance(tensor, Tensor) for pair in data for tensor in pair)
     )
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"a stored accuracy is {number}")
+    return number

@@ -54,6 +54,7 @@ class Pickler(pickle._Pickler):  # type: ignore[name-defined]
     def __init__(self, file: io.BytesIO, protocol: int, legacy: bool) -> None:
         super().__init__(file, protocol)
         self.storages: dict[str, torch.UntypedStorage] = {}
+        self.widths: dict[str, int] = {}
         self._keys: dict[int, str] = {}
         self._legacy = legacy
 
@@ -70,6 +71,7 @@ class Pickler(pickle._Pickler):  # type: ignore[name-defined]
         untyped = item._untyped_storage if typed else item
         key = self._keys.setdefault(untyped.data_ptr(), str(len(self._keys)))
         self.storages[key] = untyped
+        self.widths[key] = item._element_size() if typed else 1
         kind = getattr(torch, item._pickle_storage_type()) if typed else torch.UntypedStorage
         size = untyped.nbytes() // (item._element_size() if typed else 1)
         found = ("storage", kind, key, "cpu", size)
@@ -146,8 +148,8 @@ def pt(content: Any, protocol: int = 2, form: str = "zip") -> bytes:
         return body
     heads = b"".join(pickle.dumps(item, 2) for item in (MAGIC, PROTOCOL_VERSION, SYSTEM))
     keys = sorted(pickler.storages)
-    raw = [pickler.storages[key] for key in keys]
-    tail = b"".join(struct.pack("<q", s.nbytes() // 4) + bytes(s.tolist()) for s in raw)
+    raw = [(pickler.storages[key], pickler.widths[key]) for key in keys]
+    tail = b"".join(struct.pack("<q", s.nbytes() // width) + bytes(s.tolist()) for s, width in raw)
     return heads + body + pickle.dumps(keys, 2) + tail
 
 

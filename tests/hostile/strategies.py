@@ -16,7 +16,11 @@ from arena import Case
 from hypothesis import strategies as st
 from makers import COUNT, LABELS, NAMES, Raw, images
 
-IMPORT = ("import",)
+EXPERTS = (
+    "experts", "import", "{root}/in/replay_buffer_0.pt", "--dataset", "digits", "--space", "normalized",
+    "--network", "ConvNetD1W4",
+)  # fmt: skip
+RECIPE_CHECK = ("recipe", "validate", "{root}/in/mine.toml")
 TO = ("--dataset", "digits", "--out", "{out}")
 
 
@@ -182,17 +186,7 @@ def pickle_cases(draw: st.DrawFn) -> Case:
     files = {name: makers.pt(content, protocol, form)}
     command = importing([name], "--space", "normalized")
     if slot == "replay buffer":
-        command = (
-            "experts",
-            "import",
-            f"{{root}}/in/{name}",
-            "--dataset",
-            "digits",
-            "--space",
-            "normalized",
-            "--network",
-            "ConvNetD1W4",
-        )
+        command = EXPERTS
     elif slot in ("labels_best", "lr", "dcbench"):
         files["images_best.pt"] = makers.pt(images())
         command = importing(["images_best.pt", name], "--space", "normalized")
@@ -1037,6 +1031,7 @@ dataset = "digits"
 ipc = 2
 paper = "mine"
 importer = "folder"
+protocol = "rded-v1"
 claim = { accuracy = 50.0, source = "mine" }
 page = "https://example.org/PAGE"
 
@@ -1075,6 +1070,11 @@ def registry_cases(draw: st.DrawFn) -> Case:
     files = {"r.toml": data or "\n".join(lines).encode()}
     command = ("download", "mine", "--registry", "{root}/in/r.toml", "--offline", "--quiet")
     return Case("registries", f"{what} {key}", placed(files), command, codes, makes_set=False)
+
+
+DOWNLOAD = (
+    "download", "mine", "--registry", "{root}/in/r.toml", "--offline", "--file", "{root}/in/pictures.zip", "--quiet",
+)  # fmt: skip
 
 
 def tar_of(entries: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
@@ -1124,8 +1124,7 @@ def archive_cases(draw: st.DrawFn) -> Case:
         data, codes = draw(spoiled(data)), (0, 2, 3)
     entry = ENTRY.replace("PAGE", hashlib.sha256(data).hexdigest())
     files = {"r.toml": entry.encode(), "pictures.zip": data}
-    command = ("download", "mine", "--registry", "{root}/in/r.toml", "--offline", "--file", "{root}/in/pictures.zip")
-    return Case("archives", f"{what}{' in tar' * tar}", placed(files), (*command, "--quiet"), codes, makes_set=False)
+    return Case("archives", f"{what}{' in tar' * tar}", placed(files), DOWNLOAD, codes, makes_set=False)
 
 
 RESULT = {
@@ -1187,3 +1186,45 @@ ALL = {
     "registries": registry_cases(),
     "archives": archive_cases(),
 }
+
+
+def sound_cases() -> list[Case]:
+    """Of every kind a file that nothing is wrong with: what the others are changes of."""
+    cases = [
+        Case("sound", form, placed(files), importing(files, *more), (0,))
+        for form, (files, more) in makers.released().items()
+    ]
+    cases += [set_case("sound", kind, makers.sound_set(kind), LOOK, (0,)) for kind in makers.KINDS]
+    cases += [
+        Case("sound", f"use of {kind}", placed({"set.safetensors": makers.sound_set(kind)}), USE, (0,), makes_set=False)
+        for kind in makers.KINDS
+    ]
+    pictures = {f"new{k // 2:03d}/{k % 2}.png": makers.picture(each) for k, each in enumerate(makers.pixels())}
+    arrays = {"data.npz": makers.npz(**makers.data_npz())}
+    archive = makers.zip_of((f"set/{name}", content) for name, content in pictures.items())
+    suite = ("bench", "{root}/in/mine.toml", "--dry-run", "--quiet")
+    replay = {"replay_buffer_0.pt": makers.pt(makers.replay_buffer())}
+    entry = {"r.toml": ENTRY.replace("PAGE", "sound").encode(), "pictures.zip": archive}
+    results = {"out/results/digits/digits/dm/ipc1-seed0.quick-v1.json": json.dumps(RESULT).encode()}
+    board = ("leaderboard", "--results", "{root}/out/results")
+    return [
+        *cases,
+        Case("sound", "arrays", placed(arrays), making("npz:{root}/in/data.npz"), (0,)),
+        Case(
+            "sound", "table", placed({"t.parquet": makers.sound_parquet()}), making("parquet:{root}/in/t.parquet"), (0,)
+        ),
+        Case(
+            "sound",
+            "folder",
+            placed({f"d/train/{k}": v for k, v in pictures.items()}),
+            making("folder:{root}/in/d"),
+            (0,),
+        ),
+        Case("sound", "released folder", placed({f"d/{k}": v for k, v in pictures.items()}), importing(["d"]), (0,)),
+        Case("sound", "mnist", makers.mnist_files(), making("mnist"), (0,)),
+        Case("sound", "experts", placed(replay), EXPERTS, (0,), makes_set=False),
+        Case("sound", "suite", placed({"mine.toml": SUITE.encode()}), suite, (0,), makes_set=False),
+        Case("sound", "recipe", placed({"mine.toml": RECIPE.encode()}), RECIPE_CHECK, (0,), makes_set=False),
+        Case("sound", "results", results, board, (0,), makes_set=False),
+        Case("sound", "archive", placed(entry), DOWNLOAD, (0,), makes_set=False),
+    ]

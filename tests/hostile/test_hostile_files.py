@@ -35,10 +35,22 @@ def try_all(strategy, count, attempt):
         derandomize=True,
         deadline=None,
         database=None,
+        report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate],
     )
     quick(given(strategy)(lambda case: attempt(case)))()
+
+
+@pytest.mark.slow
+def test_sound_files_are_accepted(tmp_path):
+    """Otherwise it would be no wonder that the others are not."""
+    sandbox = arenas.Arena(tmp_path / "sandbox")
+    try:
+        for case in strategies.sound_cases():
+            sandbox.try_case(case)
+    finally:
+        sandbox.close()
 
 
 @pytest.mark.parametrize("kind", strategies.ALL)
