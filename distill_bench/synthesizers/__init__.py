@@ -209,7 +209,11 @@ def synthesis_key(source: Source, method: Method, fields: Fields, ipc: int, pres
 
     That is the card the file will have, which holds the training split's fingerprint; whether a mirrored image keeps
     its label, which the card does not say; and which function makes it: a built-in one's version, the file of another.
+
+    Raises:
+        UsageError: no class has so many images.
     """
+    check_ipc(source, ipc)
     return canonical_hash(
         {
             "card": _card(source, method, fields, ipc, preset, seed).model_dump(mode="json"),
