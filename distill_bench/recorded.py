@@ -94,7 +94,7 @@ class Recording:
         for name, tensor in own.items():
             right = tensor.dtype == TYPES.get(name) and tensor.shape[2:] == widths.get(name, ()) and tensor.numel() > 0
             if right and name in below:
-                right = 0 <= int(tensor.min()) and int(tensor.max()) < below[name]
+                right = int(tensor.min()) >= 0 and int(tensor.max()) < below[name]
             if right and name == "crops":
                 right = int(tensor[..., 2:].min()) > 0
             if right and name == "weights":
