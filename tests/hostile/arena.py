@@ -55,6 +55,8 @@ CHANGES = {
     "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate",
     "os.utime", "shutil.rmtree", "shutil.move", "shutil.copyfile",
 }  # fmt: skip
+COPIES = {"shutil.copyfile", "os.link", "os.symlink"}
+"""These change their second argument."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -268,7 +270,8 @@ class Guard:
             if writes and not isinstance(path, int):
                 self._changed(event, path)
         elif event in CHANGES:
-            self._changed(event, arguments[0])
+            for path in arguments[1:2] if event in COPIES else arguments[: 2 if event == "os.rename" else 1]:
+                self._changed(event, path)
         elif event == "import" and arguments[0] == "hostile_canary":
             self.events.append("import of the file's module")
 

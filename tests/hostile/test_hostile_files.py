@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bounds are read from Linux's /proc")
 
-FEW, MANY = 6, 150
+FEW, MANY = 6, 180
 COMMANDS = 3
 PLANTS = {
     "unpickler_follows_everything": ("malicious pickles", "code of the file was run|guard: "),
