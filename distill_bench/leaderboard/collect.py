@@ -79,7 +79,7 @@ def read_results(folder: Path) -> list[Result]:
     return [
         {**content, "strict": path.stem.endswith(STRICT)}
         for path, content in loaded
-        if isinstance(content, dict) and content.get("kind") in REQUIRED and _complete(content, path)
+        if isinstance(content, dict) and content.get("kind") in tuple(REQUIRED) and _complete(content, path)
     ]
 
 

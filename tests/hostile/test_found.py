@@ -194,6 +194,11 @@ def test_results_of_other_types(tmp_path, changes):
         read_results(tmp_path)
 
 
+def test_a_result_of_a_kind_that_is_no_name_is_another_kind_of_file(tmp_path):
+    written(tmp_path / "x.json", json.dumps(strategies.RESULT | {"kind": {}}).encode())
+    assert read_results(tmp_path) == []
+
+
 def test_archives_of_published_sets_may_not_unfold(tmp_path):
     from distill_bench.hub.unpack import unpack
 
