@@ -288,6 +288,18 @@ def test_a_worker_that_was_killed_alone_is_a_failed_cell_and_its_suite_goes_on(f
     assert work.state() == "done" and not work.result_path("failed").exists()
 
 
+def test_a_worker_that_is_killed_when_its_cell_is_done_has_done_it(folder, monkeypatch):
+    def start(work, threads, quiet):
+        work.run(progress.SILENT)
+        code = "import os; os.kill(os.getpid(), 9)"
+        return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
+
+    monkeypatch.setattr("distill_bench.suites.run._start", start)
+    work = CellWork(Cell("digits", "random", 1, 0, "cpu", ("quick-v1",)), Setting("suite", folder / "results"))
+    assert run_cells([work], "local", 1, StreamMonitor(quiet=True)) == 0
+    assert work.state() == "done" and not work.result_path("failed").exists()
+
+
 # ---- commands
 
 

@@ -151,16 +151,19 @@ def _run_in_processes(
                 continue  # it was stopped before it could listen
             if process.returncode == Interrupted.exit_code and not monitor.stop_requested:
                 waiting.append(work)  # another than us told it to stop
-            if process.returncode < 0:
+            code = process.returncode
+            if code < 0 and work.state() == "done":
+                code = 0  # killed when nothing was left to do
+            if code < 0:
                 record(
                     work,
-                    f"the process was killed by signal {-process.returncode}; 9 may mean out of memory: run fewer "
+                    f"the process was killed by signal {-code}; 9 may mean out of memory: run fewer "
                     "cells at a time (--jobs), or lower the method's batch sizes (chunk, real_batch, …). Run the suite "
                     "again to go on from its last checkpoint.",
                 )
-            elif process.returncode not in (0, Interrupted.exit_code) and not work.result_path(FAILED).exists():
-                record(work, f"its process ended with exit code {process.returncode} before it began.")
-            report(work, process.returncode)
+            elif code not in (0, Interrupted.exit_code) and not work.result_path(FAILED).exists():
+                record(work, f"its process ended with exit code {code} before it began.")
+            report(work, code)
 
 
 def _start(work: CellWork, threads: int, quiet: bool) -> "subprocess.Popen[str]":
