@@ -59,7 +59,7 @@ class StopsAfter(SilentMonitor):
         self.stop_requested = steps == 0
 
     @contextmanager
-    def stage(self, title, total):
+    def stage(self, title, total, done=0):
         yield self
 
     def advance(self, steps: int = 1) -> None:
