@@ -24,7 +24,7 @@ PLANTS = {
     "errors_escape": ("broken sets", "an error of no documented kind"),
     "outputs_are_written_first": ("malicious pickles", "files changed: out/set.safetensors"),
     "labels_make_classes": ("arrays", " MB|no documented kind"),
-    "content_is_followed_without_end": ("lying .pt files", "hung|no documented kind|died"),
+    "content_is_followed_without_end": ("lying .pt files", "hung|no documented kind|died|exit code 0"),
 }
 
 
