@@ -85,6 +85,10 @@ class Case:
         parts = [repr(self.command).encode(), *(k.encode() + b"\0" + v for k, v in sorted(self.files.items()))]
         return hashlib.sha256(b"\0\0".join(parts)).hexdigest()
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """How Hypothesis prints it: without the files, which may be megabytes."""
+        printer.text(repr(self))
+
     def __repr__(self) -> str:
         return f"Case({self.kind}: {self.what}; {' '.join(self.command)})"
 

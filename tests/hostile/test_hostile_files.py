@@ -1,5 +1,6 @@
 """Each file ends in an error of the documented kind or is a sound set; no code is run, no file harmed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bounds are read
 
 FEW, MANY = 6, 180
 COMMANDS = 3
+TROUBLED = ("nan", "loss", "explodes", "memory", "cpu", "plain_nan", "plain_bug", "fine")
 PLANTS = {
     "unpickler_follows_everything": ("malicious pickles", "code of the file was run|guard: "),
     "compressed_records_unfold": ("lying .pt files", " MB"),
@@ -24,7 +26,7 @@ PLANTS = {
     "errors_escape": ("broken sets", "an error of no documented kind"),
     "outputs_are_written_first": ("malicious pickles", "files changed: out/set.safetensors"),
     "labels_make_classes": ("arrays", " MB|no documented kind"),
-    "content_is_followed_without_end": ("lying .pt files", "hung|no documented kind|died"),
+    "content_is_followed_without_end": ("lying .pt files", "hung|no documented kind|died|exit code 0"),
 }
 
 
@@ -62,6 +64,29 @@ def test_a_few_of_every_kind(arena, kind):
 @pytest.mark.parametrize("kind", strategies.ALL)
 def test_many_of_every_kind(arena, kind):
     try_all(strategies.ALL[kind], MANY, arena.try_case)
+
+
+@pytest.mark.slow
+def test_no_cell_of_a_troubled_suite_is_lost(arena, tmp_path, command, monkeypatch):
+    """Methods that diverge, want too much memory or have a bug, beside one that is fine."""
+    from distill_bench.evaluation import PROTOCOLS
+
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 1, "networks": 1, "network": "ConvNetD1W4"})
+    monkeypatch.setitem(PROTOCOLS, "quick-v1", short)
+    methods = [f"troubled:{name}" for name in TROUBLED]
+    suite = tmp_path / "mine.toml"
+    suite.write_text(
+        'title = "t"\ndatasets = ["digits"]\nipc = [1, 2]\nseeds = [0, 1]\nreference = "none"\n'
+        f"methods = {json.dumps(methods)}\n"
+    )
+    options = ("--executor", "in-process", "--results", tmp_path / "results", "--json", "--quiet")
+    code, out, _ = command("bench", suite, *options)
+    rows = json.loads(out)
+    arena.tally.cells += len(methods) * 2 * 2
+    arena.tally.lost += arena.tally.cells - sum(row["seeds"] for row in rows)
+    assert (code, arena.tally.lost) == (1, 0)
+    assert {row["method"] for row in rows if row["status"] == "done"} == {"troubled:fine"}
 
 
 @pytest.mark.slow
