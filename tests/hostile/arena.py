@@ -226,6 +226,7 @@ def _start(root: Path, plant: str) -> "subprocess.Popen[str]":
         "TMPDIR": str(root / "tmp"),
         "OMP_NUM_THREADS": "1",
         "MPLCONFIGDIR": str(root / "home" / "matplotlib"),
+        "TORCHINDUCTOR_CACHE_DIR": str(root / "home" / "inductor"),  # torch sets it in the parent
     }
     for name in ("modules", "home", "tmp"):
         (root / name).mkdir(exist_ok=True)
