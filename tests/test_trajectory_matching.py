@@ -216,7 +216,7 @@ def test_a_gate_that_never_opens_is_a_failure(digits):
 
 def test_a_learned_rate_below_zero_is_a_failure_that_says_so(digits):
     with pytest.raises(RunFailed, match=r"failed at step \d of 3: the student's learned learning rate has become -"):
-        synthesize(digits, "mtt", 1, **QUICK | {"rate_lr": 1e6})
+        synthesize(digits, "mtt", 1, **QUICK | {"rate_lr": 1e2})
 
 
 # ---- where DATM starts
