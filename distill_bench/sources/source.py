@@ -160,7 +160,7 @@ class Source:
         return replace(self, load_train=lambda: part(False), load_test=lambda: part(True), holdout=fraction, _cache={})
 
 
-def numbered_classes(labels: Sequence[Int64[Tensor, " n"]], where: str) -> tuple[str, ...]:
+def numbered_classes(labels: Sequence[Int64[Tensor, " _"]], where: str) -> tuple[str, ...]:
     """The classes of data without class names: the labels themselves, "0", "1", …
 
     Args:
