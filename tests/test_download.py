@@ -1,7 +1,9 @@
 """Downloads from a real server on this machine, which stalls, breaks off, lies, and has other bytes than it should."""
 
+import errno
 import hashlib
 import io
+import shutil
 import sys
 import tarfile
 import threading
@@ -14,9 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
-from distill_bench import DataError, DistilledSet, Interrupted, Protocol, UsageError, load_distilled
+from distill_bench import DataError, DistilledSet, Interrupted, Protocol, UsageError, load_distilled, storage
 from distill_bench.hub import published as published_room
 from distill_bench.hub.download import Patience, fetch, sha256_of, take
 from distill_bench.hub.download import kept_at as kept_at_of
@@ -373,6 +376,18 @@ def test_a_request_to_stop_is_heard_while_a_server_is_dead(online):
     assert len(it.asked) == 1
 
 
+def test_a_request_to_stop_is_heard_while_another_process_fetches(online, monkeypatch):
+    class Stopping(SilentMonitor):
+        stop_requested = True
+
+    monkeypatch.setattr(storage, "LOCK_POLL_SECONDS", 0.05)
+    file = remote(online)
+    lock = kept_at(file).parent / ".lock"
+    lock.parent.mkdir(parents=True)
+    with FileLock(lock), pytest.raises(Interrupted, match="fetches the same file"):
+        get(file, monitor=Stopping())
+
+
 @pytest.mark.parametrize(("size", "totals"), [(len(CONTENT), [300]), (None, [])])
 def test_progress_has_an_end_or_is_not_shown(online, size, totals):
     class Listening(SilentMonitor):
@@ -499,6 +514,17 @@ def test_a_file_fetched_by_hand_is_checked_copied_and_left_alone(online, tmp_pat
     (tmp_path / "lr.pt").write_bytes(b"rate")
     take([tmp_path / "lr.pt"], "a-set", entry)
     assert "the registry has no sum for lr.pt" in caplog.text
+
+
+def test_a_full_disk_while_a_file_by_hand_is_copied_is_said(online, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    mine = tmp_path / "set.pt"
+    mine.write_bytes(CONTENT)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(DataError, match=r"cannot write .*set\.pt: No space left on device"):
+        take([mine], "a-set", entry_of(RemoteFile(path="set.pt", sha256=SUM)))
 
 
 def zipped(path, members: dict[str, bytes]):

@@ -11,8 +11,8 @@ from distill_bench.errors import DataError
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.leaderboard import board, published, render, render_page, tables
 from distill_bench.leaderboard.claims import Claim, claim_for, differences, load_claims
-from distill_bench.leaderboard.collect import ROW_KEYS, leaderboard_rows, read_results
-from distill_bench.leaderboard.figures import accuracy_figure
+from distill_bench.leaderboard.collect import ROW_KEYS, STRICT, leaderboard_rows, read_results
+from distill_bench.leaderboard.figures import accuracy_figure, panels_of
 from distill_bench.package_data import package_data
 from distill_bench.sources import list_sources
 
@@ -385,6 +385,15 @@ def test_figures_are_deterministic(results):
     rows = leaderboard_rows(results)
     first, second = accuracy_figure(rows), accuracy_figure(rows)
     assert first == second and first.startswith(b"\x89PNG")
+
+
+def test_figures_show_sets_as_they_are_stored():
+    soft = [score("datm", labels=labels) for labels in ("soft", "hard")]
+    strict = [score("mtt"), score("mtt", protocol=f"quick-v1{STRICT}")]
+    drawn = [row for panel in panels_of(leaderboard_rows([*RESULTS, *soft, *strict])) for row in panel]
+    shown = [(row["method"], row["labels"]) for row in drawn if row["method"] in ("datm", "mtt")]
+    assert sorted(shown) == [("datm", "soft"), ("mtt", "hard")]
+    assert not [row for row in drawn if row["protocol"].endswith(STRICT)]
 
 
 def test_render_writes_all_three(tmp_path):

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from filelock import FileLock
-
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.registry import Entry, RemoteFile, checked_url
 from distill_bench.progress import SILENT, Monitor, stopped
-from distill_bench.storage import home, log, offline, read_json, write_atomically
+from distill_bench.storage import alone, cannot_write, home, log, offline, read_json, write_atomically
 
 CHUNK = 1 << 14
 """Bytes read at once: so many at most are lost of what came before a connection broke off."""
 STEP = 1000
+FETCHES = "fetches the same file"
 DRIVE = "drive.google.com"
 PASSING = (408, 425, 429)
 """Statuses below 500 that may be another one a moment later."""
@@ -76,7 +75,7 @@ def fetch(
         raise DataError(_missing(file, name, entry))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.parent / ".lock"):
+        with alone(path.parent / ".lock", monitor, FETCHES):
             if path.exists():
                 _check_kept(file, path, name)
             else:
@@ -91,7 +90,7 @@ def take(given: Sequence[Path], name: str, entry: Entry) -> None:
 
     Raises:
         UsageError: one is not among the set's files.
-        DataError: one cannot be read, or has another sum than it should.
+        DataError: one cannot be read or kept, or has another sum than it should.
     """
     for path in given:
         if not path.is_file():
@@ -110,12 +109,14 @@ def take(given: Sequence[Path], name: str, entry: Entry) -> None:
             raise DataError(
                 f"{path} is not the {fitting[0].name} of {name}. {_sums(fitting[0], kept, found)} It was left as it is."
             )
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(kept.parent / ".lock"):
+        with alone(kept.parent / ".lock", SILENT, FETCHES):
             beside = kept.with_name(kept.name + ".copy")
-            shutil.copyfile(path, beside)
-            _pin(fitting[0], kept, found)
-            os.replace(beside, kept)
+            try:
+                shutil.copyfile(path, beside)
+                _pin(fitting[0], kept, found)
+                os.replace(beside, kept)
+            except OSError as error:
+                raise cannot_write(kept, error) from error
 
 
 def kept_at(file: RemoteFile, entry: Entry) -> Path:

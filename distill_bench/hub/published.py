@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from distill_bench import distilled_set
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import DataError
@@ -21,7 +19,7 @@ from distill_bench.hub.unpack import unpack
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import canonical_hash
 from distill_bench.sources import load_source
-from distill_bench.storage import home, log, read_json, write_atomically
+from distill_bench.storage import alone, home, log, read_json, write_atomically
 
 SUMS = "sums.json"
 DECIDES_SET = {"method", "dataset", "size", "paper", "files", "importer", "options", "space", "protocol", "licence"}
@@ -70,8 +68,7 @@ def obtain(
         _check(distilled_set.load_distilled(path), name, entry)
         return Obtained(name, entry, (path,))
     folder, remarks = _folder(name, entry), list[str]()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(folder.name + ".lock")):
+    with alone(folder.with_name(folder.name + ".lock"), monitor, "imports the same set"):
         paths = _kept(folder)
         if not paths:
             files = [_unpacked(file, fetch(file, name, entry, **how)) for file in entry.files]  # type: ignore[arg-type]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock
-
 from distill_bench.errors import DataError
 from distill_bench.hub.registry import EVERYTHING, checked_path
+from distill_bench.progress import SILENT
 from distill_bench.sources.npz import MOST_UNFOLDED, UNFOLDED_ANYWAY
+from distill_bench.storage import alone
 
 MOST_BYTES = 1 << 36
 """Of what an archive holds, unpacked: 64 GiB."""
@@ -35,8 +35,7 @@ def unpack(archive: Path, member: str, folder: Path, most: int = MOST_BYTES) -> 
     Raises:
         DataError: it is no zip or tar archive, damaged, too large, lacks the member, or a name leads out of the folder.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(folder.name + ".lock")):
+    with alone(folder.with_name(folder.name + ".lock"), SILENT, "unpacks the same archive"):
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
                 inside = Path(scratch) / "unpacked"

@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from distill_bench.leaderboard.collect import Row
-from distill_bench.leaderboard.tables import TABLE_KEYS, reference
+from distill_bench.leaderboard.tables import STRICT, TABLE_KEYS, reference
 
 # Okabe and Ito's colour-blind-safe palette without yellow (too pale on white), and Tol's wine and indigo. Its length
 # and that of the markers share no factor, so colour and marker together name 56 methods.
@@ -26,16 +26,19 @@ STYLED = (
 )  # fmt: skip
 LINES = {"hard": "-", "soft": "--", "teacher": ":"}
 FULL = "full training split"
+WIDEST_SHIFT = 0.06
+"""Of a decade (or of the axis, if it is longer), between the first and the last mark of an IPC."""
 PANEL_INCHES, PANELS_PER_LINE, DPI = (5.6, 4.2), 2, 160
 
 
 def accuracy_figure(rows: Sequence[Row]) -> bytes:
     """Draw a PNG with a panel per dataset and protocol: accuracy in percent against images per class (log axis).
 
-    Bars are 95 % intervals, the dashed horizontal line is ``full``, and marks are moved sideways by a few percent so
-    that bars do not cover each other. Equal rows give equal bytes (with the same matplotlib).
+    A set is drawn as it is stored; strict scores are left to the tables. Bars are 95 % intervals, the dashed horizontal
+    line is ``full``, and marks are moved sideways by a few percent so that bars do not cover each other. Equal rows
+    give equal bytes (with the same matplotlib).
     """
-    panels = _panels(rows)
+    panels = panels_of(rows)
     columns = min(PANELS_PER_LINE, max(1, len(panels)))
     lines = max(1, math.ceil(len(panels) / columns))
     size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines + 0.6)
@@ -50,7 +53,7 @@ def accuracy_figure(rows: Sequence[Row]) -> bytes:
     if panels:
         names = sorted(legend, key=lambda name: (name == FULL, name.startswith("random"), name))
         figure.legend(
-            [legend[name] for name in names], names, loc="outside lower center", ncols=min(3 * columns, len(names)),
+            [legend[name] for name in names], names, loc="outside lower center", ncols=min(2 * columns, len(names)),
             frameon=False, fontsize=10, labelcolor=INK, handlelength=2.8,
         )  # fmt: skip
     else:
@@ -60,12 +63,19 @@ def accuracy_figure(rows: Sequence[Row]) -> bytes:
     return content.getvalue()
 
 
-def _panels(rows: Iterable[Row]) -> list[list[Row]]:
+def panels_of(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows that are drawn, by dataset and protocol."""
     panels: dict[tuple, list[Row]] = {}
     for row in rows:
-        if row["accuracy"] is not None and row["ipc"] is not None:
+        if row["accuracy"] is not None and row["ipc"] is not None and not row["protocol"].endswith(STRICT):
             panels.setdefault(tuple(row[key] for key in TABLE_KEYS), []).append(row)
-    return list(panels.values())
+    return [_as_stored(panel) for panel in panels.values()]
+
+
+def _as_stored(panel: list[Row]) -> list[Row]:
+    """Without the hard rows of methods whose sets have other labels."""
+    others = {row["method"] for row in panel if row["labels"] != "hard"}
+    return [row for row in panel if row["labels"] != "hard" or row["method"] not in others]
 
 
 def _styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -82,7 +92,7 @@ def _draw(axes: Axes, panel: list[Row], full: Row | None, styles: dict, legend: 
     for row in panel:
         curves.setdefault((row["method"], row["labels"], row["preset"]), []).append(row)
     ipcs = sorted({row["ipc"] for row in panel})
-    step = 0.008 * max(math.log(ipcs[-1] / ipcs[0]), math.log(10))
+    step = min(0.008, WIDEST_SHIFT / len(curves)) * max(math.log(ipcs[-1] / ipcs[0]), math.log(10))
     for index, ((method, labels, preset), curve) in enumerate(sorted(curves.items(), key=_random_last)):
         shift = math.exp(step * (index - (len(curves) - 1) / 2))
         name = method if labels == "hard" else f"{method} ({labels} labels)"

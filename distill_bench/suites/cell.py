@@ -16,7 +16,7 @@ from distill_bench.recipes import PAPER, canonical_hash
 from distill_bench.sources import Source, load_source
 from distill_bench.storage import alone, home, log, read_json, write_atomically
 from distill_bench.suites.suite import FULL, Cell
-from distill_bench.synthesizers import Checkpoint, check_ipc, load_method, make_set, synthesis_key
+from distill_bench.synthesizers import Checkpoint, load_method, make_set, synthesis_key
 
 FAILED = "failed"
 HARD = "hard"
@@ -62,7 +62,6 @@ class CellWork:
         else:
             self.method = load_method(cell.method)
             self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
-            check_ipc(self.source, cell.ipc)
             self.fields = self.method.fields(self.source.name, cell.ipc, self.preset)
             self.fields.check(self.source)
             self.key = synthesis_key(self.source, self.method, self.fields, cell.ipc, self.preset, cell.seed)
