@@ -389,41 +389,52 @@ def survive(
         reference: as in a suite.
         in_processes: one kill in so many hits a suite of worker processes; 0: none.
     """
-    began, state = time.monotonic(), folder / "state.json"
+    state = folder / "state.json"
     write_suite(folder, methods or list_recipes(), reference)
-    alone, killed = folder / "alone", folder / "killed"
     if state.exists():
         kept = json.loads(state.read_text())
     else:
-        steps: Counter = Counter()
-        kept = {"timeline": finish(folder, alone, steps), "alone": dict(steps), "steps": {}, "hits": [], "seconds": 0.0}
-        kept["seconds_alone"] = time.monotonic() - began
+        began, steps = time.monotonic(), Counter[str]()
+        kept = {"timeline": finish(folder, folder / "alone", steps), "alone": dict(steps), "steps": {}, "hits": []}
+        kept |= {"seconds_alone": time.monotonic() - began, "seconds_killed": 0.0}
         state.write_text(json.dumps(kept))
+    began, before, steps = time.monotonic(), kept["seconds_killed"], Counter(kept["steps"])
+    for hit in attack(folder, kept, kills, seed, in_processes, steps):
+        kept["hits"].append(hit)
+        kept |= {"steps": dict(steps), "seconds_killed": before + time.monotonic() - began}
+        state.write_text(json.dumps(kept))
+        sys.stderr.write(f"kill {len(kept['hits'])}: {hit}\n")
+    finish(folder, folder / "killed", steps)
+    kept["seconds_killed"] = before + time.monotonic() - began
+    return figures(folder, kept, steps)
+
+
+def attack(
+    folder: Path, kept: dict[str, Any], kills: int, seed: int, in_processes: int, steps: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """Kill the suite until ``kept`` has so many hits or it came to its end; what each of them hit."""
     timeline = [(cell, stage) for cell, stage in kept["timeline"]]
-    chosen, steps = targets(timeline, kills, random.Random(seed)), Counter(kept["steps"])
-    while len(kept["hits"]) < kills:
-        number = len(kept["hits"])
-        draw = random.Random(f"{seed} {number}")
+    chosen, killed = targets(timeline, kills, random.Random(seed)), folder / "killed"
+    for number in range(len(kept["hits"]), kills):
         if in_processes and number % in_processes == in_processes - 1:
-            hit = kill_in_processes(folder, killed, ("suite", "worker")[number // in_processes % 2], draw)
+            victim = ("suite", "worker")[number // in_processes % 2]
+            hit = kill_in_processes(folder, killed, victim, random.Random(f"{seed} {number}"))
         else:
             hit = kill_at(folder, killed, chosen[number], timeline, steps)
         if hit is None:
-            break  # it came to its end
-        hit["half-written files"] = sum(1 for _ in killed.rglob(f"*{UNFINISHED}"))
-        kept["hits"].append(hit)
-        kept |= {"steps": dict(steps), "seconds": kept["seconds"] + time.monotonic() - began}
-        began = time.monotonic()
-        state.write_text(json.dumps(kept))
-        sys.stderr.write(f"kill {number + 1}: {hit}\n")
-    finish(folder, killed, steps)
-    expected, found = outcome(alone), outcome(killed)
+            return
+        yield hit | {"half-written files": sum(1 for _ in killed.rglob(f"*{UNFINISHED}"))}
+
+
+def figures(folder: Path, kept: dict[str, Any], steps: Counter[str]) -> dict[str, Any]:
+    """What the killed run has beside the one that was left alone. Every set of it is read."""
+    killed, hits = folder / "killed", kept["hits"]
+    expected, found = outcome(folder / "alone"), outcome(killed)
     for path in (killed / "store/sets").glob("*.safetensors"):
         load_distilled(path)
     cells = {name for name in kept["alone"] if name.startswith("digits ")}
-    return {
-        "kills": len(kept["hits"]),
-        "kills_survived": len(kept["hits"]),
+    result = {
+        "kills": len(hits),
         "cells": len(cells),
         "cells_lost": sum(name.startswith("results/") for name in expected.keys() - found.keys()),
         "cells_repeated": sum(max(0, steps[name] - 1) for name in cells),
@@ -432,14 +443,16 @@ def survive(
         "files_too_many": len(found.keys() - expected.keys()),
         "files_differing": sum(found.get(name, digest) != digest for name, digest in expected.items()),
         "left_behind": strays(killed),
-        "killed": dict(Counter(hit["killed"] for hit in kept["hits"])),
-        "stages": dict(sorted(Counter(hit["stage"] for hit in kept["hits"]).items())),
-        "half_written_files_met": sum(hit["half-written files"] > 0 for hit in kept["hits"]),
+        "killed": dict(Counter(hit["killed"] for hit in hits)),
+        "stages": dict(sorted(Counter(hit["stage"] for hit in hits).items())),
+        "half_written_files_met": sum(hit["half-written files"] > 0 for hit in hits),
         "steps_alone": sum(value for name, value in kept["alone"].items() if name not in cells),
         "steps_killed_in_process": sum(value for name, value in steps.items() if name not in cells),
         "seconds_alone": round(kept["seconds_alone"], 1),
-        "seconds_killed": round(kept["seconds"] + time.monotonic() - began, 1),
+        "seconds_killed": round(kept["seconds_killed"], 1),
     }
+    # all or none: of one that lost something nobody knows which it was
+    return result | {"kills_survived": len(hits) if same(result) else 0}
 
 
 def same(found: dict[str, Any]) -> bool:
