@@ -28,7 +28,6 @@ KEPT = {
     "weights": torch.float32,
 }
 NEEDED = {*KEPT, LOGITS}
-TYPES = {**KEPT, LOGITS: torch.float16, CLASSES: torch.int16}
 
 
 @dataclass(frozen=True)
@@ -59,59 +58,44 @@ class Recording:
         """The recording in a set's stored tensors.
 
         Raises:
-            DataError: tensors are missing, or not such as ``empty`` makes, or name absent images or classes.
+            DataError: tensors are missing, or not such as ``empty`` makes, or hold values that lead nowhere.
         """
         own = {name.removeprefix(PREFIX): each for name, each in tensors.items() if name.startswith(PREFIX)}
         missing = sorted(NEEDED - set(own))
         if missing:
             raise DataError(f"a recording lacks {', '.join(PREFIX + name for name in missing)}.")
         epochs, images, width = (*own[LOGITS].shape, 0, 0, 0)[:3]
-        top = width if CLASSES in own else 0
+        top, tiles = width if CLASSES in own else 0, own["tiles"].shape[2:].numel()
         with torch.device("meta"):
-            model = cls.empty(epochs, images, class_count, top, math.isqrt(own["tiles"].shape[-1])).tensors
+            model = cls.empty(epochs, images, class_count, top, math.isqrt(tiles)).tensors
         for name, each in own.items():
             if name not in model or (each.dtype, each.shape) != (model[name].dtype, model[name].shape):
                 wanted = f"{model[name].dtype} {tuple(model[name].shape)}" if name in model else "no such tensor"
                 raise DataError(f"{PREFIX}{name} is {each.dtype} {tuple(each.shape)}; it should be {wanted}.")
-        for name, most in (("partners", images), (CLASSES, class_count)):
-            if name in own and own[name].numel() and not 0 <= int(own[name].min()) <= int(own[name].max()) < most:
+        for name, most in (("partners", images), (CLASSES, class_count), ("tiles", tiles)):
+            if name in own and not (own[name].numel() and 0 <= int(own[name].min()) <= int(own[name].max()) < most):
                 raise DataError(f"{PREFIX}{name} has values outside 0 … {most - 1}.")
+        weights, crops = own["weights"], own["crops"]
+        for name, right in (
+            ("weights", ((weights >= 0) & (weights <= 1)).all()),
+            ("crops", (crops[..., 2:] > 0).all()),
+            (LOGITS, all(epoch.isfinite().all() for epoch in own[LOGITS])),
+        ):
+            if not right:
+                raise DataError(f"{PREFIX}{name} has values that no recording has.")
         return cls(own, class_count)
 
     def check(self, count: int, height: int, width: int) -> None:
-        """Whether this is a recording of ``count`` images of a size, and every index in it leads somewhere.
+        """Whether this is a recording of ``count`` images of a size.
 
         Raises:
-            DataError: it is not; the message names the tensor.
+            DataError: it is not.
         """
         if self.images != count:
             raise DataError(f"labels are recorded for {self.images} images; the set has {count}.")
-        own, kept = self.tensors, self.tensors[LOGITS].shape[2:]
-        tiles = own["tiles"].shape[2:].numel()
-        side = math.isqrt(tiles)
-        widths = {"tiles": (tiles,), "crops": (4,), "boxes": (4,), LOGITS: kept, CLASSES: kept}
-        below = {"tiles": tiles, "partners": count, CLASSES: self.class_count}
-        for name, tensor in own.items():
-            right = tensor.dtype == TYPES.get(name) and tensor.shape[2:] == widths.get(name, ()) and tensor.numel() > 0
-            if right and name in below:
-                right = int(tensor.min()) >= 0 and int(tensor.max()) < below[name]
-            if right and name == "crops":
-                right = int(tensor[..., 2:].min()) > 0
-            if right and name == "weights":
-                right = bool(((tensor >= 0) & (tensor <= 1)).all())
-            if right and name == LOGITS:
-                right = all(bool(epoch.isfinite().all()) for epoch in tensor)
-            if not right:
-                raise DataError(
-                    f"{PREFIX}{name} is {tensor.dtype} {tuple(tensor.shape)} with a type, a shape or values that no "
-                    f"recording of {count} images in {self.class_count} classes has."
-                )
-        if side**2 != tiles or height % side or width % side:
-            raise DataError(
-                f"the recording cuts images of {height}×{width} into {tiles} tiles, which does not come out."
-            )
-        if len(kept) != 1 or (CLASSES not in own and kept[0] != self.class_count):
-            raise DataError(f"the recording has logits {tuple(kept)} of {self.class_count} classes, not saying which.")
+        side = math.isqrt(self.tensors["tiles"].shape[-1])
+        if height % side or width % side:
+            raise DataError(f"the recording cuts images of {height}×{width} into {side}×{side} tiles, which cannot be.")
 
     def to_store(self) -> dict[str, Tensor]:
         """The tensors by their names in a set."""

@@ -174,6 +174,7 @@ def test_an_incomplete_recording_is_refused():
         ({"logits": torch.zeros(3, 7, 1, dtype=torch.float16), "classes": torch.full((3, 7, 1), -1, dtype=torch.int16)},
          r"relabel\.classes has values outside 0 … 4"),
         ({"others": torch.zeros(3, 7)}, r"it should be no such tensor"),
+        ({"tiles": torch.tensor(0, dtype=torch.int16)}, r"relabel\.tiles is torch\.int16 \(\); it should be"),
     ],
 )  # fmt: skip
 def test_a_recording_that_does_not_fit_is_refused(change, message):
