@@ -5,7 +5,8 @@ import json
 import makers
 import numpy
 import pytest
-import strategies
+import releases
+import texts
 import torch
 from makers import COUNT, LABELS, Raw, images
 
@@ -35,11 +36,11 @@ PAIR = [torch.zeros(4000, 1, 8, 8), torch.zeros(4000, dtype=torch.int64)]
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"data": [[images(), LABELS]], "more": strategies.laughs(25)}, "again and again"),
-        ({"data": [[images(), LABELS]], "more": strategies.laughs(100)}, "lists in lists"),
+        ({"data": [[images(), LABELS]], "more": releases.laughs(25)}, "again and again"),
+        ({"data": [[images(), LABELS]], "more": releases.laughs(100)}, "lists in lists"),
         ({"data": [PAIR] * 500}, "again and again"),
-        (Raw(b"cbuiltins\nbytearray\n" + strategies.short((10**9,)) + b"R"), "asks for bytearray"),
-        (strategies.meta_tensor((20, 1, 8, 8)), "a meta tensor .*; only plain ones"),
+        (Raw(b"cbuiltins\nbytearray\n" + releases.short((10**9,)) + b"R"), "asks for bytearray"),
+        (releases.meta_tensor((20, 1, 8, 8)), "a meta tensor .*; only plain ones"),
         (images().to(torch.complex64), "a cpu tensor .complex64.*; only plain ones"),
     ],
 )
@@ -189,13 +190,13 @@ def test_toml_without_end(tmp_path, text):
     "changes", [{"dataset": ["digits"]}, {"accuracies": [{}]}, {"ipc": "1"}, {"synthesis": {"seconds": "3"}}]
 )
 def test_results_of_other_types(tmp_path, changes):
-    written(tmp_path / "x.json", json.dumps(strategies.RESULT | changes).encode())
+    written(tmp_path / "x.json", json.dumps(texts.RESULT | changes).encode())
     with pytest.raises(DataError, match="not one that bench wrote"):
         read_results(tmp_path)
 
 
 def test_a_result_of_a_kind_that_is_no_name_is_another_kind_of_file(tmp_path):
-    written(tmp_path / "x.json", json.dumps(strategies.RESULT | {"kind": {}}).encode())
+    written(tmp_path / "x.json", json.dumps(texts.RESULT | {"kind": {}}).encode())
     assert read_results(tmp_path) == []
 
 
