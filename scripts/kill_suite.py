@@ -232,7 +232,7 @@ def kill_in_processes(folder: Path, home: Path, victim: str, draw: random.Random
     """Run the suite with a process a cell, and kill the suite or a worker alone; None where it ended before.
 
     Raises:
-        RuntimeError: a worker outlives its suite, or a killed worker's cell is not filed as failed.
+        RuntimeError: a worker outlives its suite, or a killed worker's cell is filed as what it is not.
     """
     process, pipe = start(folder, home, "local")
     before = newest(home)
@@ -246,9 +246,10 @@ def kill_in_processes(folder: Path, home: Path, victim: str, draw: random.Random
     file = newest(home)
     os.kill(worker if victim == "worker" else process, signal.SIGKILL)
     if victim == "worker":
-        wait_for(lambda: any((home / "results").rglob("*.failed.json")) or ended(process))
-        failed = [json.loads(path.read_text()) for path in (home / "results").rglob("*.failed.json")]
-        if not failed or any("killed by signal 9" not in each["error"] for each in failed):
+        # nothing is filed where the worker had done its cell: then the next begins, or the suite ends well
+        wait_for(lambda: failures(home) or child(process) not in (None, worker) or ended(process))
+        failed = failures(home)
+        if any("killed by signal 9" not in each["error"] for each in failed):
             raise RuntimeError(f"a worker was killed, and filed was {failed}")
         os.kill(process, signal.SIGKILL)
     os.close(pipe)
@@ -256,6 +257,11 @@ def kill_in_processes(folder: Path, home: Path, victim: str, draw: random.Random
     wait_for(lambda: not workers(home))
     stage = next((name for folder, name in STAGE_OF_FILE.items() if folder in file), "between stages")
     return {"killed": victim, "cell": "", "stage": f"{stage}, in a worker"}
+
+
+def failures(home: Path) -> list[dict[str, Any]]:
+    """What is filed of cells that failed."""
+    return [json.loads(path.read_text()) for path in (home / "results").rglob("*.failed.json")]
 
 
 def newest(home: Path) -> str:
