@@ -41,7 +41,7 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
-test-kills: $(INSTALLED)  ## 50 SIGKILLs over every method and stage, then the same bytes: ten minutes on an idle core
+test-kills: $(INSTALLED)  ## 50 SIGKILLs over every method and stage, then the same bytes: five minutes on an idle core
 	$(BIN)/python scripts/kill_suite.py --kills 50 --out $(RESULTS)/reliability
 
 test-ray: $(CLUSTER)  ## a real cluster of two nodes, one of them killed; two runners; the same bytes everywhere: minutes
