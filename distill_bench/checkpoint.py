@@ -3,6 +3,8 @@
 import glob
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from distill_bench.storage import UNFINISHED, log, write_atomically
+from distill_bench.progress import Monitor
+from distill_bench.storage import UNFINISHED, alone, log, take_free, write_atomically
 
 EVERY_SECONDS = 30.0
 
@@ -51,6 +54,24 @@ class Checkpoint:
         path = self.path and self.path.with_name(f"{self.path.stem}.{name}{self.path.suffix}")
         return Checkpoint(path, self.every_seconds, self.conditions, self.whole or self)
 
+    @contextmanager
+    def shared(self, waiting: list[int], name: str, monitor: Monitor) -> Iterator[tuple[int, "Checkpoint"]]:
+        """A part of those ``waiting`` that no other process is at, and its checkpoint; it leaves the list.
+
+        Its lock is held meanwhile. Where others are at all of them, this waits for the first.
+
+        Raises:
+            Interrupted: the monitor was asked to stop while it waited.
+        """
+        parts = {number: self.part(f"{name}{number}") for number in waiting}
+        if self.path is None:
+            number = waiting.pop(0)
+            yield number, parts[number]
+            return
+        number = take_free(waiting, lambda number: _lock(parts[number]))
+        with alone(_lock(parts[number]), monitor, f"does the same {name}"):
+            yield number, parts[number]
+
     def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Replace the saved state."""
         if self.path is not None:
@@ -86,7 +107,8 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Forget the saved state, that of the parts too, and what a killed process left of writing it."""
-        for path in [*self.files, *self._files(UNFINISHED)]:
+        locks = [_lock(Checkpoint(path)) for path in self.files]
+        for path in [*self.files, *self._files(UNFINISHED), *locks]:
             path.unlink(missing_ok=True)
 
     def _files(self, ending: str) -> list[Path]:
@@ -94,3 +116,8 @@ class Checkpoint:
             return []
         parts = sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}{ending}"))
         return [path for path in [self.path.with_name(self.path.name + ending), *parts] if path.exists()]
+
+
+def _lock(checkpoint: Checkpoint) -> Path:
+    assert checkpoint.path is not None
+    return checkpoint.path.with_suffix(".lock")

@@ -155,12 +155,13 @@ def alone(path: Path, monitor: Monitor, what: str) -> Iterator[None]:
 
 def take_free(waiting: list[T], lock: Callable[[T], Path]) -> T:
     """Take from a list the first thing whose lock no process holds now; where all are held, the first."""
-    thing = next((thing for thing in waiting if not _is_held(lock(thing))), waiting[0])
+    thing = next((thing for thing in waiting if not is_held(lock(thing))), waiting[0])
     waiting.remove(thing)
     return thing
 
 
-def _is_held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock now."""
     if not path.exists():
         return False
     lock = FileLock(path)

@@ -354,6 +354,7 @@ def outcome(home: Path) -> dict[str, str]:
     patterns = (
         "store/sets/*.safetensors",
         "store/scores/*.json",
+        "store/networks/*.json",
         "pretrained/*/*.safetensors",
         "results/**/*-v1*.json",
     )

@@ -11,18 +11,33 @@ import json
 import math
 import statistics
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
 from distill_bench.distilled_set import DistilledSet
-from distill_bench.evaluation import evaluate
+from distill_bench.evaluation import NothingKept, evaluate
 from distill_bench.hub import import_release
-from distill_bench.progress import StreamMonitor
+from distill_bench.progress import Monitor, StreamMonitor
 from distill_bench.provenance import run_block
 from distill_bench.sources import load_source
 from distill_bench.storage import write_atomically
 
 ROOT = Path(__file__).parent.parent
+
+
+class Earlier(NothingKept):
+    """The first networks are those of a result file."""
+
+    def __init__(self, accuracies: list[float]) -> None:
+        self._accuracies = accuracies
+
+    @property
+    def tested(self) -> dict[int, float]:
+        return dict(enumerate(self._accuracies))
+
+    def obtain(self, index: int, test: Callable[[], float], monitor: Monitor) -> float:
+        return self._accuracies[index] if index < len(self._accuracies) else test()
 
 
 def main() -> None:
@@ -60,9 +75,8 @@ def score_set(own: str, release: str, entry: dict, made: DistilledSet, path: Pat
     source = load_source(entry["dataset"])
     for count in range(len(known["accuracies"]) + 1, entry["networks"] + 1):
         start = perf_counter()
-        score = evaluate(
-            made, source, entry["protocol"], networks=count, completed=known["accuracies"], monitor=monitor
-        )
+        kept = Earlier(known["accuracies"])
+        score = evaluate(made, source, entry["protocol"], networks=count, kept=kept, monitor=monitor)
         seconds = known["seconds"] + perf_counter() - start
         claims = {key: entry.get(key) for key in ("claimed", "claimed_std", "claimed_networks", "claimed_source")}
         origin = made.card.origin

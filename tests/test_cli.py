@@ -325,14 +325,15 @@ def test_an_interrupted_evaluation_keeps_its_networks(command, quick, tmp_path, 
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
     out = tmp_path / "set.safetensors"
     assert command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", out)[0] == 0
-    keep = KeptNetworks.keep
+    obtain = KeptNetworks.obtain
 
-    def keep_and_interrupt(kept, accuracies):
-        keep(kept, accuracies)
+    def obtain_and_interrupt(*told):
+        accuracy = obtain(*told)
         signal.raise_signal(signal.SIGINT)
+        return accuracy
 
     with monkeypatch.context() as patch:
-        patch.setattr(KeptNetworks, "keep", keep_and_interrupt)
+        patch.setattr(KeptNetworks, "obtain", obtain_and_interrupt)
         code, _, error = command("evaluate", out)
     assert (code, "1 of 2 networks tested" in error) == (130, True)
     with monkeypatch.context() as patch:

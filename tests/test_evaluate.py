@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,11 +12,11 @@ import torch
 from distill_bench.augment import dsa
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import Interrupted, RunFailed, UsageError
-from distill_bench.evaluation import PROTOCOLS, Protocol, evaluate, evaluate_full, load_protocol
+from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Protocol, evaluate, evaluate_full, load_protocol
 from distill_bench.evaluation.evaluate import exam_of
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.pixel_space import Transform, pixel_space_of
-from distill_bench.progress import SilentMonitor
+from distill_bench.progress import SILENT, SilentMonitor
 from distill_bench.randomness import generator
 from distill_bench.sources import Split
 
@@ -42,6 +43,11 @@ def real_set(source, ipc=10, **options):
     space = pixel_space_of(source, options.pop("kind", "normalized"))
     images = Transform(space, source.train).encode(source.train.images(indices))
     return DistilledSet.from_tensors(images, source.train.labels[indices], source, pixel_space=space, **options)
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -165,22 +171,53 @@ class StopsAfter(SilentMonitor):
 
 
 @pytest.mark.parametrize("done", [0, 1, 2])
-def test_an_evaluation_goes_on_where_it_was_cut_off(digits, few, done):
+def test_an_evaluation_goes_on_where_it_was_cut_off(digits, few, home, done):
     whole = evaluate(few, digits, "brief")
-    kept, monitor = [], StopsAfter(3 * done + 1)  # after the first epoch of a network
+    kept, monitor = KeptNetworks("few"), StopsAfter(3 * done + 1)  # after the first epoch of a network
+    kept.settle(lambda: False)
     with pytest.raises(Interrupted, match=f"{done} of 3 networks tested") as error:
-        evaluate(few, digits, "brief", monitor=monitor, after_network=lambda found: kept.append(list(found)))
+        evaluate(few, digits, "brief", monitor=monitor, kept=kept)
     assert error.value.exit_code == 130 and (monitor.total, monitor.done) == (9, 0)
-    assert kept == [list(whole.accuracies[: number + 1]) for number in range(done)]
+    assert kept.tested == dict(enumerate(whole.accuracies[:done]))
     silent = StopsAfter(100)
-    assert evaluate(few, digits, "brief", monitor=silent, completed=kept[-1] if kept else ()) == whole
+    assert evaluate(few, digits, "brief", monitor=silent, kept=KeptNetworks("few")) == whole
     assert silent.done == 3 * done
+    kept.forget()
+    assert kept.tested == {}
 
 
-def test_completed_networks_are_believed_and_not_trained_again(digits, few, monkeypatch):
+def test_kept_networks_are_believed_and_not_trained_again(digits, few, home, monkeypatch):
     monkeypatch.setattr(MODULE, "train", lambda *_, **__: pytest.fail("trained a network"))
-    assert evaluate(few, digits, "brief", completed=[1.0, 2.0, 3.0]).accuracies == (1.0, 2.0, 3.0)
-    assert evaluate(few, digits, "brief", networks=2, completed=[1.0, 2.0, 3.0]).accuracies == (1.0, 2.0)
+    kept = KeptNetworks("few")
+    for index in (2, 0, 1):
+        kept.obtain(index, lambda index=index: index + 1.0, SILENT)
+    assert evaluate(few, digits, "brief", kept=kept).accuracies == (1.0, 2.0, 3.0)
+    assert evaluate(few, digits, "brief", networks=2, kept=kept).accuracies == (1.0, 2.0)
+
+
+def test_processes_at_one_score_test_each_network_once_and_agree(digits, few, home, monkeypatch):
+    whole, tested = evaluate(few, digits, "brief"), []
+    monkeypatch.setattr("distill_bench.storage.LOCK_POLL_SECONDS", 0.01)
+    build = MODULE.build_network
+    monkeypatch.setattr(MODULE, "build_network", lambda *told: tested.append(1) or build(*told))
+
+    def one(_):
+        kept = KeptNetworks("few")
+        kept.settle(lambda: False)
+        return evaluate(few, digits, "brief", kept=kept)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(one, range(3))) == [whole] * 3
+    assert len(tested) == 3 + 3  # once each; and each of the three counted operations on a network of its own
+
+
+def test_a_network_that_another_process_is_at_is_left_for_last(home):
+    kept, waiting = KeptNetworks("few"), [0, 1, 2]
+
+    def others():
+        return [kept.take(waiting) for _ in range(3)]
+
+    assert kept.obtain(0, lambda: float(str(others()) == "[1, 2, 0]"), SILENT) == 1.0
 
 
 # ---- labels and rates
@@ -289,7 +326,7 @@ def test_test_labels_show_in_the_accuracy_alone(digits, few, monkeypatch):
     evaluate(few, digits, "brief", networks=1)
     evaluate(few, other, "brief", networks=1)
     assert torch.equal(*weights)
-    evaluate(few, digits, "brief", networks=1, completed=[])
+    evaluate(few, digits, "brief", networks=1)
     assert torch.equal(weights[0], weights[2])
 
 
@@ -348,7 +385,6 @@ def test_the_whole_training_split_is_a_reference(digits):
     score = evaluate_full(digits, "whole", networks=2)
     assert (score.method, score.ipc, score.set_sha256, score.labels) == ("full", None, None, "hard")
     assert score.bytes == len(digits.train) * (64 + 8) and score.networks == 2
-    assert evaluate_full(digits, "whole", networks=2, completed=score.accuracies[:1]) == score
     # as for a set of all its images
     everything = torch.arange(len(digits.train))
     images = Transform(pixel_space_of(digits, "normalized"), None).encode(digits.train.images(everything))

@@ -150,7 +150,6 @@ def test_results_of_the_store_are_found_and_no_others(file, made, score, digits,
     scores.mkdir(parents=True)
     run = {"run": {"torch": "2.97"}}
     (scores / "a-2.json").write_text(json.dumps(score.model_dump(mode="json") | run))
-    (scores / "a.networks.json").write_text(json.dumps({"accuracies": [1.0], "seconds": 1.0}))
     other = evaluate(custom(digits), digits, "quick-v1")
     (scores / "b-2.json").write_text(other.model_dump_json())
     damaged = score.model_dump(mode="json") | {"protocol": "standard-v1", "accuracy": 99.0}

@@ -1,12 +1,14 @@
 """Cells on a Ray cluster: what a run asks of it, and, slow, real clusters of two nodes."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -76,6 +78,11 @@ class Cluster(ModuleType):
         self.cancelled.append(reference)
 
 
+def on(device, method="dm"):
+    cell = dataclasses.replace(CELL, method=method)
+    return CellWork(cell, Setting("mine", Path("results"), device=device))
+
+
 @pytest.fixture
 def work(monkeypatch, tmp_path):
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
@@ -97,20 +104,55 @@ def run_on(cluster, works, monkeypatch, monitor=None, **options):
     ],
 )
 def test_a_cell_asks_for_a_cpu_a_thread_and_for_a_gpu_where_it_runs_on_one(device, resources, asked):
-    assert on_ray._request(Cluster(**resources), device, 2) == asked
+    assert on_ray._request([resources], on(device), 2) == asked
 
 
 @pytest.mark.parametrize(
     ("device", "threads", "complaint"),
     [
         ("cpu", 3, "asks for 3 CPUs and 0 GPUs, and no node of the cluster has them: the largest has 2 CPUs"),
-        ("cuda", 1, "asks for 1 CPUs and 1 GPUs.* there are no GPUs. Change --threads or --device"),
+        ("cuda", 1, "asks for 1 CPUs and 1 GPUs.* there are no GPUs. Change --threads, --device or"),
         ("cuda:1", 1, "a GPU of its own, or none. Give auto, cpu, cuda"),
     ],
 )
 def test_what_no_node_can_run_is_refused(device, threads, complaint):
     with pytest.raises(UsageError, match=complaint):
-        on_ray._request(Cluster(CPU=2), device, threads)
+        on_ray._request([{"CPU": 2}], on(device), threads)
+
+
+def test_a_recipe_says_what_its_cells_ask_for(tmp_path):
+    nodes, recipe = [{"CPU": 8, "GPU": 2}], tmp_path / "large.toml"
+    assert on_ray._request(nodes, on("auto", "random"), 1) == {"num_cpus": 1, "num_gpus": 0.25}
+    recipe.write_text('base = "dm"\ntitle = "t"\n[resources]\ncpus = 4\ngpus = 2\n')
+    assert on_ray._request(nodes, on("cuda", str(recipe)), 1) == {"num_cpus": 4, "num_gpus": 2}
+    assert on_ray._request(nodes, on("cpu", str(recipe)), 6) == {"num_cpus": 6, "num_gpus": 0}
+    with pytest.raises(UsageError, match=r"asks for 4 CPUs and 2 GPUs, and no node .*the recipe's resources"):
+        on_ray._request([{"CPU": 8, "GPU": 1}, {"CPU": 2, "GPU": 4}], on("cuda", str(recipe)), 1)
+    recipe.write_text('base = "dm"\ntitle = "t"\n[resources]\ngpus = 1.5\n')
+    with pytest.raises(UsageError, match="whole GPUs alone"):
+        on("cpu", str(recipe))
+
+
+def test_room_is_counted_by_what_is_scarcest():
+    nodes = [{"CPU": 8, "GPU": 1}, {"CPU": 3}]
+    assert on_ray._room(nodes, {"num_cpus": 2, "num_gpus": 0}) == 5
+    assert on_ray._room(nodes, {"num_cpus": 1, "num_gpus": 0.25}) == 4
+
+
+def test_room_that_cells_leave_is_for_helpers_who_are_let_go_with_the_cell(work, monkeypatch):
+    cluster = Cluster([0], CPU=3)
+    asked, wait = [], cluster.wait
+
+    def wait_long(references, timeout):
+        asked.append(1)
+        return wait(references, timeout) if len(asked) >= 5 else ([], references)
+
+    monkeypatch.setattr("distill_bench.suites.helpers.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(CellWork, "open_parts", lambda work: ("quick-v1", 9))
+    monkeypatch.setattr(cluster, "wait", wait_long)
+    assert run_on(cluster, [work], monkeypatch) == 0
+    assert [json.loads(told)["helping"] for told, *_ in cluster.tasks] == [False, True, True]
+    assert cluster.cancelled == [2, 3]
 
 
 def test_a_cell_that_ray_gave_up_has_failed_and_the_others_go_on(work, monkeypatch):

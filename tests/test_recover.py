@@ -14,7 +14,7 @@ from distill_bench.errors import UsageError
 from distill_bench.networks import build_network
 from distill_bench.progress import SILENT, SilentMonitor
 from distill_bench.randomness import generator
-from distill_bench.synthesizers import Job, load_method
+from distill_bench.synthesizers import Job, help_make_set, load_method, make_set, parts_of_set
 from distill_bench.synthesizers.recover import (
     Recovery,
     annealed,
@@ -233,9 +233,28 @@ def test_a_teacher_without_batch_norm_is_refused_before_it_is_trained(digits):
 def test_all_of_a_stopped_works_files_go_with_the_finished_one(digits, tmp_path):
     kept = Checkpoint(tmp_path / "unfinished.safetensors", every_seconds=0.0)
     synthesize(digits, "sre2l", 2, checkpoint=kept, **QUICK)
-    assert len(list(tmp_path.iterdir())) == 2  # a finished batch each
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2  # a finished batch each
     kept.clear()
     assert not list(tmp_path.iterdir())
+
+
+def test_batches_that_another_process_recovered_are_taken_over(digits, tmp_path, monkeypatch):
+    method, path = load_method("sre2l"), tmp_path / "unfinished.safetensors"
+    fields = method.fields("digits", 2, **QUICK | {"classes_per_batch": 4})
+    assert parts_of_set(digits, method, fields, 2) == 6
+    losses: list[float] = []
+    alone = make_set(digits, method, fields, 2, history=losses)
+    waiting, taken = list(range(6)), []
+    with Checkpoint(path).shared(waiting, "batch", SILENT) as (number, _):
+        assert (number, waiting) == (0, [1, 2, 3, 4, 5])
+        with Checkpoint(path).shared(others := list(range(6)), "batch", SILENT) as (other, _):
+            assert (other, others) == (1, [0, 2, 3, 4, 5])  # the first is held
+    help_make_set(digits, method, fields, 2, checkpoint=Checkpoint(path))
+    made = Recovery.gradients
+    monkeypatch.setattr(Recovery, "gradients", lambda *told: taken.append(1) or made(*told))
+    found: list[float] = []
+    both = make_set(digits, method, fields, 2, checkpoint=Checkpoint(path), history=found)
+    assert not taken and both.sha256 == alone.sha256 and found == losses
 
 
 def test_all_batches_are_one_stage(digits, monkeypatch):

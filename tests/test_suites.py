@@ -19,8 +19,9 @@ from distill_bench.checkpoint import Checkpoint
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.leaderboard import board
 from distill_bench.progress import StreamMonitor
-from distill_bench.storage import take_free
+from distill_bench.storage import home, take_free
 from distill_bench.suites import Cell, CellWork, Setting, expand, list_suites, load_suite, parse_only, run_cells
+from distill_bench.suites.helpers import Helpers
 from distill_bench.suites.suite import slug
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
@@ -329,6 +330,54 @@ def test_a_process_that_another_than_us_stopped_is_started_again(quick, monkeypa
     assert codes == [] and len(said) == 1
 
 
+def test_a_worker_helps_with_the_networks_of_a_cell_that_another_one_does(quick, monkeypatch):
+    work, monitor = CellWork(CELL, quick), StreamMonitor(quiet=True)
+    assert work.open_parts() == ("set", 1)
+    work.help(monitor)
+    assert work.state() == "missing"  # before there is a set, nothing of this method can be shared
+    with monkeypatch.context() as patch:
+        patch.setattr(CellWork, "_score_keys", lambda *_: {})
+        work.run(monitor)
+    assert work.open_parts() == ("quick-v1", 2)
+    work.help(monitor)
+    assert work.open_parts() == ("", 0)
+    assert not list(quick.results.rglob("*quick-v1.json"))
+    module = sys.modules["distill_bench.evaluation.evaluate"]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train", lambda *_, **__: pytest.fail("trained a network again"))
+        work.run(monitor)
+    helped = json.loads(work.result_path("quick-v1").read_text())["accuracies"]
+    for path in [*(home() / "store" / "networks").iterdir(), *(home() / "store" / "scores").iterdir()]:
+        path.unlink()
+    work.run(monitor)
+    assert json.loads(work.result_path("quick-v1").read_text())["accuracies"] == helped
+
+
+def test_processes_without_a_cell_of_their_own_share_the_last_one(quick, monkeypatch):
+    started, start = [], sys.modules["distill_bench.suites.run"]._start
+
+    def noted(work, threads, quiet, helping=False):
+        started.append(helping)
+        return start(work, threads, quiet, helping)
+
+    monkeypatch.setattr("distill_bench.suites.run._start", noted)
+    monkeypatch.setattr(CellWork, "open_parts", lambda work: ("quick-v1", 2))
+    assert run_cells([CellWork(CELL, quick)], "local", 3, StreamMonitor(quiet=True)) == 0
+    assert started == [False, True]
+    assert len(list(quick.results.rglob("*quick-v1.json"))) == 1
+
+
+def test_helpers_are_as_many_as_parts_and_a_stage_they_left_has_none_again(quick, monkeypatch):
+    monkeypatch.setattr("distill_bench.suites.helpers.LOOK_SECONDS", 0.0)
+    stage = ["set", 3]
+    monkeypatch.setattr(CellWork, "open_parts", lambda work: tuple(stage))
+    work, helpers = CellWork(CELL, quick), Helpers()
+    assert [helpers.wanted_by([work]) for _ in range(4)] == [work, work, None, None]
+    stage[:] = ["quick-v1", 2]
+    assert [helpers.wanted_by([work]) for _ in range(2)] == [work, None]
+    assert helpers.wanted_by([]) is None
+
+
 def test_a_failure_of_another_runner_counts_and_is_not_repeated(quick, monkeypatch, tmp_path):
     code = (
         "import torch\nbegun = []\ndef broken(job):\n    begun.append(1)\n    1 / 0\ndef other(job):\n    meanwhile()\n"
@@ -417,7 +466,7 @@ def soft(job):
 
 def test_killed_runs_resume_to_the_same_bytes(tmp_path):
     found = survive(2, tmp_path, seed=1, methods=["dm"], reference="none", in_processes=0)
-    assert (found["kills"], found["cells"], found["files_compared"]) == (2, 1, 4)
+    assert (found["kills"], found["cells"], found["files_compared"]) == (2, 1, 5)
     assert same(found), found
 
 

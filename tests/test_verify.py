@@ -18,6 +18,7 @@ from distill_bench.evaluation.statistics import chance_margin, student_interval
 from distill_bench.hub import verify as room
 from distill_bench.hub.result_file import check_belongs, parse_result, read_result
 from distill_bench.hub.verify import judge, threads_to_repeat, unlike, verify
+from distill_bench.progress import SILENT
 
 NETWORK = "ConvNetD1W4"
 
@@ -89,16 +90,23 @@ def test_an_embellished_claim_does_not_hold(command, files, score):
     assert "versions, threads and processor are those of the claim" in said
 
 
+def keep(kept, accuracies):
+    kept.settle(lambda: False)
+    kept.forget()
+    for index, accuracy in enumerate(accuracies):
+        kept.obtain(index, lambda accuracy=accuracy: accuracy, SILENT)
+
+
 def test_networks_that_evaluate_has_kept_are_not_believed(command, files, made, digits):
     kept = KeptNetworks(score_key(digits, "quick-v1", made))
-    honest = kept.accuracies
-    forged = [value + 1 for value in honest]
-    kept.keep(forged)
+    honest = kept.tested
+    forged = [value + 1 for value in honest.values()]
+    keep(kept, forged)
     _, said, _ = command("evaluate", files[0], "--protocol", "quick-v1", "--json")
     assert json.loads(said)["accuracies"] == forged
     files[1].write_text(said)
     assert command("verify", *files)[0] == 4
-    kept.keep(honest)
+    keep(kept, honest.values())
 
 
 def test_a_result_of_bench_is_verified_too(command, tmp_path, monkeypatch):
@@ -308,10 +316,10 @@ def test_networks_run_compiled_or_not_as_recorded(made, score, digits, monkeypat
 def test_an_interrupted_verification_goes_on_and_a_finished_one_starts_again(made, score, digits, monkeypatch):
     seen = []
 
-    def stopping(*_, completed, after_network, **__):
-        seen.append(list(completed))
-        if not completed:
-            after_network([score.accuracies[0]])
+    def stopping(*_, kept, **__):
+        seen.append(kept.tested)
+        if not kept.tested:
+            kept.obtain(0, lambda: score.accuracies[0], SILENT)
             raise Interrupted("stopped")
         return score
 
@@ -321,4 +329,4 @@ def test_an_interrupted_verification_goes_on_and_a_finished_one_starts_again(mad
         with pytest.raises(Interrupted):
             verify(made, claimed, digits)
         assert verify(made, claimed, digits).holds
-    assert seen == [[], [score.accuracies[0]]] * 2
+    assert seen == [{}, {0: score.accuracies[0]}] * 2

@@ -86,8 +86,7 @@ def transfer(
         kept = KeptNetworks(score_key(source, protocol, distilled, labels, name))
         images = len(distilled.images)
         how = kept.settle(partial(runs_compiled, source, protocol, images, name, device=device, compile="auto"))
-        options: dict[str, Any] = {"completed": kept.accuracies, "after_network": kept.keep}
-        options |= {"device": device, "monitor": monitor, "compile": how}
+        options: dict[str, Any] = {"kept": kept, "device": device, "monitor": monitor, "compile": how}
         try:
             scores.append(evaluate(distilled, source, protocol, name, networks, labels, **options))
         except RunFailed as error:

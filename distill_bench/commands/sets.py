@@ -143,12 +143,12 @@ def evaluate_command(
         source = source_of_set(made, dataset, size, holdout, split)
     key, monitor = score_key(source, protocol, made, labels, network), listening_monitor(quiet)
     kept = KeptNetworks(key)
-    if kept.accuracies:
-        monitor.say(f"networks tested before: {len(kept.accuracies)}, kept in {kept.path}")
+    if kept.tested:
+        monitor.say(f"networks tested before: {len(kept.tested)}, kept under {home()}")
     images = len(source.train if made is None else made.images)
     how = kept.settle(lambda: runs_compiled(source, protocol, images, network, device=device, compile=compile))
     options: dict[str, Any] = {"network": network, "networks": networks, "device": device, "monitor": monitor}
-    options |= {"compile": how, "completed": kept.accuracies, "after_network": kept.keep}
+    options |= {"compile": how, "kept": kept}
     if made is None:
         score = evaluate_full(source, protocol, **options)
     else:

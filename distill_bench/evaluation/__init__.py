@@ -2,7 +2,7 @@
 
 from distill_bench.evaluation.cost import evaluation_seconds
 from distill_bench.evaluation.evaluate import evaluate, evaluate_full, network_flops, runs_compiled
-from distill_bench.evaluation.kept import KeptNetworks, score_key
+from distill_bench.evaluation.kept import KeptNetworks, NothingKept, score_key
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.score import Score
 from distill_bench.evaluation.teachers import recorded_score, score_teacher
@@ -10,6 +10,7 @@ from distill_bench.evaluation.teachers import recorded_score, score_teacher
 __all__ = [
     "PROTOCOLS",
     "KeptNetworks",
+    "NothingKept",
     "Protocol",
     "Score",
     "evaluate",

@@ -1,7 +1,8 @@
 """The fixed evaluator: trains freshly initialised networks on a set, the same way whatever made the set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy
@@ -13,6 +14,7 @@ from distill_bench.augment import dc, dsa, views
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, check_same_source
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
+from distill_bench.evaluation.kept import NOTHING_KEPT, Kept
 from distill_bench.evaluation.lessons import mixing, replayed, stored_teacher, taught
 from distill_bench.evaluation.protocol import Protocol, load_protocol
 from distill_bench.evaluation.score import LabelUse, Score
@@ -49,8 +51,7 @@ def evaluate(
     device: str = "auto",
     compile: compiling.Choice = "auto",
     monitor: Monitor = SILENT,
-    completed: Sequence[float] = (),
-    after_network: Callable[[list[float]], None] = lambda accuracies: None,
+    kept: Kept = NOTHING_KEPT,
 ) -> Score:
     """Train networks on a distilled set and test them on its source's test split.
 
@@ -61,14 +62,13 @@ def evaluate(
         networks: how many, instead of the protocol's usual number. Network k is the same for every set.
         labels: ``"stored"`` uses soft labels and a learned rate where the set has them; ``"hard"`` is the strict
             evaluation with classes and the protocol's own rate.
-        completed: accuracies of the first networks, from an evaluation that was cut off.
-        after_network: called with all accuracies so far after each network.
+        kept: where tested networks are kept, such as ``KeptNetworks(score_key(…))``; nowhere unless given.
         compile: ``"on"``, ``"off"``, or ``"auto"``: where that pays (see ``runs_compiled``).
 
     Raises:
         UsageError: unknown names, or a set that does not fit the source.
         RunFailed: a network's training diverged.
-        Interrupted: the monitor was asked to stop; ``after_network`` has had all complete accuracies.
+        Interrupted: the monitor was asked to stop; ``kept`` has all networks that were tested.
     """
     rules = load_protocol(protocol)
     if labels not in ("stored", "hard"):
@@ -81,7 +81,7 @@ def evaluate(
     flops = network_flops(source, protocol, len(distilled.images), network)
     exam = exam_of(source, rules, card.pixel_space, network, networks, device, monitor, compile, flops)
     material = _material(distilled, exam, labels)
-    accuracies = exam.accuracies(material, card.method, completed, after_network)
+    accuracies = exam.accuracies(material, card.method, kept)
     return Score(
         method=card.method,
         ipc=card.ipc,
@@ -101,8 +101,7 @@ def evaluate_full(
     device: str = "auto",
     compile: compiling.Choice = "auto",
     monitor: Monitor = SILENT,
-    completed: Sequence[float] = (),
-    after_network: Callable[[list[float]], None] = lambda accuracies: None,
+    kept: Kept = NOTHING_KEPT,
 ) -> Score:
     """The reference line: networks trained on the whole training split. Arguments and errors as ``evaluate``."""
     rules = load_protocol(protocol)
@@ -113,7 +112,7 @@ def evaluate_full(
     split = source.train
     fetch, targets = exam.transform.fetch(split, exam.device), split.labels.to(exam.device)
     material = Material(fetch, targets, exam.rules.plan(len(split)), "hard")
-    accuracies = exam.accuracies(material, "full", completed, after_network)
+    accuracies = exam.accuracies(material, "full", kept)
     return Score(
         method="full",
         ipc=None,
@@ -155,37 +154,35 @@ class Exam:
     monitor: Monitor
     compiled: bool
 
-    def accuracies(
-        self,
-        material: Material,
-        method: str,
-        completed: Sequence[float],
-        after_network: Callable[[list[float]], None],
-    ) -> list[float]:
-        """Train and test network after network, from the first one not yet completed."""
+    def accuracies(self, material: Material, method: str, kept: Kept) -> list[float]:
+        """Train and test the networks, but for those that are kept or that another process is at."""
         test = self.transform.fetch(self.source.test, self.device)
         labels = self.source.test.labels.to(self.device)
-        found = list(completed[: self.count])
+        found, waiting, epochs = dict[int, float](), list(range(self.count)), material.plan.epochs
+        seen = {index for index in kept.tested if index < self.count}
         title = f"evaluate {method}, {self.rules.id}, {self.network}"
-        epochs = material.plan.epochs
-        with self.monitor.stage(title, self.count * epochs, len(found) * epochs) as stage:
+        with self.monitor.stage(title, self.count * epochs, len(seen) * epochs) as stage:
 
             def tick() -> None:
                 stage.advance()
                 if self.monitor.stop_requested:
                     raise stopped(f"{len(found)} of {self.count} networks tested")
 
-            for index in range(len(found), self.count):
+            def tested(index: int) -> float:
+                seen.add(index)
                 try:
-                    network = self.train_network(index, material, tick)
-                    found.append(accuracy(network, test, labels, compiled=self.compiled))
+                    return accuracy(self.train_network(index, material, tick), test, labels, compiled=self.compiled)
                 except (MemoryError, RuntimeError) as error:
                     if is_out_of_memory(error):
                         raise self._out_of_memory(index, material, error) from error
                     raise
-                after_network(found)
-                stage.note(f"accuracy {found[-1]:.1f} %")
-        return found
+
+            while waiting:
+                index = kept.take(waiting)
+                found[index] = kept.obtain(index, partial(tested, index), self.monitor)
+                stage.advance(0 if index in seen else epochs)
+                stage.note(f"accuracy {found[index]:.1f} %")
+        return [found[index] for index in range(self.count)]
 
     def train_network(self, index: int, material: Material, after_epoch: Callable[[], None]) -> nn.Module:
         """Network ``index``, trained. Its seeds are the same for every set, so that sets are compared in pairs."""

@@ -3,16 +3,18 @@
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from distill_bench import compiling
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.evaluation.protocol import load_protocol
 from distill_bench.networks import resolve_network
 from distill_bench.pixel_space import pixel_space_of
+from distill_bench.progress import Monitor
 from distill_bench.recipes import canonical_hash
 from distill_bench.sources import Source
-from distill_bench.storage import home, read_json, write_atomically
+from distill_bench.storage import alone, home, read_json, take_free, write_atomically
 
 EVALUATOR_VERSION = 1
 """Raised with every change of the evaluator that changes accuracies, so that scores found before are found again."""
@@ -49,26 +51,60 @@ def score_key(
     return canonical_hash(about)
 
 
+@runtime_checkable
+class Kept(Protocol):
+    """Where an evaluation finds networks that were tested before, and leaves those that it tests."""
+
+    @property
+    def tested(self) -> dict[int, float]:
+        """Accuracies in percent by the networks' numbers."""
+
+    def take(self, waiting: list[int]) -> int:
+        """Take the number of the network to go on with from a list."""
+
+    def obtain(self, index: int, test: Callable[[], float], monitor: Monitor) -> float:
+        """The accuracy in percent of a network; ``test`` trains and tests it."""
+
+
+class NothingKept:
+    """Every network is tested, one after another."""
+
+    @property
+    def tested(self) -> dict[int, float]:
+        return {}
+
+    def take(self, waiting: list[int]) -> int:
+        return waiting.pop(0)
+
+    def obtain(self, index: int, test: Callable[[], float], monitor: Monitor) -> float:
+        return test()
+
+
+NOTHING_KEPT = NothingKept()
+
+
 class KeptNetworks:
-    """The accuracies of a score's networks so far, by its address.
+    """The networks of a score that were tested so far, by its address: a file each.
+
+    Several processes may be at the same score: each tests networks that no other is at.
 
     Attributes:
-        accuracies: in percent, of networks 0, 1, …, whatever number was asked for.
-        compiled: whether they ran compiled; ``settle`` says how, before the first.
+        compiled: whether they run compiled; ``settle`` says how, before the first.
     """
 
     def __init__(self, key: str) -> None:
-        self.path = home() / "store" / "scores" / f"{key}.networks.json"
-        found = read_json(self.path, "accuracies", "seconds") or {"accuracies": [], "seconds": 0.0}
-        self.accuracies: list[float] = found["accuracies"]
-        self.compiled: bool = found.get("compiled", False)
-        self._earlier: float = found["seconds"]
-        self._began = time.monotonic()
+        self._folder, self._key = home() / "store" / "networks", key
+        self.compiled = False
+
+    @property
+    def tested(self) -> dict[int, float]:
+        """Accuracies in percent by the networks' numbers, whatever number was asked for."""
+        return {index: found["accuracy"] for index, found in self._found().items()}
 
     @property
     def seconds(self) -> float:
-        """Time spent on all networks, in this process and earlier ones."""
-        return self._earlier + time.monotonic() - self._began
+        """Time spent on all networks, in whatever process."""
+        return sum(found["seconds"] for found in self._found().values())
 
     def settle(self, decide: Callable[[], bool]) -> compiling.Choice:
         """How the networks run: as those that are kept, or as ``decide`` says where there are none.
@@ -76,14 +112,44 @@ class KeptNetworks:
         Raises:
             UsageError: those that are kept ran compiled, and nothing can be compiled here now.
         """
-        self.compiled = compiling.goes_on(self.compiled) if self.accuracies else decide()
+        found = list(self._found().values())
+        self.compiled = compiling.goes_on(found[0]["compiled"]) if found else decide()
         return "on" if self.compiled else "off"
 
-    def keep(self, accuracies: list[float]) -> None:
-        """Replace what is kept; for ``after_network`` of ``evaluate``."""
-        content = {"accuracies": accuracies, "seconds": self.seconds, "compiled": self.compiled}
-        write_atomically(self.path, json.dumps(content))
+    def take(self, waiting: list[int]) -> int:
+        """The first network that no process is at, which leaves the list; where they are at all, the first."""
+        return take_free(waiting, self._lock)
+
+    def obtain(self, index: int, test: Callable[[], float], monitor: Monitor) -> float:
+        """The accuracy of a network. Of several processes that ask for it, one tests it.
+
+        Raises:
+            Interrupted: the monitor was asked to stop while another process was at it.
+        """
+        with alone(self._lock(index), monitor, "tests the same network"):
+            found = self._read(index)
+            if found is None:
+                began = time.monotonic()
+                found = {"accuracy": test(), "seconds": time.monotonic() - began, "compiled": self.compiled}
+                write_atomically(self._path(index), json.dumps(found))
+            return float(found["accuracy"])
 
     def forget(self) -> None:
         """Delete what is kept."""
-        self.path.unlink(missing_ok=True)
+        for index in self._found():
+            self._path(index).unlink(missing_ok=True)
+
+    def _found(self) -> dict[int, dict[str, Any]]:
+        paths = self._folder.glob(f"{self._key}.*.json")
+        indices = sorted(int(path.stem.rpartition(".")[2]) for path in paths)
+        found = {index: self._read(index) for index in indices}
+        return {index: each for index, each in found.items() if each is not None}
+
+    def _read(self, index: int) -> dict[str, Any] | None:
+        return read_json(self._path(index), "accuracy", "seconds", "compiled")
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"{self._key}.{index}.json"
+
+    def _lock(self, index: int) -> Path:
+        return self._folder.parent / "locks" / f"{self._key}.{index}.lock"

@@ -157,7 +157,7 @@ def _condition(score: Score) -> tuple[Any, ...]:
 def _stored_results(made: DistilledSet, file: Path) -> list[tuple[Claimed, bytes]]:
     found = []
     for path in sorted((home() / "store" / "scores").glob("*.json")):
-        content = {} if path.name.endswith(".networks.json") else read_json(path, "accuracies")
+        content = read_json(path, "accuracies")
         if not content or content.get("set_sha256") != made.sha256:
             continue
         try:

@@ -106,8 +106,7 @@ def verify(
         device=device,
         compile=how,
         monitor=monitor,
-        completed=kept.accuracies,
-        after_network=kept.keep,
+        kept=kept,
     )
     here = run_block(0.0, resolve_device(device)) | {"compiled": kept.compiled}
     verdict = judge(score, found, unlike(claimed, here, key))

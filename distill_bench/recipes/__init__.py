@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from distill_bench.errors import UsageError, describe
 from distill_bench.storage import read_toml
@@ -50,13 +50,35 @@ class Preset(Tables):
     __pydantic_extra__: Values
 
 
+class Resources(BaseModel):
+    """What a cell asks a cluster for.
+
+    Attributes:
+        cpus: at least so many, where the cell has fewer threads.
+        gpus: of a node where cells run on GPUs; a part of one where several cells may share it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpus: PositiveInt = 1
+    gpus: PositiveFloat = 1.0
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_or_a_part(cls, gpus: float) -> float:
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError("above 1, whole GPUs alone can be asked for")
+        return gpus
+
+
 class Recipe(Tables):
     """A method's recipe file.
 
     Attributes:
         synthesizer: the name of a built-in synthesizer function, or ``module:function``.
         protocol: the paper's evaluation protocol.
-        presets: named variants, such as ``cpu``.
+        preset: named variants, such as ``cpu``.
+        resources: what its cells ask a cluster for.
     """
 
     title: str
@@ -65,6 +87,7 @@ class Recipe(Tables):
     protocol: str = "standard-v1"
     defaults: Values = {}
     preset: dict[str, Preset] = {}
+    resources: Resources = Resources()
 
     def resolve(self, dataset: str, ipc: int, preset: str, overrides: Values) -> Values:
         """The values for a run, not yet checked against the method's fields.

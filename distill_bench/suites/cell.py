@@ -12,11 +12,18 @@ from distill_bench.errors import DataError
 from distill_bench.evaluation import KeptNetworks, evaluate, evaluate_full, load_protocol, runs_compiled, score_key
 from distill_bench.progress import Monitor
 from distill_bench.provenance import peak_memory_mb, run_block
-from distill_bench.recipes import PAPER, canonical_hash
+from distill_bench.recipes import PAPER, Resources, canonical_hash
 from distill_bench.sources import Source, load_source
-from distill_bench.storage import alone, home, log, read_json, write_atomically
+from distill_bench.storage import alone, home, is_held, log, read_json, write_atomically
 from distill_bench.suites.suite import FULL, Cell
-from distill_bench.synthesizers import Checkpoint, load_method, make_set, synthesis_key
+from distill_bench.synthesizers import (
+    Checkpoint,
+    help_make_set,
+    load_method,
+    make_set,
+    parts_of_set,
+    synthesis_key,
+)
 
 FAILED = "failed"
 HARD = "hard"
@@ -42,6 +49,18 @@ class Setting:
     compile: str = "auto"
 
 
+class _Until:
+    """A monitor that asks to stop as soon as a file exists."""
+
+    def __init__(self, monitor: Monitor, path: Path) -> None:
+        self._path, self.stage = path, monitor.stage
+        self._monitor = monitor
+
+    @property
+    def stop_requested(self) -> bool:
+        return self._monitor.stop_requested or self._path.exists()
+
+
 class CellWork:
     """A cell in a setting: where its parts are kept, how far it is, and how to do what is missing.
 
@@ -56,6 +75,7 @@ class CellWork:
         self.cell, self.setting = cell, setting
         self.source = source or load_source(cell.dataset, size=cell.size, holdout=cell.holdout)
         self._store = home() / "store"
+        self._asked: dict[str, str] | None = None
         self.preset = PAPER
         if cell.ipc is None:
             self.key = canonical_hash([FULL, *(score_key(self.source, name, None) for name in cell.protocols)])
@@ -65,6 +85,11 @@ class CellWork:
             self.fields = self.method.fields(self.source.name, cell.ipc, self.preset)
             self.fields.check(self.source)
             self.key = synthesis_key(self.source, self.method, self.fields, cell.ipc, self.preset, cell.seed)
+
+    @property
+    def resources(self) -> Resources:
+        """What the cell asks a cluster for."""
+        return Resources() if self.cell.ipc is None else self.method.recipe.resources
 
     @property
     def images(self) -> int:
@@ -95,7 +120,7 @@ class CellWork:
             return "done"
         if (read_json(self.result_path(FAILED)) or {}).get("cell_key") == self.key:
             return "failed"
-        begun = any(KeptNetworks(_address(key)).path.exists() for key in keys.values())
+        begun = any(KeptNetworks(_address(key)).tested for key in keys.values())
         return "partial" if made or begun or Checkpoint(self.checkpoint_path).files else "missing"
 
     def run(self, monitor: Monitor, own_process: bool = False) -> list[Path]:
@@ -107,6 +132,8 @@ class CellWork:
         Raises:
             DistillBenchError: of the stage that failed; what was complete before is kept.
         """
+        if is_held(self.lock):
+            self.help(monitor)
         with alone(self.lock, monitor, "does the same cell"):
             self.result_path(FAILED).unlink(missing_ok=True)
             made = self._stored_set()
@@ -114,6 +141,40 @@ class CellWork:
                 made = self._synthesize(monitor, own_process)
             Checkpoint(self.checkpoint_path).clear()
             return [self._score(made, ending, key, monitor) for ending, key in self._score_keys(made).items()]
+
+    def help(self, monitor: Monitor) -> None:
+        """Do parts that no process is at, of a cell that another one does and files.
+
+        Raises:
+            DistillBenchError: of the stage that failed; what was complete before is kept.
+        """
+        made = self._stored_set()
+        if made is not None or self.cell.ipc is None:
+            for ending, key in self._score_keys(made).items():
+                if not self._score_path(key).exists():
+                    self._evaluate(made, ending, key, monitor)
+            return
+        options: dict[str, Any] = {"device": self.setting.device, "monitor": _Until(monitor, self.set_path)}
+        checkpoint = Checkpoint(self.checkpoint_path, self.setting.checkpoint_seconds)
+        try:
+            help_make_set(
+                self.source, self.method, self.fields, self.cell.ipc, self.cell.seed, checkpoint=checkpoint, **options
+            )
+        finally:
+            if self.set_path.exists():  # the other has done without
+                checkpoint.clear()
+
+    def open_parts(self) -> tuple[str, int]:
+        """The stage that the cell is at, and how many parts of it can be done at a time; 0 where nothing is left."""
+        if self.cell.ipc is not None and not self.set_path.exists():
+            return "set", parts_of_set(self.source, self.method, self.fields, self.cell.ipc)
+        if self._asked is None:
+            self._asked = self._score_keys(self._stored_set())
+        for ending, key in self._asked.items():
+            left = int(key.rsplit("-", 1)[1]) - len(KeptNetworks(_address(key)).tested)
+            if left > 0 and not self._score_path(key).exists():
+                return ending, left
+        return "", 0
 
     def record_failure(self, message: str) -> None:
         """File why the cell failed."""
@@ -164,7 +225,7 @@ class CellWork:
         return made
 
     def _score(self, made: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> Path:
-        stored, result = self._store / "scores" / f"{key}.json", self.result_path(ending)
+        stored, result = self._score_path(key), self.result_path(ending)
         if self._is_current(result, key):
             return result
         found = read_json(stored, "accuracies")
@@ -186,8 +247,7 @@ class CellWork:
             "device": self.setting.device,
             "compile": kept.settle(lambda: self.runs_compiled(protocol)),
             "monitor": monitor,
-            "completed": kept.accuracies,
-            "after_network": kept.keep,
+            "kept": kept,
         }
         if made is None:
             score = evaluate_full(self.source, protocol, **options)
@@ -202,9 +262,12 @@ class CellWork:
         setting = self.setting
         return runs_compiled(self.source, protocol, self.images, device=setting.device, compile=setting.compile)
 
+    def _score_path(self, key: str) -> Path:
+        return self._store / "scores" / f"{key}.json"
+
     def _is_current(self, result: Path, key: str) -> bool:
         """Whether a result file is the one with this address, and the store of this machine has it too."""
-        if not (self._store / "scores" / f"{key}.json").exists():
+        if not self._score_path(key).exists():
             return False
         return (read_json(result) or {}).get("score_key") == key
 

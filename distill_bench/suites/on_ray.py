@@ -23,6 +23,7 @@ from distill_bench.errors import Interrupted, UsageError
 from distill_bench.progress import StreamMonitor
 from distill_bench.storage import home
 from distill_bench.suites.cell import CellWork
+from distill_bench.suites.helpers import Helpers
 from distill_bench.suites.worker import WORKER, order
 
 POLL_SECONDS = 0.2
@@ -64,11 +65,13 @@ def run_on_ray(
 ) -> None:
     """Run cells on the cluster at ``RAY_ADDRESS``, or else on a Ray of this machine's own, one task a cell.
 
-    A task asks for as many CPUs as it has threads, and for a GPU where cells run on one. One whose worker, process or
-    node dies is given to another, three times at most, and goes on from its checkpoint.
+    Where the cluster has room for more tasks than there are cells, more tasks share a cell: they train experts, recover
+    batches and test networks that no other is at.
+    A task asks for as many CPUs as it has threads, and for a GPU where cells run on one, or what the recipe says. One
+    whose worker, process or node dies is given to another, three times at most, and goes on from its checkpoint.
 
     Args:
-        jobs: cells at a time; None for as many as there is room for.
+        jobs: tasks at a time; None for as many as there is room for.
 
     Raises:
         UsageError: Ray is not installed, there is no cluster at the address, or no node of it can run a cell.
@@ -76,23 +79,63 @@ def run_on_ray(
     ray = require_ray()
     cpus = max(torch.get_num_threads(), threads * (jobs or 1))
     with _connected(ray, cpus, quiet), _marks(works[0]) as marks:
-        request = _request(ray, works[0].setting.device, threads)
-        task = ray.remote(**request, max_retries=RETRIES, retry_exceptions=True)(_task())
-        surroundings = (WORKER, os.getcwd(), _import_path(), _environment(), marks)
-        waiting, running = list(works), dict[Any, CellWork]()
-        told_to_stop = False
-        while waiting or running:
-            while waiting and len(running) < (jobs or len(works)) and not monitor.stop_requested:
-                work = waiting.pop(0)
-                running[task.remote(order(work.cell, work.setting, threads, quiet), *surroundings)] = work
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        tasks = _Tasks(ray, {work.key: _request(nodes, work, threads) for work in works}, threads, quiet, marks)
+        room = jobs or max(_room(nodes, request) for request in tasks.requests.values())
+        waiting, helpers, told_to_stop = list(works), Helpers(), False
+        while waiting or tasks.running:
+            while waiting and len(tasks.running) < (jobs or len(works)) and not monitor.stop_requested:
+                tasks.begin(waiting.pop(0))
             if monitor.stop_requested:
                 waiting.clear()
-                for reference in running if not told_to_stop else []:
-                    ray.cancel(reference)
+                if not told_to_stop:
+                    tasks.cancel([*tasks.running, *tasks.helping])
                 told_to_stop = True
-            for reference in ray.wait(list(running), timeout=POLL_SECONDS)[0] if running else []:
-                work = running.pop(reference)
+            elif len(tasks) < room and (wanting := helpers.wanted_by(tasks.running.values())):
+                tasks.begin(wanting, helping=True)
+            for work, reference in tasks.ended():
                 report(work, _outcome(ray, reference, work, told_to_stop))
+
+
+class _Tasks:
+    """Tasks that are with the cluster: those that do cells, and those that help with them.
+
+    Args:
+        requests: what each cell asks for, by its key.
+        marks: see ``_marks``.
+    """
+
+    def __init__(
+        self, ray: ModuleType, requests: dict[str, dict[str, Any]], threads: int, quiet: bool, marks: list[str]
+    ) -> None:
+        self._ray, self.requests, self._threads, self._quiet = ray, requests, threads, quiet
+        self._surroundings = (WORKER, os.getcwd(), _import_path(), _environment(), marks)
+        self.running, self.helping = dict[Any, CellWork](), dict[Any, CellWork]()
+
+    def __len__(self) -> int:
+        return len(self.running) + len(self.helping)
+
+    def begin(self, work: CellWork, helping: bool = False) -> None:
+        """Give the cluster one task more."""
+        options = {**self.requests[work.key], "max_retries": RETRIES, "retry_exceptions": True}
+        told = order(work.cell, work.setting, self._threads, self._quiet, helping)
+        reference = self._ray.remote(**options)(_task()).remote(told, *self._surroundings)
+        (self.helping if helping else self.running)[reference] = work
+
+    def ended(self) -> list[tuple[CellWork, Any]]:
+        """Cells whose tasks have ended, and these. Who helped with them is let go."""
+        ready = self._ray.wait([*self.running, *self.helping], timeout=POLL_SECONDS)[0] if self.running else []
+        found = [(self.running.pop(reference), reference) for reference in ready if reference in self.running]
+        idle = [each for each, work in self.helping.items() if work not in self.running.values()]
+        self.cancel([each for each in idle if each not in ready])
+        for reference in {*idle, *ready} & self.helping.keys():
+            del self.helping[reference]
+        return found
+
+    def cancel(self, references: list[Any]) -> None:
+        """Ask tasks to end."""
+        for reference in references:
+            self._ray.cancel(reference)
 
 
 def _task() -> Callable[..., int]:
@@ -198,19 +241,27 @@ def _marks(work: CellWork) -> Iterator[list[str]]:
             Path(mark).unlink(missing_ok=True)
 
 
-def _request(ray: ModuleType, device: str, threads: int) -> dict[str, int]:
-    """What every cell asks the cluster for. All run on the same kind of device, so that bytes are equal."""
+def _request(nodes: list[dict[str, Any]], work: CellWork, threads: int) -> dict[str, Any]:
+    """What a cell asks the cluster for. All run on the same kind of device, so that bytes are equal."""
+    device, resources = work.setting.device, work.resources
     if device not in DEVICES:
         raise UsageError(
             f"--device {device}: Ray gives every cell a GPU of its own, or none. Give {', '.join(DEVICES)}."
         )
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
-    request = {"num_cpus": threads, "num_gpus": int(device == "cuda" or (device == "auto" and gpus))}
-    if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= request["num_gpus"] for node in nodes):
+    on_gpu = device == "cuda" or (device == "auto" and gpus)
+    request = {"num_cpus": max(threads, resources.cpus), "num_gpus": resources.gpus if on_gpu else 0}
+    if not _room(nodes, request):
         most = int(max((node.get("CPU", 0) for node in nodes), default=0))
         raise UsageError(
-            f"a cell asks for {threads} CPUs and {request['num_gpus']} GPUs, and no node of the cluster has them: the "
-            f"largest has {most} CPUs, and there are {'' if gpus else 'no '}GPUs. Change --threads or --device."
+            f"{work.cell} asks for {request['num_cpus']} CPUs and {request['num_gpus']:g} GPUs, and no node of the "
+            f"cluster has them: the largest has {most} CPUs, and there are {'' if gpus else 'no '}GPUs. Change "
+            "--threads, --device or the recipe's resources."
         )
     return request
+
+
+def _room(nodes: list[dict[str, Any]], request: dict[str, Any]) -> int:
+    """How many tasks with a request the nodes can run at a time."""
+    wanted = {"CPU": request["num_cpus"], "GPU": request["num_gpus"]}
+    return sum(min(int(node.get(name, 0) / count) for name, count in wanted.items() if count) for node in nodes)

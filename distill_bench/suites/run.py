@@ -13,6 +13,7 @@ from distill_bench.errors import Interrupted, UsageError
 from distill_bench.progress import StreamMonitor, clock
 from distill_bench.storage import take_free
 from distill_bench.suites.cell import FAILED, CellWork
+from distill_bench.suites.helpers import Helpers
 from distill_bench.suites.on_ray import require_ray, run_on_ray
 from distill_bench.suites.worker import WORKER, order, record, run_recording
 
@@ -49,7 +50,8 @@ def run_cells(
     Args:
         executor: ``local``: every cell in a fresh process, so that its peak memory is its own; ``in-process``: here;
             ``ray``: one task a cell, see ``run_on_ray``.
-        jobs: cells at a time: 1 unless given, on a Ray cluster as many as there is room for. In-process it is always 1.
+        jobs: processes at a time: 1 unless given, on a Ray cluster as many as there is room for. In-process it is
+            always 1. Where they are more than the cells left, they share these: experts, recovered batches, networks.
         threads: of every cell, on which the last bits of its sums depend; ``usual_threads`` unless given.
 
     Raises:
@@ -129,8 +131,9 @@ def _run_in_processes(
 ) -> None:
     waiting, running = list(works), list[tuple[CellWork, subprocess.Popen[str]]]()
     told_to_stop, failed = False, _failed(works)
-    while waiting or running:
-        while waiting and len(running) < jobs and not monitor.stop_requested:
+    helpers = _HelpingProcesses(threads, quiet)
+    while waiting or running or helpers.count():
+        while waiting and len(running) + helpers.count() < jobs and not monitor.stop_requested:
             work = take_free(waiting, lambda work: work.lock)
             code = _done_elsewhere(work, failed)
             if code is None:
@@ -142,6 +145,9 @@ def _run_in_processes(
             for _, process in running if not told_to_stop else []:
                 process.terminate()
             told_to_stop = True
+        elif len(running) + helpers.count() < jobs:
+            helpers.start([work for work, _ in running])
+        helpers.leave_but([] if told_to_stop else [work for work, _ in running])
         time.sleep(POLL_SECONDS)
         for entry in [entry for entry in running if entry[1].poll() is not None]:
             running.remove(entry)
@@ -166,7 +172,37 @@ def _run_in_processes(
             report(work, code)
 
 
-def _start(work: CellWork, threads: int, quiet: bool) -> "subprocess.Popen[str]":
+class _HelpingProcesses:
+    """Processes that help with cells which others do."""
+
+    def __init__(self, threads: int, quiet: bool) -> None:
+        self._threads, self._quiet = threads, quiet
+        self._helpers = Helpers()
+        self._running = list[tuple[CellWork, subprocess.Popen[str], bool]]()
+
+    def count(self) -> int:
+        """How many there are."""
+        ended = [entry for entry in self._running if entry[1].poll() is not None]
+        for entry in ended:
+            entry[1].communicate()
+            self._running.remove(entry)
+        return len(self._running)
+
+    def start(self, running: list[CellWork]) -> None:
+        """Start one more, where a cell has a part for it."""
+        if (work := self._helpers.wanted_by(running)) is not None:
+            process = _start(work, self._threads, self._quiet, helping=True)
+            self._running.append((work, process, False))
+
+    def leave_but(self, running: list[CellWork]) -> None:
+        """Tell those to stop that help with other cells than these."""
+        for index, (work, process, told) in enumerate(self._running):
+            if work not in running and not told:
+                process.terminate()
+                self._running[index] = (work, process, True)
+
+
+def _start(work: CellWork, threads: int, quiet: bool, helping: bool = False) -> "subprocess.Popen[str]":
     path = os.pathsep.join(entry for entry in sys.path if entry and Path(entry).exists())
     process = subprocess.Popen(
         [sys.executable, "-c", WORKER],
@@ -177,6 +213,6 @@ def _start(work: CellWork, threads: int, quiet: bool) -> "subprocess.Popen[str]"
         env=os.environ | {"PYTHONPATH": path},
     )
     assert process.stdin is not None
-    process.stdin.write(order(work.cell, work.setting, threads, quiet))
+    process.stdin.write(order(work.cell, work.setting, threads, quiet, helping))
     process.stdin.flush()
     return process

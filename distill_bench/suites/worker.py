@@ -32,10 +32,10 @@ from distill_bench.suites.suite import Cell
 WORKER = "import sys; from distill_bench.suites.worker import main; sys.exit(main())"
 
 
-def order(cell: Cell, setting: Setting, threads: int, quiet: bool) -> str:
-    """The line that tells a worker what to do."""
+def order(cell: Cell, setting: Setting, threads: int, quiet: bool, helping: bool = False) -> str:
+    """The line that tells a worker what to do: a cell, or parts of one that another worker does."""
     told = {"cell": dataclasses.asdict(cell), "setting": dataclasses.asdict(setting)}
-    return json.dumps(told | {"threads": threads, "quiet": quiet}, default=str) + "\n"
+    return json.dumps(told | {"threads": threads, "quiet": quiet, "helping": helping}, default=str) + "\n"
 
 
 def main() -> int:
@@ -51,7 +51,17 @@ def main() -> int:
     setting = Setting(**told["setting"] | {"results": Path(told["setting"]["results"])})
     monitor = StreamMonitor(quiet=told["quiet"])
     monitor.listen()
-    return run_recording(CellWork(cell, setting), monitor, own_process=True)
+    work = CellWork(cell, setting)
+    return _help(work, monitor) if told["helping"] else run_recording(work, monitor, own_process=True)
+
+
+def _help(work: CellWork, monitor: StreamMonitor) -> int:
+    """Help another worker with its cell. What fails here fails there too, and is filed by it."""
+    try:
+        work.help(monitor)
+    except DistillBenchError as error:
+        return error.exit_code
+    return 0
 
 
 def run_recording(work: CellWork, monitor: StreamMonitor, own_process: bool = False) -> int:

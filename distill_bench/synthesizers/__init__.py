@@ -30,6 +30,7 @@ from distill_bench.synthesizers.job import (
     Synthesizer,
     Synthetic,
     fields_of,
+    sharing_of,
     synthesizer,
     version_of,
 )
@@ -181,11 +182,60 @@ def make_set(
     history: list[float] | None = None,
 ) -> DistilledSet:
     """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
+    job = _job(source, method, fields, ipc, seed, device, monitor, checkpoint)
+    job.history = [] if history is None else history
+    try:
+        return _as_set(method.function(job), job, _card(source, method, fields, ipc, preset, seed))
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise job.out_of_memory("outside its loop", error) from error
+        raise
+
+
+def parts_of_set(source: Source, method: Method, fields: Fields, ipc: int) -> int:
+    """How many processes can work at a set at a time: 1 where its parts depend on each other."""
+    sharing = sharing_of(method.function)
+    return max(1, sharing.parts(fields, len(source.class_names), ipc)) if sharing else 1
+
+
+def help_make_set(
+    source: Source,
+    method: Method,
+    fields: Fields,
+    ipc: int,
+    seed: int = 0,
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    checkpoint: Checkpoint,
+) -> None:
+    """Do parts of a set that another process makes, which finds them: experts, recovered batches.
+
+    Args:
+        checkpoint: at the path of the other process's.
+
+    Raises:
+        as ``make_set``.
+    """
+    if (sharing := sharing_of(method.function)) is not None:
+        sharing.work(_job(source, method, fields, ipc, seed, device, monitor, checkpoint))
+
+
+def _job(
+    source: Source,
+    method: Method,
+    fields: Fields,
+    ipc: int,
+    seed: int,
+    device: str,
+    monitor: Monitor,
+    checkpoint: Checkpoint | None,
+) -> Job[Any]:
     check_ipc(source, ipc)
     fields.check(source)
     place, kept = resolve_device(device), checkpoint or Checkpoint()
     kept.conditions = {"device": str(place), "threads": torch.get_num_threads()}
-    job = Job(
+    return Job(
         method=method.name,
         training=TrainingData(source, fields.pixel_space_on(source), place),
         ipc=ipc,
@@ -194,14 +244,7 @@ def make_set(
         device=place,
         monitor=monitor,
         checkpoint=kept,
-        history=[] if history is None else history,
     )
-    try:
-        return _as_set(method.function(job), job, _card(source, method, fields, ipc, preset, seed))
-    except (MemoryError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise job.out_of_memory("outside its loop", error) from error
-        raise
 
 
 def synthesis_key(source: Source, method: Method, fields: Fields, ipc: int, preset: str, seed: int) -> str:
@@ -318,9 +361,11 @@ __all__ = [
     "Method",
     "Synthetic",
     "check_ipc",
+    "help_make_set",
     "list_methods",
     "load_method",
     "make_set",
+    "parts_of_set",
     "synthesis_key",
     "synthesize",
     "synthesizer",

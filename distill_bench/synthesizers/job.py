@@ -126,16 +126,32 @@ class Job(Generic[F]):
 Synthesizer = Callable[[Job[Any]], Synthetic | Tensor]
 
 
-def synthesizer(fields: type[Fields], version: int = 1) -> Callable[[Synthesizer], Synthesizer]:
+@dataclass(frozen=True)
+class Sharing:
+    """The part of a synthesizer's work that several processes can share, with locks between them.
+
+    Attributes:
+        parts: how many there are that do not depend on each other, given the job's fields, classes and IPC.
+        work: does parts that no other process is at, until none is left, and keeps what it made where all find it.
+    """
+
+    parts: Callable[[Any, int, int], int]
+    work: Callable[[Job[Any]], object]
+
+
+def synthesizer(
+    fields: type[Fields], version: int = 1, sharing: Sharing | None = None
+) -> Callable[[Synthesizer], Synthesizer]:
     """Declare which hyper-parameters a synthesizer function takes.
 
     Args:
+        sharing: how other processes can help, where they can.
         version: raised with every change, here or in what it calls, that makes other sets of the same hyper-parameters,
             so that sets made before are not taken for new ones.
     """
 
     def declare(function: Synthesizer) -> Synthesizer:
-        function.fields, function.version = fields, version  # type: ignore[attr-defined]
+        function.fields, function.version, function.sharing = fields, version, sharing  # type: ignore[attr-defined]
         return function
 
     return declare
@@ -144,6 +160,11 @@ def synthesizer(fields: type[Fields], version: int = 1) -> Callable[[Synthesizer
 def fields_of(function: Synthesizer) -> type[Fields]:
     """The declared fields of a synthesizer function; the common ones where it declares none."""
     return getattr(function, "fields", Fields)
+
+
+def sharing_of(function: Synthesizer) -> Sharing | None:
+    """How other processes can help a synthesizer function; None where they cannot."""
+    return getattr(function, "sharing", None)
 
 
 def version_of(function: Synthesizer) -> int:

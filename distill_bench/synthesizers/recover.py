@@ -22,7 +22,7 @@ from distill_bench.errors import UsageError
 from distill_bench.networks import build_network
 from distill_bench.progress import Within
 from distill_bench.sources.source import Source
-from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
+from distill_bench.synthesizers.job import Job, Sharing, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
 from distill_bench.synthesizers.relabel import RelabelFields, relabel, teacher_of
 
@@ -76,7 +76,15 @@ class RecoverFields(RelabelFields):
             )
 
 
-@synthesizer(RecoverFields)
+def _batches(fields: RecoverFields, classes: int, ipc: int) -> int:
+    return len(class_batches(classes, fields.classes_per_batch, ipc))
+
+
+def _recover_some(job: Job[RecoverFields]) -> None:
+    recovered_images(job, teacher_of(job).network)
+
+
+@synthesizer(RecoverFields, sharing=Sharing(_batches, _recover_some))
 def recover(job: Job[RecoverFields]) -> Synthetic:
     """Squeeze (a teacher is trained, or found), recover, relabel."""
     teacher = teacher_of(job)
@@ -86,23 +94,26 @@ def recover(job: Job[RecoverFields]) -> Synthetic:
 def recovered_images(job: Job[RecoverFields], network: nn.Module) -> Float[Tensor, "n c h w"]:
     """All images in class order, on the CPU, recovered batch by batch.
 
-    A batch depends on no other: its draws are its own, and so is its checkpoint, which also keeps the finished one.
+    A batch depends on no other: its draws are its own, and so is its checkpoint, which also keeps the finished one. Of
+    several processes at the same set, each recovers batches that no other is at.
     """
     batches = class_batches(job.classes, job.fields.classes_per_batch, job.ipc)
     images = torch.empty(job.classes * job.ipc, *job.training.shape)
-    title = f"{job.method}, ipc {job.ipc}, seed {job.seed}"
+    title, waiting, losses = f"{job.method}, ipc {job.ipc}, seed {job.seed}", list(range(len(batches))), {}
     with job.monitor.stage(title, len(batches) * job.fields.iterations) as stage:
-        for number, rows in enumerate(batches):
-            losses: list[float] = []
-            part = dataclasses.replace(
-                job,
-                monitor=Within(job.monitor, stage),
-                method=f"{job.method} batch {number + 1} of {len(batches)}",
-                checkpoint=job.checkpoint.part(f"batch{number}"),
-                history=losses,
-            )
-            images[rows] = recover_batch(part, network, job.labels[rows], number).cpu()
-            job.history += losses
+        while waiting:
+            with job.checkpoint.shared(waiting, "batch", job.monitor) as (number, checkpoint):
+                part = dataclasses.replace(
+                    job,
+                    monitor=Within(job.monitor, stage),
+                    method=f"{job.method} batch {number + 1} of {len(batches)}",
+                    checkpoint=checkpoint,
+                    history=[],
+                )
+                rows = batches[number]
+                images[rows] = recover_batch(part, network, job.labels[rows], number).cpu()
+                losses[number] = part.history
+    job.history += [loss for number in range(len(batches)) for loss in losses[number]]
     return images
 
 

@@ -23,7 +23,7 @@ from distill_bench.augment.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import build_network
 from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, obtain_experts
-from distill_bench.synthesizers.job import Fields, Job, Synthetic, synthesizer
+from distill_bench.synthesizers.job import Fields, Job, Sharing, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
 from distill_bench.synthesizers.matching import FlipFields, draw_dsa
 from distill_bench.synthesizers.trajectory_gradient import Batch, GradientKind, Student, trajectory_gradient
@@ -146,7 +146,11 @@ def work(job: Job[TrajectoryFields]) -> float:
     return compiling.training_flops(network, job.training.shape, images) * (3 + 8) / 3
 
 
-@synthesizer(TrajectoryFields)
+def _own_experts(fields: TrajectoryFields, classes: int, ipc: int) -> int:
+    return 0 if fields.experts_from else fields.experts
+
+
+@synthesizer(TrajectoryFields, sharing=Sharing(_own_experts, experts_of))
 def trajectory_matching(job: Job[TrajectoryFields]) -> Synthetic:
     """MTT and what followed it."""
     fields, experts = job.fields, experts_of(job)
