@@ -51,6 +51,20 @@ batch_size = 128
 learning_rate = 0.1
 momentum = 0.9
 """,
+    "recovered": """
+title = "Recovered images in batches of one class"
+synthesizer = "recover"
+[defaults]
+iterations = 200
+image_lr = 0.1
+bn_weight = 0.1
+classes_per_batch = 1
+labels = "hard"
+[defaults.teacher]
+network = "ConvNetD1W4BN"
+epochs = 2
+learning_rate = 0.05
+""",
     "softened": """
 title = "Random images with a teacher's labels"
 synthesizer = "relabelled_selection"
@@ -62,7 +76,7 @@ epochs = 3
 learning_rate = 0.05
 """,
 }
-CELLS = 6
+CELLS = 8
 
 
 def write(folder: Path) -> None:
@@ -76,12 +90,17 @@ def write(folder: Path) -> None:
     )
 
 
-def bench(folder: Path, home: Path, executor: str, *options: str, **environment: str) -> subprocess.Popen:
-    """Start the suite, every cell at one thread, in a process group of its own."""
+def bench(
+    folder: Path, home: Path, executor: str, *options: str, program: str = "", **environment: str
+) -> subprocess.Popen:
+    """Start the suite, every cell at one thread, in a process group of its own; ``program`` instead of the command."""
     path = os.pathsep.join(filter(None, [str(folder), *sys.path]))
     asked = ["--executor", executor, "--threads", "1", "--networks", "1", "--checkpoint-seconds", "0"]
     return subprocess.Popen(
-        [sys.executable, "-m", "distill_bench", "bench", "small.toml", "--results", home / "results", *asked, *options],
+        [
+            *(sys.executable, *(["-c", program] if program else ["-m", "distill_bench"])),
+            *("bench", "small.toml", "--results", home / "results", *asked, *options),
+        ],
         cwd=folder,
         env=os.environ | {"DISTILL_BENCH_HOME": str(home), "PYTHONPATH": path} | environment,
         stdout=subprocess.DEVNULL,

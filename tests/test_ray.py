@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -262,6 +263,32 @@ def test_the_ray_that_a_run_starts_is_at_127_0_0_1():
         stderr=subprocess.DEVNULL,
     ).stdout
     assert said == b"['127.0.0.1']\n"
+
+
+HELPED = """
+import sys
+from distill_bench.cli import main
+from distill_bench.suites import on_ray
+begin = on_ray._Tasks.begin
+def noted(tasks, work, helping=False):
+    print("helps" if helping else "does", work.open_parts(), file=sys.stderr, flush=True)
+    begin(tasks, work, helping)
+on_ray._Tasks.begin = noted
+main()
+"""
+
+
+@needs_ray
+@pytest.mark.slow
+def test_two_tasks_share_one_cell_and_make_the_same_bytes(alone):
+    folder, _ = alone
+    one = ("--only", f"method={folder / 'recovered.toml'},seed=0", "--networks", "4")
+    finish(bench(folder, folder / "one task", "in-process", *one))
+    said = finish(bench(folder, folder / "shared", "ray", *one, "--jobs", "2", program=HELPED, RAY_ADDRESS=""))
+    begun = re.findall(r"(does|helps) \('(.*)', (\d+)\)", said)
+    assert begun[:2] == [("does", "set", "10"), ("helps", "set", "10")], said
+    assert begun[2][:2] == ("helps", "quick-v1")
+    assert outcome(folder / "shared") == outcome(folder / "one task")
 
 
 @needs_ray
