@@ -169,6 +169,7 @@ def start(folder: Path, home: Path, executor: str) -> tuple[int, int]:
     command.listening_monitor = lambda quiet: monitor
     run.run_recording = monitor.runs
     options = ["--executor", executor, "--checkpoint-seconds", "0", "--networks", str(NETWORKS), "--quiet"]
+    options += ["--jobs", "2"] if executor == "local" else []  # so that the last cells are shared
     sys.argv = ["distill-bench", "bench", "killed.toml", *options, "--results", str(home / "results")]
     code: Any = 1
     try:
