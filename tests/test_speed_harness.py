@@ -73,6 +73,28 @@ def test_the_operations_of_the_limit_are_the_networks(harness):
     assert sum(harness["cases"].convnet_flops()) == flops_of(network, SHAPE)
 
 
+def test_a_case_timed_alone_joins_the_others_on_the_page(harness, tmp_path):
+    run = harness["run"]
+    network, gradient = (
+        {"seconds": 2.0, "mb": 100.0, "epoch": 0.1, "test": 0.5, "start": 3.0},
+        {"seconds": 4.0, "mb": 9.0},
+    )
+    rate = {"sgemm": 1e9, "convolution": 2e9}
+
+    def time(name, entry, machine):
+        found = {name: {each: [entry, entry] for each in run.RUNS} | {"cold": [entry]}}
+        records = [run.record(name, found[name], rate, machine)]
+        records, found = run.joined(tmp_path, machine, records, found)
+        run.write(tmp_path, records, {"machine": machine, "rate": rate, "rounds": found})
+        return [each["case"] for each in records], (tmp_path / "speed.md").read_text()
+
+    time("trajectory N=10", gradient, "here")
+    cases, page = time("evaluator IPC 1", network, "here")
+    assert cases == ["evaluator IPC 1", "trajectory N=10"] and "| trajectory N=10 | 4.0 |" in page
+    assert time("trajectory N=10", gradient, "here")[0] == cases
+    assert time("trajectory N=30", gradient, "elsewhere")[0] == ["trajectory N=30"]
+
+
 def test_a_record_has_what_was_promised(harness):
     entry = {"epoch": 0.1, "test": 5.0, "mb": 1000.0}
     name = "evaluator IPC 10"

@@ -41,7 +41,8 @@ def _parts(rounds: dict[str, Any]) -> list[str]:
         "| case | run | an epoch, ms | the test, s | start, s | start without a cache, s |",
         "|---|---|---|---|---|---|",
     ]
-    for name, runs in rounds.items():
+    networks = {name: runs for name, runs in rounds.items() if "epoch" in runs["ours"][0]}
+    for name, runs in networks.items():
         for run in ("ours", "reference", "reference_tuned"):
             middle = {key: statistics.median(entry[key] for entry in runs[run]) for key in runs[run][0]}
             start = f"{middle['start']:.1f}" if "start" in middle else ""

@@ -33,7 +33,9 @@ def main() -> None:
     told.add_argument("--quick", action="store_true", help="two rounds and no pairs of processes: within 5 minutes")
     told.add_argument("--rounds", type=int, help="instead of 4")
     told.add_argument("--threads", type=int, default=os.cpu_count())
-    told.add_argument("--case", action="append", choices=list(CASES), help="only this one; may be repeated")
+    told.add_argument(
+        "--case", action="append", choices=list(CASES), help="only this one, beside what is there of the others"
+    )
     told.add_argument("--results", type=Path, default=Path("results/speed"))
     told.add_argument(
         "--max-wait", type=float, default=600, help="seconds to wait for an idle machine, each time; 0: take it busy"
@@ -64,7 +66,7 @@ def time_cases(options: argparse.Namespace) -> None:
             wait_until_idle(options.max_wait)
             found[name][PAIR] = pair(name)
     machine = f"{cpu()}, {options.threads} threads, torch {version()}"
-    records = [record(name, found[name], rate, machine) for name in names]
+    records, found = joined(options.results, machine, [record(n, found[n], rate, machine) for n in names], found)
     write(options.results, records, {"machine": machine, "rate": rate, "rounds": found})
 
 
@@ -112,6 +114,20 @@ def record(name: str, found: dict[str, list[dict[str, float]]], rate: dict[str, 
         "limit_seconds": round(CASES[name].flops() / max(rate["sgemm"], rate["convolution"]), 2),
         "machine": machine,
     }
+
+
+def joined(
+    folder: Path, machine: str, records: list[dict[str, Any]], found: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Records and rounds, with those of other cases that this machine has in a folder from an earlier call."""
+    if (folder / "rounds.json").exists() and (folder / "speed.json").exists():
+        earlier = json.loads((folder / "rounds.json").read_text())
+        if earlier["machine"] == machine:
+            others = [each for each in json.loads((folder / "speed.json").read_text()) if each["case"] not in found]
+            records = [*others, *records]
+            found = {each["case"]: earlier["rounds"][each["case"]] for each in others} | found
+    records.sort(key=lambda each: list(CASES).index(each["case"]))
+    return records, {each["case"]: found[each["case"]] for each in records}
 
 
 def write(folder: Path, records: list[dict[str, Any]], everything: dict[str, Any]) -> None:
