@@ -353,6 +353,31 @@ def test_a_worker_helps_with_the_networks_of_a_cell_that_another_one_does(quick,
     assert json.loads(work.result_path("quick-v1").read_text())["accuracies"] == helped
 
 
+def test_a_helper_ends_with_the_set_that_it_helps_with_and_leaves_nothing(quick, monkeypatch):
+    work, asked = CellWork(dataclasses.replace(CELL, method="sre2l"), quick), []
+
+    def others_finish(source, method, fields, ipc, seed, *, device, monitor, checkpoint):
+        checkpoint.part("batch0").save({"x": torch.ones(1)}, {})
+        assert not monitor.stop_requested
+        work.set_path.parent.mkdir(parents=True)
+        work.set_path.touch()
+        asked.append(monitor.stop_requested)
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr("distill_bench.suites.cell.help_make_set", others_finish)
+    monitor = StreamMonitor(quiet=True)
+    work.help(monitor)
+    assert asked == [True] and not list(work.checkpoint_path.parent.iterdir())
+    work.set_path.unlink()
+    work.set_path.parent.rmdir()
+    monitor.stop_requested = True
+    monkeypatch.setattr(
+        "distill_bench.suites.cell.help_make_set", lambda *_, **__: (_ for _ in ()).throw(Interrupted("stopped"))
+    )
+    with pytest.raises(Interrupted):
+        work.help(monitor)
+
+
 def test_processes_without_a_cell_of_their_own_share_the_last_one(quick, monkeypatch):
     started, start = [], sys.modules["distill_bench.suites.run"]._start
 

@@ -8,7 +8,7 @@ from typing import Any
 from distill_bench.checkpoint import EVERY_SECONDS
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
-from distill_bench.errors import DataError
+from distill_bench.errors import DataError, Interrupted
 from distill_bench.evaluation import KeptNetworks, evaluate, evaluate_full, load_protocol, runs_compiled, score_key
 from distill_bench.progress import Monitor
 from distill_bench.provenance import peak_memory_mb, run_block
@@ -160,8 +160,11 @@ class CellWork:
             help_make_set(
                 self.source, self.method, self.fields, self.cell.ipc, self.cell.seed, checkpoint=checkpoint, **options
             )
+        except Interrupted:
+            if monitor.stop_requested:
+                raise  # else the other has done without
         finally:
-            if self.set_path.exists():  # the other has done without
+            if self.set_path.exists():
                 checkpoint.clear()
 
     def open_parts(self) -> tuple[str, int]:
