@@ -58,19 +58,21 @@ class Checkpoint:
     def shared(self, waiting: list[int], name: str, monitor: Monitor) -> Iterator[tuple[int, "Checkpoint"]]:
         """A part of those ``waiting`` that no other process is at, and its checkpoint; it leaves the list.
 
-        Its lock is held meanwhile. Where others are at all of them, this waits for the first.
+        Its lock is held meanwhile. Where others are at all of them, this waits for the first. A part has a clock of its
+        own; what other processes spent on it is added to this one's.
 
         Raises:
             Interrupted: the monitor was asked to stop while it waited.
         """
-        parts = {number: self.part(f"{name}{number}") for number in waiting}
+        paths = {number: self.part(f"{name}{number}").path for number in waiting}
         if self.path is None:
-            number = waiting.pop(0)
-            yield number, parts[number]
+            yield waiting.pop(0), Checkpoint()
             return
-        number = take_free(waiting, lambda number: _lock(parts[number]))
-        with alone(_lock(parts[number]), monitor, f"does the same {name}"):
-            yield number, parts[number]
+        number = take_free(waiting, lambda number: _lock(paths[number]))
+        with alone(_lock(paths[number]), monitor, f"does the same {name}"):
+            part = Checkpoint(paths[number], self.every_seconds, self.conditions)
+            yield number, part
+            self._earlier += part._earlier
 
     def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Replace the saved state."""
@@ -107,7 +109,7 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Forget the saved state, that of the parts too, and what a killed process left of writing it."""
-        locks = [_lock(Checkpoint(path)) for path in self.files]
+        locks = [] if self.path is None else self.path.parent.glob(f"{glob.escape(self.path.stem)}.*.lock")
         for path in [*self.files, *self._files(UNFINISHED), *locks]:
             path.unlink(missing_ok=True)
 
@@ -118,6 +120,6 @@ class Checkpoint:
         return [path for path in [self.path.with_name(self.path.name + ending), *parts] if path.exists()]
 
 
-def _lock(checkpoint: Checkpoint) -> Path:
-    assert checkpoint.path is not None
-    return checkpoint.path.with_suffix(".lock")
+def _lock(part: Path | None) -> Path:
+    assert part is not None
+    return part.with_suffix(".lock")

@@ -355,7 +355,7 @@ def outcome(home: Path) -> dict[str, str]:
     patterns = (
         "store/sets/*.safetensors",
         "store/scores/*.json",
-        "store/networks/*.json",
+        "store/networks/*/[0-9]*.json",
         "pretrained/*/*.safetensors",
         "results/**/*-v1*.json",
     )

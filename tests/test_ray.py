@@ -141,7 +141,7 @@ def test_room_is_counted_by_what_is_scarcest():
 
 
 def test_room_that_cells_leave_is_for_helpers_who_are_let_go_with_the_cell(work, monkeypatch):
-    cluster = Cluster([0], CPU=3)
+    cluster = Cluster([0, RayError("cancelled"), RayError("cancelled")], CPU=3)
     asked, wait = [], cluster.wait
 
     def wait_long(references, timeout):
@@ -153,7 +153,18 @@ def test_room_that_cells_leave_is_for_helpers_who_are_let_go_with_the_cell(work,
     monkeypatch.setattr(cluster, "wait", wait_long)
     assert run_on(cluster, [work], monkeypatch) == 0
     assert [json.loads(told)["helping"] for told, *_ in cluster.tasks] == [False, True, True]
-    assert cluster.cancelled == [2, 3]
+    assert cluster.cancelled == [2, 3] and not cluster.ends
+    assert cluster.options["max_retries"] == 0
+
+
+def test_a_helper_that_ended_or_died_is_not_followed_by_another_in_its_stage(work, monkeypatch):
+    cluster = Cluster([RayError("died"), 0], CPU=2)
+    stage = iter(["set", "set", "quick-v1"])
+    monkeypatch.setattr("distill_bench.suites.helpers.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(CellWork, "open_parts", lambda work: (next(stage, "quick-v1"), 9))
+    monkeypatch.setattr(cluster, "wait", lambda references, timeout: (references[-1:], references[:-1]))
+    assert run_on(cluster, [work], monkeypatch) == 0
+    assert len(cluster.tasks) == 2 and not work.result_path("failed").exists()
 
 
 def test_a_cell_that_ray_gave_up_has_failed_and_the_others_go_on(work, monkeypatch):

@@ -249,11 +249,15 @@ def test_batches_that_another_process_recovered_are_taken_over(digits, tmp_path,
         assert (number, waiting) == (0, [1, 2, 3, 4, 5])
         with Checkpoint(path).shared(others := list(range(6)), "batch", SILENT) as (other, _):
             assert (other, others) == (1, [0, 2, 3, 4, 5])  # the first is held
-    help_make_set(digits, method, fields, 2, checkpoint=Checkpoint(path))
+    helper = Checkpoint(path)
+    help_make_set(digits, method, fields, 2, checkpoint=helper)
+    spent = helper.seconds
     made = Recovery.gradients
     monkeypatch.setattr(Recovery, "gradients", lambda *told: taken.append(1) or made(*told))
     found: list[float] = []
-    both = make_set(digits, method, fields, 2, checkpoint=Checkpoint(path), history=found)
+    checkpoint = Checkpoint(path)
+    both = make_set(digits, method, fields, 2, checkpoint=checkpoint, history=found)
+    assert 0 < checkpoint._earlier <= spent  # counted once, whoever spent it
     assert not taken and both.sha256 == alone.sha256 and found == losses
 
 

@@ -3,6 +3,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from distill_bench.leaderboard import board
 from distill_bench.progress import StreamMonitor
 from distill_bench.storage import home, take_free
 from distill_bench.suites import Cell, CellWork, Setting, expand, list_suites, load_suite, parse_only, run_cells
-from distill_bench.suites.helpers import Helpers
+from distill_bench.suites.helpers import Helpers, Wanted
 from distill_bench.suites.suite import slug
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
@@ -347,10 +348,30 @@ def test_a_worker_helps_with_the_networks_of_a_cell_that_another_one_does(quick,
         patch.setattr(module, "train", lambda *_, **__: pytest.fail("trained a network again"))
         work.run(monitor)
     helped = json.loads(work.result_path("quick-v1").read_text())["accuracies"]
-    for path in [*(home() / "store" / "networks").iterdir(), *(home() / "store" / "scores").iterdir()]:
-        path.unlink()
+    shutil.rmtree(home() / "store" / "networks")
+    shutil.rmtree(home() / "store" / "scores")
     work.run(monitor)
     assert json.loads(work.result_path("quick-v1").read_text())["accuracies"] == helped
+
+
+def test_who_cannot_help_waits_all_the_same(quick, monkeypatch, caplog):
+    monkeypatch.setattr("distill_bench.storage.LOCK_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(CellWork, "help", lambda *_: 1 / 0)
+    work, lock = CellWork(CELL, quick), FileLock(CellWork(CELL, quick).lock, thread_local=False)
+    work.lock.parent.mkdir(parents=True)
+    lock.acquire()
+    threading.Timer(0.2, lock.release).start()
+    assert run([work]) == 0
+    assert work.state() == "done" and "could not help" in caplog.text
+
+
+def test_a_set_that_cannot_be_read_is_nothing_to_help_with(quick, monkeypatch):
+    work = CellWork(CELL, quick)
+    work.set_path.parent.mkdir(parents=True)
+    work.set_path.write_bytes(b"damaged")
+    monkeypatch.setattr("distill_bench.suites.cell.help_make_set", lambda *_, **__: pytest.fail("helped"))
+    work.help(StreamMonitor(quiet=True))
+    assert work.open_parts() == ("set", 1)
 
 
 def test_a_helper_ends_with_the_set_that_it_helps_with_and_leaves_nothing(quick, monkeypatch):
@@ -382,13 +403,14 @@ def test_processes_without_a_cell_of_their_own_share_the_last_one(quick, monkeyp
     started, start = [], sys.modules["distill_bench.suites.run"]._start
 
     def noted(work, threads, quiet, helping=False):
-        started.append(helping)
-        return start(work, threads, quiet, helping)
+        started.append((helping, process := start(work, threads, quiet, helping)))
+        return process
 
     monkeypatch.setattr("distill_bench.suites.run._start", noted)
     monkeypatch.setattr(CellWork, "open_parts", lambda work: ("quick-v1", 2))
     assert run_cells([CellWork(CELL, quick)], "local", 3, StreamMonitor(quiet=True)) == 0
-    assert started == [False, True]
+    assert [helping for helping, _ in started] == [False, True]
+    assert started[1][1].returncode in (0, Interrupted.exit_code, -signal.SIGTERM)
     assert len(list(quick.results.rglob("*quick-v1.json"))) == 1
 
 
@@ -397,10 +419,12 @@ def test_helpers_are_as_many_as_parts_and_a_stage_they_left_has_none_again(quick
     stage = ["set", 3]
     monkeypatch.setattr(CellWork, "open_parts", lambda work: tuple(stage))
     work, helpers = CellWork(CELL, quick), Helpers()
-    assert [helpers.wanted_by([work]) for _ in range(4)] == [work, work, None, None]
-    stage[:] = ["quick-v1", 2]
-    assert [helpers.wanted_by([work]) for _ in range(2)] == [work, None]
-    assert helpers.wanted_by([]) is None
+    assert [helpers.wanted([work]) for _ in range(4)] == [(work, "set"), (work, "set"), None, None]
+    stage[:] = ["quick-v1", 4]
+    assert helpers.wanted([work]) == (work, "quick-v1")
+    helpers.ended(Wanted(work, "quick-v1"))
+    assert helpers.wanted([work]) is None
+    assert helpers.wanted([]) is None
 
 
 def test_a_failure_of_another_runner_counts_and_is_not_repeated(quick, monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """Networks tested so far, kept in the store, so that an evaluation that was cut off goes on and more can join later."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from distill_bench.distilled_set import DistilledSet
 from distill_bench.evaluation.protocol import load_protocol
 from distill_bench.networks import resolve_network
 from distill_bench.pixel_space import pixel_space_of
-from distill_bench.progress import Monitor
+from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import canonical_hash
 from distill_bench.sources import Source
 from distill_bench.storage import alone, home, read_json, take_free, write_atomically
@@ -84,7 +85,7 @@ NOTHING_KEPT = NothingKept()
 
 
 class KeptNetworks:
-    """The networks of a score that were tested so far, by its address: a file each.
+    """The networks of a score that were tested so far, by its address: a file each, and one that says how they run.
 
     Several processes may be at the same score: each tests networks that no other is at.
 
@@ -93,7 +94,7 @@ class KeptNetworks:
     """
 
     def __init__(self, key: str) -> None:
-        self._folder, self._key = home() / "store" / "networks", key
+        self._folder = home() / "store" / "networks" / key
         self.compiled = False
 
     @property
@@ -107,13 +108,17 @@ class KeptNetworks:
         return sum(found["seconds"] for found in self._found().values())
 
     def settle(self, decide: Callable[[], bool]) -> compiling.Choice:
-        """How the networks run: as those that are kept, or as ``decide`` says where there are none.
+        """How the networks run: as was settled by the first process at this score, or as ``decide`` says.
 
         Raises:
-            UsageError: those that are kept ran compiled, and nothing can be compiled here now.
+            UsageError: that was compiled, and nothing can be compiled here now.
         """
-        found = list(self._found().values())
-        self.compiled = compiling.goes_on(found[0]["compiled"]) if found else decide()
+        path = self._folder / "settled.json"
+        with alone(path.with_suffix(".lock"), SILENT, "settles the same"):
+            settled = read_json(path, "compiled")
+            self.compiled = compiling.goes_on(settled["compiled"]) if settled else decide()
+            if settled is None:
+                write_atomically(path, json.dumps({"compiled": self.compiled}))
         return "on" if self.compiled else "off"
 
     def take(self, waiting: list[int]) -> int:
@@ -130,26 +135,24 @@ class KeptNetworks:
             found = self._read(index)
             if found is None:
                 began = time.monotonic()
-                found = {"accuracy": test(), "seconds": time.monotonic() - began, "compiled": self.compiled}
+                found = {"accuracy": test(), "seconds": time.monotonic() - began}
                 write_atomically(self._path(index), json.dumps(found))
             return float(found["accuracy"])
 
     def forget(self) -> None:
         """Delete what is kept."""
-        for index in self._found():
-            self._path(index).unlink(missing_ok=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _found(self) -> dict[int, dict[str, Any]]:
-        paths = self._folder.glob(f"{self._key}.*.json")
-        indices = sorted(int(path.stem.rpartition(".")[2]) for path in paths)
+        indices = sorted(int(path.stem) for path in self._folder.glob("[0-9]*.json"))
         found = {index: self._read(index) for index in indices}
         return {index: each for index, each in found.items() if each is not None}
 
     def _read(self, index: int) -> dict[str, Any] | None:
-        return read_json(self._path(index), "accuracy", "seconds", "compiled")
+        return read_json(self._path(index), "accuracy", "seconds")
 
     def _path(self, index: int) -> Path:
-        return self._folder / f"{self._key}.{index}.json"
+        return self._folder / f"{index}.json"
 
     def _lock(self, index: int) -> Path:
-        return self._folder.parent / "locks" / f"{self._key}.{index}.lock"
+        return self._folder / f"{index}.lock"

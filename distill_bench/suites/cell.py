@@ -133,7 +133,7 @@ class CellWork:
             DistillBenchError: of the stage that failed; what was complete before is kept.
         """
         if is_held(self.lock):
-            self.help(monitor)
+            self._help_first(monitor)
         with alone(self.lock, monitor, "does the same cell"):
             self.result_path(FAILED).unlink(missing_ok=True)
             made = self._stored_set()
@@ -142,6 +142,15 @@ class CellWork:
             Checkpoint(self.checkpoint_path).clear()
             return [self._score(made, ending, key, monitor) for ending, key in self._score_keys(made).items()]
 
+    def _help_first(self, monitor: Monitor) -> None:
+        """Help whoever is at the cell, before waiting for it. What fails here need not fail there."""
+        try:
+            self.help(monitor)
+        except Interrupted:
+            raise
+        except Exception as error:
+            log.warning("could not help with %s, which another process does: %s", self.cell, error)
+
     def help(self, monitor: Monitor) -> None:
         """Do parts that no process is at, of a cell that another one does and files.
 
@@ -149,6 +158,8 @@ class CellWork:
             DistillBenchError: of the stage that failed; what was complete before is kept.
         """
         made = self._stored_set()
+        if made is None and self.set_path.exists():
+            return  # it cannot be read, and is made again
         if made is not None or self.cell.ipc is None:
             for ending, key in self._score_keys(made).items():
                 if not self._score_path(key).exists():
@@ -172,7 +183,10 @@ class CellWork:
         if self.cell.ipc is not None and not self.set_path.exists():
             return "set", parts_of_set(self.source, self.method, self.fields, self.cell.ipc)
         if self._asked is None:
-            self._asked = self._score_keys(self._stored_set())
+            made = self._stored_set()
+            if made is None and self.cell.ipc is not None:
+                return "set", 1  # it cannot be read, and is made again
+            self._asked = self._score_keys(made)
         for ending, key in self._asked.items():
             left = int(key.rsplit("-", 1)[1]) - len(KeptNetworks(_address(key)).tested)
             if left > 0 and not self._score_path(key).exists():

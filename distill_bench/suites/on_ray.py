@@ -3,6 +3,7 @@
 All nodes see the store and the results under the same paths: a shared file system, where there are several machines.
 """
 
+import contextlib
 import os
 import platform
 import signal
@@ -23,7 +24,7 @@ from distill_bench.errors import Interrupted, UsageError
 from distill_bench.progress import StreamMonitor
 from distill_bench.storage import home
 from distill_bench.suites.cell import CellWork
-from distill_bench.suites.helpers import Helpers
+from distill_bench.suites.helpers import Helpers, Wanted
 from distill_bench.suites.worker import WORKER, order
 
 POLL_SECONDS = 0.2
@@ -83,17 +84,16 @@ def run_on_ray(
         tasks = _Tasks(ray, {work.key: _request(nodes, work, threads) for work in works}, threads, quiet, marks)
         room = jobs or max(_room(nodes, request) for request in tasks.requests.values())
         waiting, helpers, told_to_stop = list(works), Helpers(), False
-        while waiting or tasks.running:
+        while waiting or len(tasks):
             while waiting and len(tasks.running) < (jobs or len(works)) and not monitor.stop_requested:
                 tasks.begin(waiting.pop(0))
             if monitor.stop_requested:
                 waiting.clear()
-                if not told_to_stop:
-                    tasks.cancel([*tasks.running, *tasks.helping])
+                tasks.cancel([*tasks.running, *tasks.helping])
                 told_to_stop = True
-            elif len(tasks) < room and (wanting := helpers.wanted_by(tasks.running.values())):
-                tasks.begin(wanting, helping=True)
-            for work, reference in tasks.ended():
+            elif len(tasks) < room and (wanted := helpers.wanted(tasks.running.values())):
+                tasks.help(wanted)
+            for work, reference in tasks.ended(helpers):
                 report(work, _outcome(ray, reference, work, told_to_stop))
 
 
@@ -110,32 +110,42 @@ class _Tasks:
     ) -> None:
         self._ray, self.requests, self._threads, self._quiet = ray, requests, threads, quiet
         self._surroundings = (WORKER, os.getcwd(), _import_path(), _environment(), marks)
-        self.running, self.helping = dict[Any, CellWork](), dict[Any, CellWork]()
+        self.running, self.helping = dict[Any, CellWork](), dict[Any, Wanted]()
+        self._cancelled = set[Any]()
 
     def __len__(self) -> int:
         return len(self.running) + len(self.helping)
 
-    def begin(self, work: CellWork, helping: bool = False) -> None:
-        """Give the cluster one task more."""
-        options = {**self.requests[work.key], "max_retries": RETRIES, "retry_exceptions": True}
-        told = order(work.cell, work.setting, self._threads, self._quiet, helping)
-        reference = self._ray.remote(**options)(_task()).remote(told, *self._surroundings)
-        (self.helping if helping else self.running)[reference] = work
+    def begin(self, work: CellWork) -> None:
+        """Give the cluster a cell."""
+        self.running[self._remote(work, RETRIES)] = work
 
-    def ended(self) -> list[tuple[CellWork, Any]]:
-        """Cells whose tasks have ended, and these. Who helped with them is let go."""
-        ready = self._ray.wait([*self.running, *self.helping], timeout=POLL_SECONDS)[0] if self.running else []
+    def help(self, wanted: Wanted) -> None:
+        """Give the cluster a task that helps with a cell. The cell does without, where it dies."""
+        self.helping[self._remote(wanted.work, 0, helping=True)] = wanted
+
+    def _remote(self, work: CellWork, retries: int, helping: bool = False) -> Any:
+        told = order(work.cell, work.setting, self._threads, self._quiet, helping)
+        options = {**self.requests[work.key], "max_retries": retries, "retry_exceptions": retries > 0}
+        return self._ray.remote(**options)(_task()).remote(told, *self._surroundings)
+
+    def ended(self, helpers: Helpers) -> list[tuple[CellWork, Any]]:
+        """Cells whose tasks have ended, and these. Who helps with them is told to end."""
+        ready = self._ray.wait([*self.running, *self.helping], timeout=POLL_SECONDS)[0] if len(self) else []
         found = [(self.running.pop(reference), reference) for reference in ready if reference in self.running]
-        idle = [each for each, work in self.helping.items() if work not in self.running.values()]
-        self.cancel([each for each in idle if each not in ready])
-        for reference in {*idle, *ready} & self.helping.keys():
-            del self.helping[reference]
+        for reference in self.helping.keys() & {*ready}:
+            helpers.ended(self.helping.pop(reference))
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                self._ray.get(reference)  # else Ray complains of an error that nobody took
+        self.cancel([each for each, wanted in self.helping.items() if wanted.work not in self.running.values()])
         return found
 
     def cancel(self, references: list[Any]) -> None:
-        """Ask tasks to end."""
+        """Ask tasks to end, once."""
         for reference in references:
-            self._ray.cancel(reference)
+            if reference not in self._cancelled:
+                self._ray.cancel(reference)
+                self._cancelled.add(reference)
 
 
 def _task() -> Callable[..., int]:

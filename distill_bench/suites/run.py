@@ -13,7 +13,7 @@ from distill_bench.errors import Interrupted, UsageError
 from distill_bench.progress import StreamMonitor, clock
 from distill_bench.storage import take_free
 from distill_bench.suites.cell import FAILED, CellWork
-from distill_bench.suites.helpers import Helpers
+from distill_bench.suites.helpers import Helpers, Wanted
 from distill_bench.suites.on_ray import require_ray, run_on_ray
 from distill_bench.suites.worker import WORKER, order, record, run_recording
 
@@ -178,28 +178,30 @@ class _HelpingProcesses:
     def __init__(self, threads: int, quiet: bool) -> None:
         self._threads, self._quiet = threads, quiet
         self._helpers = Helpers()
-        self._running = list[tuple[CellWork, subprocess.Popen[str], bool]]()
+        self._running = list[tuple[Wanted, subprocess.Popen[str]]]()
+        self._told = set[int]()
 
     def count(self) -> int:
         """How many there are."""
-        ended = [entry for entry in self._running if entry[1].poll() is not None]
-        for entry in ended:
-            entry[1].communicate()
+        for entry in [entry for entry in self._running if entry[1].poll() is not None]:
+            wanted, process = entry
+            process.communicate()
+            self._helpers.ended(wanted)
             self._running.remove(entry)
         return len(self._running)
 
     def start(self, running: list[CellWork]) -> None:
         """Start one more, where a cell has a part for it."""
-        if (work := self._helpers.wanted_by(running)) is not None:
-            process = _start(work, self._threads, self._quiet, helping=True)
-            self._running.append((work, process, False))
+        if (wanted := self._helpers.wanted(running)) is not None:
+            process = _start(wanted.work, self._threads, self._quiet, helping=True)
+            self._running.append((wanted, process))
 
     def leave_but(self, running: list[CellWork]) -> None:
         """Tell those to stop that help with other cells than these."""
-        for index, (work, process, told) in enumerate(self._running):
-            if work not in running and not told:
+        for wanted, process in self._running:
+            if wanted.work not in running and process.pid not in self._told:
                 process.terminate()
-                self._running[index] = (work, process, True)
+                self._told.add(process.pid)
 
 
 def _start(work: CellWork, threads: int, quiet: bool, helping: bool = False) -> "subprocess.Popen[str]":
