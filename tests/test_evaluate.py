@@ -211,6 +211,19 @@ def test_processes_at_one_score_test_each_network_once_and_agree(digits, few, ho
     assert len(tested) == 3 + 3  # once each; and each of the three counted operations on a network of its own
 
 
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"accuracy": "x", "seconds": 1}', '{"accuracy": null, "seconds": 1}']
+)
+def test_a_kept_network_that_cannot_be_read_is_tested_again(home, tmp_path, content):
+    kept = KeptNetworks("few")
+    kept.obtain(0, lambda: 1.0, SILENT)
+    (file,) = tmp_path.rglob("0.json")
+    file.write_text(content)
+    assert kept.tested == {}
+    assert kept.obtain(0, lambda: 2.0, SILENT) == 2.0
+    assert kept.tested == {0: 2.0}
+
+
 def test_a_network_that_another_process_is_at_is_left_for_last(home):
     kept, waiting = KeptNetworks("few"), [0, 1, 2]
 

@@ -149,7 +149,9 @@ class KeptNetworks:
         return {index: each for index, each in found.items() if each is not None}
 
     def _read(self, index: int) -> dict[str, Any] | None:
-        return read_json(self._path(index), "accuracy", "seconds")
+        found = read_json(self._path(index), "accuracy", "seconds") or {}
+        numbers = all(isinstance(found.get(name), int | float) for name in ("accuracy", "seconds"))
+        return found if numbers else None
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{index}.json"
