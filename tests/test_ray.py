@@ -280,11 +280,11 @@ HELPED = """
 import sys
 from distill_bench.cli import main
 from distill_bench.suites import on_ray
-begin = on_ray._Tasks.begin
-def noted(tasks, work, helping=False):
+remote = on_ray._Tasks._remote
+def noted(tasks, work, retries, helping=False):
     print("helps" if helping else "does", work.open_parts(), file=sys.stderr, flush=True)
-    begin(tasks, work, helping)
-on_ray._Tasks.begin = noted
+    return remote(tasks, work, retries, helping)
+on_ray._Tasks._remote = noted
 main()
 """
 
