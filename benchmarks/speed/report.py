@@ -13,22 +13,21 @@ COLOURS = {"reference": "#999999", "reference, tuned": "#56B4E9", "ours": "#0072
 def markdown(records: list[dict[str, Any]], everything: dict[str, Any], what: dict[str, str]) -> str:
     """Three tables: the ratios, the parts of each time, and networks side by side."""
     rate, rounds = everything["rate"], everything["rounds"]
-    count = len(next(iter(rounds.values()))["ours"])
     lines = [
         "# Speed",
         "",
-        f"{everything['machine']}; medians of {count} rounds, each measurement a fresh process on an idle machine. "
+        f"{everything['machine']}; medians over rounds, each measurement a fresh process on an idle machine. "
         f"The machine's rate: {rate['sgemm'] / 1e9:.0f} GFLOP/s in a matrix product, "
         f"{rate['convolution'] / 1e9:.0f} in a convolution; the limit is the operations at the higher of the two.",
         "",
-        "| case | ours, s | reference, s | ratio | reference tuned, s | ratio | ours, MB | reference, MB | limit, s | "
+        "| case | rounds | ours, s | reference, s | ratio | reference tuned, s | ratio | ours, MB | reference, MB | limit, s | "
         "ours / limit |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in records:
         lines.append(
-            f"| {r['case']} | {r['ours_seconds']} | {r['reference_seconds']} | **{r['ratio']}** | "
-            f"{r['reference_tuned_seconds']} | **{r['ratio_tuned']}** | {r['ours_mb']} | {r['reference_mb']} | "
+            f"| {r['case']} | {len(rounds[r['case']]['ours'])} | {r['ours_seconds']} | {r['reference_seconds']} | "
+            f"**{r['ratio']}** | {r['reference_tuned_seconds']} | **{r['ratio_tuned']}** | {r['ours_mb']} | {r['reference_mb']} | "
             f"{r['limit_seconds']} | {r['ours_seconds'] / r['limit_seconds']:.2f} |"
         )
     lines += [""] + [f"- {r['case']}: {what[r['case']]}." for r in records]
