@@ -90,7 +90,7 @@ def test_a_case_timed_alone_joins_the_others_on_the_page(harness, tmp_path):
 
     time("trajectory N=10", gradient, "here")
     cases, page = time("evaluator IPC 1", network, "here")
-    assert cases == ["evaluator IPC 1", "trajectory N=10"] and "| trajectory N=10 | 4.0 |" in page
+    assert cases == ["evaluator IPC 1", "trajectory N=10"] and "| trajectory N=10 | 2 | 4.0 |" in page
     assert time("trajectory N=10", gradient, "here")[0] == cases
     assert time("trajectory N=30", gradient, "elsewhere")[0] == ["trajectory N=30"]
 

@@ -20,14 +20,15 @@ def markdown(records: list[dict[str, Any]], everything: dict[str, Any], what: di
         f"The machine's rate: {rate['sgemm'] / 1e9:.0f} GFLOP/s in a matrix product, "
         f"{rate['convolution'] / 1e9:.0f} in a convolution; the limit is the operations at the higher of the two.",
         "",
-        "| case | rounds | ours, s | reference, s | ratio | reference tuned, s | ratio | ours, MB | reference, MB | limit, s | "
-        "ours / limit |",
+        "| case | rounds | ours, s | reference, s | ratio | reference tuned, s | ratio | ours, MB | reference, MB | "
+        "limit, s | ours / limit |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in records:
         lines.append(
-            f"| {r['case']} | {len(rounds[r['case']]['ours'])} | {r['ours_seconds']} | {r['reference_seconds']} | "
-            f"**{r['ratio']}** | {r['reference_tuned_seconds']} | **{r['ratio_tuned']}** | {r['ours_mb']} | {r['reference_mb']} | "
+            f"| {r['case']} | {len(rounds[r['case']]['ours'])} | {r['ours_seconds']} | "
+            f"{r['reference_seconds']} | **{r['ratio']}** | {r['reference_tuned_seconds']} | **{r['ratio_tuned']}** | "
+            f"{r['ours_mb']} | {r['reference_mb']} | "
             f"{r['limit_seconds']} | {r['ours_seconds'] / r['limit_seconds']:.2f} |"
         )
     lines += [""] + [f"- {r['case']}: {what[r['case']]}." for r in records]
