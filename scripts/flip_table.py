@@ -4,7 +4,7 @@
 
 Writes them between the two comments in docs/flip.md. A gain is a difference of paired scores (same seed, same
 initial networks); its interval is Student-t at 95 %, over synthesis seeds where there are two or more, else over
-networks.
+networks. A strict row is a set's score without its soft labels and learned rate.
 """
 
 import argparse
@@ -37,10 +37,11 @@ def gather(results: Iterable[Result]) -> dict[tuple[str, int, str, str], dict[Va
     """Accuracies of every network by (dataset, IPC, protocol, method without FYI), variant and seed."""
     found: dict[tuple[str, int, str, str], dict[Variant, BySeed]] = defaultdict(lambda: defaultdict(dict))
     for result in results:
-        if result["kind"] == "score" and "flip" in result.get("recipe", {}) and not result["strict"]:
+        if result["kind"] == "score" and "flip" in result.get("recipe", {}):
             method = result["method"].removeprefix("fyi-").removesuffix("-released").removesuffix("-always-flip")
             variant = (result["recipe"]["flip"], result["recipe"]["always_flip"])
-            key = (result["dataset"], result["ipc"], result["protocol"], method)
+            name = f"{method} (strict)" if result["strict"] else method
+            key = (result["dataset"], result["ipc"], result["protocol"], name)
             found[key][variant][result["seed"]] = result["accuracies"]
     return dict(found)
 

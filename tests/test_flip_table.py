@@ -25,6 +25,10 @@ RESULTS = [
     *[result("fyi-dm-released", seed, [51.0, 53.0], flip=True, always=True) for seed in range(3)],
     result("dc", 0, [40.0, 41.0, 45.0], ipc=1),
     result("fyi-dc", 0, [41.0, 43.0, 44.0], flip=True, ipc=1),
+    result("mtt", 0, [60.0, 61.0], ipc=1),
+    result("fyi-mtt", 0, [61.0, 62.0], flip=True, ipc=1),
+    result("mtt", 0, [70.0, 72.0], ipc=1) | {"strict": True},
+    result("fyi-mtt", 0, [69.0, 71.0], flip=True, ipc=1) | {"strict": True},
 ]
 
 
@@ -39,6 +43,8 @@ def test_the_tables_tell_the_two_effects_apart():
     lines = flip_table.tables(RESULTS).splitlines()
     assert "| made | 1 | dc | 42.0 ± 6.6 | 42.7 ± 3.8 | +0.7 ± 3.8 | 1 |" in lines
     assert "| made | 10 | dm | 52.5 ± 2.1 | 56.0 ± 5.0 | +4.0 ± 2.5 | 3 |" in lines
+    assert "| made | 1 | mtt | 60.5 ± 6.4 | 61.5 ± 6.4 | +1.0 ± 0.0 | 1 |" in lines
+    assert "| made | 1 | mtt (strict) | 71.0 ± 12.7 | 70.0 ± 12.7 | −1.0 ± 0.0 | 1 |" in lines
     effects = [line.split(" | ")[3:] for line in lines if line.startswith("| made | 10 | dm | ")][1:]
     assert effects == [
         ["the flip, DSA as published", "+4.0 ± 2.5", "3 |"],
