@@ -81,6 +81,20 @@ def test_bench_in_processes_prints_a_board_and_does_nothing_twice(command, tmp_p
     assert all(row["peak_memory_mb"] > 10 for row in json.loads(said))
 
 
+def test_processes_make_the_bytes_of_one_process(command, tmp_path, monkeypatch):
+    suite = 'title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1, 2]\nreference = "none"\n'
+    (tmp_path / "two.toml").write_text(suite)
+    made = {}
+    for name, options in {"alone": ["--executor", "in-process"], "two": ["--jobs", 2]}.items():
+        monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / name))
+        results = tmp_path / f"{name} results"
+        assert command("bench", tmp_path / "two.toml", "--results", results, "--networks", 2, *options)[0] == 0
+        sets = {path.name: path.read_bytes() for path in (tmp_path / name / "store/sets").glob("*.safetensors")}
+        scores = {path.name: json.loads(path.read_text())["accuracies"] for path in results.rglob("ipc*.json")}
+        made[name] = (sets, scores)
+    assert made["alone"] == made["two"] and list(map(len, made["two"])) == [2, 2]
+
+
 def images_folder(root, classes=("cat", "dog"), count=6, side=8):
     """A folder of random pictures, train and test, a class a folder."""
     draw = numpy.random.default_rng(0)
