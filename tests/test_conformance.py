@@ -59,6 +59,7 @@ TABLE = {
 }
 # recipes on the base of one above, with the code of one above
 VARIANTS = {
+    "random-zca": {},
     "datadam-released": ATTENTION | {"network": "ConvNetD2W4BN"},
     "dsa-always-flip": GRADIENT | ANY,
     "dm-always-flip": MEANS | ANY,
@@ -136,7 +137,7 @@ def test_another_seed_gives_another_set(source, method):
 def test_a_variant_gives_the_same_bytes_twice_and_another_set_than_its_base(source, method):
     made, again = (synthesize(source, method, 2, **VARIANTS[method]) for _ in range(2))
     assert made.to_bytes() == again.to_bytes()
-    base = next(name for name in ("datadam", "datm", "mtt", "ftd", "dsa", "dm", "dc") if name in method)
+    base = next(name for name in ("datadam", "datm", "mtt", "ftd", "dsa", "dm", "dc", "random") if name in method)
     assert not torch.equal(made.images, synthesize(source, base, 2, **TABLE[base]).images)
 
 
@@ -158,7 +159,7 @@ def kill_after(patch: pytest.MonkeyPatch, writes: int) -> None:
 
 
 RELABELLED = SQUEEZE | {"labels": "recorded", "record": {"epochs": 3}}
-RESUMED = {name: fields for name, fields in (TABLE | VARIANTS).items() if name != "random"}
+RESUMED = {name: fields for name, fields in (TABLE | VARIANTS).items() if name not in ("random", "random-zca")}
 RECORDED = {"random-soft": RELABELLED, "sre2l": RELABELLED | RECOVER | {"classes_per_batch": 4}, "rded": RELABELLED}
 CASES = [*RESUMED.items(), *RECORDED.items()]
 NAMES = [*RESUMED, *(f"{name}-recorded" for name in RECORDED)]

@@ -344,6 +344,18 @@ def test_random_with_a_teachers_labels_stands_beside_soft_rows():
     assert gains["dm", "hard"] == pytest.approx(75.0 - 61.0)
 
 
+def test_whitened_random_stands_beside_whitened_rows():
+    whitened = [
+        score(method, 1, accuracies=(accuracy,), pixel_space="zca")
+        for method, accuracy in (("random-zca", 50.0), ("mtt", 70.0))
+    ]
+    rows = leaderboard_rows([*RESULTS, *whitened])
+    gains = {(row["method"], row["pixel_space"]): tables.gain_over_random(row, rows) for row in rows if row["ipc"] == 1}
+    assert gains["mtt", "zca"] == pytest.approx(20.0)
+    assert gains["random-zca", "zca"] is None
+    assert gains["dm", "normalized"] == pytest.approx(75.0 - 61.0)
+
+
 def test_gap_to_full():
     rows = leaderboard_rows(RESULTS)
     assert tables.gap_to_full(rows[0], rows) == pytest.approx(98.0 - 75.0)

@@ -10,7 +10,7 @@ from distill_bench.leaderboard.claims import Claim, claim_for, differences
 from distill_bench.leaderboard.collect import CLAIM_KEYS, ROW_KEYS, STRICT, Row
 
 ABSENT = "–"
-RANDOM = ("random", "random-soft")
+RANDOM = ("random", "random-soft", "random-zca")
 COLUMNS = (
     "IPC", "method", "labels", "accuracy (%)", "vs random", "gap to full", "size", "synthesis", "peak memory",
     "published (%)",
@@ -40,7 +40,8 @@ def gain_over_random(row: Row, rows: Iterable[Row]) -> float | None:
     """Accuracy of ``row`` minus that of ``random`` under the same conditions, in points; None without one to compare.
 
     The conditions are the table's (protocol, network, pixel space), the IPC and the kind of labels; ``random-soft`` is
-    ``random`` with a teacher's. Of the same preset goes first: presets may differ in how many networks were trained.
+    ``random`` with a teacher's, ``random-zca`` in whitened pixels. Of the same preset goes first: presets may differ in
+    how many networks were trained.
     """
     if row["method"] in RANDOM or row["protocol"] is None:
         return None
