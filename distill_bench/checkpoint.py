@@ -30,12 +30,14 @@ class Checkpoint:
         seconds: time spent on the work in earlier processes, as far as saved, plus this one's; a part's is that of the
             whole.
         whole: of what this is a part, see ``part``.
+        compiled: whether the work runs compiled, set by work that decides it; None: there was nothing to decide.
     """
 
     path: Path | None = None
     every_seconds: float = EVERY_SECONDS
     conditions: dict[str, Any] = field(default_factory=dict)
     whole: "Checkpoint | None" = None
+    compiled: bool | None = None
     _earlier: float = 0.0
     _began: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)

@@ -69,6 +69,7 @@ VARIANTS = {
     "fyi-dm-released": MEANS | ANY,
     "fyi-datadam": ATTENTION | ANY,
     "fyi-mtt": TRAJECTORY | ANY,
+    "fyi-tesla": TRAJECTORY | ANY,
     "fyi-ftd": TRAJECTORY | ANY,
     "fyi-datm": TRAJECTORY | ANY,
 }
@@ -137,7 +138,9 @@ def test_another_seed_gives_another_set(source, method):
 def test_a_variant_gives_the_same_bytes_twice_and_another_set_than_its_base(source, method):
     made, again = (synthesize(source, method, 2, **VARIANTS[method]) for _ in range(2))
     assert made.to_bytes() == again.to_bytes()
-    base = next(name for name in ("datadam", "datm", "mtt", "ftd", "dsa", "dm", "dc", "random") if name in method)
+    base = next(
+        name for name in ("datadam", "datm", "mtt", "tesla", "ftd", "dsa", "dm", "dc", "random") if name in method
+    )
     assert not torch.equal(made.images, synthesize(source, base, 2, **TABLE[base]).images)
 
 

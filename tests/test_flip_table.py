@@ -3,17 +3,16 @@
 import sys
 from pathlib import Path
 
-import pytest
-
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import flip_table
 
 
 def result(method, seed, accuracies, flip=False, always=False, ipc=10):
     recipe = {"flip": flip, "always_flip": always}
+    same = {"preset": "cpu", "network": "ConvNetD3", "pixel_space": "normalized"}
     return {
         "kind": "score", "strict": False, "dataset": "made", "ipc": ipc, "protocol": "quick-v1", "method": method,
-        "seed": seed, "accuracies": accuracies, "recipe": recipe,
+        "seed": seed, "accuracies": accuracies, "recipe": recipe, **same,
     }  # fmt: skip
 
 
@@ -32,23 +31,41 @@ RESULTS = [
 ]
 
 
+CONDITIONS = ("made", 10, "dm", "cpu", "quick-v1", "ConvNetD3", "normalized")
+
+
 def test_a_gain_is_over_the_pairs_of_the_seeds_that_both_have():
-    found = flip_table.gather(RESULTS)["made", 10, "quick-v1", "dm"]
-    mean, (low, high), seeds = flip_table.gain(found[flip_table.OFF], found[flip_table.FLIP])
-    assert (mean, seeds) == (4.0, 3)  # 3, 4 and 5
-    assert (high - low) / 2 == pytest.approx(4.3027 * 1 / 3**0.5, rel=1e-4)  # t with two degrees of freedom
+    pair = flip_table.paired(flip_table.gather(RESULTS)[CONDITIONS], flip_table.OFF, flip_table.FLIP)
+    assert [list(by_seed) for by_seed in pair] == [[0, 1, 2], [0, 1, 2]]
+    # 3, 4 and 5; t with two degrees of freedom
+    assert flip_table.gain(*pair) == f"+4.0 ± {4.3027 * 1 / 3**0.5:.1f}".join(["**", "**"])
+
+
+def test_a_gain_within_its_interval_is_not_bold():
+    assert flip_table.gain({0: [50.0, 52.0]}, {0: [51.0, 52.0]}) == "+0.5 ± 6.4"
+
+
+def test_what_was_made_or_scored_otherwise_is_no_pair():
+    for other in (
+        {"preset": "paper"}, {"network": "ConvNetD3BN"}, {"pixel_space": "zca"}, {"method": "dm-released"}, {"seed": 9},
+    ):  # fmt: skip
+        both = [result("dm", 0, [50.0]), result("fyi-dm", 0, [40.0], flip=True) | other]
+        assert "made" not in flip_table.tables(both)
+    assert "| made | 10 | dm | 50.0 | 40.0 | −10.0 | 1 |" in flip_table.tables(
+        [result("dm", 0, [50.0]), result("fyi-dm", 0, [40.0], flip=True), result("dm-released", 0, [1.0])]
+    )
 
 
 def test_the_tables_tell_the_two_effects_apart():
     lines = flip_table.tables(RESULTS).splitlines()
     assert "| made | 1 | dc | 42.0 ± 6.6 | 42.7 ± 3.8 | +0.7 ± 3.8 | 1 |" in lines
-    assert "| made | 10 | dm | 52.5 ± 2.1 | 56.0 ± 5.0 | +4.0 ± 2.5 | 3 |" in lines
-    assert "| made | 1 | mtt | 60.5 ± 6.4 | 61.5 ± 6.4 | +1.0 ± 0.0 | 1 |" in lines
-    assert "| made | 1 | mtt (strict) | 71.0 ± 12.7 | 70.0 ± 12.7 | −1.0 ± 0.0 | 1 |" in lines
+    assert "| made | 10 | dm | 52.0 ± 2.5 | 56.0 ± 5.0 | **+4.0 ± 2.5** | 3 |" in lines
+    assert "| made | 1 | mtt | 60.5 ± 6.4 | 61.5 ± 6.4 | **+1.0 ± 0.0** | 1 |" in lines
+    assert "| made | 1 | mtt (strict) | 71.0 ± 12.7 | 70.0 ± 12.7 | **−1.0 ± 0.0** | 1 |" in lines
     effects = [line.split(" | ")[3:] for line in lines if line.startswith("| made | 10 | dm | ")][1:]
     assert effects == [
-        ["the flip, DSA as published", "+4.0 ± 2.5", "3 |"],
-        ["the flip, DSA always flipping", "+1.0 ± 0.0", "3 |"],
+        ["the flip, DSA as published", "**+4.0 ± 2.5**", "3 |"],
+        ["the flip, DSA always flipping", "**+1.0 ± 0.0**", "3 |"],
         ["DSA always flipping, without the flip", "−1.0 ± 2.5", "3 |"],
         ["DSA always flipping, with the flip", "−4.0 ± 5.0", "3 |"],
         ["both, as the released code runs", "+0.0 ± 2.5", "3 |"],

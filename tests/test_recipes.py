@@ -73,7 +73,93 @@ def test_the_papers_values():
     assert [load_method("datadam").fields("cifar10", ipc).image_lr for ipc in (50, 51, 100)] == [1.0, 10.0, 10.0]
 
 
-@pytest.mark.parametrize("name", ["dc", "dsa", "dm", "datadam"])
+# dataset, IPC: student steps, segment's epochs, latest start, mini-batch (0: all), rates of images, of the rate, and at
+# the start, pixel space. Of MTT's commands (DC-BENCH, methods/tm/readme.md); of FTD's, with alpha and the decay
+SUBSETS = ("imagenette", "imagewoof", "imagemeow", "imagesquawk", "imagefruit", "imageyellow")
+MTT = {
+    ("cifar10", 1): (50, 2, 2, 0, 100, 1e-7, 0.01, "zca"),
+    ("cifar10", 10): (30, 2, 20, 0, 100, 1e-5, 0.001, "zca"),
+    ("cifar10", 50): (30, 2, 40, 0, 1000, 1e-5, 0.001, "normalized"),
+    ("cifar100", 1): (20, 3, 20, 0, 1000, 1e-5, 0.01, "zca"),
+    ("cifar100", 10): (20, 2, 20, 0, 1000, 1e-5, 0.01, "normalized"),
+    ("cifar100", 50): (80, 2, 40, 125, 1000, 1e-5, 0.01, "zca"),
+    ("tiny_imagenet", 1): (10, 2, 10, 0, 10000, 1e-4, 0.01, "normalized"),
+    ("tiny_imagenet", 10): (20, 2, 40, 200, 10000, 1e-4, 0.01, "normalized"),
+    ("tiny_imagenet", 50): (20, 2, 40, 300, 10000, 1e-4, 0.01, "normalized"),
+} | {(subset, 1): (20, 2, 10, 0, 1000, 1e-6, 0.01, "normalized") for subset in SUBSETS}
+FTD = {
+    ("cifar10", 1): (50, 2, 2, 0, 100, 1e-7, 0.01, "zca", 0.3, 0.9999),
+    ("cifar10", 10): (30, 2, 20, 0, 100, 1e-5, 0.001, "zca", 0.3, 0.9995),
+    ("cifar10", 50): (30, 2, 40, 0, 1000, 1e-5, 0.01, "normalized", 1, 0.999),
+    ("cifar100", 1): (40, 3, 20, 0, 1000, 1e-5, 0.01, "zca", 1, 0.9995),
+    ("cifar100", 10): (20, 2, 40, 0, 1000, 1e-5, 0.01, "normalized", 1, 0.9995),
+    ("cifar100", 50): (80, 2, 40, 1000, 1000, 1e-5, 0.01, "zca", 1, 0.999),
+    ("tiny_imagenet", 1): (30, 2, 10, 0, 10000, 1e-4, 0.01, "normalized", 1, 0.999),
+    ("tiny_imagenet", 10): (20, 2, 40, 500, 10000, 1e-4, 0.01, "normalized", 1, 0.999),
+}
+# DATM's configs at 97ae510: student steps, segment's epochs, T⁻, T, T⁺, iterations of its growth (1: none), mini-batch,
+# rates of images, of labels, and of the rate, gate, start
+DATM = {
+    ("cifar10", 1): (80, 2, 0, 4, 4, 1, 10, 100, 5, 1e-7, 1.1, "correct"),
+    ("cifar10", 10): (80, 2, 0, 10, 20, 1000, 100, 100, 2, 1e-5, 1.0, "correct"),
+    ("cifar10", 50): (80, 2, 0, 20, 40, 2000, 500, 1000, 2, 1e-5, 1.0, "correct"),
+    ("cifar10", 500): (40, 2, 40, 60, 60, 1, 1000, 50, 10, 1e-5, 1.0, "correct"),
+    ("cifar10", 1000): (100, 2, 40, 60, 60, 1, 1000, 50, 10, 1e-5, 1.0, "correct"),
+    ("cifar100", 1): (40, 3, 0, 10, 20, 1000, 0, 1000, 10, 1e-5, 1.0, "correct"),
+    ("cifar100", 10): (80, 2, 0, 30, 50, 2000, 1000, 1000, 10, 1e-5, 1.0, "correct"),
+    ("cifar100", 50): (80, 2, 20, 70, 70, 1, 1000, 1000, 10, 1e-5, 1.0, "real"),
+    ("cifar100", 100): (80, 2, 30, 70, 70, 1, 1000, 50, 10, 1e-5, 1.0, "correct"),
+    ("tiny_imagenet", 1): (40, 2, 0, 15, 20, 2000, 200, 10000, 10, 1e-4, 1.0, "correct"),
+    ("tiny_imagenet", 10): (40, 2, 10, 50, 50, 1, 500, 100, 10, 1e-4, 1.0, "correct"),
+    ("tiny_imagenet", 50): (20, 2, 40, 70, 70, 1, 1000, 100, 10, 1e-4, 1.0, "correct"),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "cell", "values"),
+    [(method, *row) for method, table in (("mtt", MTT), ("ftd", FTD)) for row in table.items()],
+)
+def test_the_commands_of_mtt_and_ftd(method, cell, values):
+    f = load_method(method).fields(*cell)
+    found = (
+        f.student_steps, f.segment_epochs, f.segment[2], f.student_batch, f.image_lr, f.rate_lr, f.student_lr,
+        f.pixel_space, f.expert.alpha, f.ema_decay,
+    )  # fmt: skip
+    assert found[: len(values)] == values
+    assert f.segment[:2] == (0, values[2])
+    flat = (0.01, 50) if method == "ftd" else (0.0, 50)
+    assert (f.expert.rho, f.expert.epochs, f.experts, f.expert.learning_rate) == (*flat, 100, 0.01)
+
+
+@pytest.mark.parametrize("method", ["datm", "datm-tesla"])
+@pytest.mark.parametrize(("cell", "values"), DATM.items())
+def test_the_configs_of_datm(method, cell, values):
+    f = load_method(method).fields(*cell)
+    growth = f.segment_growth if f.segment[1] < f.segment[2] else 1
+    assert values == (
+        f.student_steps, f.segment_epochs, *f.segment, growth, f.student_batch, f.image_lr, f.label_lr,
+        f.rate_lr, f.loss_gate, f.init,
+    )  # fmt: skip
+    assert (f.student_lr, f.pixel_space, f.label_momentum, f.expert.epochs) == (0.01, "zca", 0.9, 100)
+
+
+def test_the_pixel_space_holds_between_the_tables_too():
+    for method in ("datm", "datadam", "datadam-released"):
+        for dataset in ("cifar10", "cifar100"):
+            assert {load_method(method).fields(dataset, ipc).pixel_space for ipc in (1, 2, 10, 20, 50)} == {"zca"}
+    assert {load_method("datadam").fields("cifar10", ipc, "cpu").pixel_space for ipc in (1, 10, 50)} == {"normalized"}
+    sides = {load_method("datadam").fields(name, 1).task_balance for name in SUBSETS}
+    assert sides == {0.02} and load_method("datadam").fields("tiny_imagenet", 1).task_balance == 0.01
+
+
+def test_the_loops_of_fyis_own_are_fyis():
+    loops = {name: load_method(name).fields("cifar100", 50) for name in ("dc", "dsa", "fyi-dc", "fyi-dsa")}
+    assert {name: (f.outer_loop, f.inner_loop) for name, f in loops.items()} == {
+        "dc": (50, 10), "dsa": (50, 10), "fyi-dc": (10, 10), "fyi-dsa": (10, 10),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["dc", "dsa", "dm", "datadam", "mtt", "tesla", "ftd", "datm"])
 @pytest.mark.parametrize("preset", [PAPER, "cpu"])
 @pytest.mark.parametrize("ipc", [1, 10])
 def test_fyi_is_the_flip_and_nothing_else(name, preset, ipc):

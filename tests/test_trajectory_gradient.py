@@ -202,15 +202,23 @@ def test_a_steps_graph_is_let_go_before_the_next_but_one():
     assert most_alive("unrolled", 12) == 11
 
 
+def test_attention_has_second_derivatives_too():
+    network = build_network("ViT", SHAPE, CLASSES, generator("network")).double()
+    start = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    given = (start, start + 0.01 * random(len(start), name="target"), *problem("perceptron", False)[2:])
+    exact, unrolled = (
+        trajectory_gradient(Student(network), *given, batches_of(2), kind) for kind in ("exact", "unrolled")
+    )
+    assert distance(exact, unrolled) < 1e-10
+
+
 def compiled_distance(name, soft):
-    """How far compiled derivatives are from eager ones, as relative differences."""
-    given, batches = problem(name, soft), batches_of(4)
-    eager, compiled = (Student(network_of(name), TEMPERATURE, compiled=choice) for choice in (False, True))
+    """How far compiled derivatives are from higher's and TESLA's formula, as relative differences."""
+    given, compiled = problem(name, soft), Student(network_of(name), TEMPERATURE, compiled=True)
     found = [
-        distance(
-            trajectory_gradient(compiled, *given, batches, kind), trajectory_gradient(eager, *given, batches, kind)
-        )
-        for kind in ("exact", "tesla")
+        distance(trajectory_gradient(compiled, *given, batches_of(steps), kind), oracle(name, given, batches_of(steps)))
+        for steps in (1, 4, 12)
+        for kind, oracle in (("exact", by_higher), ("tesla", by_teslas_formula))
     ]
     assert len(torch._dynamo.utils.counters["stats"]) > 0, "nothing was compiled"
     return max(found)

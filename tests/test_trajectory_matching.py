@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from distill_bench import RunFailed, UsageError, synthesize
+from distill_bench.augment import dsa
 from distill_bench.networks import build_network
 from distill_bench.pixel_space import pixel_space_of
 from distill_bench.progress import SILENT
@@ -85,6 +86,7 @@ def test_segments_start_anywhere_in_the_schedule_and_experts_take_turns(digits):
         ({"segment": [0, 3, 4]}, "start before epoch 4 and have 2 epochs; experts have 4"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"gradient": "other"}, "gradient"),
+        ({"labels": "learned"}, "labels = learned needs label_lr > 0"),
     ],
 )
 def test_impossible_fields_are_refused(fields, message):
@@ -115,6 +117,30 @@ def test_with_the_flip_a_batch_is_half_as_large_and_followed_by_its_mirror_image
     for batch, labels in made:
         assert torch.equal(labels[:2], labels[2:])
         assert torch.equal(batch, torch.cat([images[labels[:2]], images[labels[:2]].flip(3)]))
+
+
+def test_a_batch_larger_than_the_set_is_the_set_and_halved_with_the_flip(digits):
+    for flip in (False, True):
+        objective = objective_of(digits, flip=flip, flip_any_source=True, student_batch=50, augment="none")
+        made = [batch(objective._images, torch.arange(10)) for batch in objective._batches(generator("draws"))]
+        assert [len(labels) for _, labels in made] == [10, 10, 10]
+
+
+@pytest.mark.parametrize("always_flip", [False, True])
+def test_images_are_mirrored_before_they_are_augmented_each_by_its_own_draw(digits, always_flip):
+    fields = {"flip": True, "flip_any_source": True, "student_batch": 4, "student_steps": 8, "always_flip": always_flip}
+    objective, draws = objective_of(digits, **fields), generator("draws")
+    images, numbers = torch.randn(10, 1, 8, 8, generator=generator("images")), torch.arange(10)
+    made = [batch(images, numbers) for batch in objective._batches(generator("draws"))]
+    pending: list[torch.Tensor] = []
+    for augmented, labels in made:
+        pending = pending or list(torch.randperm(10, generator=draws).split(2))
+        indices = pending.pop()
+        drawn = dsa.sample(dsa.usual_operations(False), 4, (1, 8, 8), draws, always_flip)
+        assert (drawn.mirrored is not None) == always_flip
+        assert torch.equal(labels, torch.cat([indices, indices]))
+        doubled = torch.cat([images[indices], images[indices].flip(3)])
+        assert torch.equal(augmented, dsa.apply(drawn, doubled))
 
 
 @pytest.mark.parametrize("method", ["mtt", "tesla", "ftd", "datm", "datm-tesla"])
@@ -215,8 +241,19 @@ def test_a_gate_that_never_opens_is_a_failure(digits):
 
 
 def test_a_learned_rate_below_zero_is_a_failure_that_says_so(digits):
-    with pytest.raises(RunFailed, match=r"failed at step \d of 3: the student's learned learning rate has become -"):
+    with pytest.raises(
+        RunFailed, match=r"failed at step \d of 3: the student's learned learning rate has become -"
+    ) as failed:
         synthesize(digits, "mtt", 1, **QUICK | {"rate_lr": 1e2})
+    assert str(failed.value).count("student_lr") == 1  # where to start it higher; nothing says to lower it
+
+
+def test_whether_the_student_was_compiled_is_known_afterwards(digits, monkeypatch):
+    kept = Checkpoint()
+    assert kept.compiled is None
+    monkeypatch.setattr(TM.compiling, "decide", lambda *_: False)
+    synthesize(digits, "mtt", 1, checkpoint=kept, **QUICK)
+    assert kept.compiled is False
 
 
 # ---- where DATM starts
@@ -272,6 +309,20 @@ def test_labels_are_averaged_over_the_experts_that_are_right():
         rows = [logits_of(e, images[number : number + 1])[0] for e in range(5) if right[e, number]]
         expected.append(sum(rows) / len(rows))
     torch.testing.assert_close(averaged_logits(logits_of, 5, images, labels), torch.stack(expected))
+
+
+def test_without_an_expert_that_is_right_there_are_no_labels():
+    right = torch.ones(2, 30, dtype=torch.bool)
+    right[:, [3, 8]] = False
+    images, labels = Numbered().images(torch.arange(30)), torch.arange(30) % 3
+    with pytest.raises(RunFailed, match="no expert classifies 2 of the 30 initial images correctly"):
+        averaged_logits(fake_logits(right), 2, images, labels)
+
+
+def test_experts_without_running_statistics_do_not_choose_images(digits):
+    fields = QUICK | {"network": "ConvNetD1W4BN"}
+    with pytest.raises(UsageError, match=r"init = correct with ConvNetD1W4BN.*--set init=real"):
+        synthesize(digits, "datm", 1, **fields)
 
 
 def test_datm_starts_from_images_and_labels_that_agree(digits):

@@ -100,7 +100,8 @@ def synthesize_command(
         history=history,
     )
     made.save(out)
-    facts = {"peak_memory_mb": peak_memory_mb(), **run_block(checkpoint.seconds, place), "history": history}
+    run = run_block(checkpoint.seconds, place) | {"compiled": checkpoint.compiled}
+    facts = {"peak_memory_mb": peak_memory_mb(), **run, "history": history}
     write_atomically(out.with_suffix(".run.json"), json.dumps(facts) + "\n")
     checkpoint.clear()
     typer.echo(f"{out}: {len(made.images)} images, {made.nbytes:,} bytes, {checkpoint.seconds:.0f} s")

@@ -234,7 +234,7 @@ class CellWork:
             checkpoint=checkpoint,
             history=history,
         )
-        run = run_block(checkpoint.seconds, resolve_device(self.setting.device))
+        run = run_block(checkpoint.seconds, resolve_device(self.setting.device)) | {"compiled": checkpoint.compiled}
         facts = {"peak_memory_mb": peak_memory_mb() if own_process else None, "history": history, **run}
         # the set last: where it exists, its facts do too
         write_atomically(self.set_path.with_suffix(".run.json"), json.dumps(facts))

@@ -59,8 +59,9 @@ def optimise(
         for step in range(first, steps):
             try:
                 loss = _update(step, objective, learnables, optimizers)
+                objective.after_step(step)
             except RunFailed as error:
-                raise RunFailed(_account(job, step, steps, kept, str(error))) from error
+                raise RunFailed(_account(job, step, steps, kept, error)) from error
             except (MemoryError, RuntimeError) as error:
                 if is_out_of_memory(error):
                     raise job.out_of_memory(f"at step {step} of {steps}", error) from error
@@ -77,14 +78,16 @@ def optimise(
     return steps - first
 
 
-def _account(job: Job[Any], step: int, steps: int, kept: int, reason: str) -> str:
-    """What happened where, the last good state, and what to lower."""
+class _Diverged(RunFailed):
+    """Numbers left all bounds: rates are too high."""
+
+
+def _account(job: Job[Any], step: int, steps: int, kept: int, error: RunFailed) -> str:
+    """What happened where, the last good state, and what to lower where the error itself does not say it."""
     good = f"Its last checkpoint, after step {kept - 1}, is {job.checkpoint.path}." if kept else "It has no checkpoint."
-    lower = job.fields.suggestion(job.fields.calming)
-    return (
-        f"{job.method} at ipc {job.ipc}, seed {job.seed}, failed at step {step} of {steps}: {reason} {good} "
-        f"Lower {lower or 'its learning rates'}, and start again."
-    )
+    lower = job.fields.suggestion(job.fields.calming) or "its learning rates"
+    advice = f" Lower {lower}, and start again." if isinstance(error, _Diverged) else ""
+    return f"{job.method} at ipc {job.ipc}, seed {job.seed}, failed at step {step} of {steps}: {error} {good}{advice}"
 
 
 def _update(step: int, objective: Objective, learnables: dict[str, Tensor], optimizers: dict[str, Optimizer]) -> float:
@@ -93,14 +96,13 @@ def _update(step: int, objective: Objective, learnables: dict[str, Tensor], opti
         learnables[name].grad = gradient
         optimizers[name].step()
     if not math.isfinite(loss):
-        raise RunFailed(f"the loss is {loss}.")
+        raise _Diverged(f"the loss is {loss}.")
     broken = [name for name, tensor in learnables.items() if not tensor.isfinite().all()]
     if broken:
-        raise RunFailed(f"{' and '.join(broken)} hold values that are not finite.")
+        raise _Diverged(f"{' and '.join(broken)} hold values that are not finite.")
     largest = {name: float(tensor.abs().max()) for name, tensor in learnables.items()}
     if exploded := [f"{name} (up to {value:.3g})" for name, value in largest.items() if value > EXPLODED]:
-        raise RunFailed(f"{' and '.join(exploded)} exploded: no pixel, label or rate is above {EXPLODED:g}.")
-    objective.after_step(step)
+        raise _Diverged(f"{' and '.join(exploded)} exploded: no pixel, label or rate is above {EXPLODED:g}.")
     return loss
 
 

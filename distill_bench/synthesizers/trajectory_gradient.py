@@ -15,6 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, jvp, replace_all_batch_norm_modules_
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distill_bench import compiling
 
@@ -105,6 +106,7 @@ def _load_forward_mode() -> None:
         jvp(torch.sin, (torch.zeros(()),), (torch.zeros(()),))
 
 
+@sdpa_kernel(SDPBackend.MATH)  # fused attention has neither second derivatives nor forward mode
 def trajectory_gradient(
     student: Student,
     start: Float[Tensor, " p"],

@@ -9,6 +9,7 @@ Accumulated Trajectory Error to Improve Dataset Distillation" (CVPR 2023); Guo e
 Distillation via Difficulty-Aligned Trajectory Matching" (ICLR 2024). Where those leave a detail open, their code.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -23,9 +24,10 @@ from distill_bench.augment.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import build_network
 from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, obtain_experts
+from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Fields, Job, Sharing, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
-from distill_bench.synthesizers.matching import FlipFields, draw_dsa
+from distill_bench.synthesizers.matching import FlipFields, draw_dsa, has_batch_norm
 from distill_bench.synthesizers.trajectory_gradient import Batch, GradientKind, Student, trajectory_gradient
 from distill_bench.synthesizers.trajectory_start import beginning, logits_at
 
@@ -106,6 +108,25 @@ class TrajectoryFields(ExpertFields, FlipFields):
             )
         return self
 
+    @model_validator(mode="after")
+    def _learned_labels_have_a_rate(self) -> "TrajectoryFields":
+        if self.labels == "learned" and not self.label_lr:
+            raise ValueError("labels = learned needs label_lr > 0: with 0 they would stay as they start")
+        return self
+
+    def suggestion(self, names: Sequence[str]) -> str:
+        """How to lower fields; imported experts are trained already."""
+        return super().suggestion([name for name in names if not (self.experts_from and name.startswith("expert."))])
+
+    def check(self, source: Source) -> None:
+        """Raise UsageError for a flip the source does not allow, and for DATM's start on a network with batch norm."""
+        super().check(source)
+        if self.init == "correct" and has_batch_norm(self.network, source):
+            raise UsageError(
+                f"init = correct with {self.network}: an expert's snapshots hold no running statistics, so batch norm "
+                "would judge an image by the others of its batch. Use --set init=real, or a network without batch norm."
+            )
+
 
 def experts_of(job: Job[TrajectoryFields]) -> Experts:
     """The experts that a job's recipe asks for.
@@ -169,7 +190,7 @@ def trajectory_matching(job: Job[TrajectoryFields]) -> Synthetic:
     if fields.loss_gate and min(job.history) > fields.loss_gate:
         raise RunFailed(
             f"the lowest loss of {fields.iterations} iterations was {min(job.history):.3g}, above loss_gate = "
-            f"{fields.loss_gate:g}: nothing was learned. Raise --set loss_gate=…, or image_lr and student_lr."
+            f"{fields.loss_gate:g}: nothing was learned. Raise --set loss_gate=…, or student_lr."
         )
     return objective.result()
 
@@ -180,8 +201,7 @@ class TrajectoryMatching(Objective):
     def __init__(self, job: Job[TrajectoryFields], experts: Experts) -> None:
         fields = job.fields
         self._job, self._experts = job, experts
-        self._compiled = compiling.decide(fields.compiled, job.device, work(job))
-        self._student = self._new_student()
+        self._student = self._new_student(compiling.decide(fields.compiled, job.device, work(job)))
         self._images, self._labels = beginning(job, experts, self._student)
         self._rate = torch.tensor(fields.student_lr, device=job.device)
         self._average = self._images.clone() if fields.ema_decay else None
@@ -244,19 +264,20 @@ class TrajectoryMatching(Objective):
     def state(self) -> dict[str, Tensor]:
         teacher = {"labels": self._labels} if self._job.fields.labels == "teacher" else {}
         average = {} if self._average is None else {"average": self._average}
-        return {"compiled": torch.tensor(self._compiled)} | teacher | average
+        return {"compiled": torch.tensor(self._job.checkpoint.compiled)} | teacher | average
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        if (was := compiling.goes_on(bool(state["compiled"]))) != self._compiled:
-            self._compiled, self._student = was, self._new_student()
+        if (was := compiling.goes_on(bool(state["compiled"]))) != self._job.checkpoint.compiled:
+            self._student = self._new_student(was)
         self._labels = state.get("labels", self._labels).to(self._job.device)
         if self._average is not None:
             self._average.copy_(state["average"])
 
-    def _new_student(self) -> Student:
+    def _new_student(self, compiled: bool) -> Student:
         job = self._job
+        job.checkpoint.compiled = compiled
         network = build_network(job.fields.network, job.training.shape, job.classes, job.generator("shapes"))
-        return Student(network.to(job.device), compiled=self._compiled)
+        return Student(network.to(job.device), compiled=compiled)
 
     def _segment(self, step: int) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
         """θ*_t and θ*_{t+M}: the experts in shuffled rounds, t uniform over the epochs of the schedule."""
@@ -271,7 +292,7 @@ class TrajectoryMatching(Objective):
     def _batches(self, draws: Generator) -> list[Batch]:
         """The student's mini-batches: random permutations of the set, cut from the end, each batch with its DSA."""
         fields, count = self._job.fields, len(self._images)
-        size = fields.student_batch or count
+        size = min(fields.student_batch or count, count)
         size = max(1, size // 2) if fields.flip else size
         pending: list[Tensor] = []
         batches = []

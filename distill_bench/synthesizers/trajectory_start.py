@@ -89,10 +89,21 @@ def correct_images(
 def averaged_logits(
     logits_of: LogitsOf, experts: int, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]
 ) -> Float[Tensor, "n k"]:
-    """Of every image the mean logits of those experts that classify it correctly; one at least must."""
+    """Of every image the mean logits of those experts that classify it correctly.
+
+    Raises:
+        RunFailed: there is none for an image.
+    """
     total, count = torch.zeros((), device=images.device), torch.zeros((), device=images.device)
     for expert in range(experts):
         logits = logits_of(expert, images)
         right = (logits.argmax(dim=1) == labels)[:, None]
         total, count = total + torch.where(right, logits, 0.0), count + right
+    if not count.all():
+        wrong = (count == 0).sum()
+        raise RunFailed(
+            f"no expert classifies {int(wrong)} of the {len(images)} initial images correctly, so that they have no "
+            "labels to start from. Train longer experts (--set expert.epochs=…), or start from any real images (--set "
+            "init=real)."
+        )
     return total / count
