@@ -26,7 +26,7 @@ bench: $(INSTALLED)  ## the digits leaderboard at IPC 1 and 10: a few minutes
 bench-all: $(INSTALLED)  ## every cell of the digits suite: all IPCs, seeds and protocols
 	$(BIN)/distill-bench bench digits --jobs $(JOBS) --results $(RESULTS)
 
-bench-speed: $(INSTALLED)  ## time evaluator and trajectory gradient against plain eager references: half an hour on an idle machine
+bench-speed: $(INSTALLED)  ## time evaluator and trajectory gradient against plain eager references: about three quarters of an hour on an idle machine
 	$(BIN)/python benchmarks/speed/run.py --results $(RESULTS)/speed
 
 bench-scaling: $(CLUSTER)  ## two Ray nodes of one core against one: five minutes on an idle machine

@@ -1,5 +1,6 @@
 """The three spaces images live in (unit, normalized, zca), and the way into each and back."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 from torch import Tensor
 
 from distill_bench.augment.zca import Whitening, whitening_of
+from distill_bench.errors import UsageError
 from distill_bench.sources.source import Source, Split
 
 RESIDENT_BYTES = 2**30
@@ -44,7 +46,13 @@ class PixelSpace(BaseModel):
 def pixel_space_of(
     source: Source, kind: SpaceKind, eps: float = 0.1, zca_input: Literal["unit", "normalized"] = "unit"
 ) -> PixelSpace:
-    """The pixel space of a kind with a source's own statistics."""
+    """The pixel space of a kind with a source's own statistics.
+
+    Raises:
+        UsageError: ``eps`` is of no use in whitening.
+    """
+    if kind == "zca" and not 0 < eps < math.inf:
+        raise UsageError(f"--zca-eps {eps:g}: give a positive number, such as 0.1.")
     whitened = {"eps": eps, "zca_input": zca_input} if kind == "zca" else {}
     return PixelSpace(kind=kind, mean=source.mean, std=source.std, **whitened)  # type: ignore[arg-type]
 

@@ -89,12 +89,6 @@ GRIDS = {
     ],
     "fashion_mnist": [
         ("datadam", (1,), {"iterations": [100], "image_lr": [0.1, 1.0], "real_batch": [32]}),
-        ("dm", (10,), {"iterations": [100], "image_lr": [1.0, 10.0], "real_batch": [32]}),
-        ("dsa", (10,), {"iterations": [5], "outer_loop": [5], "inner_loop": [5], "image_lr": [0.1, 1.0],
-                        "real_batch": [32]}),
-        ("dm", (1,), {"iterations": [200], "image_lr": [1.0, 10.0], "real_batch": [32]}),
-        ("dsa", (1,), {"iterations": [60], "image_lr": [0.1, 1.0], "real_batch": [32]}),
-        ("datadam", (10,), {"iterations": [100], "image_lr": [0.1, 1.0], "real_batch": [32]}),
     ],
 }  # fmt: skip
 

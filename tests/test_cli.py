@@ -145,6 +145,11 @@ def test_a_set_without_test_split_asks_for_a_holdout(command, quick, tmp_path, m
         ),
         (["synthesize", "dm", "--dataset", "nope", "--ipc", 1, "--out", "x.safetensors"], 2, "folder:PATH"),
         (["synthesize", "dm", "--dataset", "digits", "--ipc", 0, "--out", "x.safetensors"], 2, "--ipc 0"),
+        (
+            ["synthesize", "mtt", "--dataset", "digits", "--ipc", 0, "--out", "x.safetensors"],
+            2,
+            "--ipc 0: at least one image per class is needed",
+        ),
         (["synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--out", "x.pt"], 2, "must end in .safetensors"),
         (["synthesize", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors"], 2, "name one method"),
         (
@@ -523,6 +528,16 @@ def test_experts_are_trained_listed_and_shown(command, own_home):
     assert "1 × ConvNetD1W4, flat, epochs 2" in flat[1]
 
 
+def test_experts_are_trained_on_what_a_holdout_leaves(command, own_home):
+    count = ("--count", 1, "--epochs", 2, "--quiet")
+    for held_out in ((), ("--split", "test"), ("--holdout", 0.2), ("--split", "holdout")):
+        assert command("experts", "train", "mtt", "--dataset", "digits", *count, *QUICK_EXPERTS, *held_out)[0] == 0
+    listed = json.loads(command("experts", "list", "--json")[1])
+    assert len({expert["train"] for expert in listed}) == len(listed) == 2
+    again = command("experts", "train", "mtt", "--dataset", "digits", *count, *QUICK_EXPERTS, "--set", "experts_from=")
+    assert again[0] == 0 and len(json.loads(command("experts", "list", "--json")[1])) == 2
+
+
 def test_experts_of_others_are_imported_and_used(command, own_home, tmp_path):
     import torch
 
@@ -561,9 +576,25 @@ def test_experts_of_others_are_imported_and_used(command, own_home, tmp_path):
         (["train", "dm", "--dataset", "digits"], "dm matches no experts"),
         (["train", "mtt", "--dataset", "digits", "--epochs", 2], "experts have 2"),
         (["show", "nothing"], "0 experts have a key that begins with 'nothing'"),
+        (["train", "mtt", "--dataset", "digits", "--ipc", 0], "--ipc 0: at least one image per class is needed"),
+        (["train", "mtt", "--dataset", "digits", "--ipc", -5], "--ipc -5: at least one image per class is needed"),
+        (
+            ["train", "mtt", "--dataset", "digits", "--count", 1, "--epochs", 1, "--set", "experts_from=abc"],
+            "experts_from=abc: imported experts need no training. To train the recipe's own, leave the setting out",
+        ),
         (["import", "x.pt", "--dataset", "digits", "--space", "other"], "--space 'other'"),
+        (["import", "x.pt", "--dataset", "digits", "--space", "zca", "--zca-eps", -1], "--zca-eps -1: give a positive"),
+        (["import", "x.pt", "--dataset", "digits", "--space", "zca", "--zca-eps", 0], "--zca-eps 0: give a positive"),
+        (["import", "x.pt", "--dataset", "digits", "--space", "zca", "--zca-eps", "nan"], "--zca-eps nan: give a"),
+        (["import", "x.pt", "--dataset", "digits", "--space", "zca", "--zca-eps", "inf"], "--zca-eps inf: give a"),
     ],
 )
 def test_what_is_wrong_with_a_request_for_experts_is_said(command, own_home, arguments, message):
     code, _, error = command("experts", *arguments)
     assert code == 2 and message in error
+
+
+def test_a_released_set_is_not_whitened_with_nothing(command, tmp_path):
+    arguments = ["x.pt", "--dataset", "digits", "--space", "zca", "--zca-eps", -1, "--out", tmp_path / "x.safetensors"]
+    code, _, error = command("import", *arguments)
+    assert code == 2 and "--zca-eps -1: give a positive number" in error

@@ -1,5 +1,6 @@
 """Experts: what their snapshots are, flat ones, the store they share, and those that others trained."""
 
+import math
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from distill_bench.networks import build_network
 from distill_bench.pixel_space import pixel_space_of
 from distill_bench.pretrained import ExpertRecipe, adopted_experts, experts, list_experts, obtain_experts
 from distill_bench.pretrained.flatness import flat_descent, flat_direction, perturbation
-from distill_bench.progress import SilentMonitor
+from distill_bench.progress import SILENT, SilentMonitor
 from distill_bench.randomness import generator
 from distill_bench.training import Plan, train
 from distill_bench.training_data import TrainingData
@@ -186,9 +187,8 @@ def test_an_expert_that_another_process_trains_comes_last(training, monkeypatch)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads /proc")
-def test_a_snapshot_fills_memory_with_itself_alone(training, home, monkeypatch):
-    monkeypatch.setattr(experts, "_size", lambda *given: 2**20)
-    found = experts.adopt_experts(training, "ConvNetD1W4", [torch.ones(32, 2**20)], "large")
+def test_a_snapshot_fills_memory_with_itself_alone(training):
+    found = experts.adopt_experts(training, "ConvNetD1W4", [torch.ones(32, 2**20)], 1, "large")
 
     def resident():
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -241,35 +241,109 @@ def test_imported_experts_are_for_one_data_pixel_space_and_network(digits, train
         adopted_experts(training, "ConvNetD1W4", "unknown")
 
 
+def store_that_takes(count, monkeypatch):
+    """The store is interrupted once it has so many more pieces."""
+    taken, obtain = [], experts.obtain
+
+    def limited(kind, identity, *rest, **options):
+        if len(taken) == count:
+            raise KeyboardInterrupt
+        taken.append(identity)
+        return obtain(kind, identity, *rest, **options)
+
+    monkeypatch.setattr(experts, "obtain", limited)
+
+
+def test_an_interrupted_import_is_not_used_until_it_is_done_again(training, tmp_path, monkeypatch):
+    file = tmp_path / "replay_buffer_0.pt"
+    torch.save([trajectory()] * 2, file)
+    with monkeypatch.context() as patch:
+        store_that_takes(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            import_experts([file], training, NETWORK)
+    (piece,) = list_experts()
+    origin = piece.identity["origin"]
+    with pytest.raises(UsageError, match=r"are not complete.*Run distill-bench experts import again"):
+        adopted_experts(training, NETWORK, origin)
+    import_experts([file], training, NETWORK)
+    assert len(adopted_experts(training, NETWORK, origin)) == 2
+
+
+def test_imports_of_earlier_versions_are_not_used(training):
+    identity = {**experts._ground(training), "network": NETWORK, "origin": "early", "index": 0}
+    made = {experts.TRAJECTORY: torch.zeros(2, 3)}, {"epochs": 1}
+    experts.obtain(experts.KIND, identity, lambda checkpoint: made, SILENT, dataset="digits")
+    with pytest.raises(UsageError, match="or an earlier version did it"):
+        adopted_experts(training, NETWORK, "early")
+
+
 class Evil:
     def __reduce__(self):
         return (os.system, ("touch /tmp/evil-was-run",))
 
 
+def trajectory(change=lambda parts: parts, snapshots=2):
+    """Of the network of these tests, as a replay buffer has it, with its last snapshot changed."""
+    network = build_network(NETWORK, (1, 8, 8), 10, generator("any"))
+    parts = [parameter.detach() for parameter in network.parameters()]
+    return [parts] * (snapshots - 1) + [change(list(parts))]
+
+
+def with_value(value):
+    """The change that puts a value, in float64, into the last parameter."""
+    return lambda parts: [*parts[:-1], torch.full_like(parts[-1], value, dtype=torch.float64)]
+
+
+FLAT_SIZE = sum(part.numel() for part in trajectory()[0])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([[[torch.zeros(3)]] * 3], "has 3 parameters a snapshot; ConvNetD1W4 on digits has"),
         ({"a": torch.zeros(3)}, "holds a dict of 1; a replay buffer is a list"),
         ([], "holds a list of 0"),
-        ([[1, 2]], "trajectory 0 is a list of 2, not a list of snapshots"),
-        ([[[torch.zeros(2)], [torch.zeros(3)]]], "trajectory 0"),
-        ([[Evil()]], "not on the list of harmless names"),
+        ([3], "trajectory 0 is a int, not a list of snapshots"),
+        ([[1, 2]], "trajectory 0 is a list of 2, not a list of snapshots, each the list of one network's parameters"),
+        ([[[]]], "trajectory 0 is a list of 1, not a list of snapshots"),
+        ([trajectory(lambda parts: [])], "trajectory 0 is a list of 2, not a list of snapshots"),
+        ([trajectory(lambda parts: [*parts, 1])], "trajectory 0 is a list of 2, not a list of snapshots"),
+        ([torch.zeros(3, FLAT_SIZE)], "trajectory 0 is a Tensor, not a list of snapshots"),
+        ([list(torch.zeros(3, FLAT_SIZE))], "trajectory 0 is a list of 3, not a list of snapshots"),
+        ([[]], "trajectory 0 has 0 snapshots; two are needed at least"),
+        ([trajectory(), trajectory(snapshots=1)], "trajectory 1 has 1 snapshots; two are needed at least"),
+        ([[[torch.zeros(3)]] * 3], "trajectory 0, snapshot 0 is a list of 1; ConvNetD1W4 on digits has 6 parameters"),
+        (
+            [trajectory(lambda parts: parts[::-1])],
+            r"snapshot 1 has \(10,\) as the shape of parameter 0; ConvNetD1W4 on digits has \(4, 1, 3, 3\)",
+        ),
+        ([trajectory(lambda parts: [*parts, parts[-1]])], "snapshot 1 is a list of 7"),
+        ([trajectory(), trajectory(with_value(math.nan))], "trajectory 1 has values that are not finite as float32"),
+        ([trajectory(with_value(1e300))], "trajectory 0 has values that are not finite as float32"),
+        (
+            [[Evil()]],
+            r"not on the list of harmless names.*save its tensors again: "
+            r"torch.save\(\[\[list\(network.parameters\(\)\), …\], …\], FILE\)",
+        ),
     ],
 )
-def test_other_files_are_refused(training, content, message, tmp_path):
-    torch.save(content, tmp_path / "replay_buffer_0.pt")
-    with pytest.raises(DataError, match=message):
-        import_experts([tmp_path / "replay_buffer_0.pt"], training, "ConvNetD1W4")
+def test_other_files_are_refused_and_nothing_is_kept(training, content, message, tmp_path):
+    files = [tmp_path / "good.pt", tmp_path / "other.pt"]
+    torch.save([trajectory()] * 2, files[0])
+    torch.save(content, files[1])
+    with pytest.raises(DataError, match=rf"other\.pt: .*{message}"):
+        import_experts(files, training, "ConvNetD1W4")
     assert list_experts() == []
 
 
-def test_a_missing_file_and_a_trajectory_that_is_not_finite_are_refused(training, tmp_path):
+def test_float64_is_kept_as_float32(training, tmp_path):
+    torch.save([trajectory(with_value(0.1))], tmp_path / "b.pt")
+    last = import_experts([tmp_path / "b.pt"], training, "ConvNetD1W4").snapshot(0, -1)
+    assert last.dtype == torch.float32 and last[-1] == torch.tensor(0.1)
+
+
+def test_a_missing_file_is_refused(training, tmp_path):
     with pytest.raises(DataError, match="No such file"):
         import_experts([tmp_path / "absent.pt"], training, "ConvNetD1W4")
-    size = experts._size("ConvNetD1W4", training)
-    with pytest.raises(DataError, match="two are needed at least, all finite"):
-        experts.adopt_experts(training, "ConvNetD1W4", [torch.full((3, size), float("nan"))], "x")
 
 
 def test_experts_of_a_method_keep_checkpoints_as_often_as_it_does(digits, home, monkeypatch):

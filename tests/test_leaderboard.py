@@ -187,6 +187,7 @@ def test_claims_join_by_protocol_then_file_order():
 def test_the_fitting_claim_is_shown(row, fitting):
     claims = [
         claim(accuracy=0.5, reading="recalled"),
+        claim(accuracy=0.6, reading="replicated"),
         claim(accuracy=1.0),
         claim(accuracy=2.0, protocol="mtt-v1"),
         claim(accuracy=3.0, network="ResNet18", norm="batch"),
@@ -238,6 +239,7 @@ CLAIMS = load_claims(package_data("baselines/published.csv"))
         (("random", "cifar10", 50, "dc-v1"), (43.4, 1.0, "dc-v1")),
         (("random", "cifar10", 1, "dc-v1"), (14.4, 2.0, "dc-v1")),
         (("random", "mnist", 1), None),  # only recalled
+        (("datadam", "mnist", 10), None),  # of a re-implementation
         (("herding", "cifar10", 10, "quick-v1"), (31.6, 0.7, "dc-v1")),
         (("k-center", "cifar100", 1), (8.6, 0.3, "dc-v1")),
         (("k-means", "cifar10", 1), (25.16, None, "dc-bench")),

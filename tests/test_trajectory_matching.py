@@ -17,6 +17,7 @@ from distill_bench.synthesizers import Checkpoint, Job, load_method
 from distill_bench.synthesizers.trajectory_start import averaged_logits, correct_images
 from distill_bench.training_data import TrainingData
 
+START = importlib.import_module("distill_bench.synthesizers.trajectory_start")
 TM = importlib.import_module("distill_bench.synthesizers.trajectory_matching")
 ORACLE = runpy.run_path(str(Path(__file__).parent.parent / "baselines" / "mtt_unrolled.py"))["unrolled_gradient"]
 
@@ -260,10 +261,9 @@ def test_whether_the_student_was_compiled_is_known_afterwards(digits, monkeypatc
 
 
 def fake_logits(right):
-    """Experts whose logits are one-hot, times expert + 2; image i (its first pixel) is right where ``right`` says."""
+    """Experts whose logits are one-hot, times expert + 2; image i is right where ``right`` says."""
 
-    def logits_of(expert, images):
-        numbers = images[:, 0, 0, 0].long()
+    def logits_of(expert, numbers):
         label = numbers % 3
         decided = torch.where(right[expert][numbers], label, (label + 1) % 3)
         return torch.nn.functional.one_hot(decided, 3).float() * (expert + 2)
@@ -272,20 +272,16 @@ def fake_logits(right):
 
 
 class Numbered(TrainingData):
-    """Thirty images whose pixels are their number, of class number % 3."""
+    """Thirty images of class number % 3."""
 
     def __init__(self):
         self.class_names = ("a", "b", "c")
         self.class_indices = [torch.arange(label, 30, 3) for label in range(3)]
 
-    def images(self, indices):
-        return indices.float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
-
 
 def chosen_numbers(right, count, draws="a"):
     """The numbers of the images of class 1 that are chosen."""
-    images = correct_images(Numbered(), fake_logits(right), len(right), 1, count, generator(draws))
-    return images[:, 0, 0, 0].int().tolist()
+    return correct_images(Numbered(), fake_logits(right), len(right), 1, count, generator(draws)).tolist()
 
 
 def test_images_are_those_an_expert_gets_right_and_the_next_fills_up():
@@ -303,7 +299,7 @@ def test_images_are_those_an_expert_gets_right_and_the_next_fills_up():
 def test_labels_are_averaged_over_the_experts_that_are_right():
     right = torch.rand(5, 30, generator=generator("right")) < 0.5
     right[2] = True
-    logits_of, images, labels = fake_logits(right), Numbered().images(torch.arange(30)), torch.arange(30) % 3
+    logits_of, images, labels = fake_logits(right), torch.arange(30), torch.arange(30) % 3
     expected = []
     for number in range(30):
         rows = [logits_of(e, images[number : number + 1])[0] for e in range(5) if right[e, number]]
@@ -311,18 +307,21 @@ def test_labels_are_averaged_over_the_experts_that_are_right():
     torch.testing.assert_close(averaged_logits(logits_of, 5, images, labels), torch.stack(expected))
 
 
-def test_without_an_expert_that_is_right_there_are_no_labels():
-    right = torch.ones(2, 30, dtype=torch.bool)
-    right[:, [3, 8]] = False
-    images, labels = Numbered().images(torch.arange(30)), torch.arange(30) % 3
-    with pytest.raises(RunFailed, match="no expert classifies 2 of the 30 initial images correctly"):
-        averaged_logits(fake_logits(right), 2, images, labels)
-
-
-def test_experts_without_running_statistics_do_not_choose_images(digits):
-    fields = QUICK | {"network": "ConvNetD1W4BN"}
-    with pytest.raises(UsageError, match=r"init = correct with ConvNetD1W4BN.*--set init=real"):
-        synthesize(digits, "datm", 1, **fields)
+def test_with_batch_norm_experts_judge_images_among_those_of_all_classes(digits, monkeypatch):
+    """Whatever images are asked about: snapshots hold no running statistics, and a class alone is no usual batch."""
+    given = []
+    monkeypatch.setattr(START, "correct_images", lambda *told: given.append(told) or correct_images(*told))
+    begun = objective_of(digits, "datm", ipc=2, network="ConvNetD1W4BN")
+    training, logits_of, *_ = given[0]
+    alone = torch.cat([logits_of(0, indices) for indices in training.class_indices])
+    order = torch.randperm(len(training), generator=generator("order"))
+    mixed = torch.cat([logits_of(0, some) for some in order.split(100)])[order.argsort()]
+    assert torch.equal(alone, mixed[torch.cat(list(training.class_indices))])
+    assert torch.equal(begun._labels.argmax(1), torch.arange(10).repeat_interleave(2))
+    expert = build_network("ConvNetD1W4BN", (1, 8, 8), 10, generator("any")).train()
+    torch.nn.utils.vector_to_parameters(begun._experts.snapshot(0, -1), expert.parameters())
+    agree = expert(training.images(order[:256])).argmax(1) == mixed[order[:256]].argmax(1)
+    assert agree.float().mean() > 0.95  # in another batch of all classes
 
 
 def test_datm_starts_from_images_and_labels_that_agree(digits):

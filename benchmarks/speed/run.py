@@ -30,7 +30,7 @@ PAIR = "ours, 2 processes of 1 thread"
 
 def main() -> None:
     told = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    told.add_argument("--quick", action="store_true", help="two rounds and no pairs of processes: within 5 minutes")
+    told.add_argument("--quick", action="store_true", help="two rounds and no pairs of processes: about 20 minutes")
     told.add_argument("--rounds", type=int, help="instead of 4")
     told.add_argument("--threads", type=int, default=os.cpu_count())
     told.add_argument(

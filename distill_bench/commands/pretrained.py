@@ -118,7 +118,7 @@ def experts_train(
     values: SetOption = None,
     size: SizeOption = None,
     holdout: HoldoutOption = None,
-    split: SplitOption = "test",
+    split: SplitOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
@@ -130,6 +130,11 @@ def experts_train(
     fields = load_method(method).fields(source.name, ipc, preset, **parse_values([*(values or []), *given]))
     if not isinstance(fields, ExpertFields):
         raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
+    if fields.experts_from:
+        raise UsageError(
+            f"experts_from={fields.experts_from}: imported experts need no training. To train the recipe's own, leave "
+            "the setting out, or empty it: --set experts_from=."
+        )
     training = TrainingData(source, fields.pixel_space_on(source), resolve_device(device))
     found = obtain_experts(training, fields.network, fields.expert, fields.experts, monitor=listening_monitor(quiet))
     for line in _expert_lines(found.pieces):

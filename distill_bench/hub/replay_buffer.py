@@ -16,23 +16,29 @@ from torch import Tensor
 
 from distill_bench.errors import DataError
 from distill_bench.hub.unpickle import load_pickled
+from distill_bench.networks import resolve_network
 from distill_bench.pretrained import Experts, adopt_experts
+from distill_bench.pretrained.experts import parameter_shapes
 from distill_bench.training_data import TrainingData
 
 ORIGIN_DIGITS = 16
+FORM = "[[list(network.parameters()), …], …]"
+"""What ``torch.save`` is given to write a replay buffer."""
 
 
 def import_experts(paths: Sequence[Path], training: TrainingData, network: str) -> Experts:
     """Keep the experts of replay buffers in the store, under a name that is the hash of the files.
 
+    The files are read twice: nothing is kept before all of them were found sound.
+
     Args:
-        paths: the files, in the order that numbers their trajectories.
+        paths: the files, one at least, in the order that numbers their trajectories.
         training: what the experts are said to have been trained on.
         network: whose parameters they hold.
 
     Raises:
         DataError: a file is missing, damaged, asks for code to be run, or holds other things; or trajectories are not
-            this network's.
+            this network's, too short, or not finite.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -41,27 +47,61 @@ def import_experts(paths: Sequence[Path], training: TrainingData, network: str) 
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}.") from error
-    found = (trajectory for path in paths for trajectory in read_replay_buffer(path))
-    return adopt_experts(training, network, found, digest.hexdigest()[:ORIGIN_DIGITS])
+    count = sum(1 for path in paths for _ in read_replay_buffer(path, training, network))
+    found = (trajectory for path in paths for trajectory in read_replay_buffer(path, training, network))
+    return adopt_experts(training, network, found, count, digest.hexdigest()[:ORIGIN_DIGITS])
 
 
-def read_replay_buffer(path: Path) -> Iterator[Float[Tensor, "epochs p"]]:
-    """The trajectories of one file, each snapshot as one vector.
+def read_replay_buffer(path: Path, training: TrainingData, network: str) -> Iterator[Float[Tensor, "epochs p"]]:
+    """The trajectories of one file, each snapshot as one float32 vector.
 
     Raises:
         DataError: as ``import_experts``.
     """
-    content = load_pickled(path)
+    content = load_pickled(path, FORM)
     if not isinstance(content, list) or not content:
         raise DataError(f"{path}: holds {_kind(content)}; a replay buffer is a list of trajectories.")
+    shapes = parameter_shapes(training, network)
+    whose = f"{resolve_network(network, training.shape)} on {training.source_name}"
     for index, trajectory in enumerate(content):
-        try:
-            yield torch.stack([torch.cat([part.detach().flatten() for part in snapshot]) for snapshot in trajectory])
-        except (TypeError, AttributeError, RuntimeError) as error:
+        where = f"{path}: trajectory {index}"
+        if not _is_trajectory(trajectory):
             raise DataError(
-                f"{path}: trajectory {index} is {_kind(trajectory)}, not a list of snapshots, each the list of one "
-                f"network's parameters ({error})."
-            ) from error
+                f"{where} is {_kind(trajectory)}, not a list of snapshots, each the list of one network's parameters."
+            )
+        if len(trajectory) < 2:
+            raise DataError(f"{where} has {len(trajectory)} snapshots; two are needed at least.")
+        for epoch, snapshot in enumerate(trajectory):
+            difference = _difference([tuple(part.shape) for part in snapshot], shapes, whose)
+            if difference is not None:
+                raise DataError(
+                    f"{where}, snapshot {epoch} {difference}. Give the network they were trained with: --network."
+                )
+        vectors = torch.stack([torch.cat([part.detach().flatten().float() for part in s]) for s in trajectory])
+        if not vectors.isfinite().all():
+            raise DataError(f"{where} has values that are not finite as float32.")
+        yield vectors
+
+
+def _is_trajectory(content: Any) -> bool:
+    """Whether it is a list of snapshots, each a list of tensors."""
+    return isinstance(content, list) and all(
+        isinstance(snapshot, list) and snapshot and all(isinstance(part, Tensor) for part in snapshot)
+        for snapshot in content
+    )
+
+
+def _difference(found: list[tuple[int, ...]], expected: list[tuple[int, ...]], whose: str) -> str | None:
+    """Where the shapes of a snapshot differ first from those of a network; None where they do not.
+
+    >>> _difference([(4,), (2, 3)], [(4,), (3, 2)], "LeNet on digits")
+    'has (2, 3) as the shape of parameter 1; LeNet on digits has (3, 2)'
+    """
+    if len(found) != len(expected):
+        return f"is a list of {len(found)}; {whose} has {len(expected)} parameters"
+    pairs = enumerate(zip(found, expected, strict=True))
+    differing = (f"has {a} as the shape of parameter {at}; {whose} has {b}" for at, (a, b) in pairs if a != b)
+    return next(differing, None)
 
 
 def _kind(content: Any) -> str:

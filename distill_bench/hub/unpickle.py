@@ -63,8 +63,11 @@ ALLOWED: list[Any] = [
 """The names of other packages that a file may mention, each with what it means here."""
 
 
-def load_pickled(path: Path) -> Any:
+def load_pickled(path: Path, form: str = "[images, labels]") -> Any:
     """The content of a file that ``torch.save`` wrote: tensors, numbers, text, and lists and dictionaries of them.
+
+    Args:
+        form: what such a file should hold, as the argument of ``torch.save`` that a refusal advises.
 
     Raises:
         DataError: the file is missing, damaged, claims more than it holds, or mentions a name that is not allowed;
@@ -78,7 +81,7 @@ def load_pickled(path: Path) -> Any:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except Exception as error:  # damaged files raise errors of many types
-        raise DataError(f"{path}: {_reason(path, error)}") from error
+        raise DataError(f"{path}: {_reason(path, error, form)}") from error
     _check_extent(content, path)
     return content
 
@@ -153,13 +156,13 @@ def _kind(tensor: Tensor) -> str:
     return f"a {tensor.device.type} tensor ({kind.removeprefix('torch.')})"
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(path: Path, error: Exception, form: str) -> str:
     known = {name for _, name in ALLOWED} | {"collections.OrderedDict"}
     asked = [name for name in mentioned_names(path) if name not in known and not name.startswith("torch.")]
     if asked:
         return (
             f"it asks for {', '.join(asked)}, not on the list of harmless names. Nothing was run and nothing read. "
-            "Where you trust the file, save its tensors again: torch.save([images, labels], FILE)."
+            f"Where you trust the file, save its tensors again: torch.save({form}, FILE)."
         )
     text = " ".join(str(error).partition("WeightsUnpickler error:")[2].split()) or str(error) or type(error).__name__
     return f"not a file that torch.save wrote, or damaged ({text[:120]})."

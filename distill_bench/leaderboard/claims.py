@@ -29,7 +29,8 @@ class Claim(BaseModel):
             augmentation, or the mean over augmentations.
         paper: who makes the claim.
         source: where the figure was read.
-        reading: in the paper or repository itself, in a later paper's table, or from memory.
+        reading: in the paper or repository itself, in a later paper's table, from memory, or no figure of a paper's but
+            of somebody's re-implementation.
         note: what is in doubt.
     """
 
@@ -48,7 +49,7 @@ class Claim(BaseModel):
     selection: Literal["last", "best-on-test", "best-of-augmentations", "mean-of-augmentations", "unknown"]
     paper: Name
     source: Name
-    reading: Literal["first-hand", "second-hand", "recalled"]
+    reading: Literal["first-hand", "second-hand", "recalled", "replicated"]
     note: str
 
 
@@ -100,7 +101,7 @@ def claim_for(
     One under the score's ``protocol`` goes first (two generations of some baselines circulate: ``random`` with and
     without augmentation); then one on the same kind of ``network``; then one with the same kind of ``labels``; then the
     first in the file, which has a method's own paper, and its usual protocol, before repetitions and replications. What
-    is only recalled is never shown.
+    is only recalled, or of a re-implementation, is never shown.
     """
 
     def misfits(claim: Claim) -> tuple[bool, bool, bool]:
@@ -108,7 +109,7 @@ def claim_for(
         return claim.protocol != protocol, network_kind(claim.network) != kind, claim.labels != labels
 
     found = [claim for claim in claims if (claim.method, claim.dataset, claim.ipc) == (method, dataset, ipc)]
-    return min((claim for claim in found if claim.reading != "recalled"), key=misfits, default=None)
+    return min((claim for claim in found if claim.reading in ("first-hand", "second-hand")), key=misfits, default=None)
 
 
 def differences(claim: Claim, network: str | None, labels: str | None) -> list[str]:

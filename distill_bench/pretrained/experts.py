@@ -9,7 +9,6 @@ asks for it: all methods share them.
 from collections.abc import Iterable
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
@@ -18,8 +17,8 @@ from torch.nn.utils import parameters_to_vector
 from distill_bench import compiling
 from distill_bench.augment import dsa
 from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
-from distill_bench.errors import DataError, RunFailed, UsageError
-from distill_bench.networks import build_network, resolve_network
+from distill_bench.errors import RunFailed, UsageError
+from distill_bench.networks import blank_network, build_network, resolve_network
 from distill_bench.pretrained.flatness import flat_descent
 from distill_bench.pretrained.store import Made, Pretrained, holds, kept, lock_of, obtain
 from distill_bench.pretrained.teachers import training_accuracy
@@ -132,37 +131,30 @@ def obtain_experts(
 
 
 def adopt_experts(
-    training: TrainingData, network: str, trajectories: Iterable[Float[Tensor, "epochs p"]], origin: str
+    training: TrainingData,
+    network: str,
+    trajectories: Iterable[Float[Tensor, "epochs p"]],
+    count: int,
+    origin: str,
 ) -> Experts:
     """Keep trajectories that were trained elsewhere. They are known by ``origin`` from then on.
 
     Args:
         training: what they are said to have been trained on.
         network: whose parameters they hold, in its order.
+        trajectories: one at least, all of them sound: what is kept here is not looked at again.
+        count: how many trajectories there are. Fewer, of an import that was cut short, are never used.
         origin: the hash of the files they were read from.
-
-    Raises:
-        DataError: a trajectory is not one of this network, or not finite.
     """
-    name, pieces = resolve_network(network, training.shape), []
-    size = _size(name, training)
+    about = {**_ground(training), "network": resolve_network(network, training.shape), "origin": origin, "count": count}
+    pieces = []
     for index, trajectory in enumerate(trajectories):
-        if trajectory.shape[1] != size:
-            raise DataError(
-                f"trajectory {index} has {trajectory.shape[1]:,} parameters a snapshot; {name} on "
-                f"{training.source_name} has {size:,}. Give the network they were trained with: --network."
-            )
-        if len(trajectory) < 2 or not trajectory.isfinite().all():
-            raise DataError(f"trajectory {index}: {len(trajectory)} snapshots; two are needed at least, all finite.")
-        made = {TRAJECTORY: trajectory.float()}, {"epochs": len(trajectory) - 1}
-        identity = {**_ground(training), "network": name, "origin": origin, "index": index}
+        made = {TRAJECTORY: trajectory}, {"epochs": len(trajectory) - 1}
 
         def make(checkpoint: Checkpoint, made: Made = made) -> Made:
             return made
 
-        pieces.append(obtain(KIND, identity, make, SILENT, dataset=training.source_name))
-    if not pieces:
-        raise DataError("the files hold no trajectory.")
+        pieces.append(obtain(KIND, about | {"index": index}, make, SILENT, dataset=training.source_name))
     return Experts(pieces)
 
 
@@ -170,19 +162,36 @@ def adopted_experts(training: TrainingData, network: str, origin: str) -> Expert
     """The experts that ``adopt_experts`` keeps under an origin.
 
     Raises:
-        UsageError: there are none for this data, pixel space and network.
+        UsageError: there are none for this data, pixel space and network, or not all of them.
     """
     wanted = {**_ground(training), "network": resolve_network(network, training.shape), "origin": origin}
     found = [piece for piece in kept(KIND) if piece.identity.get("origin") == origin]
-    pieces = [piece for piece in found if piece.identity == wanted | {"index": piece.identity["index"]}]
-    if not pieces:
+    fitting = [piece for piece in found if wanted.items() <= piece.identity.items()]
+    if not fitting:
         known = sorted({piece.identity["origin"] for piece in kept(KIND) if "origin" in piece.identity})
         other = "They are of other data, another pixel space or network. " if found else ""
         raise UsageError(
             f"no imported experts {origin!r} for {wanted['network']} on {training.source_name} in "
             f"{training.pixel_space.kind} pixels. {other}Known: {', '.join(known) or 'none'}."
         )
+    # earlier versions wrote no count, and checked less before they kept anything
+    pieces = [piece for piece in fitting if "count" in piece.identity]
+    if not pieces or len(pieces) < pieces[0].identity["count"]:
+        raise UsageError(
+            f"the imported experts {origin!r} are not complete: their import was cut short, or an earlier version did "
+            "it. Run distill-bench experts import again, with the same files."
+        )
     return Experts(sorted(pieces, key=lambda piece: piece.identity["index"]))
+
+
+def parameter_shapes(training: TrainingData, network: str) -> list[tuple[int, ...]]:
+    """The shapes of a network's parameters in its order, which is that of the snapshots.
+
+    Args:
+        network: a name without depth means the one usual at the resolution.
+    """
+    blank = blank_network(network, training.shape, len(training.class_names))
+    return [tuple(parameter.shape) for parameter in blank.parameters()]
 
 
 def list_experts() -> list[Pretrained]:
@@ -198,12 +207,6 @@ def _ground(training: TrainingData) -> dict[str, Any]:
         "pixel_space": training.pixel_space.model_dump(mode="json"),
         "flip_invariant": training.flip_invariant,
     }
-
-
-def _size(network: str, training: TrainingData) -> int:
-    with torch.device("meta"):
-        built = build_network(network, training.shape, len(training.class_names), generator("size"))
-    return sum(parameter.numel() for parameter in built.parameters())
 
 
 def _train(

@@ -82,8 +82,9 @@ class Method:
         """The resolved hyper-parameters of a run.
 
         Raises:
-            UsageError: unknown preset, unknown field or wrong value, naming what is allowed.
+            UsageError: unknown preset, unknown field or wrong value, naming what is allowed; or no image per class.
         """
+        _check_some(ipc)
         model = fields_of(self.function)
         values = self.recipe.resolve(dataset, ipc, preset, overrides)
         unknown = sorted(set(values) - set(model.model_fields))
@@ -313,8 +314,7 @@ def _as_set(made: Any, job: Job[Any], card: Card) -> DistilledSet:
 
 def check_ipc(source: Source, ipc: int) -> None:
     """Raises UsageError where a class has fewer training images than a set would have."""
-    if ipc < 1:
-        raise UsageError(f"--ipc {ipc}: at least one image per class is needed.")
+    _check_some(ipc)
     indices = source.train.class_indices
     for label, name in enumerate(source.class_names):
         count = len(indices[label]) if label < len(indices) else 0
@@ -325,6 +325,11 @@ def check_ipc(source: Source, ipc: int) -> None:
                 if count
                 else f"{source.name}: class {name!r} has no training images. Every class needs at least one."
             )
+
+
+def _check_some(ipc: int) -> None:
+    if ipc < 1:
+        raise UsageError(f"--ipc {ipc}: at least one image per class is needed.")
 
 
 def _own_method(name: str, function: Any, recipe: Recipe | None = None) -> Method:

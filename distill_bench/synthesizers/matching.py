@@ -5,13 +5,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from jaxtyping import Float
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from distill_bench.augment import dsa
 from distill_bench.augment.flip import with_mirrors
 from distill_bench.errors import UsageError
 from distill_bench.networks import Network, build_network
-from distill_bench.randomness import generator
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Fields, Job
 from distill_bench.synthesizers.selection import embeddings, k_center, nearest
@@ -101,12 +100,6 @@ def random_network(job: Job[Any], index: int) -> Network:
     """Network ``index`` of the job's stream of random networks, in training mode."""
     draws = job.generator("network", index)
     return build_network(job.fields.network, job.training.shape, job.classes, draws).to(job.device)
-
-
-def has_batch_norm(network: str, source: Source) -> bool:
-    """Whether a network has layers whose output for one image depends on the others of its batch."""
-    built = build_network(network, source.train.shape, len(source.class_names), generator("checked"))
-    return any(isinstance(module, nn.BatchNorm2d) for module in built.modules())
 
 
 def draw_dsa(job: Job[Any], batch: int, generator: Generator) -> dsa.Sample:

@@ -7,20 +7,15 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from jaxtyping import Float
 from pydantic import NonNegativeInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill_bench.errors import UsageError
-from distill_bench.networks import Network
+from distill_bench.networks import Network, build_network
+from distill_bench.randomness import generator
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Job, Synthetic
 from distill_bench.synthesizers.loop import Objective, optimise
-from distill_bench.synthesizers.matching import (
-    MatchingFields,
-    augment_pair,
-    has_batch_norm,
-    initial_images,
-    random_network,
-)
+from distill_bench.synthesizers.matching import MatchingFields, augment_pair, initial_images, random_network
 
 Signals = Callable[[Tensor], list[Tensor]]
 """From images [n, c, h, w] to one or more tensors [n, d] of what is matched."""
@@ -45,7 +40,8 @@ class MeanMatchingFields(MatchingFields):
         super().check(source)
         if not self.chunk:
             return
-        if has_batch_norm(self.network, source):
+        network = build_network(self.network, source.train.shape, len(source.class_names), generator("checked"))
+        if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
             raise UsageError(
                 f"chunk = {self.chunk} with {self.network}: batch norm takes its statistics over all images of a step, "
                 "which chunks would change. Use --set chunk=0, or a network without batch norm."

@@ -52,10 +52,14 @@ class Student:
             shapes. Batch norm uses the statistics of each batch and keeps none.
         temperature: the network's logits, and soft labels, are divided by it.
         compiled: whether derivatives go through torch.compile; the first call with a shape then takes up to a minute.
+
+    Attributes:
+        has_batch_norm: whether logits of an image depend on the others of its batch.
     """
 
     def __init__(self, network: nn.Module, temperature: float = 1.0, *, compiled: bool = False) -> None:
         _load_forward_mode()
+        self.has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
         self._network = replace_all_batch_norm_modules_(network.train())
         self._shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
         self._temperature = temperature

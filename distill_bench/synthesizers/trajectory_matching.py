@@ -24,10 +24,9 @@ from distill_bench.augment.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import build_network
 from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, obtain_experts
-from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Fields, Job, Sharing, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
-from distill_bench.synthesizers.matching import FlipFields, draw_dsa, has_batch_norm
+from distill_bench.synthesizers.matching import FlipFields, draw_dsa
 from distill_bench.synthesizers.trajectory_gradient import Batch, GradientKind, Student, trajectory_gradient
 from distill_bench.synthesizers.trajectory_start import beginning, logits_at
 
@@ -117,15 +116,6 @@ class TrajectoryFields(ExpertFields, FlipFields):
     def suggestion(self, names: Sequence[str]) -> str:
         """How to lower fields; imported experts are trained already."""
         return super().suggestion([name for name in names if not (self.experts_from and name.startswith("expert."))])
-
-    def check(self, source: Source) -> None:
-        """Raise UsageError for a flip the source does not allow, and for DATM's start on a network with batch norm."""
-        super().check(source)
-        if self.init == "correct" and has_batch_norm(self.network, source):
-            raise UsageError(
-                f"init = correct with {self.network}: an expert's snapshots hold no running statistics, so batch norm "
-                "would judge an image by the others of its batch. Use --set init=real, or a network without batch norm."
-            )
 
 
 def experts_of(job: Job[TrajectoryFields]) -> Experts:

@@ -23,7 +23,7 @@ from distill_bench.training_data import TrainingData
 BATCH = 256
 
 LogitsOf = Callable[[int, Tensor], Tensor]
-"""From the number of an expert and images [b, c, h, w] to its logits [b, k] after its last epoch."""
+"""From the number of an expert and indices [b] of training images to its logits [b, k] after its last epoch."""
 
 
 def beginning(job: Job[Any], experts: Experts, student: Student) -> tuple[Float[Tensor, "n c h w"], Tensor]:
@@ -38,23 +38,31 @@ def beginning(job: Job[Any], experts: Experts, student: Student) -> tuple[Float[
     def last_snapshot(expert: int) -> Tensor:
         return experts.snapshot(expert, -1).to(job.device)
 
-    def logits_of(expert: int, images: Tensor) -> Tensor:
-        return logits_at(student, last_snapshot(expert), images)
+    @lru_cache(maxsize=1)
+    def mixed(expert: int) -> Tensor:
+        order = torch.randperm(len(job.training), generator=job.generator("mixed batches"))
+        logits = [student.logits(last_snapshot(expert), job.training.images(some)) for some in order.split(BATCH)]
+        return torch.cat(logits)[order.argsort().to(job.device)]
 
-    if job.fields.init == "correct":
-        draws = [job.generator("initial images", label) for label in range(job.classes)]
-        chosen = [
+    @torch.no_grad()
+    def logits_of(expert: int, indices: Tensor) -> Tensor:
+        # snapshots hold no running statistics: with batch norm the others of a batch count, and need to be any images
+        if student.has_batch_norm:
+            return mixed(expert)[indices.to(job.device)]
+        return logits_at(student, last_snapshot(expert), job.training.images(indices))
+
+    if job.fields.init != "correct":
+        images = initial_images(job)
+        return images, logits_at(student, last_snapshot(0), images) if job.fields.labels == "learned" else labels
+    draws = [job.generator("initial images", label) for label in range(job.classes)]
+    chosen = torch.cat(
+        [
             correct_images(job.training, logits_of, len(experts), label, job.ipc, draw)
             for label, draw in enumerate(draws)
         ]
-        images = torch.cat(chosen)
-    else:
-        images = initial_images(job)
-    if job.fields.labels != "learned":
-        return images, labels
-    if job.fields.init == "correct":
-        return images, averaged_logits(logits_of, len(experts), images, labels)
-    return images, logits_of(0, images)
+    )
+    learned = job.fields.labels == "learned"
+    return job.training.images(chosen), averaged_logits(logits_of, len(experts), chosen, labels) if learned else labels
 
 
 @torch.no_grad()
@@ -65,8 +73,10 @@ def logits_at(student: Student, parameters: Float[Tensor, " p"], images: Float[T
 
 def correct_images(
     training: TrainingData, logits_of: LogitsOf, experts: int, label: int, count: int, draws: Generator
-) -> Float[Tensor, "k c h w"]:
+) -> Int64[Tensor, " k"]:
     """``count`` random real images of a class that expert 0 classifies correctly; more from expert 1 on, where needed.
+
+    Their indices.
 
     Raises:
         RunFailed: all experts together get fewer images of the class right.
@@ -75,10 +85,10 @@ def correct_images(
     order, chosen = indices[torch.randperm(len(indices), generator=draws)], list[int]()
     for expert in range(experts):
         for some in order.split(BATCH):
-            right = some[(logits_of(expert, training.images(some)).argmax(dim=1) == label).cpu()]
+            right = some[(logits_of(expert, some).argmax(dim=1) == label).cpu()]
             chosen += [index for index in right.tolist() if index not in chosen]
             if len(chosen) >= count:
-                return training.images(torch.tensor(chosen[:count]))
+                return torch.tensor(chosen[:count])
     raise RunFailed(
         f"{experts} experts classify {len(chosen)} images of class {training.class_names[label]!r} correctly; {count} "
         "are needed. Train more or longer experts (--set experts=…, expert.epochs=…), or start from any real images "
@@ -87,23 +97,12 @@ def correct_images(
 
 
 def averaged_logits(
-    logits_of: LogitsOf, experts: int, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]
+    logits_of: LogitsOf, experts: int, images: Int64[Tensor, " n"], labels: Int64[Tensor, " n"]
 ) -> Float[Tensor, "n k"]:
-    """Of every image the mean logits of those experts that classify it correctly.
-
-    Raises:
-        RunFailed: there is none for an image.
-    """
-    total, count = torch.zeros((), device=images.device), torch.zeros((), device=images.device)
+    """Of every training image the mean logits of those experts that classify it correctly; one at least must."""
+    total, count = torch.zeros((), device=labels.device), torch.zeros((), device=labels.device)
     for expert in range(experts):
         logits = logits_of(expert, images)
         right = (logits.argmax(dim=1) == labels)[:, None]
         total, count = total + torch.where(right, logits, 0.0), count + right
-    if not count.all():
-        wrong = (count == 0).sum()
-        raise RunFailed(
-            f"no expert classifies {int(wrong)} of the {len(images)} initial images correctly, so that they have no "
-            "labels to start from. Train longer experts (--set expert.epochs=…), or start from any real images (--set "
-            "init=real)."
-        )
     return total / count

@@ -10,7 +10,7 @@ def unpickler_follows_everything() -> None:
 
     from distill_bench.hub import released, replay_buffer
 
-    def load(path: Path) -> Any:
+    def load(path: Path, *_: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=False)
 
     released.load_pickled = replay_buffer.load_pickled = load  # type: ignore[attr-defined]
