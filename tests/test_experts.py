@@ -96,6 +96,23 @@ def test_a_flat_step_takes_both_gradients_of_the_same_batch_and_leaves_the_param
         torch.testing.assert_close(parameter.grad, direction, rtol=1e-10, atol=0)
 
 
+def test_a_flat_step_is_right_where_gradients_lie_otherwise_in_memory():
+    """As those of compiled code do; torch's fused optimizers take them by their place in memory."""
+    network = nn.Conv2d(2, 3, 2, bias=False)
+    network.weight.data = torch.randn(3, 2, 2, 2, generator=generator("w"))
+    slopes, before = torch.randn(3, 2, 2, 2, generator=generator("slopes")), network.weight.detach().clone()
+
+    def loss() -> torch.Tensor:
+        return (network.weight.permute(0, 2, 3, 1).contiguous() * slopes.permute(0, 2, 3, 1).contiguous()).sum()
+
+    (gradient,) = torch.autograd.grad(loss(), [network.weight])
+    assert gradient.stride() != network.weight.stride()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.5, fused=True)
+    flat_descent(0.01, 0.3)(network, loss)
+    optimizer.step()
+    torch.testing.assert_close(network.weight.detach(), before - 0.5 * slopes)  # linear: flat or not, the slope
+
+
 # ---- trajectories
 
 

@@ -32,6 +32,7 @@ from distill_bench.training_data import TrainingData
 KIND = "experts"
 # of the training: raised where experts of the same recipe and data come out otherwise
 VERSION = 1
+FLAT_VERSION = 2  # of version 1, those whose training was compiled took their gradients in a wrong order
 TRAJECTORY = "trajectory"
 
 
@@ -113,7 +114,8 @@ def obtain_experts(
         Interrupted: the monitor was asked to stop; the next call goes on from there.
     """
     name = resolve_network(network, training.shape)
-    about = {"version": VERSION, **_ground(training), "network": name, "recipe": recipe.model_dump(mode="json")}
+    version = FLAT_VERSION if recipe.rho else VERSION
+    about = {"version": version, **_ground(training), "network": name, "recipe": recipe.model_dump(mode="json")}
     identities = [about | {"index": index} for index in range(count)]
     there = sum(holds(KIND, identity) for identity in identities)
     title = f"{count} {'flat' if recipe.rho else 'plain'} experts {name} on {training.source_name}"

@@ -30,7 +30,8 @@ def flat_descent(rho: float, alpha: float) -> Descend:
             for parameter, before in zip(parameters, origin, strict=True):
                 parameter.copy_(before)
         for parameter, direction in zip(parameters, flat_direction(plain, sharp, alpha), strict=True):
-            parameter.grad = direction
+            # gradients of compiled code have strides of their own, and torch's fused optimizers go by place in memory
+            parameter.grad = torch.empty_like(parameter).copy_(direction)
         return loss
 
     return descend
