@@ -74,9 +74,7 @@ def logits_at(student: Student, parameters: Float[Tensor, " p"], images: Float[T
 def correct_images(
     training: TrainingData, logits_of: LogitsOf, experts: int, label: int, count: int, draws: Generator
 ) -> Int64[Tensor, " k"]:
-    """``count`` random real images of a class that expert 0 classifies correctly; more from expert 1 on, where needed.
-
-    Their indices.
+    """Indices of ``count`` random images of a class that expert 0 gets right; of more experts, where those are too few.
 
     Raises:
         RunFailed: all experts together get fewer images of the class right.
@@ -97,12 +95,12 @@ def correct_images(
 
 
 def averaged_logits(
-    logits_of: LogitsOf, experts: int, images: Int64[Tensor, " n"], labels: Int64[Tensor, " n"]
+    logits_of: LogitsOf, experts: int, indices: Int64[Tensor, " n"], labels: Int64[Tensor, " n"]
 ) -> Float[Tensor, "n k"]:
     """Of every training image the mean logits of those experts that classify it correctly; one at least must."""
     total, count = torch.zeros((), device=labels.device), torch.zeros((), device=labels.device)
     for expert in range(experts):
-        logits = logits_of(expert, images)
+        logits = logits_of(expert, indices)
         right = (logits.argmax(dim=1) == labels)[:, None]
         total, count = total + torch.where(right, logits, 0.0), count + right
     return total / count
