@@ -159,6 +159,11 @@ def test_experts_depend_on_data_pixel_space_and_recipe(digits, training):
     assert len(paths | {obtain_experts(training, NETWORK, QUICK, 1).pieces[0].path}) == len(others) + 1
 
 
+def test_alpha_makes_no_other_plain_experts(training):
+    plain = obtain_experts(training, NETWORK, QUICK, 1)
+    assert obtain_experts(training, NETWORK, FLAT.model_copy(update={"rho": 0.0}), 1).pieces == plain.pieces
+
+
 class StopsAfter(SilentMonitor):
     """Asks to stop once so many epochs are done."""
 

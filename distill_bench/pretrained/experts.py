@@ -114,6 +114,8 @@ def obtain_experts(
         Interrupted: the monitor was asked to stop; the next call goes on from there.
     """
     name = resolve_network(network, training.shape)
+    if not recipe.rho:
+        recipe = recipe.model_copy(update={"alpha": 0.0})  # which plain steps have no use for
     version = FLAT_VERSION if recipe.rho else VERSION
     about = {"version": version, **_ground(training), "network": name, "recipe": recipe.model_dump(mode="json")}
     identities = [about | {"index": index} for index in range(count)]
