@@ -528,6 +528,18 @@ def test_experts_are_trained_listed_and_shown(command, own_home):
     assert "1 × ConvNetD1W4, flat, epochs 2" in flat[1]
 
 
+def test_experts_of_an_earlier_version_are_listed_as_such(command, own_home, monkeypatch):
+    train = ("experts", "train", "ftd", "--dataset", "digits", "--count", 1, "--epochs", 2, *QUICK_EXPERTS)
+    with monkeypatch.context() as earlier:
+        earlier.setattr("distill_bench.pretrained.experts.FLAT_VERSION", 1)
+        assert command(*train)[0] == 0
+    assert command(*train)[0] == 0
+    lines = command("experts", "list")[1].splitlines()
+    assert sorted("of an earlier version" in line for line in lines) == [False, True]
+    listed = json.loads(command("experts", "list", "--json")[1])
+    assert {expert["version"]: expert["outdated"] for expert in listed} == {1: True, 2: False}
+
+
 def test_experts_are_trained_on_what_a_holdout_leaves(command, own_home):
     count = ("--count", 1, "--epochs", 2, "--quiet")
     for held_out in ((), ("--split", "test"), ("--holdout", 0.2), ("--split", "holdout")):

@@ -34,6 +34,7 @@ from distill_bench.pretrained import (
     list_teachers,
     obtain_experts,
     obtain_teacher,
+    outdated,
     teacher_recipe,
 )
 from distill_bench.provenance import code_state
@@ -167,7 +168,7 @@ def experts_list(as_json: JsonOption = False) -> None:
     if as_json:
         listed = [
             {"key": kept.key, "dataset": kept.history.get("dataset"), **kept.identity, **kept.facts,
-             "path": str(kept.path)}
+             "outdated": outdated(kept), "path": str(kept.path)}
             for kept in list_experts()
         ]  # fmt: skip
         typer.echo(json.dumps(listed, indent=1))
@@ -201,8 +202,9 @@ def _expert_line(group: list[Pretrained]) -> str:
     how = f"imported {identity['origin']}" if "origin" in identity else "flat" if identity["recipe"]["rho"] else "plain"
     accuracies = [kept.facts["accuracy"] for kept in group if "accuracy" in kept.facts]
     right = f", training images {min(accuracies):.1f} to {max(accuracies):.1f} %" if accuracies else ""
+    stale = ", of an earlier version: no method uses them any more" if outdated(group[0]) else ""
     dataset, epochs, space = group[0].history.get("dataset", "?"), group[0].facts["epochs"], identity["pixel_space"]
     return (
         f"{dataset}: {len(group)} × {identity['network']}, {how}, epochs {epochs}, {space['kind']} pixels{right}, "
-        f"{size / 1e6:,.1f} MB  {group[0].key} …"
+        f"{size / 1e6:,.1f} MB{stale}  {group[0].key} …"
     )

@@ -7,6 +7,7 @@ from distill_bench.pretrained.experts import (
     adopted_experts,
     list_experts,
     obtain_experts,
+    outdated,
 )
 from distill_bench.pretrained.store import Pretrained, kept, obtain
 from distill_bench.pretrained.teachers import Teacher, TeacherRecipe, list_teachers, obtain_teacher, teacher_recipe
@@ -25,5 +26,6 @@ __all__ = [
     "obtain",
     "obtain_experts",
     "obtain_teacher",
+    "outdated",
     "teacher_recipe",
 ]

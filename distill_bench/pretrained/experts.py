@@ -116,8 +116,8 @@ def obtain_experts(
     name = resolve_network(network, training.shape)
     if not recipe.rho:
         recipe = recipe.model_copy(update={"alpha": 0.0})  # which plain steps have no use for
-    version = FLAT_VERSION if recipe.rho else VERSION
-    about = {"version": version, **_ground(training), "network": name, "recipe": recipe.model_dump(mode="json")}
+    trained = {"version": _version(recipe.rho), "network": name, "recipe": recipe.model_dump(mode="json")}
+    about = _ground(training) | trained
     identities = [about | {"index": index} for index in range(count)]
     there = sum(holds(KIND, identity) for identity in identities)
     title = f"{count} {'flat' if recipe.rho else 'plain'} experts {name} on {training.source_name}"
@@ -178,8 +178,7 @@ def adopted_experts(training: TrainingData, network: str, origin: str) -> Expert
             f"no imported experts {origin!r} for {wanted['network']} on {training.source_name} in "
             f"{training.pixel_space.kind} pixels. {other}Known: {', '.join(known) or 'none'}."
         )
-    # earlier versions wrote no count, and checked less before they kept anything
-    pieces = [piece for piece in fitting if "count" in piece.identity]
+    pieces = [piece for piece in fitting if not outdated(piece)]
     if not pieces or len(pieces) < pieces[0].identity["count"]:
         raise UsageError(
             f"the imported experts {origin!r} are not complete: their import was cut short, or an earlier version did "
@@ -201,6 +200,17 @@ def parameter_shapes(training: TrainingData, network: str) -> list[tuple[int, ..
 def list_experts() -> list[Pretrained]:
     """Every expert that the store has."""
     return kept(KIND)
+
+
+def outdated(expert: Pretrained) -> bool:
+    """Whether an earlier version kept it, so that no method uses it any more: its file may be deleted."""
+    if "origin" in expert.identity:  # earlier versions wrote no count, and checked less before they kept anything
+        return "count" not in expert.identity
+    return bool(expert.identity.get("version") != _version(expert.identity["recipe"]["rho"]))
+
+
+def _version(rho: float) -> int:
+    return FLAT_VERSION if rho else VERSION
 
 
 def _ground(training: TrainingData) -> dict[str, Any]:
