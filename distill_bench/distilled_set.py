@@ -8,13 +8,22 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64, Num
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from distill_bench.errors import DataError, UsageError, describe
+from distill_bench.names import LONGEST_PATH, checked_class_names, checked_name
 from distill_bench.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.recorded import PREFIX as RECORDED_PREFIX
 from distill_bench.recorded import Recording
@@ -39,6 +48,11 @@ class SourceCard(BaseModel):
     size: int | None = None
     holdout: float | None = None
     train_fingerprint: str
+
+    @field_validator("name")
+    @classmethod
+    def _path_or_name(cls, name: str) -> str:
+        return checked_name(name, "the dataset's name", LONGEST_PATH)
 
 
 class Origin(BaseModel):
@@ -90,6 +104,21 @@ class Card(BaseModel):
     licence: str | None = None
     origin: Origin | None = None
     teacher: str | None = None
+
+    @field_validator("method", "protocol", "preset", "licence", "teacher")
+    @classmethod
+    def _name(cls, name: str | None) -> str | None:
+        return name if name is None else checked_name(name)
+
+    @field_validator("paper")
+    @classmethod
+    def _text(cls, text: str | None) -> str | None:
+        return text if text is None else checked_name(text, "the paper", LONGEST_PATH)
+
+    @field_validator("class_names")
+    @classmethod
+    def _class_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return checked_class_names(names, "the card")
 
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: Callable[["Card"], dict[str, Any]]) -> dict[str, Any]:
