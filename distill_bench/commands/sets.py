@@ -52,6 +52,7 @@ from distill_bench.synthesizers import (
     Checkpoint,
     load_method,
     make_set,
+    memory_of_step,
     synthesis_key,
 )
 
@@ -87,6 +88,8 @@ def synthesize_command(
     key = synthesis_key(source, chosen, fields, ipc, preset, seed)
     checkpoint = Checkpoint(home() / "checkpoints" / f"{key}.safetensors", checkpoint_seconds)
     monitor, history = listening_monitor(quiet), list[float]()
+    if much := memory_of_step(source, chosen, fields, ipc):
+        monitor.say(much)
     made = make_set(
         source,
         chosen,

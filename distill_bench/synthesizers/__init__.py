@@ -20,6 +20,7 @@ from distill_bench.distilled_set import Card, DistilledSet, source_card
 from distill_bench.errors import DataError, RunFailed, UsageError, describe, is_out_of_memory
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
+from distill_bench.sources.decode import physical_memory
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.attention_matching import attention_matching
 from distill_bench.synthesizers.distribution_matching import distribution_matching
@@ -63,6 +64,8 @@ BUILT_IN: dict[str, Synthesizer] = {
     )
 }
 ENTRY_POINTS = "distill_bench.methods"
+NOTABLE_BYTES = 2 * 10**9
+"""Of a step: what is less is not worth a line."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,8 @@ def _job(
 ) -> Job[Any]:
     check_ipc(source, ipc)
     fields.check(source)
+    if resolve_device(device).type == "cpu" and fields.step_bytes(source, ipc) > physical_memory():
+        raise UsageError(memory_of_step(source, method, fields, ipc))
     place, kept = resolve_device(device), checkpoint or Checkpoint()
     kept.conditions = {"device": str(place), "threads": torch.get_num_threads()}
     return Job(
@@ -245,6 +250,18 @@ def _job(
         device=place,
         monitor=monitor,
         checkpoint=kept,
+    )
+
+
+def memory_of_step(source: Source, method: Method, fields: Fields, ipc: int) -> str | None:
+    """What to know before work that takes much memory, with what bounds it; None where a step takes little."""
+    needed = fields.step_bytes(source, ipc)
+    if needed < NOTABLE_BYTES:
+        return None
+    return (
+        f"{method.name}: images of {len(source.class_names)} classes are in the network at once, about "
+        f"{needed / 1e9:.1f} GB a step; this machine has {physical_memory() / 1e9:.1f} GB. Bound it with "
+        f"{fields.suggestion(fields.bounding)}."
     )
 
 
@@ -370,6 +387,7 @@ __all__ = [
     "list_methods",
     "load_method",
     "make_set",
+    "memory_of_step",
     "parts_of_set",
     "synthesis_key",
     "synthesize",
