@@ -16,19 +16,15 @@ from distill_bench.synthesizers import load_method
 
 QUICK_TEACHER = {
     "iterations": 1, "labels": "hard",
-    "teacher": {"network": "ConvNetD1W4BN", "epochs": 1, "minimum_steps": 1, "augment": "none"},
+    "teacher": {"network": "ConvNetD1W4BN", "epochs": 20, "learning_rate": 0.1, "augment": "none"},
 }  # fmt: skip
 
 
-@pytest.fixture
-def own_data():
-    """Data of one's own, two classes of two images of a side."""
-
-    def of(side: int) -> Source:
-        pixels = torch.randint(256, (4, 1, side, side), generator=generator("own data"), dtype=torch.uint8)
-        return Source("folder:mine", ("a", "b"), lambda: Split(pixels, torch.tensor([0, 0, 1, 1])), None, False)
-
-    return of
+def own_data(side: int) -> Source:
+    """Data of one's own: two dark images and two bright ones of a side."""
+    noise = torch.randint(100, (4, 1, side, side), generator=generator("own data"))
+    pixels = (noise + torch.tensor([0, 0, 150, 150]).view(4, 1, 1, 1)).to(torch.uint8)
+    return Source("folder:mine", ("a", "b"), lambda: Split(pixels, torch.tensor([0, 0, 1, 1])), None, False)
 
 
 # ---- IPCs
@@ -152,7 +148,7 @@ def test_datadams_balance_goes_by_the_resolution_and_the_released_calls_does_not
 
 
 @pytest.mark.parametrize("side", [28, 64])
-def test_a_set_of_ones_own_data_is_made_with_the_values_of_its_size(own_data, side):
+def test_a_set_of_ones_own_data_is_made_with_the_values_of_its_size(side):
     made = synthesize(own_data(side), "sre2l", 1, **QUICK_TEACHER)
     expected = {28: (False, 4), 64: (True, 4)}[side]
     assert (made.card.recipe["crop"], made.card.recipe["jitter"]) == expected

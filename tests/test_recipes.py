@@ -225,6 +225,7 @@ def test_every_table_of_every_recipe_is_valid(name):
         ("title = 't'\nsynthesizer = 'distribution_matching'\n[cell.mnist.one]\na = 1", "cell.mnist.one"),
         ("title = 't'\ntitle = 'u'", "not valid TOML"),
         ("title = 't'\nsynthesizer = 's'\n[preset.cpu.ipc.one]\na = 1", "preset.cpu.ipc.one"),
+        ("title = 't'\nsynthesizer = 's'\n[side.small]\na = 1", "side.small"),
         ("title = 't'\nsynthesizer = 's'\n[preset.cpu.cell.mnist.1]\na = 1979-05-27", "preset.cpu.cell.mnist.1.a"),
         ("title = 't'\nsynthesizer = 's'\n[preset.cpu]\na = 1979-05-27", "preset.cpu.a"),
     ],
