@@ -9,21 +9,14 @@ from distill_bench import synthesize
 from distill_bench.evaluation import load_protocol
 from distill_bench.leaderboard.claims import network_norm
 from distill_bench.package_data import package_data
-from distill_bench.randomness import generator
 from distill_bench.recipes import PAPER, Recipe, load_recipe
 from distill_bench.sources import Source, Split
 from distill_bench.synthesizers import load_method
 
-QUICK_TEACHER = {
-    "iterations": 1, "labels": "hard",
-    "teacher": {"network": "ConvNetD1W4BN", "epochs": 20, "learning_rate": 0.1, "augment": "none"},
-}  # fmt: skip
 
-
-def own_data(side: int) -> Source:
-    """Data of one's own: two dark images and two bright ones of a side."""
-    noise = torch.randint(100, (4, 1, side, side), generator=generator("own data"))
-    pixels = (noise + torch.tensor([0, 0, 150, 150]).view(4, 1, 1, 1)).to(torch.uint8)
+def own_data(*shape: int) -> Source:
+    """Data of one's own: two classes of two images of a shape."""
+    pixels = torch.zeros(4, *shape, dtype=torch.uint8)
     return Source("folder:mine", ("a", "b"), lambda: Split(pixels, torch.tensor([0, 0, 1, 1])), None, False)
 
 
@@ -147,11 +140,22 @@ def test_datadams_balance_goes_by_the_resolution_and_the_released_calls_does_not
         assert load_method("datadam-released").fields(dataset, 1, PAPER, side).task_balance == 0.01
 
 
-@pytest.mark.parametrize("side", [28, 64])
-def test_a_set_of_ones_own_data_is_made_with_the_values_of_its_size(side):
-    made = synthesize(own_data(side), "sre2l", 1, **QUICK_TEACHER)
-    expected = {28: (False, 4), 64: (True, 4)}[side]
-    assert (made.card.recipe["crop"], made.card.recipe["jitter"]) == expected
+@pytest.mark.parametrize(
+    ("shape", "crop", "jitter"),
+    [((28, 28), False, 4), ((64, 64), True, 4), ((64, 28), False, 4), ((28, 64), False, 4), ((150, 200), True, 32)],
+)
+def test_a_set_of_ones_own_data_is_made_with_the_values_of_its_shorter_side(shape, crop, jitter, monkeypatch):
+    made = []
+
+    def not_made(source, method, fields, *rest, **options):
+        made.append(fields)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distill_bench.synthesizers.make_set", not_made)
+    for given in ({}, {"jitter": 5}):
+        with pytest.raises(KeyboardInterrupt):
+            synthesize(own_data(1, *shape), "sre2l", 1, **given)
+    assert [(fields.crop, fields.jitter) for fields in made] == [(crop, jitter), (crop, 5)]
 
 
 # ---- recipe and protocol
