@@ -20,6 +20,7 @@ from distill_bench.distilled_set import Card, DistilledSet, source_card
 from distill_bench.errors import DataError, RunFailed, UsageError, describe, is_out_of_memory
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
+from distill_bench.sources import usual_side
 from distill_bench.sources.decode import physical_memory
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.attention_matching import attention_matching
@@ -81,15 +82,29 @@ class Method:
     function: Synthesizer
     code: str | None = None
 
-    def fields(self, dataset: str, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Fields:
+    def fields_on(self, source: Source, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Fields:
+        """The resolved hyper-parameters of a run on a source. Its images are read where their size matters.
+
+        Raises:
+            UsageError: as ``fields``.
+        """
+        side = min(source.train.shape[1:]) if self.recipe.sides(preset) else None
+        return self.fields(source.name, ipc, preset, side, **overrides)
+
+    def fields(
+        self, dataset: str, ipc: int, preset: str = PAPER, side: int | None = None, /, **overrides: Any
+    ) -> Fields:
         """The resolved hyper-parameters of a run.
+
+        Args:
+            side: of the images, the shorter one, in pixels; None: that usual of a named dataset.
 
         Raises:
             UsageError: unknown preset, unknown field or wrong value, naming what is allowed; or no image per class.
         """
         _check_some(ipc)
         model = fields_of(self.function)
-        values = self.recipe.resolve(dataset, ipc, preset, overrides)
+        values = self.recipe.resolve(dataset, ipc, preset, overrides, side or usual_side(dataset))
         unknown = sorted(set(values) - set(model.model_fields))
         if unknown:
             known = ", ".join(sorted(model.model_fields))
@@ -157,7 +172,7 @@ def synthesize(
         Interrupted: the monitor was asked to stop; the checkpoint was written.
     """
     chosen = load_method(method)
-    resolved = chosen.fields(source.name, ipc, preset, **fields)
+    resolved = chosen.fields_on(source, ipc, preset, **fields)
     return make_set(
         source,
         chosen,
