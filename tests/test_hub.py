@@ -435,7 +435,10 @@ def test_sets_made_here_do_not_mention_an_origin(digits):
 def test_import_evaluate_export(command, saved, tmp_path, monkeypatch):
     short = {"epochs": 1, "networks": 1, "network": "ConvNetD1W4"}
     monkeypatch.setitem(PROTOCOLS, "dc-v1", PROTOCOLS["dc-v1"].model_copy(update=short))
-    content = {"data": [[smooth(s), LABELS] for s in range(2)], "accs_all_exps": {"ConvNet": numpy_accuracies([0.3, 0.4])}}
+    content = {
+        "data": [[smooth(s), LABELS] for s in range(2)],
+        "accs_all_exps": {"ConvNet": numpy_accuracies([0.3, 0.4])},
+    }
     released, out = saved(content, "res_DC_digits_ConvNet_2ipc.pt"), tmp_path / "dc.safetensors"
     code, said, shown = command("import", released, "--dataset", "digits", "--out", out)
     assert code == 0

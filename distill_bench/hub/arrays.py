@@ -37,7 +37,7 @@ def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Relea
     images = _chosen(arrays, "images", options.images_key, (4,))
     labels = None if options.labels == "order" else _chosen(arrays, "labels", options.labels_key, (1, 2))
     rate = next((name for name in RATES if name in arrays and arrays[name].numel() == 1), None)
-    pair = type(content) in (list, tuple)
+    pair = type(content) in (list, tuple) and arrays[images].is_floating_point()
     targets = read_targets(None if labels is None else arrays[labels], len(arrays[images]), classes, options, where)
     return [
         Released(

@@ -5,8 +5,10 @@ by the number in the name. A number may count the classes as the dataset has the
 as torchvision's ImageFolder does; where that differs, and no picture is a training image that tells, it is asked.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ from distill_bench.sources.imagenet import SUBSETS
 from distill_bench.sources.source import Source
 
 NAME = "folder"
+CLASSES = "classes.json"
+"""Beside the folders that this project writes: a list of ``{"folder": …, "name": …}``, a class each."""
 Order = Mapping[str, int]
 """The label of every folder."""
 
@@ -38,7 +42,7 @@ def read_folder(files: Sequence[Foreign], source: Source, options: Options) -> l
     """
     root = files[0].path
     folders = class_folders(root)
-    named = _by_name(folders, source)
+    named = _by_list(root, folders, source) or _by_name(folders, source)
     orders = {"": named} if named else _by_number(folders, source)
     if not orders:
         raise DataError(
@@ -62,6 +66,29 @@ def sorted_classes(source: Source) -> list[int]:
     """The labels of the classes in the order of their folders' names: the place in it is what ImageFolder numbers."""
     folders = list(SUBSETS.get(source.name, source.class_names))
     return sorted(range(len(folders)), key=folders.__getitem__)
+
+
+def _by_list(root: Path, folders: Sequence[str], source: Source) -> Order | None:
+    """By the list of classes beside the folders, where there is one.
+
+    Raises:
+        DataError: it cannot be read, lacks a folder, or has another class.
+    """
+    if not (root / CLASSES).is_file():
+        return None
+    try:
+        names = {str(entry["folder"]): str(entry["name"]) for entry in json.loads((root / CLASSES).read_bytes())}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{root / CLASSES}: not a list of folders and names ({error}). Mend or remove it.") from error
+    labels = {name: label for label, name in enumerate(source.class_names)}
+    for folder in folders:
+        if names.get(folder) not in labels:
+            raise DataError(
+                f"{root / CLASSES} says that the folder {folder} is of the class {names.get(folder)!r}, which "
+                f"{source.name} does not have ({', '.join(source.class_names[:3])} …). Give the dataset that the set "
+                "was made for: --dataset."
+            )
+    return {folder: labels[names[folder]] for folder in folders}
 
 
 def _by_name(folders: Sequence[str], source: Source) -> Order | None:

@@ -18,5 +18,6 @@ def recognises(files: Sequence[Foreign]) -> bool:
 
 
 def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Released]:
-    """The one set."""
-    return [read_loose(files, classes, options, "mtt", "mtt-v1")]
+    """The one set; one of integers, which are pictures, is nobody's in particular."""
+    learned = parts_of(files).images.is_floating_point()
+    return [read_loose(files, classes, options, *(("mtt", "mtt-v1") if learned else ("custom", "standard-v1")))]

@@ -17,8 +17,10 @@ from distill_bench.hub.released import Foreign, Options, Released, class_names_i
 from distill_bench.hub.targets import read_targets
 
 NAME = "res"
-ALIKE = 0.9
-"""Correlation of two sets' pixels from which they are snapshots of one run."""
+ALIKE = 0.96
+"""Correlation of two sets' pixels from which they are taken for snapshots of one run. The five released sets of DC and
+of DSA on CIFAR-10 have 0.55 to 0.67 with one another; on digits two seeds of dc have 0.93, and two moments of one
+run of dm or dc 0.97 to 0.99."""
 
 
 def recognises(files: Sequence[Foreign]) -> bool:
