@@ -19,6 +19,8 @@ from distill_bench.sources.source import Source
 COMPARED = 1000
 FITTED = 4096
 EIGHT_BIT_TOLERANCE = 0.02
+SMALLEST = 1e-9
+"""Contrast and roughness that real images of one flat colour are given."""
 CONTRAST: dict[SpaceKind, tuple[float, float]] = {"unit": (0.3, 3.0), "normalized": (0.35, 8.0), "zca": (0.3, 8.0)}
 LEAST_INSIDE = 0.9
 """Of pixels in the space ``unit``, within 0 and 1: learned images overshoot by little."""
@@ -85,8 +87,8 @@ def gather(images: Float[Tensor, "n c h w"], source: Source, space: PixelSpace) 
         low=float(pixels.min()),
         high=float(pixels.max()),
         inside=float(((pixels >= 0) & (pixels <= 1)).float().mean()),
-        contrast=float(pixels.std() / real.std()),
-        roughness=roughness(pixels) / roughness(real),
+        contrast=float(pixels.std() / real.std().clamp_min(SMALLEST)),
+        roughness=roughness(pixels) / max(roughness(real), SMALLEST),
         eight_bit=float(((levels - levels.round()).abs() < EIGHT_BIT_TOLERANCE).float().mean()),
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy
 import torch
-from jaxtyping import Int64, Num
+from jaxtyping import Int64, Num, Shaped
 from torch import Tensor
 
 from distill_bench.errors import DataError
@@ -85,15 +85,15 @@ def as_classes(array: Array, classes: int, what: str = "the labels", advice: str
     return numbers
 
 
-def one_hot_classes(matrix: Num[Tensor, "n k"], what: str) -> Int64[Tensor, " n"] | None:
+def one_hot_classes(matrix: Shaped[Tensor, "n k"], what: str) -> Int64[Tensor, " n"] | None:
     """The classes of rows that hold one 1 and else 0; None where the matrix holds other numbers.
 
     Raises:
         DataError: all numbers are 0 or 1, but a row has no 1, or several.
     """
-    ones = matrix == 1
-    if not bool((ones | (matrix == 0)).all()):
+    if not is_zeros_and_ones(matrix):
         return None
+    ones = matrix == 1
     wrong = (ones.sum(dim=1) != 1).nonzero().flatten()
     if len(wrong):
         row = int(wrong[0])
@@ -103,6 +103,11 @@ def one_hot_classes(matrix: Num[Tensor, "n k"], what: str) -> Int64[Tensor, " n"
             "set has exactly one; several labels an image are not supported."
         )
     return ones.long().argmax(dim=1)
+
+
+def is_zeros_and_ones(matrix: Shaped[Tensor, "n k"]) -> bool:
+    """Whether a matrix holds no other numbers."""
+    return bool(((matrix == 0) | (matrix == 1)).all())
 
 
 def _kind(array: Any) -> str:

@@ -147,7 +147,9 @@ def test_doubts_are_those_of_the_space_that_is_saved(tmp_path, digits):
     flat = PixelSpace(kind="normalized", mean=digits.mean, std=(0.01,))
     found = import_release(FORMS["loose"](tmp_path, smooth(), LABELS), digits, flat)
     assert any("contrast is 0.0" in line for line in found.remarks)
-    assert not any("contrast" in line for line in import_release([tmp_path / "images.pt"], digits, "normalized").remarks)
+    assert not any(
+        "contrast" in line for line in import_release([tmp_path / "images.pt"], digits, "normalized").remarks
+    )
 
 
 @pytest.mark.parametrize("form", ["loose", "npy", "npz", "dictionary", "res", "datadam"])
@@ -209,7 +211,9 @@ def test_a_seam_in_another_form_than_a_bare_pair_is_nothing(tmp_path, digits):
 # --- sets from arrays of one's own
 
 
-@pytest.mark.parametrize("images", [pictures().numpy(), pictures().int(), pictures().tolist()], ids=["NumPy", "int32", "lists"])
+@pytest.mark.parametrize(
+    "images", [pictures().numpy(), pictures().int(), pictures().tolist()], ids=["NumPy", "int32", "lists"]
+)
 def test_from_tensors_takes_integer_pixels_of_any_kind(digits, images):
     made = DistilledSet.from_tensors(images, LABELS, digits)
     assert made.images.dtype == torch.uint8

@@ -9,7 +9,7 @@ from distill_bench.distilled_set import LabelKind
 from distill_bench.errors import DataError
 from distill_bench.hub.released import Foreign, Options, Released
 from distill_bench.hub.targets import read_targets
-from distill_bench.tensors import one_hot_classes
+from distill_bench.tensors import is_zeros_and_ones
 
 ASSUMED_RATE = "learning rate 0.01: no file has the learned one"
 
@@ -25,10 +25,9 @@ class Parts:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether the labels are a matrix of other numbers than one-hot rows."""
-        if self.labels is None or self.labels.ndim == 1 or self.labels.shape[1] == 1:
-            return False
-        return one_hot_classes(self.labels, f"{self.where}: labels") is None
+        """Whether the labels are a matrix of other numbers than 0 and 1, which would be one-hot rows."""
+        labels = self.labels
+        return labels is not None and labels.ndim == 2 and labels.shape[1] > 1 and not is_zeros_and_ones(labels)
 
     @property
     def logits(self) -> LabelKind | None:
