@@ -1,4 +1,4 @@
-"""Labels of releases: of any type and shape, one-hot and soft, checked against the classes, names and training images."""
+"""Labels of releases: of any type and shape, one-hot and soft, checked against classes, names and training images."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_a_form_that_is_named_drops_no_label_matrix(tmp_path, digits, form):
     files = FORMS["loose"](tmp_path, smooth(), ONE_HOT)
     assert torch.equal(import_release(files, digits, "normalized", form=form).sets[0].labels, SHUFFLED)
     files = FORMS["loose"](tmp_path, smooth(), SOFT)
-    with pytest.raises(UsageError, match="matrix .20, 10.*--labels logits"):
+    with pytest.raises(UsageError, match=r"matrix .20, 10.*--labels logits"):
         import_release(files, digits, "normalized", form=form)
     made = import_release(files, digits, "normalized", Options(labels="logits"), form=form).sets[0]
     assert torch.equal(made.soft_labels, SOFT)

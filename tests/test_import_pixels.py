@@ -87,7 +87,7 @@ def test_bfloat16_becomes_float32(tmp_path, digits):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("space", [None, "unit", "normalized", "zca"])
 def test_8_bit_values_that_are_stored_as_floats_are_refused_in_every_space(tmp_path, digits, form, space):
-    with pytest.raises(DataError, match="stored as floats: 8-bit pictures.*uint8"):
+    with pytest.raises(DataError, match=r"stored as floats: 8-bit pictures.*uint8"):
         import_release(FORMS[form](tmp_path, pictures().float(), LABELS), digits, space)
 
 

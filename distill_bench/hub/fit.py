@@ -18,7 +18,7 @@ from distill_bench.tensors import as_pixels
 
 SEAM = 3.0
 """How much stronger than elsewhere the step across a line is, from which images are taken for several put together: 11
-for four CIFAR-10 images in one and 8 for nine (4 to 5 with noise), 1 for whole ones. Dark edges, as digits', hide it."""
+for four CIFAR-10 images in one and 8 for nine (4 to 5 with noise), 1 for whole ones. Dark edges of digits hide it."""
 SURELY_EIGHT_BIT = 32
 """Whole numbers from 0 to 255 that reach this are no normalised or whitened pixels."""
 

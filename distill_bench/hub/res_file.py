@@ -8,6 +8,7 @@ its accuracies follow those of the one before. Later scripts keep snapshots of o
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from statistics import fmean, pstdev
 from typing import Any
 
 import torch
@@ -66,7 +67,10 @@ def _not_of_every_set(pairs: Sequence[tuple[Tensor, Tensor]], stored: Mapping[st
     alike = any(_correlation(one, other) > ALIKE for (one, _), (other, _) in pairwise(pairs))
     if not alike and all(len(values) % len(pairs) == 0 for values in stored.values()):
         return ()
-    listed = "; ".join(f"{name} {', '.join(f'{value:.4g}' for value in values)}" for name, values in stored.items())
+    listed = "; ".join(
+        f"{name} {100 * fmean(values):.2f} ± {100 * pstdev(values):.2f} of {len(values)}"
+        for name, values in stored.items()
+    )
     why = "are alike, as snapshots of one run are" if alike else "do not divide them evenly"
     return (f"stored accuracies are the file's, not each set's: its {len(pairs)} sets {why} ({listed})",)
 
