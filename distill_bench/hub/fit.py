@@ -30,6 +30,8 @@ def read_pixels(item: Released, source: Source, options: Options, where: str) ->
         DataError: they have another shape, or are no pixels.
     """
     images = as_pixels(item.images, f"{where}: the images")
+    if images.ndim == 3:  # grey ones without their channel
+        images = images[:, None]
     if options.layout == "nhwc" and images.ndim == 4:
         images = images.permute(0, 3, 1, 2).contiguous()
     shape, expected = tuple(images.shape[1:]), source.train.shape
