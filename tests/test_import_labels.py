@@ -133,6 +133,13 @@ def test_a_rate_in_a_dictionary_is_kept_and_what_else_it_holds_is_named(tmp_path
     assert "not read, of what the file holds: soft, args" in found.remarks
 
 
+def test_labels_in_a_plain_list_are_read(tmp_path, digits):
+    for content in ([smooth(), SHUFFLED.tolist()], {"images": smooth(), "labels": SHUFFLED.tolist()}):
+        torch.save(content, tmp_path / "set.pt")
+        made = import_release([tmp_path / "set.pt"], digits, "normalized").sets[0]
+        assert torch.equal(made.labels, SHUFFLED)
+
+
 def test_a_dataset_of_tensors_is_read_and_another_object_of_torch_is_called_what_it_is(tmp_path, digits):
     files = FORMS["dataset"](tmp_path, smooth(), SHUFFLED)
     made = import_release(files, digits, "normalized").sets[0]

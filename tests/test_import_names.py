@@ -116,7 +116,7 @@ def test_a_method_that_the_name_says_brings_its_protocol_and_nothing_is_assumed(
     ("name", "method", "assumed"),
     [
         ("res_IDM_digits_ConvNet_2ipc.pt", "idm", "protocol dsa-v1: that of idm is not known here"),
-        ("set.pt", "custom", "method custom and protocol dsa-v1: the files have the form res, and no name says it"),
+        ("set.pt", "custom", "method custom and protocol dsa-v1: by the form res, no file name says it"),
     ],
 )
 def test_a_method_or_protocol_that_nothing_says_is_assumed_on_the_card(tmp_path, digits, name, method, assumed):

@@ -152,6 +152,20 @@ def test_doubts_are_those_of_the_space_that_is_saved(tmp_path, digits):
     )
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_grey_images_may_come_without_their_channel(tmp_path, digits, form):
+    made = import_release(FORMS[form](tmp_path, pictures()[:, 0], LABELS), digits).sets[0]
+    assert torch.equal(made.images, pictures())
+
+
+def test_a_single_npy_file_is_asked_for_its_labels(tmp_path, digits):
+    FORMS["npy"](tmp_path, pictures(), LABELS)
+    with pytest.raises(UsageError, match="--labels order"):
+        import_release([tmp_path / "images.npy"], digits)
+    made = import_release([tmp_path / "images.npy"], digits, options=Options(labels="order")).sets[0]
+    assert torch.equal(made.images, pictures())
+
+
 @pytest.mark.parametrize("form", ["loose", "npy", "npz", "dictionary", "res", "datadam"])
 def test_channels_last_is_read_in_every_form_whose_error_advises_it(tmp_path, digits, form):
     files = FORMS[form](tmp_path, smooth().permute(0, 2, 3, 1).contiguous(), LABELS)

@@ -11,6 +11,7 @@ from torch import Tensor
 from distill_bench.errors import UsageError
 from distill_bench.hub.released import Foreign, Options, Released, class_names_in, not_read
 from distill_bench.hub.targets import read_targets
+from distill_bench.tensors import as_tensor
 
 NAME = "arrays"
 IDC_WARNING = (
@@ -34,7 +35,7 @@ def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Relea
     """
     content, where = files[0].content, str(files[0].path)
     arrays = _arrays(content)
-    images = _chosen(arrays, "images", options.images_key, (4,))
+    images = _chosen(arrays, "images", options.images_key, (3, 4))
     labels = None if options.labels == "order" else _chosen(arrays, "labels", options.labels_key, (1, 2))
     rate = next((name for name in RATES if name in arrays and arrays[name].numel() == 1), None)
     pair = type(content) in (list, tuple) and arrays[images].is_floating_point()
@@ -54,11 +55,16 @@ def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Relea
 
 
 def _arrays(content: Any) -> dict[str, Tensor]:
+    """The tensors of a dictionary or list by name; a list of numbers in it is one too."""
     if isinstance(content, (list, tuple)):
         content = {str(index): item for index, item in enumerate(content)}
-    return (
-        {str(k): v.detach() for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
-    )
+    found = content.items() if isinstance(content, dict) else ()
+    numbers = {str(name): item for name, item in found if isinstance(item, Tensor) or _are_numbers(item)}
+    return {name: as_tensor(item, name) for name, item in numbers.items()}
+
+
+def _are_numbers(item: Any) -> bool:
+    return isinstance(item, (list, tuple)) and bool(item) and all(type(each) in (int, float) for each in item)
 
 
 def _chosen(arrays: dict[str, Tensor], role: str, key: str | None, dimensions: tuple[int, ...]) -> str:
@@ -73,5 +79,5 @@ def _chosen(arrays: dict[str, Tensor], role: str, key: str | None, dimensions: t
         return role
     if len(fitting) == 1:
         return fitting[0]
-    hint = " or --labels order where there are none" if role == "labels" else ""
+    hint = ", or --labels order where there are none; labels are class numbers, not text" if role == "labels" else ""
     raise UsageError(f"which array holds {role}? There are: {listed}. Say --{role}-key NAME{hint}.")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distill_bench.errors import DataError
+from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.file_name import Named
 from distill_bench.hub.image_folder import sorted_classes
 from distill_bench.hub.released import Foreign, Options, Released, Targets
@@ -30,6 +30,8 @@ def read_pixels(item: Released, source: Source, options: Options, where: str) ->
         DataError: they have another shape, or are no pixels.
     """
     images = as_pixels(item.images, f"{where}: the images")
+    if images.ndim == 3:  # grey ones without their channel
+        images = images[:, None]
     if options.layout == "nhwc" and images.ndim == 4:
         images = images.permute(0, 3, 1, 2).contiguous()
     shape, expected = tuple(images.shape[1:]), source.train.shape
@@ -96,8 +98,13 @@ def unpacked(images: Tensor, labels: Tensor, factor: int) -> tuple[Tensor, Tenso
     """The smaller images that every image holds, factor × factor of them, enlarged to its size, with their labels.
 
     As decode_zoom in IDC's train script (snu-mllab/Efficient-Dataset-Condensation ceac95a): bilinear.
+
+    Raises:
+        UsageError: there cannot be so many.
     """
     height, width = images.shape[2:]
+    if factor > min(height, width):
+        raise UsageError(f"--factor {factor}: images of {height}×{width} pixels do not hold so many smaller ones.")
     tall, wide = -(-height // factor), -(-width // factor)
     filled = functional.pad(images.float(), (0, wide * factor - width, 0, tall * factor - height), value=0.5)
     parts = [

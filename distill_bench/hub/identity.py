@@ -43,7 +43,7 @@ def identify(
     usual = SELECTED_PROTOCOL if selected else recipe.protocol if recipe else item.protocol
     if not (protocol or selected or recipe):
         guessed.append(f"protocol {usual}")
-    of = f"that of {known} is not known here" if known else f"the files have the form {form}, and no name says it"
+    of = f"that of {known} is not known here" if known else f"by the form {form}, no file name says it"
     guess = f"{' and '.join(guessed)}: {of} (--method, --protocol)"
     taken = known or item.method
     settled = _recipe(taken)

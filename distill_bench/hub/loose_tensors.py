@@ -36,10 +36,13 @@ class Parts:
 
 
 def are_loose_tensors(files: Sequence[Foreign]) -> bool:
-    """Whether every file is one tensor and exactly one of them holds images."""
+    """Whether every file is one tensor and exactly one of them holds images. A single .npy file is for ``arrays``."""
+    if len(files) == 1 and files[0].path.suffix.lower() == ".npy":
+        return False
     contents = [file.tensor for file in files]
     return (
-        all(item is not None for item in contents) and sum(item.ndim == 4 for item in contents if item is not None) == 1
+        all(item is not None for item in contents)
+        and sum(item.ndim in (3, 4) for item in contents if item is not None) == 1
     )
 
 
@@ -53,7 +56,7 @@ def parts_of(files: Sequence[Foreign]) -> Parts:
     for file in files:
         tensor = file.tensor
         assert tensor is not None
-        role = {4: "images", 2: "labels", 1: "labels", 0: "rate"}.get(tensor.ndim)
+        role = {4: "images", 3: "images", 2: "labels", 1: "labels", 0: "rate"}.get(tensor.ndim)
         if tensor.ndim == 1 and len(tensor) == 1 and tensor.is_floating_point():
             role = "rate"
         if role is None or role in roles:
