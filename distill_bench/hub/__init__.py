@@ -11,7 +11,8 @@ from torch import Tensor
 from distill_bench.distilled_set import DistilledSet, Origin
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub import arrays, datadam, datm, dcbench, image_folder, mtt, res_file
-from distill_bench.hub.export import EXPORTERS, export
+from distill_bench.hub.export import EXPORTERS, export, stored_accuracies
+from distill_bench.hub.losses import losses, way_back
 from distill_bench.hub.released import LABELS, LAYOUTS, Foreign, Options, Released
 from distill_bench.hub.unpickle import load_pickled
 from distill_bench.pixel_evidence import Evidence, hypotheses, table, training_images_among
@@ -195,4 +196,7 @@ __all__ = [
     "export",
     "import_release",
     "load_pickled",
+    "losses",
+    "stored_accuracies",
+    "way_back",
 ]
