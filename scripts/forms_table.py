@@ -102,6 +102,10 @@ KINDS: dict[str, Callable[[Source], DistilledSet]] = {
     "a learned rate": lambda digits: made(digits, learning_rate=0.0123456789),
     "soft labels, logits": lambda digits: made(digits, soft_labels=soft()),
     "… as float64, one largest another class's": lambda digits: made(digits, soft_labels=one_confused().double()),
+    "… of images out of class order": lambda digits: made(
+        digits, labels=LABELS.flip(0), soft_labels=soft(LABELS.flip(0))
+    ),
+    "… of other classes than the hard labels": lambda digits: made(digits, soft_labels=soft(LABELS.flip(0))),
     "… with a temperature": lambda digits: made(digits, soft_labels=soft(), temperature=20.0),
     "… and a learned rate": lambda digits: made(digits, soft_labels=soft(), learning_rate=0.0123456789),
     "soft labels, probabilities": lambda digits: made(

@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from distill_bench import evaluate, load_distilled
+from distill_bench import evaluate, load_distilled, load_source
 from distill_bench.distilled_set import DistilledSet, Origin
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import EXPORTERS, export, losses, way_back
-from distill_bench.hub.export import CLASSES, class_folder_names
+from distill_bench.hub.export import class_folder_names
+from distill_bench.hub.image_folder import CLASSES
 from distill_bench.playback import training_images
 from distill_bench.sources.builtin import BUILT_IN
 from distill_bench.sources.imagenet import SUBSETS
@@ -233,6 +234,23 @@ def test_exported_folders_are_numbered_by_imagefolder_as_the_real_images_are(tmp
     for label, wnid in enumerate(wnids):  # every picture is in its class's folder
         pixel = Image.open(tmp_path / "back" / wnid / f"{label:06d}.png").getpixel((0, 0))
         assert pixel[0] == label * 3 * 64 % 256
+
+
+def test_a_set_of_a_subset_of_imagenet_comes_back_with_its_labels_and_in_its_order(
+    exported, read_back, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    for label, wnid in enumerate(SUBSETS["imagewoof"]):
+        for split in ("train", "val"):
+            (tmp_path / "home" / "sources" / "imagewoof" / split / wnid).mkdir(parents=True)
+            picture = Image.new("RGB", (128, 128), (25 * label, 80, 9))
+            picture.save(tmp_path / "home" / "sources" / "imagewoof" / split / wnid / "x.png")
+    source = load_source("imagewoof")
+    one = DistilledSet.from_tensors(255 - source.train.images(torch.arange(10)), source.train.labels, source)
+    code, said, _, out = exported(one, "folder")
+    assert (code, sorted(path.name for path in out.iterdir())) == (0, [CLASSES, *sorted(SUBSETS["imagewoof"])])
+    again = read_back(said)
+    assert torch.equal(again.images, one.images) and again.labels.tolist() == list(range(10))
 
 
 @pytest.mark.parametrize(

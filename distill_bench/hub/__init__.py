@@ -26,8 +26,8 @@ from distill_bench.hub.fit import (
     without_image,
 )
 from distill_bench.hub.identity import Identity, identify
-from distill_bench.hub.losses import losses, way_back
 from distill_bench.hub.loose_tensors import are_loose_tensors
+from distill_bench.hub.losses import losses, way_back
 from distill_bench.hub.released import CLASS_ORDERS, LABELS, LAYOUTS, Foreign, Options, Released
 from distill_bench.hub.unpickle import load_pickled
 from distill_bench.pixel_evidence import Evidence, hypotheses, table, training_labels

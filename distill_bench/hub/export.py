@@ -13,6 +13,7 @@ from torch import Tensor
 
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import UsageError
+from distill_bench.hub.image_folder import CLASSES
 from distill_bench.hub.losses import losses, usual_statistics
 from distill_bench.hub.released import TORCH_SUFFIXES
 from distill_bench.names import checked_file_name
@@ -24,8 +25,6 @@ from distill_bench.sources.imagenet import SUBSETS
 from distill_bench.storage import check_ending, write_atomically
 
 EXPORTERS = ("res", "mtt", "datm", "folder")
-CLASSES = "classes.json"
-"""Beside the folders of pictures: what the classes are called, in label order."""
 
 
 def export(

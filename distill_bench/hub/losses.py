@@ -8,6 +8,8 @@ from torch import Tensor
 
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import DistillBenchError, UsageError
+from distill_bench.hub.released import Options
+from distill_bench.hub.targets import read_targets
 from distill_bench.pixel_space import PixelSpace
 from distill_bench.playback import transform_of
 from distill_bench.recorded import LOGITS, PREFIX
@@ -40,8 +42,12 @@ def _labels_lost(made: DistilledSet, form: str) -> Iterator[str]:
                 f"the temperature {card.temperature:g}, by which a network's logits are divided in training too (the "
                 "soft labels are divided by it before they are written)"
             )
-        if not any(torch.equal(made.labels, read) for read in (soft.argmax(dim=1), _class_order(made))):
-            yield "the classes of the images, which are neither in order nor those of the largest soft labels"
+        read = read_targets(soft.float(), len(soft), soft.shape[1], Options(labels="logits"), form, ordered=True)
+        if other := int((read.labels != made.labels).sum()):
+            yield (
+                f"the classes of {other} of {len(soft)} images, which --labels hard takes: they are neither in order nor "
+                "the soft labels' largest"
+            )
     elif card.label_kind == "teacher":
         yield f"the stored teacher, a {card.teacher} that labels what networks are shown"
     elif card.label_kind == "recorded":
@@ -50,11 +56,6 @@ def _labels_lost(made: DistilledSet, form: str) -> Iterator[str]:
         yield f"the soft labels ({card.label_kind})"
     if made.learning_rate is not None and form in ("res", "folder"):
         yield f"a learning rate of {made.learning_rate:.6g}, learned with the images"
-
-
-def _class_order(made: DistilledSet) -> Tensor:
-    classes = len(made.card.class_names)
-    return torch.arange(classes).repeat_interleave(len(made.labels) // classes)
 
 
 def _pixels_lost(made: DistilledSet, form: str, source: Source | None) -> Iterator[str]:
@@ -76,14 +77,17 @@ def _pictures_lose(made: DistilledSet, source: Source | None) -> Iterator[str]:
         raise UsageError(f"pictures have 1 or 3 channels; this set's images have {made.images.shape[1]}.")
     if (made.labels.diff() < 0).any():
         yield "the order of the images: a folder has them class by class"
-    absent = sorted(set(range(len(made.card.class_names))) - set(made.labels.tolist()))
-    if absent:
+    if absent := _absent(made):
         names = ", ".join(made.card.class_names[label] for label in absent[:3]) + (" …" if absent[3:] else "")
         yield f"classes without an image ({names}): readers of folders number those that are there"
     if made.images.dtype != torch.uint8:
         pixels = render_pixels(made, source)
         if not torch.equal(transform_of(made, source).encode(pixels), made.images.float()):
             yield _rounded(made, pixels, source)
+
+
+def _absent(made: DistilledSet) -> list[int]:
+    return sorted(set(range(len(made.card.class_names))) - set(made.labels.tolist()))
 
 
 def _rounded(made: DistilledSet, pixels: UInt8[Tensor, "n c h w"], source: Source | None) -> str:
@@ -125,6 +129,8 @@ def way_back(made: DistilledSet, form: str, files: Sequence[str], dataset: str |
     said += _space_options(card.pixel_space, usual_statistics(made), asked=form != "res")
     if form == "datm":
         said += ["--labels", "logits"]
+    if _absent(made):
+        said += ["--force"]
     return [*said, "--method", card.method, "--protocol", card.protocol]
 
 
