@@ -50,7 +50,7 @@ def as_dataset(distilled: DistilledSet, source: Source | None = None) -> TensorD
     """See ``DistilledSet.to_dataset``."""
     kind = distilled.card.label_kind
     if kind in NO_TABLE:
-        raise UsageError(f"a set whose labels are of the kind {kind!r} has no label an image: its {NO_TABLE[kind]}.")
+        raise UsageError(f"labels of the kind {kind!r} are no table with a row an image: this set's {NO_TABLE[kind]}.")
     labels = distilled.labels if distilled.soft_labels is None else distilled.soft_labels
     return TensorDataset(training_images(distilled, source), labels)
 

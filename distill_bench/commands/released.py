@@ -25,11 +25,11 @@ from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
     load_protocol,
 )
-from distill_bench.hub.released import TORCH_SUFFIXES
 from distill_bench.pixel_evidence import table
 from distill_bench.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.progress import StreamMonitor
 from distill_bench.sources import Source, load_source
+from distill_bench.storage import check_no_input, check_place
 
 
 def import_command(
@@ -125,7 +125,8 @@ def export_command(
     whitened = next((made for made in sets if made.card.pixel_space.kind == "zca"), None)
     inputs = [*files, *(paths_of(dataset or whitened.card.source.name) if whitened else [])]
     if to == "res":
-        check_out(out, inputs, *TORCH_SUFFIXES)
+        check_no_input(out, inputs)
+        check_place(out)
     else:
         check_out_folder(out, inputs)
     source = source_of_set(whitened or sets[0], dataset) if dataset or (whitened and to == "folder") else None

@@ -45,8 +45,8 @@ def _labels_lost(made: DistilledSet, form: str) -> Iterator[str]:
         read = read_targets(soft.float(), len(soft), soft.shape[1], Options(labels="logits"), form, ordered=True)
         if other := int((read.labels != made.labels).sum()):
             yield (
-                f"the classes of {other} of {len(soft)} images, which --labels hard takes: they are neither in order nor "
-                "the soft labels' largest"
+                f"the classes of {other} of {len(soft)} images, which --labels hard takes: they are neither in order "
+                "nor the soft labels' largest"
             )
     elif card.label_kind == "teacher":
         yield f"the stored teacher, a {card.teacher} that labels what networks are shown"
