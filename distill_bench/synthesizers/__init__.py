@@ -20,6 +20,8 @@ from distill_bench.distilled_set import Card, DistilledSet, source_card
 from distill_bench.errors import DataError, RunFailed, UsageError, describe, is_out_of_memory
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
+from distill_bench.sources import usual_side
+from distill_bench.sources.decode import physical_memory
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.attention_matching import attention_matching
 from distill_bench.synthesizers.distribution_matching import distribution_matching
@@ -63,6 +65,8 @@ BUILT_IN: dict[str, Synthesizer] = {
     )
 }
 ENTRY_POINTS = "distill_bench.methods"
+NOTABLE_BYTES = 2 * 10**9
+"""Of a step: what is less is not worth a line."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,29 @@ class Method:
     function: Synthesizer
     code: str | None = None
 
-    def fields(self, dataset: str, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Fields:
+    def fields_on(self, source: Source, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Fields:
+        """The resolved hyper-parameters of a run on a source. Its images are read where their size matters.
+
+        Raises:
+            UsageError: as ``fields``.
+        """
+        side = min(source.train.shape[1:]) if self.recipe.sides(preset) else None
+        return self.fields(source.name, ipc, preset, side, **overrides)
+
+    def fields(
+        self, dataset: str, ipc: int, preset: str = PAPER, side: int | None = None, /, **overrides: Any
+    ) -> Fields:
         """The resolved hyper-parameters of a run.
+
+        Args:
+            side: of the images, the shorter one, in pixels; None: that usual of a named dataset.
 
         Raises:
             UsageError: unknown preset, unknown field or wrong value, naming what is allowed; or no image per class.
         """
         _check_some(ipc)
         model = fields_of(self.function)
-        values = self.recipe.resolve(dataset, ipc, preset, overrides)
+        values = self.recipe.resolve(dataset, ipc, preset, overrides, side or usual_side(dataset))
         unknown = sorted(set(values) - set(model.model_fields))
         if unknown:
             known = ", ".join(sorted(model.model_fields))
@@ -154,7 +172,7 @@ def synthesize(
         Interrupted: the monitor was asked to stop; the checkpoint was written.
     """
     chosen = load_method(method)
-    resolved = chosen.fields(source.name, ipc, preset, **fields)
+    resolved = chosen.fields_on(source, ipc, preset, **fields)
     return make_set(
         source,
         chosen,
@@ -234,6 +252,8 @@ def _job(
 ) -> Job[Any]:
     check_ipc(source, ipc)
     fields.check(source)
+    if resolve_device(device).type == "cpu" and fields.step_bytes(source, ipc) > physical_memory():
+        raise UsageError(memory_of_step(source, method, fields, ipc))
     place, kept = resolve_device(device), checkpoint or Checkpoint()
     kept.conditions = {"device": str(place), "threads": torch.get_num_threads()}
     return Job(
@@ -245,6 +265,18 @@ def _job(
         device=place,
         monitor=monitor,
         checkpoint=kept,
+    )
+
+
+def memory_of_step(source: Source, method: Method, fields: Fields, ipc: int) -> str | None:
+    """What to know before work that takes much memory, with what bounds it; None where a step takes little."""
+    needed = fields.step_bytes(source, ipc)
+    if needed < NOTABLE_BYTES:
+        return None
+    return (
+        f"{method.name}: images of {len(source.class_names)} classes are in the network at once, about "
+        f"{needed / 1e9:.1f} GB a step; this machine has {physical_memory() / 1e9:.1f} GB. Bound it with "
+        f"{fields.suggestion(fields.bounding)}."
     )
 
 
@@ -370,6 +402,7 @@ __all__ = [
     "list_methods",
     "load_method",
     "make_set",
+    "memory_of_step",
     "parts_of_set",
     "synthesis_key",
     "synthesize",
