@@ -8,6 +8,7 @@ from distill_bench.distilled_set import Card, DistilledSet
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS, Protocol, Score, evaluate, evaluate_full
 from distill_bench.hub.published import load_distilled
+from distill_bench.playback import Playback, stored_teacher
 from distill_bench.sources import Source, Split, list_sources, load_source
 from distill_bench.synthesizers import Fields, Job, Synthetic, list_methods, synthesize, synthesizer
 
@@ -27,6 +28,7 @@ __all__ = [
     "Fields",
     "Interrupted",
     "Job",
+    "Playback",
     "Protocol",
     "RunFailed",
     "Score",
@@ -41,6 +43,7 @@ __all__ = [
     "list_sources",
     "load_distilled",
     "load_source",
+    "stored_teacher",
     "synthesize",
     "synthesizer",
 ]

@@ -241,13 +241,18 @@ class DistilledSet:
         """
         write_atomically(Path(path), self.to_bytes())
 
-    def to_dataset(self) -> TensorDataset:
-        """A torch Dataset of (image in the card's pixel space, label).
+    def to_dataset(self, source: Source | None = None) -> TensorDataset:
+        """A torch Dataset of (image, label); images are float32 in the card's pixel space, 8-bit ones encoded.
 
         The label is the soft one where the set has them: [classes], logits (to be divided by the card's temperature) or
-        probabilities by ``card.label_kind``. Hard labels are ``labels``.
+        probabilities by ``card.label_kind``. Hard labels are ``labels``. ``source`` as for ``playback.transform_of``.
+
+        Raises:
+            UsageError: labels are recorded, or a teacher's: no image has one of its own. See ``playback``.
         """
-        return TensorDataset(self.images, self.labels if self.soft_labels is None else self.soft_labels)
+        from distill_bench.playback import as_dataset  # which is about sets, and imports them
+
+        return as_dataset(self, source)
 
 
 def source_card(source: Source) -> SourceCard:

@@ -10,13 +10,15 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from distill_bench.distilled_set import DistilledSet
-from distill_bench.pixel_space import Transform
+from distill_bench.playback import transform_of
 from distill_bench.sources.source import Source
-from distill_bench.storage import write_atomically
+from distill_bench.storage import check_ending, write_atomically
 
 LEAST_SIDE = 48
 GAP = 4
-BACKGROUND, INK = (255, 255, 255), (40, 40, 40)
+GUTTER = 24
+"""Between strips: a name stands nearer to its own images than to those of the class beside it."""
+BACKGROUND, INK, RULE = (255, 255, 255), (40, 40, 40), (200, 200, 200)
 FONT_SIZE = 14
 
 
@@ -24,17 +26,11 @@ def render_pixels(distilled: DistilledSet, source: Source | None = None) -> UInt
     """The images as 8-bit pixels, clipped: synthetic values may lie beyond white and black.
 
     Args:
-        source: needed for whitened sets alone, whose transform is fitted on its training split.
+        source: as for ``playback.transform_of``: a whitened set's transform is fitted on its training split.
     """
     if distilled.images.dtype == torch.uint8:
         return distilled.images
-    whitened = distilled.card.pixel_space.kind == "zca"
-    if whitened and source is None:
-        from distill_bench.sources import load_source
-
-        card = distilled.card.source
-        source = load_source(card.name, size=card.size, holdout=card.holdout)
-    transform = Transform(distilled.card.pixel_space, source.train if whitened and source else None)
+    transform = transform_of(distilled, source)
     return (transform.decode(distilled.images) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -42,8 +38,10 @@ def render_grid(distilled: DistilledSet, path: str | Path, *, source: Source | N
     """Write ``grid`` to a file.
 
     Raises:
+        UsageError: its name does not end in .png.
         DataError: the file cannot be written.
     """
+    check_ending(Path(path), ".png")
     write_atomically(Path(path), grid(distilled, source=source, columns=columns))
 
 
@@ -61,14 +59,17 @@ def grid(distilled: DistilledSet, *, source: Source | None = None, columns: int 
     margin = int(max(font.getlength(name) for name in names)) + 3 * GAP
     shown = [labels.eq(label).nonzero().flatten()[:columns] for label in range(len(names))]
     step_x, step_y = width * scale + GAP, height * scale + GAP
-    strip = margin + max(map(len, shown)) * step_x
+    strip = margin + max(map(len, shown)) * step_x + GUTTER
     # classes fill as many strips side by side as make the sheet about square
     rows = math.ceil(len(names) / max(1, round(math.sqrt(len(names) * step_y / strip))))
-    sheet = Image.new("RGB", (strip * math.ceil(len(names) / rows), GAP + rows * step_y), BACKGROUND)
+    strips = math.ceil(len(names) / rows)
+    sheet = Image.new("RGB", (strip * strips - GUTTER, GAP + rows * step_y), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
+    for x in range(strip, strip * strips, strip):
+        draw.line((x - GUTTER // 2, 0, x - GUTTER // 2, sheet.height), RULE)
     for label, indices in enumerate(shown):
         left, top = label // rows * strip, GAP + label % rows * step_y
-        draw.text((left + GAP, top + height * scale / 2), names[label], INK, font, anchor="lm")
+        draw.text((left + margin - 2 * GAP, top + height * scale / 2), names[label], INK, font, anchor="rm")
         for column, index in enumerate(indices):
             tile = _picture(pixels[index]).resize((width * scale, height * scale), Image.Resampling.NEAREST)
             sheet.paste(tile, (left + margin + column * step_x, top))

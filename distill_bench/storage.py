@@ -1,13 +1,15 @@
 """Where things are kept, and how they are written: whole or not at all, and by one process at a time."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import sys
+import tempfile
 import tomllib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -15,6 +17,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from distill_bench.errors import DataError, UsageError
+from distill_bench.names import LONGEST
 from distill_bench.progress import Monitor, stopped
 
 if sys.platform != "win32":
@@ -64,6 +67,43 @@ def write_atomically(path: Path, content: bytes | str) -> None:
                 raise
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def check_ending(path: Path, *endings: str) -> None:
+    """Raises UsageError where a file's name has none of the endings, and would say what the content is not."""
+    if path.suffix not in endings:
+        raise UsageError(f"{path}: the file's name must end in {' or '.join(endings)}.")
+
+
+def check_place(path: Path) -> None:
+    """Find out before any work whether a file can be written, by writing one without a name where it would come to lie.
+
+    Raises:
+        DataError: it cannot; as ``write_atomically`` would say at the end.
+    """
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        folder = next(parent for parent in path.parents if os.path.lexists(parent))
+        names = *path.relative_to(folder).parts[:-1], path.name + UNFINISHED
+        if any(len(os.fsencode(name)) > LONGEST for name in names):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
+    """Raises UsageError where writing ``out`` would replace one of ``inputs``, or add a folder to one that is read."""
+    target = os.path.realpath(out)
+    for path in inputs:
+        given = os.path.realpath(path)
+        there = os.path.exists(target) and os.path.exists(given)  # two links may be one file
+        if target == given or (there and os.path.samefile(target, given)):
+            raise UsageError(f"--out {out} is {path}, which is read: it would be replaced. Give another name.")
+        if os.path.isdir(given) and Path(given) in Path(target).parent.parents:
+            raise UsageError(f"--out {out} lies in a folder of {path}, which is read: give a place outside of it.")
 
 
 def cannot_write(path: Path, error: OSError) -> DataError:

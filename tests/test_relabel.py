@@ -16,7 +16,8 @@ from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
 from distill_bench.evaluation.evaluate import _material, exam_of
-from distill_bench.evaluation.lessons import mixing, stored_teacher, taught
+from distill_bench.evaluation.lessons import mixing, taught
+from distill_bench.playback import stored_teacher
 from distill_bench.progress import SilentMonitor
 from distill_bench.randomness import generator
 from distill_bench.recorded import Recording

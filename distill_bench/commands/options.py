@@ -1,5 +1,7 @@
 """Options that several commands have, and what is made of them."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +11,8 @@ from distill_bench.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError
 from distill_bench.progress import StreamMonitor
 from distill_bench.sources import Source, load_source
+from distill_bench.sources.folder import TEST_FOLDERS
+from distill_bench.storage import check_ending, check_no_input, check_place
 
 HOLDOUT = 0.2
 DatasetOption = Annotated[
@@ -16,6 +20,9 @@ DatasetOption = Annotated[
 ]
 OptionalDataset = Annotated[
     str | None, typer.Option("--dataset", help="Where to test, if not on the source named in the set.")
+]
+DataOption = Annotated[
+    str | None, typer.Option("--dataset", help="Where the set's source lies now, if not where its card says.")
 ]
 SizeOption = Annotated[
     int | None, typer.Option("--size", help="Resize and centre-crop images to this side, in pixels.")
@@ -67,9 +74,44 @@ def source_of_set(
     return source if fraction is None else source.with_holdout(fraction)
 
 
-def check_out(out: Path) -> None:
-    if out.suffix != ".safetensors":
-        raise UsageError(f"--out {out}: the file's name must end in .safetensors.")
+def check_out(out: Path, inputs: Iterable[Path] = (), *endings: str) -> None:
+    """Refuse, before any work, a place that cannot or must not be written.
+
+    Args:
+        out: the file.
+        inputs: all files and folders that the command reads, see ``paths_of``.
+        endings: that its name may have; ``.safetensors`` unless given.
+
+    Raises:
+        UsageError: the name has another ending, or ``out`` is an input.
+        DataError: nothing can be written there.
+    """
+    check_ending(out, *(endings or (".safetensors",)))
+    check_no_input(out, inputs)
+    check_place(out)
+
+
+def check_out_folder(out: Path, inputs: Iterable[Path] = ()) -> None:
+    """``check_out`` for a folder, and whatever files come to lie in it."""
+    if os.path.isfile(out):
+        raise UsageError(f"--out {out} is a file: give the name of a folder.")
+    check_no_input(out / "file", inputs)
+    check_place(out / "file")
+
+
+def paths_of(dataset: str | None, values: Iterable[str] = ()) -> list[Path]:
+    """What a command reads besides its files: of a dataset of one's own its file, or its folders of images.
+
+    Args:
+        dataset: a name; a built-in one adds nothing.
+        values: of ``--set``; any may name a file.
+    """
+    kind, _, path = (dataset or "").partition(":")
+    root = Path(os.path.expanduser(path))
+    split = kind == "folder" and (root / "train").is_dir()
+    splits = [root / name for name in ("train", *TEST_FOLDERS)] if split else []
+    named = (pair.partition("=")[2].strip("\"' ") for pair in values)
+    return [*(splits or [root] if path else []), *(Path(os.path.expanduser(value)) for value in named if value)]
 
 
 def choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:

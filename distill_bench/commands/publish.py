@@ -13,6 +13,7 @@ from distill_bench.commands.options import (
     OptionalDataset,
     QuietOption,
     RegistryOption,
+    check_out_folder,
     choice,
     listening_monitor,
     source_of_set,
@@ -48,6 +49,8 @@ def publish_command(
     choice("--to", to, TARGETS)
     if (to == "folder") != (out is not None) or (to == "huggingface") != (repo is not None):
         raise UsageError("give --to folder with --out DIR, or --to huggingface with --repo owner/name.")
+    if out is not None:
+        check_out_folder(out)
     page = repository_page(check_repository(repo)) if repo else None
     url = url or (f"{page}/resolve/main" if page else None)
     ready = release(file, result or (), name=name, licence=licence, url=url, page=page)

@@ -1,5 +1,7 @@
 """import and export: commands on sets in the forms of other repositories."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +9,17 @@ import typer
 
 from distill_bench import hub
 from distill_bench.commands.claimed import stored_accuracies
-from distill_bench.commands.options import DatasetOption, SizeOption, check_out, choice
+from distill_bench.commands.options import (
+    DataOption,
+    DatasetOption,
+    HoldoutOption,
+    SizeOption,
+    check_out,
+    check_out_folder,
+    choice,
+    paths_of,
+    source_of_set,
+)
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
@@ -17,6 +29,7 @@ from distill_bench.pixel_evidence import table
 from distill_bench.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.progress import StreamMonitor
 from distill_bench.sources import Source, load_source
+from distill_bench.storage import check_no_input, check_place
 
 
 def import_command(
@@ -59,12 +72,13 @@ def import_command(
         bool, typer.Option("--force", help="Although name, classes or training images speak against --dataset.")
     ] = False,
     size: SizeOption = None,
+    holdout: HoldoutOption = None,
 ) -> None:
     """Turn a distilled set that somebody released into a .safetensors file. Nothing in it is run."""
-    check_out(out)
+    check_out(out, [*files, *paths_of(dataset)])
     if protocol:
         load_protocol(protocol)
-    source, monitor = load_source(dataset, size=size), StreamMonitor()
+    source, monitor = load_source(dataset, size=size, holdout=holdout), StreamMonitor()
     found = hub.import_release(
         files,
         source,
@@ -100,11 +114,37 @@ def import_command(
 def export_command(
     files: Annotated[list[Path], typer.Argument(help="Distilled sets; more than one for --to res alone.")],
     to: Annotated[str, typer.Option("--to", help=", ".join(hub.EXPORTERS))],
-    out: Annotated[Path, typer.Option("--out", help="The file (res) or folder (the others) to write.")],
+    out: Annotated[Path, typer.Option("--out", help="The .pt file (res) or new folder (the others) to write.")],
+    lossy: Annotated[
+        bool, typer.Option("--lossy", help="Write also what the form cannot hold whole, and say what is lost.")
+    ] = False,
+    dataset: DataOption = None,
 ) -> None:
-    """Write sets in the form that another repository reads."""
-    for path in hub.export([load_distilled(file) for file in files], to, out)[:10]:
-        typer.echo(str(path))
+    """Write sets in the form that another repository reads. What a form cannot hold is refused, and named."""
+    sets = [load_distilled(file) for file in files]
+    whitened = next((made for made in sets if made.card.pixel_space.kind == "zca"), None)
+    inputs = [*files, *(paths_of(dataset or whitened.card.source.name) if whitened else [])]
+    if to == "res":
+        check_no_input(out, inputs)
+        check_place(out)
+    else:
+        check_out_folder(out, inputs)
+    source = source_of_set(whitened or sets[0], dataset) if dataset or (whitened and to == "folder") else None
+    lost = [loss for made in sets for loss in hub.losses(made, to, source)] if lossy else []
+    written = hub.export(sets, to, out, lossy=lossy, source=source)
+    typer.echo("\n".join(map(str, written[:10])) + (f"\n… {len(written)} files" if written[10:] else ""))
+    for line in dict.fromkeys(lost):
+        typer.echo(f"lost: {line}")
+    if not lost:
+        arguments = hub.way_back(sets[0], to, [str(out)] if to == "folder" else list(map(str, written)), dataset)
+        typer.echo(f"read back by: distill-bench import {shlex.join(arguments)} --out FILE.safetensors")
+    if to != "res" or not hub.stored_accuracies(sets):
+        _say_left_behind(sets)
+
+
+def _say_left_behind(sets: Sequence[DistilledSet]) -> None:
+    if any(made.card.origin and made.card.origin.stored_accuracies for made in sets):
+        typer.echo("left behind: the accuracies stored in the release; a res file of all its sets has them")
 
 
 def _space(

@@ -12,6 +12,7 @@ from distill_bench.commands.claimed import claimed, stored_accuracies
 from distill_bench.commands.options import (
     CheckpointOption,
     CompileOption,
+    DataOption,
     DatasetOption,
     DeviceOption,
     HoldoutOption,
@@ -27,6 +28,7 @@ from distill_bench.commands.options import (
     check_out,
     holdout_fraction,
     listening_monitor,
+    paths_of,
     source_of_set,
 )
 from distill_bench.device import resolve_device
@@ -79,7 +81,7 @@ def synthesize_command(
     """Make a distilled set from a dataset's training split."""
     if (method is None) == (own is None):
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
-    check_out(out)
+    check_out(out, paths_of(dataset, values or []))
     code_state()
     overrides, place = parse_values(values or []), resolve_device(device)
     source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
@@ -212,11 +214,14 @@ def render_command(
     file: Annotated[Path, typer.Argument(help="A distilled set.")],
     out: Annotated[Path, typer.Option("--out", help="The .png file to write.")],
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images of a class shown at most.")] = 10,
-    dataset: OptionalDataset = None,
+    dataset: DataOption = None,
 ) -> None:
     """Draw a set as an image grid, a row a class, with normalisation and whitening undone."""
+    check_out(out, [file], ".png")
     made = load_distilled(file)
     whitened = made.card.pixel_space.kind == "zca"
+    if whitened:
+        check_out(out, paths_of(dataset or made.card.source.name), ".png")
     render_grid(made, out, source=source_of_set(made, dataset) if whitened else None, columns=columns)
     typer.echo(str(out))
 

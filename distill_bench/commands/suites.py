@@ -28,7 +28,7 @@ from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.progress import StreamMonitor, clock, stopped
 from distill_bench.provenance import code_state
 from distill_bench.sources import load_source
-from distill_bench.storage import home
+from distill_bench.storage import check_ending, check_place, home
 
 
 def bench_command(
@@ -77,6 +77,7 @@ def bench_command(
         count = threads or suites.usual_threads(executor, jobs)
         _print_states(states, _predictions(states, count, monitor), jobs or 1, as_json)
         return
+    check_place(folder / chosen.name / "file")
     pending = [work for work, state in states.items() if state != "done"]
     monitor.say(f"suite {chosen.name}: {len(works)} cells, {len(works) - len(pending)} of them done")
     failed = suites.run_cells(pending, executor, jobs, monitor, quiet, threads)
@@ -99,6 +100,8 @@ def leaderboard_command(
     if not folder.is_dir() or not any(folder.rglob("*.json")):
         raise UsageError(f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR.")
     if html:
+        check_ending(html, ".html", ".htm")
+        check_place(html)
         boards.render_page(folder, html)
         typer.echo(str(html))
     elif as_json:

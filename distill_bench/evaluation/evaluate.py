@@ -15,13 +15,14 @@ from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, check_same_source
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.kept import NOTHING_KEPT, Kept
-from distill_bench.evaluation.lessons import mixing, replayed, stored_teacher, taught
+from distill_bench.evaluation.lessons import mixing, taught
 from distill_bench.evaluation.protocol import Protocol, load_protocol
 from distill_bench.evaluation.score import LabelUse, Score
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.networks import build_network, resolve_network
 from distill_bench.pixel_evidence import gather
 from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
+from distill_bench.playback import Playback, stored_teacher
 from distill_bench.progress import SILENT, Monitor, stopped
 from distill_bench.randomness import generator
 from distill_bench.recorded import Recording
@@ -288,8 +289,8 @@ def _material(distilled: DistilledSet, exam: Exam, labels: str) -> Material:
         lesson = taught(fetch, _augmentation(rules, exam.source), teacher, card.temperature)
         return Material(fetch, hard, plan, "teacher", lesson)
     if kind == "recorded":
-        lesson = replayed(pixels, Recording.stored(distilled.stored, classes), card.temperature)
-        return Material(fetch, hard, plan, "teacher", lesson)
+        playback = Playback(pixels, Recording.stored(distilled.stored, classes), card.temperature)
+        return Material(fetch, hard, plan, "teacher", lambda epoch, indices, draws: playback(epoch, indices))
     targets = hard if kind == "hard" else _probabilities(distilled).to(device)
     mixed = mixing(fetch, targets, classes, rules.views, mirror) if rules.augmentation == "views" else None
     return Material(fetch, targets, plan, "hard" if kind == "hard" else "soft", mixed)

@@ -12,7 +12,7 @@ from torch import Tensor
 from distill_bench.distilled_set import DistilledSet, Origin
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub import arrays, datadam, datm, dcbench, image_folder, mtt, res_file
-from distill_bench.hub.export import EXPORTERS, export
+from distill_bench.hub.export import EXPORTERS, export, stored_accuracies
 from distill_bench.hub.file_name import Named, read_names
 from distill_bench.hub.fit import (
     against_ipc,
@@ -27,6 +27,7 @@ from distill_bench.hub.fit import (
 )
 from distill_bench.hub.identity import Identity, identify
 from distill_bench.hub.loose_tensors import are_loose_tensors
+from distill_bench.hub.losses import losses, way_back
 from distill_bench.hub.released import CLASS_ORDERS, LABELS, LAYOUTS, Foreign, Options, Released
 from distill_bench.hub.unpickle import load_pickled
 from distill_bench.pixel_evidence import Evidence, hypotheses, table, training_labels
@@ -268,4 +269,7 @@ __all__ = [
     "export",
     "import_release",
     "load_pickled",
+    "losses",
+    "stored_accuracies",
+    "way_back",
 ]

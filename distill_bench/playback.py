@@ -1,0 +1,134 @@
+"""A set in a training loop of one's own: its images as networks see them, its recording played back, its teacher."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor
+from torch.utils.data import TensorDataset
+
+from distill_bench.distilled_set import TEACHER_PREFIX, DistilledSet
+from distill_bench.errors import DataError, UsageError
+from distill_bench.networks import Network, blank_network, build_network
+from distill_bench.pixel_space import Transform
+from distill_bench.recorded import Recording
+from distill_bench.sources import load_source
+from distill_bench.sources.source import Source
+
+NO_TABLE = {
+    "recorded": "labels are recorded, with the view of the image that each belongs to: play them back, "
+    "Playback.of(distilled)(epoch, indices) gives views and probabilities",
+    "teacher": "labels are what the stored teacher says of the images as they are shown: ask it, "
+    "stored_teacher(distilled)(images) gives logits",
+}
+
+
+def transform_of(distilled: DistilledSet, source: Source | None = None) -> Transform:
+    """The way into a set's pixel space and back.
+
+    Args:
+        source: the set's; needed for whitened sets alone, and loaded by the name on the card unless given.
+    """
+    card = distilled.card
+    if card.pixel_space.kind != "zca":
+        return Transform(card.pixel_space, None)
+    source = source or load_source(card.source.name, size=card.source.size, holdout=card.source.holdout)
+    return Transform(card.pixel_space, source.train)
+
+
+def training_images(distilled: DistilledSet, source: Source | None = None) -> Float[Tensor, "n c h w"]:
+    """The images as networks are trained on them: float32 in the card's pixel space, 8-bit pixels encoded.
+
+    Args:
+        source: as for ``transform_of``.
+    """
+    images = distilled.images
+    return transform_of(distilled, source).encode(images) if images.dtype == torch.uint8 else images.float()
+
+
+def as_dataset(distilled: DistilledSet, source: Source | None = None) -> TensorDataset:
+    """See ``DistilledSet.to_dataset``."""
+    kind = distilled.card.label_kind
+    if kind in NO_TABLE:
+        raise UsageError(f"labels of the kind {kind!r} are no table with a row an image: this set's {NO_TABLE[kind]}.")
+    labels = distilled.labels if distilled.soft_labels is None else distilled.soft_labels
+    return TensorDataset(training_images(distilled, source), labels)
+
+
+@dataclass(frozen=True)
+class Playback:
+    """A recording as the evaluator trains with it: ``playback(epoch, indices)`` gives views and probabilities.
+
+    Attributes:
+        images: float [n, c, h, w], in the set's pixel space; views are made on their device.
+        recording: of their views and logits.
+        temperature: logits are divided by it, the recorded ones here and the network's in the loss.
+    """
+
+    images: Float[Tensor, "n c h w"]
+    recording: Recording
+    temperature: float
+
+    @classmethod
+    def of(cls, distilled: DistilledSet, source: Source | None = None) -> "Playback":
+        """The playback of a recorded set.
+
+        Args:
+            source: as for ``transform_of``.
+
+        Raises:
+            UsageError: the set's labels are not recorded.
+        """
+        card = distilled.card
+        if card.label_kind != "recorded":
+            raise UsageError(f"the set's labels are of the kind {card.label_kind!r}; only recorded ones play back.")
+        recording = Recording.stored(distilled.stored, len(card.class_names))
+        return cls(training_images(distilled, source), recording, card.temperature)
+
+    @property
+    def epochs(self) -> int:
+        """How many are recorded; after the last one the first comes again."""
+        return self.recording.epochs
+
+    def __call__(
+        self, epoch: int, indices: Int64[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b classes"]]:
+        """The views of the images at ``indices`` in an epoch, and what the teacher said of them, as probabilities."""
+        at = epoch % self.epochs
+        wanted = (self.recording.logits(at, indices) / self.temperature).softmax(dim=1)
+        return self.recording.replay(self.images, at, indices), wanted.to(self.images.device)
+
+
+def stored_teacher(distilled: DistilledSet) -> Network:
+    """The network that a set holds, in evaluation mode, without gradients: from images in the set's space to logits.
+
+    Raises:
+        UsageError: the set holds none.
+        DataError: its tensors are not those of the network that the card names.
+    """
+    name, shape = distilled.card.teacher, distilled.images.shape[1:]
+    if distilled.card.label_kind != "teacher" or name is None:
+        raise UsageError(f"the set's labels are of the kind {distilled.card.label_kind!r}; it holds no teacher.")
+    about = name, (shape[0], shape[1], shape[2]), len(distilled.card.class_names)
+    own = {
+        key.removeprefix(TEACHER_PREFIX): value
+        for key, value in distilled.stored.items()
+        if key.startswith(TEACHER_PREFIX)
+    }
+    try:
+        wanted = blank_network(*about).state_dict()  # a name may claim any size; nothing is allocated for it
+    except UsageError as error:
+        raise DataError(f"the stored teacher cannot be built: {error}") from error
+    differing = [key for key in wanted.keys() | own.keys() if _form(wanted.get(key)) != _form(own.get(key))]
+    if differing:
+        key = min(differing)
+        raise DataError(
+            f"the stored teacher is no {name}: its {key} is {_form(own.get(key))}, not {_form(wanted.get(key))}."
+        )
+    network = build_network(*about, Generator())
+    network.load_state_dict(own)
+    return network.eval().requires_grad_(False)
+
+
+def _form(tensor: Tensor | None) -> str:
+    return "absent" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}".removeprefix("torch.")

@@ -1,0 +1,154 @@
+"""Which form of `distill-bench export` holds which kind of set: the table of docs/published.md.
+
+tests/test_export_forms.py exports, imports and evaluates every pair, and compares the page with this table.
+
+python scripts/forms_table.py            # writes the table between its marks on the page
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from distill_bench import DistilledSet, Source, UsageError, load_source
+from distill_bench.augment import views
+from distill_bench.hub import EXPORTERS, losses
+from distill_bench.networks import build_network
+from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
+from distill_bench.randomness import generator
+from distill_bench.recorded import Recording
+
+PAGE = Path(__file__).parent.parent / "docs" / "published.md"
+MARKS = "<!-- forms -->\n", "<!-- /forms -->\n"
+CLASSES, IPC = 10, 2
+LABELS = torch.arange(CLASSES).repeat_interleave(IPC)
+
+
+def smooth(count: int = CLASSES * IPC) -> Tensor:
+    """Images [n, 1, 8, 8] that are no training images."""
+    noise = torch.randn(count, 1, 4, 4, generator=generator("forms", "images"))
+    return F.interpolate(noise, size=8, mode="bilinear", align_corners=False)
+
+
+def pixels() -> Tensor:
+    return (smooth() * 60 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def soft(labels: Tensor = LABELS) -> Tensor:
+    """Logits whose largest is the label's."""
+    noise = torch.randn(len(labels), CLASSES, generator=generator("forms", "labels"))
+    return noise + 8 * F.one_hot(labels, CLASSES)
+
+
+def one_confused() -> Tensor:
+    """Logits of which the first image's are most like class 3."""
+    logits = soft()
+    logits[0, 3] = 20
+    return logits
+
+
+def made(digits: Source, images: Tensor | None = None, labels: Tensor = LABELS, **more) -> DistilledSet:
+    return DistilledSet.from_tensors(smooth(len(labels)) if images is None else images, labels, digits, **more)
+
+
+def with_stored(digits: Source, kind: str, stored: dict[str, Tensor], **card) -> DistilledSet:
+    plain = made(digits)
+    fields = {"label_kind": kind, "temperature": 4.0, **card}
+    return DistilledSet(plain.images, plain.labels, plain.card.model_copy(update=fields), stored=stored)
+
+
+def taught(digits: Source) -> DistilledSet:
+    network = build_network("ConvNetD1W4", digits.train.shape, CLASSES, generator("forms", "teacher"))
+    stored = {f"teacher.{name}": tensor for name, tensor in network.state_dict().items()}
+    return with_stored(digits, "teacher", stored, teacher="ConvNetD1W4")
+
+
+def recorded(digits: Source, top: int = 0) -> DistilledSet:
+    """Three epochs of views mixed by CutMix, with logits of nobody."""
+    recording, draws = Recording.empty(3, len(LABELS), CLASSES, top), generator("forms", "views")
+    rule = views.ViewRule(crop="resized", scale=(0.5, 1.0), mix="cutmix")
+    for epoch in range(3):
+        for indices in torch.randperm(len(LABELS), generator=draws).split(8):
+            drawn = views.sample(rule, len(indices), digits.train.shape, False, draws)
+            recording.write(epoch, indices, drawn, torch.randn(len(indices), CLASSES, generator=draws))
+    return with_stored(digits, "recorded", recording.to_store())
+
+
+def selected(digits: Source) -> DistilledSet:
+    space, own = pixel_space_of(digits, "normalized"), torch.cat([own[:IPC] for own in digits.train.class_indices])
+    return made(digits, Transform(space, None).encode(digits.train.images(own)))
+
+
+def other_constants(digits: Source) -> DistilledSet:
+    return made(digits, pixel_space=PixelSpace(kind="normalized", mean=(0.5,), std=(0.25,)))
+
+
+KINDS: dict[str, Callable[[Source], DistilledSet]] = {
+    "normalized pixels, hard labels": made,
+    "… as float16": lambda digits: made(digits, smooth().half()),
+    "… with other constants than the dataset's": other_constants,
+    "… of real images": selected,
+    "pixels in 0 … 1": lambda digits: made(digits, smooth() / 6 + 0.5, pixel_space="unit"),
+    "whitened pixels": lambda digits: made(digits, pixel_space="zca"),
+    "whitened pixels, normalized before": lambda digits: made(
+        digits, pixel_space=pixel_space_of(digits, "zca", 0.2, "normalized")
+    ),
+    "8-bit pixels, used normalized": lambda digits: made(digits, pixels()),
+    "8-bit pixels, used in 0 … 1": lambda digits: made(digits, pixels(), pixel_space="unit"),
+    "8-bit pixels, used whitened": lambda digits: made(digits, pixels(), pixel_space="zca"),
+    "a learned rate": lambda digits: made(digits, learning_rate=0.0123456789),
+    "soft labels, logits": lambda digits: made(digits, soft_labels=soft()),
+    "… as float64, one largest another class's": lambda digits: made(digits, soft_labels=one_confused().double()),
+    "… of images out of class order": lambda digits: made(
+        digits, labels=LABELS.flip(0), soft_labels=soft(LABELS.flip(0))
+    ),
+    "… of other classes than the hard labels": lambda digits: made(digits, soft_labels=soft(LABELS.flip(0))),
+    "… with a temperature": lambda digits: made(digits, soft_labels=soft(), temperature=20.0),
+    "… and a learned rate": lambda digits: made(digits, soft_labels=soft(), learning_rate=0.0123456789),
+    "soft labels, probabilities": lambda digits: made(
+        digits, soft_labels=soft().softmax(dim=1), label_kind="probabilities"
+    ),
+    "a stored teacher": taught,
+    "recorded labels": recorded,
+    "images out of class order": lambda digits: made(digits, pixels(), LABELS.flip(0)),
+    "classes of unlike size": lambda digits: made(digits, pixels()[:12], torch.tensor([0, 0, 0, *range(1, 10)])),
+    "a class without an image": lambda digits: made(digits, pixels()[:18], LABELS[:18]),
+    "a holdout": lambda digits: made(digits.with_holdout(0.25), pixels()),
+}
+"""By what is special about them, beside being two images a class of digits with normalized pixels and hard labels."""
+
+
+def held(one: DistilledSet, form: str) -> str:
+    """A cell: what would be lost, in few words, or yes."""
+    try:
+        lost = losses(one, form)
+    except UsageError as error:
+        lost = [str(error).removeprefix(f"--to {form}: ")]
+    return "yes" if not lost else "no: " + "; ".join(re.split(r"[,:(]", text)[0].strip() for text in lost)
+
+
+def table(digits: Source) -> str:
+    rows = [["a set with", *(f"`{form}`" for form in EXPORTERS)], [":--"] * (len(EXPORTERS) + 1)]
+    for kind, make in KINDS.items():
+        one = make(digits)
+        rows.append([kind, *(held(one, form) for form in EXPORTERS)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def on_page() -> str:
+    """The table as the page has it."""
+    return PAGE.read_text(encoding="utf-8").split(MARKS[0])[1].split(MARKS[1])[0]
+
+
+def main() -> None:
+    before, after = (
+        PAGE.read_text(encoding="utf-8").split(mark)[part] for mark, part in zip(MARKS, (0, 1), strict=True)
+    )
+    PAGE.write_text(before + MARKS[0] + table(load_source("digits")) + MARKS[1] + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

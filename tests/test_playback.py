@@ -1,0 +1,119 @@
+"""Sets in a training loop of one's own: what networks are shown there is what the evaluator shows them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from distill_bench import DistilledSet, Playback, stored_teacher
+from distill_bench.errors import UsageError
+from distill_bench.evaluation import PROTOCOLS, load_protocol
+from distill_bench.evaluation.evaluate import _material, exam_of
+from distill_bench.networks import build_network
+from distill_bench.pixel_space import Transform, pixel_space_of
+from distill_bench.playback import training_images
+from distill_bench.randomness import generator
+from distill_bench.training import accuracy
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+from forms_table import KINDS, made, pixels, recorded, taught
+
+BATCH = 7
+
+
+def eight_bit(digits, top=0):
+    one = recorded(digits, top)
+    return DistilledSet(pixels(), one.labels, one.card, stored=one.stored)
+
+
+RECORDED = {
+    "all logits": recorded,
+    "the largest three logits": lambda digits: recorded(digits, 3),
+    "8-bit pixels": eight_bit,
+}
+
+
+@pytest.mark.parametrize("kind", RECORDED)
+def test_a_recording_plays_back_what_the_evaluator_trains_with(digits, kind):
+    one = RECORDED[kind](digits)
+    given = _material(one, exam_of(digits, load_protocol("quick-v1"), one.card.pixel_space), "stored")
+    playback = Playback.of(one)
+    assert playback.epochs == 3
+    for epoch in range(5):  # after the third the first comes again
+        for indices in torch.randperm(20, generator=generator("order", epoch)).split(BATCH):
+            views, probabilities = playback(epoch, indices)
+            wanted = given.lesson(epoch, indices, generator("unused"))
+            assert torch.equal(views, wanted[0]) and torch.equal(probabilities, wanted[1])
+    assert not torch.equal(playback(0, torch.arange(20))[0], playback(1, torch.arange(20))[0])
+
+
+@pytest.mark.usefixtures("global_rng_untouched")
+def test_a_loop_of_ones_own_trains_the_network_that_the_evaluator_trains(digits, monkeypatch):
+    short = {"epochs": 4, "network": "MLP", "batch_size": BATCH, "decay_after": 99, "weight_decay": 0.0}
+    monkeypatch.setitem(PROTOCOLS, "quick-v1", load_protocol("quick-v1").model_copy(update=short))
+    one = recorded(digits)
+    exam = exam_of(digits, load_protocol("quick-v1"), one.card.pixel_space, networks=1)
+    theirs = exam.train_network(0, _material(one, exam, "stored"), lambda: None)
+
+    seeds = (digits.kind, "quick-v1", 0)
+    network = build_network("MLP", digits.train.shape, 10, generator(*seeds, "weights")).train()
+    rules, draws, playback = exam.rules, generator(*seeds, "training"), Playback.of(one)
+    optimizer = torch.optim.SGD(network.parameters(), lr=rules.learning_rate, momentum=rules.momentum)
+    for epoch in range(4):
+        for indices in torch.randperm(20, generator=draws).split(BATCH):
+            views, probabilities = playback(epoch, indices)
+            optimizer.zero_grad()
+            F.cross_entropy(network(views) / playback.temperature, probabilities).backward()
+            optimizer.step()
+    for ours, wanted in zip(network.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(ours, wanted)
+    test = exam.transform.fetch(digits.test, torch.device("cpu"))
+    assert accuracy(network, test, digits.test.labels) == accuracy(theirs, test, digits.test.labels)
+
+
+def test_a_stored_teacher_can_be_asked(digits):
+    one = taught(digits)
+    given = _material(one, exam_of(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
+    images, wanted = given.lesson(0, torch.arange(20), generator("unused"))  # dc-v1 shows digits as they are
+    assert torch.equal(images, one.images)
+    assert torch.equal((stored_teacher(one)(images) / one.card.temperature).softmax(dim=1), wanted)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("a stored teacher", "recorded labels")])
+def test_a_dataset_of_every_other_kind_has_the_images_and_labels_that_networks_are_trained_on(digits, kind):
+    one = KINDS[kind](digits)
+    images, labels = one.to_dataset().tensors
+    given = _material(one, exam_of(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
+    assert images.dtype == torch.float32
+    # the source's own transform: a set of a holdout is whitened, and tested, as its source is
+    if one.card.source.holdout is None:
+        assert torch.equal(images, given.fetch(torch.arange(len(one.images))))
+    if one.soft_labels is None:
+        assert torch.equal(labels, given.targets)
+    elif one.card.label_kind == "logits":
+        assert torch.equal((labels.float() / one.card.temperature).softmax(dim=1), given.targets)
+    else:
+        assert torch.equal(labels, given.targets)
+
+
+def test_8_bit_pixels_are_encoded_into_the_space_of_the_card(digits):
+    for space in ("unit", "normalized", "zca"):
+        one = made(digits, pixels(), pixel_space=space)
+        right = Transform(pixel_space_of(digits, space), digits.train).encode(pixels())
+        assert torch.equal(one.to_dataset()[:][0], right) and torch.equal(training_images(one, digits), right)
+
+
+@pytest.mark.parametrize(("make", "way"), [(recorded, "Playback.of"), (taught, "stored_teacher")])
+def test_hard_labels_are_not_passed_off_as_the_labels_of_a_set_that_has_others(digits, make, way):
+    with pytest.raises(UsageError, match=way):
+        make(digits).to_dataset()
+
+
+def test_what_a_set_does_not_have_is_not_played(digits):
+    with pytest.raises(UsageError, match="'hard'; only recorded ones play back"):
+        Playback.of(made(digits))
+    for one in (made(digits), recorded(digits)):
+        with pytest.raises(UsageError, match="holds no teacher"):
+            stored_teacher(one)
