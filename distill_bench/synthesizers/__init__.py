@@ -18,6 +18,7 @@ from distill_bench.checkpoint import Checkpoint
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import Card, DistilledSet, source_card
 from distill_bench.errors import DataError, RunFailed, UsageError, describe, is_out_of_memory
+from distill_bench.pixel_evidence import FARTHEST
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
 from distill_bench.sources.source import Source
@@ -92,9 +93,13 @@ class Method:
             known = ", ".join(sorted(model.model_fields))
             raise UsageError(f"{self.name} has no field {', '.join(unknown)}. Its fields: {known}.")
         try:
-            return model.model_validate(values)
+            fields = model.model_validate(values)
         except ValidationError as error:
             raise UsageError(f"{self.name}, preset {preset}: {describe(error)}.") from error
+        if fields.pixel_space != "zca" and (idle := sorted({"zca_eps", "zca_input"} & overrides.keys())):
+            what = f"{' and '.join(idle)} go with whitened pixels; here they are {fields.pixel_space}"
+            raise UsageError(f"{what}. Set pixel_space=zca as well, or leave it out.")
+        return fields
 
 
 def list_methods() -> list[str]:
@@ -295,6 +300,7 @@ def _as_set(made: Any, job: Job[Any], card: Card) -> DistilledSet:
         made = Synthetic(images, job.labels)
     if not torch.equal(made.labels.cpu(), job.labels):
         raise RunFailed(f"{job.method} returned labels that are not in class order: {made.labels.tolist()[:20]} …")
+    _check_pixels(made.images, job)
     try:
         return DistilledSet(
             made.images.detach().cpu().contiguous(),
@@ -305,11 +311,26 @@ def _as_set(made: Any, job: Job[Any], card: Card) -> DistilledSet:
             stored=made.stored,
         )
     except DataError as error:  # it is no file that is wrong, but the run
-        lower = job.fields.suggestion(job.fields.calming) or "its learning rates"
-        raise RunFailed(
-            f"{job.method} at ipc {job.ipc}, seed {job.seed}, returned what is no distilled set: {error} If it "
-            f"diverged, lower {lower}."
-        ) from error
+        raise _no_set(job, str(error)) from error
+
+
+def _check_pixels(images: Tensor, job: Job[Any]) -> None:
+    """Raises RunFailed where images are so far from real ones that they show nothing."""
+    if not images.is_floating_point() or not images.isfinite().all():
+        return
+    pixels = job.training.pixels(images.detach())
+    low, high = float(pixels.min()), float(pixels.max())
+    if max(-low, high) > FARTHEST:
+        space = f"Images must be in the job's pixel space ({job.training.pixel_space.kind})."
+        raise _no_set(job, f"its pixels go from {low:.3g} to {high:.3g}, those of real images from 0 to 1. {space}")
+
+
+def _no_set(job: Job[Any], what: str) -> RunFailed:
+    lower = job.fields.suggestion(job.fields.calming) or "its learning rates"
+    return RunFailed(
+        f"{job.method} at ipc {job.ipc}, seed {job.seed}, returned what is no distilled set: {what} If it "
+        f"diverged, lower {lower}."
+    )
 
 
 def check_ipc(source: Source, ipc: int) -> None:

@@ -12,6 +12,7 @@ from distill_bench.augment.flip import with_mirrors
 from distill_bench.errors import UsageError
 from distill_bench.networks import Network, build_network
 from distill_bench.sources.source import Source
+from distill_bench.synthesizers.going_on import FinishedSet, images_to_go_on_from, is_finished_set
 from distill_bench.synthesizers.job import Fields, Job
 from distill_bench.synthesizers.selection import embeddings, k_center, nearest
 
@@ -55,7 +56,7 @@ class MatchingFields(FlipFields):
         iterations: outer iterations; what one is, the method says.
         image_lr, image_momentum: of the SGD that updates the images.
         init: real images of the class at random, those that greedy k-center picks by the embeddings of a random
-            network, or noise N(0, 1) in the pixel space.
+            network, noise N(0, 1) in the pixel space, or the images of a finished set, see ``going_on``.
         real_batch: real images of a class a step.
         network: the network whose signals are matched.
     """
@@ -66,7 +67,7 @@ class MatchingFields(FlipFields):
     iterations: PositiveInt
     image_lr: PositiveFloat
     image_momentum: NonNegativeFloat = 0.5
-    init: Literal["real", "k-center", "noise"] = "real"
+    init: Literal["real", "k-center", "noise"] | FinishedSet = "real"
     real_batch: PositiveInt = 256
     network: str = "ConvNet"
 
@@ -78,6 +79,8 @@ def initial_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
         return torch.randn(shape, generator=job.generator("initial images")).to(job.device)
     if job.fields.init == "k-center":
         return central_images(job)
+    if is_finished_set(job.fields.init):
+        return images_to_go_on_from(job)
     draws = (job.training.draw(c, job.ipc, job.generator("initial images", c)) for c in range(job.classes))
     return torch.cat(list(draws)).clone()
 
