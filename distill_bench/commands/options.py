@@ -72,7 +72,7 @@ def source_of_set(
 ) -> Source:
     """The source on a set's card, but for what was asked for instead."""
     card = made.card.source
-    name, side = dataset or card.name, card.size if size is None else size
+    name, side = card.name if dataset is None else dataset, card.size if size is None else size
     fraction = holdout_fraction(holdout, split, card.holdout)
     source = load_source(name, size=side)
     check_same_classes(made, source)  # before a folder that a stranger's card names is gone through
