@@ -79,7 +79,6 @@ def test_what_is_not_allowed_or_not_used_is_refused_before_any_work(command, her
 def test_python_refuses_the_same(digits, here):
     made = load_distilled(SET)
     for options, said in [
-        ({"labels": "soft"}, "--labels 'soft'"),
         ({"network": ""}, "unknown network ''"),
         ({"protocol": ""}, "unknown protocol ''"),
         ({"protocol": "full-v1"}, "not a distilled set"),
