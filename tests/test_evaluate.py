@@ -390,7 +390,8 @@ def test_scores_on_another_training_split_carry_a_note(digits, few):
     for leaking in (few, real_set(other)):
         with pytest.raises(UsageError, match=leak):
             evaluate(leaking, held, "brief", networks=1)
-        levels = ((leaking.images * digits.std[0] + digits.mean[0]) * 255).round().to(torch.uint8)
+        space = leaking.card.pixel_space
+        levels = ((leaking.images * space.std[0] + space.mean[0]) * 255).round().to(torch.uint8)
         among = sum(bool((tested == image).flatten(1).all(dim=1).any()) for image in levels)
         assert among > 5
         pixels = f"{among} of 100 images of the set are test images, pixel for pixel"
