@@ -29,6 +29,7 @@ from distill_bench.recorded import PREFIX as RECORDED_PREFIX
 from distill_bench.recorded import Recording
 from distill_bench.sources.source import Source
 from distill_bench.storage import write_atomically
+from distill_bench.tensors import Array, as_classes, as_pixels, as_tensor
 
 FORMAT_VERSION = 1
 CARD_KEY = "distill_bench"
@@ -159,20 +160,23 @@ class DistilledSet:
     @classmethod
     def from_tensors(
         cls,
-        images: Num[Tensor, "n c h w"],
-        labels: Int64[Tensor, " n"],
+        images: Array,
+        labels: Array,
         source: Source,
         *,
         method: str = "custom",
         pixel_space: SpaceKind | PixelSpace = "normalized",
-        soft_labels: Float[Tensor, "n k"] | None = None,
+        soft_labels: Array | None = None,
         label_kind: LabelKind | None = None,
         learning_rate: float | None = None,
         **card: Any,
     ) -> "DistilledSet":
-        """A set from tensors made anywhere, for the source they stand for.
+        """A set from tensors, NumPy arrays or lists made anywhere, for the source they stand for.
 
         Args:
+            images: [n, channels, height, width]: integers from 0 to 255, which are 8-bit pictures and become uint8, or
+                floats in the pixel space.
+            labels: classes of any type of number: [n], [n, 1] or one-hot rows.
             pixel_space: a kind, with the source's own statistics, or a full description.
             label_kind: what ``soft_labels`` are; ``"logits"`` unless said.
             card: further fields of the card, such as ``protocol="dc-v1"`` or ``paper="…"``.
@@ -180,8 +184,10 @@ class DistilledSet:
         Raises:
             DataError: the tensors do not fit together or do not fit the source.
         """
+        pixels, classes = as_pixels(images), as_classes(labels, len(source.class_names))
+        soft = None if soft_labels is None else as_tensor(soft_labels, "the soft labels")
         space = pixel_space if isinstance(pixel_space, PixelSpace) else pixel_space_of(source, pixel_space)
-        most = max(labels.unique(return_counts=True)[1].tolist(), default=0)
+        most = max(classes.unique(return_counts=True)[1].tolist(), default=0)
         fields: dict[str, Any] = {"ipc": max(most, 1)} | card
         try:
             described = Card(
@@ -189,18 +195,12 @@ class DistilledSet:
                 source=source_card(source),
                 class_names=source.class_names,
                 pixel_space=space,
-                label_kind=label_kind or ("hard" if soft_labels is None else "logits"),
+                label_kind=label_kind or ("hard" if soft is None else "logits"),
                 **fields,
             )
         except ValidationError as error:
             raise DataError(f"the set's card is invalid: {describe(error)}.") from error
-        return cls(
-            images.detach().cpu(),
-            labels.detach().cpu(),
-            described,
-            soft_labels=None if soft_labels is None else soft_labels.detach().cpu(),
-            learning_rate=learning_rate,
-        )
+        return cls(pixels, classes, described, soft_labels=soft, learning_rate=learning_rate)
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Num, UInt8
 from torch import Tensor
 
 from distill_bench.pixel_space import PixelSpace, SpaceKind, Transform, pixel_space_of
@@ -20,7 +20,11 @@ from distill_bench.sources.source import Source, Split
 COMPARED = 1000
 FITTED = 4096
 EIGHT_BIT_TOLERANCE = 0.02
+SMALLEST = 1e-9
+"""Contrast and roughness that real images of one flat colour are given."""
 CONTRAST: dict[SpaceKind, tuple[float, float]] = {"unit": (0.3, 3.0), "normalized": (0.35, 8.0), "zca": (0.3, 8.0)}
+LEAST_INSIDE = 0.9
+"""Of pixels in the space ``unit``, within 0 and 1: learned images overshoot by little."""
 ROUGHNESS: dict[SpaceKind, tuple[float, float]] = {"unit": (0.1, 4.0), "normalized": (0.1, 4.0), "zca": (0.5, 3.0)}
 STRONGEST = 8.0
 """Times the contrast of real images, at most, that synthesis usually gives, in whatever space."""
@@ -33,6 +37,7 @@ class Evidence:
     """A set undone as if it were in ``space``.
 
     Attributes:
+        stored: the range of the numbers as they are.
         low, high: the range of the pixels that come out; those of pictures are 0 to 1.
         inside: the fraction of them within that range.
         contrast: their standard deviation over that of real images.
@@ -41,6 +46,7 @@ class Evidence:
     """
 
     space: PixelSpace
+    stored: tuple[float, float]
     low: float
     high: float
     inside: float
@@ -51,15 +57,27 @@ class Evidence:
     @property
     def doubts(self) -> list[str]:
         """What speaks against the hypothesis, in words."""
-        if self.eight_bit > 0.999:
+        if self.settled:
             return []
+        kind, found = self.space.kind, list[str]()
+        if kind == "unit" and self.inside < LEAST_INSIDE:
+            found.append(
+                f"numbers run from {self.stored[0]:.4g} to {self.stored[1]:.4g}, and {1 - self.inside:.0%} of them are "
+                "outside 0 to 1"
+            )
+        if kind != "unit" and 0 <= self.stored[0] < self.stored[1] <= 1:
+            found.append("all numbers lie within 0 and 1, as unit pixels do")
         named = (("contrast", self.contrast, CONTRAST), ("roughness", self.roughness, ROUGHNESS))
-        return [
-            f"{name} is {value:.2g} times that of real images, usual are {bounds[self.space.kind][0]:g} to "
-            f"{bounds[self.space.kind][1]:g}"
+        return found + [
+            f"{name} is {value:.2g} times that of real images, usual are {bounds[kind][0]:g} to {bounds[kind][1]:g}"
             for name, value, bounds in named
-            if not bounds[self.space.kind][0] <= value <= bounds[self.space.kind][1]
+            if not bounds[kind][0] <= value <= bounds[kind][1]
         ]
+
+    @property
+    def settled(self) -> bool:
+        """Whether every pixel is a whole 255th from 0 to 1: nothing but images that were never optimised is so."""
+        return self.eight_bit > 0.999 and self.inside > 0.999
 
 
 def gather(images: Float[Tensor, "n c h w"], source: Source, space: PixelSpace) -> Evidence:
@@ -70,24 +88,29 @@ def gather(images: Float[Tensor, "n c h w"], source: Source, space: PixelSpace) 
     levels = pixels * 255
     return Evidence(
         space=space,
+        stored=(float(images.min()), float(images.max())),
         low=float(pixels.min()),
         high=float(pixels.max()),
         inside=float(((pixels >= 0) & (pixels <= 1)).float().mean()),
-        contrast=float(pixels.std() / real.std()),
-        roughness=roughness(pixels) / roughness(real),
+        contrast=float(pixels.std() / real.std().clamp_min(SMALLEST)),
+        roughness=roughness(pixels) / max(roughness(real), SMALLEST),
         eight_bit=float(((levels - levels.round()).abs() < EIGHT_BIT_TOLERANCE).float().mean()),
     )
 
 
-def hypotheses(images: Float[Tensor, "n c h w"], source: Source) -> list[Evidence]:
+def hypotheses(images: Float[Tensor, "n c h w"], source: Source, declared: PixelSpace | None = None) -> list[Evidence]:
     """The evidence for each pixel space, with the source's own statistics and the field's whitening.
 
     Whitening is left out where images have more than ``FITTED`` values: fitting it takes minutes there.
+
+    Args:
+        declared: a space that the images are said to be in, in place of the usual one of its kind.
     """
     kinds: list[SpaceKind] = ["unit", "normalized"]
-    if images[0].numel() <= FITTED:
+    if images[0].numel() <= FITTED or (declared and declared.kind == "zca"):
         kinds.append("zca")
-    return [gather(images, source, pixel_space_of(source, kind)) for kind in kinds]
+    spaces = [declared if declared and declared.kind == kind else pixel_space_of(source, kind) for kind in kinds]
+    return [gather(images, source, space) for space in spaces]
 
 
 def roughness(images: Float[Tensor, "n c h w"]) -> float:
@@ -95,6 +118,21 @@ def roughness(images: Float[Tensor, "n c h w"]) -> float:
     down, across = images.diff(dim=2).square().mean(), images.diff(dim=3).square().mean()
     variance = (images - images.mean(dim=(2, 3), keepdim=True)).var()
     return float((down + across) / (4 * variance.clamp_min(torch.finfo(images.dtype).tiny)))
+
+
+def seam(images: Num[Tensor, "n c h w"], parts: int) -> float:
+    """Squared difference of neighbours across the lines that divide images into parts × parts, over that elsewhere.
+
+    About 1 for one image; several for smaller ones put together. Of both directions the lesser counts.
+    """
+    ratios = []
+    for axis in (2, 3):
+        steps = images.float().diff(dim=axis).square().mean(dim=[each for each in range(4) if each != axis])
+        side = images.shape[axis]
+        lines = torch.zeros(len(steps), dtype=torch.bool)
+        lines[torch.arange(-(-side // parts), side, -(-side // parts)) - 1] = True
+        ratios.append(float(steps[lines].mean() / steps[~lines].mean()))
+    return min(ratios)
 
 
 def table(found: Iterable[Evidence]) -> str:
@@ -117,13 +155,26 @@ def largest_value(space: PixelSpace) -> float:
 
 def images_among(pixels: UInt8[Tensor, "n c h w"], split: Split) -> Bool[Tensor, " n"]:
     """Which images are images of a split, pixel for pixel."""
-    wanted = [image.numpy().tobytes() for image in pixels]
-    sought, found = set(wanted), set[bytes]()
-    for chunk in split.chunks() if sought else ():
-        found |= sought.intersection(image.numpy().tobytes() for image in chunk)
-    return torch.tensor([image in found for image in wanted], dtype=torch.bool)
+    return torch.tensor([bool(labels) for labels in _labels_among(pixels, split)], dtype=torch.bool)
 
 
 def training_images_among(pixels: UInt8[Tensor, "n c h w"], source: Source) -> int:
     """How many images are training images, pixel for pixel."""
     return int(images_among(pixels, source.train).sum())
+
+
+def training_labels(pixels: UInt8[Tensor, "n c h w"], source: Source) -> list[set[int]]:
+    """For every image, the labels of the training images that are the same pixel for pixel; none for most."""
+    return _labels_among(pixels, source.train)
+
+
+def _labels_among(pixels: UInt8[Tensor, "n c h w"], split: Split) -> list[set[int]]:
+    keys = [image.numpy().tobytes() for image in pixels]
+    found = {key: set[int]() for key in keys}
+    labels = iter(split.labels.tolist())
+    for chunk in split.chunks() if found else ():
+        for image, label in zip(chunk, labels, strict=False):
+            key = image.numpy().tobytes()
+            if key in found:
+                found[key].add(label)
+    return [found[key] for key in keys]

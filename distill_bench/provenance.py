@@ -13,6 +13,8 @@ import numpy
 import torch
 
 CODE = ("distill_bench", "benchmarks", "pyproject.toml")
+LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
+"""Environment variables that hold torch's libraries to fewer of the processor's instructions than it has."""
 
 
 def run_block(seconds: float, device: torch.device | None = None) -> dict[str, Any]:
@@ -28,9 +30,18 @@ def run_block(seconds: float, device: torch.device | None = None) -> dict[str, A
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "cpu": _cpu(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "instructions": instructions(),
         "system": platform.system(),
     }
+
+
+def instructions() -> str:
+    """The processor's vector instructions that torch uses, and what in the environment holds its libraries to fewer.
+
+    They order the sums of convolutions and products: AVX2 and AVX512 give other last bits.
+    """
+    limits = [f"{name}={os.environ[name]}" for name in LIMITS if os.environ.get(name)]
+    return ", ".join([torch.backends.cpu.get_cpu_capability(), *limits])
 
 
 def peak_memory_mb() -> float | None:

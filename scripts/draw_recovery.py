@@ -45,7 +45,7 @@ class Watched(Recovery):
 
 def frames(source: Source, method: str) -> tuple[list[int], list[Tensor]]:
     """Iterations, and after each of them the batch's pixels on [0, 1]."""
-    fields = load_method(method).fields(source.name, 1, "cpu", **CROPS)
+    fields = load_method(method).fields_on(source, 1, "cpu", **CROPS)
     space, place = fields.pixel_space_on(source), torch.device("cpu")
     job = Job(method, TrainingData(source, space, place), 1, fields, 0, place, StreamMonitor(), Checkpoint())
     images = torch.randn(job.classes, *job.training.shape, generator=job.generator("initial images", 0))

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "distill_bench"
 LAYERS = [
     {"errors", "names", "randomness", "package_data", "allocator"},
-    {"storage", "device", "progress", "provenance", "recipes"},
+    {"storage", "device", "progress", "provenance", "recipes", "tensors"},
     {"checkpoint"},
     {"sources"},
     {"augment"},

@@ -1,9 +1,11 @@
 """Attention matching in float64: maps and losses against explicit loops, slopes against finite differences."""
 
 import importlib
+import itertools
 
 import pytest
 import torch
+from sklearn.cluster import KMeans
 from test_gradient_matching import (
     CLASSES,
     COMMON,
@@ -273,3 +275,38 @@ def test_k_center_starts_from_the_most_central_image_and_goes_to_the_farthest(ip
             chosen.append(max(range(len(rows)), key=reach.__getitem__))
         expected.append(images[chosen])
     assert torch.equal(initial_images(job), torch.cat(expected))
+
+
+@pytest.mark.parametrize("ipc", [1, 2])
+def test_k_means_begins_with_the_images_nearest_the_centres_each_taken_once(ipc):
+    job = job_of(MeanMatchingFields(**COMMON | {"network": "ConvNetD2W4", "init": "k-means"}))
+    job.ipc = ipc
+    job.training._fetch = lambda indices, fetch=job.training._fetch: fetch(indices).float()
+    network = build_network("ConvNetD2W4", SHAPE, CLASSES, job.generator("initial network")).eval()
+    expected = []
+    for label, indices in enumerate(job.training.class_indices):
+        images = job.training.images(indices)
+        with torch.no_grad():
+            rows = network.embed(images).double()
+        centres = best_centres(rows, ipc)
+        seed = int(torch.randint(2**31, (), generator=job.generator("initial clusters", label)))
+        found = KMeans(ipc, n_init=10, tol=0.0, random_state=seed).fit(rows.numpy()).cluster_centers_
+        torch.testing.assert_close(torch.from_numpy(found).sort(dim=0).values, centres.sort(dim=0).values)
+        chosen = []
+        for centre in torch.from_numpy(found):
+            order = (rows - centre).norm(dim=1).argsort(stable=True).tolist()
+            chosen.append(next(row for row in order if row not in chosen))
+        expected.append(images[chosen])
+    assert torch.equal(initial_images(job), torch.cat(expected))
+
+
+def best_centres(rows, count):
+    """The means of the partition into ``count`` parts with the least squared distances, of all partitions."""
+    least, best = float("inf"), None
+    for parts in itertools.product(range(count), repeat=len(rows)):
+        labels = torch.tensor(parts)
+        if len(labels.unique()) == count:
+            means = torch.stack([rows[labels == part].mean(dim=0) for part in range(count)])
+            if (spread := float((rows - means[labels]).square().sum())) < least:
+                least, best = spread, means
+    return best

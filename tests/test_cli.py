@@ -402,6 +402,27 @@ def test_lists_and_recipes(command):
     assert command("recipe", "validate", "dc")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "tables", "jitter"),
+    [
+        (["--dataset", "mnist"], ["defaults"], 4),
+        (["--dataset", "folder:mine"], ["defaults"], 4),
+        (["--dataset", "folder:mine", "--size", 64], ["defaults", "side.64"], 4),
+        (["--dataset", "imagenette"], ["defaults", "side.128"], 32),
+        (["--dataset", "imagenette", "--size", 64], ["defaults", "side.64"], 4),
+        (
+            ["--dataset", "mnist", "--ipc", 20, "--preset", "cpu"],
+            ["defaults", "preset.cpu", "preset.cpu.ipc.10", "preset.cpu.dataset.mnist"],
+            0,
+        ),
+    ],
+)
+def test_recipe_show_says_which_tables_the_values_are_from(command, given, tables, jitter):
+    code, said, _ = command("recipe", "show", "sre2l", *given)
+    shown = json.loads(said)
+    assert (code, shown["tables"], shown["fields"]["jitter"]) == (0, tables, jitter)
+
+
 BENCH = ["--compile", "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results", "--threads"]
 
 

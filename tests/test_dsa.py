@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 from torch.autograd import gradcheck
+from torch.nn import functional as F
 
 from distill_bench.augment.dsa import OPERATIONS, Sample, apply, sample, usual_operations
 from distill_bench.randomness import generator
@@ -127,6 +128,24 @@ def test_scaling_and_rotating_are_kornias(side):
     degrees = torch.rad2deg(by_angle.values["angle"].double())  # anti-clockwise
     expected = kornia_transform.rotate(images, degrees, padding_mode="zeros", align_corners=False)
     torch.testing.assert_close(apply(by_angle, images), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "alike"),
+    [((8, 8), True), ((28, 28), True), ((32, 32), True), ((32, 48), False), ((64, 48), False)],
+)
+def test_aligned_corners_as_torch_1_2_had_them_turn_square_images_alike_and_others_not(shape, alike):
+    images, angle = batch(20, (3, *shape)), torch.tensor([math.radians(15.0)])
+
+    def aligned(rows):
+        grid = F.affine_grid(torch.tensor([rows]).double().expand(20, 2, 3), list(images.shape), align_corners=True)
+        return F.grid_sample(images, grid, align_corners=True)
+
+    then = aligned([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0]])
+    now = apply(Sample("rotate", {"angle": angle}), images)
+    assert (float((now - then).norm() / then.norm()) < 1e-5) == alike
+    scaled = apply(Sample("scale", {"x": torch.tensor([1.1]), "y": torch.tensor([0.9])}), images)
+    torch.testing.assert_close(scaled, aligned([[1.1, 0, 0], [0, 0.9, 0]]), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("side", [8, 28, 32])

@@ -149,7 +149,7 @@ def test_a_truncated_file_is_an_error(saved):
 
 
 def test_res_files_give_every_set_with_the_stored_accuracies(saved, digits):
-    accuracies = [0.28, 0.29, 0.27, 0.3]
+    accuracies = [0.28, 0.29, 0.27, 0.3, 0.31, 0.26]
     content = {
         "data": [[smooth(seed), LABELS] for seed in range(3)],
         "accs_all_exps": {"ConvNet": numpy_accuracies(accuracies)},
@@ -400,7 +400,7 @@ def test_tensor_round_trips_are_exact(saved, tmp_path, digits, form, space):
 
 
 def test_picture_round_trip_is_exact(tmp_path, digits):
-    pixels = digits.train.images(torch.arange(20))
+    pixels = digits.train.images(torch.cat([indices[:IPC] for indices in digits.train.class_indices]))
     made = DistilledSet.from_tensors(pixels, LABELS, digits, pixel_space="unit")
     export([made], "folder", tmp_path / "back")
     same(made, import_release([tmp_path / "back"], digits).sets[0])
@@ -435,11 +435,14 @@ def test_sets_made_here_do_not_mention_an_origin(digits):
 def test_import_evaluate_export(command, saved, tmp_path, monkeypatch):
     short = {"epochs": 1, "networks": 1, "network": "ConvNetD1W4"}
     monkeypatch.setitem(PROTOCOLS, "dc-v1", PROTOCOLS["dc-v1"].model_copy(update=short))
-    content = {"data": [[smooth(s), LABELS] for s in range(2)], "accs_all_exps": {"ConvNet": numpy_accuracies([0.3])}}
+    content = {
+        "data": [[smooth(s), LABELS] for s in range(2)],
+        "accs_all_exps": {"ConvNet": numpy_accuracies([0.3, 0.4])},
+    }
     released, out = saved(content, "res_DC_digits_ConvNet_2ipc.pt"), tmp_path / "dc.safetensors"
     code, said, shown = command("import", released, "--dataset", "digits", "--out", out)
     assert code == 0
-    assert "stored in the release: ConvNet 30.00" in said
+    assert "stored in the release: ConvNet 35.00 ± 5.00 (2 networks) of 2 sets; of this one 30.00 (1 network)" in said
     assert "roughness" in shown
     files = [tmp_path / f"dc-{index}.safetensors" for index in range(2)]
     assert all(path.exists() for path in files) and not out.exists()

@@ -222,6 +222,32 @@ def test_how_a_claim_differs_is_said(fields, network, labels, said):
 
 
 CLAIMS = load_claims(package_data("baselines/published.csv"))
+# in the readme of VICO-UoE/DatasetCondensation 53f63a6: two tables, and a sentence on large sets
+READ_IN_DCS_README = {
+    ("dc", "mnist"): {1: 91.7, 10: 97.4, 50: 98.8}, ("dc", "fashion_mnist"): {1: 70.5, 10: 82.3, 50: 83.6},
+    ("dc", "svhn"): {1: 31.2, 10: 76.1, 50: 82.3}, ("dc", "cifar10"): {1: 28.3, 10: 44.9, 50: 53.9},
+    ("dc", "cifar100"): {1: 12.8, 10: 25.2},
+    ("dsa", "mnist"): {1: 88.7, 10: 97.8, 50: 99.2}, ("dsa", "fashion_mnist"): {1: 70.6, 10: 84.6, 50: 88.7},
+    ("dsa", "svhn"): {1: 27.5, 10: 79.2, 50: 84.4}, ("dsa", "cifar10"): {1: 28.8, 10: 52.1, 50: 60.6},
+    ("dsa", "cifar100"): {1: 13.9, 10: 32.3},
+    ("dm", "cifar10"): {100: 67.0, 200: 71.2, 500: 76.1, 1000: 79.8, 1250: 80.8},
+}  # fmt: skip
+
+
+def test_what_is_said_to_be_read_in_dcs_readme_stands_there():
+    cited = [claim for claim in CLAIMS if claim.source == "VICO-UoE/DatasetCondensation, readme"]
+    found = {(claim.method, claim.dataset, claim.ipc): claim.accuracy for claim in cited}
+    assert found == {(*key, ipc): value for key, by_ipc in READ_IN_DCS_README.items() for ipc, value in by_ipc.items()}
+    assert {claim.reading for claim in cited} == {"first-hand"}
+
+
+def test_figures_of_a_paper_that_were_read_in_another_ones_table_are_second_hand():
+    theirs = [claim for claim in CLAIMS if claim.paper in ("DC", "DSA", "DM") and "FYI" in claim.source]
+    cells = {(claim.method, claim.dataset, claim.ipc) for claim in theirs}
+    assert cells == {("dsa", "cifar100", 50)} | {
+        ("dm", dataset, ipc) for dataset in ("cifar10", "cifar100", "tiny_imagenet") for ipc in (1, 10, 50)
+    }
+    assert {claim.reading for claim in theirs} == {"second-hand"}
 
 
 @pytest.mark.parametrize(

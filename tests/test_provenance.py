@@ -29,3 +29,13 @@ def test_code_edited_while_a_process_works_is_not_what_it_runs(checkout):
 def test_the_device_is_part_of_it():
     block = provenance.run_block(1.23456, torch.device("cpu"))
     assert (block["device"], block["seconds"], block["threads"]) == ("cpu", 1.235, 1)
+
+
+@pytest.mark.parametrize("name", provenance.LIMITS)
+def test_a_limit_on_the_processors_instructions_is_part_of_it_because_it_changes_the_digits(name, monkeypatch):
+    for other in provenance.LIMITS:
+        monkeypatch.delenv(other, raising=False)
+    plain = provenance.run_block(0.0)["instructions"]
+    assert plain == torch.backends.cpu.get_cpu_capability()
+    monkeypatch.setenv(name, "AVX2")
+    assert provenance.run_block(0.0)["instructions"] == f"{plain}, {name}=AVX2"

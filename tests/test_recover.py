@@ -14,6 +14,7 @@ from distill_bench.errors import UsageError
 from distill_bench.networks import build_network
 from distill_bench.progress import SILENT, SilentMonitor
 from distill_bench.randomness import generator
+from distill_bench.sources import Source, Split
 from distill_bench.synthesizers import Job, help_make_set, load_method, make_set, parts_of_set
 from distill_bench.synthesizers.recover import (
     Recovery,
@@ -139,7 +140,7 @@ def test_none_and_cosine_differ_in_nothing_but_the_crops(mirrored_source, monkey
 
     mirrors, regions, shifts, real_crop, real_mirror = {}, {}, {}, views.crop, views.mirror
     for curriculum in ("none", "cosine"):
-        recovery, images = recoveries(mirrored_source, curriculum=curriculum)
+        recovery, images = recoveries(mirrored_source, crop=True, curriculum=curriculum)
         seen = {"crop": [], "mirror": [], "roll": []}
         monkeypatch.setattr(views, "crop", lambda r, x, s=seen: (s["crop"].append(r.tolist()), real_crop(r, x))[1])
         monkeypatch.setattr(
@@ -159,7 +160,7 @@ def test_none_and_cosine_differ_in_nothing_but_the_crops(mirrored_source, monkey
 def test_without_crops_both_give_the_same_set(digits):
     made = [synthesize(digits, "sre2l", 1, crop=False, curriculum=c, **QUICK) for c in ("none", "cosine")]
     assert torch.equal(made[0].images, made[1].images)
-    made = [synthesize(digits, "sre2l", 1, curriculum=c, **QUICK) for c in ("none", "cosine")]
+    made = [synthesize(digits, "sre2l", 1, crop=True, curriculum=c, **QUICK) for c in ("none", "cosine")]
     assert not torch.equal(made[0].images, made[1].images)
 
 
@@ -293,3 +294,18 @@ def test_the_papers_values():
     assert {(f.image_betas, f.first_bn_multiplier, f.milestone) for each in fields.values() for f in each} == {
         ((0.5, 0.9), 10.0, 1.0)
     }
+
+
+@pytest.mark.parametrize("method", ["sre2l", "cda"])
+def test_a_shift_larger_than_the_images_is_refused_before_any_work(digits, method):
+    complaint = r"jitter 9 shifts images of digits by more than their 8×8 px\. .*--set jitter=8 or less"
+    with pytest.raises(UsageError, match=complaint):
+        synthesize(digits, method, 1, **QUICK | {"jitter": 9})
+    synthesize(digits, method, 1, **QUICK | {"jitter": 8, "iterations": 1, "labels": "hard"})
+
+
+def test_the_shorter_side_bounds_the_shift():
+    pixels = torch.zeros(2, 1, 8, 12, dtype=torch.uint8)
+    wide = Source("folder:wide", ("a", "b"), lambda: Split(pixels, torch.arange(2)), None, False)
+    with pytest.raises(UsageError, match=r"8×12 px\. .*jitter=8"):
+        job_on(wide, jitter=10).fields.check(wide)

@@ -63,7 +63,7 @@ def test_the_file_holds_teacher_and_recording(sets, tmp_path):
         assert load_distilled(tmp_path / "set.safetensors").to_bytes() == made.to_bytes()
         assert made.has_strict_score == (kind != "hard")
         assert made.card.teacher == ("ConvNetD1W4BN" if kind == "teacher" else None)
-        assert made.card.temperature == (1.0 if kind == "hard" else 20.0)
+        assert made.card.temperature == (1.0 if kind == "hard" else 30.0)
 
 
 def test_soft_labels_are_the_teachers_logits(sets):
@@ -102,9 +102,9 @@ def test_a_teacher_labels_just_what_is_shown(sets, digits):
     again, _ = given.lesson(0, torch.arange(6), generator("lesson"))
     other, _ = given.lesson(0, torch.arange(6), generator("another"))
     assert torch.equal(images, again) and not torch.equal(images, other) and not torch.equal(images, made.images[:6])
-    expected = (stored_teacher(made)(images) / 20).softmax(dim=1)
+    expected = (stored_teacher(made)(images) / 30).softmax(dim=1)
     torch.testing.assert_close(wanted, expected)
-    assert given.plan.temperature == 20.0 and not wanted.requires_grad
+    assert given.plan.temperature == 30.0 and not wanted.requires_grad
 
 
 def test_a_recording_comes_round_again(sets, digits):
@@ -113,7 +113,7 @@ def test_a_recording_comes_round_again(sets, digits):
     for epoch in (1, 4):
         images, wanted = given.lesson(epoch, indices, generator("unused"))
         assert torch.equal(images, recording.replay(made.images, 1, indices))
-        torch.testing.assert_close(wanted, (recording.logits(1, indices) / 20).softmax(dim=1))
+        torch.testing.assert_close(wanted, (recording.logits(1, indices) / 30).softmax(dim=1))
     assert not torch.equal(images, given.lesson(5, indices, generator("unused"))[0])
 
 

@@ -1,7 +1,8 @@
 """The augmentation of DC's evaluation on MNIST: one operation an image, not differentiable.
 
-Source: augment() in the utils.py of Zhao et al., "Dataset Condensation with Gradient Matching" (ICLR 2021). Scaling and
-rotating are done here by one bilinear warp; the original rotates with SciPy's spline and scales to the nearest pixel.
+Source: augment() in the utils.py of Zhao et al., "Dataset Condensation with Gradient Matching" (ICLR 2021). Scaling
+and rotating are done here by one bilinear warp about the image's centre. The original scales to the nearest pixel and
+rotates with SciPy's spline; where the turned canvas is larger by an odd number, its cut is half a pixel off the centre.
 """
 
 import math

@@ -151,7 +151,12 @@ def _rotate(images: Tensor, angle: Tensor) -> Tensor:
 
 
 def _warp(images: Tensor, matrix: Tensor) -> Tensor:
-    """Bilinear, zero outside; align_corners is torch's default (false), as when the original leaves it out."""
+    """Bilinear, zero outside, with align_corners off.
+
+    The original leaves it out, and the torch 1.2.0 of its requirements.txt had it on; from torch 1.3 on, it is off
+    where it is left out. Square images come out alike, to rounding. On others a rotation mixes the axes in the ratio
+    of width to height here, and of width - 1 to height - 1 there.
+    """
     theta = matrix.view(-1, 2, 3).to(images.dtype).expand(len(images), 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)

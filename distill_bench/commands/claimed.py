@@ -1,6 +1,7 @@
 """What is claimed for a set, in words."""
 
 import statistics
+from collections.abc import Sequence
 
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.hub.registry import Entry, Listed, Stated
@@ -45,11 +46,27 @@ def listed_claim(entry: Entry, named: Listed) -> Claim:
 
 
 def stored_accuracies(made: DistilledSet) -> str:
-    """The accuracies that a release brought along, in percent."""
+    """The accuracies that a release brought along, in percent: of all its sets, and of this one.
+
+    Experiments follow one another in a file, so that those of set k are the k-th part.
+    """
     assert made.card.origin is not None
-    return "stored in the release: " + "; ".join(
-        f"{network} {100 * statistics.fmean(values):.2f} ± {100 * statistics.pstdev(values):.2f} "
-        f"({len(values)} networks, {made.card.origin.sets} sets)"
-        for network, values in made.card.origin.stored_accuracies.items()
-        if values
-    )
+    origin, found = made.card.origin, []
+    for network, values in origin.stored_accuracies.items():
+        if not values:
+            continue
+        each = len(values) // origin.sets
+        text = f"{network} {_spread(values)}"
+        if origin.sets > 1:
+            text += f" of {origin.sets} sets"
+            if each * origin.sets == len(values):
+                text += f"; of this one {_spread(values[each * origin.set_index :][:each])}"
+        found.append(text)
+    return "stored in the release: " + ("; ".join(found) or "no accuracies")
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean, count = 100 * statistics.fmean(values), len(values)
+    if count == 1:
+        return f"{mean:.2f} (1 network)"
+    return f"{mean:.2f} ± {100 * statistics.pstdev(values):.2f} ({count} networks)"

@@ -1,6 +1,7 @@
 """list and recipe: what the package has."""
 
 import json
+from itertools import product
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from distill_bench.evaluation import (
 from distill_bench.hub.registry import Entry, load_registry
 from distill_bench.networks import NAMED, resolve_network
 from distill_bench.recipes import PAPER, load_recipe, parse_values
-from distill_bench.sources import list_sources
+from distill_bench.sources import list_sources, usual_side
 from distill_bench.storage import log
 from distill_bench.synthesizers import (
     list_methods,
@@ -84,12 +85,17 @@ def recipe_show(
     ipc: Annotated[int, typer.Option("--ipc", help="Images per class.")] = 1,
     preset: PresetOption = PAPER,
     values: SetOption = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=1, help="The images' side in pixels, if not the dataset's usual one.")
+    ] = None,
 ) -> None:
-    """Print the values a method would run with."""
-    chosen = load_method(method)
-    fields = chosen.fields(dataset, ipc, preset, **parse_values(values or []))
+    """Print the values a method would run with, and the recipe's tables that they come from."""
+    chosen, side = load_method(method), size or usual_side(dataset)
+    fields = chosen.fields(dataset, ipc, preset, side, **parse_values(values or []))
     about = {"title": chosen.recipe.title, "paper": chosen.recipe.paper, "protocol": chosen.recipe.protocol}
-    typer.echo(json.dumps({"method": method, **about, "fields": fields.model_dump(mode="json")}, indent=1))
+    tables = [name for name, table in chosen.recipe.tables(dataset, ipc, preset, side).items() if table]
+    shown = {"method": method, **about, "tables": tables, "fields": fields.model_dump(mode="json")}
+    typer.echo(json.dumps(shown, indent=1))
 
 
 @recipe_app.command("validate")
@@ -100,7 +106,7 @@ def recipe_validate(
     recipe, chosen = load_recipe(file), load_method(file)
     load_protocol(recipe.protocol)
     for preset in [PAPER, *recipe.preset]:
-        for dataset, ipc in recipe.tabulated(preset):
-            fields = chosen.fields(dataset, ipc, preset).model_dump()
+        for (dataset, ipc), side in product(recipe.tabulated(preset), [None, *recipe.sides(preset)]):
+            fields = chosen.fields(dataset, ipc, preset, side).model_dump()
             resolve_network(fields.get("network", "ConvNet"), USUAL_SHAPE)
     typer.echo(f"{file}: valid")

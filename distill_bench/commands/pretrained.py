@@ -129,7 +129,7 @@ def experts_train(
         f"{name}={value}" for name, value in {"experts": count, "expert.epochs": epochs}.items() if value is not None
     ]
     source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
-    fields = load_method(method).fields(source.name, ipc, preset, **parse_values([*(values or []), *given]))
+    fields = load_method(method).fields_on(source, ipc, preset, **parse_values([*(values or []), *given]))
     if not isinstance(fields, ExpertFields):
         raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
     if fields.experts_from:

@@ -24,7 +24,8 @@ def import_command(
     dataset: DatasetOption,
     out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write; several sets are numbered.")],
     space: Annotated[
-        str | None, typer.Option("--space", help="normalized, zca or unit: what pixel values are.")
+        str | None,
+        typer.Option("--space", help="normalized, zca or unit: what floats are; of 8-bit pictures, what is shown."),
     ] = None,
     zca_eps: Annotated[float, typer.Option("--zca-eps", help="Of the whitening.")] = 0.1,
     zca_input: Annotated[
@@ -47,6 +48,16 @@ def import_command(
     method: Annotated[str | None, typer.Option("--method", help="The method's name, if not the form's.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="The paper's, if not the form's.")] = None,
     number: Annotated[int | None, typer.Option("--set", help="Only this one of several sets, from 0.")] = None,
+    class_order: Annotated[
+        str | None,
+        typer.Option("--class-order", help="What class numbers count: dataset, its own order; sorted, ImageFolder's."),
+    ] = None,
+    factor: Annotated[
+        int | None, typer.Option("--factor", min=1, help="Each image holds N×N smaller ones, as IDC's; 1: it is one.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Although name, classes or training images speak against --dataset.")
+    ] = False,
     size: SizeOption = None,
 ) -> None:
     """Turn a distilled set that somebody released into a .safetensors file. Nothing in it is run."""
@@ -64,10 +75,13 @@ def import_command(
             learning_rate=learning_rate,
             images_key=images_key,
             labels_key=labels_key,
+            class_order=choice("--class-order", class_order, hub.CLASS_ORDERS),
+            factor=factor,
         ),
         form=form,
         method=method,
         protocol=protocol,
+        force=force,
     )
     if found.evidence:
         monitor.say(table(found.evidence))

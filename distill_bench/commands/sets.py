@@ -62,6 +62,7 @@ from distill_bench.synthesizers import (
     Checkpoint,
     load_method,
     make_set,
+    memory_of_step,
     synthesis_key,
 )
 
@@ -92,12 +93,14 @@ def synthesize_command(
     overrides, place = parse_values(values or []), resolve_device(device)
     source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
     chosen = load_method(name)
-    fields = chosen.fields(source.name, ipc, preset, **overrides)
+    fields = chosen.fields_on(source, ipc, preset, **overrides)
     if getattr(fields, "init", None) == str(out.resolve()):
         raise UsageError(f"--out {out}: it is the set to go on from. Give another file.")
     key = synthesis_key(source, chosen, fields, ipc, preset, seed)
     checkpoint = Checkpoint(home() / "checkpoints" / f"{key}.safetensors", checkpoint_seconds)
     monitor, history = listening_monitor(quiet), list[float]()
+    if much := memory_of_step(source, chosen, fields, ipc):
+        monitor.say(much)
     made = make_set(
         source,
         chosen,

@@ -8,14 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from distill_bench.errors import DataError, UsageError
-from distill_bench.hub.loose_tensors import whole_numbers
-from distill_bench.hub.released import Foreign, Options, Released, class_order
+from distill_bench.errors import UsageError
+from distill_bench.hub.released import Foreign, Options, Released, class_names_in, not_read
+from distill_bench.hub.targets import read_targets
 
 NAME = "arrays"
 IDC_WARNING = (
-    "each image is one image: those in IDC's and DREAM's data.pt hold several smaller ones, to be unpacked first"
+    "each image is one image: those in IDC's and DREAM's data.pt hold several smaller ones, to be unpacked (--factor 2)"
 )
+RATES = ("lr", "syn_lr", "learning_rate")
+"""What a learned rate is called in a dictionary."""
 
 
 def recognises(files: Sequence[Foreign]) -> bool:
@@ -30,37 +32,23 @@ def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Relea
         UsageError: it is not said which array is which, or what a label matrix means.
         DataError: the arrays do not fit together.
     """
-    arrays = _arrays(files[0].content)
+    content, where = files[0].content, str(files[0].path)
+    arrays = _arrays(content)
     images = _chosen(arrays, "images", options.images_key, (4,))
-    assert images is not None
-    images = images.float() if images.is_floating_point() else images
-    if options.layout == "nhwc":
-        images = images.permute(0, 3, 1, 2).contiguous()
-    targets = None if options.labels == "order" else _chosen(arrays, "labels", options.labels_key, (1, 2))
-    if targets is None:
-        labels, matrix = class_order(images, classes, files), None
-    elif targets.ndim == 1:
-        labels, matrix = whole_numbers(targets, str(files[0].path)), None
-    else:
-        labels, matrix = targets.argmax(dim=1), targets.float()
-    if len(labels) != len(images):
-        raise DataError(f"{files[0].path}: {len(images)} images, but {len(labels)} labels.")
-    if matrix is not None and options.labels not in ("logits", "probabilities", "argmax"):
-        raise UsageError(
-            f"the labels are a matrix {tuple(matrix.shape)} with values from {matrix.min():.3g} to {matrix.max():.3g}. "
-            "Say what they are: --labels logits, probabilities, or argmax (regression targets, as KIP, RCIG and RFAD "
-            "have them: only the largest counts)."
-        )
-    soft = matrix is not None and options.labels in ("logits", "probabilities")
+    labels = None if options.labels == "order" else _chosen(arrays, "labels", options.labels_key, (1, 2))
+    rate = next((name for name in RATES if name in arrays and arrays[name].numel() == 1), None)
+    pair = type(content) in (list, tuple) and arrays[images].is_floating_point()
+    targets = read_targets(None if labels is None else arrays[labels], len(arrays[images]), classes, options, where)
     return [
         Released(
-            images,
-            labels,
+            arrays[images],
+            targets,
             "custom",
-            soft_labels=matrix if soft else None,
-            label_kind=options.labels if soft else "hard",  # type: ignore[arg-type]
-            learning_rate=options.learning_rate,
-            assumptions=(IDC_WARNING,) if isinstance(files[0].content, (list, tuple)) else (),
+            learning_rate=float(arrays[rate]) if rate and options.learning_rate is None else options.learning_rate,
+            assumptions=(*targets.assumptions, *([IDC_WARNING] if pair and options.factor is None else [])),
+            remarks=not_read(content, (images, labels, rate)),
+            class_names=class_names_in(content),
+            pair=pair,
         )
     ]
 
@@ -73,16 +61,17 @@ def _arrays(content: Any) -> dict[str, Tensor]:
     )
 
 
-def _chosen(arrays: dict[str, Tensor], role: str, key: str | None, dimensions: tuple[int, ...]) -> Tensor | None:
+def _chosen(arrays: dict[str, Tensor], role: str, key: str | None, dimensions: tuple[int, ...]) -> str:
+    """The name of the array of a role."""
     listed = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in arrays.items())
     if key is not None:
         if key not in arrays or arrays[key].ndim not in dimensions:
             raise UsageError(f"--{role}-key {key}: not an array of {role}. There are: {listed}.")
-        return arrays[key]
-    fitting = [name for name, tensor in arrays.items() if tensor.ndim in dimensions]
+        return key
+    fitting = [name for name, tensor in arrays.items() if tensor.ndim in dimensions and name not in RATES]
     if role in fitting:
-        return arrays[role]
+        return role
     if len(fitting) == 1:
-        return arrays[fitting[0]]
+        return fitting[0]
     hint = " or --labels order where there are none" if role == "labels" else ""
     raise UsageError(f"which array holds {role}? There are: {listed}. Say --{role}-key NAME{hint}.")

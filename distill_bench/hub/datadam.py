@@ -1,16 +1,15 @@
 """DataDAM: ``syn_data_<dataset>_ipc_<n>.pt``, a dictionary whose ``data`` is one pair of images and labels.
 
 Form, from the readme of DataDistillation/DataDAM 0f6ea09: ``torch.load(file)["data"]`` is ``[images, labels]``. Whether
-the images are whitened is an open question there (its issue 13), so the pixel space is asked for. IDC's ``data.pt``,
-a bare pair whose images hold several smaller ones each, is refused: its images need unpacking first.
+the images are whitened is an open question there (its issue 13), so the pixel space is asked for.
 """
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from distill_bench.hub.loose_tensors import whole_numbers
-from distill_bench.hub.released import Foreign, Options, Released
+from distill_bench.hub.released import Foreign, Options, Released, class_names_in, not_read
+from distill_bench.hub.targets import read_targets
 
 NAME = "datadam"
 
@@ -24,13 +23,17 @@ def recognises(files: Sequence[Foreign]) -> bool:
 
 def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Released]:
     """The one set."""
-    images, labels = files[0].content["data"]
+    content = files[0].content
+    images, labels = content["data"]
+    targets = read_targets(labels.detach(), len(images), classes, options, str(files[0].path))
     return [
         Released(
-            images.detach().float(),
-            whole_numbers(labels.detach(), str(files[0].path)),
+            images,
+            targets,
             "datadam",
             "datadam-v1",
             learning_rate=options.learning_rate,
+            remarks=not_read(content, ("data",)),
+            class_names=class_names_in(content),
         )
     ]

@@ -5,7 +5,7 @@ Form, from data_loader/ of justincui03/dc_benchmark 2a57711: normalised images; 
 
 from collections.abc import Sequence
 
-from distill_bench.hub.loose_tensors import are_loose_tensors, parts_of, whole_numbers
+from distill_bench.hub.loose_tensors import are_loose_tensors, parts_of, read_loose
 from distill_bench.hub.released import Foreign, Options, Released
 
 NAME = "dcbench"
@@ -13,15 +13,10 @@ NAME = "dcbench"
 
 def recognises(files: Sequence[Foreign]) -> bool:
     """Images with class numbers that are floats."""
-    if not are_loose_tensors(files):
-        return False
-    numbers = parts_of(files).numbers
-    return numbers is not None and numbers.is_floating_point()
+    labels = parts_of(files).labels if are_loose_tensors(files) else None
+    return labels is not None and labels.is_floating_point() and (labels.ndim == 1 or labels.shape[1] == 1)
 
 
 def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Released]:
     """The one set."""
-    parts = parts_of(files)
-    assert parts.numbers is not None
-    labels = whole_numbers(parts.numbers, str(files[0].path))
-    return [Released(parts.images, labels, "selection", "dsa-v1", learning_rate=options.learning_rate)]
+    return [read_loose(files, classes, options, "selection", "dsa-v1")]

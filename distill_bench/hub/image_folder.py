@@ -1,20 +1,31 @@
 """Folders of pictures, a folder a class: SRe2L and CDA (``new000/class000_id000.jpg``), RDED (``00000/…``), one's own.
 
-Forms, from VILA-Lab/SRe2L 8d00cba and LINs-lab/RDED 3f6453d. Folders are matched to classes by name where the names are
-the dataset's classes, otherwise by the number in the name.
+Forms, from VILA-Lab/SRe2L 8d00cba and LINs-lab/RDED 3f6453d. Folders are matched to classes by name, by WordNet id, or
+by the number in the name. A number may count the classes as the dataset has them, or its class folders sorted by name,
+as torchvision's ImageFolder does; where that differs, and no picture is a training image that tells, it is asked.
 """
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from distill_bench.errors import DataError
-from distill_bench.hub.released import Foreign, Released
+from distill_bench.errors import DataError, UsageError
+from distill_bench.hub.released import Foreign, Options, Released, Targets
+from distill_bench.pixel_evidence import training_labels
 from distill_bench.sources.decode import decode_images
 from distill_bench.sources.folder import class_folders, image_files
+from distill_bench.sources.imagenet import SUBSETS
+from distill_bench.sources.source import Source
 
 NAME = "folder"
+CLASSES = "classes.json"
+"""Beside the folders that this project writes: a list of ``{"folder": …, "name": …}``, a class each."""
+Order = Mapping[str, int]
+"""The label of every folder."""
 
 
 def recognises(files: Sequence[Foreign]) -> bool:
@@ -22,33 +33,124 @@ def recognises(files: Sequence[Foreign]) -> bool:
     return len(files) == 1 and files[0].path.is_dir()
 
 
-def read_folder(files: Sequence[Foreign], class_names: Sequence[str]) -> list[Released]:
-    """The one set, as 8-bit pictures.
+def read_folder(files: Sequence[Foreign], source: Source, options: Options) -> list[Released]:
+    """The one set, as 8-bit pictures, in label order.
 
     Raises:
-        DataError: the folders are not one a class, or a picture cannot be read.
+        DataError: the folders are not classes, or a picture cannot be read.
+        UsageError: folders are numbered, and it has to be said in which order.
     """
     root = files[0].path
     folders = class_folders(root)
-    order = _by_class(folders, class_names)
-    if order is None:
+    named = _by_list(root, folders, source) or _by_name(folders, source)
+    orders = {"": named} if named else _by_number(folders, source)
+    if not orders:
         raise DataError(
             f"{root}: has the folders {', '.join(folders[:4]) or '(none)'}{' …' if len(folders) > 4 else ''}, "
-            f"{len(folders)} in number. Needed are {len(class_names)}, one a class, named as the classes "
-            f"({', '.join(class_names[:3])} …) or with their numbers (new000, new001, … or 00000, 00001, …)."
+            f"{len(folders)} in number. Needed are {len(source.class_names)}, one a class, named as the classes "
+            f"({', '.join(source.class_names[:3])} …), by WordNet id, or with their numbers (new000, new001, … or "
+            "00000, 00001, …). Or the set was made for another dataset: --dataset."
         )
-    found = [(label, file) for label, name in enumerate(order) for file in image_files(root / name)]
-    labels = torch.tensor([label for label, _ in found], dtype=torch.int64)
-    if len(labels.unique()) != len(class_names):
-        raise DataError(f"{root}: some class folders hold no picture.")
+    found = [(name, file) for name in folders for file in image_files(root / name)]
+    if not found:
+        raise DataError(f"{root}: the class folders hold no picture.")
     images = decode_images(((str(file), file) for _, file in found), len(found))
-    return [Released(images, labels, "custom", space="unit")]
+    order, remarks = (named, ()) if named else _settle(orders, [name for name, _ in found], images, source, options)
+    labels = torch.tensor([order[name] for name, _ in found], dtype=torch.int64)
+    by_label = labels.argsort(stable=True)
+    targets = Targets(labels[by_label], numbered=False)
+    return [Released(images[by_label], targets, "custom", space="unit", remarks=remarks)]
 
 
-def _by_class(folders: list[str], class_names: Sequence[str]) -> list[str] | None:
-    if set(folders) == set(class_names):
-        return list(class_names)
-    numbers = {int(found[0]): name for name in folders if (found := re.search(r"\d+", name))}
-    if len(folders) == len(class_names) and sorted(numbers) == list(range(len(class_names))):
-        return [numbers[label] for label in range(len(class_names))]
-    return None
+def sorted_classes(source: Source) -> list[int]:
+    """The labels of the classes in the order of their folders' names: the place in it is what ImageFolder numbers."""
+    folders = list(SUBSETS.get(source.name, source.class_names))
+    return sorted(range(len(folders)), key=folders.__getitem__)
+
+
+def _by_list(root: Path, folders: Sequence[str], source: Source) -> Order | None:
+    """By the list of classes beside the folders, where there is one.
+
+    Raises:
+        DataError: it cannot be read, lacks a folder, or has another class.
+    """
+    if not (root / CLASSES).is_file():
+        return None
+    try:
+        names = {str(entry["folder"]): str(entry["name"]) for entry in json.loads((root / CLASSES).read_bytes())}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{root / CLASSES}: not a list of folders and names ({error}). Mend or remove it.") from error
+    labels = {name: label for label, name in enumerate(source.class_names)}
+    for folder in folders:
+        if names.get(folder) not in labels:
+            raise DataError(
+                f"{root / CLASSES} says that the folder {folder} is of the class {names.get(folder)!r}, which "
+                f"{source.name} does not have ({', '.join(source.class_names[:3])} …). Give the dataset that the set "
+                "was made for: --dataset."
+            )
+    return {folder: labels[names[folder]] for folder in folders}
+
+
+def _by_name(folders: Sequence[str], source: Source) -> Order | None:
+    """By class names, exactly or but for case and punctuation, also behind a number; or by WordNet ids."""
+    exact = {name: label for label, name in enumerate(source.class_names)}
+    for known in (exact, {wnid: label for label, wnid in enumerate(SUBSETS.get(source.name, ()))}):
+        if folders and set(folders) <= known.keys():
+            return {name: known[name] for name in folders}
+    loose = {_loosely(name): label for name, label in exact.items()}
+    words = {name: _loosely(name) for name in folders}
+    words |= {name: word.partition(" ")[2] for name, word in words.items() if word.partition(" ")[0].isdigit()}
+    order = {name: loose[word] for name, word in words.items() if word in loose}
+    complete = len(order) == len(folders) == len(set(order.values())) and len(loose) == len(exact)
+    return order if complete and folders else None
+
+
+def _loosely(name: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", name.casefold()))
+
+
+def _by_number(folders: Sequence[str], source: Source) -> dict[str, Order]:
+    """What the numbers in folders' names may mean, by the option that says it; nothing where they are no numbers."""
+    numbers = {name: int(found[0]) for name in folders if (found := re.search(r"\d+", name))}
+    count = len(source.class_names)
+    if not folders or len(numbers) < len(folders) or len(set(numbers.values())) < len(folders):
+        return {}
+    if max(numbers.values()) >= count:
+        return {}
+    ordered = sorted_classes(source)
+    return {"dataset": numbers, "sorted": {name: ordered[number] for name, number in numbers.items()}}
+
+
+def _settle(
+    orders: Mapping[str, Order], folders: Sequence[str], images: Tensor, source: Source, options: Options
+) -> tuple[Order, tuple[str, ...]]:
+    """The order that numbered folders are in, and a remark on it.
+
+    Raises:
+        UsageError: nothing tells.
+    """
+    first = {way: _spelled(order, source) for way, order in orders.items()}
+    if orders["dataset"] == orders["sorted"]:
+        return orders["dataset"], (f"numbered folders are the classes in order: {first['dataset']}",)
+    if options.class_order:
+        way, why = str(options.class_order), "as --class-order says"
+    else:
+        true = training_labels(images, source)
+        agreeing = [
+            way
+            for way, order in orders.items()
+            if any(true) and all(order[name] in labels for name, labels in zip(folders, true, strict=True) if labels)
+        ]
+        if len(agreeing) != 1:
+            raise UsageError(
+                f"the folders are numbered, and {source.name}'s classes are not in the order of their folders' names. "
+                f"Say what the numbers count: --class-order dataset ({first['dataset']}), or --class-order sorted, as "
+                f"torchvision's ImageFolder numbers them ({first['sorted']})."
+            )
+        way, why = agreeing[0], "as the pictures that are training images tell"
+    return orders[way], (f"numbered folders are read in the order {way!r}, {why}: {first[way]}",)
+
+
+def _spelled(order: Order, source: Source) -> str:
+    folders = sorted(order, key=lambda name: int(re.search(r"\d+", name)[0]))[:3]  # type: ignore[index]
+    return ", ".join(f"{name} is {source.class_names[order[name]]}" for name in folders) + " …"

@@ -3,67 +3,83 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from distill_bench.distilled_set import LabelKind
 from distill_bench.errors import DataError
-from distill_bench.hub.released import Foreign
+from distill_bench.hub.released import Foreign, Options, Released
+from distill_bench.hub.targets import read_targets
+from distill_bench.tensors import is_zeros_and_ones
+
+ASSUMED_RATE = "learning rate 0.01: no file has the learned one"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Images [n, c, h, w]; class numbers [n] or a label matrix [n, k], or neither; a learning rate, or None."""
+    """Images [n, c, h, w]; labels [n] or [n, k], or None; a learning rate, or None; the file that has the labels."""
 
     images: Tensor
-    numbers: Tensor | None = None
-    matrix: Tensor | None = None
+    labels: Tensor | None = None
     rate: float | None = None
+    where: str = ""
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the labels are a matrix of other numbers than 0 and 1, which would be one-hot rows."""
+        labels = self.labels
+        return labels is not None and labels.ndim == 2 and labels.shape[1] > 1 and not is_zeros_and_ones(labels)
+
+    @property
+    def logits(self) -> LabelKind | None:
+        """``logits`` where a matrix can be nothing else: some are negative, and a rate was learned with them."""
+        return "logits" if self.labels is not None and self.rate is not None and bool((self.labels < 0).any()) else None
 
 
 def are_loose_tensors(files: Sequence[Foreign]) -> bool:
     """Whether every file is one tensor and exactly one of them holds images."""
-    contents = [file.content for file in files]
-    return all(isinstance(item, Tensor) for item in contents) and sum(item.ndim == 4 for item in contents) == 1
+    contents = [file.tensor for file in files]
+    return (
+        all(item is not None for item in contents) and sum(item.ndim == 4 for item in contents if item is not None) == 1
+    )
 
 
 def parts_of(files: Sequence[Foreign]) -> Parts:
     """The role of each file.
 
     Raises:
-        DataError: two files have the same role, one has none, or numbers of images and labels differ.
+        DataError: two files have the same role, or one has none.
     """
-    roles: dict[str, Tensor] = {}
+    roles: dict[str, tuple[Foreign, Tensor]] = {}
     for file in files:
-        tensor = file.content.detach()
-        role = {4: "images", 2: "matrix", 1: "numbers", 0: "rate"}.get(tensor.ndim)
+        tensor = file.tensor
+        assert tensor is not None
+        role = {4: "images", 2: "labels", 1: "labels", 0: "rate"}.get(tensor.ndim)
         if tensor.ndim == 1 and len(tensor) == 1 and tensor.is_floating_point():
             role = "rate"
         if role is None or role in roles:
+            also = f" {roles[role][0].path} has the {role} already." if role in roles else ""
             raise DataError(
-                f"{file.path}: a tensor of shape {tuple(tensor.shape)}. A set is one tensor of images [n, c, h, w], at "
-                "most one of labels [n] or [n, classes], and at most one learning rate."
+                f"{file.path}: a tensor of shape {tuple(tensor.shape)}.{also} A set is one tensor of images "
+                "[n, c, h, w], at most one of labels [n] or [n, classes], and at most one learning rate."
             )
-        roles[role] = tensor
-    images = roles["images"]
-    for role in ("numbers", "matrix"):
-        if role in roles and len(roles[role]) != len(images):
-            raise DataError(f"{len(images)} images, but {len(roles[role])} labels: the files are not of one set.")
-    if "numbers" in roles and "matrix" in roles:
-        raise DataError("class numbers and a label matrix: give the one that the set is to be trained with.")
-    return Parts(
-        images.float(),
-        roles.get("numbers"),
-        roles.get("matrix"),
-        float(roles["rate"]) if "rate" in roles else None,
-    )
+        roles[role] = file, tensor
+    file, labels = roles.get("labels", (files[0], None))
+    rate = float(roles["rate"][1]) if "rate" in roles else None
+    return Parts(roles["images"][1], labels, rate, str(file.path))
 
 
-def whole_numbers(numbers: Tensor, file: str) -> Tensor:
-    """Class numbers as int64.
+def read_loose(
+    files: Sequence[Foreign], classes: int, options: Options, method: str, protocol: str, *, ordered: bool = False
+) -> Released:
+    """The one set, whose method and protocol its form suggests.
 
-    Raises:
-        DataError: some are not whole.
+    Args:
+        ordered: see ``read_targets``.
     """
-    if numbers.is_floating_point() and not torch.equal(numbers, numbers.round()):
-        raise DataError(f"{file}: labels {numbers[:4].tolist()} … are not class numbers.")
-    return numbers.long()
+    parts = parts_of(files)
+    usual = parts.logits if ordered else None
+    targets = read_targets(parts.labels, len(parts.images), classes, options, parts.where, usual=usual, ordered=ordered)
+    rate = options.learning_rate if options.learning_rate is not None else parts.rate
+    assumed = (ASSUMED_RATE,) if rate is None else ()
+    assumptions = (*targets.assumptions, *assumed) if ordered else (*assumed, *targets.assumptions)
+    return Released(parts.images, targets, method, protocol, learning_rate=rate, assumptions=assumptions)

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy
-import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from distill_bench.distilled_set import LabelKind
 from distill_bench.errors import DataError
 from distill_bench.hub.unpickle import load_pickled
 from distill_bench.sources.npz import check_unfolded
+from distill_bench.tensors import as_tensor
 
 TORCH_SUFFIXES = (".pt", ".pth", ".tar")
 LABELS = ("logits", "probabilities", "argmax", "order")
 LAYOUTS = ("nchw", "nhwc")
+CLASS_ORDERS = ("dataset", "sorted")
+CLASS_NAMES = ("class_names", "classes", "label_names")
+"""What a list of class names is called in a dictionary."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class Options:
         layout: of image arrays.
         learning_rate: that networks are to be trained with.
         images_key, labels_key: of arrays in an .npz file or a dictionary.
+        class_order: what class numbers count: the classes as the ``dataset`` has them, or its class folders ``sorted``
+            by name, as torchvision's ImageFolder has them.
+        factor: each image holds so many smaller ones in a row and in a column, as IDC's and DREAM's; 1: it is one.
     """
 
     labels: Literal["logits", "probabilities", "argmax", "order"] | None = None
@@ -38,6 +45,28 @@ class Options:
     learning_rate: float | None = None
     images_key: str | None = None
     labels_key: str | None = None
+    class_order: Literal["dataset", "sorted"] | None = None
+    factor: int | None = None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The labels of a set: the class of every image, and soft labels where there are some.
+
+    Attributes:
+        assumptions: what was taken for granted, in words.
+        remarks: what was seen in the files, in words.
+        learned: whether classes were learned with the images, so that one may have none.
+        numbered: whether classes are numbers whose order the files do not say.
+    """
+
+    labels: Int64[Tensor, " n"]
+    soft: Tensor | None = None
+    kind: LabelKind = "hard"
+    assumptions: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    learned: bool = False
+    numbered: bool = True
 
 
 @dataclass(frozen=True)
@@ -45,23 +74,27 @@ class Released:
     """One set as it was found, before it is known what its pixels mean.
 
     Attributes:
-        images: [n, c, h, w]; uint8 where they are pictures.
-        labels: int64 [n].
+        images: [n, c, h, w], of any type of number.
+        method, protocol: as the form suggests them.
         space: the pixel space that the form itself settles, or None.
         assumptions: what the files do not say and was taken for granted, in words.
         stored_accuracies: as the file has them, by network.
+        remarks: what was seen in the files, in words.
+        class_names: that the file has, in label order, or None.
+        pair: whether the file is a bare list of images and labels, as IDC's and DREAM's are.
     """
 
     images: Tensor
-    labels: Tensor
+    targets: Targets
     method: str
     protocol: str = "standard-v1"
-    soft_labels: Tensor | None = None
-    label_kind: LabelKind = "hard"
     learning_rate: float | None = None
     space: Literal["unit", "normalized"] | None = None
     assumptions: tuple[str, ...] = ()
     stored_accuracies: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
+    pair: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +124,14 @@ class Foreign:
             ".npy, or a folder of pictures. A .safetensors file of this project needs no import."
         )
 
+    @property
+    def tensor(self) -> Tensor | None:
+        """The one tensor that a .pt or .npy file holds; None where it holds something else."""
+        content = self.content
+        if self.path.suffix.lower() == ".npy":
+            content = content["array"]
+        return content.detach() if isinstance(content, Tensor) else None
+
     @cached_property
     def sha256(self) -> str:
         """Of the file; of a folder: of the names and hashes of its files."""
@@ -101,28 +142,35 @@ class Foreign:
         return _sha256(self.path)
 
 
-def class_order(images: Tensor, classes: int, files: Sequence[Foreign]) -> Tensor:
-    """The labels of a set without any: classes in order, equally many images of each.
-
-    Raises:
-        DataError: the images do not divide evenly among the classes.
-    """
-    if len(images) % classes:
-        raise DataError(
-            f"{files[0].path}: {len(images)} images without labels do not divide among {classes} classes. Give the "
-            "file of labels also, or the dataset that the set was made for."
-        )
-    return torch.arange(classes).repeat_interleave(len(images) // classes)
+def not_read(content: Any, read: Sequence[str | None]) -> tuple[str, ...]:
+    """A remark on what else a dictionary or list holds."""
+    names = content if isinstance(content, dict) else range(len(content))
+    left = [str(name) for name in names if str(name) not in (*read, *CLASS_NAMES)]
+    return (f"not read, of what the file holds: {', '.join(left[:8])}{' …' if len(left) > 8 else ''}",) if left else ()
 
 
-def _load_arrays(path: Path) -> dict[str, Tensor]:
+def class_names_in(content: Any) -> tuple[str, ...] | None:
+    """The class names that a dictionary has, in label order."""
+    found = (
+        next((content[name] for name in CLASS_NAMES if name in content), None) if isinstance(content, dict) else None
+    )
+    if isinstance(found, numpy.ndarray):
+        found = found.tolist()
+    is_list = isinstance(found, (list, tuple)) and bool(found) and all(isinstance(name, str) for name in found)
+    return tuple(found) if is_list else None  # type: ignore[arg-type]
+
+
+def _load_arrays(path: Path) -> dict[str, Tensor | numpy.ndarray]:
+    """Arrays of numbers as tensors; others, such as text, as they are."""
     check_unfolded(path)
     try:
         loaded = numpy.load(path, allow_pickle=False)
         arrays = (
             {"array": loaded} if isinstance(loaded, numpy.ndarray) else {name: loaded[name] for name in loaded.files}
         )
-        return {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind in "uif"}
+        return {
+            name: as_tensor(array, name) if array.dtype.kind in "buifc" else array for name, array in arrays.items()
+        }
     except Exception as error:  # damaged files raise errors of many types
         raise DataError(f"{path}: not a NumPy file that can be read ({error}).") from error
 

@@ -25,6 +25,8 @@ MOST_NESTED = 32
 MOST_REPEATED = 4
 """How many times larger than its file what a file refers to may be."""
 REPEATED_ANYWAY = 2**20
+PLAIN = ("torch._utils.", "torch.storage.", "torch._tensor.")
+"""Where the functions that rebuild tensors are; their types are torch.FloatStorage and the like."""
 CLAIMING = b"bytearray\n"
 FLOATS = {"f8": "<d", "f4": "<f"}
 
@@ -54,11 +56,19 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+class _TensorList(list[Any]):
+    """What ``torch.utils.data.TensorDataset`` becomes: a list of its tensors."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.extend(state["tensors"])
+
+
 ALLOWED: list[Any] = [
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
     (_FloatType, "numpy.dtype"),
     (_encode, "_codecs.encode"),
+    (_TensorList, "torch.utils.data.dataset.TensorDataset"),
 ]
 """The names of other packages that a file may mention, each with what it means here."""
 
@@ -158,7 +168,7 @@ def _kind(tensor: Tensor) -> str:
 
 def _reason(path: Path, error: Exception, form: str) -> str:
     known = {name for _, name in ALLOWED} | {"collections.OrderedDict"}
-    asked = [name for name in mentioned_names(path) if name not in known and not name.startswith("torch.")]
+    asked = [name for name in mentioned_names(path) if name not in known and not _is_plain(name)]
     if asked:
         return (
             f"it asks for {', '.join(asked)}, not on the list of harmless names. Nothing was run and nothing read. "
@@ -166,6 +176,10 @@ def _reason(path: Path, error: Exception, form: str) -> str:
         )
     text = " ".join(str(error).partition("WeightsUnpickler error:")[2].split()) or str(error) or type(error).__name__
     return f"not a file that torch.save wrote, or damaged ({text[:120]})."
+
+
+def _is_plain(name: str) -> bool:
+    return name.startswith(PLAIN) or (name.startswith("torch.") and name.count(".") == 1)
 
 
 def mentioned_names(path: Path) -> list[str]:

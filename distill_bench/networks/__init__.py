@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor, nn
 
 from distill_bench.errors import UsageError
 from distill_bench.networks.classic import Shape, alexnet, lenet, mlp, vgg11
@@ -144,6 +145,27 @@ def blank_network(name: str, shape: Shape, classes: int) -> Network:
         return NAMED[name].build(shape, classes) if name in NAMED else _convnet(name, shape, classes)
 
 
+def activation_values(name: str, shape: Shape, classes: int) -> tuple[int, int]:
+    """How many numbers a network holds of one image: (at once, without a graph; of all layers, for a gradient).
+
+    Counted on the meta device: the most that one layer takes in and puts out, and what all layers put out.
+
+    Raises:
+        UsageError: as ``check_network``.
+    """
+    network = blank_network(name, shape, classes)
+    counts: list[tuple[int, int]] = []
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        counts.append((inputs[0].numel(), output.numel()))
+
+    for module in network.modules():
+        if not list(module.children()):
+            module.register_forward_hook(count)
+    network.eval()(torch.empty(1, *shape, device="meta"))
+    return max(map(sum, counts)), sum(output for _, output in counts)
+
+
 def _check_convnet(name: str, shape: Shape) -> None:
     depth, width, options = _convnet_options(name)
     if options.get("pooling") != "none" and _padded_side(shape) < 2**depth:
@@ -172,6 +194,7 @@ __all__ = [
     "NAMED",
     "ConvNet",
     "Network",
+    "activation_values",
     "blank_network",
     "build_network",
     "check_network",

@@ -1,9 +1,13 @@
 """Recipes: what a method is run with. One TOML file a method, every value with its source.
 
 The hyper-parameters of a run are resolved from these tables, later ones winning:
-``[defaults]``, ``[ipc.K]`` (the nearest tabulated IPC at or below), ``[dataset.<name>]``, ``[cell.<dataset>.<ipc>]``;
-the same of the preset (``[preset.cpu]``, ``[preset.cpu.ipc.K]``, …); then what the user sets.
+``[defaults]``, ``[side.N]`` (by the images' shorter side in pixels), ``[ipc.K]``, ``[dataset.<name>]``,
+``[cell.<dataset>.<ipc>]``; the same of the preset (``[preset.cpu]``, ``[preset.cpu.ipc.K]``, …); then what the user
+sets.
 A value may be a table of its own (``[defaults.teacher]``), of which a later one replaces what it names.
+
+Of tables by number, sides and IPCs alike, the nearest at or below counts. A cell holds from its IPC to the next one
+that is tabulated, for all datasets or for its own.
 
 A recipe with a ``base`` holds only what differs: its tables are laid over those of the recipe it names, key by key.
 """
@@ -12,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +32,31 @@ Values = dict[str, str | int | float | bool | list[Any] | dict[str, Any]]
 
 
 class Tables(BaseModel):
-    """Values by IPC, by dataset, and by dataset and IPC."""
+    """Values by the images' side, by IPC, by dataset, and by dataset and IPC."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    side: dict[int, Values] = {}
     ipc: dict[int, Values] = {}
     dataset: dict[str, Values] = {}
     cell: dict[str, dict[int, Values]] = {}
 
-    def layers(self, dataset: str, ipc: int) -> list[Values]:
-        """What applies to a dataset and an IPC, in order."""
-        below = [tabulated for tabulated in self.ipc if tabulated <= ipc]
-        nearest = self.ipc[max(below)] if below else {}
-        return [nearest, self.dataset.get(dataset, {}), self.cell.get(dataset, {}).get(ipc, {})]
+    def layers(self, dataset: str, ipc: int, side: int | None) -> dict[str, Values]:
+        """What applies to a dataset, an IPC and a side, in order, by the tables' names.
+
+        Args:
+            side: None where it is not known: then no table of sides applies.
+        """
+        own = self.cell.get(dataset, {})
+        of_side, of_ipc, of_cell = nearest(self.side, side), nearest(self.ipc, ipc), nearest(own, ipc)
+        found = {} if of_side is None else {f"side.{of_side}": self.side[of_side]}
+        if of_ipc is not None:
+            found[f"ipc.{of_ipc}"] = self.ipc[of_ipc]
+        if dataset in self.dataset:
+            found[f"dataset.{dataset}"] = self.dataset[dataset]
+        if of_cell is not None and (of_ipc is None or of_cell >= of_ipc):
+            found[f"cell.{dataset}.{of_cell}"] = own[of_cell]
+        return found
 
 
 class Preset(Tables):
@@ -89,22 +106,34 @@ class Recipe(Tables):
     preset: dict[str, Preset] = {}
     resources: Resources = Resources()
 
-    def resolve(self, dataset: str, ipc: int, preset: str, overrides: Values) -> Values:
-        """The values for a run, not yet checked against the method's fields.
+    def resolve(self, dataset: str, ipc: int, preset: str, overrides: Values, side: int | None = None) -> Values:
+        """The values for a run, not yet checked against the method's fields. Arguments and errors: see ``tables``."""
+        merged: Values = {}
+        for layer in [*self.tables(dataset, ipc, preset, side).values(), overrides]:
+            merged = merge(merged, layer)
+        return merged
+
+    def tables(self, dataset: str, ipc: int, preset: str, side: int | None = None) -> dict[str, Values]:
+        """The tables that apply to a run, by name, in order.
+
+        Args:
+            side: of the images, the shorter one, in pixels; None where it is not known.
 
         Raises:
             UsageError: there is no such preset.
         """
-        layers = [self.defaults, *self.layers(dataset, ipc)]
+        found = {"defaults": self.defaults} | self.layers(dataset, ipc, side)
         if preset in self.preset:
             own = self.preset[preset]
-            layers += [own.model_extra or {}, *own.layers(dataset, ipc)]
+            found[f"preset.{preset}"] = own.model_extra or {}
+            found |= {f"preset.{preset}.{name}": table for name, table in own.layers(dataset, ipc, side).items()}
         elif preset != PAPER:
             raise UsageError(f"there is no preset {preset!r} here. Known: {', '.join([PAPER, *self.preset])}.")
-        merged: Values = {}
-        for layer in [*layers, overrides]:
-            merged = merge(merged, layer)
-        return merged
+        return found
+
+    def sides(self, preset: str) -> list[int]:
+        """The sides with tables, those of the preset included; none where the size of images does not matter."""
+        return sorted(self.side.keys() | self.preset.get(preset, Tables()).side.keys())
 
     def tabulated(self, preset: str) -> set[tuple[str, int]]:
         """Every (dataset, IPC) a preset has a table for, with dataset "" for tables of all datasets; and ("", 1)."""
@@ -113,6 +142,15 @@ class Recipe(Tables):
             cells |= {("", ipc) for ipc in tables.ipc} | {(dataset, 1) for dataset in tables.dataset}
             cells |= {(dataset, ipc) for dataset, by_ipc in tables.cell.items() for ipc in by_ipc}
         return cells
+
+
+def nearest(table: Mapping[int, Any], at: int | None) -> int | None:
+    """The greatest number of a table that is not above ``at``; None where there is none, or nothing to look for.
+
+    >>> nearest({1: "a", 10: "b"}, 9), nearest({10: "b"}, 9), nearest({1: "a"}, None)
+    (1, None, None)
+    """
+    return max((number for number in table if at is not None and number <= at), default=None)
 
 
 def merge(earlier: Values, later: Values) -> Values:

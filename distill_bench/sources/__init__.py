@@ -13,7 +13,7 @@ from distill_bench.sources.npz import npz_source
 from distill_bench.sources.parquet import parquet_source
 from distill_bench.sources.source import Source, Split
 
-__all__ = ["Source", "Split", "list_sources", "load_source"]
+__all__ = ["Source", "Split", "list_sources", "load_source", "usual_side"]
 
 MAX_SIZE = 4096
 
@@ -21,6 +21,11 @@ NAMED: dict[str, Callable[[int | None], Source]] = {
     "digits": digits_source,
     **{name: partial(builtin_source, name) for name in BUILT_IN},
     **{name: partial(imagenet_source, name) for name in FAMILY},
+}
+SIDES = {
+    "digits": 8,
+    **{name: facts.shape[1] for name, facts in BUILT_IN.items()},
+    **{name: facts.side or 224 for name, facts in FAMILY.items()},
 }
 OWN: dict[str, Callable[[str, Path, int | None], Source]] = {
     "folder": folder_source,
@@ -32,6 +37,14 @@ OWN: dict[str, Callable[[str, Path, int | None], Source]] = {
 def list_sources() -> list[str]:
     """The names of the built-in datasets."""
     return list(NAMED)
+
+
+def usual_side(name: str) -> int | None:
+    """The side in pixels of a named dataset's images where no other is asked for; None for data of one's own.
+
+    ImageNet's has to be asked for: 224 is what papers have that tell it from smaller images.
+    """
+    return SIDES.get(name)
 
 
 def load_source(name: str, *, size: int | None = None, holdout: float | None = None) -> Source:

@@ -90,7 +90,7 @@ class CellWork:
         else:
             self.method = load_method(cell.method)
             self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
-            self.fields = self.method.fields(self.source.name, cell.ipc, self.preset)
+            self.fields = self.method.fields_on(self.source, cell.ipc, self.preset)
             self.fields.check(self.source)
             self.key = synthesis_key(self.source, self.method, self.fields, cell.ipc, self.preset, cell.seed)
 

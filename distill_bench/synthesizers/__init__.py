@@ -21,9 +21,12 @@ from distill_bench.errors import DataError, RunFailed, UsageError, describe, is_
 from distill_bench.pixel_evidence import FARTHEST
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
+from distill_bench.sources import usual_side
+from distill_bench.sources.decode import physical_memory
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.attention_matching import attention_matching
 from distill_bench.synthesizers.distribution_matching import distribution_matching
+from distill_bench.synthesizers.finished import as_set
 from distill_bench.synthesizers.gradient_matching import gradient_matching
 from distill_bench.synthesizers.job import (
     Fields,
@@ -64,6 +67,8 @@ BUILT_IN: dict[str, Synthesizer] = {
     )
 }
 ENTRY_POINTS = "distill_bench.methods"
+NOTABLE_BYTES = 2 * 10**9
+"""Of a step: what is less is not worth a line."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +84,29 @@ class Method:
     function: Synthesizer
     code: str | None = None
 
-    def fields(self, dataset: str, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Fields:
+    def fields_on(self, source: Source, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Fields:
+        """The resolved hyper-parameters of a run on a source. Its images are read where their size matters.
+
+        Raises:
+            UsageError: as ``fields``.
+        """
+        side = min(source.train.shape[1:]) if self.recipe.sides(preset) else None
+        return self.fields(source.name, ipc, preset, side, **overrides)
+
+    def fields(
+        self, dataset: str, ipc: int, preset: str = PAPER, side: int | None = None, /, **overrides: Any
+    ) -> Fields:
         """The resolved hyper-parameters of a run.
+
+        Args:
+            side: of the images, the shorter one, in pixels; None: that usual of a named dataset.
 
         Raises:
             UsageError: unknown preset, unknown field or wrong value, naming what is allowed; or no image per class.
         """
         _check_some(ipc)
         model = fields_of(self.function)
-        values = self.recipe.resolve(dataset, ipc, preset, overrides)
+        values = self.recipe.resolve(dataset, ipc, preset, overrides, side or usual_side(dataset))
         unknown = sorted(set(values) - set(model.model_fields))
         if unknown:
             known = ", ".join(sorted(model.model_fields))
@@ -159,7 +178,7 @@ def synthesize(
         Interrupted: the monitor was asked to stop; the checkpoint was written.
     """
     chosen = load_method(method)
-    resolved = chosen.fields(source.name, ipc, preset, **fields)
+    resolved = chosen.fields_on(source, ipc, preset, **fields)
     return make_set(
         source,
         chosen,
@@ -191,7 +210,7 @@ def make_set(
     job = _job(source, method, fields, ipc, seed, device, monitor, checkpoint)
     job.history = [] if history is None else history
     try:
-        return _as_set(method.function(job), job, _card(source, method, fields, ipc, preset, seed))
+        return as_set(method.function(job), job, _card(source, method, fields, ipc, preset, seed))
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise job.out_of_memory("outside its loop", error) from error
@@ -239,6 +258,8 @@ def _job(
 ) -> Job[Any]:
     check_ipc(source, ipc)
     fields.check(source)
+    if resolve_device(device).type == "cpu" and fields.step_bytes(source, ipc) > physical_memory():
+        raise UsageError(memory_of_step(source, method, fields, ipc))
     place, kept = resolve_device(device), checkpoint or Checkpoint()
     kept.conditions = {"device": str(place), "threads": torch.get_num_threads()}
     return Job(
@@ -250,6 +271,18 @@ def _job(
         device=place,
         monitor=monitor,
         checkpoint=kept,
+    )
+
+
+def memory_of_step(source: Source, method: Method, fields: Fields, ipc: int) -> str | None:
+    """What to know before work that takes much memory, with what bounds it; None where a step takes little."""
+    needed = fields.step_bytes(source, ipc)
+    if needed < NOTABLE_BYTES:
+        return None
+    return (
+        f"{method.name}: images of {len(source.class_names)} classes are in the network at once, about "
+        f"{needed / 1e9:.1f} GB a step; this machine has {physical_memory() / 1e9:.1f} GB. Bound it with "
+        f"{fields.suggestion(fields.bounding)}."
     )
 
 
@@ -287,49 +320,6 @@ def _card(source: Source, method: Method, fields: Fields, ipc: int, preset: str,
         recipe=fields.model_dump(mode="json"),
         protocol=method.recipe.protocol,
         seed=seed,
-    )
-
-
-def _as_set(made: Any, job: Job[Any], card: Card) -> DistilledSet:
-    images = made.images if isinstance(made, Synthetic) else made
-    expected = (job.classes * job.ipc, *job.training.shape)
-    if not isinstance(images, Tensor) or tuple(images.shape) != expected:
-        what = f"images of shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(made).__name__}"
-        raise RunFailed(f"{job.method} returned {what}; a set must be Synthetic, or images of shape {expected}.")
-    if not isinstance(made, Synthetic):
-        made = Synthetic(images, job.labels)
-    if not torch.equal(made.labels.cpu(), job.labels):
-        raise RunFailed(f"{job.method} returned labels that are not in class order: {made.labels.tolist()[:20]} …")
-    _check_pixels(made.images, job)
-    try:
-        return DistilledSet(
-            made.images.detach().cpu().contiguous(),
-            made.labels.cpu(),
-            card.model_copy(update={name: getattr(made, name) for name in ("label_kind", "temperature", "teacher")}),
-            soft_labels=None if made.soft_labels is None else made.soft_labels.detach().cpu().contiguous(),
-            learning_rate=made.learning_rate,
-            stored=made.stored,
-        )
-    except DataError as error:  # it is no file that is wrong, but the run
-        raise _no_set(job, str(error)) from error
-
-
-def _check_pixels(images: Tensor, job: Job[Any]) -> None:
-    """Raises RunFailed where images are so far from real ones that they show nothing."""
-    if not images.is_floating_point() or not images.isfinite().all():
-        return
-    pixels = job.training.pixels(images.detach())
-    low, high = float(pixels.min()), float(pixels.max())
-    if max(-low, high) > FARTHEST:
-        space = f"Images must be in the job's pixel space ({job.training.pixel_space.kind})."
-        raise _no_set(job, f"its pixels go from {low:.3g} to {high:.3g}, those of real images from 0 to 1. {space}")
-
-
-def _no_set(job: Job[Any], what: str) -> RunFailed:
-    lower = job.fields.suggestion(job.fields.calming) or "its learning rates"
-    return RunFailed(
-        f"{job.method} at ipc {job.ipc}, seed {job.seed}, returned what is no distilled set: {what} If it "
-        f"diverged, lower {lower}."
     )
 
 
@@ -391,6 +381,7 @@ __all__ = [
     "list_methods",
     "load_method",
     "make_set",
+    "memory_of_step",
     "parts_of_set",
     "synthesis_key",
     "synthesize",

@@ -155,7 +155,10 @@ def row_distance(synthetic: Float[Tensor, "rows ..."], real: Float[Tensor, "rows
 
 
 def freeze_batch_norm(network: nn.Module, job: Job[GradientMatchingFields], step: int) -> None:
-    """Give batch-norm layers the statistics of 16 real images a class, then hold them."""
+    """Bring batch-norm layers' running statistics nearer those of 16 real images a class, then hold them.
+
+    As in main.py it is one pass in training mode, which moves them by the layers' momentum: a tenth of the way.
+    """
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     if not layers:
         return

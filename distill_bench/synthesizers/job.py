@@ -56,6 +56,10 @@ class Fields(BaseModel):
     def check(self, source: Source) -> None:
         """Raise UsageError where these values cannot be run on a source. Called before any work is done."""
 
+    def step_bytes(self, source: Source, ipc: int) -> int:
+        """About how many bytes a step's images take in the networks, where that grows with the classes; 0 elsewhere."""
+        return 0
+
 
 F = TypeVar("F", bound=Fields)
 

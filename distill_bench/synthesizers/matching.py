@@ -14,7 +14,7 @@ from distill_bench.networks import Network, build_network
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.going_on import FinishedSet, images_to_go_on_from, is_finished_set
 from distill_bench.synthesizers.job import Fields, Job
-from distill_bench.synthesizers.selection import embeddings, k_center, nearest
+from distill_bench.synthesizers.selection import embeddings, k_center, k_means, nearest, nearest_distinct
 
 
 class FlipFields(Fields):
@@ -55,8 +55,9 @@ class MatchingFields(FlipFields):
     Attributes:
         iterations: outer iterations; what one is, the method says.
         image_lr, image_momentum: of the SGD that updates the images.
-        init: real images of the class at random, those that greedy k-center picks by the embeddings of a random
-            network, noise N(0, 1) in the pixel space, or the images of a finished set, see ``going_on``.
+        init: real images of the class at random; those that greedy k-center picks, or those nearest the centres of
+            k-means, both by the embeddings of a random network; noise N(0, 1) in the pixel space; or the images of a
+            finished set, see ``going_on``.
         real_batch: real images of a class a step.
         network: the network whose signals are matched.
     """
@@ -67,7 +68,7 @@ class MatchingFields(FlipFields):
     iterations: PositiveInt
     image_lr: PositiveFloat
     image_momentum: NonNegativeFloat = 0.5
-    init: Literal["real", "k-center", "noise"] | FinishedSet = "real"
+    init: Literal["real", "k-center", "k-means", "noise"] | FinishedSet = "real"
     real_batch: PositiveInt = 256
     network: str = "ConvNet"
 
@@ -77,25 +78,30 @@ def initial_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
     if job.fields.init == "noise":
         shape = (job.classes * job.ipc, *job.training.shape)
         return torch.randn(shape, generator=job.generator("initial images")).to(job.device)
-    if job.fields.init == "k-center":
-        return central_images(job)
     if is_finished_set(job.fields.init):
         return images_to_go_on_from(job)
+    if job.fields.init in ("k-center", "k-means"):
+        return chosen_images(job)
     draws = (job.training.draw(c, job.ipc, job.generator("initial images", c)) for c in range(job.classes))
     return torch.cat(list(draws)).clone()
 
 
-def central_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
-    """For every class the ``ipc`` images of greedy k-center, the first one that nearest the class's mean.
+def chosen_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
+    """For every class the ``ipc`` images that k-center or k-means chooses.
 
-    The space is the embedding of one network of random weights, in evaluation mode.
+    Greedy k-center begins at the image nearest the class's mean; of k-means it is the images nearest the centres of
+    ``ipc`` clusters, each taken once. The space is the embedding of one network of random weights, in evaluation mode.
     """
     draws = job.generator("initial network")
     network = build_network(job.fields.network, job.training.shape, job.classes, draws).to(job.device).eval()
     chosen = []
-    for indices in job.training.class_indices:
+    for label, indices in enumerate(job.training.class_indices):
         features = embeddings(job, network, indices)
-        chosen.append(indices[k_center(features, job.ipc, nearest(features, features.mean(dim=0)))])
+        if job.fields.init == "k-means":
+            rows = nearest_distinct(features, k_means(features, job.ipc, job.generator("initial clusters", label)))
+        else:
+            rows = k_center(features, job.ipc, nearest(features, features.mean(dim=0)))
+        chosen.append(indices[rows])
     return job.training.images(torch.cat(chosen)).clone()
 
 

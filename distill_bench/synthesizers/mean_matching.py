@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
 from distill_bench.errors import UsageError
-from distill_bench.networks import Network, build_network
+from distill_bench.networks import Network, activation_values, build_network
 from distill_bench.randomness import generator
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Job, Synthetic
@@ -46,6 +46,15 @@ class MeanMatchingFields(MatchingFields):
                 f"chunk = {self.chunk} with {self.network}: batch norm takes its statistics over all images of a step, "
                 "which chunks would change. Use --set chunk=0, or a network without batch norm."
             )
+
+    def step_bytes(self, source: Source, ipc: int) -> int:
+        """Of float32: the real images pass without a graph, the synthetic ones with all that their gradient needs."""
+        classes = len(source.class_names)
+        at_once, for_gradient = activation_values(self.network, source.train.shape, classes)
+        real = sum(min(self.real_batch, len(indices)) for indices in source.train.class_indices)
+        synthetic = classes * ipc * (2 if self.flip else 1)
+        most = self.chunk or max(real, synthetic)
+        return 4 * max(min(real, most) * at_once, min(synthetic, most) * for_gradient)
 
 
 F = TypeVar("F", bound=MeanMatchingFields)

@@ -65,8 +65,14 @@ class RecoverFields(RelabelFields):
     jitter_both_ways: bool = False
 
     def check(self, source: Source) -> None:
-        """Raise UsageError where the teacher has no batch norm to recover images from."""
+        """Raise UsageError for shifts larger than the images, or a teacher without batch norm to recover from."""
         super().check(source)
+        _, height, width = source.train.shape
+        if self.jitter > min(height, width):
+            raise UsageError(
+                f"jitter {self.jitter} shifts images of {source.name} by more than their {height}×{width} px. Give "
+                f"--set jitter={min(height, width)} or less; the authors take 4 up to 64 px and 32 at 224."
+            )
         name = self.teacher.network
         network = build_network(name, source.train.shape, len(source.class_names), torch.Generator())
         if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):

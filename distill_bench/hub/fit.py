@@ -1,0 +1,167 @@
+"""Whether a release fits the dataset that it is read for: what speaks against it is found here, in words."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from distill_bench.errors import DataError
+from distill_bench.hub.file_name import Named
+from distill_bench.hub.image_folder import sorted_classes
+from distill_bench.hub.released import Foreign, Options, Released, Targets
+from distill_bench.pixel_evidence import seam
+from distill_bench.sources.imagenet import SUBSETS
+from distill_bench.sources.source import Source
+from distill_bench.tensors import as_pixels
+
+SEAM = 3.0
+"""How much stronger than elsewhere the step across a line is, from which images are taken for several put together: 11
+for four CIFAR-10 images in one and 8 for nine (4 to 5 with noise), 1 for whole ones. Dark edges of digits hide it."""
+SURELY_EIGHT_BIT = 32
+"""Whole numbers from 0 to 255 that reach this are no normalised or whitened pixels."""
+
+
+def read_pixels(item: Released, source: Source, options: Options, where: str) -> Tensor:
+    """The images as uint8 pictures or float32 [n, c, h, w] of the source's shape.
+
+    Raises:
+        DataError: they have another shape, or are no pixels.
+    """
+    images = as_pixels(item.images, f"{where}: the images")
+    if options.layout == "nhwc" and images.ndim == 4:
+        images = images.permute(0, 3, 1, 2).contiguous()
+    shape, expected = tuple(images.shape[1:]), source.train.shape
+    if shape != expected:
+        hint = " Its channels come last: add --layout nhwc." if (shape[2:] + shape[:2]) == expected else ""
+        raise DataError(
+            f"{where}: images of {shape}, but {source.name} has {expected} (channels, height, width).{hint} Or the set "
+            "was made for another dataset: --dataset."
+        )
+    if images.dtype != torch.uint8:
+        return images.float()
+    if len(images) and images.max() == 1:
+        raise DataError(
+            f"{where}: the images are integers, 0 or 1: as 8-bit pictures all black. Multiply them by 255, or save "
+            "them as floats and give --space unit."
+        )
+    return images
+
+
+def check_range(images: Tensor, kind: str | None, where: str) -> None:
+    """Raises DataError where floats are 8-bit values, or not finite. ``kind``: of the pixel space that is asked for."""
+    if not bool(images.isfinite().all()):
+        raise DataError(f"{where}: {int((~images.isfinite()).sum())} image values are NaN or infinite.")
+    low, high = float(images.min()), float(images.max())
+    if low >= 0 and (1 if kind == "unit" else SURELY_EIGHT_BIT) < high <= 255 and torch.equal(images, images.round()):
+        raise DataError(
+            f"{where}: the images are whole numbers from {low:g} to {high:g}, stored as floats: 8-bit pictures"
+            f"{f', not --space {kind}' if kind else ''}. Save them as what they are (images.to(torch.uint8) or "
+            "images.astype(numpy.uint8)) and import that, without --space."
+        )
+
+
+def in_dataset_order(item: Released, source: Source, options: Options, where: str) -> tuple[Targets, tuple[str, ...]]:
+    """Labels that count the dataset's classes in its own order, and remarks on it.
+
+    Raises:
+        DataError: the file's class names are not the dataset's.
+    """
+    targets, names, usual = item.targets, item.class_names, list(range(len(source.class_names)))
+    if names is not None:
+        if sorted(names) != sorted(source.class_names):
+            raise DataError(
+                f"{where}: its class names ({', '.join(names[:3])} …, {len(names)} in number) are not those of "
+                f"{source.name} ({', '.join(source.class_names[:3])} …, {len(usual)}). Give the dataset that the set "
+                "was made for: --dataset."
+            )
+        order, why = [source.class_names.index(name) for name in names], "by the class names in the file"
+    elif targets.numbered and options.class_order == "sorted":
+        order, why = sorted_classes(source), "from the sorted class folders, as --class-order says"
+    else:
+        order, why = usual, ""
+    if order != usual:
+        back = torch.tensor(order).argsort()
+        soft = None if targets.soft is None else targets.soft[:, back]
+        remark = f"labels are renumbered {why}"
+        return replace(targets, labels=torch.tensor(order)[targets.labels], soft=soft), (remark,)
+    if targets.numbered and not why and source.name in SUBSETS and sorted_classes(source) != usual:
+        first = f"class numbers are in {source.name}'s own order (0 is {source.class_names[0]})"
+        return targets, (f"assumed: {first}, not in that of its sorted folders (--class-order sorted)",)
+    return targets, ()
+
+
+def unpacked(images: Tensor, labels: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+    """The smaller images that every image holds, factor × factor of them, enlarged to its size, with their labels.
+
+    As decode_zoom in IDC's train script (snu-mllab/Efficient-Dataset-Condensation ceac95a): bilinear.
+    """
+    height, width = images.shape[2:]
+    tall, wide = -(-height // factor), -(-width // factor)
+    filled = functional.pad(images.float(), (0, wide * factor - width, 0, tall * factor - height), value=0.5)
+    parts = [
+        filled[:, :, row : row + tall, column : column + wide]
+        for row in range(0, tall * factor, tall)
+        for column in range(0, wide * factor, wide)
+    ]
+    large = functional.interpolate(torch.cat(parts), size=(height, width), mode="bilinear", align_corners=False)
+    large = large if images.is_floating_point() else large.round().to(images.dtype)
+    return large, labels.repeat(factor * factor)
+
+
+def against_whole(item: Released, options: Options) -> list[str]:
+    """What says that the images of a bare pair hold several smaller ones each. ``--factor`` settles it."""
+    if not item.pair or options.factor is not None:
+        return []
+    found = [parts for parts in (2, 3) if seam(item.images, parts) > SEAM]
+    return [
+        f"it is a bare pair, as IDC's and DREAM's data.pt, and its images break along the lines that divide them into "
+        f"{parts}×{parts}: each seems to hold {parts * parts} smaller ones (--factor {parts} unpacks them; --factor 1: "
+        "each is one image)"
+        for parts in found[:1]
+    ]
+
+
+def against_name(named: Named, source: Source, files: Sequence[Foreign]) -> list[str]:
+    """What file names say against the dataset."""
+    if not named.speaks_against(source.name):
+        return []
+    listed = ", ".join(file.path.name for file in files)
+    return [f"the name {listed} says {' and '.join(named.datasets)}, the dataset asked for is {source.name}"]
+
+
+def without_image(targets: Targets, source: Source) -> list[str]:
+    """The classes that have no image, in words."""
+    counts = targets.labels.bincount(minlength=len(source.class_names))
+    empty = (counts == 0).nonzero().flatten().tolist()
+    names = ", ".join(source.class_names[label] for label in empty[:5]) + (" …" if len(empty) > 5 else "")
+    return [f"{len(empty)} of {source.name}'s {len(counts)} classes have no image: {names}"] if empty else []
+
+
+def against_ipc(targets: Targets, named: Named, source: Source) -> list[str]:
+    """What the number of images says against the file's name."""
+    counts = targets.labels.bincount(minlength=len(source.class_names))
+    if not named.ipc or named.ipc in (int(counts.max()), len(targets.labels) / len(counts)):
+        return []
+    return [
+        f"the name says {named.ipc} images a class, but there are {len(targets.labels)} for the {len(counts)} classes "
+        f"of {source.name}, up to {int(counts.max())} of one"
+    ]
+
+
+def against_training(labels: Tensor, true: Sequence[set[int]], source: Source) -> list[str]:
+    """What the training images among a set's images say against its labels."""
+    pairs = [(read, known) for read, known in zip(labels.tolist(), true, strict=True) if known]
+    wrong = [(index, known) for index, known in enumerate(true) if known and int(labels[index]) not in known]
+    if not wrong:
+        return []
+    index, known = wrong[0]
+    names = source.class_names
+    order = sorted_classes(source)
+    hint = " --class-order sorted would fit." if all(order[read] in known for read, known in pairs) else ""
+    return [
+        f"{len(wrong)} of the {len(pairs)} images that are training images of {source.name} have another class there: "
+        f"image {index} is read as {names[int(labels[index])]}, and is {' or '.join(names[k] for k in sorted(known))}"
+        f".{hint}"
+    ]

@@ -1,0 +1,61 @@
+"""Which method an imported set is of, and its paper's protocol: as told, by the files' names, or by their form."""
+
+from dataclasses import dataclass
+
+from distill_bench.hub.file_name import Named
+from distill_bench.hub.loose_tensors import ASSUMED_RATE
+from distill_bench.hub.released import Released
+from distill_bench.recipes import Recipe, list_recipes, load_recipe
+
+SELECTED, SELECTED_PROTOCOL = "selection", "dsa-v1"
+RATE_LEARNERS = ("trajectory_matching",)
+"""Synthesizers that learn a rate with the images."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A set's method and protocol.
+
+    Attributes:
+        assumptions: what was taken for granted about them and about the set, for its card.
+        seen: what names say, and what the form suggests, in words.
+    """
+
+    method: str
+    protocol: str
+    assumptions: tuple[str, ...]
+    seen: tuple[str, ...]
+
+
+def identify(
+    item: Released, form: str, named: Named, method: str | None, protocol: str | None, selected: bool
+) -> Identity:
+    """The identity of a set.
+
+    Args:
+        form: the importer's name.
+        method, protocol: as the user says; None where not said.
+        selected: whether all images are training images.
+    """
+    known = method or (SELECTED if selected else named.method)
+    recipe = _recipe(known)
+    guessed = [] if known else [f"method {item.method}"]
+    usual = SELECTED_PROTOCOL if selected else recipe.protocol if recipe else item.protocol
+    if not (protocol or selected or recipe):
+        guessed.append(f"protocol {usual}")
+    of = f"that of {known} is not known here" if known else f"the files have the form {form}, and no name says it"
+    guess = f"{' and '.join(guessed)}: {of} (--method, --protocol)"
+    taken = known or item.method
+    settled = _recipe(taken)
+    learns = settled is not None and settled.synthesizer in RATE_LEARNERS
+    assumptions = [text for text in item.assumptions if text != ASSUMED_RATE or learns]
+    seen = [f"by the file name: {named.words}"] if named.words else []
+    if guessed and form == "res":  # the form is of many methods; those of others hardly leave a doubt
+        assumptions.append(guess)
+    elif guessed:
+        seen.append(f"assumed: {guess}")
+    return Identity(taken, protocol or usual, tuple(assumptions), tuple(seen))
+
+
+def _recipe(method: str | None) -> Recipe | None:
+    return load_recipe(method) if method in list_recipes() else None
