@@ -1,6 +1,7 @@
 """Which device work runs on."""
 
 import re
+import warnings
 
 import torch
 
@@ -18,10 +19,17 @@ def resolve_device(name: str) -> torch.device:
     """
     if NAME.fullmatch(name) is None:
         raise UsageError(f"unknown device {name!r}. Known: {', '.join(DEVICES)}; or one of several, such as cuda:1.")
+    device = torch.device("cuda" if name == "auto" else name)
+    count = {"cpu": lambda: 1, "cuda": _cuda_devices, "mps": lambda: int(torch.backends.mps.is_available())}
+    if (device.index or 0) < count[device.type]():
+        return device
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= counts[device.type]:
-        raise UsageError(f"the device {name} is not available here. Use --device cpu, or auto.")
-    return device
+        return torch.device("cpu")
+    raise UsageError(f"the device {name} is not available here. Use --device cpu, or auto.")
+
+
+def _cuda_devices() -> int:
+    """How many GPUs can be used; torch's warning about a driver that cannot is the answer, and not shown."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="CUDA initialization|Can.t initialize NVML", category=UserWarning)
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -148,15 +148,23 @@ def train(
 
 
 def accuracy(network: nn.Module, fetch: Fetch, labels: Int64[Tensor, " n"], *, compiled: bool = False) -> float:
-    """Percent of images whose largest logit is their label's, the network in evaluation mode."""
+    """Percent of images whose largest logit is their label's, the network in evaluation mode.
+
+    Raises:
+        RunFailed: a logit is not finite.
+    """
     network.eval()
     eager, correct = partial(compiling.logits, network), torch.zeros((), dtype=torch.int64, device=labels.device)
+    finite = torch.ones((), dtype=torch.bool, device=labels.device)
     size = COMPILED_TEST_BATCH if compiled else TEST_BATCH
     whole = compiling.compiled(compiling.logits, network) if compiled else eager
     with torch.inference_mode():
         for indices in torch.arange(len(labels)).split(size):
             logits = (whole if len(indices) == size else eager)(fetch(indices))
             correct += (logits.argmax(dim=1) == labels[indices]).sum()
+            finite &= logits.isfinite().all()
+    if not finite:
+        raise RunFailed("training diverged: the network's outputs for test images are not finite.")
     return 100 * int(correct) / len(labels)
 
 

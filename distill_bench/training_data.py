@@ -48,6 +48,10 @@ class TrainingData:
         """The images at ``indices``, encoded, on the device."""
         return self._fetch(indices)
 
+    def pixels(self, images: Float[Tensor, "k c h w"]) -> Float[Tensor, "k c h w"]:
+        """Images of the pixel space as pixels, those of real images from 0 to 1, on the CPU."""
+        return self._transform.decode(images.cpu())
+
     def clip(self, images: Float[Tensor, "k c h w"]) -> Float[Tensor, "k c h w"]:
         """Images of the pixel space whose pixels are brought into the range of real ones, on the device."""
         return self._transform.clip(images.cpu() if self.pixel_space.kind == "zca" else images).to(self.device)

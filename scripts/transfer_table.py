@@ -20,12 +20,14 @@ def main(paths: list[Path]) -> None:
         cells = [shown(scores[name]) if name in scores else "–" for scores in by_network]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     means = ["–" if transfer.mean_of_others is None else f"{transfer.mean_of_others:.1f}" for transfer in found]
-    lines.append(f"| mean without {names[0]} | " + " | ".join(means) + " |")
+    lines.append(f"| mean without {found[0].home} | " + " | ".join(means) + " |")
     sys.stdout.write("\n".join(lines) + "\n")
 
 
 def read(path: Path) -> Transfer:
     content = json.loads(path.read_text())
+    if "made_with" not in content:  # of an earlier version, which began with the protocol's network
+        content |= {"made_with": None, "protocol_network": content["scores"][0]["network"]}
     return Transfer.model_validate({key: content[key] for key in Transfer.model_fields})
 
 

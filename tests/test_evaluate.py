@@ -42,7 +42,8 @@ def real_set(source, ipc=10, **options):
     indices = torch.cat([own[:ipc] for own in source.train.class_indices])
     space = pixel_space_of(source, options.pop("kind", "normalized"))
     images = Transform(space, source.train).encode(source.train.images(indices))
-    return DistilledSet.from_tensors(images, source.train.labels[indices], source, pixel_space=space, **options)
+    options = {"protocol": "brief", "pixel_space": space} | options
+    return DistilledSet.from_tensors(images, source.train.labels[indices], source, **options)
 
 
 @pytest.fixture
@@ -385,8 +386,16 @@ def test_scores_on_another_training_split_carry_a_note(digits, few):
     held, other = digits.with_holdout(0.2), digits.with_holdout(0.3)
     assert evaluate(real_set(held), held, "brief", networks=1).notes == ()
     leak = "the test images were held out of a training split that the set was made from"
-    assert evaluate(few, held, "brief", networks=1).notes == (leak,)
-    assert evaluate(real_set(other), held, "brief", networks=1).notes == (leak,)
+    tested = held.test.images(torch.arange(len(held.test)))
+    for leaking in (few, real_set(other)):
+        with pytest.raises(UsageError, match=leak):
+            evaluate(leaking, held, "brief", networks=1)
+        space = leaking.card.pixel_space
+        levels = ((leaking.images * space.std[0] + space.mean[0]) * 255).round().to(torch.uint8)
+        among = sum(bool((tested == image).flatten(1).all(dim=1).any()) for image in levels)
+        assert among > 5
+        pixels = f"{among} of 100 images of the set are test images, pixel for pixel"
+        assert evaluate(leaking, held, "brief", networks=1, allow_leak=True).notes == (leak, pixels)
     changed = "the training split is not the one that the set was made from"
     assert evaluate(real_set(held), digits, "brief", networks=1).notes == (changed,)
 

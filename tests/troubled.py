@@ -23,7 +23,7 @@ class Trouble(Objective):
         if step == 4 and self.what == "nan":
             value[3] = torch.nan
         if self.what == "explodes":
-            value -= 20.0 ** (step + 1)
+            value -= 5.0 ** (step + 1)
         if step == 4 and self.what == "memory":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nMore.")
         if step == 4 and self.what == "cpu":

@@ -4,17 +4,19 @@ Source: Zhao et al., "Dataset Condensation with Gradient Matching" (ICLR 2021); 
 repository and a small vision transformer.
 """
 
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 from statistics import fmean
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled_set import Card, DistilledSet
 from distill_bench.errors import RunFailed, UsageError
-from distill_bench.evaluation import KeptNetworks, Score, evaluate, load_protocol, runs_compiled, score_key
-from distill_bench.networks import NAMED, check_network
+from distill_bench.evaluation import KeptNetworks, Score, evaluate, protocol_for, runs_compiled, score_key
+from distill_bench.networks import NAMED, check_network, resolve_network
+from distill_bench.networks.classic import Shape
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.sources import Source, load_source
 
@@ -25,6 +27,8 @@ class Transfer(BaseModel):
     Attributes:
         scores: one a network, the protocol's own first unless others were asked for.
         left_out: networks without a score, and why: they cannot take the resolution, or their training diverged.
+        made_with: the network the set was made with, where its card says.
+        protocol_network: the protocol's network, which stands in where the card does not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,12 +36,34 @@ class Transfer(BaseModel):
     kind: Literal["transfer"] = "transfer"
     scores: tuple[Score, ...]
     left_out: dict[str, str]
+    made_with: str | None
+    protocol_network: str
 
     @property
+    def home(self) -> str:
+        """The network that is no transfer."""
+        return self.made_with or self.protocol_network
+
+    @property
+    def about_home(self) -> str:
+        """What the mean leaves out and why, in words."""
+        absent = "" if self.home in [score.network for score in self.scores] else ", which is not measured here"
+        if self.made_with is None:
+            return f"{self.home} is the protocol's network{absent}; the card names none that the set was made with."
+        return f"{self.home} is the network that the set was made with{absent}."
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
     def mean_of_others(self) -> float | None:
-        """Mean accuracy, in percent, over all networks but the first; None where there is no other."""
-        others = [score.accuracy for score in self.scores[1:]]
-        return fmean(others) if others else None
+        """Mean accuracy, in percent, over all networks but ``home``; None where fewer than two have a score."""
+        others = [score.accuracy for score in self.scores if score.network != self.home]
+        return fmean(others) if len(self.scores) > 1 else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the scores must know; of all of them, each once."""
+        return tuple(dict.fromkeys(note for score in self.scores for note in score.notes))
 
 
 def shown(score: Score) -> str:
@@ -48,33 +74,36 @@ def shown(score: Score) -> str:
 def transfer(
     distilled: DistilledSet,
     source: Source | None = None,
-    protocol: str = "standard-v1",
+    protocol: str | None = None,
     names: Sequence[str] = (),
     networks: int | None = None,
     labels: Literal["stored", "hard"] = "stored",
     *,
     device: str = "auto",
     monitor: Monitor = SILENT,
+    allow_leak: bool = False,
 ) -> Transfer:
-    """Evaluate one set on network after network, everything else as the protocol says.
+    """Evaluate one set on network after network, everything else as the protocol (the card's unless given) says.
 
     Accuracies are kept in the cache, so that what was cut off goes on and more networks can join later.
 
     Args:
         names: of the networks; by default the protocol's own and all of ``networks.NAMED`` that take the resolution.
         networks: how many of each are trained, instead of the protocol's usual number.
+        allow_leak: as for ``evaluate``.
 
     Raises:
         UsageError: as ``evaluate``, or a network that was asked for is unknown or cannot take the resolution.
         RunFailed: the training of every network diverged.
         Interrupted: the monitor was asked to stop.
     """
-    card = distilled.card
+    card, rules = distilled.card, protocol_for(distilled, protocol)
     source = source or load_source(card.source.name, size=card.source.size, holdout=card.source.holdout)
-    shape = source.train.shape
+    protocol, shape = rules.id, source.train.shape
+    own = resolve_network(rules.for_source(source.name).network, shape)
     left_out: dict[str, str] = {}
     chosen: list[str] = []
-    for name in names or (load_protocol(protocol).network, *NAMED):
+    for name in names or (own, *NAMED):
         try:
             chosen.append(check_network(name, shape))
         except UsageError as error:
@@ -87,10 +116,20 @@ def transfer(
         images = len(distilled.images)
         how = kept.settle(partial(runs_compiled, source, protocol, images, name, device=device, compile="auto"))
         options: dict[str, Any] = {"kept": kept, "device": device, "monitor": monitor, "compile": how}
+        options["allow_leak"] = allow_leak
         try:
             scores.append(evaluate(distilled, source, protocol, name, networks, labels, **options))
         except RunFailed as error:
             left_out[name] = str(error)
     if not scores:
         raise RunFailed("no network could be trained on the set: " + " ".join(left_out.values()))
-    return Transfer(scores=tuple(scores), left_out=left_out)
+    return Transfer(scores=tuple(scores), left_out=left_out, made_with=_made_with(card, shape), protocol_network=own)
+
+
+def _made_with(card: Card, shape: Shape) -> str | None:
+    """The network that a recipe names for synthesis: matched, or that of its teacher."""
+    for values in (card.recipe, card.recipe.get("teacher")):
+        if isinstance(values, dict) and isinstance(name := values.get("network"), str):
+            with contextlib.suppress(UsageError):  # of a later version
+                return resolve_network(name, shape)
+    return None

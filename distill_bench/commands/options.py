@@ -3,18 +3,23 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
+from distill_bench.compiling import Choice
 from distill_bench.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError
+from distill_bench.evaluation import PROTOCOLS
+from distill_bench.hub.published import is_id
 from distill_bench.progress import StreamMonitor
 from distill_bench.sources import Source, load_source
 from distill_bench.sources.folder import TEST_FOLDERS
 from distill_bench.storage import check_ending, check_no_input, check_place
 
 HOLDOUT = 0.2
+LABEL_USES = ("stored", "hard")
+COMPILE = get_args(Choice)
 DatasetOption = Annotated[
     str, typer.Option("--dataset", help="digits, mnist, …, folder:PATH, parquet:PATH or npz:PATH.")
 ]
@@ -41,6 +46,15 @@ SetOption = Annotated[
 CompileOption = Annotated[
     str, typer.Option("--compile", help="auto (where it pays), on or off: training through torch.compile.")
 ]
+ProtocolOption = Annotated[
+    str | None, typer.Option("--protocol", help=", ".join(PROTOCOLS) + "; the one on the set's card unless given.")
+]
+AllowLeakOption = Annotated[
+    bool, typer.Option("--allow-leak", help="Test on images the set was made from all the same, and note it.")
+]
+LabelsOption = Annotated[
+    str, typer.Option("--labels", help=f"{' or '.join(LABEL_USES)}: as stored, or the strict evaluation.")
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 NetworksOption = Annotated[
     int | None, typer.Option("--networks", min=1, help="How many networks, if not the usual number.")
@@ -65,13 +79,18 @@ def source_of_set(
 ) -> Source:
     """The source on a set's card, but for what was asked for instead."""
     card = made.card.source
-    name, side = dataset or card.name, card.size if size is None else size
+    name, side = card.name if dataset is None else dataset, card.size if size is None else size
     fraction = holdout_fraction(holdout, split, card.holdout)
     source = load_source(name, size=side)
     check_same_classes(made, source)  # before a folder that a stranger's card names is gone through
     if fraction is None and card.holdout is not None:
         return source.with_holdout(card.holdout, own_test=True)
     return source if fraction is None else source.with_holdout(fraction)
+
+
+def check_registry(registry: Path | None, name: str | Path) -> None:
+    if registry is not None and not is_id(name):
+        raise UsageError(f"--registry {registry}: {name} is a file; a registry is for the ids of published sets.")
 
 
 def check_out(out: Path, inputs: Iterable[Path] = (), *endings: str) -> None:

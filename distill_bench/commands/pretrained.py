@@ -70,8 +70,9 @@ def teachers_train(
     code_state()
     if pixel_space not in SPACES:
         raise UsageError(f"--pixel-space {pixel_space!r}: give {', '.join(SPACES)}.")
-    given = {name: value for name, value in {"network": network, "epochs": epochs}.items() if value is not None}
-    recipe = teacher_recipe(parse_values(values or []) | given)
+    options = {"network": network, "epochs": epochs}
+    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    recipe = teacher_recipe(parse_values([*(values or []), *given]))
     source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
     space = pixel_space_of(source, pixel_space)  # type: ignore[arg-type]
     training = TrainingData(source, space, resolve_device(device))

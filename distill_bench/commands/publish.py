@@ -1,12 +1,13 @@
 """publish and verify: commands on what is claimed, one's own and others'."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 
 from distill_bench.commands.options import (
+    AllowLeakOption,
     DeviceOption,
     JsonOption,
     NetworksOption,
@@ -14,6 +15,7 @@ from distill_bench.commands.options import (
     QuietOption,
     RegistryOption,
     check_out_folder,
+    check_registry,
     choice,
     listening_monitor,
     source_of_set,
@@ -70,6 +72,7 @@ def verify_command(
     result: Annotated[Path, typer.Argument(help="What is claimed of it: a .json of evaluate --json or of bench.")],
     networks: NetworksOption = None,
     dataset: OptionalDataset = None,
+    allow_leak: AllowLeakOption = False,
     device: DeviceOption = "auto",
     registry: RegistryOption = None,
     as_json: JsonOption = False,
@@ -77,6 +80,7 @@ def verify_command(
 ) -> None:
     """Evaluate a set once more as a result says it was, and say whether the result holds: exit code 0, or 4 if not."""
     resolve_device(device)
+    check_registry(registry, file)
     claimed = read_result(result)
     path = _downloaded(file, claimed, registry) if is_id(file) else Path(file)
     made = load_distilled(path)
@@ -85,7 +89,8 @@ def verify_command(
     source = source_of_set(made, dataset, score.size, score.holdout, "test" if score.holdout is None else None)
     if threads := threads_to_repeat(claimed):
         torch.set_num_threads(threads)  # sums are ordered by it
-    verdict = verify(made, claimed, source, networks, path=result, device=device, monitor=listening_monitor(quiet))
+    options: dict[str, Any] = {"device": device, "monitor": listening_monitor(quiet), "allow_leak": allow_leak}
+    verdict = verify(made, claimed, source, networks, path=result, **options)
     typer.echo(verdict.model_dump_json(indent=1) if as_json else _answer(verdict))
     if not verdict.holds:
         raise typer.Exit(DOES_NOT_HOLD)
@@ -105,7 +110,7 @@ def _answer(verdict: Verdict) -> str:
         f"{outcome}: {verdict.method} on {verdict.dataset}{ipc}, protocol {verdict.protocol}, network "
         f"{verdict.network}, labels {verdict.labels}\n"
         f"claimed {verdict.claimed:.2f} % ({_networks(counts[0])}), measured {verdict.measured:.2f} % "
-        f"({_networks(counts[1])})\n{_reason(verdict)}"
+        f"({_networks(counts[1])})\n{_reason(verdict)}" + "".join(f"\nnote: {note}" for note in verdict.notes)
     )
 
 

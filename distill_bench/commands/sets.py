@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,9 @@ import typer
 from distill_bench.analysis import Transfer, shown, transfer
 from distill_bench.commands.claimed import claimed, stored_accuracies
 from distill_bench.commands.options import (
+    COMPILE,
+    LABEL_USES,
+    AllowLeakOption,
     CheckpointOption,
     CompileOption,
     DataOption,
@@ -17,38 +21,44 @@ from distill_bench.commands.options import (
     DeviceOption,
     HoldoutOption,
     JsonOption,
+    LabelsOption,
     NetworksOption,
     OptionalDataset,
     PresetOption,
+    ProtocolOption,
     QuietOption,
     RegistryOption,
     SetOption,
     SizeOption,
     SplitOption,
     check_out,
+    check_registry,
+    choice,
     holdout_fraction,
     listening_monitor,
     paths_of,
     source_of_set,
 )
 from distill_bench.device import resolve_device
-from distill_bench.distilled_set import load_distilled
+from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
-    PROTOCOLS,
     KeptNetworks,
     Score,
     evaluate,
     evaluate_full,
     load_protocol,
+    pixel_notes,
+    protocol_for,
     runs_compiled,
     score_key,
 )
-from distill_bench.hub.published import is_id, obtain
+from distill_bench.hub.published import Obtained, is_id, obtain
+from distill_bench.progress import StreamMonitor
 from distill_bench.provenance import code_state, peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, parse_values
 from distill_bench.render import render_grid
-from distill_bench.sources import load_source
+from distill_bench.sources import Source, load_source
 from distill_bench.storage import home, write_atomically
 from distill_bench.synthesizers import (
     Checkpoint,
@@ -59,7 +69,6 @@ from distill_bench.synthesizers import (
 )
 
 MEASURES = ("transfer",)
-USUAL = "standard-v1"
 
 
 def synthesize_command(
@@ -79,14 +88,16 @@ def synthesize_command(
     quiet: QuietOption = False,
 ) -> None:
     """Make a distilled set from a dataset's training split."""
-    if (method is None) == (own is None):
+    if (name := method or own) is None or (method is not None and own is not None):
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
     check_out(out, paths_of(dataset, values or []))
     code_state()
     overrides, place = parse_values(values or []), resolve_device(device)
     source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
-    chosen = load_method(method or own or "")
+    chosen = load_method(name)
     fields = chosen.fields_on(source, ipc, preset, **overrides)
+    if getattr(fields, "init", None) == str(out.resolve()):
+        raise UsageError(f"--out {out}: it is the set to go on from. Give another file.")
     key = synthesis_key(source, chosen, fields, ipc, preset, seed)
     checkpoint = Checkpoint(home() / "checkpoints" / f"{key}.safetensors", checkpoint_seconds)
     monitor, history = listening_monitor(quiet), list[float]()
@@ -110,23 +121,23 @@ def synthesize_command(
     write_atomically(out.with_suffix(".run.json"), json.dumps(facts) + "\n")
     checkpoint.clear()
     typer.echo(f"{out}: {len(made.images)} images, {made.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
+    for line in _doubts(pixel_notes(made, source)):
+        typer.echo(line)
 
 
 def evaluate_command(
     file: Annotated[
-        str | None, typer.Argument(help="A distilled set, or a published one's id. Not needed for a full-… protocol.")
+        str | None, typer.Argument(help="A distilled set, or a published one's id. Left out for a full-… protocol.")
     ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option("--protocol", help=", ".join(PROTOCOLS) + f"; {USUAL}, or of a published set its paper's."),
-    ] = None,
-    labels: Annotated[str, typer.Option("--labels", help="stored, or hard for the strict evaluation.")] = "stored",
+    protocol: ProtocolOption = None,
+    labels: LabelsOption = "stored",
     network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3BN, ResNet18BN or ViT.")] = None,
     networks: NetworksOption = None,
     dataset: OptionalDataset = None,
     size: SizeOption = None,
     holdout: HoldoutOption = None,
     split: SplitOption = None,
+    allow_leak: AllowLeakOption = False,
     device: DeviceOption = "auto",
     compile: CompileOption = "auto",
     registry: RegistryOption = None,
@@ -135,17 +146,16 @@ def evaluate_command(
 ) -> None:
     """Train networks on a set and print their test accuracy."""
     code_state()
-    place, made = resolve_device(device), None
-    found = obtain(file, may_download=False, registry=registry) if file is not None and is_id(file) else None
-    protocol = protocol or (found.entry.protocol if found else USUAL)
-    if load_protocol(protocol).trains_on == "full":
-        if dataset is None:
-            raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
-        source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
-    elif file is None:
-        raise UsageError("name the file of a distilled set: distill-bench evaluate FILE.")
+    choice("--labels", labels, LABEL_USES)
+    choice("--compile", compile, COMPILE)
+    place, found, made = resolve_device(device), None, None
+    if file is None:
+        protocol, source = _whole_split(protocol, dataset, size, holdout_fraction(holdout, split), labels, allow_leak)
     else:
+        check_registry(registry, file)
+        found = obtain(file, may_download=False, registry=registry) if is_id(file) else None
         made = load_distilled(found.paths[0] if found else file)
+        protocol = protocol_for(made, protocol).id
         source = source_of_set(made, dataset, size, holdout, split)
     key, monitor = score_key(source, protocol, made, labels, network), listening_monitor(quiet)
     kept = KeptNetworks(key)
@@ -158,13 +168,31 @@ def evaluate_command(
     if made is None:
         score = evaluate_full(source, protocol, **options)
     else:
-        score = evaluate(made, source, protocol, labels=labels, **options)  # type: ignore[arg-type]
+        score = evaluate(made, source, protocol, labels=labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
     if as_json:
         run = run_block(kept.seconds, place) | {"compiled": kept.compiled}
         facts = score.model_dump(mode="json") | {"score_key": f"{key}-{score.networks}", "run": run}
         typer.echo(json.dumps(facts, indent=1))
     else:
-        typer.echo(_sentence(score))
+        typer.echo(_sentence(score, made))
+    _say_claims(found, made, monitor, as_json)
+
+
+def _whole_split(
+    protocol: str | None, dataset: str | None, size: int | None, holdout: float | None, labels: str, allow_leak: bool
+) -> tuple[str, Source]:
+    """The protocol and the source of an evaluation without a set. Raises UsageError for what goes with a set alone."""
+    if protocol is None or load_protocol(protocol).trains_on != "full":
+        raise UsageError("name the file of a distilled set: distill-bench evaluate FILE.")
+    if dataset is None:
+        raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
+    if labels != "stored" or allow_leak:
+        raise UsageError(f"{protocol} scores a whole training split: --labels and --allow-leak are for distilled sets.")
+    return protocol, load_source(dataset, size=size, holdout=holdout)
+
+
+def _say_claims(found: Obtained | None, made: DistilledSet | None, monitor: StreamMonitor, as_json: bool) -> None:
+    """What is claimed for a set, beside what was found."""
     if made is not None and found is not None:
         typer.echo(claimed(found.entry, made), err=as_json)
         if others := found.paths[1:]:
@@ -174,21 +202,20 @@ def evaluate_command(
             monitor.say("\n".join(map(str, others)))
     elif made is not None and made.card.origin and made.card.origin.stored_accuracies:
         monitor.say(stored_accuracies(made))
-    for note in score.notes:
-        monitor.say(f"note: {note}")
 
 
 def measure_command(
     file: Annotated[Path, typer.Argument(help="A distilled set.")],
     what: Annotated[str, typer.Argument(help=", ".join(MEASURES))],
-    protocol: Annotated[str, typer.Option("--protocol", help=", ".join(PROTOCOLS))] = "standard-v1",
-    labels: Annotated[str, typer.Option("--labels", help="stored, or hard for the strict evaluation.")] = "stored",
+    protocol: ProtocolOption = None,
+    labels: LabelsOption = "stored",
     network: Annotated[list[str] | None, typer.Option("--network", help="Instead of all networks; repeatable.")] = None,
     networks: NetworksOption = None,
     dataset: OptionalDataset = None,
     size: SizeOption = None,
     holdout: HoldoutOption = None,
     split: SplitOption = None,
+    allow_leak: AllowLeakOption = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -196,18 +223,19 @@ def measure_command(
     """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
     if what not in MEASURES:
         raise UsageError(f"unknown measure {what!r}. Known: {', '.join(MEASURES)}.")
+    choice("--labels", labels, LABEL_USES)
     place = resolve_device(device)
     made = load_distilled(file)
+    protocol_for(made, protocol)
     source = source_of_set(made, dataset, size, holdout, split)
     monitor, began = listening_monitor(quiet), time.monotonic()
-    found = transfer(made, source, protocol, network or (), networks, labels, device=device, monitor=monitor)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"device": device, "monitor": monitor, "allow_leak": allow_leak}
+    found = transfer(made, source, protocol, network or (), networks, labels, **options)  # type: ignore[arg-type]
     if as_json:
         facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}
         typer.echo(json.dumps(facts, indent=1))
         return
-    typer.echo(_transfer_table(found))
-    for name, reason in found.left_out.items():
-        monitor.say(f"left out {name}: {reason}")
+    typer.echo(_transfer_table(found, made))
 
 
 def render_command(
@@ -234,30 +262,46 @@ def info_command(file: Annotated[Path, typer.Argument(help="A distilled set.")])
     typer.echo(json.dumps(about, indent=1, ensure_ascii=False))
 
 
-def _sentence(score: Score) -> str:
+def _sentence(score: Score, made: DistilledSet | None) -> str:
     interval = "" if score.ci_low is None else f", 95 % interval {score.ci_low:.2f} to {score.ci_high:.2f}"
+    spread = f" ± {score.std:.2f} (std of {score.networks} networks{interval})" if score.networks > 1 else ""
     each = ", ".join(f"{value:.2f}" for value in score.accuracies)
-    return (
-        f"{score.method} on {score.dataset}"
-        + (f" at {score.size} px" if score.size else "")
-        + (f", {score.holdout:g} of its training split held out" if score.holdout else "")
-        + (f", ipc {score.ipc}" if score.ipc else "")
-        + f": "
-        f"{score.accuracy:.2f} % ± {score.std:.2f} (std of {score.networks} networks{interval})\n"
-        f"protocol {score.protocol}, network {score.network}, labels {score.labels}, "
-        f"learning rate {score.learning_rate:g}, {score.pixel_space} pixels, {score.bytes:,} bytes\n"
-        f"networks: {each}"
+    return "\n".join(
+        [
+            f"{score.method} on {score.dataset}"
+            + (f" at {score.size} px" if score.size else "")
+            + (f", {score.holdout:g} of its training split held out" if score.holdout else "")
+            + (f", ipc {score.ipc}" if score.ipc else "")
+            + f": {score.accuracy:.2f} %{spread}",
+            f"{_protocol(score, made)}, network {score.network}, labels {score.labels}, "
+            f"learning rate {score.learning_rate:g}, {score.pixel_space} pixels, {score.bytes:,} bytes",
+            f"networks: {each}",
+            *_doubts(score.notes),
+        ]
     )
 
 
-def _transfer_table(found: Transfer) -> str:
+def _protocol(score: Score, made: DistilledSet | None) -> str:
+    return f"protocol {score.protocol}" + (" (the card's)" if made and made.card.protocol == score.protocol else "")
+
+
+def _doubts(notes: Iterable[str]) -> list[str]:
+    return [f"note: {note}" for note in notes]
+
+
+def _transfer_table(found: Transfer, made: DistilledSet) -> str:
     first = found.scores[0]
     lines = [
-        f"{first.method} on {first.dataset}, ipc {first.ipc}, protocol {first.protocol}, labels {first.labels}",
+        f"{first.method} on {first.dataset}, ipc {first.ipc}, {_protocol(first, made)}, labels {first.labels}",
         "",
     ]
     lines += ["| network | accuracy (%) | networks |", "| :-- | --: | --: |"]
     lines += [f"| {s.network} | {shown(s)} | {s.networks} |" for s in found.scores]
     if found.mean_of_others is not None:
-        lines.append(f"| mean without {first.network} | {found.mean_of_others:.1f} | |")
-    return "\n".join([*lines, "", "± is the standard deviation over the networks trained."])
+        measured = found.home in [score.network for score in found.scores]
+        mean = f"mean without {found.home}" if measured else "mean"
+        lines.append(f"| {mean} | {found.mean_of_others:.1f} | |")
+    if any(score.networks > 1 for score in found.scores):
+        lines += ["", "± is the standard deviation over the networks trained."]
+    lines += ["", found.about_home, *_doubts(found.notes)]
+    return "\n".join([*lines, *(f"left out {name}: {reason}" for name, reason in found.left_out.items())])

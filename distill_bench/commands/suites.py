@@ -10,6 +10,7 @@ import typer
 from distill_bench import leaderboard as boards
 from distill_bench import suites
 from distill_bench.commands.options import (
+    COMPILE,
     CheckpointOption,
     CompileOption,
     DeviceOption,
@@ -20,6 +21,7 @@ from distill_bench.commands.options import (
     ResultsOption,
     SizeOption,
     SplitOption,
+    choice,
     holdout_fraction,
     listening_monitor,
 )
@@ -61,6 +63,9 @@ def bench_command(
 ) -> None:
     """Run what is not done of a suite, and print its leaderboard."""
     suites.check_executor(executor)
+    choice("--compile", compile, COMPILE)
+    if executor == "in-process" and jobs not in (None, 1):
+        raise UsageError(f"--jobs {jobs}: in-process, one cell runs at a time. Leave it out, or take another executor.")
     code_state()
     if executor != suites.RAY:  # whose nodes may have what this machine has not
         resolve_device(device)
@@ -96,6 +101,8 @@ def leaderboard_command(
     as_json: JsonOption = False,
 ) -> None:
     """Render the board of every suite in a folder of results, and print them."""
+    if html and as_json:
+        raise UsageError("--html writes a page and --json prints the rows: give one of them.")
     folder = results or home() / "results"
     if not folder.is_dir() or not any(folder.rglob("*.json")):
         raise UsageError(f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR.")

@@ -1,7 +1,8 @@
 """The fixed evaluator. Knows nothing of how sets are made."""
 
 from distill_bench.evaluation.cost import evaluation_seconds
-from distill_bench.evaluation.evaluate import evaluate, evaluate_full, network_flops, runs_compiled
+from distill_bench.evaluation.doubts import pixel_notes, protocol_note
+from distill_bench.evaluation.evaluate import evaluate, evaluate_full, network_flops, protocol_for, runs_compiled
 from distill_bench.evaluation.kept import KeptNetworks, NothingKept, score_key
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.score import Score
@@ -18,6 +19,9 @@ __all__ = [
     "evaluation_seconds",
     "load_protocol",
     "network_flops",
+    "pixel_notes",
+    "protocol_for",
+    "protocol_note",
     "recorded_score",
     "runs_compiled",
     "score_key",

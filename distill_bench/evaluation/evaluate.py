@@ -14,13 +14,13 @@ from distill_bench.augment import dc, dsa, views
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, check_same_source
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
+from distill_bench.evaluation.doubts import notes_of
 from distill_bench.evaluation.kept import NOTHING_KEPT, Kept
 from distill_bench.evaluation.lessons import mixing, taught
-from distill_bench.evaluation.protocol import Protocol, load_protocol
+from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.score import LabelUse, Score
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.networks import build_network, resolve_network
-from distill_bench.pixel_evidence import gather
 from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.playback import Playback, stored_teacher
 from distill_bench.progress import SILENT, Monitor, stopped
@@ -28,6 +28,10 @@ from distill_bench.randomness import generator
 from distill_bench.recorded import Recording
 from distill_bench.sources import Source, load_source
 from distill_bench.training import Augment, Fetch, Lesson, Plan, accuracy, train
+
+WITHOUT_LEARNED_RATE = (
+    " The rate is the set's own. Its images can be evaluated with the protocol's rate and hard labels: --labels hard."
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Material:
 def evaluate(
     distilled: DistilledSet,
     source: Source | None = None,
-    protocol: str = "standard-v1",
+    protocol: str | None = None,
     network: str | None = None,
     networks: int | None = None,
     labels: Literal["stored", "hard"] = "stored",
@@ -53,33 +57,33 @@ def evaluate(
     compile: compiling.Choice = "auto",
     monitor: Monitor = SILENT,
     kept: Kept = NOTHING_KEPT,
+    allow_leak: bool = False,
 ) -> Score:
     """Train networks on a distilled set and test them on its source's test split.
 
     Args:
         source: where to test; the one on the set's card unless given.
-        protocol: an id, see ``PROTOCOLS``.
+        protocol: an id, see ``PROTOCOLS``; the one on the set's card unless given.
         network: instead of the protocol's.
         networks: how many, instead of the protocol's usual number. Network k is the same for every set.
         labels: ``"stored"`` uses soft labels and a learned rate where the set has them; ``"hard"`` is the strict
             evaluation with classes and the protocol's own rate.
         kept: where tested networks are kept, such as ``KeptNetworks(score_key(…))``; nowhere unless given.
         compile: ``"on"``, ``"off"``, or ``"auto"``: where that pays (see ``runs_compiled``).
+        allow_leak: whether a set may be tested on images that it was made from; the score's notes say it then.
 
     Raises:
-        UsageError: unknown names, or a set that does not fit the source.
+        UsageError: unknown names, a set that does not fit the source, or one made from its test images.
         RunFailed: a network's training diverged.
         Interrupted: the monitor was asked to stop; ``kept`` has all networks that were tested.
     """
-    rules = load_protocol(protocol)
     if labels not in ("stored", "hard"):
         raise UsageError(f"--labels {labels!r}: give stored or hard.")
-    if rules.trains_on == "full":
-        raise UsageError(f"{protocol} scores a whole training split, not a distilled set: use evaluate_full.")
-    card = distilled.card
+    rules, card = protocol_for(distilled, protocol), distilled.card
     source = source or load_source(card.source.name, size=card.source.size, holdout=card.source.holdout)
     check_same_source(distilled, source)
-    flops = network_flops(source, protocol, len(distilled.images), network)
+    notes = notes_of(distilled, source, rules.id, allow_leak)
+    flops = network_flops(source, rules.id, len(distilled.images), network)
     exam = exam_of(source, rules, card.pixel_space, network, networks, device, monitor, compile, flops)
     material = _material(distilled, exam, labels)
     accuracies = exam.accuracies(material, card.method, kept)
@@ -88,9 +92,29 @@ def evaluate(
         ipc=card.ipc,
         bytes=distilled.nbytes,
         set_sha256=distilled.sha256,
-        notes=_notes(distilled, source),
+        notes=notes,
         **exam.findings(material, accuracies),
     )
+
+
+def protocol_for(distilled: DistilledSet, protocol: str | None = None) -> Protocol:
+    """The protocol a set is evaluated under: the one on its card unless another is named.
+
+    Raises:
+        UsageError: there is none of that id, or it is not for distilled sets.
+    """
+    if protocol is None and distilled.card.protocol not in PROTOCOLS:
+        raise UsageError(
+            f"the set's card names the protocol {distilled.card.protocol!r}, which this version does not have: name "
+            f"one to evaluate it under, --protocol {', '.join(PROTOCOLS)}."
+        )
+    rules = load_protocol(distilled.card.protocol if protocol is None else protocol)
+    if rules.trains_on == "full":
+        raise UsageError(
+            f"{rules.id} scores a whole training split, not a distilled set: name another protocol for the set, or "
+            "leave the set out and name the --dataset (in Python: use evaluate_full)."
+        )
+    return rules
 
 
 def evaluate_full(
@@ -127,7 +151,7 @@ def network_flops(source: Source, protocol: str, images: int, network: str | Non
     """Floating-point operations to train one network of a protocol on so many images, and to test it."""
     rules = load_protocol(protocol).for_source(source.name)
     shape, classes = source.train.shape, len(source.class_names)
-    built = build_network(network or rules.network, shape, classes, generator("flops"))
+    built = build_network(rules.network if network is None else network, shape, classes, generator("flops"))
     return compiling.training_flops(built, shape, rules.plan(images).epochs * images, len(source.test))
 
 
@@ -173,6 +197,8 @@ class Exam:
                 seen.add(index)
                 try:
                     return accuracy(self.train_network(index, material, tick), test, labels, compiled=self.compiled)
+                except RunFailed as error:
+                    raise self._diverged(index, material, error) from error
                 except (MemoryError, RuntimeError) as error:
                     if is_out_of_memory(error):
                         raise self._out_of_memory(index, material, error) from error
@@ -190,23 +216,14 @@ class Exam:
         seeds = (self.source.kind, self.rules.id, index)
         shape, classes = self.source.train.shape, len(self.source.class_names)
         network = build_network(self.network, shape, classes, generator(*seeds, "weights")).to(self.device)
-        augment = _augmentation(self.rules, self.source)
-        draws = generator(*seeds, "training")
-        try:
-            train(
-                network,
-                material.fetch,
-                material.targets,
-                material.plan,
-                draws,
-                augment,
-                after_epoch,
-                lesson=material.lesson,
-                compiled=self.compiled,
-            )
-        except RunFailed as error:
-            raise RunFailed(f"network {index}: {error}") from error
+        augment, draws = _augmentation(self.rules, self.source), generator(*seeds, "training")
+        told = (network, material.fetch, material.targets, material.plan, draws, augment, after_epoch)
+        train(*told, lesson=material.lesson, compiled=self.compiled)
         return network
+
+    def _diverged(self, index: int, material: Material, error: RunFailed) -> RunFailed:
+        learned = material.plan.learning_rate != self.rules.learning_rate
+        return RunFailed(f"network {index}: {error}{WITHOUT_LEARNED_RATE if learned else ''}")
 
     def _out_of_memory(self, index: int, material: Material, error: BaseException) -> RunFailed:
         return RunFailed(
@@ -264,7 +281,7 @@ def exam_of(
         rules=rules,
         space=space,
         transform=Transform(space, source.train),
-        network=resolve_network(network or rules.network, source.train.shape),
+        network=resolve_network(rules.network if network is None else network, source.train.shape),
         count=count,
         device=place,
         monitor=monitor,
@@ -308,25 +325,3 @@ def _augmentation(rules: Protocol, source: Source) -> Augment | None:
     if rules.augmentation == "views":
         return views.augmentation(rules.views, source.flip_invariant)
     return dsa.augmentation(source.flip_invariant) if rules.augmentation == "dsa" else None
-
-
-def _notes(distilled: DistilledSet, source: Source) -> tuple[str, ...]:
-    card = distilled.card.source
-    notes = list(distilled.card.origin.assumptions) if distilled.card.origin else []
-    notes += _contradictions(distilled, source)
-    if card.train_fingerprint == source.train.fingerprint:
-        return tuple(notes)
-    if source.holdout is not None and card.holdout != source.holdout:
-        return (*notes, "the test images were held out of a training split that the set was made from")
-    return (*notes, "the training split is not the one that the set was made from")
-
-
-def _contradictions(distilled: DistilledSet, source: Source) -> list[str]:
-    """What speaks against the declared pixel space of a set that was not made here."""
-    card = distilled.card
-    if card.seed is not None or not distilled.images.is_floating_point():
-        return []
-    doubts = gather(distilled.images.float(), source, card.pixel_space).doubts
-    return [
-        f"declared as {card.pixel_space.kind}, but {doubt}: a wrong space gives a wrong accuracy" for doubt in doubts
-    ]

@@ -37,7 +37,7 @@ def score_key(
     about: dict[str, Any] = {
         "evaluator": EVALUATOR_VERSION,
         "protocol": protocol,
-        "network": resolve_network(network or rules.network, source.train.shape),
+        "network": resolve_network(rules.network if network is None else network, source.train.shape),
         "source": [source.name, source.size, source.holdout],
         "flip_invariant": source.flip_invariant,
         "train": source.train.fingerprint,

@@ -40,6 +40,7 @@ class Verdict(BaseModel):
         claimed, measured: mean accuracies in percent, over all networks of the claim and of this evaluation.
         difference: measured minus claimed, in points.
         margin: what chance explains of it, see ``chance_margin``; None with one network on either side.
+        notes: what makes the measured accuracy untrustworthy, see ``Score``.
         unlike: what of the recorded run is otherwise here, or not recorded: see ``DECIDES_DIGITS``.
     """
 
@@ -54,6 +55,7 @@ class Verdict(BaseModel):
     claimed_accuracies: tuple[float, ...]
     accuracies: tuple[float, ...]
     unlike: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     method: str
     dataset: str
     ipc: int | None
@@ -72,6 +74,7 @@ def verify(
     path: Path = Path("the result"),
     device: str = "auto",
     monitor: Monitor = SILENT,
+    allow_leak: bool = False,
 ) -> Verdict:
     """Evaluate a set as a result says it was, with the same seeds, and compare the accuracies.
 
@@ -80,8 +83,10 @@ def verify(
         source: where it was tested.
         networks: how many, instead of as many as the claim has.
         path: of the result, for messages.
+        allow_leak: as for ``evaluate``.
 
     Raises:
+        UsageError: the set was made from the test images, and that is not allowed.
         DataError: the result was found on other data, or with what this version does not know.
         Interrupted: the monitor was asked to stop; the networks tested are kept for the next call.
     """
@@ -107,6 +112,7 @@ def verify(
         compile=how,
         monitor=monitor,
         kept=kept,
+        allow_leak=allow_leak,
     )
     here = run_block(0.0, resolve_device(device)) | {"compiled": kept.compiled}
     verdict = judge(score, found, unlike(claimed, here, key))
@@ -138,6 +144,7 @@ def judge(claimed: Score, found: Score, different: tuple[str, ...] = ()) -> Verd
         claimed_accuracies=claimed.accuracies,
         accuracies=found.accuracies,
         unlike=different,
+        notes=found.notes,
         **claimed.model_dump(include={"method", "dataset", "ipc", "protocol", "network", "labels", "set_sha256"}),
     )
 

@@ -83,16 +83,18 @@ def resolve_network(name: str, shape: Shape) -> str:
     'ConvNetD3BN'
 
     Raises:
-        UsageError: the name is unknown.
+        UsageError: the name is unknown, or no name.
     """
-    if name in NAMED:
+    if isinstance(name, str) and name in NAMED:
         return name
-    match = CONVNET.fullmatch(name)
+    match = CONVNET.fullmatch(name) if isinstance(name, str) else None
     if match is None:
+        asked = repr(name) if isinstance(name, str) else f"{type(name).__name__}: networks are given by name"
         raise UsageError(
-            f"unknown network {name!r}. Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
+            f"unknown network {asked}. Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
             "activation AR|AL|AS|ASwish and pooling NP|MP|AP in that order, such as ConvNetD3 or ConvNetD4W64BN; "
-            f"{', '.join(NAMED)}."
+            f"{', '.join(NAMED)}. A network of your own is trained in a loop of your own, on the images and labels of "
+            "DistilledSet.to_dataset(): here every set meets the same networks, or figures could not be compared."
         )
     usual = CONVNET.fullmatch(usual_convnet(shape))
     assert usual is not None

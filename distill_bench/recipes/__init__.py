@@ -173,13 +173,17 @@ def parse_values(pairs: list[str]) -> Values:
     A dot in the key leads into a table: ``teacher.epochs=3``.
 
     Raises:
-        UsageError: a pair has no ``=``.
+        UsageError: a pair has no ``=``, or two have one key.
     """
     values: Values = {}
+    seen = set[str]()
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"--set {pair!r} is not key=value.")
+        if key.strip() in seen:
+            raise UsageError(f"{key.strip()} is set more than once, last by {pair!r}: set it once.")
+        seen.add(key.strip())
         value: Any = text
         with contextlib.suppress(ValueError, RecursionError):
             value = tomllib.loads(f"value = {text}")["value"]

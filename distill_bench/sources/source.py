@@ -83,6 +83,7 @@ class Source:
         mean, std: per channel, of pixels in [0, 1]; measured on the training split where the field has no constants.
         size: the side that images were resized to on request, or None.
         holdout: the fraction of the training split that stands in for the test split, or None.
+        whole: with such a test split, the source before its training split was parted.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Source:
     constants: tuple[Sequence[float], Sequence[float]] | None = None
     size: int | None = None
     holdout: float | None = None
+    whole: "Source | None" = field(default=None, repr=False, compare=False)
     _cache: dict[str, Split] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -157,7 +159,8 @@ class Source:
 
         if own_test:
             return replace(self, load_train=lambda: part(False), _cache={})
-        return replace(self, load_train=lambda: part(False), load_test=lambda: part(True), holdout=fraction, _cache={})
+        parted = replace(self, load_train=lambda: part(False), load_test=lambda: part(True), _cache={})
+        return replace(parted, holdout=fraction, whole=self)
 
 
 def numbered_classes(labels: Sequence[Int64[Tensor, " _"]], where: str) -> tuple[str, ...]:

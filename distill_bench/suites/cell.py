@@ -9,7 +9,15 @@ from distill_bench.checkpoint import EVERY_SECONDS
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, Interrupted
-from distill_bench.evaluation import KeptNetworks, evaluate, evaluate_full, load_protocol, runs_compiled, score_key
+from distill_bench.evaluation import (
+    KeptNetworks,
+    evaluate,
+    evaluate_full,
+    load_protocol,
+    protocol_note,
+    runs_compiled,
+    score_key,
+)
 from distill_bench.progress import Monitor
 from distill_bench.provenance import peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, Resources, canonical_hash
@@ -271,6 +279,8 @@ class CellWork:
         else:
             labels: Any = "hard" if ending.endswith(f".{HARD}") else "stored"
             score = evaluate(made, self.source, protocol, labels=labels, **options)
+            expected = protocol_note(made, protocol)  # a suite has protocols of its own, which head its tables
+            score = score.model_copy(update={"notes": tuple(note for note in score.notes if note not in expected)})
         run = run_block(kept.seconds, resolve_device(self.setting.device)) | {"compiled": kept.compiled}
         return {**score.model_dump(mode="json"), "run": run}
 

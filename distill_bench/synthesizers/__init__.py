@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from distill_bench.checkpoint import Checkpoint
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import Card, DistilledSet, source_card
-from distill_bench.errors import DataError, RunFailed, UsageError, describe, is_out_of_memory
+from distill_bench.errors import UsageError, describe, is_out_of_memory
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
 from distill_bench.sources import usual_side
@@ -25,6 +24,7 @@ from distill_bench.sources.decode import physical_memory
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.attention_matching import attention_matching
 from distill_bench.synthesizers.distribution_matching import distribution_matching
+from distill_bench.synthesizers.finished import as_set
 from distill_bench.synthesizers.gradient_matching import gradient_matching
 from distill_bench.synthesizers.job import (
     Fields,
@@ -110,9 +110,13 @@ class Method:
             known = ", ".join(sorted(model.model_fields))
             raise UsageError(f"{self.name} has no field {', '.join(unknown)}. Its fields: {known}.")
         try:
-            return model.model_validate(values)
+            fields = model.model_validate(values)
         except ValidationError as error:
             raise UsageError(f"{self.name}, preset {preset}: {describe(error)}.") from error
+        if fields.pixel_space != "zca" and (idle := sorted({"zca_eps", "zca_input"} & overrides.keys())):
+            what = f"{' and '.join(idle)} go with whitened pixels; here they are {fields.pixel_space}"
+            raise UsageError(f"{what}. Set pixel_space=zca as well, or leave it out.")
+        return fields
 
 
 def list_methods() -> list[str]:
@@ -204,7 +208,7 @@ def make_set(
     job = _job(source, method, fields, ipc, seed, device, monitor, checkpoint)
     job.history = [] if history is None else history
     try:
-        return _as_set(method.function(job), job, _card(source, method, fields, ipc, preset, seed))
+        return as_set(method.function(job), job, _card(source, method, fields, ipc, preset, seed))
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise job.out_of_memory("outside its loop", error) from error
@@ -315,33 +319,6 @@ def _card(source: Source, method: Method, fields: Fields, ipc: int, preset: str,
         protocol=method.recipe.protocol,
         seed=seed,
     )
-
-
-def _as_set(made: Any, job: Job[Any], card: Card) -> DistilledSet:
-    images = made.images if isinstance(made, Synthetic) else made
-    expected = (job.classes * job.ipc, *job.training.shape)
-    if not isinstance(images, Tensor) or tuple(images.shape) != expected:
-        what = f"images of shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(made).__name__}"
-        raise RunFailed(f"{job.method} returned {what}; a set must be Synthetic, or images of shape {expected}.")
-    if not isinstance(made, Synthetic):
-        made = Synthetic(images, job.labels)
-    if not torch.equal(made.labels.cpu(), job.labels):
-        raise RunFailed(f"{job.method} returned labels that are not in class order: {made.labels.tolist()[:20]} …")
-    try:
-        return DistilledSet(
-            made.images.detach().cpu().contiguous(),
-            made.labels.cpu(),
-            card.model_copy(update={name: getattr(made, name) for name in ("label_kind", "temperature", "teacher")}),
-            soft_labels=None if made.soft_labels is None else made.soft_labels.detach().cpu().contiguous(),
-            learning_rate=made.learning_rate,
-            stored=made.stored,
-        )
-    except DataError as error:  # it is no file that is wrong, but the run
-        lower = job.fields.suggestion(job.fields.calming) or "its learning rates"
-        raise RunFailed(
-            f"{job.method} at ipc {job.ipc}, seed {job.seed}, returned what is no distilled set: {error} If it "
-            f"diverged, lower {lower}."
-        ) from error
 
 
 def check_ipc(source: Source, ipc: int) -> None:

@@ -12,6 +12,7 @@ from distill_bench.augment.flip import with_mirrors
 from distill_bench.errors import UsageError
 from distill_bench.networks import Network, build_network
 from distill_bench.sources.source import Source
+from distill_bench.synthesizers.going_on import FinishedSet, images_to_go_on_from, is_finished_set
 from distill_bench.synthesizers.job import Fields, Job
 from distill_bench.synthesizers.selection import embeddings, k_center, k_means, nearest, nearest_distinct
 
@@ -55,7 +56,8 @@ class MatchingFields(FlipFields):
         iterations: outer iterations; what one is, the method says.
         image_lr, image_momentum: of the SGD that updates the images.
         init: real images of the class at random; those that greedy k-center picks, or those nearest the centres of
-            k-means, both by the embeddings of a random network; or noise N(0, 1) in the pixel space.
+            k-means, both by the embeddings of a random network; noise N(0, 1) in the pixel space; or the images of a
+            finished set, see ``going_on``.
         real_batch: real images of a class a step.
         network: the network whose signals are matched.
     """
@@ -66,7 +68,7 @@ class MatchingFields(FlipFields):
     iterations: PositiveInt
     image_lr: PositiveFloat
     image_momentum: NonNegativeFloat = 0.5
-    init: Literal["real", "k-center", "k-means", "noise"] = "real"
+    init: Literal["real", "k-center", "k-means", "noise"] | FinishedSet = "real"
     real_batch: PositiveInt = 256
     network: str = "ConvNet"
 
@@ -76,6 +78,8 @@ def initial_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
     if job.fields.init == "noise":
         shape = (job.classes * job.ipc, *job.training.shape)
         return torch.randn(shape, generator=job.generator("initial images")).to(job.device)
+    if is_finished_set(job.fields.init):
+        return images_to_go_on_from(job)
     if job.fields.init in ("k-center", "k-means"):
         return chosen_images(job)
     draws = (job.training.draw(c, job.ipc, job.generator("initial images", c)) for c in range(job.classes))

@@ -24,6 +24,7 @@ from distill_bench.augment.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import build_network
 from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, obtain_experts
+from distill_bench.synthesizers.going_on import FinishedSet
 from distill_bench.synthesizers.job import Fields, Job, Sharing, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
 from distill_bench.synthesizers.matching import FlipFields, draw_dsa
@@ -59,7 +60,8 @@ class TrajectoryFields(ExpertFields, FlipFields):
         segment: (T⁻, T, T⁺). A segment starts at an epoch from T⁻ to U − 1; U grows from T to T⁺.
         segment_growth: the number of iterations that takes.
         segment_epochs: M, how many epochs of the expert a segment has.
-        init: real images of the class, those that an expert classifies correctly (DATM), or noise N(0, 1).
+        init: real images of the class, those that an expert classifies correctly (DATM), noise N(0, 1), or the images
+            of a finished set, see ``going_on``.
         labels: classes; ``teacher``: at every iteration the logits of the segment's last snapshot (TESLA); ``learned``:
             logits that start as the experts' (DATM) and are optimised.
         image_lr, image_momentum: of the SGD that updates the images.
@@ -82,7 +84,7 @@ class TrajectoryFields(ExpertFields, FlipFields):
     segment: tuple[NonNegativeInt, PositiveInt, PositiveInt]
     segment_growth: PositiveInt = 1
     segment_epochs: PositiveInt
-    init: Literal["real", "correct", "noise"] = "real"
+    init: Literal["real", "correct", "noise"] | FinishedSet = "real"
     labels: Literal["hard", "teacher", "learned"] = "hard"
     image_lr: PositiveFloat
     image_momentum: NonNegativeFloat = 0.5

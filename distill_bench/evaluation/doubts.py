@@ -1,0 +1,99 @@
+"""What a reader of an accuracy must know: test images in what a set was made from, a wrong space, another protocol."""
+
+import torch
+
+from distill_bench.distilled_set import DistilledSet
+from distill_bench.errors import UsageError
+from distill_bench.pixel_evidence import STRONGEST, gather, images_among
+from distill_bench.pixel_space import Transform
+from distill_bench.sources import Source
+
+WHOLE_TOLERANCE = 0.1
+"""How far from a whole 255th a pixel that was one may have come in its space, in float16 too."""
+
+
+def protocol_note(distilled: DistilledSet, protocol: str) -> tuple[str, ...]:
+    """That a set is evaluated under another protocol than its card's."""
+    own = distilled.card.protocol
+    return () if own == protocol else (f"evaluated under {protocol}; the protocol on the set's card is {own}",)
+
+
+def notes_of(distilled: DistilledSet, source: Source, protocol: str, allow_leak: bool = False) -> tuple[str, ...]:
+    """What makes a set's accuracy on a source untrustworthy, in words.
+
+    Raises:
+        UsageError: test images are among those the set was made from, and that is not allowed.
+    """
+    leaks, duplicates = leaks_of(distilled, source)
+    if leaks and not allow_leak:
+        raise UsageError(f"{'; '.join(leaks)}: the accuracy would not be one on unseen images. {_advice(distilled)}")
+    notes = distilled.card.origin.assumptions if distilled.card.origin else ()
+    return (*notes, *pixel_notes(distilled, source), *leaks, *duplicates, *protocol_note(distilled, protocol))
+
+
+def leaks_of(distilled: DistilledSet, source: Source) -> tuple[list[str], list[str]]:
+    """How test images came into a set, by its card and by its images; then what is odd, but no leak.
+
+    A test image that is a training image as well is the dataset's own duplicate.
+    """
+    card, leaks, odd = distilled.card.source, [], []
+    if card.train_fingerprint == source.test.fingerprint:
+        leaks.append("the test images are the split that the set was made from")
+    elif _held_out_of_its_own(distilled, source):
+        leaks.append("the test images were held out of a training split that the set was made from")
+    elif card.train_fingerprint != source.train.fingerprint:
+        odd.append("the training split is not the one that the set was made from")
+    pixels = _whole_pixels(distilled, source)
+    tested = images_among(pixels, source.test)
+    trained = images_among(pixels, source.train) if tested.any() else tested
+    for found, where, more in ((tested & ~trained, leaks, ""), (tested & trained, odd, ", and training images too")):
+        if count := int(found.sum()):
+            where.append(f"{count} of {len(distilled.images)} images of the set are test images, pixel for pixel{more}")
+    return leaks, odd
+
+
+def pixel_notes(distilled: DistilledSet, source: Source) -> tuple[str, ...]:
+    """What speaks against the declared pixel space of a set from elsewhere, or says that synthesis here ran away."""
+    card = distilled.card
+    if not distilled.images.is_floating_point():
+        return ()
+    found = gather(distilled.images.float(), source, card.pixel_space)
+    if card.seed is None:
+        kind = card.pixel_space.kind
+        return tuple(f"declared as {kind}, but {each}: a wrong space gives a wrong accuracy" for each in found.doubts)
+    if not found.contrast > STRONGEST:
+        return ()
+    return (
+        f"the images' contrast is {found.contrast:.3g} times that of real images, usual is {STRONGEST:g} at most: "
+        "synthesis may have run away from them",
+    )
+
+
+def _held_out_of_its_own(distilled: DistilledSet, source: Source) -> bool:
+    """Whether the test images were held out of the split that a set was made from, or of one that overlaps it."""
+    card = distilled.card.source
+    if source.whole is None or card.train_fingerprint == source.train.fingerprint:
+        return False
+    if card.name == source.name:
+        return card.holdout != source.holdout
+    made_from = source.whole if card.holdout is None else source.whole.with_holdout(card.holdout)
+    return card.train_fingerprint == made_from.train.fingerprint
+
+
+def _advice(distilled: DistilledSet) -> str:
+    own = distilled.card.source.holdout
+    return (
+        ("Test it on the test split" if own is None else f"Test it on what it was made without (--holdout {own:g})")
+        + ", make a set with the holdout that it is tested on, or take the number all the same, with a note beside it: "
+        "--allow-leak, in Python allow_leak=True."
+    )
+
+
+def _whole_pixels(distilled: DistilledSet, source: Source) -> torch.Tensor:
+    """The images of a set that are 8-bit pictures, as uint8 [k, c, h, w]."""
+    images = distilled.images
+    if images.dtype == torch.uint8:
+        return images
+    levels = Transform(distilled.card.pixel_space, source.train).decode(images.float()) * 255
+    whole = levels.round().clamp(0, 255)
+    return whole[(levels - whole).abs().amax(dim=(1, 2, 3)) < WHOLE_TOLERANCE].to(torch.uint8)

@@ -1,0 +1,70 @@
+"""Synthesis that goes on from the images of a finished set: ``init`` is its file."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from jaxtyping import Float
+from pydantic import AfterValidator, PlainSerializer
+from torch import Tensor
+
+from distill_bench.distilled_set import DistilledSet, load_distilled
+from distill_bench.errors import DataError, UsageError
+from distill_bench.synthesizers.job import Job
+
+ENDING = ".safetensors"
+
+
+def is_finished_set(init: str) -> bool:
+    return init.endswith(ENDING)
+
+
+def _readable(init: str) -> str:
+    if not is_finished_set(init):
+        raise ValueError(f"a set to go on from is a {ENDING} file")
+    try:
+        load_distilled(init)
+    except DataError as error:
+        raise ValueError(str(error)) from error
+    return str(Path(init).resolve())
+
+
+def _by_content(init: str) -> str:
+    """What the card says: a path says nothing of what was there."""
+    return f"sha256:{load_distilled(init).sha256}" if is_finished_set(init) else init
+
+
+FinishedSet = Annotated[str, AfterValidator(_readable), PlainSerializer(_by_content, when_used="json")]
+
+
+def images_to_go_on_from(job: Job[Any]) -> Float[Tensor, "n c h w"]:
+    """The images of the set that ``init`` names. Soft labels and a learned rate start as the recipe says.
+
+    Raises:
+        UsageError: it is not a set such as the job makes.
+    """
+    path = job.fields.init
+    made = load_distilled(path)
+    facts = {
+        "classes": (made.card.class_names, job.training.class_names),
+        "images": (tuple(made.images.shape), (len(job.labels), *job.training.shape)),
+        "labels": (made.labels.tolist(), job.labels.tolist()),
+        "pixel space": (made.card.pixel_space, job.training.pixel_space),
+        "training split": (made.card.source.train_fingerprint, job.training.fingerprint),
+    }
+    if wrong := [name for name, (has, wanted) in facts.items() if has != wanted]:
+        raise UsageError(
+            f"init={path}: a set to go on from has the classes, IPC, image size, pixel space and training split of the "
+            f"one to make. Different are its {', '.join(wrong)}: it has {_described(made)}."
+        )
+    if not made.images.is_floating_point():
+        raise UsageError(f"init={path}: its images are 8-bit pictures. Go on from a set that was optimised.")
+    return made.images.float().to(job.device)
+
+
+def _described(made: DistilledSet) -> str:
+    card, shape = made.card, "×".join(map(str, made.images.shape[1:]))
+    return (
+        f"{len(card.class_names)} classes, ipc {card.ipc}, {len(made.images)} images of {shape}, "
+        f"{card.pixel_space.kind} pixels, from {card.source.name}"
+        + (f" with {card.source.holdout:g} held out" if card.source.holdout else "")
+    )
