@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int64, Num
@@ -27,7 +28,8 @@ from distill_bench.names import LONGEST_PATH, checked_class_names, checked_name
 from distill_bench.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.recorded import PREFIX as RECORDED_PREFIX
 from distill_bench.recorded import Recording
-from distill_bench.sources.source import Source
+from distill_bench.sources import Source, is_own, load_source
+from distill_bench.sources.classes import as_option
 from distill_bench.storage import write_atomically
 
 FORMAT_VERSION = 1
@@ -39,14 +41,33 @@ TEACHER_PREFIX = "teacher."
 STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX)
 
 
-class SourceCard(BaseModel):
-    """Which data a set was made from, enough to load it again and to tell whether it is still the same."""
+class Sparse(BaseModel):
+    """A part of a card with fields that came later: where these are None, a set's bytes do not mention them."""
+
+    LATER: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: Callable[["Sparse"], dict[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None or name not in self.LATER}
+
+
+class SourceCard(Sparse):
+    """Which data a set was made from, enough to load it again and to tell whether it is still the same.
+
+    Attributes:
+        size, holdout: see ``load_source``.
+        flip_invariant: False where somebody said so of data of their own, whose mirrored images else keep their label.
+        classes: the names of those chosen of a larger dataset.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER = ("flip_invariant", "classes")
 
     name: str
     size: int | None = None
     holdout: float | None = None
+    flip_invariant: bool | None = None
+    classes: tuple[str, ...] | None = None
     train_fingerprint: str
 
     @field_validator("name")
@@ -76,7 +97,7 @@ class Origin(BaseModel):
     assumptions: tuple[str, ...] = ()
 
 
-class Card(BaseModel):
+class Card(Sparse):
     """Everything ``evaluate`` needs besides the tensors, and where they came from. Holds no time, host or version.
 
     Attributes:
@@ -87,6 +108,7 @@ class Card(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    LATER = ("origin", "teacher")
 
     format_version: int = FORMAT_VERSION
     method: str
@@ -119,12 +141,6 @@ class Card(BaseModel):
     @classmethod
     def _class_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return checked_class_names(names, "the card")
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, serialize: Callable[["Card"], dict[str, Any]]) -> dict[str, Any]:
-        """The bytes of a set that has no origin, or no teacher, do not mention it."""
-        absent = [name for name in ("origin", "teacher") if getattr(self, name) is None]
-        return {key: value for key, value in serialize(self).items() if key not in absent}
 
 
 class DistilledSet:
@@ -253,8 +269,35 @@ class DistilledSet:
 def source_card(source: Source) -> SourceCard:
     """The card's description of a source. Reads the training split."""
     return SourceCard(
-        name=source.name, size=source.size, holdout=source.holdout, train_fingerprint=source.train.fingerprint
+        name=source.name,
+        size=source.size,
+        holdout=source.holdout,
+        flip_invariant=False if is_own(source.name) and not source.flip_invariant else None,
+        classes=source.classes,
+        train_fingerprint=source.train.fingerprint,
     )
+
+
+def source_of(card: SourceCard, **instead: Any) -> Source:
+    """The source that a card describes.
+
+    Args:
+        instead: of what the card says: arguments of ``load_source``, and ``name``.
+
+    Raises:
+        DataError: it is data of somebody's own that is not there any more, or not from here.
+    """
+    told = card.model_dump(include={"name", "size", "holdout", "flip_invariant", "classes"}) | instead
+    name, found = told.pop("name"), os.path.abspath(os.path.expanduser(card.name.partition(":")[2]))
+    if is_own(name) and "name" not in instead and not os.path.exists(found):
+        raise DataError(
+            f"the set was made from {card.name}, and there is no {found} here. Where the data lies elsewhere "
+            f"now, say so: --dataset {card.name.partition(':')[0]}:PATH (in Python: source=load_source(…)); where the "
+            "path is relative, run this where the set was made."
+        )
+    if not is_own(name):
+        told["flip_invariant"] = instead.get("flip_invariant")  # named datasets have their own
+    return load_source(name, **told)
 
 
 def load_distilled(path: str | Path) -> DistilledSet:
@@ -313,11 +356,16 @@ def _read_card(text: str, path: Path) -> Card:
 
 def check_same_classes(distilled: DistilledSet, source: Source) -> None:
     """Raises UsageError where a set and a source do not speak of the same classes. Reads no image."""
-    if distilled.card.class_names != source.class_names:
-        raise UsageError(
-            f"the set has the classes {', '.join(distilled.card.class_names[:5])} …, {source.name} has "
-            f"{', '.join(source.class_names[:5])} … Labels would not mean the same."
-        )
+    found, here = distilled.card.class_names, source.class_names
+    if found == here:
+        return
+    first = next(k for k in range(max(len(found), len(here))) if found[k : k + 1] != here[k : k + 1])
+    said = [repr(names[first]) if first < len(names) else "no class" for names in (found, here)]
+    narrower = f" To take these classes alone: {as_option(found, here)}." if set(found) <= set(here) else ""
+    raise UsageError(
+        f"the set has {len(found)} classes, {source.name} has {len(here)}. They differ first at the label {first}, "
+        f"which is {said[0]} in the set and {said[1]} in the data. Labels would not mean the same.{narrower}"
+    )
 
 
 def check_same_source(distilled: DistilledSet, source: Source) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled_set import DistilledSet, source_of
 from distill_bench.pixel_space import Transform
 from distill_bench.sources.source import Source
 from distill_bench.storage import write_atomically
@@ -30,10 +30,7 @@ def render_pixels(distilled: DistilledSet, source: Source | None = None) -> UInt
         return distilled.images
     whitened = distilled.card.pixel_space.kind == "zca"
     if whitened and source is None:
-        from distill_bench.sources import load_source
-
-        card = distilled.card.source
-        source = load_source(card.name, size=card.size, holdout=card.holdout)
+        source = source_of(distilled.card.source)
     transform = Transform(distilled.card.pixel_space, source.train if whitened and source else None)
     return (transform.decode(distilled.images) * 255).round().clamp(0, 255).to(torch.uint8)
 

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled_set import DistilledSet, source_of
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import KeptNetworks, Score, evaluate, load_protocol, runs_compiled, score_key
 from distill_bench.networks import NAMED, check_network
 from distill_bench.progress import SILENT, Monitor
-from distill_bench.sources import Source, load_source
+from distill_bench.sources import Source
 
 
 class Transfer(BaseModel):
@@ -70,7 +70,7 @@ def transfer(
         Interrupted: the monitor was asked to stop.
     """
     card = distilled.card
-    source = source or load_source(card.source.name, size=card.source.size, holdout=card.source.holdout)
+    source = source or source_of(card.source)
     shape = source.train.shape
     left_out: dict[str, str] = {}
     chosen: list[str] = []

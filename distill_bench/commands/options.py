@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distill_bench.distilled_set import DistilledSet, check_same_classes
+from distill_bench.distilled_set import DistilledSet, check_same_classes, source_of
 from distill_bench.errors import UsageError
 from distill_bench.progress import StreamMonitor
 from distill_bench.sources import Source, load_source
@@ -26,6 +26,20 @@ HoldoutOption = Annotated[
 SplitOption = Annotated[
     str | None,
     typer.Option("--split", help=f"test, or holdout for --holdout {HOLDOUT}: for choosing hyper-parameters."),
+]
+FlipOption = Annotated[
+    str | None,
+    typer.Option(
+        "--flip-invariant",
+        metavar="yes|no",
+        help="Whether a mirrored image keeps its label; for data of your own, where it is yes unless said.",
+    ),
+]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes", metavar="A,B,…", help="Take these classes alone, by name or label, and number them in this order."
+    ),
 ]
 PresetOption = Annotated[str, typer.Option("--preset", help="paper, or a recipe's preset such as cpu.")]
 SetOption = Annotated[
@@ -49,22 +63,52 @@ RegistryOption = Annotated[
 ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of results; in the cache by default.")]
 
 
+def chosen_source(
+    dataset: str,
+    size: int | None = None,
+    holdout: float | None = None,
+    split: str | None = None,
+    flip: str | None = None,
+    classes: str | None = None,
+) -> Source:
+    """The source that a command's options describe."""
+    fraction = holdout_fraction(holdout, split)
+    return load_source(dataset, size=size, holdout=fraction, flip_invariant=yes_or_no(flip), classes=listed(classes))
+
+
 def source_of_set(
     made: DistilledSet,
     dataset: str | None,
     size: int | None = None,
     holdout: float | None = None,
     split: str | None = None,
+    flip: str | None = None,
+    classes: str | None = None,
 ) -> Source:
     """The source on a set's card, but for what was asked for instead."""
     card = made.card.source
-    name, side = dataset or card.name, card.size if size is None else size
     fraction = holdout_fraction(holdout, split, card.holdout)
-    source = load_source(name, size=side)
+    instead = told(name=dataset, size=size, flip_invariant=yes_or_no(flip), classes=listed(classes))
+    source = source_of(card, holdout=None, **instead)
     check_same_classes(made, source)  # before a folder that a stranger's card names is gone through
     if fraction is None and card.holdout is not None:
         return source.with_holdout(card.holdout, own_test=True)
     return source if fraction is None else source.with_holdout(fraction)
+
+
+def told(**options: Any) -> dict[str, Any]:
+    """Those that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def yes_or_no(flip: str | None) -> bool | None:
+    """What ``--flip-invariant`` says."""
+    return None if choice("--flip-invariant", flip, ("yes", "no")) is None else flip == "yes"
+
+
+def listed(classes: str | None) -> list[str] | None:
+    """What ``--classes`` says."""
+    return None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
 
 
 def check_out(out: Path) -> None:

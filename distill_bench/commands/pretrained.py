@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from distill_bench.commands.options import (
+    ClassesOption,
     DatasetOption,
     DeviceOption,
+    FlipOption,
     HoldoutOption,
     JsonOption,
     PresetOption,
@@ -17,7 +19,7 @@ from distill_bench.commands.options import (
     SizeOption,
     SplitOption,
     choice,
-    holdout_fraction,
+    chosen_source,
     listening_monitor,
 )
 from distill_bench.device import resolve_device
@@ -39,7 +41,6 @@ from distill_bench.pretrained import (
 )
 from distill_bench.provenance import code_state
 from distill_bench.recipes import PAPER, parse_values
-from distill_bench.sources import load_source
 from distill_bench.synthesizers import (
     load_method,
 )
@@ -63,6 +64,8 @@ def teachers_train(
     size: SizeOption = None,
     holdout: HoldoutOption = None,
     split: SplitOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
@@ -72,7 +75,7 @@ def teachers_train(
         raise UsageError(f"--pixel-space {pixel_space!r}: give {', '.join(SPACES)}.")
     given = {name: value for name, value in {"network": network, "epochs": epochs}.items() if value is not None}
     recipe = teacher_recipe(parse_values(values or []) | given)
-    source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
+    source = chosen_source(dataset, size, holdout, split, flip_invariant, classes)
     space = pixel_space_of(source, pixel_space)  # type: ignore[arg-type]
     training = TrainingData(source, space, resolve_device(device))
     teacher = obtain_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
@@ -120,6 +123,8 @@ def experts_train(
     size: SizeOption = None,
     holdout: HoldoutOption = None,
     split: SplitOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
@@ -127,7 +132,7 @@ def experts_train(
     given = [
         f"{name}={value}" for name, value in {"experts": count, "expert.epochs": epochs}.items() if value is not None
     ]
-    source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
+    source = chosen_source(dataset, size, holdout, split, flip_invariant, classes)
     fields = load_method(method).fields(source.name, ipc, preset, **parse_values([*(values or []), *given]))
     if not isinstance(fields, ExpertFields):
         raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
@@ -150,10 +155,12 @@ def experts_import(
     network: Annotated[str, typer.Option("--network", help="Such as ConvNetD3.")] = "ConvNet",
     zca_eps: Annotated[float, typer.Option("--zca-eps", help="Of the whitening.")] = 0.1,
     size: SizeOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Keep experts that somebody else trained. Nothing in the files is run."""
-    source = load_source(dataset, size=size)
+    source = chosen_source(dataset, size, flip=flip_invariant, classes=classes)
     kind = choice("--space", space, SPACES)
     training = TrainingData(source, pixel_space_of(source, kind, zca_eps), resolve_device(device))
     found = import_experts(files, training, network)

@@ -7,7 +7,9 @@ import torch
 import typer
 
 from distill_bench.commands.options import (
+    ClassesOption,
     DeviceOption,
+    FlipOption,
     JsonOption,
     NetworksOption,
     OptionalDataset,
@@ -67,6 +69,8 @@ def verify_command(
     result: Annotated[Path, typer.Argument(help="What is claimed of it: a .json of evaluate --json or of bench.")],
     networks: NetworksOption = None,
     dataset: OptionalDataset = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     registry: RegistryOption = None,
     as_json: JsonOption = False,
@@ -79,7 +83,8 @@ def verify_command(
     made = load_distilled(path)
     check_belongs(claimed, result, made, path)
     score = claimed.score
-    source = source_of_set(made, dataset, score.size, score.holdout, "test" if score.holdout is None else None)
+    split = "test" if score.holdout is None else None
+    source = source_of_set(made, dataset, score.size, score.holdout, split, flip_invariant, classes)
     if threads := threads_to_repeat(claimed):
         torch.set_num_threads(threads)  # sums are ordered by it
     verdict = verify(made, claimed, source, networks, path=result, device=device, monitor=listening_monitor(quiet))

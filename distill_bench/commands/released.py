@@ -7,7 +7,15 @@ import typer
 
 from distill_bench import hub
 from distill_bench.commands.claimed import stored_accuracies
-from distill_bench.commands.options import DatasetOption, SizeOption, check_out, choice
+from distill_bench.commands.options import (
+    ClassesOption,
+    DatasetOption,
+    FlipOption,
+    SizeOption,
+    check_out,
+    choice,
+    chosen_source,
+)
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
@@ -16,7 +24,7 @@ from distill_bench.evaluation import (
 from distill_bench.pixel_evidence import table
 from distill_bench.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.progress import StreamMonitor
-from distill_bench.sources import Source, load_source
+from distill_bench.sources import Source
 
 
 def import_command(
@@ -48,12 +56,14 @@ def import_command(
     protocol: Annotated[str | None, typer.Option("--protocol", help="The paper's, if not the form's.")] = None,
     number: Annotated[int | None, typer.Option("--set", help="Only this one of several sets, from 0.")] = None,
     size: SizeOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
 ) -> None:
     """Turn a distilled set that somebody released into a .safetensors file. Nothing in it is run."""
     check_out(out)
     if protocol:
         load_protocol(protocol)
-    source, monitor = load_source(dataset, size=size), StreamMonitor()
+    source, monitor = chosen_source(dataset, size, flip=flip_invariant, classes=classes), StreamMonitor()
     found = hub.import_release(
         files,
         source,

@@ -11,9 +11,11 @@ from distill_bench.analysis import Transfer, shown, transfer
 from distill_bench.commands.claimed import claimed, stored_accuracies
 from distill_bench.commands.options import (
     CheckpointOption,
+    ClassesOption,
     CompileOption,
     DatasetOption,
     DeviceOption,
+    FlipOption,
     HoldoutOption,
     JsonOption,
     NetworksOption,
@@ -25,7 +27,7 @@ from distill_bench.commands.options import (
     SizeOption,
     SplitOption,
     check_out,
-    holdout_fraction,
+    chosen_source,
     listening_monitor,
     source_of_set,
 )
@@ -46,7 +48,6 @@ from distill_bench.hub.published import is_id, obtain
 from distill_bench.provenance import code_state, peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, parse_values
 from distill_bench.render import render_grid
-from distill_bench.sources import load_source
 from distill_bench.storage import home, write_atomically
 from distill_bench.synthesizers import (
     Checkpoint,
@@ -71,6 +72,8 @@ def synthesize_command(
     size: SizeOption = None,
     holdout: HoldoutOption = None,
     split: SplitOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     checkpoint_seconds: CheckpointOption = 30.0,
     quiet: QuietOption = False,
@@ -81,7 +84,7 @@ def synthesize_command(
     check_out(out)
     code_state()
     overrides, place = parse_values(values or []), resolve_device(device)
-    source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
+    source = chosen_source(dataset, size, holdout, split, flip_invariant, classes)
     chosen = load_method(method or own or "")
     fields = chosen.fields(source.name, ipc, preset, **overrides)
     key = synthesis_key(source, chosen, fields, ipc, preset, seed)
@@ -122,6 +125,8 @@ def evaluate_command(
     size: SizeOption = None,
     holdout: HoldoutOption = None,
     split: SplitOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     compile: CompileOption = "auto",
     registry: RegistryOption = None,
@@ -136,12 +141,12 @@ def evaluate_command(
     if load_protocol(protocol).trains_on == "full":
         if dataset is None:
             raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
-        source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
+        source = chosen_source(dataset, size, holdout, split, flip_invariant, classes)
     elif file is None:
         raise UsageError("name the file of a distilled set: distill-bench evaluate FILE.")
     else:
         made = load_distilled(found.paths[0] if found else file)
-        source = source_of_set(made, dataset, size, holdout, split)
+        source = source_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
     key, monitor = score_key(source, protocol, made, labels, network), listening_monitor(quiet)
     kept = KeptNetworks(key)
     if kept.tested:
@@ -184,6 +189,8 @@ def measure_command(
     size: SizeOption = None,
     holdout: HoldoutOption = None,
     split: SplitOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -193,7 +200,7 @@ def measure_command(
         raise UsageError(f"unknown measure {what!r}. Known: {', '.join(MEASURES)}.")
     place = resolve_device(device)
     made = load_distilled(file)
-    source = source_of_set(made, dataset, size, holdout, split)
+    source = source_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
     monitor, began = listening_monitor(quiet), time.monotonic()
     found = transfer(made, source, protocol, network or (), networks, labels, device=device, monitor=monitor)  # type: ignore[arg-type]
     if as_json:

@@ -11,8 +11,10 @@ from distill_bench import leaderboard as boards
 from distill_bench import suites
 from distill_bench.commands.options import (
     CheckpointOption,
+    ClassesOption,
     CompileOption,
     DeviceOption,
+    FlipOption,
     HoldoutOption,
     JsonOption,
     NetworksOption,
@@ -21,7 +23,9 @@ from distill_bench.commands.options import (
     SizeOption,
     SplitOption,
     holdout_fraction,
+    listed,
     listening_monitor,
+    yes_or_no,
 )
 from distill_bench.device import resolve_device
 from distill_bench.errors import DistillBenchError, UsageError
@@ -39,6 +43,8 @@ def bench_command(
     size: SizeOption = None,
     holdout: HoldoutOption = None,
     split: SplitOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     networks: NetworksOption = None,
     jobs: Annotated[
         int | None,
@@ -65,11 +71,18 @@ def bench_command(
     if executor != suites.RAY:  # whose nodes may have what this machine has not
         resolve_device(device)
     found = suites.load_suite(suite)
-    chosen = found.adapted(dataset or [], method or [], size, holdout_fraction(holdout, split, found.holdout))
+    chosen = found.adapted(
+        dataset or [],
+        method or [],
+        size,
+        holdout_fraction(holdout, split, found.holdout),
+        yes_or_no(flip_invariant),
+        listed(classes),
+    )
     cells = suites.expand(chosen, suites.parse_only(only))
     folder = results or home() / "results"
     setting = suites.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
-    sources = {name: load_source(name, size=chosen.size, holdout=chosen.holdout) for name in chosen.datasets}
+    sources = {name: load_source(name, **chosen.data) for name in chosen.datasets}
     works = [suites.CellWork(cell, setting, sources[cell.dataset]) for cell in cells]
     states = {work: work.state() for work in works}
     monitor = listening_monitor(quiet)

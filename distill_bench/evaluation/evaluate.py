@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distill_bench import compiling
 from distill_bench.augment import dc, dsa, views
 from distill_bench.device import resolve_device
-from distill_bench.distilled_set import DistilledSet, check_same_source
+from distill_bench.distilled_set import DistilledSet, check_same_source, source_of
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.kept import NOTHING_KEPT, Kept
 from distill_bench.evaluation.lessons import mixing, replayed, stored_teacher, taught
@@ -25,7 +25,7 @@ from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.progress import SILENT, Monitor, stopped
 from distill_bench.randomness import generator
 from distill_bench.recorded import Recording
-from distill_bench.sources import Source, load_source
+from distill_bench.sources import Source
 from distill_bench.training import Augment, Fetch, Lesson, Plan, accuracy, train
 
 
@@ -76,7 +76,7 @@ def evaluate(
     if rules.trains_on == "full":
         raise UsageError(f"{protocol} scores a whole training split, not a distilled set: use evaluate_full.")
     card = distilled.card
-    source = source or load_source(card.source.name, size=card.source.size, holdout=card.source.holdout)
+    source = source or source_of(card.source)
     check_same_source(distilled, source)
     flops = network_flops(source, protocol, len(distilled.images), network)
     exam = exam_of(source, rules, card.pixel_space, network, networks, device, monitor, compile, flops)
@@ -118,6 +118,7 @@ def evaluate_full(
         ipc=None,
         bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
         set_sha256=None,
+        notes=source.notes,
         **exam.findings(material, accuracies),
     )
 
@@ -311,7 +312,7 @@ def _augmentation(rules: Protocol, source: Source) -> Augment | None:
 
 def _notes(distilled: DistilledSet, source: Source) -> tuple[str, ...]:
     card = distilled.card.source
-    notes = list(distilled.card.origin.assumptions) if distilled.card.origin else []
+    notes = [*source.notes, *(distilled.card.origin.assumptions if distilled.card.origin else ())]
     notes += _contradictions(distilled, source)
     if card.train_fingerprint == source.train.fingerprint:
         return tuple(notes)
