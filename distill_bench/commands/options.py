@@ -8,7 +8,7 @@ import typer
 from distill_bench.distilled_set import DistilledSet, check_same_classes, source_of
 from distill_bench.errors import UsageError
 from distill_bench.progress import StreamMonitor
-from distill_bench.sources import Source, load_source
+from distill_bench.sources import Source
 
 HOLDOUT = 0.2
 DatasetOption = Annotated[
@@ -63,19 +63,6 @@ RegistryOption = Annotated[
 ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of results; in the cache by default.")]
 
 
-def chosen_source(
-    dataset: str,
-    size: int | None = None,
-    holdout: float | None = None,
-    split: str | None = None,
-    flip: str | None = None,
-    classes: str | None = None,
-) -> Source:
-    """The source that a command's options describe."""
-    fraction = holdout_fraction(holdout, split)
-    return load_source(dataset, size=size, holdout=fraction, flip_invariant=yes_or_no(flip), classes=listed(classes))
-
-
 def source_of_set(
     made: DistilledSet,
     dataset: str | None,
@@ -88,27 +75,19 @@ def source_of_set(
     """The source on a set's card, but for what was asked for instead."""
     card = made.card.source
     fraction = holdout_fraction(holdout, split, card.holdout)
-    instead = told(name=dataset, size=size, flip_invariant=yes_or_no(flip), classes=listed(classes))
-    source = source_of(card, holdout=None, **instead)
+    asked = {"name": dataset, "size": size} | own_data(flip, classes)
+    source = source_of(card, holdout=None, **{name: value for name, value in asked.items() if value is not None})
     check_same_classes(made, source)  # before a folder that a stranger's card names is gone through
     if fraction is None and card.holdout is not None:
         return source.with_holdout(card.holdout, own_test=True)
     return source if fraction is None else source.with_holdout(fraction)
 
 
-def told(**options: Any) -> dict[str, Any]:
-    """Those that were given."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def yes_or_no(flip: str | None) -> bool | None:
-    """What ``--flip-invariant`` says."""
-    return None if choice("--flip-invariant", flip, ("yes", "no")) is None else flip == "yes"
-
-
-def listed(classes: str | None) -> list[str] | None:
-    """What ``--classes`` says."""
-    return None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
+def own_data(flip: str | None, classes: str | None) -> dict[str, Any]:
+    """What ``--flip-invariant`` and ``--classes`` say, as arguments of ``load_source``."""
+    invariant = None if choice("--flip-invariant", flip, ("yes", "no")) is None else flip == "yes"
+    names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
+    return {"flip_invariant": invariant, "classes": names}
 
 
 def check_out(out: Path) -> None:

@@ -19,8 +19,9 @@ from distill_bench.commands.options import (
     SizeOption,
     SplitOption,
     choice,
-    chosen_source,
+    holdout_fraction,
     listening_monitor,
+    own_data,
 )
 from distill_bench.device import resolve_device
 from distill_bench.errors import UsageError
@@ -41,6 +42,7 @@ from distill_bench.pretrained import (
 )
 from distill_bench.provenance import code_state
 from distill_bench.recipes import PAPER, parse_values
+from distill_bench.sources import load_source
 from distill_bench.synthesizers import (
     load_method,
 )
@@ -75,7 +77,9 @@ def teachers_train(
         raise UsageError(f"--pixel-space {pixel_space!r}: give {', '.join(SPACES)}.")
     given = {name: value for name, value in {"network": network, "epochs": epochs}.items() if value is not None}
     recipe = teacher_recipe(parse_values(values or []) | given)
-    source = chosen_source(dataset, size, holdout, split, flip_invariant, classes)
+    source = load_source(
+        dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
+    )
     space = pixel_space_of(source, pixel_space)  # type: ignore[arg-type]
     training = TrainingData(source, space, resolve_device(device))
     teacher = obtain_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
@@ -132,7 +136,9 @@ def experts_train(
     given = [
         f"{name}={value}" for name, value in {"experts": count, "expert.epochs": epochs}.items() if value is not None
     ]
-    source = chosen_source(dataset, size, holdout, split, flip_invariant, classes)
+    source = load_source(
+        dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
+    )
     fields = load_method(method).fields(source.name, ipc, preset, **parse_values([*(values or []), *given]))
     if not isinstance(fields, ExpertFields):
         raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
@@ -160,7 +166,7 @@ def experts_import(
     device: DeviceOption = "auto",
 ) -> None:
     """Keep experts that somebody else trained. Nothing in the files is run."""
-    source = chosen_source(dataset, size, flip=flip_invariant, classes=classes)
+    source = load_source(dataset, size=size, **own_data(flip_invariant, classes))
     kind = choice("--space", space, SPACES)
     training = TrainingData(source, pixel_space_of(source, kind, zca_eps), resolve_device(device))
     found = import_experts(files, training, network)

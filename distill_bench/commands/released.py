@@ -14,7 +14,7 @@ from distill_bench.commands.options import (
     SizeOption,
     check_out,
     choice,
-    chosen_source,
+    own_data,
 )
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
@@ -24,7 +24,7 @@ from distill_bench.evaluation import (
 from distill_bench.pixel_evidence import table
 from distill_bench.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.progress import StreamMonitor
-from distill_bench.sources import Source
+from distill_bench.sources import Source, load_source
 
 
 def import_command(
@@ -63,7 +63,7 @@ def import_command(
     check_out(out)
     if protocol:
         load_protocol(protocol)
-    source, monitor = chosen_source(dataset, size, flip=flip_invariant, classes=classes), StreamMonitor()
+    source, monitor = load_source(dataset, size=size, **own_data(flip_invariant, classes)), StreamMonitor()
     found = hub.import_release(
         files,
         source,

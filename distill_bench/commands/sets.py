@@ -27,8 +27,9 @@ from distill_bench.commands.options import (
     SizeOption,
     SplitOption,
     check_out,
-    chosen_source,
+    holdout_fraction,
     listening_monitor,
+    own_data,
     source_of_set,
 )
 from distill_bench.device import resolve_device
@@ -48,6 +49,7 @@ from distill_bench.hub.published import is_id, obtain
 from distill_bench.provenance import code_state, peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, parse_values
 from distill_bench.render import render_grid
+from distill_bench.sources import load_source
 from distill_bench.storage import home, write_atomically
 from distill_bench.synthesizers import (
     Checkpoint,
@@ -84,7 +86,9 @@ def synthesize_command(
     check_out(out)
     code_state()
     overrides, place = parse_values(values or []), resolve_device(device)
-    source = chosen_source(dataset, size, holdout, split, flip_invariant, classes)
+    source = load_source(
+        dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
+    )
     chosen = load_method(method or own or "")
     fields = chosen.fields(source.name, ipc, preset, **overrides)
     key = synthesis_key(source, chosen, fields, ipc, preset, seed)
@@ -141,7 +145,9 @@ def evaluate_command(
     if load_protocol(protocol).trains_on == "full":
         if dataset is None:
             raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
-        source = chosen_source(dataset, size, holdout, split, flip_invariant, classes)
+        source = load_source(
+            dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
+        )
     elif file is None:
         raise UsageError("name the file of a distilled set: distill-bench evaluate FILE.")
     else:

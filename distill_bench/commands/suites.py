@@ -23,9 +23,8 @@ from distill_bench.commands.options import (
     SizeOption,
     SplitOption,
     holdout_fraction,
-    listed,
     listening_monitor,
-    yes_or_no,
+    own_data,
 )
 from distill_bench.device import resolve_device
 from distill_bench.errors import DistillBenchError, UsageError
@@ -76,8 +75,7 @@ def bench_command(
         method or [],
         size,
         holdout_fraction(holdout, split, found.holdout),
-        yes_or_no(flip_invariant),
-        listed(classes),
+        **own_data(flip_invariant, classes),
     )
     cells = suites.expand(chosen, suites.parse_only(only))
     folder = results or home() / "results"

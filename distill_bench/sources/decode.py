@@ -149,8 +149,8 @@ def remark(animated: Sequence[str], deep: Mapping[str, int], count: int) -> None
         )
     if highest < DARK:
         log.warning(
-            "%s of 16 bits come out dark: the highest value is %d of 255 (%s). If values of fewer bits are stored in "
-            "them, scale these so that white is 65,535.",
+            "dark at 8 bits: %s of 16 bits, whose highest value comes out as %d of 255: %s. If values of fewer bits "
+            "are stored in them, scale these so that white is 65,535.",
             counted(len(deep), "picture"),
             highest,
             listed(list(deep)),
