@@ -2,33 +2,33 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64, Num
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
-    model_serializer,
 )
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from distill_bench.data_card import SourceCard, Sparse, source_card
 from distill_bench.errors import DataError, UsageError, describe
 from distill_bench.names import LONGEST_PATH, checked_class_names, checked_name
 from distill_bench.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.recorded import PREFIX as RECORDED_PREFIX
 from distill_bench.recorded import Recording
-from distill_bench.sources import Source, is_own, load_source
+from distill_bench.sources import Source
 from distill_bench.sources.classes import as_option
 from distill_bench.storage import write_atomically
 
@@ -39,41 +39,6 @@ PROBABILITY_TOLERANCE = 1e-3
 SOFT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 TEACHER_PREFIX = "teacher."
 STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX)
-
-
-class Sparse(BaseModel):
-    """A part of a card with fields that came later: where these are None, a set's bytes do not mention them."""
-
-    LATER: ClassVar[tuple[str, ...]] = ()
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, serialize: Callable[["Sparse"], dict[str, Any]]) -> dict[str, Any]:
-        return {name: value for name, value in serialize(self).items() if value is not None or name not in self.LATER}
-
-
-class SourceCard(Sparse):
-    """Which data a set was made from, enough to load it again and to tell whether it is still the same.
-
-    Attributes:
-        size, holdout: see ``load_source``.
-        flip_invariant: False where somebody said so of data of their own, whose mirrored images else keep their label.
-        classes: the names of those chosen of a larger dataset.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    LATER = ("flip_invariant", "classes")
-
-    name: str
-    size: int | None = None
-    holdout: float | None = None
-    flip_invariant: bool | None = None
-    classes: tuple[str, ...] | None = None
-    train_fingerprint: str
-
-    @field_validator("name")
-    @classmethod
-    def _path_or_name(cls, name: str) -> str:
-        return checked_name(name, "the dataset's name", LONGEST_PATH)
 
 
 class Origin(BaseModel):
@@ -120,7 +85,7 @@ class Card(Sparse):
     label_kind: LabelKind = "hard"
     temperature: PositiveFloat = 1.0
     preset: str | None = None
-    recipe: dict[str, Any] = {}
+    recipe: dict[str, Any] = Field(default_factory=dict)
     protocol: str = "standard-v1"
     seed: int | None = None
     licence: str | None = None
@@ -264,40 +229,6 @@ class DistilledSet:
         probabilities by ``card.label_kind``. Hard labels are ``labels``.
         """
         return TensorDataset(self.images, self.labels if self.soft_labels is None else self.soft_labels)
-
-
-def source_card(source: Source) -> SourceCard:
-    """The card's description of a source. Reads the training split."""
-    return SourceCard(
-        name=source.name,
-        size=source.size,
-        holdout=source.holdout,
-        flip_invariant=False if is_own(source.name) and not source.flip_invariant else None,
-        classes=source.classes,
-        train_fingerprint=source.train.fingerprint,
-    )
-
-
-def source_of(card: SourceCard, **instead: Any) -> Source:
-    """The source that a card describes.
-
-    Args:
-        instead: of what the card says: arguments of ``load_source``, and ``name``.
-
-    Raises:
-        DataError: it is data of somebody's own that is not there any more, or not from here.
-    """
-    told = card.model_dump(include={"name", "size", "holdout", "flip_invariant", "classes"}) | instead
-    name, found = told.pop("name"), os.path.abspath(os.path.expanduser(card.name.partition(":")[2]))
-    if is_own(name) and "name" not in instead and not os.path.exists(found):
-        raise DataError(
-            f"the set was made from {card.name}, and there is no {found} here. Where the data lies elsewhere "
-            f"now, say so: --dataset {card.name.partition(':')[0]}:PATH (in Python: source=load_source(…)); where the "
-            "path is relative, run this where the set was made."
-        )
-    if not is_own(name):
-        told["flip_invariant"] = instead.get("flip_invariant")  # named datasets have their own
-    return load_source(name, **told)
 
 
 def load_distilled(path: str | Path) -> DistilledSet:

@@ -9,7 +9,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from distill_bench.distilled_set import DistilledSet, source_of
+from distill_bench.data_card import source_of
+from distill_bench.distilled_set import DistilledSet
 from distill_bench.pixel_space import Transform
 from distill_bench.sources.source import Source
 from distill_bench.storage import write_atomically

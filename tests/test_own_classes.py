@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from distill_bench import DistilledSet, Source, Split, evaluate, load_distilled, load_source, synthesize
-from distill_bench.distilled_set import source_card
+from distill_bench.data_card import source_card
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS, score_key
 from distill_bench.pixel_space import Transform

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from distill_bench.distilled_set import DistilledSet, source_of
+from distill_bench.data_card import source_of
+from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import KeptNetworks, Score, evaluate, load_protocol, runs_compiled, score_key
 from distill_bench.networks import NAMED, check_network

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from distill_bench.distilled_set import DistilledSet, check_same_classes, source_of
+from distill_bench.data_card import source_of
+from distill_bench.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError
 from distill_bench.progress import StreamMonitor
 from distill_bench.sources import Source

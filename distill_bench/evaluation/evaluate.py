@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from distill_bench import compiling
 from distill_bench.augment import dc, dsa, views
+from distill_bench.data_card import source_of
 from distill_bench.device import resolve_device
-from distill_bench.distilled_set import DistilledSet, check_same_source, source_of
+from distill_bench.distilled_set import DistilledSet, check_same_source
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.kept import NOTHING_KEPT, Kept
 from distill_bench.evaluation.lessons import mixing, replayed, stored_teacher, taught
