@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,23 +11,25 @@ from jaxtyping import Float, Int64, Num
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
-    model_serializer,
 )
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from distill_bench.data_card import SourceCard, Sparse, source_card
 from distill_bench.errors import DataError, UsageError, describe
 from distill_bench.names import LONGEST_PATH, checked_class_names, checked_name
 from distill_bench.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.recorded import PREFIX as RECORDED_PREFIX
 from distill_bench.recorded import Recording
-from distill_bench.sources.source import Source
+from distill_bench.sources import Source
+from distill_bench.sources.classes import as_option
 from distill_bench.storage import write_atomically
 from distill_bench.tensors import Array, as_classes, as_pixels, as_tensor
 
@@ -38,22 +40,6 @@ PROBABILITY_TOLERANCE = 1e-3
 SOFT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 TEACHER_PREFIX = "teacher."
 STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX)
-
-
-class SourceCard(BaseModel):
-    """Which data a set was made from, enough to load it again and to tell whether it is still the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    size: int | None = None
-    holdout: float | None = None
-    train_fingerprint: str
-
-    @field_validator("name")
-    @classmethod
-    def _path_or_name(cls, name: str) -> str:
-        return checked_name(name, "the dataset's name", LONGEST_PATH)
 
 
 class Origin(BaseModel):
@@ -77,7 +63,7 @@ class Origin(BaseModel):
     assumptions: tuple[str, ...] = ()
 
 
-class Card(BaseModel):
+class Card(Sparse):
     """Everything ``evaluate`` needs besides the tensors, and where they came from. Holds no time, host or version.
 
     Attributes:
@@ -88,6 +74,7 @@ class Card(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    LATER = ("origin", "teacher")
 
     format_version: int = FORMAT_VERSION
     method: str
@@ -99,7 +86,7 @@ class Card(BaseModel):
     label_kind: LabelKind = "hard"
     temperature: PositiveFloat = 1.0
     preset: str | None = None
-    recipe: dict[str, Any] = {}
+    recipe: dict[str, Any] = Field(default_factory=dict)
     protocol: str = "standard-v1"
     seed: int | None = None
     licence: str | None = None
@@ -120,12 +107,6 @@ class Card(BaseModel):
     @classmethod
     def _class_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return checked_class_names(names, "the card")
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, serialize: Callable[["Card"], dict[str, Any]]) -> dict[str, Any]:
-        """The bytes of a set that has no origin, or no teacher, do not mention it."""
-        absent = [name for name in ("origin", "teacher") if getattr(self, name) is None]
-        return {key: value for key, value in serialize(self).items() if key not in absent}
 
 
 class DistilledSet:
@@ -255,13 +236,6 @@ class DistilledSet:
         return as_dataset(self, source)
 
 
-def source_card(source: Source) -> SourceCard:
-    """The card's description of a source. Reads the training split."""
-    return SourceCard(
-        name=source.name, size=source.size, holdout=source.holdout, train_fingerprint=source.train.fingerprint
-    )
-
-
 def load_distilled(path: str | Path) -> DistilledSet:
     """Read a set. Nothing is unpickled and nothing is run.
 
@@ -318,11 +292,16 @@ def _read_card(text: str, path: Path) -> Card:
 
 def check_same_classes(distilled: DistilledSet, source: Source) -> None:
     """Raises UsageError where a set and a source do not speak of the same classes. Reads no image."""
-    if distilled.card.class_names != source.class_names:
-        raise UsageError(
-            f"the set has the classes {', '.join(distilled.card.class_names[:5])} …, {source.name} has "
-            f"{', '.join(source.class_names[:5])} … Labels would not mean the same."
-        )
+    found, here = distilled.card.class_names, source.class_names
+    if found == here:
+        return
+    first = next(k for k in range(max(len(found), len(here))) if found[k : k + 1] != here[k : k + 1])
+    said = [repr(names[first]) if first < len(names) else "no class" for names in (found, here)]
+    narrower = f" To take these classes alone: {as_option(found, here)}." if set(found) <= set(here) else ""
+    raise UsageError(
+        f"the set has {len(found)} classes, {source.name} has {len(here)}. They differ first at the label {first}, "
+        f"which is {said[0]} in the set and {said[1]} in the data. Labels would not mean the same.{narrower}"
+    )
 
 
 def check_same_source(distilled: DistilledSet, source: Source) -> None:

@@ -51,6 +51,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error says, on one line and without a full stop, to stand in a sentence; its type if it says nothing."""
+    return " ".join(str(error).split())[:300].rstrip(".: ") or type(error).__name__
+
+
 def describe(error: ValidationError) -> str:
     """A validation error in one line: every field with what is wrong about it."""
     problems = (f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors())

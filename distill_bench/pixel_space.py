@@ -82,7 +82,7 @@ class Transform:
 
     def encode(self, pixels: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """From uint8 pixels into the space, float32."""
-        return self._from_unit(pixels.float() / 255)
+        return self._from_unit(pixels.float().div_(255))
 
     def clip(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Images of the space whose pixels are brought into [0, 1]: they are what a picture of them would show."""
@@ -99,16 +99,20 @@ class Transform:
         return images * self._std + self._mean if self._scaled else images
 
     def _from_unit(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """From [0, 1] into the space. ``images`` belong to the caller alone: they may be overwritten."""
         if self._scaled:
-            images = (images - self._mean) / self._std
+            images = images.sub_(self._mean).div_(self._std)
         return images if self._whitening is None else self._whitening.whiten(images)
 
     def fetch(self, split: Split, device: torch.device) -> Callable[[Tensor], Tensor]:
         """From indices of ``split`` to images in the space, on ``device``.
 
-        A split that takes up to 1 GiB in float32 is encoded once and stays resident; a larger one batch by batch.
+        The split stays uint8, and what is asked for is encoded, the same to the bit. Only where that is slow
+        (whitening, or another device than the CPU) is a split of up to 1 GiB in float32 encoded once and resident.
         """
-        channels, height, width = split.shape
-        if len(split) * channels * height * width * 4 <= RESIDENT_BYTES:
+        slow = self._whitening is not None or device.type != "cpu"
+        if not slow or len(split) * math.prod(split.shape) * 4 > RESIDENT_BYTES:
+            return lambda indices: self.encode(split.images(indices)).to(device)
+        if self._whitening is not None:  # a product's last bits depend on how many rows it has
             return self.encode(split.images(torch.arange(len(split)))).to(device).__getitem__
-        return lambda indices: self.encode(split.images(indices)).to(device)
+        return torch.cat([self.encode(pixels).to(device) for pixels in split.chunks()]).__getitem__

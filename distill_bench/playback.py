@@ -7,12 +7,12 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 from torch.utils.data import TensorDataset
 
+from distill_bench.data_card import source_of
 from distill_bench.distilled_set import TEACHER_PREFIX, DistilledSet
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import Network, blank_network, build_network
 from distill_bench.pixel_space import Transform
 from distill_bench.recorded import Recording
-from distill_bench.sources import load_source
 from distill_bench.sources.source import Source
 
 NO_TABLE = {
@@ -32,7 +32,7 @@ def transform_of(distilled: DistilledSet, source: Source | None = None) -> Trans
     card = distilled.card
     if card.pixel_space.kind != "zca":
         return Transform(card.pixel_space, None)
-    source = source or load_source(card.source.name, size=card.source.size, holdout=card.source.holdout)
+    source = source or source_of(card.source)
     return Transform(card.pixel_space, source.train)
 
 

@@ -19,6 +19,7 @@ LAYERS = [
         "pixel_space",
         "pixel_evidence",
         "recorded",
+        "data_card",
         "distilled_set",
         "playback",
         "render",

@@ -335,7 +335,7 @@ def test_a_set_whose_source_is_gone_is_drawn_all_the_same(command, tmp_path, mon
     (tmp_path / "pets").rename(tmp_path / "elsewhere")
     assert command("render", "plain.safetensors", "--out", "plain.png")[0] == 0
     code, _, error = command("render", "white.safetensors", "--out", "white.png")
-    assert (code, "pets is not a folder" in error) == (3, True)
+    assert (code, f"there is no {tmp_path / 'pets'} here" in error, "--dataset folder:PATH" in error) == (3, True, True)
 
 
 def test_an_interrupted_evaluation_keeps_its_networks(command, quick, tmp_path, monkeypatch):
@@ -436,7 +436,7 @@ def test_the_command_line_is_frozen():
         for name, sub in group.commands.items()  # type: ignore[attr-defined]
         if name in ("synthesize", "evaluate", "measure", "bench")
     }
-    common = ["--dataset", "--device", "--holdout", "--quiet", "--size", "--split"]
+    common = ["--classes", "--dataset", "--device", "--flip-invariant", "--holdout", "--quiet", "--size", "--split"]
     making = [*common, "--checkpoint-seconds", "--method"]
     scoring = sorted([*common, "--allow-leak", "--json", "--labels", "--network", "--networks", "--protocol"])
     assert flags == {

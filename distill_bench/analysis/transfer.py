@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from distill_bench.data_card import source_of
 from distill_bench.distilled_set import Card, DistilledSet
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import KeptNetworks, Score, evaluate, protocol_for, runs_compiled, score_key
 from distill_bench.networks import NAMED, check_network, resolve_network
 from distill_bench.networks.classic import Shape
 from distill_bench.progress import SILENT, Monitor
-from distill_bench.sources import Source, load_source
+from distill_bench.sources import Source
 
 
 class Transfer(BaseModel):
@@ -98,7 +99,7 @@ def transfer(
         Interrupted: the monitor was asked to stop.
     """
     card, rules = distilled.card, protocol_for(distilled, protocol)
-    source = source or load_source(card.source.name, size=card.source.size, holdout=card.source.holdout)
+    source = source or source_of(card.source)
     protocol, shape = rules.id, source.train.shape
     own = resolve_network(rules.for_source(source.name).network, shape)
     left_out: dict[str, str] = {}

@@ -8,12 +8,13 @@ from typing import Annotated, Any, get_args
 import typer
 
 from distill_bench.compiling import Choice
+from distill_bench.data_card import source_of
 from distill_bench.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub.published import is_id
 from distill_bench.progress import StreamMonitor
-from distill_bench.sources import Source, load_source
+from distill_bench.sources import Source
 from distill_bench.sources.folder import TEST_FOLDERS
 from distill_bench.storage import check_ending, check_no_input, check_place
 
@@ -38,6 +39,20 @@ HoldoutOption = Annotated[
 SplitOption = Annotated[
     str | None,
     typer.Option("--split", help=f"test, or holdout for --holdout {HOLDOUT}: for choosing hyper-parameters."),
+]
+FlipOption = Annotated[
+    str | None,
+    typer.Option(
+        "--flip-invariant",
+        metavar="yes|no",
+        help="Whether a mirrored image keeps its label; for data of your own, where it is yes unless said.",
+    ),
+]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--classes", metavar="A,B,…", help="Take these classes alone, by name or label, and number them in this order."
+    ),
 ]
 PresetOption = Annotated[str, typer.Option("--preset", help="paper, or a recipe's preset such as cpu.")]
 SetOption = Annotated[
@@ -76,12 +91,14 @@ def source_of_set(
     size: int | None = None,
     holdout: float | None = None,
     split: str | None = None,
+    flip: str | None = None,
+    classes: str | None = None,
 ) -> Source:
     """The source on a set's card, but for what was asked for instead."""
     card = made.card.source
-    name, side = card.name if dataset is None else dataset, card.size if size is None else size
     fraction = holdout_fraction(holdout, split, card.holdout)
-    source = load_source(name, size=side)
+    asked = {"name": dataset, "size": size} | own_data(flip, classes)
+    source = source_of(card, holdout=None, **{name: value for name, value in asked.items() if value is not None})
     check_same_classes(made, source)  # before a folder that a stranger's card names is gone through
     if fraction is None and card.holdout is not None:
         return source.with_holdout(card.holdout, own_test=True)
@@ -91,6 +108,13 @@ def source_of_set(
 def check_registry(registry: Path | None, name: str | Path) -> None:
     if registry is not None and not is_id(name):
         raise UsageError(f"--registry {registry}: {name} is a file; a registry is for the ids of published sets.")
+
+
+def own_data(flip: str | None, classes: str | None) -> dict[str, Any]:
+    """What ``--flip-invariant`` and ``--classes`` say, as arguments of ``load_source``."""
+    invariant = None if choice("--flip-invariant", flip, ("yes", "no")) is None else flip == "yes"
+    names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
+    return {"flip_invariant": invariant, "classes": names}
 
 
 def check_out(out: Path, inputs: Iterable[Path] = (), *endings: str) -> None:

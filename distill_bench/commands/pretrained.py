@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from distill_bench.commands.options import (
+    ClassesOption,
     DatasetOption,
     DeviceOption,
+    FlipOption,
     HoldoutOption,
     JsonOption,
     PresetOption,
@@ -19,6 +21,7 @@ from distill_bench.commands.options import (
     choice,
     holdout_fraction,
     listening_monitor,
+    own_data,
 )
 from distill_bench.device import resolve_device
 from distill_bench.errors import UsageError
@@ -63,6 +66,8 @@ def teachers_train(
     size: SizeOption = None,
     holdout: HoldoutOption = None,
     split: SplitOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
@@ -73,7 +78,9 @@ def teachers_train(
     options = {"network": network, "epochs": epochs}
     given = [f"{name}={value}" for name, value in options.items() if value is not None]
     recipe = teacher_recipe(parse_values([*(values or []), *given]))
-    source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
+    source = load_source(
+        dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
+    )
     space = pixel_space_of(source, pixel_space)  # type: ignore[arg-type]
     training = TrainingData(source, space, resolve_device(device))
     teacher = obtain_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
@@ -121,6 +128,8 @@ def experts_train(
     size: SizeOption = None,
     holdout: HoldoutOption = None,
     split: SplitOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
@@ -128,7 +137,9 @@ def experts_train(
     given = [
         f"{name}={value}" for name, value in {"experts": count, "expert.epochs": epochs}.items() if value is not None
     ]
-    source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
+    source = load_source(
+        dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
+    )
     fields = load_method(method).fields_on(source, ipc, preset, **parse_values([*(values or []), *given]))
     if not isinstance(fields, ExpertFields):
         raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
@@ -151,10 +162,12 @@ def experts_import(
     network: Annotated[str, typer.Option("--network", help="Such as ConvNetD3.")] = "ConvNet",
     zca_eps: Annotated[float, typer.Option("--zca-eps", help="Of the whitening.")] = 0.1,
     size: SizeOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Keep experts that somebody else trained. Nothing in the files is run."""
-    source = load_source(dataset, size=size)
+    source = load_source(dataset, size=size, **own_data(flip_invariant, classes))
     kind = choice("--space", space, SPACES)
     training = TrainingData(source, pixel_space_of(source, kind, zca_eps), resolve_device(device))
     found = import_experts(files, training, network)

@@ -8,7 +8,9 @@ import typer
 
 from distill_bench.commands.options import (
     AllowLeakOption,
+    ClassesOption,
     DeviceOption,
+    FlipOption,
     JsonOption,
     NetworksOption,
     OptionalDataset,
@@ -73,6 +75,8 @@ def verify_command(
     networks: NetworksOption = None,
     dataset: OptionalDataset = None,
     allow_leak: AllowLeakOption = False,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     registry: RegistryOption = None,
     as_json: JsonOption = False,
@@ -86,7 +90,8 @@ def verify_command(
     made = load_distilled(path)
     check_belongs(claimed, result, made, path)
     score = claimed.score
-    source = source_of_set(made, dataset, score.size, score.holdout, "test" if score.holdout is None else None)
+    split = "test" if score.holdout is None else None
+    source = source_of_set(made, dataset, score.size, score.holdout, split, flip_invariant, classes)
     if threads := threads_to_repeat(claimed):
         torch.set_num_threads(threads)  # sums are ordered by it
     options: dict[str, Any] = {"device": device, "monitor": listening_monitor(quiet), "allow_leak": allow_leak}

@@ -10,13 +10,16 @@ import typer
 from distill_bench import hub
 from distill_bench.commands.claimed import stored_accuracies
 from distill_bench.commands.options import (
+    ClassesOption,
     DataOption,
     DatasetOption,
+    FlipOption,
     HoldoutOption,
     SizeOption,
     check_out,
     check_out_folder,
     choice,
+    own_data,
     paths_of,
     source_of_set,
 )
@@ -73,12 +76,15 @@ def import_command(
     ] = False,
     size: SizeOption = None,
     holdout: HoldoutOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
 ) -> None:
     """Turn a distilled set that somebody released into a .safetensors file. Nothing in it is run."""
     check_out(out, [*files, *paths_of(dataset)])
     if protocol:
         load_protocol(protocol)
-    source, monitor = load_source(dataset, size=size, holdout=holdout), StreamMonitor()
+    source = load_source(dataset, size=size, holdout=holdout, **own_data(flip_invariant, classes))
+    monitor = StreamMonitor()
     found = hub.import_release(
         files,
         source,

@@ -15,10 +15,12 @@ from distill_bench.commands.options import (
     LABEL_USES,
     AllowLeakOption,
     CheckpointOption,
+    ClassesOption,
     CompileOption,
     DataOption,
     DatasetOption,
     DeviceOption,
+    FlipOption,
     HoldoutOption,
     JsonOption,
     LabelsOption,
@@ -36,6 +38,7 @@ from distill_bench.commands.options import (
     choice,
     holdout_fraction,
     listening_monitor,
+    own_data,
     paths_of,
     source_of_set,
 )
@@ -83,6 +86,8 @@ def synthesize_command(
     size: SizeOption = None,
     holdout: HoldoutOption = None,
     split: SplitOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     checkpoint_seconds: CheckpointOption = 30.0,
     quiet: QuietOption = False,
@@ -93,7 +98,9 @@ def synthesize_command(
     check_out(out, paths_of(dataset, values or []))
     code_state()
     overrides, place = parse_values(values or []), resolve_device(device)
-    source = load_source(dataset, size=size, holdout=holdout_fraction(holdout, split))
+    source = load_source(
+        dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
+    )
     chosen = load_method(name)
     fields = chosen.fields_on(source, ipc, preset, **overrides)
     if getattr(fields, "init", None) == str(out.resolve()):
@@ -138,6 +145,8 @@ def evaluate_command(
     holdout: HoldoutOption = None,
     split: SplitOption = None,
     allow_leak: AllowLeakOption = False,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     compile: CompileOption = "auto",
     registry: RegistryOption = None,
@@ -150,13 +159,21 @@ def evaluate_command(
     choice("--compile", compile, COMPILE)
     place, found, made = resolve_device(device), None, None
     if file is None:
-        protocol, source = _whole_split(protocol, dataset, size, holdout_fraction(holdout, split), labels, allow_leak)
+        protocol, source = _whole_split(
+            protocol,
+            dataset,
+            size,
+            holdout_fraction(holdout, split),
+            labels,
+            allow_leak,
+            own_data(flip_invariant, classes),
+        )
     else:
         check_registry(registry, file)
         found = obtain(file, may_download=False, registry=registry) if is_id(file) else None
         made = load_distilled(found.paths[0] if found else file)
         protocol = protocol_for(made, protocol).id
-        source = source_of_set(made, dataset, size, holdout, split)
+        source = source_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
     key, monitor = score_key(source, protocol, made, labels, network), listening_monitor(quiet)
     kept = KeptNetworks(key)
     if kept.tested:
@@ -179,7 +196,13 @@ def evaluate_command(
 
 
 def _whole_split(
-    protocol: str | None, dataset: str | None, size: int | None, holdout: float | None, labels: str, allow_leak: bool
+    protocol: str | None,
+    dataset: str | None,
+    size: int | None,
+    holdout: float | None,
+    labels: str,
+    allow_leak: bool,
+    own: dict[str, Any],
 ) -> tuple[str, Source]:
     """The protocol and the source of an evaluation without a set. Raises UsageError for what goes with a set alone."""
     if protocol is None or load_protocol(protocol).trains_on != "full":
@@ -188,7 +211,7 @@ def _whole_split(
         raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
     if labels != "stored" or allow_leak:
         raise UsageError(f"{protocol} scores a whole training split: --labels and --allow-leak are for distilled sets.")
-    return protocol, load_source(dataset, size=size, holdout=holdout)
+    return protocol, load_source(dataset, size=size, holdout=holdout, **own)
 
 
 def _say_claims(found: Obtained | None, made: DistilledSet | None, monitor: StreamMonitor, as_json: bool) -> None:
@@ -216,6 +239,8 @@ def measure_command(
     holdout: HoldoutOption = None,
     split: SplitOption = None,
     allow_leak: AllowLeakOption = False,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -227,7 +252,7 @@ def measure_command(
     place = resolve_device(device)
     made = load_distilled(file)
     protocol_for(made, protocol)
-    source = source_of_set(made, dataset, size, holdout, split)
+    source = source_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
     monitor, began = listening_monitor(quiet), time.monotonic()
     options: dict[str, Any] = {"device": device, "monitor": monitor, "allow_leak": allow_leak}
     found = transfer(made, source, protocol, network or (), networks, labels, **options)  # type: ignore[arg-type]

@@ -12,8 +12,10 @@ from distill_bench import suites
 from distill_bench.commands.options import (
     COMPILE,
     CheckpointOption,
+    ClassesOption,
     CompileOption,
     DeviceOption,
+    FlipOption,
     HoldoutOption,
     JsonOption,
     NetworksOption,
@@ -24,6 +26,7 @@ from distill_bench.commands.options import (
     choice,
     holdout_fraction,
     listening_monitor,
+    own_data,
 )
 from distill_bench.device import resolve_device
 from distill_bench.errors import DistillBenchError, UsageError
@@ -41,6 +44,8 @@ def bench_command(
     size: SizeOption = None,
     holdout: HoldoutOption = None,
     split: SplitOption = None,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
     networks: NetworksOption = None,
     jobs: Annotated[
         int | None,
@@ -70,11 +75,17 @@ def bench_command(
     if executor != suites.RAY:  # whose nodes may have what this machine has not
         resolve_device(device)
     found = suites.load_suite(suite)
-    chosen = found.adapted(dataset or [], method or [], size, holdout_fraction(holdout, split, found.holdout))
+    chosen = found.adapted(
+        dataset or [],
+        method or [],
+        size,
+        holdout_fraction(holdout, split, found.holdout),
+        **own_data(flip_invariant, classes),
+    )
     cells = suites.expand(chosen, suites.parse_only(only))
     folder = results or home() / "results"
     setting = suites.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
-    sources = {name: load_source(name, size=chosen.size, holdout=chosen.holdout) for name in chosen.datasets}
+    sources = {name: load_source(name, **chosen.data) for name in chosen.datasets}
     works = [suites.CellWork(cell, setting, sources[cell.dataset]) for cell in cells]
     states = {work: work.state() for work in works}
     monitor = listening_monitor(quiet)

@@ -28,7 +28,14 @@ def notes_of(distilled: DistilledSet, source: Source, protocol: str, allow_leak:
     if leaks and not allow_leak:
         raise UsageError(f"{'; '.join(leaks)}: the accuracy would not be one on unseen images. {_advice(distilled)}")
     notes = distilled.card.origin.assumptions if distilled.card.origin else ()
-    return (*notes, *pixel_notes(distilled, source), *leaks, *duplicates, *protocol_note(distilled, protocol))
+    return (
+        *source.notes,
+        *notes,
+        *pixel_notes(distilled, source),
+        *leaks,
+        *duplicates,
+        *protocol_note(distilled, protocol),
+    )
 
 
 def leaks_of(distilled: DistilledSet, source: Source) -> tuple[list[str], list[str]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill_bench import compiling
 from distill_bench.augment import dc, dsa, views
+from distill_bench.data_card import source_of
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, check_same_source
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
@@ -26,7 +27,7 @@ from distill_bench.playback import Playback, stored_teacher
 from distill_bench.progress import SILENT, Monitor, stopped
 from distill_bench.randomness import generator
 from distill_bench.recorded import Recording
-from distill_bench.sources import Source, load_source
+from distill_bench.sources import Source
 from distill_bench.training import Augment, Fetch, Lesson, Plan, accuracy, train
 
 WITHOUT_LEARNED_RATE = (
@@ -80,7 +81,7 @@ def evaluate(
     if labels not in ("stored", "hard"):
         raise UsageError(f"--labels {labels!r}: give stored or hard.")
     rules, card = protocol_for(distilled, protocol), distilled.card
-    source = source or load_source(card.source.name, size=card.source.size, holdout=card.source.holdout)
+    source = source or source_of(card.source)
     check_same_source(distilled, source)
     notes = notes_of(distilled, source, rules.id, allow_leak)
     flops = network_flops(source, rules.id, len(distilled.images), network)
@@ -143,6 +144,7 @@ def evaluate_full(
         ipc=None,
         bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
         set_sha256=None,
+        notes=source.notes,
         **exam.findings(material, accuracies),
     )
 

@@ -148,7 +148,9 @@ def _facts(subject: Subject) -> dict[str, str]:
         "seed": card.seed,
         "source": card.source.name
         + (f" at {card.source.size} px" if card.source.size else "")
-        + (f", {card.source.holdout:g} of its training split held out" if card.source.holdout else ""),
+        + (f", {card.source.holdout:g} of its training split held out" if card.source.holdout else "")
+        + (", not mirrored" if card.source.flip_invariant is False else "")
+        + (f", its classes {', '.join(card.source.classes)} alone" if card.source.classes else ""),
         "training images' fingerprint": card.source.train_fingerprint,
         "pixels": card.pixel_space.kind,
         "labels": card.label_kind,

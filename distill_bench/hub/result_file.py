@@ -77,7 +77,10 @@ def check_belongs(claimed: Claimed, path: Path, made: DistilledSet, file: Path) 
             f"{file} has the sha256 {found}, {path} is of {score.set_sha256}: another set, or one that was changed. "
             "Get the file the result was found with."
         )
-    dataset = re.sub(r"( at \d+ px)?( holdout [\d.]+)?$", "", score.dataset)  # as suites call resized or held-out data
+    # as suites call data that is resized, held out, not mirrored, or of some classes alone
+    more = r"( at \d+ px)?( holdout [\d.]+)?( not mirrored)?( classes .+)?"
+    same = re.fullmatch(re.escape(card.source.name) + more, score.dataset)
+    dataset = card.source.name if same else score.dataset
     facts = {
         "method": (score.method, card.method),
         "dataset": (dataset, card.source.name),

@@ -1,19 +1,22 @@
 """Datasets by name: built in, or the user's own folders, parquet files and NumPy archives."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from distill_bench.errors import UsageError
+from distill_bench.errors import DistillBenchError, UsageError
+from distill_bench.names import LONGEST_PATH, checked_name
 from distill_bench.sources.builtin import BUILT_IN, builtin_source
 from distill_bench.sources.digits import digits_source
 from distill_bench.sources.folder import folder_source
 from distill_bench.sources.imagenet import FAMILY, imagenet_source
 from distill_bench.sources.npz import npz_source
-from distill_bench.sources.parquet import parquet_source
-from distill_bench.sources.source import Source, Split
+from distill_bench.sources.parquet import parquet_source, split_files
+from distill_bench.sources.source import Source, Split, readable
 
-__all__ = ["Source", "Split", "list_sources", "load_source", "usual_side"]
+__all__ = ["Source", "Split", "is_own", "list_sources", "load_source", "usual_side"]
 
 MAX_SIZE = 4096
 
@@ -47,28 +50,75 @@ def usual_side(name: str) -> int | None:
     return SIDES.get(name)
 
 
-def load_source(name: str, *, size: int | None = None, holdout: float | None = None) -> Source:
+def is_own(name: str) -> bool:
+    """Whether a dataset's name is that of a user's own data."""
+    kind, _, path = name.partition(":")
+    return kind in OWN and bool(path)
+
+
+def load_source(
+    name: str,
+    *,
+    size: int | None = None,
+    holdout: float | None = None,
+    flip_invariant: bool | None = None,
+    classes: Sequence[str | int] | None = None,
+) -> Source:
     """A dataset by name. Its images are read when a split is first asked for.
 
     Args:
         name: one of ``list_sources()``, or ``folder:PATH``, ``parquet:PATH``, ``npz:PATH`` for data of one's own.
         size: resize every image's shorter side to this many pixels and crop the centre to a square.
         holdout: replace the test split by this fraction of each class of the training split.
+        flip_invariant: for data of one's own: whether a mirrored image keeps its label; it does unless said.
+        classes: take these classes alone, by name or label, and number them 0, 1, … in this order.
 
     Raises:
-        UsageError: an unknown name, or a size or fraction out of range.
+        UsageError: an unknown name or class, a size or fraction out of range, or ``flip_invariant`` of a dataset that
+            has its own.
         DataError: the data is not there or not in the layout it should have.
     """
     if size is not None and not 1 <= size <= MAX_SIZE:
         raise UsageError(f"--size {size} is out of range: give a number of pixels from 1 to {MAX_SIZE}.")
-    kind, _, path = name.partition(":")
-    if name in NAMED:
-        source = NAMED[name](size)
-    elif kind in OWN and path:
-        source = OWN[kind](name, Path(path).expanduser(), size)
-    else:
+    if not (name in NAMED or is_own(name)):
         raise UsageError(
             f"there is no dataset {name!r}. Give one of {', '.join(NAMED)}, or data of your own as "
-            f"{', '.join(f'{kind}:PATH' for kind in OWN)}."
+            f"{', '.join(f'{kind}:PATH' for kind in OWN)}.{_meant(name)}"
         )
+    with readable(name):
+        source = NAMED[name](size) if name in NAMED else _own(name, size)
+    if flip_invariant is not None:
+        if name in NAMED:
+            keep = "keep" if source.flip_invariant else "do not keep"
+            raise UsageError(
+                f"flip_invariant is fixed for {name}: its mirrored images {keep} their label, in every result. It can "
+                "be chosen for data of your own (folder:, parquet:, npz:); leave --flip-invariant out."
+            )
+        source = replace(source, flip_invariant=flip_invariant, _cache={})
+    if classes is not None:
+        source = source.with_classes(classes)
     return source if holdout is None else source.with_holdout(holdout)
+
+
+def _own(name: str, size: int | None) -> Source:
+    kind, _, path = name.partition(":")
+    try:
+        checked_name(name, "the dataset's name", LONGEST_PATH)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
+    return OWN[kind](name, Path(os.path.expanduser(path)), size)
+
+
+def _meant(name: str) -> str:
+    """What a path without its kind was to be, for the end of an error; empty where there is no such path."""
+    try:
+        path = Path(os.path.expanduser(name))
+        if path.is_dir():
+            kind = "parquet" if split_files(path)[0] else "folder"
+        elif path.suffix in (".npz", ".parquet") and path.is_file():
+            kind = path.suffix[1:]
+        else:
+            return ""
+    except (OSError, DistillBenchError):  # a name too long, a shard missing
+        return ""
+    return f" There is a {'folder' if path.is_dir() else 'file'} of that name: {kind}:{name}."

@@ -1,9 +1,8 @@
-"""From encoded images to one uint8 tensor. Image files are opened here and nowhere else."""
+"""From encoded images to one uint8 tensor."""
 
-import io
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,17 +15,16 @@ from torch import Tensor
 
 from distill_bench.errors import DataError
 from distill_bench.sources.on_demand import FilesSplit
+from distill_bench.sources.picture import DEEP, FRAMES, EncodedImage, counted, crop_to, listed, open_image
 from distill_bench.sources.source import Source, Split
+from distill_bench.storage import log
 
-MAX_PIXELS = 50_000_000
 RESIDENT_BYTES = 4 * 2**30
 """A split that takes more as uint8 stays in its files, where it has files."""
-SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-GREY = ("1", "L", "LA", "La", *SIXTEEN_BIT)
+DARK = 64
+"""Of 255. 16-bit pictures that reach no further hold values of fewer bits, or are dark."""
 
 Shape = tuple[int, int, int]
-EncodedImage = tuple[str, bytes | Path]
-"""What errors call the image, and its file or the bytes of one."""
 
 
 @dataclass(frozen=True)
@@ -84,23 +82,29 @@ def on_demand(split: Encoded, size: int | None, shape: Shape | None, reference: 
         return None
 
     def decode(files: Sequence[Path]) -> UInt8[Tensor, "k c h w"]:
-        return decode_images([(str(file), file) for file in files], len(files), size, shape, reference)
+        return decode_images([(str(file), file) for file in files], len(files), size, shape, reference, remarks=False)
 
     return FilesSplit(files, split.labels, shape, decode)
 
 
 def decode_images(
-    images: Iterable[EncodedImage], count: int, size: int | None = None, shape: Shape | None = None, reference: str = ""
+    images: Iterable[EncodedImage],
+    count: int,
+    size: int | None = None,
+    shape: Shape | None = None,
+    reference: str = "",
+    remarks: bool = True,
 ) -> UInt8[Tensor, "n c h w"]:
     """Decode ``count`` images of one size into one tensor.
 
     Without a ``shape`` the result is grey if every image is, and RGB otherwise. With one, images are converted to
-    its number of channels. ``reference`` is what errors call the owner of ``shape``.
+    its number of channels. ``reference`` is what errors call the owner of ``shape``; ``remarks``: whether the log
+    says what pictures lose.
 
     Raises:
-        DataError: an image cannot be read, is too large, or differs in size from the others.
+        DataError: an image cannot be read, is too large, or differs in size from the others; all 16-bit ones are black.
     """
-    fixed = shape
+    fixed, animated, deep = shape, list[str](), dict[str, int]()
     pixels = np.empty((0, 0, 0, 0), dtype=np.uint8)
     for index, (name, encoded) in enumerate(images):
         image = open_image(name, encoded, size)
@@ -116,52 +120,41 @@ def decode_images(
                 pixels = np.repeat(pixels, 3, axis=1)
         array = np.asarray(image)
         pixels[index] = array.transpose(2, 0, 1) if array.ndim == 3 else array
+        if image.info.get(FRAMES):
+            animated.append(name)
+        if image.info.get(DEEP):
+            deep[name] = int(array.max())
+    if remarks:
+        remark(animated, deep, count)
     return torch.from_numpy(pixels)
 
 
-def open_image(name: str, encoded: bytes | Path, size: int | None = None) -> Image.Image:
-    """One image in mode L or RGB. Transparency is dropped and EXIF rotation ignored, as torchvision's loaders do.
+def remark(animated: Sequence[str], deep: Mapping[str, int], count: int) -> None:
+    """Say what ``count`` pictures lose.
+
+    Args:
+        animated: the names of those with several frames.
+        deep: of those with 16 bits a channel, the highest value of 255 by their name.
 
     Raises:
-        DataError: it cannot be read, or has more than ``MAX_PIXELS``.
+        DataError: all have 16 bits, and nothing is left of them.
     """
-    try:
-        with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as file:
-            # Checked before any pixel is decoded: a small file can claim a picture that fills the memory.
-            if file.width * file.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            image = eight_bit(file)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    if animated:
+        log.warning("the first frame alone is taken of %s: %s.", counted(len(animated), "picture"), listed(animated))
+    highest = max(deep.values(), default=DARK)
+    if highest == 0 and len(deep) == count:
         raise DataError(
-            f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels, the most an image may have. "
-            "Shrink it or take it out."
-        ) from error
-    except Exception as error:  # Pillow's decoders raise errors of many types for damaged files.
-        raise DataError(f"{name} cannot be read as an image: {error}. Replace it or take it out.") from error
-    return image if size is None else crop_to(image, size)
-
-
-def eight_bit(image: Image.Image) -> Image.Image:
-    """The image in mode L or RGB; 16-bit grey keeps its high byte."""
-    if image.mode in SIXTEEN_BIT:
-        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
-    if image.mode in GREY:
-        return image.convert("L")
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits per channel")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def crop_to(image: Image.Image, size: int) -> Image.Image:
-    """Resize the shorter side to ``size`` (bilinear, antialiased) and crop the centre to size x size.
-
-    Both are one operation on the central square, so that a long narrow image never grows large in between.
-    """
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+            f"all pictures have 16 bits and are black at 8: {listed(list(deep))}. No value reaches 256 of 65,535. If "
+            "they hold 8-bit values, save them with 8 bits; otherwise scale them so that white is 65,535."
+        )
+    if highest < DARK:
+        log.warning(
+            "dark at 8 bits: %s of 16 bits, whose highest value comes out as %d of 255: %s. If values of fewer bits "
+            "are stored in them, scale these so that white is 65,535.",
+            counted(len(deep), "picture"),
+            highest,
+            listed(list(deep)),
+        )
 
 
 def resize_pixels(pixels: UInt8[Tensor, "n c h w"], size: int | None) -> UInt8[Tensor, "n c h2 w2"]:

@@ -1,5 +1,9 @@
-"""Image folders: ``PATH/train/<class>/*`` and ``PATH/test|val/<class>/*``, or ``PATH/<class>/*`` for training only."""
+"""Image folders: ``PATH/train/<class>/*`` and ``PATH/test|val/<class>/*``, or ``PATH/<class>/*`` for training only.
 
+Validation images may also lie as Tiny-ImageNet's do. What is no picture is left out, counted and named in the log.
+"""
+
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,10 +11,15 @@ import torch
 
 from distill_bench.errors import DataError
 from distill_bench.sources.decode import Encoded, Shape, decoded_source
+from distill_bench.sources.picture import counted, listed
 from distill_bench.sources.source import Source
+from distill_bench.storage import log
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TEST_FOLDERS = ("test", "val")
+ANNOTATIONS = "val_annotations.txt"
+BOOKKEEPING = ("thumbs.db", "desktop.ini", "_boxes.txt")
+"""How files end that systems, and Tiny-ImageNet, put beside pictures; like hidden ones they are passed over."""
 
 
 def folder_source(name: str, path: Path, size: int | None = None, shape: Shape | None = None) -> Source:
@@ -23,18 +32,19 @@ def folder_source(name: str, path: Path, size: int | None = None, shape: Shape |
     class_names = class_folders(train)
     if not class_names:
         raise DataError(f"{train} has no class folders. Put the images of each class into a folder of its own there.")
-    if test and (unknown := sorted(set(class_folders(test)) - set(class_names))):
+    annotated = test is not None and (test / ANNOTATIONS).is_file()
+    if test and not annotated and (unknown := sorted(set(class_folders(test)) - set(class_names))):
         raise DataError(
             f"{test / unknown[0]} is a class that {train} does not have. "
             "The test split may only have classes of the training split: rename or remove that folder."
         )
+
+    def read_test() -> Encoded:
+        assert test is not None
+        return read_annotated(test, class_names, part=True) if annotated else read_folder(test, class_names)
+
     return decoded_source(
-        name,
-        class_names,
-        lambda: read_folder(train, class_names),
-        (lambda: read_folder(test, class_names)) if test else None,
-        size,
-        shape,
+        name, class_names, lambda: read_folder(train, class_names), read_test if test else None, size, shape
     )
 
 
@@ -46,7 +56,9 @@ def split_folders(path: Path) -> tuple[Path, Path | None]:
     """
     if not path.is_dir():
         raise DataError(f"{path} is not a folder. Give one with train/<class>/ and test/<class>/, or with <class>/.")
-    test = next((path / split for split in TEST_FOLDERS if (path / split).is_dir()), None)
+    tests = [path / split for split in TEST_FOLDERS if (path / split).is_dir()]
+    # Tiny-ImageNet's test images have no labels: its test folder gives way to the validation images, which have
+    test = next((folder for folder in tests if (folder / ANNOTATIONS).is_file()), tests[0] if tests else None)
     if (path / "train").is_dir():
         return path / "train", test
     if test:
@@ -66,27 +78,104 @@ def read_folder(path: Path, class_names: Sequence[str]) -> Encoded:
     """
     files: list[Path] = []
     labels: list[int] = []
+    left_out = [entry for entry in sorted(path.iterdir()) if not (entry.is_dir() or is_bookkeeping(entry.name))]
+    if left_out:
+        say_left_out(path, left_out, "in no class folder")
+    others: list[Path] = []
     present = set(class_folders(path))
     for label, class_name in enumerate(class_names):
         if class_name not in present:
             continue  # only a test split may lack a class: the names are those of the training folders
-        found = image_files(path / class_name)
+        found, more = files_below(path / class_name)
         if not found:
+            others_there = f"{counted(len(more), 'other file')}: {_names(more, path / class_name)}"
+            instead = f" ({others_there})" if more else ""
             raise DataError(
-                f"{path / class_name} holds no image. Add images ({' '.join(SUFFIXES)}) or remove the folder."
+                f"{path / class_name} holds no image{instead}. Add images ({' '.join(SUFFIXES)}) or remove the folder."
             )
         files += found
+        others += more
         labels += [label] * len(found)
+    if others:
+        say_left_out(path, others, f"no pictures of a kind read here ({' '.join(SUFFIXES)})")
     return Encoded(torch.tensor(labels, dtype=torch.int64), [(str(file), file) for file in files])
+
+
+def read_annotated(folder: Path, wnids: Sequence[str], part: bool = False) -> Encoded:
+    """Tiny-ImageNet's own form: ``images/`` and a table of file name, WordNet id and box, separated by tabs.
+
+    Names in the table are compared with those of the files, never opened.
+
+    Args:
+        part: leave out images of other classes, and say how many.
+
+    Raises:
+        DataError: the table names another class, or images and table disagree.
+    """
+    path = folder / ANNOTATIONS
+    labels = {wnid: label for label, wnid in enumerate(wnids)}
+    classes: dict[str, int] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text: {error.reason} at byte {error.start}. Unpack it again.") from error
+    for number, line in enumerate(lines, start=1):
+        name, _, rest = line.partition("\t")
+        wnid = rest.split("\t")[0]
+        if wnid not in labels and not part:
+            raise DataError(
+                f"{path} line {number} has the class {wnid!r}, which train/ does not have. Unpack it again."
+            )
+        classes[name] = labels.get(wnid, -1)
+    files = image_files(folder / "images")
+    if unknown := {file.name for file in files} ^ classes.keys():
+        raise DataError(
+            f"{path} and {folder / 'images'} do not have the same images: {min(unknown)} is in one of them only. "
+            "Unpack it again."
+        )
+    kept = [file for file in files if classes[file.name] >= 0]
+    if len(kept) < len(files):
+        fewer = counted(len(files) - len(kept), "image")
+        log.warning("%s: left out %s, of classes that train/ does not have.", folder, fewer)
+    found = torch.tensor([classes[file.name] for file in kept], dtype=torch.int64)
+    return Encoded(found, [(str(file), file) for file in kept])
 
 
 def image_files(path: Path) -> list[Path]:
     """All images below ``path``, hidden ones aside, in an order that no file system decides."""
-    found = (
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        and file.is_file()
-    )
-    return sorted(found, key=lambda file: file.as_posix())
+    return files_below(path)[0]
+
+
+def files_below(path: Path) -> tuple[list[Path], list[Path]]:
+    """The images below ``path``, and what else lies there: each in an order that no file system decides.
+
+    An image is a file of its own, or a link to one; a pipe or device of such a name is never opened.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    images, others = list[Path](), list[Path]()
+    for folder, inside, names in os.walk(path, onerror=refuse):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        for name in names:
+            file = Path(folder, name)
+            if not is_bookkeeping(name):
+                (images if file.suffix.lower() in SUFFIXES and file.is_file() else others).append(file)
+    return sorted(images, key=Path.as_posix), sorted(others, key=Path.as_posix)
+
+
+def is_bookkeeping(name: str) -> bool:
+    """Whether a file is hidden, or one that lies beside pictures without anybody's doing."""
+    return name.startswith(".") or name.lower().endswith(BOOKKEEPING)
+
+
+def say_left_out(path: Path, files: Sequence[Path], why: str) -> None:
+    log.warning("%s: left out %s, %s: %s.", path, counted(len(files), "file"), why, _names(files, path))
+
+
+def _names(files: Sequence[Path], below: Path) -> str:
+    return listed([str(file.relative_to(below)) for file in files])

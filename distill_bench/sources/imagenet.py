@@ -9,18 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from distill_bench.errors import DataError, UsageError
 from distill_bench.sources.decode import Encoded, decoded_source
-from distill_bench.sources.folder import class_folders, image_files, read_folder
+from distill_bench.sources.folder import ANNOTATIONS, class_folders, read_annotated, read_folder
 from distill_bench.sources.source import Source
 from distill_bench.storage import home
 
 CONSTANTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SUBSET_SIZE = 128
 """The resolution MTT has its subsets at."""
-ANNOTATIONS = "val_annotations.txt"
 
 SUBSETS = {
     "imagenette": {
@@ -158,29 +155,3 @@ def read_validation(name: str, root: Path, wnids: Sequence[str]) -> Encoded:
 
 def class_of_any(folder: Path, wnids: Sequence[str]) -> bool:
     return any((folder / wnid).is_dir() for wnid in wnids)
-
-
-def read_annotated(folder: Path, wnids: Sequence[str]) -> Encoded:
-    """Tiny-ImageNet's own form: ``images/`` and a table of file name, WordNet id and box, separated by tabs.
-
-    Raises:
-        DataError: the table names another class, or images and table disagree.
-    """
-    path = folder / ANNOTATIONS
-    labels = {wnid: label for label, wnid in enumerate(wnids)}
-    classes: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        name, _, rest = line.partition("\t")
-        wnid = rest.split("\t")[0]
-        if wnid not in labels:
-            raise DataError(
-                f"{path} line {number} has the class {wnid!r}, which train/ does not have. Unpack it again."
-            )
-        classes[name] = labels[wnid]
-    files = image_files(folder / "images")
-    if unknown := {file.name for file in files} ^ classes.keys():
-        raise DataError(
-            f"{path} and {folder / 'images'} do not have the same images: {min(unknown)} is in one of them only. "
-            "Unpack it again."
-        )
-    return Encoded(torch.tensor([classes[file.name] for file in files]), [(str(file), file) for file in files])

@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from distill_bench.errors import DataError
+from distill_bench.errors import DataError, reason_of
+from distill_bench.sources.classes import numbered_classes
 from distill_bench.sources.decode import resize_pixels
-from distill_bench.sources.source import Source, Split, numbered_classes
+from distill_bench.sources.picture import listed
+from distill_bench.sources.source import Source, Split
 
 LAYOUTS = (
     ("x_train", "y_train", "x_test", "y_test"),
@@ -62,7 +64,7 @@ def array_names(path: Path) -> tuple[tuple[str, str], tuple[str, str]]:
                 raise DataError(f"{path} has {pair.pop()} alone: a test split is {test_images} and {test_labels}.")
             return (images, labels), (str(test_images), str(test_labels)) if pair else ("", "")
     raise DataError(
-        f"{path} has the arrays {', '.join(sorted(present)) or '(none)'}. Name them images and labels, or x_train, "
+        f"{path} has the arrays {listed(sorted(present)) or '(none)'}. Name them images and labels, or x_train, "
         "y_train, x_test and y_test, or train_images, train_labels, test_images and test_labels."
     )
 
@@ -106,10 +108,12 @@ def read_labels(path: Path, name: str) -> Int64[Tensor, " n"]:
         values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in "iu" or not len(values):
         raise DataError(
-            f"{path}: {name} is {values.dtype} of shape {values.shape}. Labels are a 1-d array of integers, not empty."
+            f"{path}: {name} is {values.dtype} of shape {values.shape}. Labels are a 1-d array of integers, one class "
+            "an image, not empty: of one-hot labels, store labels.argmax(1). Several an image are not supported."
         )
-    if values.min() < 0:
-        raise DataError(f"{path}: {name} has the label {values.min()}; labels are 0 or above.")
+    if values.min() < 0 or values.max() >= 2**63:
+        wrong = values.min() if values.min() < 0 else values.max()
+        raise DataError(f"{path}: {name} has the label {wrong}; labels are 0 or above, and below 2^63.")
     return torch.from_numpy(values.astype(np.int64))
 
 
@@ -173,7 +177,7 @@ def check_unfolded(path: Path) -> None:
         with zipfile.ZipFile(path) as opened:
             members = opened.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise DataError(f"{path} cannot be read as an archive: {error}.") from error
+        raise DataError(f"{path} cannot be read as an archive: {reason_of(error)}.") from error
     unfolded = sum(member.file_size for member in members)
     if unfolded > UNFOLDED_ANYWAY + MOST_UNFOLDED * path.stat().st_size:
         raise DataError(
@@ -196,4 +200,5 @@ def archive(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     except DataError:
         raise
     except Exception as error:  # damaged files raise errors of many types, and of memory where they claim too much
-        raise DataError(f"{path} cannot be read as an .npz file: {error}. Write it again with np.savez.") from error
+        reason = reason_of(error)
+        raise DataError(f"{path} cannot be read as an .npz file: {reason}. Write it again with np.savez.") from error

@@ -1,7 +1,8 @@
 """Splits too large for the memory: image files, decoded when asked for.
 
 Their fingerprint is over the files as they lie on disk, because decoding ImageNet takes hours: sha256 over the shape
-that images are decoded to, then every file's sha256, then the int64 labels. The sums of files are kept in the cache,
+that images are decoded to, then every file's sha256, then the int64 labels. A file that is turned by EXIF data or has
+transparent parts counts with a mark before its content: earlier versions saw other pixels in it. The sums are kept,
 4,096 files at a time, under a key of the files' paths, sizes and times of change; a file that changes is read again.
 """
 
@@ -18,11 +19,13 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from distill_bench.errors import DataError
+from distill_bench.sources.picture import is_shown_as_it_lies
 from distill_bench.sources.source import Split
 from distill_bench.storage import home, write_atomically
 
 GROUP = 4096
 DIGEST_BYTES = 32
+AS_SHOWN = b"as shown: "
 
 Shape = tuple[int, int, int]
 
@@ -91,7 +94,7 @@ def file_digests(files: Sequence[Path]) -> bytes:
     """
     try:
         facts = [(str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
-        path = home() / "digests" / hashlib.sha256(repr(facts).encode()).hexdigest()
+        path = home() / "digests" / hashlib.sha256(AS_SHOWN + repr(facts).encode()).hexdigest()
         if path.is_file() and len(known := path.read_bytes()) == DIGEST_BYTES * len(files):
             return known
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -103,7 +106,8 @@ def file_digests(files: Sequence[Path]) -> bytes:
 
 
 def _digest(file: Path) -> bytes:
-    return hashlib.sha256(file.read_bytes()).digest()
+    content = file.read_bytes()
+    return hashlib.sha256(content if is_shown_as_it_lies(content) else AS_SHOWN + content).digest()
 
 
 def _parts(files: Sequence[Path], count: int) -> Iterable[Sequence[Path]]:

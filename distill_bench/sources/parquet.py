@@ -13,9 +13,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from distill_bench.errors import DataError
-from distill_bench.sources.decode import Encoded, EncodedImage, Shape, decoded_source
-from distill_bench.sources.source import Source, numbered_classes
+from distill_bench.errors import DataError, reason_of
+from distill_bench.sources.classes import numbered_classes
+from distill_bench.sources.decode import Encoded, Shape, decoded_source
+from distill_bench.sources.picture import EncodedImage, listed
+from distill_bench.sources.source import Source
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "fine_label")
@@ -99,9 +101,10 @@ def schema_class_names(path: Path) -> tuple[str, ...] | None:
         schema = file.schema_arrow
         column = find_column(schema, LABEL_COLUMNS, path)
     try:
-        return tuple(map(str, json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]["names"]))
+        names = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]["names"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return tuple(map(str, names)) if isinstance(names, list) else None
 
 
 def read_files(files: Sequence[Path], class_names: Sequence[str]) -> Encoded:
@@ -128,10 +131,14 @@ def read_labels(path: Path) -> Int64[Tensor, " n"]:
         name = find_column(file.schema_arrow, LABEL_COLUMNS, path)
         column = file.read(columns=[name]).column(0).combine_chunks()
     if not pa.types.is_integer(column.type):
-        raise DataError(f"{path}: the column {name} is of type {column.type}. Labels are integers 0, 1, ….")
+        raise DataError(
+            f"{path}: the column {name} is of type {column.type}. Labels are integers 0, 1, …, one class an image: "
+            "lists of several, and names, are not read."
+        )
     if not len(column):
         raise DataError(f"{path} has no rows. Remove the file or fill it.")
-    values = torch.from_numpy(column.cast(pa.int64()).fill_null(-1).to_numpy().copy())
+    # what does not fit becomes negative here, and is named below
+    values = torch.from_numpy(column.cast(pa.int64(), safe=False).fill_null(-1).to_numpy().copy())
     if int(values.min()) < 0:
         row = int((values < 0).nonzero()[0])
         raise label_error(path, row, column[row].as_py(), "0 or above")
@@ -155,11 +162,7 @@ def read_images(path: Path) -> Iterator[EncodedImage]:
         name = find_column(file.schema_arrow, IMAGE_COLUMNS, path)
         kind = file.schema_arrow.field(name).type
         nested = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-        if not (nested or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-            raise DataError(
-                f"{path}: the column {name} is of type {kind}. Images are encoded files (PNG, JPEG, …), as binary or "
-                "as a struct with the field bytes."
-            )
+        check_binary(kind.field("bytes").type if nested else kind, f"{path}: the column {name}", kind)
         row = 0
         for batch in file.iter_batches(BATCH_ROWS, columns=[name]):
             values = pc.struct_field(batch.column(0), "bytes") if nested else batch.column(0)
@@ -170,12 +173,29 @@ def read_images(path: Path) -> Iterator[EncodedImage]:
                 row += 1
 
 
+def check_binary(found: pa.DataType, column: str, whole: pa.DataType) -> None:
+    """Raises DataError unless cells hold bytes. Text is never read: it could only be the name of a file.
+
+    Args:
+        found: the type of the cells' content.
+        column: what errors call the column, whose type is ``whole``.
+    """
+    bytes_themselves = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    if not any(matches(found) for matches in (*bytes_themselves, pa.types.is_binary_view)):
+        raise DataError(
+            f"{column} is of type {whole}. Images are encoded files (PNG, JPEG, …), as binary or as a struct whose "
+            "field bytes is binary. Names of files are not followed: write the table with the images embedded."
+        )
+
+
 def find_column(schema: pa.Schema, candidates: Sequence[str], path: Path) -> str:
     for name in candidates:
+        if schema.names.count(name) > 1:
+            raise DataError(f"{path} has {schema.names.count(name)} columns of the name {name}. Leave one of them.")
         if name in schema.names:
             return name
     raise DataError(
-        f"{path} has no column {' or '.join(candidates)}; it has {', '.join(schema.names) or 'none'}. "
+        f"{path} has no column {' or '.join(candidates)}; it has {listed(schema.names) or 'none'}. "
         "Rename the column that holds it."
     )
 
@@ -187,5 +207,5 @@ def parquet_file(path: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise DataError(f"{path} cannot be read as a parquet file: {reason}. Fetch or write it again.") from error

@@ -3,15 +3,19 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from distill_bench.errors import DataError, UsageError
+from distill_bench.names import checked_class_names
 from distill_bench.randomness import generator
+from distill_bench.sources.classes import check_labels, check_none_absent, labels_of
 
 CHUNK_BYTES = 2**26
 
@@ -20,13 +24,18 @@ class Split:
     """Images and labels of one split, resident as tensors.
 
     Args:
-        pixels: uint8 [n, channels, height, width].
-        labels: int64 [n], each in 0 … classes - 1.
+        pixels: uint8 [n, channels, height, width], a tensor or a NumPy array.
+        labels: [n] or [n, 1] of any integer type, each in 0 … classes - 1; they become int64.
+
+    Raises:
+        DataError: they are of another type or shape, or not equally many.
     """
 
-    def __init__(self, pixels: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"]) -> None:
-        self._pixels = pixels
-        self.labels = labels
+    def __init__(self, pixels: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> None:
+        self._pixels: UInt8[Tensor, "n c h w"] = _as_pixels(pixels)
+        self.labels: Int64[Tensor, " n"] = _as_labels(labels)
+        if len(self._pixels) != len(self.labels):
+            raise DataError(f"a split has {len(self._pixels)} images, but {len(self.labels)} labels.")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,8 +76,38 @@ class Split:
     @cached_property
     def class_indices(self) -> list[Int64[Tensor, " k"]]:
         """For every class 0 … max label, the indices of its images in source order."""
-        count = int(self.labels.max()) + 1 if len(self) else 0
-        return [(self.labels == label).nonzero().flatten() for label in range(count)]
+        return list(self.labels.argsort(stable=True).split(self.labels.bincount().tolist()))
+
+
+def _as_tensor(values: Tensor | np.ndarray, what: str) -> Tensor:
+    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
+        values = torch.from_numpy(values.copy())  # which may be read-only, or run backwards
+    if not isinstance(values, Tensor):
+        kind = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+        raise DataError(f"{what} are {kind}; give numbers as a torch tensor or a NumPy array.")
+    return values.detach().cpu()
+
+
+def _as_pixels(values: Tensor | np.ndarray) -> UInt8[Tensor, "n c h w"]:
+    pixels = _as_tensor(values, "a split's pixels")
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+        raise DataError(
+            f"a split's pixels are {pixels.dtype} of shape {tuple(pixels.shape)}; they are uint8, 0 to 255, of shape "
+            "[n, channels, height, width]. Of floats in 0 … 1: (pixels * 255).round().to(torch.uint8)."
+        )
+    return pixels
+
+
+def _as_labels(values: Tensor | np.ndarray) -> Int64[Tensor, " n"]:
+    labels = _as_tensor(values, "a split's labels")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype == torch.bool or labels.is_floating_point():
+        raise DataError(
+            f"a split's labels are {labels.dtype} of shape {tuple(labels.shape)}; they are one class an image, "
+            "integers of shape [n]. Of one-hot labels: labels.argmax(1)."
+        )
+    return labels.long()
 
 
 @dataclass(frozen=True)
@@ -84,6 +123,10 @@ class Source:
         size: the side that images were resized to on request, or None.
         holdout: the fraction of the training split that stands in for the test split, or None.
         whole: with such a test split, the source before its training split was parted.
+        classes: the names of those that were chosen of a larger dataset, or None.
+
+    Raises:
+        DataError: class names cannot be written and read again, or told apart.
     """
 
     name: str
@@ -94,8 +137,15 @@ class Source:
     constants: tuple[Sequence[float], Sequence[float]] | None = None
     size: int | None = None
     holdout: float | None = None
+    classes: tuple[str, ...] | None = None
     whole: "Source | None" = field(default=None, repr=False, compare=False)
     _cache: dict[str, Split] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "class_names", checked_class_names(self.class_names, self.name))
+        except ValueError as error:
+            raise DataError(f"{error}.") from error
 
     @property
     def kind(self) -> str:
@@ -103,10 +153,21 @@ class Source:
         return self.name.split(":")[0]
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of an accuracy must know of how the data was chosen."""
+        chosen = self.classes and f"of the classes {', '.join(self.classes)} alone, in training and test"
+        turned = self.flip_invariant is False and ":" in self.name and "mirrored images do not keep their label"
+        return tuple(note for note in (chosen, turned) if note)
+
+    @property
     def train(self) -> Split:
         """The training split, the only one a synthesizer sees."""
         if "train" not in self._cache:
-            self._cache["train"] = checked(self.load_train(), self, "training")
+            with readable(self.name):
+                train = self.load_train()
+            check_labels(train.labels, self.class_names, f"{self.name}: the training split")
+            check_none_absent(train.labels, self.class_names, self.name)
+            self._cache["train"] = train
         return self._cache["train"]
 
     @property
@@ -122,7 +183,10 @@ class Source:
                 "(give it to synthesize as well, so that the set is made without those images)."
             )
         if "test" not in self._cache:
-            self._cache["test"] = checked(self.load_test(), self, "test")
+            with readable(self.name):
+                test = self.load_test()
+            check_labels(test.labels, self.class_names, f"{self.name}: the test split")
+            self._cache["test"] = test
         return self._cache["test"]
 
     @cached_property
@@ -132,6 +196,37 @@ class Source:
     @cached_property
     def std(self) -> tuple[float, ...]:
         return tuple(self.constants[1]) if self.constants else channel_statistics(self.train)[1]
+
+    def with_classes(self, wanted: Sequence[str | int]) -> "Source":
+        """The same source with some of its classes alone, in both splits, labelled 0, 1, … in the order given.
+
+        Args:
+            wanted: names or labels, see ``labels_of``.
+
+        Raises:
+            UsageError: one is not of this source, or is given twice.
+        """
+        chosen = labels_of(wanted, self.class_names, self.name)
+        if chosen == list(range(len(self.class_names))):
+            return self
+        places = torch.full((len(self.class_names),), -1)
+        places[torch.tensor(chosen)] = torch.arange(len(chosen))
+
+        def part(load: Callable[[], Split], role: str) -> Split:
+            split = load()
+            check_labels(split.labels, self.class_names, f"{self.name}: the {role} split")
+            kept = (places[split.labels] >= 0).nonzero().flatten()
+            return split.subset(kept).relabelled(places[split.labels[kept]])
+
+        names, load_test = tuple(self.class_names[label] for label in chosen), self.load_test
+        return replace(
+            self,
+            class_names=names,
+            classes=names,
+            load_train=lambda: part(self.load_train, "training"),
+            load_test=load_test and (lambda: part(load_test, "test")),
+            _cache={},
+        )
 
     def with_holdout(self, fraction: float, *, own_test: bool = False) -> "Source":
         """The same source with ``fraction`` of each class of the training split held out as its test split.
@@ -163,25 +258,6 @@ class Source:
         return replace(parted, holdout=fraction, whole=self)
 
 
-def numbered_classes(labels: Sequence[Int64[Tensor, " _"]], where: str) -> tuple[str, ...]:
-    """The classes of data without class names: the labels themselves, "0", "1", …
-
-    Args:
-        labels: of every split, that of training first.
-        where: the data's path, for the error.
-
-    Raises:
-        DataError: a label is so high that a class below it must be without a training image.
-    """
-    highest, images = max(int(each.max()) for each in labels), len(labels[0])
-    if highest >= images:
-        raise DataError(
-            f"{where} has the label {highest}, but {images} training images: not every class from 0 on can have one. "
-            "Number the classes 0, 1, 2, …, or give them names."
-        )
-    return tuple(str(label) for label in range(highest + 1))
-
-
 def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population standard deviation of every channel, for pixels scaled to [0, 1], in float64."""
     # From counts of the 256 values: exact, so that no number of threads or chunk size shows in a card.
@@ -196,25 +272,13 @@ def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ..
     return tuple(round(value, 6) for value in mean.tolist()), tuple(round(value, 6) for value in std.tolist())
 
 
-def checked(split: Split, source: Source, role: str) -> Split:
-    """The split, if it is usable.
-
-    Raises:
-        DataError: it is empty or has a label without a class name; or, for training, a class without an image.
-    """
-    if not len(split):
-        raise DataError(f"{source.name}: the {role} split is empty. It needs at least one image of every class.")
-    low, high, classes = int(split.labels.min()), int(split.labels.max()), len(source.class_names)
-    if low < 0 or high >= classes:
-        wrong = low if low < 0 else high
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """What the system refuses inside the block is a DataError of the dataset ``name`` that says what and why."""
+    try:
+        yield
+    except OSError as error:
         raise DataError(
-            f"{source.name}: the {role} split has the label {wrong}; labels run from 0 to {classes - 1} "
-            f"for its {classes} classes."
-        )
-    absent = set(range(classes)) - set(split.labels.unique().tolist()) if role == "training" else set()
-    if absent:
-        raise DataError(
-            f"{source.name}: no training image has the label {min(absent)} ({source.class_names[min(absent)]!r}). "
-            "Every class needs one at least: add some, or take out the class's name."
-        )
-    return split
+            f"{name}: {error.filename or 'its data'} cannot be read: {error.strerror or error}. Allow reading it, or "
+            "give another path."
+        ) from error

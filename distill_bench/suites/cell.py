@@ -81,7 +81,13 @@ class CellWork:
 
     def __init__(self, cell: Cell, setting: Setting, source: Source | None = None) -> None:
         self.cell, self.setting = cell, setting
-        self.source = source or load_source(cell.dataset, size=cell.size, holdout=cell.holdout)
+        self.source = source or load_source(
+            cell.dataset,
+            size=cell.size,
+            holdout=cell.holdout,
+            flip_invariant=cell.flip_invariant,
+            classes=cell.classes,
+        )
         self._store = home() / "store"
         self._asked: dict[str, str] | None = None
         self.preset = PAPER

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
@@ -16,6 +17,7 @@ from distill_bench.storage import read_toml
 from distill_bench.synthesizers import load_method
 
 FULL, NONE = "full", "none"
+LONGEST_LIST = 60
 FILTERS = ("dataset", "method", "ipc", "seed", "protocol")
 
 
@@ -28,7 +30,7 @@ class Suite(BaseModel):
         preset: of every recipe that has one of that name; the others run as in their paper.
         protocols: every set is scored under each, in tables of their own.
         reference: the protocol of the line trained on the whole training split, or ``"none"``.
-        size, holdout: as for ``load_source``.
+        size, holdout, flip_invariant, classes: as for ``load_source``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,11 +46,24 @@ class Suite(BaseModel):
     reference: str = "full-v1"
     size: PositiveInt | None = None
     holdout: float | None = None
+    flip_invariant: bool | None = None
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """How every dataset is loaded: arguments of ``load_source``, which cells have as fields."""
+        return {name: getattr(self, name) for name in ("size", "holdout", "flip_invariant", "classes")}
 
     def adapted(
-        self, datasets: Sequence[str], methods: Sequence[str], size: int | None, holdout: float | None
+        self,
+        datasets: Sequence[str],
+        methods: Sequence[str],
+        size: int | None,
+        holdout: float | None,
+        flip_invariant: bool | None = None,
+        classes: Sequence[str] | None = None,
     ) -> "Suite":
-        """The suite with other datasets, further methods and another size, where given, and with this holdout.
+        """The suite with other datasets, further methods, another size and so on where given, and with this holdout.
 
         Raises:
             UsageError: no dataset is left to run on.
@@ -58,6 +73,8 @@ class Suite(BaseModel):
             "methods": (*self.methods, *methods),
             "size": self.size if size is None else size,
             "holdout": holdout,
+            "flip_invariant": self.flip_invariant if flip_invariant is None else flip_invariant,
+            "classes": self.classes if classes is None else tuple(classes),
         }
         if not changes["datasets"]:
             raise UsageError(
@@ -78,20 +95,33 @@ class Cell:
     protocols: tuple[str, ...]
     size: int | None = None
     holdout: float | None = None
+    flip_invariant: bool | None = None
+    classes: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         return f"{self.data} {self.method}" + (f" ipc {self.ipc} seed {self.seed}" if self.ipc else "")
 
     @property
     def data(self) -> str:
-        """What results call the dataset: resized images, or a held-out test split, are other data."""
-        resized = f" at {self.size} px" if self.size else ""
-        return self.dataset + resized + (f" holdout {self.holdout:g}" if self.holdout else "")
+        """What results call the dataset: resized images, a held-out test split, some classes alone are other data."""
+        return (
+            self.dataset
+            + (f" at {self.size} px" if self.size else "")
+            + (f" holdout {self.holdout:g}" if self.holdout else "")
+            + (" not mirrored" if self.flip_invariant is False else "")
+            + (f" classes {_short(self.classes)}" if self.classes else "")
+        )
 
     def result_name(self, ending: str) -> Path:
         """Where, under the suite's results, the file with this ending lies."""
         ipc = f"ipc{self.ipc}" if self.ipc else FULL
         return Path(slug(self.data)) / slug(self.method) / f"{ipc}-seed{self.seed}.{ending}.json"
+
+
+def _short(classes: Sequence[str]) -> str:
+    """Classes on a board: all, where they fit."""
+    text = ",".join(classes)
+    return text if len(text) <= LONGEST_LIST else f"{len(classes)} of {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def slug(name: str) -> str:
@@ -164,7 +194,7 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
 
     protocols = tuple(chosen("protocol", suite.protocols))
     cells = [
-        Cell(dataset, method, ipc, seed, suite.preset, protocols, suite.size, suite.holdout)
+        Cell(dataset, method, ipc, seed, suite.preset, protocols, **suite.data)
         for dataset in chosen("dataset", suite.datasets)
         for ipc in chosen("ipc", suite.ipc)
         for method in chosen("method", suite.methods)
@@ -174,7 +204,7 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
     if suite.reference != NONE and chosen("method", [FULL]):
         reference = (suite.reference,)
         datasets = chosen("dataset", suite.datasets)
-        cells += [Cell(d, FULL, None, 0, "paper", reference, suite.size, suite.holdout) for d in datasets]
+        cells += [Cell(d, FULL, None, 0, "paper", reference, **suite.data) for d in datasets]
     if not cells:
         raise UsageError(f"the filter leaves no cell of suite {suite.name}: what it names never comes together.")
     return cells

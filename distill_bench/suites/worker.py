@@ -47,7 +47,8 @@ def main() -> int:
     told = json.loads(line)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(told["threads"])
-    cell = Cell(**told["cell"] | {"protocols": tuple(told["cell"]["protocols"])})
+    lists = {name: value and tuple(value) for name, value in told["cell"].items() if name in ("protocols", "classes")}
+    cell = Cell(**told["cell"] | lists)
     setting = Setting(**told["setting"] | {"results": Path(told["setting"]["results"])})
     monitor = StreamMonitor(quiet=told["quiet"])
     monitor.listen()

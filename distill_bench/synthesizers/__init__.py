@@ -14,8 +14,9 @@ import torch
 from pydantic import ValidationError
 
 from distill_bench.checkpoint import Checkpoint
+from distill_bench.data_card import source_card
 from distill_bench.device import resolve_device
-from distill_bench.distilled_set import Card, DistilledSet, source_card
+from distill_bench.distilled_set import Card, DistilledSet
 from distill_bench.errors import UsageError, describe, is_out_of_memory
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe

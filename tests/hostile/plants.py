@@ -34,10 +34,10 @@ def pictures_are_any_size() -> None:
     """The pixels of a picture are not counted."""
     from PIL import Image
 
-    from distill_bench.sources import decode
+    from distill_bench.sources import picture
 
     Image.MAX_IMAGE_PIXELS = None
-    decode.MAX_PIXELS = 10**12
+    picture.MAX_PIXELS = 10**12
 
 
 def sets_are_not_checked() -> None:

@@ -131,7 +131,7 @@ def test_a_strangers_card_does_not_have_folders_gone_through(tmp_path, command, 
     source = makers.card()["source"] | {"name": f"folder:{tmp_path}"}
     written(tmp_path / "train" / "other" / "x.png", makers.picture())
     file = written(tmp_path / "x.safetensors", makers.distilled(makers.tensors(), makers.card(source=source)))
-    monkeypatch.setattr("distill_bench.sources.folder.image_files", lambda path: pytest.fail("it was gone through"))
+    monkeypatch.setattr("distill_bench.sources.folder.files_below", lambda path: pytest.fail("it was gone through"))
     code, _, err = command("evaluate", file, "--quiet")
     assert code == 2
     assert "Labels would not mean the same" in err
@@ -141,10 +141,10 @@ def test_labels_do_not_make_classes_without_images(tmp_path):
     labels = LABELS.numpy().copy()
     labels[3] = 2**40
     written(tmp_path / "x.npz", makers.npz(images=makers.pixels(), labels=labels))
-    with pytest.raises(DataError, match="has the label 1099511627776, but 20 training images"):
+    with pytest.raises(DataError, match="has the label 1099511627776; labels are 0 to 99,999"):
         load_source(f"npz:{tmp_path / 'x.npz'}")
     table = makers.parquet([makers.picture()] * COUNT, labels.tolist(), metadata=b"{}")
-    with pytest.raises(DataError, match="has the label 1099511627776, but 20 training images"):
+    with pytest.raises(DataError, match="has the label 1099511627776; labels are 0 to 99,999"):
         load_source(f"parquet:{written(tmp_path / 'x.parquet', table)}")
 
 

@@ -1,0 +1,80 @@
+"""What a set's card says of the data it was made from, and the way back to that data."""
+
+import os
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_serializer
+
+from distill_bench.errors import DataError
+from distill_bench.names import LONGEST_PATH, checked_name
+from distill_bench.sources import Source, is_own, load_source
+
+
+class Sparse(BaseModel):
+    """A part of a card with fields that came later: where these are None, a set's bytes do not mention them."""
+
+    LATER: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: Callable[["Sparse"], dict[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None or name not in self.LATER}
+
+
+class SourceCard(Sparse):
+    """Which data a set was made from, enough to load it again and to tell whether it is still the same.
+
+    Attributes:
+        size, holdout: see ``load_source``.
+        flip_invariant: False where somebody said so of data of their own, whose mirrored images else keep their label.
+        classes: the names of those chosen of a larger dataset.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER = ("flip_invariant", "classes")
+
+    name: str
+    size: int | None = None
+    holdout: float | None = None
+    flip_invariant: bool | None = None
+    classes: tuple[str, ...] | None = None
+    train_fingerprint: str
+
+    @field_validator("name")
+    @classmethod
+    def _path_or_name(cls, name: str) -> str:
+        return checked_name(name, "the dataset's name", LONGEST_PATH)
+
+
+def source_card(source: Source) -> SourceCard:
+    """The card's description of a source. Reads the training split."""
+    return SourceCard(
+        name=source.name,
+        size=source.size,
+        holdout=source.holdout,
+        flip_invariant=False if is_own(source.name) and not source.flip_invariant else None,
+        classes=source.classes,
+        train_fingerprint=source.train.fingerprint,
+    )
+
+
+def source_of(card: SourceCard, **instead: Any) -> Source:
+    """The source that a card describes.
+
+    Args:
+        instead: of what the card says: arguments of ``load_source``, and ``name``.
+
+    Raises:
+        DataError: it is data of somebody's own that is not there any more, or not from here.
+    """
+    told = card.model_dump(include={"name", "size", "holdout", "flip_invariant", "classes"}) | instead
+    name, found = told.pop("name"), os.path.abspath(os.path.expanduser(card.name.partition(":")[2]))
+    if is_own(name) and "name" not in instead and not os.path.exists(found):
+        raise DataError(
+            f"the set was made from {card.name}, and there is no {found} here. Where the data lies elsewhere "
+            f"now, say so: --dataset {card.name.partition(':')[0]}:PATH (in Python: source=load_source(…)); where the "
+            "path is relative, run this where the set was made."
+        )
+    if not is_own(name):
+        told["flip_invariant"] = instead.get("flip_invariant")  # named datasets have their own
+    return load_source(name, **told)
