@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from distill_bench.errors import DataError, UsageError
 from distill_bench.progress import Monitor, stopped
+from distill_bench.text import for_terminal
 
 if sys.platform != "win32":
     import fcntl
@@ -26,6 +27,15 @@ LOCK_POLL_SECONDS = 1.0
 T = TypeVar("T")
 
 log = logging.getLogger("distill_bench")
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Names from outside do nothing in the log."""
+    record.msg, record.args = for_terminal(record.getMessage()), None
+    return True
+
+
+log.addFilter(_in_one_line)
 
 
 def home() -> Path:

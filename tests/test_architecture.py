@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "distill_bench"
 LAYERS = [
-    {"errors", "names", "randomness", "package_data", "allocator"},
+    {"errors", "names", "text", "randomness", "package_data", "allocator"},
     {"storage", "device", "progress", "provenance", "recipes"},
     {"checkpoint"},
     {"sources"},

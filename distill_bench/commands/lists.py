@@ -1,12 +1,12 @@
 """list and recipe: what the package has."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from distill_bench import suites
 from distill_bench.commands.options import DatasetOption, JsonOption, PresetOption, RegistryOption, SetOption
+from distill_bench.commands.output import show, show_json
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
     PROTOCOLS,
@@ -49,12 +49,12 @@ def list_command(
     else:
         shown = known if what == "all" else {what: known[what]}
     if as_json:
-        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
+        show_json(shown)
         return
     for kind, names in shown.items():
-        typer.echo(f"{kind}:")
+        show(f"{kind}:")
         for name, title in names.items():
-            typer.echo(f"  {name:<14} {title}".rstrip())
+            show(f"  {name:<14} {title}".rstrip())
 
 
 def published_title(entry: Entry) -> str:
@@ -89,7 +89,7 @@ def recipe_show(
     chosen = load_method(method)
     fields = chosen.fields(dataset, ipc, preset, **parse_values(values or []))
     about = {"title": chosen.recipe.title, "paper": chosen.recipe.paper, "protocol": chosen.recipe.protocol}
-    typer.echo(json.dumps({"method": method, **about, "fields": fields.model_dump(mode="json")}, indent=1))
+    show_json({"method": method, **about, "fields": fields.model_dump(mode="json")})
 
 
 @recipe_app.command("validate")
@@ -103,4 +103,4 @@ def recipe_validate(
         for dataset, ipc in recipe.tabulated(preset):
             fields = chosen.fields(dataset, ipc, preset).model_dump()
             resolve_network(fields.get("network", "ConvNet"), USUAL_SHAPE)
-    typer.echo(f"{file}: valid")
+    show(f"{file}: valid")

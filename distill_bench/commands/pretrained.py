@@ -20,6 +20,7 @@ from distill_bench.commands.options import (
     holdout_fraction,
     listening_monitor,
 )
+from distill_bench.commands.output import show, show_json
 from distill_bench.device import resolve_device
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
@@ -78,7 +79,7 @@ def teachers_train(
     teacher = obtain_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
     if source.load_test is not None:
         score_teacher(teacher, source, device)
-    typer.echo(_teacher_line(teacher.kept))
+    show(_teacher_line(teacher.kept))
 
 
 @teachers_app.command("list")
@@ -91,10 +92,10 @@ def teachers_list(as_json: JsonOption = False) -> None:
              "test_accuracy": recorded_score(kept), "path": str(kept.path)}
             for kept in teachers
         ]  # fmt: skip
-        typer.echo(json.dumps(listed, indent=1))
+        show_json(listed)
         return
     for kept in teachers:
-        typer.echo(_teacher_line(kept))
+        show(_teacher_line(kept))
 
 
 def _teacher_line(kept: Pretrained) -> str:
@@ -139,7 +140,7 @@ def experts_train(
     training = TrainingData(source, fields.pixel_space_on(source), resolve_device(device))
     found = obtain_experts(training, fields.network, fields.expert, fields.experts, monitor=listening_monitor(quiet))
     for line in _expert_lines(found.pieces):
-        typer.echo(line)
+        show(line)
 
 
 @experts_app.command("import")
@@ -158,8 +159,8 @@ def experts_import(
     training = TrainingData(source, pixel_space_of(source, kind, zca_eps), resolve_device(device))
     found = import_experts(files, training, network)
     for line in _expert_lines(found.pieces):
-        typer.echo(line)
-    typer.echo(f"use them with --set experts_from={found.pieces[0].identity['origin']}")
+        show(line)
+    show(f"use them with --set experts_from={found.pieces[0].identity['origin']}")
 
 
 @experts_app.command("list")
@@ -171,10 +172,10 @@ def experts_list(as_json: JsonOption = False) -> None:
              "outdated": outdated(kept), "path": str(kept.path)}
             for kept in list_experts()
         ]  # fmt: skip
-        typer.echo(json.dumps(listed, indent=1))
+        show_json(listed)
         return
     for line in _expert_lines(list_experts()):
-        typer.echo(line)
+        show(line)
 
 
 @experts_app.command("show")
@@ -185,7 +186,7 @@ def experts_show(key: Annotated[str, typer.Argument(help="The key of an expert, 
         raise UsageError(f"{len(found)} experts have a key that begins with {key!r}. See distill-bench experts list.")
     (expert,) = found
     about = {"key": expert.key, "identity": expert.identity, "facts": expert.facts, "history": expert.history}
-    typer.echo(json.dumps(about | {"path": str(expert.path), "bytes": expert.path.stat().st_size}, indent=1))
+    show_json(about | {"path": str(expert.path), "bytes": expert.path.stat().st_size})
 
 
 def _expert_lines(experts: list[Pretrained]) -> list[str]:

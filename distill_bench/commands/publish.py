@@ -17,6 +17,7 @@ from distill_bench.commands.options import (
     listening_monitor,
     source_of_set,
 )
+from distill_bench.commands.output import show, show_json
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import load_distilled
 from distill_bench.errors import UsageError
@@ -56,10 +57,10 @@ def publish_command(
         monitor.say(line)
     if out is not None:
         write_release(ready, out)
-        typer.echo("\n".join(str(out / path) for path in ready.files))
+        show(*(out / path for path in ready.files))
     else:
         assert repo is not None
-        typer.echo(upload(ready, repo))
+        show(upload(ready, repo))
 
 
 def verify_command(
@@ -83,7 +84,10 @@ def verify_command(
     if threads := threads_to_repeat(claimed):
         torch.set_num_threads(threads)  # sums are ordered by it
     verdict = verify(made, claimed, source, networks, path=result, device=device, monitor=listening_monitor(quiet))
-    typer.echo(verdict.model_dump_json(indent=1) if as_json else _answer(verdict))
+    if as_json:
+        show_json(verdict.model_dump(mode="json"))
+    else:
+        show(*_answer(verdict).split("\n"))
     if not verdict.holds:
         raise typer.Exit(DOES_NOT_HOLD)
 

@@ -8,6 +8,7 @@ import typer
 from distill_bench import hub
 from distill_bench.commands.claimed import stored_accuracies
 from distill_bench.commands.options import DatasetOption, SizeOption, check_out, choice
+from distill_bench.commands.output import show
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
@@ -70,7 +71,7 @@ def import_command(
         protocol=protocol,
     )
     if found.evidence:
-        monitor.say(table(found.evidence))
+        monitor.say(*table(found.evidence).splitlines())
     chosen = found.sets if number is None else found.sets[number : number + 1]
     if not chosen:
         raise UsageError(f"--set {number}: the file holds {len(found.sets)}, numbered from 0.")
@@ -78,7 +79,7 @@ def import_command(
         assert made.card.origin is not None
         path = out if len(chosen) == 1 else out.with_stem(f"{out.stem}-{made.card.origin.set_index}")
         made.save(path)
-        typer.echo(f"{path}: {summary(made)}")
+        show(f"{path}: {summary(made)}")
     for line in found.remarks:
         monitor.say(line)
 
@@ -90,7 +91,7 @@ def export_command(
 ) -> None:
     """Write sets in the form that another repository reads."""
     for path in hub.export([load_distilled(file) for file in files], to, out)[:10]:
-        typer.echo(str(path))
+        show(path)
 
 
 def _space(

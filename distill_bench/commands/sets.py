@@ -29,6 +29,7 @@ from distill_bench.commands.options import (
     listening_monitor,
     source_of_set,
 )
+from distill_bench.commands.output import show, show_json
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import load_distilled
 from distill_bench.errors import UsageError
@@ -104,7 +105,7 @@ def synthesize_command(
     facts = {"peak_memory_mb": peak_memory_mb(), **run, "history": history}
     write_atomically(out.with_suffix(".run.json"), json.dumps(facts) + "\n")
     checkpoint.clear()
-    typer.echo(f"{out}: {len(made.images)} images, {made.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
+    show(f"{out}: {len(made.images)} images, {made.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
 
 
 def evaluate_command(
@@ -157,16 +158,16 @@ def evaluate_command(
     if as_json:
         run = run_block(kept.seconds, place) | {"compiled": kept.compiled}
         facts = score.model_dump(mode="json") | {"score_key": f"{key}-{score.networks}", "run": run}
-        typer.echo(json.dumps(facts, indent=1))
+        show_json(facts)
     else:
-        typer.echo(_sentence(score))
+        show(*_sentence(score).split("\n"))
     if made is not None and found is not None:
-        typer.echo(claimed(found.entry, made), err=as_json)
+        show(claimed(found.entry, made), err=as_json)
         if others := found.paths[1:]:
             monitor.say(
                 f"this is the first of {len(others) + 1} independent sets, of all of which the claim is. Others:"
             )
-            monitor.say("\n".join(map(str, others)))
+            monitor.say(*map(str, others))
     elif made is not None and made.card.origin and made.card.origin.stored_accuracies:
         monitor.say(stored_accuracies(made))
     for note in score.notes:
@@ -198,9 +199,9 @@ def measure_command(
     found = transfer(made, source, protocol, network or (), networks, labels, device=device, monitor=monitor)  # type: ignore[arg-type]
     if as_json:
         facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}
-        typer.echo(json.dumps(facts, indent=1))
+        show_json(facts)
         return
-    typer.echo(_transfer_table(found))
+    show(*_transfer_table(found).split("\n"))
     for name, reason in found.left_out.items():
         monitor.say(f"left out {name}: {reason}")
 
@@ -215,7 +216,7 @@ def render_command(
     made = load_distilled(file)
     whitened = made.card.pixel_space.kind == "zca"
     render_grid(made, out, source=source_of_set(made, dataset) if whitened else None, columns=columns)
-    typer.echo(str(out))
+    show(out)
 
 
 def info_command(file: Annotated[Path, typer.Argument(help="A distilled set.")]) -> None:
@@ -223,7 +224,7 @@ def info_command(file: Annotated[Path, typer.Argument(help="A distilled set.")])
     made = load_distilled(file)
     tensors = {name: [str(t.dtype).removeprefix("torch."), *t.shape] for name, t in made.tensors.items()}
     about = {"card": made.card.model_dump(mode="json"), "tensors": tensors, "bytes": made.nbytes, "sha256": made.sha256}
-    typer.echo(json.dumps(about, indent=1, ensure_ascii=False))
+    show_json(about)
 
 
 def _sentence(score: Score) -> str:

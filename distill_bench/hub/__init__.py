@@ -160,10 +160,14 @@ def _eight_bit(evidence: Sequence[Evidence]) -> SpaceKind | None:
 def _ask(file: Foreign, evidence: Sequence[Evidence]) -> SpaceKind:
     raise UsageError(
         f"{file.path} does not say what its pixel values mean. Undone under each hypothesis they look like this "
-        f"(contrast and roughness relative to real images):\n\n{table(evidence)}\n\nSay which it is: "
+        "(contrast and roughness relative to real images):",
+        "",
+        *table(evidence).splitlines(),
+        "",
+        "Say which it is: "
         "--space normalized ((x − mean) / std, as DC, DSA, DM), --space zca (whitened, as MTT and DATM on CIFAR; "
         "--zca-eps and --zca-input as its authors had them), or --space unit (0 … 1). A wrong answer gives wrong "
-        "accuracies without any error; render the imported set and look."
+        "accuracies without any error; render the imported set and look.",
     )
 
 

@@ -6,15 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
 
-from distill_bench.errors import UsageError, describe
+from distill_bench.errors import UsageError, describe, did_you_mean, unknown
 from distill_bench.evaluation import load_protocol
+from distill_bench.names import LONGEST_PATH, checked_file_name, checked_name
 from distill_bench.package_data import package_data
 from distill_bench.recipes import PAPER, list_recipes
 from distill_bench.storage import read_toml
 from distill_bench.synthesizers import load_method
 
+LONGEST_SLUG = 240
+"""Bytes, so that it is a file's name with its hash too."""
 FULL, NONE = "full", "none"
 FILTERS = ("dataset", "method", "ipc", "seed", "protocol")
 
@@ -44,6 +47,11 @@ class Suite(BaseModel):
     reference: str = "full-v1"
     size: PositiveInt | None = None
     holdout: float | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        return checked_file_name(name, "the suite's name")
 
     def adapted(
         self, datasets: Sequence[str], methods: Sequence[str], size: int | None, holdout: float | None
@@ -101,7 +109,10 @@ def slug(name: str) -> str:
     'folder-my-data-photos-a6ba87d8'
     """
     plain = re.sub(r"[^\w.]+", "-", name).strip("-")
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    if plain == name and plain.strip(".") and len(plain.encode()) <= LONGEST_SLUG:
+        return name
+    short = plain if len(plain.encode()) <= LONGEST_SLUG else plain[: LONGEST_SLUG // 4]  # of four bytes at most each
+    return f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def list_suites() -> list[str]:
@@ -115,11 +126,9 @@ def load_suite(name: str) -> Suite:
     Raises:
         UsageError: there is none, or it is invalid.
     """
+    if name not in list_suites() and not (name.endswith(".toml") and Path(name).is_file()):
+        raise UsageError(unknown("suite", name, list_suites(), "; or give a .toml file of your own"))
     path = Path(name) if name.endswith(".toml") else package_data("benchmarks/suites") / f"{name}.toml"
-    if not path.is_file():
-        raise UsageError(
-            f"unknown suite {name!r}. Known: {', '.join(list_suites())}; or give a .toml file of your own."
-        )
     try:
         suite = Suite.model_validate({"name": path.stem} | read_toml(path))
     except ValidationError as error:
@@ -142,7 +151,8 @@ def parse_only(text: str) -> dict[str, set[str]]:
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
         if not equals or key.strip() not in FILTERS:
-            raise UsageError(f"--only {text}: {part!r} is not key=value with a key of {', '.join(FILTERS)}.")
+            hint = did_you_mean(key.strip(), FILTERS)
+            raise UsageError(f"--only {text}: {part!r} is not key=value with a key of {', '.join(FILTERS)}.{hint}")
         wanted.setdefault(key.strip(), set()).add(value.strip())
     return wanted
 
@@ -195,19 +205,30 @@ def _axes(suite: Suite) -> dict[str, list[str]]:
 
 def _check_grid(suite: Suite) -> None:
     for key, values in _axes(suite).items():
+        for value in values:
+            _check_value(suite, key, value)
         twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
         if twice:
             raise UsageError(f"suite {suite.name} has the {key} {twice[0]} twice; name it once.")
     recipes = [load_method(name).recipe for name in (*list_recipes(), *suite.methods)]
     presets = {PAPER, *(preset for recipe in recipes for preset in recipe.preset)}
     if suite.preset not in presets:
+        hint = did_you_mean(suite.preset, presets)
         raise UsageError(
-            f"suite {suite.name}: no recipe has a preset {suite.preset!r}. Known: {', '.join(sorted(presets))}."
+            f"suite {suite.name}: no recipe has a preset {suite.preset!r}. Known: {', '.join(sorted(presets))}.{hint}"
         )
+
+
+def _check_value(suite: Suite, key: str, value: str) -> None:
+    try:
+        checked_name(value, f"suite {suite.name}: a {key}", LONGEST_PATH)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
 
 
 def _check_filter(suite: Suite, wanted: dict[str, set[str]]) -> None:
     for key, values in _axes(suite).items():
-        unknown = sorted(wanted.get(key, set()) - set(values))
-        if unknown:
-            raise UsageError(f"--only {key}={unknown[0]}: suite {suite.name} has {key} {', '.join(values)}.")
+        strange = sorted(wanted.get(key, set()) - set(values))
+        if strange:
+            hint = did_you_mean(strange[0], values)
+            raise UsageError(f"--only {key}={strange[0]}: suite {suite.name} has {key} {', '.join(values)}.{hint}")
