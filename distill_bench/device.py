@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, unknown
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 NAME = re.compile(r"auto|(?:cpu|cuda|mps)(?::\d+)?")
@@ -17,7 +17,7 @@ def resolve_device(name: str) -> torch.device:
         UsageError: the name is unknown or the device is not there.
     """
     if NAME.fullmatch(name) is None:
-        raise UsageError(f"unknown device {name!r}. Known: {', '.join(DEVICES)}; or one of several, such as cuda:1.")
+        raise UsageError(unknown("device", name, DEVICES, "; or one of several, such as cuda:1"))
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)

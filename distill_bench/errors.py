@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 
 class DistillBenchError(Exception):
@@ -100,7 +101,16 @@ def _cut(text: str) -> str:
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} …"
 
 
-def describe(error: ValidationError) -> str:
-    """A validation error in one line: every field with what is wrong about it."""
-    problems = (f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors())
-    return "; ".join(problems)
+def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """A validation error in one line: every field with what is wrong about it.
+
+    Args:
+        known: names of fields, of which those are named that an unknown one comes close to.
+    """
+    names = list(known)
+
+    def hint(item: ErrorDetails) -> str:
+        close = did_you_mean(str(item["loc"][-1]), names) if item["type"] == "extra_forbidden" else ""
+        return f" ({close.strip()})" if close else ""
+
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}{hint(item)}" for item in error.errors())

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 import platformdirs
 from filelock import FileLock, Timeout
 
-from distill_bench.errors import DataError, UsageError
+from distill_bench.errors import DataError, UsageError, brief
 from distill_bench.progress import Monitor, stopped
 from distill_bench.text import for_terminal
 
@@ -131,7 +131,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:  # numbers and lists without end are neither a TOMLDecodeError
-        raise UsageError(f"{path}: not valid TOML: {error}.") from error
+        raise UsageError(f"{path}: not valid TOML: {brief(error)}.") from error
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from distill_bench.names import is_printable
 
 MARKS = re.compile(r"[\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_])")
 """What Markdown obeys. An underscore within a word means nothing there."""
+HTML = re.compile(r"[<>$]|&(?=[A-Za-z#])")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
 FORMULA = tuple("=+-@＝＋－＠")
 """How a cell begins that spreadsheets compute."""
@@ -33,7 +34,7 @@ def for_markdown(text: str) -> str:
     'a\\\\|b \\\\*c\\\\* &lt;script&gt; fashion_mnist'
     """
     line = MARKS.sub(lambda mark: "\\" + mark[0], for_terminal(" ".join(text.split())))
-    return "".join(ENTITIES.get(character, character) for character in line)
+    return HTML.sub(lambda mark: ENTITIES[mark[0]], line)
 
 
 def for_csv(value: object) -> object:

@@ -7,7 +7,7 @@ import typer
 from distill_bench import suites
 from distill_bench.commands.options import DatasetOption, JsonOption, PresetOption, RegistryOption, SetOption
 from distill_bench.commands.output import show, show_json
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, unknown
 from distill_bench.evaluation import (
     PROTOCOLS,
     load_protocol,
@@ -43,7 +43,7 @@ def list_command(
         "suites": {name: suites.load_suite(name).title for name in suites.list_suites()},
     }
     if what not in [*known, "all", "published"]:
-        raise UsageError(f"cannot list {what!r}. Known: {', '.join(known)}, all, published.")
+        raise UsageError(f"cannot list {what!r}: {unknown('kind', what, [*known, 'all', 'published'])}")
     if what == "published":
         shown = {what: {name: published_title(entry) for name, entry in load_registry(registry).items()}}
     else:

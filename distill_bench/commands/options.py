@@ -6,11 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from distill_bench.distilled_set import DistilledSet, check_same_classes
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, did_you_mean
+from distill_bench.hub.published import is_id, obtain
 from distill_bench.progress import StreamMonitor
 from distill_bench.sources import Source, load_source
 
 HOLDOUT = 0.2
+SetArgument = Annotated[str, typer.Argument(help="A distilled set, or the id of a published one that was downloaded.")]
 DatasetOption = Annotated[
     str, typer.Option("--dataset", help="digits, mnist, …, folder:PATH, parquet:PATH or npz:PATH.")
 ]
@@ -67,6 +69,11 @@ def source_of_set(
     return source if fraction is None else source.with_holdout(fraction)
 
 
+def set_file(name: str, registry: Path | None = None) -> Path:
+    """The file of a set that is named by its path, or by the id of a published one that was downloaded."""
+    return obtain(name, may_download=False, registry=registry).paths[0] if is_id(name) else Path(name)
+
+
 def check_out(out: Path) -> None:
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out}: the file's name must end in .safetensors.")
@@ -74,7 +81,7 @@ def check_out(out: Path) -> None:
 
 def choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:
     if value is not None and value not in allowed:
-        raise UsageError(f"{option} {value!r}: give {' or '.join(allowed)}.")
+        raise UsageError(f"{option} {value!r}: give {' or '.join(allowed)}.{did_you_mean(value, allowed)}")
     return value
 
 

@@ -13,8 +13,10 @@ from distill_bench.commands.options import (
     OptionalDataset,
     QuietOption,
     RegistryOption,
+    SetArgument,
     choice,
     listening_monitor,
+    set_file,
     source_of_set,
 )
 from distill_bench.commands.output import show, show_json
@@ -34,7 +36,7 @@ TARGETS = ("folder", "huggingface")
 
 
 def publish_command(
-    file: Annotated[Path, typer.Argument(help="A distilled set, as synthesize and import write it.")],
+    file: SetArgument,
     to: Annotated[str, typer.Option("--to", help=", ".join(TARGETS))],
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write; made if it is not there.")] = None,
     repo: Annotated[str | None, typer.Option("--repo", help="For --to huggingface: owner/name.")] = None,
@@ -51,7 +53,7 @@ def publish_command(
         raise UsageError("give --to folder with --out DIR, or --to huggingface with --repo owner/name.")
     page = repository_page(check_repository(repo)) if repo else None
     url = url or (f"{page}/resolve/main" if page else None)
-    ready = release(file, result or (), name=name, licence=licence, url=url, page=page)
+    ready = release(set_file(file), result or (), name=name, licence=licence, url=url, page=page)
     monitor = StreamMonitor()
     for line in ready.remarks:
         monitor.say(line)
@@ -64,7 +66,7 @@ def publish_command(
 
 
 def verify_command(
-    file: Annotated[str, typer.Argument(help="A distilled set, or the id of a published one that was downloaded.")],
+    file: SetArgument,
     result: Annotated[Path, typer.Argument(help="What is claimed of it: a .json of evaluate --json or of bench.")],
     networks: NetworksOption = None,
     dataset: OptionalDataset = None,

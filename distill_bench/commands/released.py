@@ -7,7 +7,7 @@ import typer
 
 from distill_bench import hub
 from distill_bench.commands.claimed import stored_accuracies
-from distill_bench.commands.options import DatasetOption, SizeOption, check_out, choice
+from distill_bench.commands.options import DatasetOption, SizeOption, check_out, choice, set_file
 from distill_bench.commands.output import show
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
@@ -85,12 +85,12 @@ def import_command(
 
 
 def export_command(
-    files: Annotated[list[Path], typer.Argument(help="Distilled sets; more than one for --to res alone.")],
+    files: Annotated[list[str], typer.Argument(help="Distilled sets, or ids; more than one for --to res alone.")],
     to: Annotated[str, typer.Option("--to", help=", ".join(hub.EXPORTERS))],
     out: Annotated[Path, typer.Option("--out", help="The file (res) or folder (the others) to write.")],
 ) -> None:
     """Write sets in the form that another repository reads."""
-    for path in hub.export([load_distilled(file) for file in files], to, out)[:10]:
+    for path in hub.export([load_distilled(set_file(file)) for file in files], to, out)[:10]:
         show(path)
 
 

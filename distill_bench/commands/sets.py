@@ -21,18 +21,20 @@ from distill_bench.commands.options import (
     PresetOption,
     QuietOption,
     RegistryOption,
+    SetArgument,
     SetOption,
     SizeOption,
     SplitOption,
     check_out,
     holdout_fraction,
     listening_monitor,
+    set_file,
     source_of_set,
 )
 from distill_bench.commands.output import show, show_json
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import load_distilled
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, unknown
 from distill_bench.evaluation import (
     PROTOCOLS,
     KeptNetworks,
@@ -175,7 +177,7 @@ def evaluate_command(
 
 
 def measure_command(
-    file: Annotated[Path, typer.Argument(help="A distilled set.")],
+    file: SetArgument,
     what: Annotated[str, typer.Argument(help=", ".join(MEASURES))],
     protocol: Annotated[str, typer.Option("--protocol", help=", ".join(PROTOCOLS))] = "standard-v1",
     labels: Annotated[str, typer.Option("--labels", help="stored, or hard for the strict evaluation.")] = "stored",
@@ -191,9 +193,9 @@ def measure_command(
 ) -> None:
     """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
     if what not in MEASURES:
-        raise UsageError(f"unknown measure {what!r}. Known: {', '.join(MEASURES)}.")
+        raise UsageError(unknown("measure", what, MEASURES))
     place = resolve_device(device)
-    made = load_distilled(file)
+    made = load_distilled(set_file(file))
     source = source_of_set(made, dataset, size, holdout, split)
     monitor, began = listening_monitor(quiet), time.monotonic()
     found = transfer(made, source, protocol, network or (), networks, labels, device=device, monitor=monitor)  # type: ignore[arg-type]
@@ -207,21 +209,21 @@ def measure_command(
 
 
 def render_command(
-    file: Annotated[Path, typer.Argument(help="A distilled set.")],
+    file: SetArgument,
     out: Annotated[Path, typer.Option("--out", help="The .png file to write.")],
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images of a class shown at most.")] = 10,
     dataset: OptionalDataset = None,
 ) -> None:
     """Draw a set as an image grid, a row a class, with normalisation and whitening undone."""
-    made = load_distilled(file)
+    made = load_distilled(set_file(file))
     whitened = made.card.pixel_space.kind == "zca"
     render_grid(made, out, source=source_of_set(made, dataset) if whitened else None, columns=columns)
     show(out)
 
 
-def info_command(file: Annotated[Path, typer.Argument(help="A distilled set.")]) -> None:
+def info_command(file: SetArgument) -> None:
     """Print what a set's file holds: its card, tensors and hash."""
-    made = load_distilled(file)
+    made = load_distilled(set_file(file))
     tensors = {name: [str(t.dtype).removeprefix("torch."), *t.shape] for name, t in made.tensors.items()}
     about = {"card": made.card.model_dump(mode="json"), "tensors": tensors, "bytes": made.nbytes, "sha256": made.sha256}
     show_json(about)

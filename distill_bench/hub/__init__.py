@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distill_bench.distilled_set import DistilledSet, Origin
-from distill_bench.errors import DataError, UsageError
+from distill_bench.errors import DataError, UsageError, brief, unknown
 from distill_bench.hub import arrays, datadam, datm, dcbench, image_folder, mtt, res_file
 from distill_bench.hub.export import EXPORTERS, export
 from distill_bench.hub.released import LABELS, LAYOUTS, Foreign, Options, Released
@@ -119,7 +119,7 @@ def import_release(
 def _importer(files: Sequence[Foreign], form: str | None) -> ModuleType:
     if form is not None:
         if form not in IMPORTERS:
-            raise UsageError(f"--form {form}: unknown. Known: {', '.join(IMPORTERS)}.")
+            raise UsageError(f"--form {form}: {unknown('form', form, IMPORTERS)}")
         return IMPORTERS[form]
     for importer in IMPORTERS.values():
         if importer.recognises(files):
@@ -139,7 +139,7 @@ def _read(files: Sequence[Foreign], source: Source, options: Options, form: str 
         found: list[Released] = importer.read(files, len(source.class_names), options)
         return found
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
-        raise DataError(f"{files[0].path}: does not have the form {importer.NAME} ({error}).") from error
+        raise DataError(f"{files[0].path}: does not have the form {importer.NAME} ({brief(error)}).") from error
 
 
 def _check_fits(item: Released, source: Source, file: Foreign) -> None:

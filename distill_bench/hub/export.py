@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from distill_bench.distilled_set import DistilledSet
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, unknown
 from distill_bench.render import render_pixels
 from distill_bench.storage import write_atomically
 
@@ -25,7 +25,7 @@ def export(sets: Sequence[DistilledSet], form: str, out: Path) -> list[Path]:
         DataError: a file cannot be written.
     """
     if form not in EXPORTERS:
-        raise UsageError(f"--to {form}: unknown. Known: {', '.join(EXPORTERS)}.")
+        raise UsageError(f"--to {form}: {unknown('form', form, EXPORTERS)}")
     if form != "res" and len(sets) != 1:
         raise UsageError(f"--to {form} takes one set; {len(sets)} were given. Only res files hold several.")
     return EXPORTERS[form](sets, out)

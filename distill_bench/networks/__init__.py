@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.networks.classic import Shape, alexnet, lenet, mlp, vgg11
 from distill_bench.networks.convnet import GROUPS, WIDE_PADDING_SIDE, ConvNet
 from distill_bench.networks.initialise import initialise
@@ -25,6 +25,7 @@ CODES = {
     "pooling": {"NP": "none", "MP": "max", "AP": "average"},
 }
 TINY_SIDE = 8
+USUAL_CONVNETS = ("ConvNet", "ConvNetBN", "ConvNetD3", "ConvNetD3BN")
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,11 @@ def resolve_network(name: str, shape: Shape) -> str:
         return name
     match = CONVNET.fullmatch(name)
     if match is None:
+        hint = did_you_mean(name, [*USUAL_CONVNETS, *NAMED])
         raise UsageError(
-            f"unknown network {name!r}. Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
-            "activation AR|AL|AS|ASwish and pooling NP|MP|AP in that order, such as ConvNetD3 or ConvNetD4W64BN; "
-            f"{', '.join(NAMED)}."
+            f"unknown network {name!r}.{hint} Known: ConvNet, with optional depth D1–D9, width W…, norm "
+            "NN|BN|IN|LN|GN, activation AR|AL|AS|ASwish and pooling NP|MP|AP in that order, such as ConvNetD3 or "
+            f"ConvNetD4W64BN; {', '.join(NAMED)}."
         )
     usual = CONVNET.fullmatch(usual_convnet(shape))
     assert usual is not None

@@ -1,10 +1,11 @@
 """Datasets by name: built in, or the user's own folders, parquet files and NumPy archives."""
 
+import difflib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.sources.builtin import BUILT_IN, builtin_source
 from distill_bench.sources.digits import digits_source
 from distill_bench.sources.folder import folder_source
@@ -55,7 +56,22 @@ def load_source(name: str, *, size: int | None = None, holdout: float | None = N
         source = OWN[kind](name, Path(path).expanduser(), size)
     else:
         raise UsageError(
-            f"there is no dataset {name!r}. Give one of {', '.join(NAMED)}, or data of your own as "
+            f"there is no dataset {name!r}.{_meant(name)} Give one of {', '.join(NAMED)}, or data of your own as "
             f"{', '.join(f'{kind}:PATH' for kind in OWN)}."
         )
     return source if holdout is None else source.with_holdout(holdout)
+
+
+def _meant(name: str) -> str:
+    """What was perhaps meant: a file or folder of that name, a kind of data of one's own, or a dataset."""
+    path = Path(name).expanduser()
+    try:
+        if path.is_dir():
+            return f" Did you mean {'parquet' if any(path.glob('*.parquet')) else 'folder'}:{name}?"
+        if path.is_file() and path.suffix in (".npz", ".parquet"):
+            return f" Did you mean {path.suffix[1:]}:{name}?"
+    except (OSError, ValueError):
+        pass  # a name that can be none of a path
+    kind, colon, rest = name.partition(":")
+    close = difflib.get_close_matches(kind, OWN) if colon else []
+    return f" Did you mean {close[0]}:{rest}?" if close else did_you_mean(name, NAMED)

@@ -14,7 +14,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from distill_bench.errors import DataError
+from distill_bench.errors import DataError, brief
 from distill_bench.sources.on_demand import FilesSplit
 from distill_bench.sources.source import Source, Split
 
@@ -137,7 +137,7 @@ def open_image(name: str, encoded: bytes | Path, size: int | None = None) -> Ima
             "Shrink it or take it out."
         ) from error
     except Exception as error:  # Pillow's decoders raise errors of many types for damaged files.
-        raise DataError(f"{name} cannot be read as an image: {error}. Replace it or take it out.") from error
+        raise DataError(f"{name} cannot be read as an image: {brief(error)}. Replace it or take it out.") from error
     return image if size is None else crop_to(image, size)
 
 

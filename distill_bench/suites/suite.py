@@ -132,7 +132,7 @@ def load_suite(name: str) -> Suite:
     try:
         suite = Suite.model_validate({"name": path.stem} | read_toml(path))
     except ValidationError as error:
-        raise UsageError(f"{path}: {describe(error)}.") from error
+        raise UsageError(f"{path}: {describe(error, Suite.model_fields)}.") from error
     for protocol in suite.protocols:
         if load_protocol(protocol).trains_on == FULL:
             raise UsageError(f"{path}: protocols: {protocol} scores a whole training split; name it as the reference.")
