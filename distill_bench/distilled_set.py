@@ -267,7 +267,7 @@ def load_distilled(path: str | Path) -> DistilledSet:
     path = Path(path)
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "no regular file"
-        raise DataError(f"{path}: is {what}, not a distilled set. Give a .safetensors file{SET_ADVICE}.")
+        raise DataError(f"{path}: is {what}, not a readable safetensors file. Give one{SET_ADVICE}.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

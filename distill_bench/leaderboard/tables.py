@@ -151,8 +151,8 @@ def _table(group: list[Row], failed: list[Row], rows: Sequence[Row], claims: Seq
     first = group[0]
     note = (
         f"Preset {', '.join(sorted({row['preset'] or ABSENT for row in group}))}; "
-        f"{_range(row['networks'] for row in group)} networks on each set, {_range(row['seeds'] for row in group)} "
-        "synthesis seeds. ± is half of the 95 % Student-t interval: over the synthesis seeds where there are two or "
+        f"{_range('network', (row['networks'] for row in group))} on each set, "
+        f"{_range('synthesis seed', (row['seeds'] for row in group))}. ± is half of the 95 % Student-t interval: over the synthesis seeds where there are two or "
         "more, else over the networks trained on the one set."
     )
     heading = f"{first['protocol']} · {first['network']} · {first['pixel_space']} pixels"
@@ -244,9 +244,9 @@ def _duration(seconds: float | None) -> str:
     return f"{seconds:.1f} s"
 
 
-def _range(counts: Iterable[int]) -> str:
+def _range(what: str, counts: Iterable[int]) -> str:
     low, *_, high = sorted([*(values := list(counts)), max(values)])
-    return str(low) if low == high else f"{low} to {high}"
+    return f"{low} {what}{'' if low == 1 else 's'}" if low == high else f"{low} to {high} {what}s"
 
 
 def _same(row: Row, other: Row, keys: Iterable[str]) -> bool:
