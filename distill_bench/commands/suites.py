@@ -92,7 +92,10 @@ def bench_command(
         _show_board(rows)
     monitor.say("leaderboard: " + ", ".join(map(str, pages)))
     if failed:
-        raise DistillBenchError(f"{failed} of {len(pending)} cells failed; the board shows which, their files say why.")
+        raise DistillBenchError(
+            f"{failed} of {len(pending)} cells failed; the board shows which, their files say why.",
+            *dict.fromkeys(work.cannot for work in works if work.cannot),
+        )
 
 
 def leaderboard_command(

@@ -152,8 +152,8 @@ def _table(group: list[Row], failed: list[Row], rows: Sequence[Row], claims: Seq
     note = (
         f"Preset {', '.join(sorted({row['preset'] or ABSENT for row in group}))}; "
         f"{_range('network', (row['networks'] for row in group))} on each set, "
-        f"{_range('synthesis seed', (row['seeds'] for row in group))}. ± is half of the 95 % Student-t interval: over the synthesis seeds where there are two or "
-        "more, else over the networks trained on the one set."
+        f"{_range('synthesis seed', (row['seeds'] for row in group))}. ± is half of the 95 % Student-t interval: over "
+        "the synthesis seeds where there are two or more, else over the networks trained on the one set."
     )
     heading = f"{first['protocol']} · {first['network']} · {first['pixel_space']} pixels"
     listed = sorted([*group, *failed], key=lambda row: row["ipc"])  # stable: accuracy still falls within an IPC

@@ -106,7 +106,8 @@ class CellWork:
     def _hindrance(self, ipc: int) -> str | None:
         if short := shortage(self.source, ipc):
             reason, most = short
-            return reason + (f" Leave it out: --only with an ipc of {most} or less. Or add images." if most else "")
+            choose = f" Leave it out with an IPC of {most} or less, such as --only ipc=1, or add images."
+            return reason + (choose if most else "")
         try:
             self.fields.check(self.source)
         except UsageError as error:

@@ -106,7 +106,7 @@ def slug(name: str) -> str:
     """A name as part of a file name; one that has to change gets a hash, so that no two names share a file.
 
     >>> slug("folder:my data/photos")
-    'folder-my-data-photos-a6ba87d8'
+    'folder-my-data-photos-8f2559bb'
     """
     plain = re.sub(r"[^\w.]+", "-", name).strip("-")
     if plain == name and plain.strip(".") and len(plain.encode()) <= LONGEST_SLUG:
