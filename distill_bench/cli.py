@@ -59,7 +59,7 @@ def main() -> NoReturn:
         _complain("stopped on request, before any work began.")
         sys.exit(Interrupted.exit_code)
     except DistillBenchError as error:
-        _complain(*error.args)
+        _complain(*map(str, error.args))
         sys.exit(error.exit_code)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
