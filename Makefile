@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CLUSTER := $(VENV)/.installed-cluster
-RESULTS := results
+# where a run writes, if not in the cache (boards) and build/ (measurements): RESULTS=results is what is committed
+RESULTS ?=
+BOARDS := $(if $(RESULTS),--results $(RESULTS))
+MEASURED := $(or $(RESULTS),build)
 JOBS ?= 2
 METHODS := method=random,method=dm,method=dc,method=dsa,method=full
 
@@ -21,19 +24,19 @@ $(CLUSTER): $(INSTALLED)
 	touch $@
 
 bench: $(INSTALLED)  ## the digits leaderboard at IPC 1 and 10: a few minutes
-	$(BIN)/distill-bench bench digits --only $(METHODS),ipc=1,ipc=10,seed=0,protocol=quick-v1 --jobs $(JOBS) --results $(RESULTS)
+	$(BIN)/distill-bench bench digits --only $(METHODS),ipc=1,ipc=10,seed=0,protocol=quick-v1 --jobs $(JOBS) $(BOARDS)
 
 bench-all: $(INSTALLED)  ## every cell of the digits suite: all IPCs, seeds and protocols
-	$(BIN)/distill-bench bench digits --jobs $(JOBS) --results $(RESULTS)
+	$(BIN)/distill-bench bench digits --jobs $(JOBS) $(BOARDS)
 
 bench-speed: $(INSTALLED)  ## time evaluator and trajectory gradient against plain eager references: about three quarters of an hour on an idle machine
-	$(BIN)/python benchmarks/speed/run.py --results $(RESULTS)/speed
+	$(BIN)/python benchmarks/speed/run.py --results $(MEASURED)/speed
 
 bench-scaling: $(CLUSTER)  ## two Ray nodes of one core against one: five minutes on an idle machine
-	$(BIN)/python benchmarks/scaling/ray_nodes.py --results $(RESULTS)/scaling
+	$(BIN)/python benchmarks/scaling/ray_nodes.py --results $(MEASURED)/scaling
 
 leaderboard: $(INSTALLED)  ## render every board again from the results
-	$(BIN)/distill-bench leaderboard --results $(RESULTS)
+	$(BIN)/distill-bench leaderboard $(BOARDS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow"
@@ -42,7 +45,7 @@ test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
 test-kills: $(INSTALLED)  ## 50 SIGKILLs over every method and stage, then the same bytes: five minutes on an idle core
-	$(BIN)/python scripts/kill_suite.py --kills 50 --out $(RESULTS)/reliability
+	$(BIN)/python scripts/kill_suite.py --kills 50 --out $(MEASURED)/reliability
 
 test-ray: $(CLUSTER)  ## a real cluster of two nodes, one of them killed; two runners; the same bytes everywhere: minutes
 	$(BIN)/python -m pytest tests/test_ray.py tests/test_suites.py -m slow -k "test_ray or two_runners"

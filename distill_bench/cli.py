@@ -17,6 +17,7 @@ from distill_bench.errors import (
     is_out_of_memory,
 )
 from distill_bench.progress import StoppedEarly, stop_at_once
+from distill_bench.text import for_terminal
 
 app = typer.Typer(
     help="A benchmark suite for dataset distillation.",
@@ -49,20 +50,24 @@ app.add_typer(pretrained.experts_app, name="experts")
 
 
 def main() -> NoReturn:
-    """Run the command; errors of the package become one line on standard error and their exit code."""
+    """Run the command; errors of the package become a line on standard error, or few, and their exit code."""
     keep_freed_memory()
     stop_at_once()
     try:
         app(prog_name="distill-bench", standalone_mode=True)
     except StoppedEarly:
-        sys.stderr.write("error: stopped on request, before any work began.\n")
+        _complain("stopped on request, before any work began.")
         sys.exit(Interrupted.exit_code)
     except DistillBenchError as error:
-        sys.stderr.write(f"error: {error}\n")
+        _complain(*map(str, error.args))
         sys.exit(error.exit_code)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        sys.stderr.write(f"error: {MEMORY_ADVICE.format(first_line(error))}\n")
+        _complain(MEMORY_ADVICE.format(first_line(error)))
         sys.exit(RunFailed.exit_code)
     sys.exit(0)
+
+
+def _complain(*lines: str) -> None:
+    sys.stderr.write("error: " + "\n".join(map(for_terminal, lines)) + "\n")

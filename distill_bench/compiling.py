@@ -7,7 +7,6 @@ eager arithmetic differ in the last bits. Compiled code is kept under ``DISTILL_
 import copy
 import functools
 import itertools
-import logging
 import os
 import shutil
 import sys
@@ -22,15 +21,13 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill_bench.errors import UsageError
-from distill_bench.storage import home
+from distill_bench.storage import home, log
 
 Choice = Literal["auto", "on", "off"]
 
 # of one network: below, compiling takes longer than it saves
 PAYS_FLOPS = 3e12
 VARIANTS_HELD = 8
-
-log = logging.getLogger(__name__)
 
 
 def decide(choice: str, device: torch.device, flops: float) -> bool:

@@ -5,7 +5,7 @@ import warnings
 
 import torch
 
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, unknown
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 NAME = re.compile(r"auto|(?:cpu|cuda|mps)(?::\d+)?")
@@ -18,7 +18,7 @@ def resolve_device(name: str) -> torch.device:
         UsageError: the name is unknown or the device is not there.
     """
     if NAME.fullmatch(name) is None:
-        raise UsageError(f"unknown device {name!r}. Known: {', '.join(DEVICES)}; or one of several, such as cuda:1.")
+        raise UsageError(unknown("device", name, DEVICES, "; or one of several, such as cuda:1"))
     device = torch.device("cuda" if name == "auto" else name)
     count = {"cpu": lambda: 1, "cuda": _cuda_devices, "mps": lambda: int(torch.backends.mps.is_available())}
     if (device.index or 0) < count[device.type]():

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from distill_bench.data_card import SourceCard, Sparse, source_card
-from distill_bench.errors import DataError, UsageError, describe
+from distill_bench.errors import DataError, UsageError, brief, describe
 from distill_bench.names import LONGEST_PATH, checked_class_names, checked_name
 from distill_bench.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.recorded import PREFIX as RECORDED_PREFIX
@@ -40,6 +40,7 @@ PROBABILITY_TOLERANCE = 1e-3
 SOFT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 TEACHER_PREFIX = "teacher."
 STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX)
+SET_ADVICE = " that distill-bench synthesize made; what others released, distill-bench import turns into one"
 
 
 class Origin(BaseModel):
@@ -243,6 +244,9 @@ def load_distilled(path: str | Path) -> DistilledSet:
         DataError: the file is missing, damaged, of another kind, or its parts contradict each other.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise DataError(f"{path}: is {what}, not a readable safetensors file. Give one{SET_ADVICE}.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -250,7 +254,7 @@ def load_distilled(path: str | Path) -> DistilledSet:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Give a .safetensors file made by distill-bench synthesize.") from None
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: not a readable safetensors file ({error}).") from error
+        raise DataError(f"{path}: not a readable safetensors file ({brief(error)}). Give one{SET_ADVICE}.") from error
     if CARD_KEY not in metadata:
         raise DataError(f"{path}: has no card. It holds tensors, but was not written as a distilled set.")
     card = _read_card(metadata[CARD_KEY], path)
@@ -287,7 +291,7 @@ def _read_card(text: str, path: Path) -> Card:
     except ValidationError as error:
         raise DataError(f"{path}: its card is invalid: {describe(error)}.") from error
     except (ValueError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path}: its card is invalid: not a JSON object ({error}).") from error
+        raise DataError(f"{path}: its card is invalid: not a JSON object ({brief(error)}).") from error
 
 
 def check_same_classes(distilled: DistilledSet, source: Source) -> None:

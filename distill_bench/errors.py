@@ -1,12 +1,27 @@
-"""The errors of the package, each with the exit code the command returns for it."""
+"""The errors of the package, each with the exit code the command returns for it, and what they say."""
+
+import difflib
+from collections.abc import Iterable
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 
 class DistillBenchError(Exception):
-    """Base class of every error raised on purpose (exit code 1 unless said otherwise)."""
+    """Base class of every error raised on purpose (exit code 1 unless said otherwise).
+
+    Args:
+        message: one line.
+        further: lines below it, as of a table. A line break within a line is no break where errors are printed.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", *further: str) -> None:
+        super().__init__(message, *further)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class RunFailed(DistillBenchError):
@@ -34,6 +49,9 @@ class Interrupted(DistillBenchError):
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """How the allocators of CPU, MPS and CUDA say it, where torch raises a plain RuntimeError."""
 
+MOST_SHOWN = 300
+"""Characters of what others said that an error repeats."""
+
 MEMORY_ADVICE = (
     "ran out of memory ({}). Lower a batch size (--set …), the images' --size or --ipc; of a suite, run fewer cells at "
     "a time (--jobs)."
@@ -48,15 +66,51 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def first_line(error: BaseException) -> str:
     """What an error says, without what allocators add; its type where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return _cut((str(error).splitlines() or [type(error).__name__])[0])
 
 
-def reason_of(error: BaseException) -> str:
-    """What an error says, on one line and without a full stop, to stand in a sentence; its type if it says nothing."""
-    return " ".join(str(error).split())[:300].rstrip(".: ") or type(error).__name__
+def brief(error: BaseException) -> str:
+    """What an error of another library says, in one line without a full stop; its type where it says nothing."""
+    said = " ".join(str(error).split()).rstrip(".: ")
+    return _cut(f"there is no {said}" if isinstance(error, KeyError) else said or type(error).__name__)
 
 
-def describe(error: ValidationError) -> str:
-    """A validation error in one line: every field with what is wrong about it."""
-    problems = (f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors())
-    return "; ".join(problems)
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean dm?``, with up to three of the known names that a wrong one is close to; nothing where none is.
+
+    >>> did_you_mean("MNSIT", ["digits", "mnist"])
+    ' Did you mean mnist?'
+    """
+    by_case = {other.casefold(): other for other in known}
+    close = difflib.get_close_matches(name[:MOST_SHOWN].casefold(), by_case, cutoff=0.6)
+    return f" Did you mean {' or '.join(by_case[other] for other in close)}?" if close else ""
+
+
+def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> str:
+    """The message for a name that is none of the known ones.
+
+    Args:
+        what: the name should be of, such as ``"method"``.
+        more: what is allowed besides.
+    """
+    names = list(known)
+    return f"unknown {what} {_cut(name)!r}.{did_you_mean(name, names)} Known: {', '.join(names)}{more}."
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} …"
+
+
+def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """A validation error in one line: every field with what is wrong about it.
+
+    Args:
+        known: names of fields, of which those are named that an unknown one comes close to.
+    """
+    names = list(known)
+
+    def hint(item: ErrorDetails) -> str:
+        close = did_you_mean(str(item["loc"][-1]), names) if item["type"] == "extra_forbidden" else ""
+        return f" ({close.strip()})" if close else ""
+
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}{hint(item)}" for item in error.errors())

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from distill_bench.errors import Interrupted
+from distill_bench.text import for_terminal
 
 LINE_EVERY_SECONDS = 15.0
 PROBE_SECONDS = 0.5
@@ -76,7 +77,7 @@ class Within:
 class _Stage:
     def __init__(self, owner: "StreamMonitor", title: str, total: int, done: int, bar: Progress | None) -> None:
         self._owner, self._title, self._total, self._bar = owner, title, total, bar
-        self._task = bar.add_task(title, total=total, completed=done, note="") if bar else None
+        self._task = bar.add_task(for_terminal(title), total=total, completed=done, note="") if bar else None
         self._first = self._done = done
         self._text = ""
         self._began = self._spoke = time.monotonic()
@@ -94,7 +95,7 @@ class _Stage:
     def note(self, text: str) -> None:
         self._text = text
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, note=text)
+            self._bar.update(self._task, note=for_terminal(text))
 
 
 class StreamMonitor:
@@ -105,10 +106,10 @@ class StreamMonitor:
         self._stream = stream or sys.stderr
         self._quiet = quiet
 
-    def say(self, text: str) -> None:
-        """Write one line."""
+    def say(self, *lines: str) -> None:
+        """Write lines. A line break within one of them is part of a name, and shown as an escape."""
         if not self._quiet:
-            self._stream.write(text + "\n")
+            self._stream.write("".join(f"{for_terminal(line)}\n" for line in lines))
             self._stream.flush()
 
     def listen(self) -> None:
@@ -129,12 +130,12 @@ class StreamMonitor:
             yield _Stage(self, title, total, done, None)
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=Console(file=self._stream)) as bar:
             yield _Stage(self, title, total, done, bar)
@@ -228,7 +229,13 @@ def stopped(where: str) -> Interrupted:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
+    """A time in the two units that matter.
+
+    >>> clock(45), clock(750), clock(29079)
+    ('45 s', '12 min 30 s', '8 h 04 min')
+    """
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -16,9 +16,10 @@ from typing import Any, BinaryIO, TypeVar
 import platformdirs
 from filelock import FileLock, Timeout
 
-from distill_bench.errors import DataError, UsageError
+from distill_bench.errors import DataError, UsageError, brief
 from distill_bench.names import LONGEST
 from distill_bench.progress import Monitor, stopped
+from distill_bench.text import for_terminal
 
 if sys.platform != "win32":
     import fcntl
@@ -29,6 +30,15 @@ LOCK_POLL_SECONDS = 1.0
 T = TypeVar("T")
 
 log = logging.getLogger("distill_bench")
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Names from outside do nothing in the log."""
+    record.msg, record.args = for_terminal(record.getMessage()), None
+    return True
+
+
+log.addFilter(_in_one_line)
 
 
 def home() -> Path:
@@ -161,7 +171,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:  # numbers and lists without end are neither a TOMLDecodeError
-        raise UsageError(f"{path}: not valid TOML: {error}.") from error
+        raise UsageError(f"{path}: not valid TOML: {brief(error)}.") from error
 
 
 @contextlib.contextmanager

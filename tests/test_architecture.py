@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "distill_bench"
 LAYERS = [
-    {"errors", "names", "randomness", "package_data", "allocator"},
+    {"errors", "names", "text", "randomness", "package_data", "allocator"},
     {"storage", "device", "progress", "provenance", "recipes", "tensors"},
     {"checkpoint"},
     {"sources"},
@@ -75,3 +75,12 @@ def test_importing_the_package_touches_neither_threads_nor_the_global_generator(
         "assert torch.equal(s, torch.random.get_rng_state()) and n == torch.get_num_threads()"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_commands_print_through_one_function():
+    """On which names from outside do nothing."""
+    for path in (PACKAGE / "commands").glob("*.py"):
+        called = {
+            ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+        }
+        assert path.name == "output.py" or not called & {"print", "typer.echo", "sys.stdout.write"}, path.name

@@ -48,4 +48,4 @@ def test_a_line_says_it_before_work_begins_where_it_is_much_and_nothing_where_it
     dm = load_method("dm")
     source = many_classes(100)
     assert "2.1 GB a step" in memory_of_step(source, dm, dm.fields(source.name, 1), 1)
-    assert memory_of_step(digits, dm, dm.fields("digits", 1, "cpu"), 1) is None
+    assert memory_of_step(digits, dm, dm.fields("digits", 1, "cpu"), 1) == ""

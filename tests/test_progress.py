@@ -27,7 +27,7 @@ def test_the_time_left_is_that_of_the_steps_left(time_passes, capsys, done):
             time_passes(0.25)
             stage.advance()
     # 15 s for 60 steps: 340 more take 85 s, whatever earlier processes had done
-    assert capsys.readouterr().err == f"work: {done + 60}/{done + 400}, 1:25 left.\n"
+    assert capsys.readouterr().err == f"work: {done + 60}/{done + 400}, 1 min 25 s left.\n"
 
 
 def test_a_bar_begins_where_earlier_work_ended(capsys, monkeypatch):

@@ -241,7 +241,7 @@ def test_the_claim_is_of_the_papers_protocol_and_its_own_network_if_there_is_one
 
 
 def test_a_card_of_odd_strings_is_still_front_matter_and_tables(digits, tmp_path):
-    method = 'my module:fun "quoted" | {{ 7 * 7 }}\n---\n# not a heading'
+    method = 'my module:fun "quoted" | {{ 7 * 7 }} --- # not a heading'
     custom(digits, method=method, licence="mit").save(tmp_path / "odd.safetensors")
     made = release(tmp_path / "odd.safetensors")
     assert front_matter(made)["tags"][2] == method

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,20 @@ def test_the_python_of_the_readme_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "dm.safetensors").exists()
     assert float(done.stdout.split()[0]) > 60
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+@pytest.mark.parametrize("target", ["bench", "bench-all", "leaderboard", "bench-speed", "bench-scaling", "test-kills"])
+def test_no_target_of_make_writes_what_is_tracked_unless_told(target):
+    def lines(*settings: str) -> str:
+        words = ["make", "--dry-run", "--always-make", target, *settings]
+        return subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    (place,) = re.findall(r"--(?:results|out) (\S+)", lines()) or [None]
+    assert place is None or place.split("/")[0] == "build"  # else in the cache
+    assert "build/" in (ROOT / ".gitignore").read_text()
+    (place,) = re.findall(r"--(?:results|out) (\S+)", lines("RESULTS=results"))
+    assert place.split("/")[0] == "results"
 
 
 @pytest.mark.slow

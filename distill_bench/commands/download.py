@@ -7,6 +7,7 @@ import typer
 
 from distill_bench.commands.claimed import claimed
 from distill_bench.commands.options import QuietOption, RegistryOption, listening_monitor
+from distill_bench.commands.output import show
 from distill_bench.commands.released import summary
 from distill_bench.distilled_set import load_distilled
 from distill_bench.errors import UsageError
@@ -32,7 +33,7 @@ def download_command(
     for name in names:
         found = obtain(name, may_download=not offline, given=file or (), registry=registry, monitor=monitor)
         for path in found.paths:
-            typer.echo(f"{path}: {summary(load_distilled(path))}")
+            show(f"{path}: {summary(load_distilled(path))}")
         monitor.say(claimed(found.entry, load_distilled(found.paths[0])))
         if found.entry.superseded_by:
             monitor.say(f"{name} is superseded by {found.entry.superseded_by}.")

@@ -1,6 +1,5 @@
 """list and recipe: what the package has."""
 
-import json
 from itertools import product
 from typing import Annotated
 
@@ -8,7 +7,8 @@ import typer
 
 from distill_bench import suites
 from distill_bench.commands.options import DatasetOption, JsonOption, PresetOption, RegistryOption, SetOption
-from distill_bench.errors import UsageError
+from distill_bench.commands.output import show, show_json
+from distill_bench.errors import UsageError, unknown
 from distill_bench.evaluation import (
     PROTOCOLS,
     load_protocol,
@@ -44,18 +44,18 @@ def list_command(
         "suites": {name: suites.load_suite(name).title for name in suites.list_suites()},
     }
     if what not in [*known, "all", "published"]:
-        raise UsageError(f"cannot list {what!r}. Known: {', '.join(known)}, all, published.")
+        raise UsageError(f"cannot list {what!r}: {unknown('kind', what, [*known, 'all', 'published'])}")
     if what == "published":
         shown = {what: {name: published_title(entry) for name, entry in load_registry(registry).items()}}
     else:
         shown = known if what == "all" else {what: known[what]}
     if as_json:
-        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
+        show_json(shown)
         return
     for kind, names in shown.items():
-        typer.echo(f"{kind}:")
+        show(f"{kind}:")
         for name, title in names.items():
-            typer.echo(f"  {name:<14} {title}".rstrip())
+            show(f"  {name:<14} {title}".rstrip())
 
 
 def published_title(entry: Entry) -> str:
@@ -95,7 +95,7 @@ def recipe_show(
     about = {"title": chosen.recipe.title, "paper": chosen.recipe.paper, "protocol": chosen.recipe.protocol}
     tables = [name for name, table in chosen.recipe.tables(dataset, ipc, preset, side).items() if table]
     shown = {"method": method, **about, "tables": tables, "fields": fields.model_dump(mode="json")}
-    typer.echo(json.dumps(shown, indent=1))
+    show_json(shown)
 
 
 @recipe_app.command("validate")
@@ -109,4 +109,4 @@ def recipe_validate(
         for (dataset, ipc), side in product(recipe.tabulated(preset), [None, *recipe.sides(preset)]):
             fields = chosen.fields(dataset, ipc, preset, side).model_dump()
             resolve_network(fields.get("network", "ConvNet"), USUAL_SHAPE)
-    typer.echo(f"{file}: valid")
+    show(f"{file}: valid")

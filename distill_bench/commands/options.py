@@ -10,9 +10,9 @@ import typer
 from distill_bench.compiling import Choice
 from distill_bench.data_card import source_of
 from distill_bench.distilled_set import DistilledSet, check_same_classes
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub.published import is_id
+from distill_bench.hub.published import is_id, obtain
 from distill_bench.progress import StreamMonitor
 from distill_bench.sources import Source
 from distill_bench.sources.folder import TEST_FOLDERS
@@ -21,6 +21,7 @@ from distill_bench.storage import check_ending, check_no_input, check_place
 HOLDOUT = 0.2
 LABEL_USES = ("stored", "hard")
 COMPILE = get_args(Choice)
+SetArgument = Annotated[str, typer.Argument(help="A distilled set, or the id of a published one that was downloaded.")]
 DatasetOption = Annotated[
     str, typer.Option("--dataset", help="digits, mnist, …, folder:PATH, parquet:PATH or npz:PATH.")
 ]
@@ -117,6 +118,11 @@ def own_data(flip: str | None, classes: str | None) -> dict[str, Any]:
     return {"flip_invariant": invariant, "classes": names}
 
 
+def set_file(name: str, registry: Path | None = None) -> Path:
+    """The file of a set that is named by its path, or by the id of a published one that was downloaded."""
+    return obtain(name, may_download=False, registry=registry).paths[0] if is_id(name) else Path(name)
+
+
 def check_out(out: Path, inputs: Iterable[Path] = (), *endings: str) -> None:
     """Refuse, before any work, a place that cannot or must not be written.
 
@@ -159,7 +165,7 @@ def paths_of(dataset: str | None, values: Iterable[str] = ()) -> list[Path]:
 
 def choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:
     if value is not None and value not in allowed:
-        raise UsageError(f"{option} {value!r}: give {' or '.join(allowed)}.")
+        raise UsageError(f"{option} {value!r}: give {' or '.join(allowed)}.{did_you_mean(value, allowed)}")
     return value
 
 

@@ -23,6 +23,7 @@ from distill_bench.commands.options import (
     listening_monitor,
     own_data,
 )
+from distill_bench.commands.output import show, show_json
 from distill_bench.device import resolve_device
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
@@ -86,7 +87,7 @@ def teachers_train(
     teacher = obtain_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
     if source.load_test is not None:
         score_teacher(teacher, source, device)
-    typer.echo(_teacher_line(teacher.kept))
+    show(_teacher_line(teacher.kept))
 
 
 @teachers_app.command("list")
@@ -99,10 +100,10 @@ def teachers_list(as_json: JsonOption = False) -> None:
              "test_accuracy": recorded_score(kept), "path": str(kept.path)}
             for kept in teachers
         ]  # fmt: skip
-        typer.echo(json.dumps(listed, indent=1))
+        show_json(listed)
         return
     for kept in teachers:
-        typer.echo(_teacher_line(kept))
+        show(_teacher_line(kept))
 
 
 def _teacher_line(kept: Pretrained) -> str:
@@ -151,7 +152,7 @@ def experts_train(
     training = TrainingData(source, fields.pixel_space_on(source), resolve_device(device))
     found = obtain_experts(training, fields.network, fields.expert, fields.experts, monitor=listening_monitor(quiet))
     for line in _expert_lines(found.pieces):
-        typer.echo(line)
+        show(line)
 
 
 @experts_app.command("import")
@@ -172,8 +173,8 @@ def experts_import(
     training = TrainingData(source, pixel_space_of(source, kind, zca_eps), resolve_device(device))
     found = import_experts(files, training, network)
     for line in _expert_lines(found.pieces):
-        typer.echo(line)
-    typer.echo(f"use them with --set experts_from={found.pieces[0].identity['origin']}")
+        show(line)
+    show(f"use them with --set experts_from={found.pieces[0].identity['origin']}")
 
 
 @experts_app.command("list")
@@ -185,10 +186,10 @@ def experts_list(as_json: JsonOption = False) -> None:
              "outdated": outdated(kept), "path": str(kept.path)}
             for kept in list_experts()
         ]  # fmt: skip
-        typer.echo(json.dumps(listed, indent=1))
+        show_json(listed)
         return
     for line in _expert_lines(list_experts()):
-        typer.echo(line)
+        show(line)
 
 
 @experts_app.command("show")
@@ -199,7 +200,7 @@ def experts_show(key: Annotated[str, typer.Argument(help="The key of an expert, 
         raise UsageError(f"{len(found)} experts have a key that begins with {key!r}. See distill-bench experts list.")
     (expert,) = found
     about = {"key": expert.key, "identity": expert.identity, "facts": expert.facts, "history": expert.history}
-    typer.echo(json.dumps(about | {"path": str(expert.path), "bytes": expert.path.stat().st_size}, indent=1))
+    show_json(about | {"path": str(expert.path), "bytes": expert.path.stat().st_size})
 
 
 def _expert_lines(experts: list[Pretrained]) -> list[str]:

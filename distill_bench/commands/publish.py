@@ -16,12 +16,15 @@ from distill_bench.commands.options import (
     OptionalDataset,
     QuietOption,
     RegistryOption,
+    SetArgument,
     check_out_folder,
     check_registry,
     choice,
     listening_monitor,
+    set_file,
     source_of_set,
 )
+from distill_bench.commands.output import show, show_json
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import load_distilled
 from distill_bench.errors import UsageError
@@ -38,7 +41,7 @@ TARGETS = ("folder", "huggingface")
 
 
 def publish_command(
-    file: Annotated[Path, typer.Argument(help="A distilled set, as synthesize and import write it.")],
+    file: SetArgument,
     to: Annotated[str, typer.Option("--to", help=", ".join(TARGETS))],
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write; made if it is not there.")] = None,
     repo: Annotated[str | None, typer.Option("--repo", help="For --to huggingface: owner/name.")] = None,
@@ -57,20 +60,20 @@ def publish_command(
         check_out_folder(out)
     page = repository_page(check_repository(repo)) if repo else None
     url = url or (f"{page}/resolve/main" if page else None)
-    ready = release(file, result or (), name=name, licence=licence, url=url, page=page)
+    ready = release(set_file(file), result or (), name=name, licence=licence, url=url, page=page)
     monitor = StreamMonitor()
     for line in ready.remarks:
         monitor.say(line)
     if out is not None:
         write_release(ready, out)
-        typer.echo("\n".join(str(out / path) for path in ready.files))
+        show(*(out / path for path in ready.files))
     else:
         assert repo is not None
-        typer.echo(upload(ready, repo))
+        show(upload(ready, repo))
 
 
 def verify_command(
-    file: Annotated[str, typer.Argument(help="A distilled set, or the id of a published one that was downloaded.")],
+    file: SetArgument,
     result: Annotated[Path, typer.Argument(help="What is claimed of it: a .json of evaluate --json or of bench.")],
     networks: NetworksOption = None,
     dataset: OptionalDataset = None,
@@ -96,7 +99,10 @@ def verify_command(
         torch.set_num_threads(threads)  # sums are ordered by it
     options: dict[str, Any] = {"device": device, "monitor": listening_monitor(quiet), "allow_leak": allow_leak}
     verdict = verify(made, claimed, source, networks, path=result, **options)
-    typer.echo(verdict.model_dump_json(indent=1) if as_json else _answer(verdict))
+    if as_json:
+        show_json(verdict.model_dump(mode="json"))
+    else:
+        show(*_answer(verdict).split("\n"))
     if not verdict.holds:
         raise typer.Exit(DOES_NOT_HOLD)
 

@@ -21,8 +21,10 @@ from distill_bench.commands.options import (
     choice,
     own_data,
     paths_of,
+    set_file,
     source_of_set,
 )
+from distill_bench.commands.output import show
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
@@ -104,7 +106,7 @@ def import_command(
         force=force,
     )
     if found.evidence:
-        monitor.say(table(found.evidence))
+        monitor.say(*table(found.evidence).splitlines())
     chosen = found.sets if number is None else found.sets[number : number + 1]
     if not chosen:
         raise UsageError(f"--set {number}: the file holds {len(found.sets)}, numbered from 0.")
@@ -112,13 +114,13 @@ def import_command(
         assert made.card.origin is not None
         path = out if len(chosen) == 1 else out.with_stem(f"{out.stem}-{made.card.origin.set_index}")
         made.save(path)
-        typer.echo(f"{path}: {summary(made)}")
+        show(f"{path}: {summary(made)}")
     for line in found.remarks:
         monitor.say(line)
 
 
 def export_command(
-    files: Annotated[list[Path], typer.Argument(help="Distilled sets; more than one for --to res alone.")],
+    files: Annotated[list[str], typer.Argument(help="Distilled sets, or ids; more than one for --to res alone.")],
     to: Annotated[str, typer.Option("--to", help=", ".join(hub.EXPORTERS))],
     out: Annotated[Path, typer.Option("--out", help="The .pt file (res) or new folder (the others) to write.")],
     lossy: Annotated[
@@ -127,9 +129,10 @@ def export_command(
     dataset: DataOption = None,
 ) -> None:
     """Write sets in the form that another repository reads. What a form cannot hold is refused, and named."""
-    sets = [load_distilled(file) for file in files]
+    paths = [set_file(file) for file in files]
+    sets = [load_distilled(path) for path in paths]
     whitened = next((made for made in sets if made.card.pixel_space.kind == "zca"), None)
-    inputs = [*files, *(paths_of(dataset or whitened.card.source.name) if whitened else [])]
+    inputs = [*paths, *(paths_of(dataset or whitened.card.source.name) if whitened else [])]
     if to == "res":
         check_no_input(out, inputs)
         check_place(out)
@@ -138,19 +141,19 @@ def export_command(
     source = source_of_set(whitened or sets[0], dataset) if dataset or (whitened and to == "folder") else None
     lost = [loss for made in sets for loss in hub.losses(made, to, source)] if lossy else []
     written = hub.export(sets, to, out, lossy=lossy, source=source)
-    typer.echo("\n".join(map(str, written[:10])) + (f"\n… {len(written)} files" if written[10:] else ""))
+    show(*written[:10], *([f"… {len(written)} files"] if written[10:] else []))
     for line in dict.fromkeys(lost):
-        typer.echo(f"lost: {line}")
+        show(f"lost: {line}")
     if not lost:
         arguments = hub.way_back(sets[0], to, [str(out)] if to == "folder" else list(map(str, written)), dataset)
-        typer.echo(f"read back by: distill-bench import {shlex.join(arguments)} --out FILE.safetensors")
+        show(f"read back by: distill-bench import {shlex.join(arguments)} --out FILE.safetensors")
     if to != "res" or not hub.stored_accuracies(sets):
         _say_left_behind(sets)
 
 
 def _say_left_behind(sets: Sequence[DistilledSet]) -> None:
     if any(made.card.origin and made.card.origin.stored_accuracies for made in sets):
-        typer.echo("left behind: the accuracies stored in the release; a res file of all its sets has them")
+        show("left behind: the accuracies stored in the release; a res file of all its sets has them")
 
 
 def _space(

@@ -30,6 +30,7 @@ from distill_bench.commands.options import (
     ProtocolOption,
     QuietOption,
     RegistryOption,
+    SetArgument,
     SetOption,
     SizeOption,
     SplitOption,
@@ -40,11 +41,13 @@ from distill_bench.commands.options import (
     listening_monitor,
     own_data,
     paths_of,
+    set_file,
     source_of_set,
 )
+from distill_bench.commands.output import show, show_json
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, unknown
 from distill_bench.evaluation import (
     KeptNetworks,
     Score,
@@ -127,9 +130,8 @@ def synthesize_command(
     facts = {"peak_memory_mb": peak_memory_mb(), **run, "history": history}
     write_atomically(out.with_suffix(".run.json"), json.dumps(facts) + "\n")
     checkpoint.clear()
-    typer.echo(f"{out}: {len(made.images)} images, {made.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
-    for line in _doubts(pixel_notes(made, source)):
-        typer.echo(line)
+    show(f"{out}: {len(made.images)} images, {made.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
+    show(*_doubts(pixel_notes(made, source)))
 
 
 def evaluate_command(
@@ -189,9 +191,9 @@ def evaluate_command(
     if as_json:
         run = run_block(kept.seconds, place) | {"compiled": kept.compiled}
         facts = score.model_dump(mode="json") | {"score_key": f"{key}-{score.networks}", "run": run}
-        typer.echo(json.dumps(facts, indent=1))
+        show_json(facts)
     else:
-        typer.echo(_sentence(score, made))
+        show(*_sentence(score, made).split("\n"))
     _say_claims(found, made, monitor, as_json)
 
 
@@ -217,18 +219,18 @@ def _whole_split(
 def _say_claims(found: Obtained | None, made: DistilledSet | None, monitor: StreamMonitor, as_json: bool) -> None:
     """What is claimed for a set, beside what was found."""
     if made is not None and found is not None:
-        typer.echo(claimed(found.entry, made), err=as_json)
+        show(claimed(found.entry, made), err=as_json)
         if others := found.paths[1:]:
             monitor.say(
                 f"this is the first of {len(others) + 1} independent sets, of all of which the claim is. Others:"
             )
-            monitor.say("\n".join(map(str, others)))
+            monitor.say(*map(str, others))
     elif made is not None and made.card.origin and made.card.origin.stored_accuracies:
         monitor.say(stored_accuracies(made))
 
 
 def measure_command(
-    file: Annotated[Path, typer.Argument(help="A distilled set.")],
+    file: SetArgument,
     what: Annotated[str, typer.Argument(help=", ".join(MEASURES))],
     protocol: ProtocolOption = None,
     labels: LabelsOption = "stored",
@@ -247,10 +249,10 @@ def measure_command(
 ) -> None:
     """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
     if what not in MEASURES:
-        raise UsageError(f"unknown measure {what!r}. Known: {', '.join(MEASURES)}.")
+        raise UsageError(unknown("measure", what, MEASURES))
     choice("--labels", labels, LABEL_USES)
     place = resolve_device(device)
-    made = load_distilled(file)
+    made = load_distilled(set_file(file))
     protocol_for(made, protocol)
     source = source_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
     monitor, began = listening_monitor(quiet), time.monotonic()
@@ -258,33 +260,34 @@ def measure_command(
     found = transfer(made, source, protocol, network or (), networks, labels, **options)  # type: ignore[arg-type]
     if as_json:
         facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}
-        typer.echo(json.dumps(facts, indent=1))
+        show_json(facts)
         return
-    typer.echo(_transfer_table(found, made))
+    show(*_transfer_table(found, made).split("\n"))
 
 
 def render_command(
-    file: Annotated[Path, typer.Argument(help="A distilled set.")],
+    file: SetArgument,
     out: Annotated[Path, typer.Option("--out", help="The .png file to write.")],
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images of a class shown at most.")] = 10,
     dataset: DataOption = None,
 ) -> None:
     """Draw a set as an image grid, a row a class, with normalisation and whitening undone."""
-    check_out(out, [file], ".png")
-    made = load_distilled(file)
+    path = set_file(file)
+    check_out(out, [path], ".png")
+    made = load_distilled(path)
     whitened = made.card.pixel_space.kind == "zca"
     if whitened:
         check_out(out, paths_of(dataset or made.card.source.name), ".png")
     render_grid(made, out, source=source_of_set(made, dataset) if whitened else None, columns=columns)
-    typer.echo(str(out))
+    show(out)
 
 
-def info_command(file: Annotated[Path, typer.Argument(help="A distilled set.")]) -> None:
+def info_command(file: SetArgument) -> None:
     """Print what a set's file holds: its card, tensors and hash."""
-    made = load_distilled(file)
+    made = load_distilled(set_file(file))
     tensors = {name: [str(t.dtype).removeprefix("torch."), *t.shape] for name, t in made.tensors.items()}
     about = {"card": made.card.model_dump(mode="json"), "tensors": tensors, "bytes": made.nbytes, "sha256": made.sha256}
-    typer.echo(json.dumps(about, indent=1, ensure_ascii=False))
+    show_json(about)
 
 
 def _sentence(score: Score, made: DistilledSet | None) -> str:

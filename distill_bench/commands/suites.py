@@ -1,6 +1,7 @@
 """bench and leaderboard: commands on many sets."""
 
-import json
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ from distill_bench.commands.options import (
     listening_monitor,
     own_data,
 )
+from distill_bench.commands.output import show, show_json
 from distill_bench.device import resolve_device
 from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.progress import StreamMonitor, clock, stopped
@@ -87,6 +89,7 @@ def bench_command(
     setting = suites.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
     sources = {name: load_source(name, **chosen.data) for name in chosen.datasets}
     works = [suites.CellWork(cell, setting, sources[cell.dataset]) for cell in cells]
+    _check_some_possible(works)
     states = {work: work.state() for work in works}
     monitor = listening_monitor(quiet)
     if dry_run:
@@ -100,10 +103,16 @@ def bench_command(
     suite_folder = folder / chosen.name
     rows = boards.board(suite_folder)
     pages = boards.render(suite_folder, suite_folder)
-    typer.echo(json.dumps(rows, indent=1) if as_json else boards.markdown(rows, boards.published()))
+    if as_json:
+        show_json(rows)
+    else:
+        _show_board(rows)
     monitor.say("leaderboard: " + ", ".join(map(str, pages)))
     if failed:
-        raise DistillBenchError(f"{failed} of {len(pending)} cells failed; the board shows which, their files say why.")
+        raise DistillBenchError(
+            f"{failed} of {len(pending)} cells failed; the board shows which, their files say why.",
+            *dict.fromkeys(work.cannot for work in works if work.cannot),
+        )
 
 
 def leaderboard_command(
@@ -115,20 +124,35 @@ def leaderboard_command(
     if html and as_json:
         raise UsageError("--html writes a page and --json prints the rows: give one of them.")
     folder = results or home() / "results"
-    if not folder.is_dir() or not any(folder.rglob("*.json")):
-        raise UsageError(f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR.")
+    rows = boards.board(folder) if folder.is_dir() else []
+    if not rows:
+        raise UsageError(
+            f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR. Looked for are the "
+            ".json files that bench writes, DIR/<suite>/<dataset>/<method>/*.json."
+        )
     if html:
         check_ending(html, ".html", ".htm")
         check_place(html)
         boards.render_page(folder, html)
-        typer.echo(str(html))
+        show(html)
     elif as_json:
-        typer.echo(json.dumps(boards.board(folder), indent=1))
+        show_json(rows)
     else:
         for suite_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
             if rows := boards.board(suite_folder):
                 boards.render(suite_folder, suite_folder)
-                typer.echo(boards.markdown(rows, boards.published()))
+                _show_board(rows)
+
+
+def _show_board(rows: list[dict]) -> None:
+    show(*boards.markdown(rows, boards.published()).split("\n"))
+
+
+def _check_some_possible(works: list[suites.CellWork]) -> None:
+    """Raises UsageError where no set that was asked for can be made: the reference alone is not what was meant."""
+    sets = [work for work in works if work.cell.ipc is not None]
+    if sets and all(work.cannot for work in sets):
+        raise UsageError(str(sets[0].cannot))
 
 
 def _predictions(
@@ -157,18 +181,31 @@ def _print_states(
         listed = [
             {"dataset": w.cell.dataset, "method": w.cell.method, "ipc": w.cell.ipc, "seed": w.cell.seed,
              "preset": w.preset, "protocols": w.cell.protocols, "state": state,
-             "predicted_seconds": round(predicted[w].seconds, 1), "first": predicted[w].first or None}
+             "predicted_seconds": round(predicted[w].seconds, 1), "first": predicted[w].first or None,
+             "cannot": w.cannot}
             for w, state in states.items()
         ]  # fmt: skip
-        typer.echo(json.dumps(listed, indent=1))
+        show_json(listed)
         return
     for work, state in states.items():
-        after = f" after {predicted[work].first}" if predicted[work].first else ""
-        left = "" if state == "done" else f", about {clock(predicted[work].seconds)}{after}"
-        typer.echo(f"{state:<8} {work.cell}  preset {work.preset}, {', '.join(work.cell.protocols)}{left}")
+        show(f"{state:<10} {work.cell}  {_about(work, state, predicted[work])}")
     counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
-    typer.echo(f"{len(states)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    show(f"{len(states)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     if total := sum(needed.seconds for needed in predicted.values()):
-        firsts = sorted({needed.first for needed in predicted.values()} - {""})
-        more = f", besides {', '.join(firsts)} and what needs it" if firsts else ""
-        typer.echo(f"about {clock(total / jobs)} for the suite, {jobs} at a time{more}")
+        show(f"about {clock(total / jobs)} for the suite, {jobs} at a time{_besides(predicted.values())}")
+
+
+def _about(work: suites.CellWork, state: str, needed: suites.Timed) -> str:
+    if work.cannot:
+        return work.cannot
+    made = f"preset {work.preset}" if work.cell.ipc else "the suite's reference, trained on the whole training split"
+    after = f", and {needed.first} before, with the set" if needed.first else ""
+    left = "" if state == "done" else f", about {clock(needed.seconds)}{after}"
+    return f"{made}, {', '.join(work.cell.protocols)}{left}"
+
+
+def _besides(predicted: Iterable[suites.Timed]) -> str:
+    """What is not among the predicted seconds, as it cannot be timed before it was begun."""
+    firsts = Counter(needed.first for needed in predicted if needed.first)
+    listed = "; ".join(f"{first}, then the sets of {count} cells" for first, count in sorted(firsts.items()))
+    return f", not counting what has to come first and is not timed: {listed}" if firsts else ""

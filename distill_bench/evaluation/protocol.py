@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
 from distill_bench.augment.views import ViewRule
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, unknown
 from distill_bench.training import Plan
 
 Augmentation = Literal["none", "dsa", "dc", "views"]
@@ -225,5 +225,5 @@ def load_protocol(name: str) -> Protocol:
         UsageError: there is none of that id.
     """
     if name not in PROTOCOLS:
-        raise UsageError(f"unknown protocol {name!r}. Known: {', '.join(PROTOCOLS)}.")
+        raise UsageError(unknown("protocol", name, PROTOCOLS))
     return PROTOCOLS[name]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distill_bench.distilled_set import DistilledSet, Origin
-from distill_bench.errors import DataError, UsageError
+from distill_bench.errors import DataError, UsageError, brief, unknown
 from distill_bench.hub import arrays, datadam, datm, dcbench, image_folder, mtt, res_file
 from distill_bench.hub.export import EXPORTERS, export, stored_accuracies
 from distill_bench.hub.file_name import Named, read_names
@@ -158,7 +158,7 @@ def _importer(files: Sequence[Foreign], form: str | None) -> ModuleType:
     hold = "; ".join(f"{file.path} holds {_outline(file.content)}" for file in files)
     if form is not None:
         if form not in IMPORTERS:
-            raise UsageError(f"--form {form}: unknown. Known: {', '.join(IMPORTERS)}.")
+            raise UsageError(f"--form {form}: {unknown('form', form, IMPORTERS)}")
         chosen = IMPORTERS[form]
         if not (chosen.recognises(files) or (chosen in LOOSE and are_loose_tensors(files))):
             hint = f"It can be read as {found.NAME}: leave --form out." if found else "Leave --form out to see why."
@@ -180,7 +180,7 @@ def _read(importer: ModuleType, files: Sequence[Foreign], source: Source, option
         found: list[Released] = importer.read(files, len(source.class_names), options)
         return found
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
-        raise DataError(f"{files[0].path}: does not have the form {importer.NAME} ({error}).") from error
+        raise DataError(f"{files[0].path}: does not have the form {importer.NAME} ({brief(error)}).") from error
 
 
 def _fitting(found: Sequence[Released], source: Source, options: Options, file: Foreign) -> list[Released]:
@@ -233,10 +233,14 @@ def _space_of(
 def _ask(file: Foreign, evidence: Sequence[Evidence]) -> NoReturn:
     raise UsageError(
         f"{file.path} does not say what its pixel values mean. Undone under each hypothesis they look like this "
-        f"(contrast and roughness relative to real images):\n\n{table(evidence)}\n\nSay which it is: "
+        "(contrast and roughness relative to real images):",
+        "",
+        *table(evidence).splitlines(),
+        "",
+        "Say which it is: "
         "--space normalized ((x − mean) / std, as DC, DSA, DM), --space zca (whitened, as MTT and DATM on CIFAR; "
         "--zca-eps and --zca-input as its authors had them), or --space unit (0 … 1). A wrong answer gives wrong "
-        "accuracies without any error; render the imported set and look."
+        "accuracies without any error; render the imported set and look.",
     )
 
 

@@ -1,6 +1,5 @@
 """What is written about a set that is published: a dataset card as Hugging Face reads it, and a registry entry."""
 
-import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from distill_bench.hub.result_file import Claimed
 from distill_bench.networks import resolve_network
 from distill_bench.recipes import list_recipes, load_recipe
 from distill_bench.sources.about import ABOUT, About
+from distill_bench.text import for_json, for_markdown
 
 NOWHERE = "https://example.org/where-this-folder-lies"
 SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -103,7 +103,7 @@ def dataset_card(subject: Subject) -> str:
         shape=" × ".join(map(str, made.images.shape[1:])),
         protocol=subject.results[subject.claim].score.protocol if subject.claim else card.protocol,
         facts=_facts(subject),
-        recipe=json.dumps(card.recipe, indent=1, sort_keys=True, ensure_ascii=False),
+        recipe=for_json(card.recipe, indent=1),
         notes=sorted({note for claimed in subject.results.values() for note in claimed.score.notes}),
         paper=paper,
     )
@@ -170,6 +170,6 @@ def _rendered(template: str, **values: Any) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters["quoted"] = lambda text: json.dumps(str(text), ensure_ascii=False)  # YAML and TOML read it too
-    environment.filters["plain"] = lambda text: " ".join(str(text).split()).replace("|", "\\|")
+    environment.filters["quoted"] = lambda text: for_json(str(text))  # YAML and TOML read it too
+    environment.filters["plain"] = lambda text: for_markdown(str(text))
     return environment.from_string(Path(__file__).with_name(template).read_text(encoding="utf-8")).render(**values)

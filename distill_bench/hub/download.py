@@ -6,13 +6,13 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from distill_bench.errors import DataError, UsageError
+from distill_bench.errors import DataError, UsageError, brief
 from distill_bench.hub.registry import Entry, RemoteFile, checked_url
 from distill_bench.progress import SILENT, Monitor, stopped
 from distill_bench.storage import alone, cannot_write, home, log, offline, read_json, write_atomically
@@ -89,34 +89,50 @@ def take(given: Sequence[Path], name: str, entry: Entry) -> None:
     """Copy files that the user has fetched by hand into the cache. They themselves stay as they are.
 
     Raises:
-        UsageError: one is not among the set's files.
+        UsageError: one is not among the set's files, or one too many; nothing was copied.
         DataError: one cannot be read or kept, or has another sum than it should.
     """
     for path in given:
         if not path.is_file():
             raise DataError(f"--file {path}: no such file.")
-        found = sha256_of(path)
-        fitting = [file for file in entry.files if file.sha256 == found or file.name == path.name]
-        if not fitting and len(entry.files) == 1:
-            fitting = list(entry.files)
-        if not fitting:
-            raise UsageError(
-                f"--file {path}: not one of the files of {name}, which are {', '.join(f.name for f in entry.files)}."
-            )
-        kept = kept_at(fitting[0], entry)
-        expected = _known_sum(fitting[0], kept)
-        if expected not in (None, found):
+    for path, (file, found) in _assigned(given, name, entry).items():
+        kept = kept_at(file, entry)
+        if _known_sum(file, kept) not in (None, found):
             raise DataError(
-                f"{path} is not the {fitting[0].name} of {name}. {_sums(fitting[0], kept, found)} It was left as it is."
+                f"{path} is not the {file.name} of {name}. {_sums(file, kept, found)} It was left as it is."
             )
         with alone(kept.parent / ".lock", SILENT, FETCHES):
             beside = kept.with_name(kept.name + ".copy")
             try:
                 shutil.copyfile(path, beside)
-                _pin(fitting[0], kept, found)
+                _pin(file, kept, found)
                 os.replace(beside, kept)
             except OSError as error:
                 raise cannot_write(kept, error) from error
+
+
+def _assigned(given: Sequence[Path], name: str, entry: Entry) -> dict[Path, tuple[RemoteFile, str]]:
+    """Which file of the set each given one is, with its sum: first by sums, then by names; one for one is the one."""
+    sums = {path: sha256_of(path) for path in given}
+    found: dict[Path, tuple[RemoteFile, str]] = {}
+    fits: tuple[Callable[[RemoteFile, Path], bool], ...] = (
+        lambda file, path: _known_sum(file, kept_at(file, entry)) == sums[path],
+        lambda file, path: file.name == path.name,
+        lambda file, path: len(entry.files) == len(sums) == 1,
+    )
+    for fit in fits:
+        for path in [path for path in sums if path not in found]:
+            taken = [file for file, _ in found.values()]
+            fitting = [file for file in entry.files if file not in taken and fit(file, path)]
+            if fitting:
+                found[path] = fitting[0], sums[path]
+    if surplus := [str(path) for path in sums if path not in found]:
+        known = {file.name: f" ({path})" for path, (file, _) in found.items()}
+        files = ", ".join(file.name + known.get(file.name, "") for file in entry.files)
+        raise UsageError(
+            f"--file {surplus[0]}: not one of the files of {name}, which are {files}. Leave it out; nothing was taken."
+        )
+    return found
 
 
 def kept_at(file: RemoteFile, entry: Entry) -> Path:
@@ -240,9 +256,9 @@ class _Resuming:
             ):
                 self._append(answer, url, part, have)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            raise _Broken(_brief(error)) from error
+            raise _Broken(brief(error)) from error
         except requests.RequestException as error:
-            raise _Refused(f"{_brief(error)}.") from error
+            raise _Refused(f"{brief(error)}.") from error
 
     def _append(self, answer: Any, url: str, part: Path, have: int) -> None:
         resumed = _is_rest(answer, part, have)
@@ -312,7 +328,7 @@ def _pull_drive(url: str, part: Path) -> None:
     try:
         done = gdown.download(url, str(part), quiet=True)
     except Exception as error:  # gdown raises errors of many types
-        raise _Refused(f"{_brief(error)}.") from error
+        raise _Refused(f"{brief(error)}.") from error
     if done is None:
         raise _Refused("Google Drive does not give it.")
 
@@ -365,7 +381,3 @@ def _by_hand(file: RemoteFile, name: str, entry: Entry) -> str:
         f"By hand: fetch {file.path} from {entry.page}, then run distill-bench download {name} {every}, with the paths "
         f"of your files.{hint}"
     )
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from distill_bench.distilled_set import DistilledSet
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, unknown
 from distill_bench.hub.image_folder import CLASSES
 from distill_bench.hub.losses import losses, usual_statistics
 from distill_bench.hub.released import TORCH_SUFFIXES
@@ -57,7 +57,7 @@ def export(
 
 def _check_request(sets: Sequence[DistilledSet], form: str) -> None:
     if form not in EXPORTERS:
-        raise UsageError(f"--to {form}: unknown. Known: {', '.join(EXPORTERS)}.")
+        raise UsageError(f"--to {form}: {unknown('form', form, EXPORTERS)}")
     if form == "res":
         if len({(item.card.class_names, item.images.shape[1:], item.card.pixel_space) for item in sets}) > 1:
             raise UsageError("--to res: the sets differ in classes, image size or pixel space; a res file is of one.")

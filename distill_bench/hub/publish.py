@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import Score
 from distill_bench.hub.dataset_card import Subject, about_source, dataset_card, registry_entry
-from distill_bench.hub.registry import ID
+from distill_bench.hub.registry import checked_id
 from distill_bench.hub.result_file import Claimed, check_belongs, parse_result, read_result
+from distill_bench.names import checked_name
 from distill_bench.render import grid
 from distill_bench.storage import home, log, read_json, write_atomically
 
@@ -65,8 +66,10 @@ def release(
         )
     made = load_distilled(file)
     content = file.read_bytes()
-    own = checked_name(name or default_name(made))
+    own = _checked("--id", checked_id, name or default_name(made))
     about = about_source(made)
+    for option, text in (("--licence", licence), ("--url", url)):
+        _checked(option, checked_name, text or "-")
     terms = licence or made.card.licence or (about.licence if about else None)
     if terms is None:
         raise UsageError(
@@ -115,12 +118,11 @@ def default_name(made: DistilledSet) -> str:
     return re.sub(r"[^a-z0-9._]+", "-", f"{made.card.method}-{dataset}-ipc{made.card.ipc}".lower()).strip("-._")
 
 
-def checked_name(name: str) -> str:
-    if not ID.fullmatch(name):
-        raise UsageError(
-            f"--id {name!r}: give small letters, digits, dots, hyphens and underscores, as in dm-cifar10-ipc1."
-        )
-    return name
+def _checked(option: str, check: Callable[[str], str], text: str) -> str:
+    try:
+        return check(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text[:60]!r}: {error}.") from error
 
 
 def _made_with(file: Path, results: Mapping[str, Claimed]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from distill_bench.errors import DataError, UsageError, describe
+from distill_bench.errors import DataError, UsageError, brief, describe, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import IMPORTERS
 from distill_bench.hub.released import Options
+from distill_bench.names import LONGEST_PATH, checked_file_name, checked_name
 from distill_bench.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.sources.source import Source
 
@@ -30,7 +31,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def checked_url(url: str) -> str:
     """Raises ValueError unless files may be fetched from there: by https, or by http from this machine."""
-    parts = urlsplit(url)
+    parts = urlsplit(checked_name(url, "the address", LONGEST_PATH))
     if parts.scheme == "https" and parts.hostname:
         return url
     if parts.scheme == "http" and parts.hostname in LOOPBACK:
@@ -41,9 +42,22 @@ def checked_url(url: str) -> str:
 def checked_path(path: str) -> str:
     """Raises ValueError unless a path stays in the folder that it starts from."""
     parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or "\\" in path or ":" in path or ".." in parts:
+    if not parts or path.startswith("/") or "\\" in path or ":" in path or ".." in parts or "\0" in path:
         raise ValueError(f"{path}: give a relative path, such as IPC1/images.pt")
     return path
+
+
+def checked_remote_path(path: str) -> str:
+    """Raises ValueError as ``checked_path``, and where the last part cannot be the name of a file here."""
+    checked_file_name(PurePosixPath(checked_path(path)).name, "the file's name")
+    return checked_name(path, "the path", LONGEST_PATH)
+
+
+def checked_id(name: str) -> str:
+    """Raises ValueError unless a name can be an id, which files and folders are called by."""
+    if not ID.fullmatch(name):
+        raise ValueError("an id has small letters, digits, dots, hyphens and underscores, as in dm-cifar10-ipc1")
+    return checked_file_name(name, "the id")
 
 
 def checked_member(member: str) -> str:
@@ -53,7 +67,8 @@ def checked_member(member: str) -> str:
 def _known(kind: str, names: Mapping[str, Any] | tuple[str, ...]) -> AfterValidator:
     def check(name: str) -> str:
         if name not in names:
-            raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(names)}")
+            close = did_you_mean(name, names).strip()
+            raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(names)}" + (f" ({close})" if close else ""))
         return name
 
     return AfterValidator(check)
@@ -79,7 +94,7 @@ class RemoteFile(Part):
         member: of an archive: the file in it that is meant, by its exact name; ``.``: all of it, a folder of pictures.
     """
 
-    path: Annotated[str, AfterValidator(checked_path)]
+    path: Annotated[str, AfterValidator(checked_remote_path)]
     urls: tuple[Url, ...] = ()
     sha256: Sha256 | None = None
     bytes: PositiveInt | None = None
@@ -155,8 +170,8 @@ class Entry(Part):
         superseded_by: the id of the set that replaces this one.
     """
 
-    method: Annotated[str, Field(min_length=1)]
-    dataset: Annotated[str, Field(min_length=1)]
+    method: Annotated[str, AfterValidator(checked_name)]
+    dataset: Annotated[str, AfterValidator(checked_name)]
     ipc: PositiveInt
     size: PositiveInt | None = None
     paper: str | None = None
@@ -191,16 +206,16 @@ def read_registry(path: Path) -> dict[str, Entry]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"the registry {path} cannot be read: {error}.") from error
+        raise DataError(f"the registry {path} cannot be read: {brief(error)}.") from error
     entries, problems = {}, []
     for name, table in tables.items():
-        if not ID.fullmatch(name):
-            problems.append(f"[{name}]: an id has small letters, digits, dots, hyphens and underscores")
-            continue
         try:
+            checked_id(name)
             entries[name] = Entry.model_validate(table)
         except ValidationError as error:
-            problems.append(f"[{name}]: {describe(error)}")
+            problems.append(f"[{name}]: {describe(error, Entry.model_fields)}")
+        except ValueError as error:
+            problems.append(f"[{name}]: {error}")
     problems += [
         f"[{name}]: superseded_by {entry.superseded_by}, which is not in this registry"
         for name, entry in entries.items()
@@ -235,6 +250,9 @@ def published(name: str, own: Path | None = None) -> Entry:
     entries = load_registry(own)
     if name not in entries:
         close = [known for known in entries if known.split("-")[0] == name.split("-")[0]][:8]
-        hint = f" There are {', '.join(close)}." if close else ""
-        raise UsageError(f"no published set is called {name!r}.{hint} See distill-bench list published.")
+        hint = f" There are {', '.join(close)}." if close else did_you_mean(name, entries)
+        raise UsageError(
+            f"no published set is called {name!r}.{hint} See distill-bench list published. Nor is there a file of that "
+            "name here."
+        )
     return entries[name]

@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from distill_bench.distilled_set import LabelKind
-from distill_bench.errors import DataError
+from distill_bench.errors import DataError, brief
 from distill_bench.hub.unpickle import load_pickled
 from distill_bench.sources.npz import check_unfolded
 from distill_bench.tensors import as_tensor
@@ -172,7 +172,7 @@ def _load_arrays(path: Path) -> dict[str, Tensor | numpy.ndarray]:
             name: as_tensor(array, name) if array.dtype.kind in "buifc" else array for name, array in arrays.items()
         }
     except Exception as error:  # damaged files raise errors of many types
-        raise DataError(f"{path}: not a NumPy file that can be read ({error}).") from error
+        raise DataError(f"{path}: not a NumPy file that can be read ({brief(error)}).") from error
 
 
 def _sha256(path: Path) -> str:

@@ -10,11 +10,14 @@ import numpy
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distill_bench.distilled_set import DistilledSet
-from distill_bench.errors import DataError, UsageError, describe
+from distill_bench.errors import DataError, UsageError, brief, describe
 from distill_bench.evaluation import Score
 from distill_bench.evaluation.statistics import student_interval
+from distill_bench.names import LONGEST_PATH, checked_name
 
 ROUNDING = 1e-9
+NAMES = ("dataset", "method", "protocol", "network", "pixel_space")
+"""Text of a score that a stranger may have written."""
 
 
 class Claimed(BaseModel):
@@ -46,7 +49,7 @@ def read_result(path: Path) -> Claimed:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Give a result of evaluate --json or of bench.") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: damaged, or not a result: no readable JSON ({error}).") from error
+        raise DataError(f"{path}: damaged, or not a result: no readable JSON ({brief(error)}).") from error
     return parse_result(content, path)
 
 
@@ -60,6 +63,11 @@ def parse_result(content: Any, path: Path) -> Claimed:
         raise DataError(f"{path}: not a whole result of evaluate or bench: {describe(error)}.") from error
     except TypeError as error:
         raise DataError(f"{path}: not a result: no JSON object.") from error
+    try:
+        for name in NAMES:
+            checked_name(getattr(score, name), f"its {name}", LONGEST_PATH)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}.") from error
     wrong = _contradictions(score)
     if wrong:
         raise DataError(f"{path}: contradicts itself: {'; '.join(wrong)}. It was damaged or edited.")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from distill_bench.errors import DataError
+from distill_bench.errors import DataError, brief
 from distill_bench.hub.registry import EVERYTHING, checked_path
 from distill_bench.progress import SILENT
 from distill_bench.sources.npz import MOST_UNFOLDED, UNFOLDED_ANYWAY
@@ -45,7 +45,7 @@ def unpack(archive: Path, member: str, folder: Path, most: int = MOST_BYTES) -> 
                 except DataError:
                     raise
                 except Exception as error:  # damaged archives raise errors of many types
-                    raise DataError(f"{archive}: cannot be unpacked ({error}).") from error
+                    raise DataError(f"{archive}: cannot be unpacked ({brief(error)}).") from error
                 os.replace(inside, folder)
     return _innermost(folder) if member == EVERYTHING else folder / checked_path(member)
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_bench.errors import DataError
+from distill_bench.errors import DataError, brief
 
 MOST_PICKLE = 2**24
 MOST_NESTED = 32
@@ -104,7 +104,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise DataError(f"{path}: a damaged archive ({error}). Download it again.") from error
+        raise DataError(f"{path}: a damaged archive ({brief(error)}). Download it again.") from error
     packed = [item.filename for item in records if item.compress_type != zipfile.ZIP_STORED]
     if packed:
         raise DataError(f"{path}: its record {packed[0]} is compressed, which torch.save never does. It was not read.")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet
-from distill_bench.errors import DataError, UsageError
+from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Score, evaluate, load_protocol, runs_compiled, score_key
 from distill_bench.evaluation.statistics import chance_margin
 from distill_bench.hub.result_file import Claimed, check_facts
@@ -170,7 +170,7 @@ def threads_to_repeat(claimed: Claimed) -> int | None:
 def _check_setting(distilled: DistilledSet, score: Score, source: Source, path: Path) -> Literal["stored", "hard"]:
     """Which labels were used; raises DataError unless data, network and learning rate are those of the result."""
     if score.protocol not in PROTOCOLS:
-        raise DataError(f"{path}: unknown protocol {score.protocol!r}. This version knows {', '.join(PROTOCOLS)}.")
+        raise DataError(f"{path}: {unknown('protocol', score.protocol, PROTOCOLS)}")
     rules, card = load_protocol(score.protocol).for_source(source.name), distilled.card
     strict = score.labels == "hard" and (card.label_kind != "hard" or score.learning_rate != distilled.learning_rate)
     rate, kind = (None, "hard") if strict else (distilled.learning_rate, card.label_kind)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError
 
-from distill_bench.errors import DataError
+from distill_bench.errors import DataError, brief
 
 Blank = BeforeValidator(lambda text: None if text == "" else text)
 Name = Annotated[str, Field(min_length=1)]
@@ -73,7 +73,7 @@ def load_claims(path: Path) -> list[Claim]:
                 first_line[key] = reader.line_num
                 claims.append(claim)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read published accuracies from {path}: {error}") from error
+        raise DataError(f"cannot read published accuracies from {path}: {brief(error)}.") from error
     return claims
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveInt, Validation
 from distill_bench.errors import DataError, describe
 from distill_bench.evaluation.statistics import hierarchical_interval
 from distill_bench.leaderboard.claims import Claim, claim_for
+from distill_bench.names import LONGEST_PATH, checked_name
 from distill_bench.storage import log
 
 Result = dict[str, Any]
@@ -28,6 +29,8 @@ SLOT_KEYS = ("suite", "dataset", "method", "ipc", "seed")
 """What says which result file a cell has; another preset takes the same one."""
 GROUP_KEYS = (*CELL_KEYS, "protocol", "network", "labels", "pixel_space")
 CLAIM_KEYS = ("method", "dataset", "ipc", "protocol", "network", "labels")
+NAMES = {"suite", "dataset", "method", "preset", "protocol", "network", "labels", "pixel_space"}
+"""Text of a result that boards show, and that a stranger may have written."""
 REQUIRED = {"score": (*GROUP_KEYS, "seed", "accuracies"), "failure": (*CELL_KEYS, "seed")}
 
 
@@ -65,7 +68,7 @@ class ScoreFile(ResultFile):
 def read_results(folder: Path) -> list[Result]:
     """Every score and failure below ``folder``, in path order; JSON of another kind is skipped.
 
-    A file that cannot be read is left out, and a line in the log says so.
+    A file that cannot be read, or has a name that cannot be shown, is left out, and a line in the log says so.
 
     Each gets ``"strict"``: whether its file is a strict row (``.hard.json``: hard labels and the protocol's own
     learning rate). A set with hard labels and a learned rate has two scores that differ in nothing else.
@@ -79,7 +82,10 @@ def read_results(folder: Path) -> list[Result]:
     return [
         {**content, "strict": path.stem.endswith(STRICT)}
         for path, content in loaded
-        if isinstance(content, dict) and content.get("kind") in tuple(REQUIRED) and _complete(content, path)
+        if isinstance(content, dict)
+        and content.get("kind") in tuple(REQUIRED)
+        and _complete(content, path)
+        and _shown_as_it_is(content, path)
     ]
 
 
@@ -101,6 +107,16 @@ def _complete(result: Result, path: Path) -> bool:
         (ScoreFile if result["kind"] == "score" else ResultFile).model_validate(result)
     except ValidationError as error:
         raise DataError(f"the {result['kind']} {path} is not one that bench wrote: {describe(error)}.") from error
+    return True
+
+
+def _shown_as_it_is(result: Result, path: Path) -> bool:
+    try:
+        for key in sorted(NAMES & set(result)):
+            checked_name(str(result[key]), f"the {key} of the result {path}", LONGEST_PATH)
+    except ValueError as error:
+        log.warning("%s: it is left out.", error)
+        return False
     return True
 
 

@@ -52,10 +52,12 @@ def accuracy_figure(rows: Sequence[Row]) -> bytes:
         _draw(axes, panel, reference(panel[0], rows), styles, legend)
     if panels:
         names = sorted(legend, key=lambda name: (name == FULL, name.startswith("random"), name))
-        figure.legend(
+        key = figure.legend(
             [legend[name] for name in names], names, loc="outside lower center", ncols=min(2 * columns, len(names)),
             frameon=False, fontsize=10, labelcolor=INK, handlelength=2.8,
         )  # fmt: skip
+        for text in key.get_texts():
+            text.set_parse_math(False)
     else:
         figure.text(0.5, 0.5, "no scores yet", ha="center", va="center", fontsize=14, color=GREY)
     content = BytesIO()
@@ -131,9 +133,9 @@ def _dress(axes: Axes, row: Row, ipcs: list[int]) -> None:
     axes.set_xlabel("images per class (log scale)", fontsize=10, color=INK)
     axes.set_ylabel("test accuracy (%)", fontsize=10, color=INK)
     title = row["dataset"] if row["suite"] == row["dataset"] else f"{row['dataset']} (suite {row['suite']})"
-    axes.set_title(title, fontsize=13, fontweight="bold", color=INK, loc="left", pad=22)
+    axes.set_title(title, fontsize=13, fontweight="bold", color=INK, loc="left", pad=22, parse_math=False)
     subtitle = f"{row['protocol']} · {row['network']} · {row['pixel_space']} pixels · bars: 95 % interval"
-    axes.text(0, 1.025, subtitle, transform=axes.transAxes, fontsize=9, color=GREY)
+    axes.text(0, 1.025, subtitle, transform=axes.transAxes, fontsize=9, color=GREY, parse_math=False)
     axes.grid(color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,7 @@ import jinja2
 
 from distill_bench.leaderboard.claims import Claim
 from distill_bench.leaderboard.collect import Row
-from distill_bench.leaderboard.tables import COLUMNS, NOTES, sections
+from distill_bench.leaderboard.tables import COLUMNS, notes, sections
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 
@@ -21,9 +21,10 @@ def page(rows: Sequence[Row], claims: Sequence[Claim] = (), figure: bytes | None
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    found = sections(rows, claims)
     return template.render(
-        sections=sections(rows, claims),
+        sections=found,
         columns=COLUMNS,
-        notes=NOTES,
+        notes=notes(found),
         figure=base64.b64encode(figure).decode() if figure else None,
     )

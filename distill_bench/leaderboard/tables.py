@@ -8,6 +8,7 @@ from io import StringIO
 
 from distill_bench.leaderboard.claims import Claim, claim_for, differences
 from distill_bench.leaderboard.collect import CLAIM_KEYS, ROW_KEYS, STRICT, Row
+from distill_bench.text import for_csv, for_markdown
 
 ABSENT = "–"
 RANDOM = ("random", "random-soft", "random-zca")
@@ -17,9 +18,11 @@ COLUMNS = (
 )  # fmt: skip
 ACCURACY = COLUMNS.index("accuracy (%)")
 TABLE_KEYS = ("suite", "dataset", "protocol", "network", "pixel_space")
-NOTES = (
+POINTS = (
     "The columns vs random and gap to full are in percentage points. Random is scored at the same IPC, in the same "
-    "pixel space and with the same kind of labels; full is the reference named above the table.",
+    "pixel space and with the same kind of labels; full is "
+)
+NOTES = (
     "Published figures are the papers', each under the protocol in brackets and not under this table's: read them as "
     "context, not as a comparison.",
     f"A protocol that ends in {STRICT} is the strict scoring of sets with a learned learning rate: hard labels and "
@@ -28,11 +31,11 @@ NOTES = (
 
 
 def csv(rows: Iterable[Row]) -> str:
-    """The rows as CSV text with a header; an absent value is an empty field."""
+    """The rows as CSV text with a header; an absent value is an empty field, and no name is a spreadsheet's formula."""
     text = StringIO()
     writer = DictWriter(text, ROW_KEYS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: for_csv(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
 
 
@@ -115,27 +118,42 @@ def sections(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> list[Section]
     return found
 
 
+def notes(found: Sequence[Section]) -> list[str]:
+    """What a reader of these sections must know."""
+    with_reference = [section for section in found if section.references]
+    where = "the reference named above the table"
+    if not with_reference:
+        where = "training on the whole split, which was not scored here: the column is empty"
+    elif len(with_reference) < len(found):
+        where += ", where there is one"
+    return [f"{POINTS}{where}.", *NOTES]
+
+
 def markdown(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> str:
     """The board: a section per dataset, a table per protocol, the best accuracy of each IPC in bold."""
-    blocks = ["# Leaderboard"]
-    for section in sections(rows, claims):
-        blocks += [f"## {section.title}", *section.references]
+    blocks, found = ["# Leaderboard"], sections(rows, claims)
+    for section in found:
+        blocks += [f"## {for_markdown(section.title)}", *map(for_markdown, section.references)]
         for table in section.tables:
-            grid = [_line(COLUMNS), _line(["--:", ":--", ":--", *["--:"] * (len(COLUMNS) - 3)])]
-            for line in table.lines:
-                cells = [f"**{c}**" if line.best and i == ACCURACY else c for i, c in enumerate(line.cells)]
-                grid.append(_line(cells))
-            blocks += [f"### {table.heading}", "\n".join(grid), *([table.note] if table.note else [])]
-    return "\n\n".join([*blocks, *NOTES]) + "\n"
+            blocks += [f"### {for_markdown(table.heading)}", _grid(table), *filter(None, [for_markdown(table.note)])]
+    return "\n\n".join([*blocks, *notes(found)]) + "\n"
+
+
+def _grid(table: Table) -> str:
+    lines = [_line(COLUMNS), _line(["--:", ":--", ":--", *["--:"] * (len(COLUMNS) - 3)])]
+    for line in table.lines:
+        cells = map(for_markdown, line.cells)
+        lines.append(_line(f"**{c}**" if line.best and i == ACCURACY else c for i, c in enumerate(cells)))
+    return "\n".join(lines)
 
 
 def _table(group: list[Row], failed: list[Row], rows: Sequence[Row], claims: Sequence[Claim]) -> Table:
     first = group[0]
     note = (
         f"Preset {', '.join(sorted({row['preset'] or ABSENT for row in group}))}; "
-        f"{_range(row['networks'] for row in group)} networks on each set, {_range(row['seeds'] for row in group)} "
-        "synthesis seeds. ± is half of the 95 % Student-t interval: over the synthesis seeds where there are two or "
-        "more, else over the networks trained on the one set."
+        f"{_range('network', (row['networks'] for row in group))} on each set, "
+        f"{_range('synthesis seed', (row['seeds'] for row in group))}. ± is half of the 95 % Student-t interval: over "
+        "the synthesis seeds where there are two or more, else over the networks trained on the one set."
     )
     heading = f"{first['protocol']} · {first['network']} · {first['pixel_space']} pixels"
     listed = sorted([*group, *failed], key=lambda row: row["ipc"])  # stable: accuracy still falls within an IPC
@@ -226,9 +244,9 @@ def _duration(seconds: float | None) -> str:
     return f"{seconds:.1f} s"
 
 
-def _range(counts: Iterable[int]) -> str:
+def _range(what: str, counts: Iterable[int]) -> str:
     low, *_, high = sorted([*(values := list(counts)), max(values)])
-    return str(low) if low == high else f"{low} to {high}"
+    return f"{low} {what}{'' if low == 1 else 's'}" if low == high else f"{low} to {high} {what}s"
 
 
 def _same(row: Row, other: Row, keys: Iterable[str]) -> bool:

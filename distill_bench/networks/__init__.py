@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.networks.classic import Shape, alexnet, lenet, mlp, vgg11
 from distill_bench.networks.convnet import GROUPS, WIDE_PADDING_SIDE, ConvNet
 from distill_bench.networks.initialise import initialise
@@ -26,6 +26,7 @@ CODES = {
     "pooling": {"NP": "none", "MP": "max", "AP": "average"},
 }
 TINY_SIDE = 8
+USUAL_CONVNETS = ("ConvNet", "ConvNetBN", "ConvNetD3", "ConvNetD3BN")
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,10 @@ def resolve_network(name: str, shape: Shape) -> str:
         return name
     match = CONVNET.fullmatch(name) if isinstance(name, str) else None
     if match is None:
+        hint = did_you_mean(name, [*USUAL_CONVNETS, *NAMED]) if isinstance(name, str) else ""
         asked = repr(name) if isinstance(name, str) else f"{type(name).__name__}: networks are given by name"
         raise UsageError(
-            f"unknown network {asked}. Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
+            f"unknown network {asked}.{hint} Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
             "activation AR|AL|AS|ASwish and pooling NP|MP|AP in that order, such as ConvNetD3 or ConvNetD4W64BN; "
             f"{', '.join(NAMED)}. A network of your own is trained in a loop of your own, on the images and labels of "
             "DistilledSet.to_dataset(): here every set meets the same networks, or figures could not be compared."

@@ -109,7 +109,9 @@ def teacher_recipe(values: dict[str, Any]) -> TeacherRecipe:
         return TeacherRecipe.model_validate(values)
     except ValidationError as error:
         known = ", ".join(TeacherRecipe.model_fields)
-        raise UsageError(f"a teacher cannot be trained so: {describe(error)}. Its fields: {known}.") from error
+        raise UsageError(
+            f"a teacher cannot be trained so: {describe(error, TeacherRecipe.model_fields)}. Its fields: {known}."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor
 
-from distill_bench.errors import DataError, UsageError
+from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.storage import home, offline
 
 PREFIX = "torchvision:"
@@ -82,7 +82,7 @@ def find_weights(id: str) -> Weights:
     from torchvision import models  # here, because importing torchvision takes a second
 
     if id not in NETWORKS:
-        raise UsageError(f"unknown weights {id!r}. Known: {', '.join(NETWORKS)}.")
+        raise UsageError(unknown("weights", id, NETWORKS))
     found = models.get_weight(id.removeprefix(PREFIX))
     accuracy = found.meta["_metrics"]["ImageNet-1K"]["acc@1"]
     return Weights(id, NETWORKS[id], found.url, len(found.meta["categories"]), accuracy)

@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, field_validator
 
-from distill_bench.errors import UsageError, describe
+from distill_bench.errors import UsageError, describe, did_you_mean, unknown
 from distill_bench.storage import read_toml
 
 FOLDER = Path(__file__).parent
@@ -128,7 +128,10 @@ class Recipe(Tables):
             found[f"preset.{preset}"] = own.model_extra or {}
             found |= {f"preset.{preset}.{name}": table for name, table in own.layers(dataset, ipc, side).items()}
         elif preset != PAPER:
-            raise UsageError(f"there is no preset {preset!r} here. Known: {', '.join([PAPER, *self.preset])}.")
+            known = [PAPER, *self.preset]
+            raise UsageError(
+                f"there is no preset {preset!r} here.{did_you_mean(preset, known)} Known: {', '.join(known)}."
+            )
         return found
 
     def sides(self, preset: str) -> list[int]:
@@ -210,14 +213,15 @@ def load_recipe(name: str) -> Recipe:
     try:
         return Recipe.model_validate(_tables(path, ()))
     except ValidationError as error:
-        raise UsageError(f"{path}: {describe(error)}.") from error
+        raise UsageError(f"{path}: {describe(error, Recipe.model_fields)}.") from error
 
 
 def _path(name: str) -> Path:
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if not path.is_file():
-        raise UsageError(f"unknown method {name!r}. Known: {', '.join(list_recipes())}; your own: module:function.")
-    return path
+    if name in list_recipes():
+        return FOLDER / f"{name}.toml"
+    if not name.endswith(".toml") or not Path(name).is_file():
+        raise UsageError(unknown("method", name, list_recipes(), "; your own: module:function, or a recipe's .toml"))
+    return Path(name)
 
 
 def _tables(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Datasets by name: built in, or the user's own folders, parquet files and NumPy archives."""
 
+import difflib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from distill_bench.errors import DistillBenchError, UsageError
+from distill_bench.errors import DistillBenchError, UsageError, did_you_mean
 from distill_bench.names import LONGEST_PATH, checked_name
 from distill_bench.sources.builtin import BUILT_IN, builtin_source
 from distill_bench.sources.digits import digits_source
@@ -82,8 +83,8 @@ def load_source(
         raise UsageError(f"--size {size} is out of range: give a number of pixels from 1 to {MAX_SIZE}.")
     if not (name in NAMED or is_own(name)):
         raise UsageError(
-            f"there is no dataset {name!r}. Give one of {', '.join(NAMED)}, or data of your own as "
-            f"{', '.join(f'{kind}:PATH' for kind in OWN)}.{_meant(name)}"
+            f"there is no dataset {name!r}.{_meant(name)} Give one of {', '.join(NAMED)}, or data of your own as "
+            f"{', '.join(f'{kind}:PATH' for kind in OWN)}."
         )
     with readable(name):
         source = NAMED[name](size) if name in NAMED else _own(name, size)
@@ -110,15 +111,16 @@ def _own(name: str, size: int | None) -> Source:
 
 
 def _meant(name: str) -> str:
-    """What a path without its kind was to be, for the end of an error; empty where there is no such path."""
+    """What was perhaps meant: a file or folder of that name, a kind of data of one's own, or a dataset."""
     try:
         path = Path(os.path.expanduser(name))
         if path.is_dir():
             kind = "parquet" if split_files(path)[0] else "folder"
-        elif path.suffix in (".npz", ".parquet") and path.is_file():
-            kind = path.suffix[1:]
-        else:
-            return ""
-    except (OSError, DistillBenchError):  # a name too long, a shard missing
-        return ""
-    return f" There is a {'folder' if path.is_dir() else 'file'} of that name: {kind}:{name}."
+            return f" There is a folder of that name: {kind}:{name}."
+        if path.suffix in (".npz", ".parquet") and path.is_file():
+            return f" There is a file of that name: {path.suffix[1:]}:{name}."
+    except (OSError, ValueError, DistillBenchError):
+        pass  # a name that can be none of a path, a shard missing
+    kind, colon, rest = name.partition(":")
+    close = difflib.get_close_matches(kind, OWN) if colon else []
+    return f" Did you mean {close[0]}:{rest}?" if close else did_you_mean(name, NAMED)

@@ -16,7 +16,7 @@ from filelock import FileLock
 from jaxtyping import Int64
 from torch import Tensor
 
-from distill_bench.errors import DataError, reason_of
+from distill_bench.errors import DataError, brief
 from distill_bench.sources.decode import Shape, resize_pixels
 from distill_bench.sources.folder import folder_source
 from distill_bench.sources.parquet import parquet_source, split_files
@@ -188,7 +188,7 @@ def torchvision_dataset(name: str, facts: BuiltIn, train: bool) -> Any:
         return dataset(**split)
     except Exception as error:  # torchvision's readers raise errors of many types for damaged files.
         if offline():
-            reason = f"DISTILL_BENCH_OFFLINE is set (torchvision: {brief(error)})"
+            reason = f"DISTILL_BENCH_OFFLINE is set (torchvision: {without_advice(error)})"
             raise DataError(missing(name, facts, folder, reason)) from error
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -196,12 +196,12 @@ def torchvision_dataset(name: str, facts: BuiltIn, train: bool) -> Any:
         with FileLock(root / ".lock"), contextlib.redirect_stdout(sys.stderr):
             return dataset(**split, download=True)
     except Exception as error:
-        raise DataError(missing(name, facts, folder, f"the download failed ({brief(error)})")) from error
+        raise DataError(missing(name, facts, folder, f"the download failed ({without_advice(error)})")) from error
 
 
-def brief(error: Exception) -> str:
+def without_advice(error: Exception) -> str:
     """torchvision's message on one line, without its advice for programmers."""
-    return reason_of(error).split(" You can use download=True")[0].rstrip(".")
+    return brief(error).split(" You can use download=True")[0].rstrip(".")
 
 
 def missing(name: str, facts: BuiltIn, folder: Path, reason: str) -> str:

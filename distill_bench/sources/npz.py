@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from distill_bench.errors import DataError, reason_of
+from distill_bench.errors import DataError, brief
 from distill_bench.sources.classes import numbered_classes
 from distill_bench.sources.decode import resize_pixels
 from distill_bench.sources.picture import listed
@@ -177,7 +177,7 @@ def check_unfolded(path: Path) -> None:
         with zipfile.ZipFile(path) as opened:
             members = opened.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise DataError(f"{path} cannot be read as an archive: {reason_of(error)}.") from error
+        raise DataError(f"{path} cannot be read as an archive: {brief(error)}.") from error
     unfolded = sum(member.file_size for member in members)
     if unfolded > UNFOLDED_ANYWAY + MOST_UNFOLDED * path.stat().st_size:
         raise DataError(
@@ -200,5 +200,6 @@ def archive(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     except DataError:
         raise
     except Exception as error:  # damaged files raise errors of many types, and of memory where they claim too much
-        reason = reason_of(error)
-        raise DataError(f"{path} cannot be read as an .npz file: {reason}. Write it again with np.savez.") from error
+        raise DataError(
+            f"{path} cannot be read as an .npz file: {brief(error)}. Write it again with np.savez."
+        ) from error

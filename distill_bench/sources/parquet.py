@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from distill_bench.errors import DataError, reason_of
+from distill_bench.errors import DataError, brief
 from distill_bench.sources.classes import numbered_classes
 from distill_bench.sources.decode import Encoded, Shape, decoded_source
 from distill_bench.sources.picture import EncodedImage, listed
@@ -207,5 +207,5 @@ def parquet_file(path: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
-        reason = reason_of(error)
+        reason = brief(error)
         raise DataError(f"{path} cannot be read as a parquet file: {reason}. Fetch or write it again.") from error

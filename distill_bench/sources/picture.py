@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from distill_bench.errors import DataError, reason_of
+from distill_bench.errors import DataError, brief
 
 MAX_PIXELS = 50_000_000
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -55,7 +55,7 @@ def open_image(name: str, encoded: bytes | Path, size: int | None = None) -> Ima
             f"{name} cannot be read as an image: it holds none of {', '.join(FORMATS)}. Replace it or take it out."
         ) from error
     except Exception as error:  # Pillow's decoders raise errors of many types for damaged files.
-        raise DataError(f"{name} cannot be read as an image: {reason_of(error)}. Replace it or take it out.") from error
+        raise DataError(f"{name} cannot be read as an image: {brief(error)}. Replace it or take it out.") from error
     image.info.update({DEEP: deep, FRAMES: frames})
     return image if size is None else crop_to(image, size)
 

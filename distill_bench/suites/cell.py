@@ -8,7 +8,7 @@ from typing import Any
 from distill_bench.checkpoint import EVERY_SECONDS
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
-from distill_bench.errors import DataError, Interrupted
+from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import (
     KeptNetworks,
     evaluate,
@@ -18,6 +18,7 @@ from distill_bench.evaluation import (
     runs_compiled,
     score_key,
 )
+from distill_bench.names import checked_file_name
 from distill_bench.progress import Monitor
 from distill_bench.provenance import peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, Resources, canonical_hash
@@ -30,10 +31,12 @@ from distill_bench.synthesizers import (
     load_method,
     make_set,
     parts_of_set,
+    shortage,
     synthesis_key,
 )
 
 FAILED = "failed"
+IMPOSSIBLE = "impossible"
 HARD = "hard"
 
 
@@ -56,6 +59,13 @@ class Setting:
     checkpoint_seconds: float = EVERY_SECONDS
     compile: str = "auto"
 
+    def __post_init__(self) -> None:
+        """Raises UsageError where the suite's name would lead out of the folder of results."""
+        try:
+            checked_file_name(self.suite, "the suite's name")
+        except ValueError as error:
+            raise UsageError(f"{error}.") from error
+
 
 class _Until:
     """A monitor that asks to stop as soon as a file exists."""
@@ -75,8 +85,11 @@ class CellWork:
     Args:
         source: the cell's, where it is loaded already.
 
+    Attributes:
+        cannot: why the cell cannot be run, such as that a class has too few images; None where it can.
+
     Raises:
-        UsageError, DataError: on construction, where the cell cannot be run at all.
+        UsageError, DataError: on construction, where there is no such dataset, method or preset.
     """
 
     def __init__(self, cell: Cell, setting: Setting, source: Source | None = None) -> None:
@@ -91,14 +104,29 @@ class CellWork:
         self._store = home() / "store"
         self._asked: dict[str, str] | None = None
         self.preset = PAPER
+        self.cannot: str | None = None
         if cell.ipc is None:
             self.key = canonical_hash([FULL, *(score_key(self.source, name, None) for name in cell.protocols)])
         else:
             self.method = load_method(cell.method)
             self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
             self.fields = self.method.fields_on(self.source, cell.ipc, self.preset)
+            self.cannot = self._hindrance(cell.ipc)
+            if self.cannot:
+                self.key = canonical_hash([str(cell), self.cannot])
+            else:
+                self.key = synthesis_key(self.source, self.method, self.fields, cell.ipc, self.preset, cell.seed)
+
+    def _hindrance(self, ipc: int) -> str | None:
+        if short := shortage(self.source, ipc):
+            reason, most = short
+            choose = f" Leave it out with an IPC of {most} or less, such as --only ipc=1, or add images."
+            return reason + (choose if most else "")
+        try:
             self.fields.check(self.source)
-            self.key = synthesis_key(self.source, self.method, self.fields, cell.ipc, self.preset, cell.seed)
+        except UsageError as error:
+            return str(error)
+        return None
 
     @property
     def resources(self) -> Resources:
@@ -127,7 +155,9 @@ class CellWork:
         return self.setting.results / self.setting.suite / self.cell.result_name(ending)
 
     def state(self) -> str:
-        """``done``, ``partial``, ``failed`` or ``missing``, read from disk."""
+        """``done``, ``partial``, ``failed`` or ``missing``, read from disk; or ``impossible``, see ``cannot``."""
+        if self.cannot:
+            return IMPOSSIBLE
         made = self._stored_set()
         keys = self._score_keys(made) if made or self.cell.ipc is None else {}
         if keys and all(self._is_current(self.result_path(ending), key) for ending, key in keys.items()):
@@ -146,6 +176,8 @@ class CellWork:
         Raises:
             DistillBenchError: of the stage that failed; what was complete before is kept.
         """
+        if self.cannot:
+            raise UsageError(self.cannot)
         if is_held(self.lock):
             self._help_first(monitor)
         with alone(self.lock, monitor, "does the same cell"):

@@ -12,7 +12,7 @@ from distill_bench.progress import Enough, Probe
 from distill_bench.provenance import run_block
 from distill_bench.recipes import canonical_hash
 from distill_bench.storage import home, read_json, write_atomically
-from distill_bench.suites.cell import CellWork
+from distill_bench.suites.cell import IMPOSSIBLE, CellWork
 from distill_bench.synthesizers import synthesize
 
 # a process for a cell: imports, and the source
@@ -54,7 +54,7 @@ def predict(works: Iterable[CellWork], calibration: Calibration) -> Iterator[tup
     A method whose networks have to be trained on real data first is predicted without them and what comes after.
     """
     for work in works:
-        yield work, Timed(0.0) if work.state() == "done" else _cell(work, calibration)
+        yield work, Timed(0.0) if work.state() in ("done", IMPOSSIBLE) else _cell(work, calibration)
 
 
 def _cell(work: CellWork, calibration: Calibration) -> Timed:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from distill_bench.errors import Interrupted, UsageError
+from distill_bench.errors import Interrupted, UsageError, unknown
 from distill_bench.progress import StreamMonitor, clock
 from distill_bench.storage import take_free
 from distill_bench.suites.cell import FAILED, CellWork
@@ -25,7 +25,7 @@ LOCAL, IN_PROCESS, RAY = EXECUTORS = ("local", "in-process", "ray")
 def check_executor(name: str) -> None:
     """Raise UsageError where there is no executor of this name, or what it needs is not installed."""
     if name not in EXECUTORS:
-        raise UsageError(f"unknown executor {name!r}. Known: {', '.join(EXECUTORS)}.")
+        raise UsageError(unknown("executor", name, EXECUTORS))
     if name == RAY:
         require_ray()
 
@@ -58,6 +58,11 @@ def run_cells(
         Interrupted: the monitor was asked to stop; every cell has its checkpoint.
         UsageError: there is no Ray, or no node that can run a cell.
     """
+    impossible = [work for work in works if work.cannot]
+    for work in impossible:
+        record(work, str(work.cannot))
+        monitor.say(f"{work.cell} cannot be run: {work.cannot}")
+    works = [work for work in works if not work.cannot]
     report = _Report(len(works), monitor)
     count = threads or usual_threads(executor, jobs)
     if executor == IN_PROCESS:
@@ -68,7 +73,7 @@ def run_cells(
         _run_in_processes(works, jobs or 1, count, monitor, quiet, report)
     if monitor.stop_requested:
         raise Interrupted("stopped on request. Run the same command again to go on from there.")
-    return report.failed
+    return len(impossible) + report.failed
 
 
 class _Report:
@@ -84,11 +89,14 @@ class _Report:
             return
         self.done += 1
         self.failed += code != 0
-        spent = time.monotonic() - self._began
-        left = clock(spent * (self._total - self.done) / self.done)
         file = work.result_path(FAILED)
         outcome = "done" if code == 0 else f"failed, see {file}" if file.exists() else "failed"
-        self._monitor.say(f"[{self.done}/{self._total}] {work.cell}: {outcome}; about {left} left for the suite")
+        self._monitor.say(f"[{self.done}/{self._total}] {work.cell}: {outcome}{self._left()}")
+
+    def _left(self) -> str:
+        others = self._total - self.done
+        spent = (time.monotonic() - self._began) / self.done
+        return f"; about {clock(spent * others)} left for the suite, if the others take as long" if others else ""
 
 
 def _failed(works: list[CellWork]) -> set[CellWork]:

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
 
-from distill_bench.errors import UsageError, describe
+from distill_bench.errors import UsageError, describe, did_you_mean, unknown
 from distill_bench.evaluation import load_protocol
+from distill_bench.names import LONGEST_PATH, checked_file_name, checked_name
 from distill_bench.package_data import package_data
 from distill_bench.recipes import PAPER, list_recipes
 from distill_bench.storage import read_toml
 from distill_bench.synthesizers import load_method
 
+LONGEST_SLUG = 240
+"""Bytes, so that it is a file's name with its hash too."""
 FULL, NONE = "full", "none"
 LONGEST_LIST = 60
 FILTERS = ("dataset", "method", "ipc", "seed", "protocol")
@@ -53,6 +56,11 @@ class Suite(BaseModel):
     def data(self) -> dict[str, Any]:
         """How every dataset is loaded: arguments of ``load_source``, which cells have as fields."""
         return {name: getattr(self, name) for name in ("size", "holdout", "flip_invariant", "classes")}
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        return checked_file_name(name, "the suite's name")
 
     def adapted(
         self,
@@ -128,10 +136,13 @@ def slug(name: str) -> str:
     """A name as part of a file name; one that has to change gets a hash, so that no two names share a file.
 
     >>> slug("folder:my data/photos")
-    'folder-my-data-photos-a6ba87d8'
+    'folder-my-data-photos-8f2559bb'
     """
     plain = re.sub(r"[^\w.]+", "-", name).strip("-")
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    if plain == name and plain.strip(".") and len(plain.encode()) <= LONGEST_SLUG:
+        return name
+    short = plain if len(plain.encode()) <= LONGEST_SLUG else plain[: LONGEST_SLUG // 4]  # of four bytes at most each
+    return f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def list_suites() -> list[str]:
@@ -145,15 +156,13 @@ def load_suite(name: str) -> Suite:
     Raises:
         UsageError: there is none, or it is invalid.
     """
+    if name not in list_suites() and not (name.endswith(".toml") and Path(name).is_file()):
+        raise UsageError(unknown("suite", name, list_suites(), "; or give a .toml file of your own"))
     path = Path(name) if name.endswith(".toml") else package_data("benchmarks/suites") / f"{name}.toml"
-    if not path.is_file():
-        raise UsageError(
-            f"unknown suite {name!r}. Known: {', '.join(list_suites())}; or give a .toml file of your own."
-        )
     try:
         suite = Suite.model_validate({"name": path.stem} | read_toml(path))
     except ValidationError as error:
-        raise UsageError(f"{path}: {describe(error)}.") from error
+        raise UsageError(f"{path}: {describe(error, Suite.model_fields)}.") from error
     for protocol in suite.protocols:
         if load_protocol(protocol).trains_on == FULL:
             raise UsageError(f"{path}: protocols: {protocol} scores a whole training split; name it as the reference.")
@@ -172,7 +181,8 @@ def parse_only(text: str) -> dict[str, set[str]]:
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
         if not equals or key.strip() not in FILTERS:
-            raise UsageError(f"--only {text}: {part!r} is not key=value with a key of {', '.join(FILTERS)}.")
+            hint = did_you_mean(key.strip(), FILTERS)
+            raise UsageError(f"--only {text}: {part!r} is not key=value with a key of {', '.join(FILTERS)}.{hint}")
         wanted.setdefault(key.strip(), set()).add(value.strip())
     return wanted
 
@@ -225,19 +235,30 @@ def _axes(suite: Suite) -> dict[str, list[str]]:
 
 def _check_grid(suite: Suite) -> None:
     for key, values in _axes(suite).items():
+        for value in values:
+            _check_value(suite, key, value)
         twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
         if twice:
             raise UsageError(f"suite {suite.name} has the {key} {twice[0]} twice; name it once.")
     recipes = [load_method(name).recipe for name in (*list_recipes(), *suite.methods)]
     presets = {PAPER, *(preset for recipe in recipes for preset in recipe.preset)}
     if suite.preset not in presets:
+        hint = did_you_mean(suite.preset, presets)
         raise UsageError(
-            f"suite {suite.name}: no recipe has a preset {suite.preset!r}. Known: {', '.join(sorted(presets))}."
+            f"suite {suite.name}: no recipe has a preset {suite.preset!r}. Known: {', '.join(sorted(presets))}.{hint}"
         )
+
+
+def _check_value(suite: Suite, key: str, value: str) -> None:
+    try:
+        checked_name(value, f"suite {suite.name}: a {key}", LONGEST_PATH)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
 
 
 def _check_filter(suite: Suite, wanted: dict[str, set[str]]) -> None:
     for key, values in _axes(suite).items():
-        unknown = sorted(wanted.get(key, set()) - set(values))
-        if unknown:
-            raise UsageError(f"--only {key}={unknown[0]}: suite {suite.name} has {key} {', '.join(values)}.")
+        strange = sorted(wanted.get(key, set()) - set(values))
+        if strange:
+            hint = did_you_mean(strange[0], values)
+            raise UsageError(f"--only {key}={strange[0]}: suite {suite.name} has {key} {', '.join(values)}.{hint}")

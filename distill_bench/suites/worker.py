@@ -28,6 +28,7 @@ from distill_bench.provenance import code_state
 from distill_bench.storage import log
 from distill_bench.suites.cell import CellWork, Setting
 from distill_bench.suites.suite import Cell
+from distill_bench.text import for_terminal
 
 WORKER = "import sys; from distill_bench.suites.worker import main; sys.exit(main())"
 
@@ -75,7 +76,7 @@ def run_recording(work: CellWork, monitor: StreamMonitor, own_process: bool = Fa
         record(work, str(error))
         return error.exit_code
     except Exception as error:  # a method from outside may raise anything; the suite goes on without this cell
-        traceback.print_exc()
+        sys.stderr.writelines(f"{for_terminal(line)}\n" for line in traceback.format_exc().split("\n"))
         said = (
             MEMORY_ADVICE.format(first_line(error)) if is_out_of_memory(error) else f"{type(error).__name__}: {error}"
         )

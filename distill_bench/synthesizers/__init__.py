@@ -17,7 +17,8 @@ from distill_bench.checkpoint import Checkpoint
 from distill_bench.data_card import source_card
 from distill_bench.device import resolve_device
 from distill_bench.distilled_set import Card, DistilledSet
-from distill_bench.errors import UsageError, describe, is_out_of_memory
+from distill_bench.errors import UsageError, describe, did_you_mean, is_out_of_memory, unknown
+from distill_bench.names import LONGEST_PATH, checked_name
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
 from distill_bench.sources import usual_side
@@ -106,10 +107,10 @@ class Method:
         _check_some(ipc)
         model = fields_of(self.function)
         values = self.recipe.resolve(dataset, ipc, preset, overrides, side or usual_side(dataset))
-        unknown = sorted(set(values) - set(model.model_fields))
-        if unknown:
-            known = ", ".join(sorted(model.model_fields))
-            raise UsageError(f"{self.name} has no field {', '.join(unknown)}. Its fields: {known}.")
+        strange, known = sorted(set(values) - set(model.model_fields)), sorted(model.model_fields)
+        if strange:
+            hint = did_you_mean(strange[0], known)
+            raise UsageError(f"{self.name} has no field {', '.join(strange)}. Its fields: {', '.join(known)}.{hint}")
         try:
             fields = model.model_validate(values)
         except ValidationError as error:
@@ -132,6 +133,10 @@ def load_method(name: str) -> Method:
     Raises:
         UsageError: there is none of that name, or it cannot be imported.
     """
+    try:
+        checked_name(name, "the method's name", LONGEST_PATH)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
     if ":" in name:
         return _own_method(name, _import(name))
     if name not in list_recipes():
@@ -141,7 +146,7 @@ def load_method(name: str) -> Method:
     if ":" in recipe.synthesizer:
         return _own_method(name, _import(recipe.synthesizer), recipe)
     if recipe.synthesizer not in BUILT_IN:
-        raise UsageError(f"{name}: unknown synthesizer {recipe.synthesizer!r}. Known: {', '.join(BUILT_IN)}.")
+        raise UsageError(f"{name}: {unknown('synthesizer', recipe.synthesizer, BUILT_IN)}")
     return Method(name, recipe, BUILT_IN[recipe.synthesizer])
 
 
@@ -273,11 +278,11 @@ def _job(
     )
 
 
-def memory_of_step(source: Source, method: Method, fields: Fields, ipc: int) -> str | None:
-    """What to know before work that takes much memory, with what bounds it; None where a step takes little."""
+def memory_of_step(source: Source, method: Method, fields: Fields, ipc: int) -> str:
+    """What to know before work that takes much memory, with what bounds it; empty where a step takes little."""
     needed = fields.step_bytes(source, ipc)
     if needed < NOTABLE_BYTES:
-        return None
+        return ""
     return (
         f"{method.name}: images of {len(source.class_names)} classes are in the network at once, about "
         f"{needed / 1e9:.1f} GB a step; this machine has {physical_memory() / 1e9:.1f} GB. Bound it with "
@@ -325,16 +330,22 @@ def _card(source: Source, method: Method, fields: Fields, ipc: int, preset: str,
 def check_ipc(source: Source, ipc: int) -> None:
     """Raises UsageError where a class has fewer training images than a set would have."""
     _check_some(ipc)
+    if short := shortage(source, ipc):
+        reason, most = short
+        raise UsageError(reason + (f" Give --ipc {most} or less, or add images." if most else ""))
+
+
+def shortage(source: Source, ipc: int) -> tuple[str, int] | None:
+    """Why a set cannot have so many images per class, and how many it can; None where it can."""
     indices = source.train.class_indices
-    for label, name in enumerate(source.class_names):
-        count = len(indices[label]) if label < len(indices) else 0
-        if count < ipc:
-            raise UsageError(
-                f"{source.name}: class {name!r} has {count} training images, fewer than the {ipc} per class asked for. "
-                f"Give --ipc {count} or less, or add images."
-                if count
-                else f"{source.name}: class {name!r} has no training images. Every class needs at least one."
-            )
+    counts = [len(indices[label]) if label < len(indices) else 0 for label in range(len(source.class_names))]
+    fewest = min(counts)
+    if fewest >= ipc:
+        return None
+    where = f"{source.name}: class {source.class_names[counts.index(fewest)]!r} has"
+    if not fewest:
+        return f"{where} no training images. Every class needs at least one.", 0
+    return f"{where} {fewest} training images, fewer than the {ipc} per class asked for.", fewest
 
 
 def _check_some(ipc: int) -> None:
@@ -382,6 +393,7 @@ __all__ = [
     "make_set",
     "memory_of_step",
     "parts_of_set",
+    "shortage",
     "synthesis_key",
     "synthesize",
     "synthesizer",

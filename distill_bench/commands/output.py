@@ -1,0 +1,22 @@
+"""What commands print as their result: the one way to standard output, on which names from outside do nothing."""
+
+from typing import Any
+
+import typer
+
+from distill_bench.text import for_json, for_terminal
+
+
+def show(*lines: object, err: bool = False) -> None:
+    """Print lines. A line break within one of them is part of a name, and shown as an escape.
+
+    Args:
+        err: to standard error instead.
+    """
+    for line in lines:
+        typer.echo(for_terminal(str(line)), err=err)
+
+
+def show_json(content: Any) -> None:
+    """Print JSON."""
+    typer.echo(for_json(content, indent=1))
