@@ -65,7 +65,9 @@ def test_data_that_lies_there_is_named_with_its_kind(command, tmp_path, monkeypa
     (tmp_path / "x.npz").write_bytes(b"")
     name = {"folder": "photos", "parquet": "tables", "npz": "x.npz"}[kind]
     code, _, error = command("synthesize", "random", "--dataset", name, "--ipc", 1, "--out", "o.safetensors")
-    assert (code, f"there is no dataset '{name}'. Did you mean {kind}:{name}? Give one of digits" in error) == (2, True)
+    there = "file" if kind == "npz" else "folder"
+    said = f"there is no dataset '{name}'. There is a {there} of that name: {kind}:{name}. Give one of digits"
+    assert (code, said in error) == (2, True)
 
 
 def test_nothing_is_offered_where_nothing_is_close():

@@ -211,4 +211,4 @@ def test_the_set_to_go_on_from_is_not_written_over(command, first):
     before = first.read_bytes()
     words = ["synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--preset", "cpu", "--out", first]
     code, _, error = command(*words, "--set", f"init={first}")
-    assert (code, "it is the set to go on from" in error, first.read_bytes() == before) == (2, True, True)
+    assert (code, "it would be replaced" in error, first.read_bytes() == before) == (2, True, True)

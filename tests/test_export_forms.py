@@ -340,7 +340,7 @@ def test_a_whitened_set_of_data_that_moved_is_exported_with_where_it_is_now(comm
     (tmp_path / "pets").rename(tmp_path / "elsewhere")
     request = ["export", "white.safetensors", "--to", "folder", "--lossy"]
     code, _, error = command(*request, "--out", "back")
-    assert (code, "pets is not a folder" in error) == (3, True)
+    assert (code, "--dataset folder:PATH" in error) == (3, True)
     code, _, error = command(*request, "--out", "back", "--dataset", "folder:elsewhere")
     assert (code, error) == (0, "")
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["blue", CLASSES, "red"]

@@ -188,9 +188,9 @@ def test_a_source_whose_mirror_images_may_not_keep_their_label_refuses(method, d
     synthesize(digits, method, 1, **small | ASKED[method] | {"flip_any_source": True})
 
 
-def test_a_suite_refuses_before_it_begins(digits, tmp_path):
-    with pytest.raises(UsageError, match="may not keep its label"):
-        CellWork(Cell("digits", "fyi-dm", 1, 0, "cpu", ("quick-v1",)), Setting("mine", tmp_path), digits)
+def test_a_suite_knows_before_it_begins_that_a_cell_cannot_be_run(digits, tmp_path):
+    work = CellWork(Cell("digits", "fyi-dm", 1, 0, "cpu", ("quick-v1",)), Setting("mine", tmp_path), digits)
+    assert work.cannot is not None and "may not keep its label" in work.cannot
 
 
 def test_always_flip_without_dsa_is_refused():

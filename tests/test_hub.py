@@ -330,9 +330,9 @@ def textured(count=400):
     patches = torch.nn.functional.interpolate(torch.randn(count, 1, 2, 2, generator=draws), size=16, mode="bilinear")
     detail = torch.nn.functional.interpolate(torch.randn(count, 3, 8, 8, generator=draws), size=16, mode="bilinear")
     pixels = (patches * 80 + detail * 20 + 128).clamp(0, 255).to(torch.uint8)
-    split = Split(pixels, torch.arange(count) % 2)
+    split, test = (Split(each, torch.arange(count) % 2) for each in (pixels, pixels.flip(3)))
     statistics = ((0.5,) * 3, (0.3,) * 3)
-    return Source("textured", ("a", "b"), lambda: split, lambda: split, flip_invariant=True, constants=statistics)
+    return Source("textured", ("a", "b"), lambda: split, lambda: test, flip_invariant=True, constants=statistics)
 
 
 @pytest.mark.parametrize("truth", ["normalized", "zca"])

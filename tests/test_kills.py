@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_bench import commands, progress, storage
+from distill_bench import commands, data_card, progress, storage
 from distill_bench.checkpoint import Checkpoint
 from distill_bench.errors import DataError
 from distill_bench.evaluation import PROTOCOLS
@@ -339,7 +339,7 @@ def test_a_stop_while_data_loads_exits_with_130(command, folder, monkeypatch, na
         signal.raise_signal(number)
         raise AssertionError("went on")
 
-    for module in (commands.sets, commands.suites, commands.pretrained, commands.options):
+    for module in (commands.sets, commands.suites, commands.pretrained, data_card):
         monkeypatch.setattr(module, "load_source", interrupted)
     code, out, error = command(*COMMANDS[name])
     assert (code, out, error) == (130, "", "error: stopped on request, before any work began.\n")

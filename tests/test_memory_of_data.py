@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill_bench import Source, Split, evaluate, synthesize
 from distill_bench.evaluation import PROTOCOLS
+from distill_bench.pixel_evidence import COMPARED
 from distill_bench.pixel_space import Transform, pixel_space_of
 from distill_bench.training_data import TrainingData
 
@@ -67,7 +68,7 @@ def test_training_and_testing_take_batches(source, monkeypatch):
     made = synthesize(source, "random", 1)
     monkeypatch.setattr(Counting, "most", 0)
     evaluate(made, source, "quick-v1")
-    assert 0 < Counting.most <= 512
+    assert 0 < Counting.most <= COMPARED
 
 
 def test_matching_takes_batches(source):

@@ -90,8 +90,8 @@ def test_networks_see_mirrored_digits_only_where_they_keep_their_label(own, quic
     scores = {told: evaluate(made, source, protocol="quick-v1") for told, source in sources.items()}
     assert scores[True].accuracies != scores[False].accuracies
     assert evaluate(made, load_source(own), protocol="quick-v1").accuracies == scores[True].accuracies
-    assert scores[True].notes == ()
-    assert scores[False].notes == ("mirrored images do not keep their label",)
+    turned = "mirrored images do not keep their label"
+    assert (turned in scores[True].notes, turned in scores[False].notes) == (False, True)
     assert score_key(sources[True], "quick-v1", made) != score_key(sources[False], "quick-v1", made)
 
 
@@ -161,6 +161,7 @@ def test_every_command_that_loads_data_takes_both_choices():
     for name, sub in group.commands.items():  # type: ignore[attr-defined]
         leaves |= {f"{name} {below}": leaf for below, leaf in getattr(sub, "commands", {"": sub}).items()}
     loading = {name.strip(): leaf for name, leaf in leaves.items() if any("--size" in p.opts for p in leaf.params)}
+    del loading["recipe show"]  # whose --size is of images that are not loaded
     assert {"synthesize", "evaluate", "measure", "bench", "import"} < loading.keys()
     assert {"teachers train", "experts train", "experts import"} < loading.keys()
     for name, leaf in (loading | {"verify": leaves["verify "]}).items():

@@ -174,8 +174,8 @@ def evaluate_command(
         check_registry(registry, file)
         found = obtain(file, may_download=False, registry=registry) if is_id(file) else None
         made = load_distilled(found.paths[0] if found else file)
-        protocol = protocol_for(made, protocol).id
         source = source_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
+        protocol = protocol_for(made, protocol).id
     key, monitor = score_key(source, protocol, made, labels, network), listening_monitor(quiet)
     kept = KeptNetworks(key)
     if kept.tested:
@@ -253,8 +253,8 @@ def measure_command(
     choice("--labels", labels, LABEL_USES)
     place = resolve_device(device)
     made = load_distilled(set_file(file))
-    protocol_for(made, protocol)
     source = source_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
+    protocol_for(made, protocol)
     monitor, began = listening_monitor(quiet), time.monotonic()
     options: dict[str, Any] = {"device": device, "monitor": monitor, "allow_leak": allow_leak}
     found = transfer(made, source, protocol, network or (), networks, labels, **options)  # type: ignore[arg-type]

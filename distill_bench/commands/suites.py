@@ -123,6 +123,9 @@ def leaderboard_command(
     """Render the board of every suite in a folder of results, and print them."""
     if html and as_json:
         raise UsageError("--html writes a page and --json prints the rows: give one of them.")
+    if html:
+        check_ending(html, ".html", ".htm")
+        check_place(html)
     folder = results or home() / "results"
     rows = boards.board(folder) if folder.is_dir() else []
     if not rows:
@@ -131,8 +134,6 @@ def leaderboard_command(
             ".json files that bench writes, DIR/<suite>/<dataset>/<method>/*.json."
         )
     if html:
-        check_ending(html, ".html", ".htm")
-        check_place(html)
         boards.render_page(folder, html)
         show(html)
     elif as_json:

@@ -24,24 +24,19 @@ def notes_of(distilled: DistilledSet, source: Source, protocol: str, allow_leak:
     Raises:
         UsageError: test images are among those the set was made from, and that is not allowed.
     """
-    leaks, duplicates = leaks_of(distilled, source)
+    leaks, odd = leaks_of(distilled, source)
     if leaks and not allow_leak:
         raise UsageError(f"{'; '.join(leaks)}: the accuracy would not be one on unseen images. {_advice(distilled)}")
-    notes = distilled.card.origin.assumptions if distilled.card.origin else ()
-    return (
-        *source.notes,
-        *notes,
-        *pixel_notes(distilled, source),
-        *leaks,
-        *duplicates,
-        *protocol_note(distilled, protocol),
-    )
+    assumed = distilled.card.origin.assumptions if distilled.card.origin else ()
+    pixels, told = pixel_notes(distilled, source), protocol_note(distilled, protocol)
+    return (*source.notes, *assumed, *pixels, *leaks, *odd, *told)
 
 
 def leaks_of(distilled: DistilledSet, source: Source) -> tuple[list[str], list[str]]:
-    """How test images came into a set, by its card and by its images; then what is odd, but no leak.
+    """How test images came into what a set was made from, by its card; then what else is odd about the two.
 
-    A test image that is a training image as well is the dataset's own duplicate.
+    Test images in the set itself are odd and no more: where a set comes from elsewhere, its number is wanted all the
+    same. A test image that is a training image as well is the dataset's own duplicate.
     """
     card, leaks, odd = distilled.card.source, [], []
     if card.train_fingerprint == source.test.fingerprint:
@@ -53,9 +48,9 @@ def leaks_of(distilled: DistilledSet, source: Source) -> tuple[list[str], list[s
     pixels = _whole_pixels(distilled, source)
     tested = images_among(pixels, source.test)
     trained = images_among(pixels, source.train) if tested.any() else tested
-    for found, where, more in ((tested & ~trained, leaks, ""), (tested & trained, odd, ", and training images too")):
+    for found, more in ((tested & ~trained, ""), (tested & trained, ", and training images too")):
         if count := int(found.sum()):
-            where.append(f"{count} of {len(distilled.images)} images of the set are test images, pixel for pixel{more}")
+            odd.append(f"{count} of {len(distilled.images)} images of the set are test images, pixel for pixel{more}")
     return leaks, odd
 
 

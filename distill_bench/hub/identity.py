@@ -58,4 +58,6 @@ def identify(
 
 
 def _recipe(method: str | None) -> Recipe | None:
-    return load_recipe(method) if method in list_recipes() else None
+    """The method's recipe: that of its released code, which released sets are of, where the paper's is another."""
+    found = [name for name in (f"{method}-released", method) if name in list_recipes()]
+    return load_recipe(str(found[0])) if found else None
