@@ -40,12 +40,12 @@ def client(path: Path, present=(3, 4, 5, 6), names: np.ndarray | None = TEN) -> 
 
 
 def make_photos(root: Path, classes=("ant", "bee", "cat")) -> str:
-    for split in ("train", "test"):
+    for split, first in (("train", 0), ("test", 20)):
         for number, name in enumerate(classes):
             for index in range(2):
                 path = root / split / name / f"{index}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(PIXELS[2 * number + index]).save(path)
+                Image.fromarray(PIXELS[first + 2 * number + index]).save(path)
     return f"folder:{root}"
 
 
@@ -407,7 +407,7 @@ def test_a_path_without_its_kind_is_told_its_kind(tmp_path, monkeypatch, kind):
         name, meant = "hub", "There is a folder of that name: parquet:hub."
     with pytest.raises(UsageError) as caught:
         load_source(name)
-    assert str(caught.value).endswith(meant)
+    assert meant in str(caught.value)
 
 
 def test_a_name_that_is_no_path_is_not_told_to_be_one():
