@@ -58,6 +58,23 @@ def source_card(source: Source) -> SourceCard:
     )
 
 
+def data_options(card: SourceCard, dataset: str | None = None) -> list[str]:
+    """The options of a command that load the data of a card, such as ``["--dataset", "digits", "--holdout", "0.2"]``.
+
+    Args:
+        dataset: where it lies now, if not where the card says.
+    """
+    classes = None if card.classes is None else ",".join(card.classes)
+    said = {
+        "--dataset": dataset or card.name,
+        "--size": card.size,
+        "--holdout": card.holdout,
+        "--flip-invariant": "no" if card.flip_invariant is False else None,
+        "--classes": classes,
+    }
+    return [word for name, value in said.items() if value is not None for word in (name, str(value))]
+
+
 def source_of(card: SourceCard, **instead: Any) -> Source:
     """The source that a card describes.
 

@@ -23,7 +23,7 @@ def is_printable(character: str) -> bool:
 
 
 def checked_name(name: str, what: str = "the name", longest: int = LONGEST) -> str:
-    """The name, if it is one to four thousand characters of plain text.
+    """The name, if it is one to ``longest`` characters of plain text.
 
     Args:
         name: as it came.

@@ -158,11 +158,6 @@ def images_among(pixels: UInt8[Tensor, "n c h w"], split: Split) -> Bool[Tensor,
     return torch.tensor([bool(labels) for labels in _labels_among(pixels, split)], dtype=torch.bool)
 
 
-def training_images_among(pixels: UInt8[Tensor, "n c h w"], source: Source) -> int:
-    """How many images are training images, pixel for pixel."""
-    return int(images_among(pixels, source.train).sum())
-
-
 def training_labels(pixels: UInt8[Tensor, "n c h w"], source: Source) -> list[set[int]]:
     """For every image, the labels of the training images that are the same pixel for pixel; none for most."""
     return _labels_among(pixels, source.train)

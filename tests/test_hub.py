@@ -15,7 +15,7 @@ from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import EXPORTERS, Options, export, import_release, load_pickled
-from distill_bench.pixel_evidence import gather, hypotheses, roughness, training_images_among
+from distill_bench.pixel_evidence import gather, hypotheses, roughness, training_labels
 from distill_bench.pixel_space import Transform, pixel_space_of
 
 CLASSES, IPC = 10, 2
@@ -311,8 +311,9 @@ def test_only_exact_copies_count_as_training_images(digits):
     pixels = digits.train.images(torch.tensor([5, 9]))
     changed = pixels.clone()
     changed[0, 0, 4, 4] ^= 1
-    assert training_images_among(pixels, digits) == 2
-    assert training_images_among(changed, digits) == 1
+    five, nine = ({int(digits.train.labels[index])} for index in (5, 9))
+    assert training_labels(pixels, digits) == [five, nine]
+    assert training_labels(changed, digits) == [set(), nine]
 
 
 def test_roughness_is_one_for_noise_and_small_for_smooth_images():

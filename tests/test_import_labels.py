@@ -12,6 +12,7 @@ from distill_bench import load_distilled, load_source
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub import Options, import_release
+from distill_bench.sources.imagenet import SUBSETS
 
 WHOLE = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.float32, torch.float64]
 ONE_HOT = torch.nn.functional.one_hot(SHUFFLED, 10)
@@ -352,3 +353,23 @@ def test_from_tensors_takes_soft_labels_from_numpy(digits):
 def test_from_tensors_refuses_what_is_no_classes_by_name(digits, labels, said):
     with pytest.raises(DataError, match=said):
         DistilledSet.from_tensors(smooth(), labels, digits)
+
+
+def test_wordnet_folders_of_some_classes_in_another_order_are_those_classes(tmp_path, monkeypatch):
+    """A narrowed dataset numbers its own classes, not those of the whole one."""
+    wnids = list(SUBSETS["imagewoof"])
+    for number, wnid in enumerate(wnids):
+        for split in ("train", "val"):
+            picture = tmp_path / "sources" / "imagewoof" / split / wnid / "0.png"
+            picture.parent.mkdir(parents=True)
+            Image.new("RGB", (128, 128), (20 * number, 9, 200)).save(picture)
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path))
+    titles = list(SUBSETS["imagewoof"].values())
+    source = load_source("imagewoof", classes=[titles[2], titles[1], titles[0]])
+    for number, wnid in enumerate(wnids[:3]):
+        picture = tmp_path / "set" / wnid / "0.png"
+        picture.parent.mkdir(parents=True)
+        Image.new("RGB", (128, 128), (20 * number, 9, 90)).save(picture)
+    made = import_release([tmp_path / "set"], source).sets[0]
+    red = made.images[:, 0, 0, 0].tolist()
+    assert dict(zip(made.labels.tolist(), red, strict=True)) == {2: 0, 1: 20, 0: 40}

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from distill_bench import Source, Split, synthesize, synthesizers
+from distill_bench import Source, Split, synthesize
 from distill_bench.errors import UsageError
 from distill_bench.networks import activation_values
-from distill_bench.synthesizers import load_method, memory_of_step
+from distill_bench.synthesizers import limits, load_method, memory_of_step
 
 
 def many_classes(classes, side=32, images=20):
@@ -38,14 +38,15 @@ def test_chunks_bound_it_and_other_methods_do_not_grow():
 
 
 def test_what_the_machine_does_not_have_is_refused_before_the_first_step(monkeypatch):
-    source = many_classes(100)
-    monkeypatch.setattr(synthesizers, "physical_memory", lambda: 1e9)
-    with pytest.raises(UsageError, match=r"2\.1 GB a step; this machine has 1\.0 GB.*--set chunk=… \(now all\)"):
-        synthesize(source, "dm", 1)
+    for has, classes, said in ((1e9, 100, "2.1"), (0.5e9, 50, "1.0")):
+        monkeypatch.setattr(limits, "physical_memory", lambda has=has: has)
+        wanted = rf"{said} GB a step; this machine has {has / 1e9:.1f} GB.*--set chunk=… \(now all\)"
+        with pytest.raises(UsageError, match=wanted):
+            synthesize(many_classes(classes), "dm", 1)
 
 
 def test_a_line_says_it_before_work_begins_where_it_is_much_and_nothing_where_it_is_little(digits):
     dm = load_method("dm")
     source = many_classes(100)
-    assert "2.1 GB a step" in memory_of_step(source, dm, dm.fields(source.name, 1), 1)
-    assert memory_of_step(digits, dm, dm.fields("digits", 1, "cpu"), 1) == ""
+    assert "2.1 GB a step" in memory_of_step("dm", source, dm.fields(source.name, 1), 1)
+    assert memory_of_step("dm", digits, dm.fields("digits", 1, "cpu"), 1) == ""

@@ -15,6 +15,7 @@ from distill_bench.networks import build_network
 from distill_bench.pixel_space import Transform, pixel_space_of
 from distill_bench.playback import training_images
 from distill_bench.randomness import generator
+from distill_bench.recorded import Recording
 from distill_bench.training import accuracy
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
@@ -40,12 +41,18 @@ def test_a_recording_plays_back_what_the_evaluator_trains_with(digits, kind):
     one = RECORDED[kind](digits)
     given = _material(one, exam_of(digits, load_protocol("quick-v1"), one.card.pixel_space), "stored")
     playback = Playback.of(one)
+    recording = Recording.stored(one.stored, 10)
+    encoded = one.images.dtype == torch.uint8
+    images = Transform(one.card.pixel_space, digits.train).encode(one.images) if encoded else one.images.float()
     assert playback.epochs == 3
     for epoch in range(5):  # after the third the first comes again
         for indices in torch.randperm(20, generator=generator("order", epoch)).split(BATCH):
             views, probabilities = playback(epoch, indices)
             wanted = given.lesson(epoch, indices, generator("unused"))
             assert torch.equal(views, wanted[0]) and torch.equal(probabilities, wanted[1])
+            said = recording.logits(epoch % 3, indices) / one.card.temperature
+            assert torch.equal(views, recording.replay(images, epoch % 3, indices))
+            assert torch.equal(probabilities, said.softmax(dim=1))
     assert not torch.equal(playback(0, torch.arange(20))[0], playback(1, torch.arange(20))[0])
 
 

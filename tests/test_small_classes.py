@@ -45,7 +45,7 @@ def test_a_small_class_stops_its_cells_alone(command, pets, tmp_path, executor):
     assert "| 1 | random | hard |" in out and "| 10 | random | – | failed |" in out
     assert f"random ipc 10 seed 0 cannot be run: folder:pets: {REASON}" in error
     assert error.splitlines()[-1].endswith(
-        f"{REASON}. Leave it out with an IPC of 4 or less, such as --only ipc=1, or add images."
+        f"{REASON}. Run the IPCs up to 4 alone, such as --only ipc=1, or add images."
     )
     assert "--ipc" not in error
     rows = {(row["method"], row["ipc"]): row["status"] for row in board(tmp_path / "results")}

@@ -148,19 +148,17 @@ def check_out_folder(out: Path, inputs: Iterable[Path] = ()) -> None:
     check_place(out / "file")
 
 
-def paths_of(dataset: str | None, values: Iterable[str] = ()) -> list[Path]:
+def paths_of(dataset: str | None) -> list[Path]:
     """What a command reads besides its files: of a dataset of one's own its file, or its folders of images.
 
     Args:
         dataset: a name; a built-in one adds nothing.
-        values: of ``--set``; any may name a file.
     """
     kind, _, path = (dataset or "").partition(":")
     root = Path(os.path.expanduser(path))
     split = kind == "folder" and (root / "train").is_dir()
     splits = [root / name for name in ("train", *TEST_FOLDERS)] if split else []
-    named = (pair.partition("=")[2].strip("\"' ") for pair in values)
-    return [*(splits or [root] if path else []), *(Path(os.path.expanduser(value)) for value in named if value)]
+    return splits or [root] if path else []
 
 
 def choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:

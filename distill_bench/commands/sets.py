@@ -65,7 +65,7 @@ from distill_bench.provenance import code_state, peak_memory_mb, run_block
 from distill_bench.recipes import PAPER, parse_values
 from distill_bench.render import render_grid
 from distill_bench.sources import Source, load_source
-from distill_bench.storage import home, write_atomically
+from distill_bench.storage import check_no_input, home, write_atomically
 from distill_bench.synthesizers import (
     Checkpoint,
     load_method,
@@ -73,6 +73,7 @@ from distill_bench.synthesizers import (
     memory_of_step,
     synthesis_key,
 )
+from distill_bench.synthesizers.going_on import is_finished_set
 
 MEASURES = ("transfer",)
 
@@ -98,7 +99,7 @@ def synthesize_command(
     """Make a distilled set from a dataset's training split."""
     if (name := method or own) is None or (method is not None and own is not None):
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
-    check_out(out, paths_of(dataset, values or []))
+    check_out(out, paths_of(dataset))
     code_state()
     overrides, place = parse_values(values or []), resolve_device(device)
     source = load_source(
@@ -106,12 +107,12 @@ def synthesize_command(
     )
     chosen = load_method(name)
     fields = chosen.fields_on(source, ipc, preset, **overrides)
-    if getattr(fields, "init", None) == str(out.resolve()):
-        raise UsageError(f"--out {out}: it is the set to go on from. Give another file.")
+    if is_finished_set(init := getattr(fields, "init", "")):
+        check_no_input(out, [Path(init)])
     key = synthesis_key(source, chosen, fields, ipc, preset, seed)
     checkpoint = Checkpoint(home() / "checkpoints" / f"{key}.safetensors", checkpoint_seconds)
     monitor, history = listening_monitor(quiet), list[float]()
-    if much := memory_of_step(source, chosen, fields, ipc):
+    if much := memory_of_step(chosen.name, source, fields, ipc):
         monitor.say(much)
     made = make_set(
         source,

@@ -21,7 +21,7 @@ from distill_bench.pixel_space import PixelSpace, Transform
 from distill_bench.playback import training_images, transform_of
 from distill_bench.render import render_pixels
 from distill_bench.sources import Source
-from distill_bench.sources.imagenet import SUBSETS
+from distill_bench.sources.imagenet import folder_names
 from distill_bench.storage import check_ending, write_atomically
 
 EXPORTERS = ("res", "mtt", "datm", "folder")
@@ -158,9 +158,9 @@ def class_folder_names(made: DistilledSet) -> list[str]:
     order and can be names of folders, and numbers where not.
     """
     names = list(made.card.class_names)
-    subset = SUBSETS.get(made.card.source.name, {})
-    if names == list(subset.values()):
-        return list(subset)
+    real = folder_names(made.card.source.name, names)
+    if real != names:
+        return real
     distinct = {CLASSES, *(name.casefold() for name in names)}  # many file systems do not tell A from a
     if names == sorted(names) and len(distinct) == len(names) + 1 and _are_file_names(names):
         return names
@@ -180,17 +180,23 @@ def _write(folder: Path, contents: Iterable[tuple[str, bytes]]) -> list[Path]:
     files, folders = list[Path](), dict[Path, None]()
     try:
         for name, content in contents:
-            folders[(folder / name).parent] = None
+            if not (folder / name).parent.exists():
+                folders |= dict.fromkeys(reversed(_missing((folder / name).parent)))
             write_atomically(folder / name, content)
             files.append(folder / name)
     except BaseException:
         for file in files:
             file.unlink(missing_ok=True)
-        for made in reversed(folders):  # one that holds something else stays
+        for made in reversed(folders):  # those that were there stay, and so does one that holds something else
             with contextlib.suppress(OSError):
                 made.rmdir()
         raise
     return files
+
+
+def _missing(folder: Path) -> list[Path]:
+    """The folder and those above it that are not there, the innermost first."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
 
 
 def _saved(content: Any) -> bytes:

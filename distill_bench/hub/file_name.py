@@ -13,9 +13,11 @@ IPC = re.compile(r"ipc(\d+)|(\d+)ipc", re.IGNORECASE)
 OTHERS = ("stl10", "usps", "celeba", "places365", "imagenet21k", "in21k")
 """Datasets that sets are released for and that this project does not have; so is all that ends in mnist."""
 ALSO_CALLED = {
-    "tinyimagenet200": "tiny_imagenet", "tiny": "tiny_imagenet", "imagenet1k": "imagenet", "in1k": "imagenet",
-    "imagesquack": "imagesquawk", "fmnist": "fashion_mnist", "fashion": "fashion_mnist",
+    "tinyimagenet200": "tiny_imagenet", "imagenet1k": "imagenet", "in1k": "imagenet", "imagesquack": "imagesquawk",
+    "fmnist": "fashion_mnist",
 }  # fmt: skip
+SHORT_FOR = {"tiny": "tiny_imagenet", "fashion": "fashion_mnist"}
+"""Plain words, which name a dataset beside a method or a number of images per class alone."""
 
 
 def _plain(name: str) -> str:
@@ -69,6 +71,8 @@ def _read_name(name: str) -> Named:
     method, between, rest = _of_res_file(tokens)
     methods = {_plain(recipe): recipe for recipe in list_recipes()}
     known = {_plain(source): source for source in list_sources()} | ALSO_CALLED
+    if method or any(IPC.fullmatch(token) or _plain(token) in methods for token in tokens):
+        known |= SHORT_FOR
     datasets, network, ipc = [known.get(_plain(between), between)] if between else [], None, None
     for word in _words(rest, known | methods):
         plain, number = _plain(word), IPC.fullmatch(word)

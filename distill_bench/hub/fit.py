@@ -106,7 +106,8 @@ def unpacked(images: Tensor, labels: Tensor, factor: int) -> tuple[Tensor, Tenso
     if factor > min(height, width):
         raise UsageError(f"--factor {factor}: images of {height}×{width} pixels do not hold so many smaller ones.")
     tall, wide = -(-height // factor), -(-width // factor)
-    filled = functional.pad(images.float(), (0, wide * factor - width, 0, tall * factor - height), value=0.5)
+    grey = 0.5 if images.is_floating_point() else 127.5
+    filled = functional.pad(images.float(), (0, wide * factor - width, 0, tall * factor - height), value=grey)
     parts = [
         filled[:, :, row : row + tall, column : column + wide]
         for row in range(0, tall * factor, tall)
@@ -166,9 +167,9 @@ def against_training(labels: Tensor, true: Sequence[set[int]], source: Source) -
     index, known = wrong[0]
     names = source.class_names
     order = sorted_classes(source)
-    hint = " --class-order sorted would fit." if all(order[read] in known for read, known in pairs) else ""
+    hint = " (--class-order sorted would fit)" if all(order[read] in known for read, known in pairs) else ""
     return [
         f"{len(wrong)} of the {len(pairs)} images that are training images of {source.name} have another class there: "
         f"image {index} is read as {names[int(labels[index])]}, and is {' or '.join(names[k] for k in sorted(known))}"
-        f".{hint}"
+        f"{hint}"
     ]

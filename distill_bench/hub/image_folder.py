@@ -18,7 +18,7 @@ from distill_bench.hub.released import Foreign, Options, Released, Targets
 from distill_bench.pixel_evidence import training_labels
 from distill_bench.sources.decode import decode_images
 from distill_bench.sources.folder import class_folders, image_files
-from distill_bench.sources.imagenet import SUBSETS
+from distill_bench.sources.imagenet import folder_names
 from distill_bench.sources.source import Source
 
 NAME = "folder"
@@ -64,7 +64,7 @@ def read_folder(files: Sequence[Foreign], source: Source, options: Options) -> l
 
 def sorted_classes(source: Source) -> list[int]:
     """The labels of the classes in the order of their folders' names: the place in it is what ImageFolder numbers."""
-    folders = list(SUBSETS.get(source.name, source.class_names))
+    folders = folder_names(source.name, source.class_names)
     return sorted(range(len(folders)), key=folders.__getitem__)
 
 
@@ -94,7 +94,8 @@ def _by_list(root: Path, folders: Sequence[str], source: Source) -> Order | None
 def _by_name(folders: Sequence[str], source: Source) -> Order | None:
     """By class names, exactly or but for case and punctuation, also behind a number; or by WordNet ids."""
     exact = {name: label for label, name in enumerate(source.class_names)}
-    for known in (exact, {wnid: label for label, wnid in enumerate(SUBSETS.get(source.name, ()))}):
+    real = folder_names(source.name, source.class_names)
+    for known in (exact, {folder: label for label, folder in enumerate(real)}):
         if folders and set(folders) <= known.keys():
             return {name: known[name] for name in folders}
     loose = {_loosely(name): label for name, label in exact.items()}

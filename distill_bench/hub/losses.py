@@ -6,6 +6,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from distill_bench.data_card import data_options, source_of
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.hub.released import Options
@@ -14,7 +15,7 @@ from distill_bench.pixel_space import PixelSpace
 from distill_bench.playback import transform_of
 from distill_bench.recorded import LOGITS, PREFIX
 from distill_bench.render import render_pixels
-from distill_bench.sources import Source, load_source
+from distill_bench.sources import Source, is_own
 
 LEVEL = 1e-3
 """Of 255 levels: what differs by less from a whole one is one, but for rounding."""
@@ -103,11 +104,10 @@ def _rounded(made: DistilledSet, pixels: UInt8[Tensor, "n c h w"], source: Sourc
 
 def usual_statistics(made: DistilledSet) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Mean and std that ``import`` takes where none are given; None where they come from the user's own images."""
-    name = made.card.source.name
-    if ":" in name:
+    if is_own(made.card.source.name):
         return None
     try:
-        source = load_source(name, size=made.card.source.size)
+        source = source_of(made.card.source)
     except DistillBenchError:  # a name or folder that this machine does not have
         return None
     return source.mean, source.std
@@ -121,11 +121,7 @@ def way_back(made: DistilledSet, form: str, files: Sequence[str], dataset: str |
         dataset: where the source lies now, if not where the card says.
     """
     card = made.card
-    said = [*files, "--dataset", dataset or card.source.name]
-    if card.source.size is not None:
-        said += ["--size", str(card.source.size)]
-    if card.source.holdout is not None:
-        said += ["--holdout", repr(card.source.holdout)]
+    said = [*files, *data_options(card.source, dataset)]
     said += _space_options(card.pixel_space, usual_statistics(made), asked=form != "res")
     if form == "datm":
         said += ["--labels", "logits"]

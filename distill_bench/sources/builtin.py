@@ -16,7 +16,7 @@ from filelock import FileLock
 from jaxtyping import Int64
 from torch import Tensor
 
-from distill_bench.errors import DataError, brief
+from distill_bench.errors import DataError
 from distill_bench.sources.decode import Shape, resize_pixels
 from distill_bench.sources.folder import folder_source
 from distill_bench.sources.parquet import parquet_source, split_files
@@ -201,7 +201,7 @@ def torchvision_dataset(name: str, facts: BuiltIn, train: bool) -> Any:
 
 def without_advice(error: Exception) -> str:
     """torchvision's message on one line, without its advice for programmers."""
-    return brief(error).split(" You can use download=True")[0].rstrip(".")
+    return " ".join(str(error).split(" You can use download=True")[0].split()).rstrip(".")
 
 
 def missing(name: str, facts: BuiltIn, folder: Path, reason: str) -> str:

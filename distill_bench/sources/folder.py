@@ -161,6 +161,7 @@ def files_below(path: Path) -> tuple[list[Path], list[Path]]:
     images, others = list[Path](), list[Path]()
     for folder, inside, names in os.walk(path, onerror=refuse):
         inside[:] = [name for name in inside if not name.startswith(".")]
+        others += [Path(folder, name) for name in inside if os.path.islink(os.path.join(folder, name))]  # not followed
         for name in names:
             file = Path(folder, name)
             if not is_bookkeeping(name):

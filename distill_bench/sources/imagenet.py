@@ -110,6 +110,17 @@ def imagenet_source(name: str, size: int | None = None) -> Source:
     return replace(source, constants=CONSTANTS)
 
 
+def folder_names(name: str, class_names: Sequence[str]) -> list[str]:
+    """The folders of a dataset's real images, a class each: WordNet ids for MTT's subsets, else the classes' names.
+
+    Args:
+        name: of the dataset.
+        class_names: all of its classes, or some in any order.
+    """
+    wnids = {title: wnid for wnid, title in SUBSETS.get(name, {}).items()}
+    return [wnids.get(title, title) for title in class_names]
+
+
 def find_root(name: str) -> Path:
     """The first folder with a ``train`` folder, of those the dataset may lie in."""
     for root in roots(name):

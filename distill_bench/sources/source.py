@@ -225,6 +225,7 @@ class Source:
             classes=names,
             load_train=lambda: part(self.load_train, "training"),
             load_test=load_test and (lambda: part(load_test, "test")),
+            whole=self.whole and self.whole.with_classes(wanted),
             _cache={},
         )
 

@@ -120,7 +120,7 @@ class CellWork:
     def _hindrance(self, ipc: int) -> str | None:
         if short := shortage(self.source, ipc):
             reason, most = short
-            choose = f" Leave it out with an IPC of {most} or less, such as --only ipc=1, or add images."
+            choose = f" Run the IPCs up to {most} alone, such as --only ipc=1, or add images."
             return reason + (choose if most else "")
         try:
             self.fields.check(self.source)

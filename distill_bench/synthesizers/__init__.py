@@ -22,7 +22,6 @@ from distill_bench.names import LONGEST_PATH, checked_name
 from distill_bench.progress import SILENT, Monitor
 from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
 from distill_bench.sources import usual_side
-from distill_bench.sources.decode import physical_memory
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.attention_matching import attention_matching
 from distill_bench.synthesizers.distribution_matching import distribution_matching
@@ -38,6 +37,7 @@ from distill_bench.synthesizers.job import (
     synthesizer,
     version_of,
 )
+from distill_bench.synthesizers.limits import check_ipc, check_memory, check_some, memory_of_step, shortage
 from distill_bench.synthesizers.realistic_crops import realistic_crops
 from distill_bench.synthesizers.recover import recover
 from distill_bench.synthesizers.selection import (
@@ -67,8 +67,6 @@ BUILT_IN: dict[str, Synthesizer] = {
     )
 }
 ENTRY_POINTS = "distill_bench.methods"
-NOTABLE_BYTES = 2 * 10**9
-"""Of a step: what is less is not worth a line."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class Method:
         Raises:
             UsageError: unknown preset, unknown field or wrong value, naming what is allowed; or no image per class.
         """
-        _check_some(ipc)
+        check_some(ipc)
         model = fields_of(self.function)
         values = self.recipe.resolve(dataset, ipc, preset, overrides, side or usual_side(dataset))
         strange, known = sorted(set(values) - set(model.model_fields)), sorted(model.model_fields)
@@ -262,9 +260,8 @@ def _job(
 ) -> Job[Any]:
     check_ipc(source, ipc)
     fields.check(source)
-    if resolve_device(device).type == "cpu" and fields.step_bytes(source, ipc) > physical_memory():
-        raise UsageError(memory_of_step(source, method, fields, ipc))
     place, kept = resolve_device(device), checkpoint or Checkpoint()
+    check_memory(method.name, source, fields, ipc, place)
     kept.conditions = {"device": str(place), "threads": torch.get_num_threads()}
     return Job(
         method=method.name,
@@ -275,18 +272,6 @@ def _job(
         device=place,
         monitor=monitor,
         checkpoint=kept,
-    )
-
-
-def memory_of_step(source: Source, method: Method, fields: Fields, ipc: int) -> str:
-    """What to know before work that takes much memory, with what bounds it; empty where a step takes little."""
-    needed = fields.step_bytes(source, ipc)
-    if needed < NOTABLE_BYTES:
-        return ""
-    return (
-        f"{method.name}: images of {len(source.class_names)} classes are in the network at once, about "
-        f"{needed / 1e9:.1f} GB a step; this machine has {physical_memory() / 1e9:.1f} GB. Bound it with "
-        f"{fields.suggestion(fields.bounding)}."
     )
 
 
@@ -325,32 +310,6 @@ def _card(source: Source, method: Method, fields: Fields, ipc: int, preset: str,
         protocol=method.recipe.protocol,
         seed=seed,
     )
-
-
-def check_ipc(source: Source, ipc: int) -> None:
-    """Raises UsageError where a class has fewer training images than a set would have."""
-    _check_some(ipc)
-    if short := shortage(source, ipc):
-        reason, most = short
-        raise UsageError(reason + (f" Give --ipc {most} or less, or add images." if most else ""))
-
-
-def shortage(source: Source, ipc: int) -> tuple[str, int] | None:
-    """Why a set cannot have so many images per class, and how many it can; None where it can."""
-    indices = source.train.class_indices
-    counts = [len(indices[label]) if label < len(indices) else 0 for label in range(len(source.class_names))]
-    fewest = min(counts)
-    if fewest >= ipc:
-        return None
-    where = f"{source.name}: class {source.class_names[counts.index(fewest)]!r} has"
-    if not fewest:
-        return f"{where} no training images. Every class needs at least one.", 0
-    return f"{where} {fewest} training images, fewer than the {ipc} per class asked for.", fewest
-
-
-def _check_some(ipc: int) -> None:
-    if ipc < 1:
-        raise UsageError(f"--ipc {ipc}: at least one image per class is needed.")
 
 
 def _own_method(name: str, function: Any, recipe: Recipe | None = None) -> Method:
