@@ -6,7 +6,7 @@ The original (augment() in the utils.py of VICO-UoE/DatasetCondensation 53f63a6)
 canvas that grows, cut back to the image with its offset rounded down; scales to the nearest pixel and whole sides; and
 crops as we do. Here every network has the same initial weights and the same draws (which operation, how far) on either
 side, so that nothing but the operations differs. Goes on where an earlier run stopped: one line a network in
-results/published/dc-augmentation.json.
+results/protocols/dc-augmentation.json.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from distill_bench.progress import Monitor, StreamMonitor
 from distill_bench.provenance import run_block
 from distill_bench.storage import write_atomically
 
-RESULTS = Path(__file__).parent.parent / "results" / "published" / "dc-augmentation.json"
+RESULTS = Path(__file__).parent.parent / "results" / "protocols" / "dc-augmentation.json"
 PROTOCOL = "dc-v1"
 
 
