@@ -153,6 +153,20 @@ def largest_value(space: PixelSpace) -> float:
     return scaled if space.eps is None else scaled / math.sqrt(space.eps)
 
 
+def picture_doubts(images: Num[Tensor, "n c h w"], source: Source) -> tuple[str, ...]:
+    """What speaks against 8-bit pictures: such as values of fewer bits, which are nearly black; nothing for floats."""
+    if images.is_floating_point():
+        return ()
+    found = gather(images.float() / 255, source, pixel_space_of(source, "unit"))
+    low, high = CONTRAST["unit"]
+    if low <= found.contrast <= high:
+        return ()
+    return (
+        f"contrast is {found.contrast:.2g} times that of real images, usual are {low:g} to {high:g} (values run from "
+        f"{int(images.min())} to {int(images.max())} of 255)",
+    )
+
+
 def images_among(pixels: UInt8[Tensor, "n c h w"], split: Split) -> Bool[Tensor, " n"]:
     """Which images are images of a split, pixel for pixel."""
     return torch.tensor([bool(labels) for labels in _labels_among(pixels, split)], dtype=torch.bool)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 from torch import Tensor
 
 from distill_bench.augment.zca import Whitening, whitening_of
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, unknown
 from distill_bench.sources.source import Source, Split
 
 RESIDENT_BYTES = 2**30
@@ -49,8 +49,10 @@ def pixel_space_of(
     """The pixel space of a kind with a source's own statistics.
 
     Raises:
-        UsageError: ``eps`` is of no use in whitening.
+        UsageError: there is no such kind, or ``eps`` is of no use in whitening.
     """
+    if kind not in SPACES:
+        raise UsageError(unknown("pixel space", str(kind), SPACES))
     if kind == "zca" and not 0 < eps < math.inf:
         raise UsageError(f"--zca-eps {eps:g}: give a positive number, such as 0.1.")
     whitened = {"eps": eps, "zca_input": zca_input} if kind == "zca" else {}

@@ -9,7 +9,7 @@ from distill_bench.names import LONGEST, MOST_CLASSES, checked_class_names, chec
 
 UNPRINTABLE = [
     "\x1b[31mred", "\x1b]0;title\x07", "two\nlines", "return\r", "tab\t", "nul\0", "c1\x9b31m", "half \ud800",
-    "line\u2028separator", "right\u202eto left", "\x7f",
+    "line\u2028separator", "right\u202eto left", "\x7f", "cat\u200b", "\ufeffdog",
 ]  # fmt: skip
 NO_FILE = ["..", ".", "../evil", "/absolute", "a/b", "a\\b", "C:evil", ".hidden", "-option", "é" * 200, ""]
 

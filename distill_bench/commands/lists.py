@@ -16,7 +16,7 @@ from distill_bench.evaluation import (
 from distill_bench.hub.registry import Entry, load_registry
 from distill_bench.networks import NAMED, resolve_network
 from distill_bench.recipes import PAPER, load_recipe, parse_values
-from distill_bench.sources import list_sources, usual_side
+from distill_bench.sources import list_sources, load_source, usual_side
 from distill_bench.storage import log
 from distill_bench.synthesizers import (
     list_methods,
@@ -91,6 +91,8 @@ def recipe_show(
 ) -> None:
     """Print the values a method would run with, and the recipe's tables that they come from."""
     chosen, side = load_method(method), size or usual_side(dataset)
+    if side is None:
+        side = min(load_source(dataset).train.shape[1:])
     fields = chosen.fields(dataset, ipc, preset, side, **parse_values(values or []))
     about = {"title": chosen.recipe.title, "paper": chosen.recipe.paper, "protocol": chosen.recipe.protocol}
     tables = [name for name, table in chosen.recipe.tables(dataset, ipc, preset, side).items() if table]

@@ -4,7 +4,7 @@ import torch
 
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import UsageError
-from distill_bench.pixel_evidence import STRONGEST, gather, images_among
+from distill_bench.pixel_evidence import STRONGEST, gather, images_among, picture_doubts
 from distill_bench.pixel_space import Transform
 from distill_bench.sources import Source
 
@@ -26,7 +26,9 @@ def notes_of(distilled: DistilledSet, source: Source, protocol: str, allow_leak:
     """
     leaks, odd = leaks_of(distilled, source)
     if leaks and not allow_leak:
-        raise UsageError(f"{'; '.join(leaks)}: the accuracy would not be one on unseen images. {_advice(distilled)}")
+        raise UsageError(
+            f"{'; '.join(leaks)}: the accuracy would not be one on unseen images. {_advice(distilled, source)}"
+        )
     assumed = distilled.card.origin.assumptions if distilled.card.origin else ()
     pixels, told = pixel_notes(distilled, source), protocol_note(distilled, protocol)
     return (*source.notes, *assumed, *pixels, *leaks, *odd, *told)
@@ -58,7 +60,8 @@ def pixel_notes(distilled: DistilledSet, source: Source) -> tuple[str, ...]:
     """What speaks against the declared pixel space of a set from elsewhere, or says that synthesis here ran away."""
     card = distilled.card
     if not distilled.images.is_floating_point():
-        return ()
+        doubts = picture_doubts(distilled.images, source) if card.seed is None else ()
+        return tuple(f"8-bit pictures, but {doubt}: they may be values of another scale" for doubt in doubts)
     found = gather(distilled.images.float(), source, card.pixel_space)
     if card.seed is None:
         kind = card.pixel_space.kind
@@ -82,11 +85,14 @@ def _held_out_of_its_own(distilled: DistilledSet, source: Source) -> bool:
     return card.train_fingerprint == made_from.train.fingerprint
 
 
-def _advice(distilled: DistilledSet) -> str:
-    own = distilled.card.source.holdout
+def _advice(distilled: DistilledSet, source: Source) -> str:
+    own, whole = distilled.card.source.holdout, source.whole or source
+    if own is not None:
+        way = f"Test it on what it was made without (--holdout {own:g}), make a set"
+    else:
+        way = "Make a set" if whole.load_test is None else "Test it on the test split, make a set"
     return (
-        ("Test it on the test split" if own is None else f"Test it on what it was made without (--holdout {own:g})")
-        + ", make a set with the holdout that it is tested on, or take the number all the same, with a note beside it: "
+        f"{way} with the holdout that it is tested on, or take the number all the same, with a note beside it: "
         "--allow-leak, in Python allow_leak=True."
     )
 

@@ -30,7 +30,7 @@ from distill_bench.hub.loose_tensors import are_loose_tensors
 from distill_bench.hub.losses import losses, way_back
 from distill_bench.hub.released import CLASS_ORDERS, LABELS, LAYOUTS, Foreign, Options, Released
 from distill_bench.hub.unpickle import load_pickled
-from distill_bench.pixel_evidence import Evidence, hypotheses, table, training_labels
+from distill_bench.pixel_evidence import Evidence, hypotheses, picture_doubts, table, training_labels
 from distill_bench.pixel_space import PixelSpace, SpaceKind, Transform, pixel_space_of
 from distill_bench.sources.source import Source
 
@@ -50,12 +50,14 @@ class Imported:
         evidence: what their numbers look like in each pixel space; empty for pictures.
         real: how many of their images are training images, pixel for pixel; they were selected, not distilled.
         seen: what else the files say, or their form suggests, in words.
+        picture_doubts: what speaks against 8-bit pictures, in words.
     """
 
     sets: list[DistilledSet]
     evidence: list[Evidence]
     real: int
     seen: tuple[str, ...] = ()
+    picture_doubts: tuple[str, ...] = ()
 
     @property
     def remarks(self) -> list[str]:
@@ -68,6 +70,7 @@ class Imported:
         found += [f"warning: read as {space.kind}, but {doubt}" for doubt in doubts]
         if made.images.dtype == torch.uint8:
             found.append(f"8-bit pictures; networks are shown them as {space.kind} pixels")
+            found += [f"warning: read as 8-bit pictures, but {doubt}" for doubt in self.picture_doubts]
         if self.real:
             count = sum(len(item.images) for item in self.sets)
             found.append(f"{self.real} of {count} images are training images, pixel for pixel: selected, not distilled")
@@ -126,7 +129,7 @@ def import_release(
         _made(item, source, identity, pixel_space, options.factor or 1, origin.model_copy(update={"set_index": index}))
         for index, item in enumerate(found)
     ]
-    return Imported(sets, evidence, real, (*identity.seen, *found[0].remarks))
+    return Imported(sets, evidence, real, (*identity.seen, *found[0].remarks), picture_doubts(everything, source))
 
 
 def _made(
@@ -223,7 +226,7 @@ def _space_of(
     """The pixel space of the images, and what they look like in each; 8-bit pictures need no evidence."""
     declared = pixel_space_of(source, said) if isinstance(said, str) else said
     if images.dtype == torch.uint8:
-        return declared or pixel_space_of(source, "unit"), []
+        return declared or pixel_space_of(source, "unit"), []  # seen as pictures: ``picture_doubts``
     check_range(images, declared.kind if declared else None, str(file.path))
     evidence = hypotheses(images, source, declared)
     settled = declared or next((item.space for item in evidence if item.settled), None)

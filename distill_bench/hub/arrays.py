@@ -36,7 +36,8 @@ def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Relea
     content, where = files[0].content, str(files[0].path)
     arrays = _arrays(content)
     images = _chosen(arrays, "images", options.images_key, (3, 4))
-    labels = None if options.labels == "order" else _chosen(arrays, "labels", options.labels_key, (1, 2))
+    ordered = options.labels == "order" and not ({"labels", options.labels_key} & arrays.keys())
+    labels = None if ordered else _chosen(arrays, "labels", options.labels_key, (1, 2))
     rate = next((name for name in RATES if name in arrays and arrays[name].numel() == 1), None)
     pair = type(content) in (list, tuple) and arrays[images].is_floating_point()
     targets = read_targets(None if labels is None else arrays[labels], len(arrays[images]), classes, options, where)
@@ -55,7 +56,7 @@ def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Relea
 
 
 def _arrays(content: Any) -> dict[str, Tensor]:
-    """The tensors of a dictionary or list by name; a list of numbers in it is one too."""
+    """The tensors of a dictionary or list by name; a number, or a list of numbers, in it is one too."""
     if isinstance(content, (list, tuple)):
         content = {str(index): item for index, item in enumerate(content)}
     found = content.items() if isinstance(content, dict) else ()
@@ -64,7 +65,8 @@ def _arrays(content: Any) -> dict[str, Tensor]:
 
 
 def _are_numbers(item: Any) -> bool:
-    return isinstance(item, (list, tuple)) and bool(item) and all(type(each) in (int, float) for each in item)
+    each = item if isinstance(item, (list, tuple)) else [item]
+    return bool(each) and all(type(number) in (int, float) for number in each)
 
 
 def _chosen(arrays: dict[str, Tensor], role: str, key: str | None, dimensions: tuple[int, ...]) -> str:

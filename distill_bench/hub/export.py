@@ -56,11 +56,20 @@ def export(
 
 
 def _check_request(sets: Sequence[DistilledSet], form: str) -> None:
+    if not sets:
+        raise UsageError("name at least one set.")
     if form not in EXPORTERS:
         raise UsageError(f"--to {form}: {unknown('form', form, EXPORTERS)}")
     if form == "res":
-        if len({(item.card.class_names, item.images.shape[1:], item.card.pixel_space) for item in sets}) > 1:
-            raise UsageError("--to res: the sets differ in classes, image size or pixel space; a res file is of one.")
+        facts = {
+            (made.card.class_names, made.images.shape[1:], made.card.pixel_space, made.card.method, made.card.protocol)
+            for made in sets
+        }
+        if len(facts) > 1:
+            raise UsageError(
+                "--to res: the sets differ in classes, image size, pixel space, method or protocol; a res file is of "
+                "one of each. Export them apart."
+            )
     elif len(sets) != 1:
         raise UsageError(f"--to {form} takes one set; {len(sets)} were given. Only res files hold several.")
 

@@ -150,14 +150,21 @@ def not_read(content: Any, read: Sequence[str | None]) -> tuple[str, ...]:
 
 
 def class_names_in(content: Any) -> tuple[str, ...] | None:
-    """The class names that a dictionary has, in label order."""
+    """The class names that a dictionary has, in label order; numbers count as names.
+
+    Raises:
+        DataError: they are something else.
+    """
     found = (
         next((content[name] for name in CLASS_NAMES if name in content), None) if isinstance(content, dict) else None
     )
     if isinstance(found, numpy.ndarray):
         found = found.tolist()
-    is_list = isinstance(found, (list, tuple)) and bool(found) and all(isinstance(name, str) for name in found)
-    return tuple(found) if is_list else None  # type: ignore[arg-type]
+    if found is None:
+        return None
+    if isinstance(found, (list, tuple)) and found and all(isinstance(name, str | int) for name in found):
+        return tuple(map(str, found))
+    raise DataError(f"its class names are {type(found).__name__}; they are a list of texts or numbers, a class each.")
 
 
 def _load_arrays(path: Path) -> dict[str, Tensor | numpy.ndarray]:

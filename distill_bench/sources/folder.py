@@ -16,7 +16,8 @@ from distill_bench.sources.source import Source
 from distill_bench.storage import log
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-TEST_FOLDERS = ("test", "val")
+TEST_FOLDERS = ("test", "val", "valid", "validation")
+SPLIT_NAMES = {"train", "training", "testing", *TEST_FOLDERS}
 ANNOTATIONS = "val_annotations.txt"
 BOOKKEEPING = ("thumbs.db", "desktop.ini", "_boxes.txt")
 """How files end that systems, and Tiny-ImageNet, put beside pictures; like hidden ones they are passed over."""
@@ -32,6 +33,7 @@ def folder_source(name: str, path: Path, size: int | None = None, shape: Shape |
     class_names = class_folders(train)
     if not class_names:
         raise DataError(f"{train} has no class folders. Put the images of each class into a folder of its own there.")
+    _check_no_splits(path, train, class_names)
     annotated = test is not None and (test / ANNOTATIONS).is_file()
     if test and not annotated and (unknown := sorted(set(class_folders(test)) - set(class_names))):
         raise DataError(
@@ -48,6 +50,20 @@ def folder_source(name: str, path: Path, size: int | None = None, shape: Shape |
     )
 
 
+def _check_no_splits(path: Path, train: Path, class_names: Sequence[str]) -> None:
+    """Raises DataError where splits would be taken for classes: spelled otherwise, or a folder further down."""
+    if splits := [name for name in class_names if name.casefold() in SPLIT_NAMES]:
+        raise DataError(
+            f"{train} has the folder {splits[0]}, which would be a class. Splits are named train and "
+            f"{', '.join(TEST_FOLDERS)}, in lower case: rename it, or the class."
+        )
+    deeper = [
+        name for name in class_names if any((train / name / split).is_dir() for split in ("train", *TEST_FOLDERS))
+    ]
+    if train == path and deeper:
+        raise DataError(f"{path} has splits in its folder {deeper[0]}. Give that one: folder:{path / deeper[0]}.")
+
+
 def split_folders(path: Path) -> tuple[Path, Path | None]:
     """The training folder, and the test folder if there is one.
 
@@ -59,6 +75,8 @@ def split_folders(path: Path) -> tuple[Path, Path | None]:
     tests = [path / split for split in TEST_FOLDERS if (path / split).is_dir()]
     # Tiny-ImageNet's test images have no labels: its test folder gives way to the validation images, which have
     test = next((folder for folder in tests if (folder / ANNOTATIONS).is_file()), tests[0] if tests else None)
+    if unused := [folder for folder in tests if folder != test]:
+        say_left_out(path, unused, "another test split is there")
     if (path / "train").is_dir():
         return path / "train", test
     if test:

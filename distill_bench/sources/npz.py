@@ -16,6 +16,7 @@ from distill_bench.sources.classes import numbered_classes
 from distill_bench.sources.decode import resize_pixels
 from distill_bench.sources.picture import listed
 from distill_bench.sources.source import Source, Split
+from distill_bench.storage import log
 
 LAYOUTS = (
     ("x_train", "y_train", "x_test", "y_test"),
@@ -62,6 +63,9 @@ def array_names(path: Path) -> tuple[tuple[str, str], tuple[str, str]]:
             pair = {test_images, test_labels} & present
             if len(pair) == 1:
                 raise DataError(f"{path} has {pair.pop()} alone: a test split is {test_images} and {test_labels}.")
+            used = {images, labels, *pair, "class_names"}
+            if unread := sorted(present - used):
+                log.warning("%s: not read: %s.", path, listed(unread))
             return (images, labels), (str(test_images), str(test_labels)) if pair else ("", "")
     raise DataError(
         f"{path} has the arrays {listed(sorted(present)) or '(none)'}. Name them images and labels, or x_train, "

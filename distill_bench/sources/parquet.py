@@ -141,7 +141,7 @@ def read_labels(path: Path) -> Int64[Tensor, " n"]:
     values = torch.from_numpy(column.cast(pa.int64(), safe=False).fill_null(-1).to_numpy().copy())
     if int(values.min()) < 0:
         row = int((values < 0).nonzero()[0])
-        raise label_error(path, row, column[row].as_py(), "0 or above")
+        raise label_error(path, row, column[row].as_py(), "0 or above, below 2^63")
     return values
 
 
@@ -183,8 +183,8 @@ def check_binary(found: pa.DataType, column: str, whole: pa.DataType) -> None:
     bytes_themselves = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
     if not any(matches(found) for matches in (*bytes_themselves, pa.types.is_binary_view)):
         raise DataError(
-            f"{column} is of type {whole}. Images are encoded files (PNG, JPEG, …), as binary or as a struct whose "
-            "field bytes is binary. Names of files are not followed: write the table with the images embedded."
+            f"{column} is of type {whole}. Images are encoded files (PNG, JPEG, …), as plain binary or as a struct "
+            "whose field bytes is binary. Names of files are not followed: write the table with the images embedded."
         )
 
 

@@ -54,7 +54,9 @@ def images_to_go_on_from(job: Job[Any]) -> Float[Tensor, "n c h w"]:
     if wrong := [name for name, (has, wanted) in facts.items() if has != wanted]:
         raise UsageError(
             f"init={path}: a set to go on from has the classes, IPC, image size, pixel space and training split of the "
-            f"one to make. Different are its {', '.join(wrong)}: it has {_described(made)}."
+            f"one to make. Different are its {', '.join(wrong)}: it has {_described(made)}; wanted are "
+            f"{job.classes} classes, ipc {job.ipc}, images of {'×'.join(map(str, job.training.shape))}, "
+            f"{job.training.pixel_space.kind} pixels, from {job.training.source_name} as it is loaded here (--holdout)."
         )
     if not made.images.is_floating_point():
         raise UsageError(f"init={path}: its images are 8-bit pictures. Go on from a set that was optimised.")
