@@ -1,5 +1,6 @@
 """list and recipe: what the package has."""
 
+import contextlib
 from itertools import product
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 from distill_bench import suites
 from distill_bench.commands.options import DatasetOption, JsonOption, PresetOption, RegistryOption, SetOption
 from distill_bench.commands.output import show, show_json
-from distill_bench.errors import UsageError, unknown
+from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.evaluation import (
     PROTOCOLS,
     load_protocol,
@@ -92,7 +93,8 @@ def recipe_show(
     """Print the values a method would run with, and the recipe's tables that they come from."""
     chosen, side = load_method(method), size or usual_side(dataset)
     if side is None:
-        side = min(load_source(dataset).train.shape[1:])
+        with contextlib.suppress(DataError):  # data that is not here: no table of sides applies
+            side = min(load_source(dataset).train.shape[1:])
     fields = chosen.fields(dataset, ipc, preset, side, **parse_values(values or []))
     about = {"title": chosen.recipe.title, "paper": chosen.recipe.paper, "protocol": chosen.recipe.protocol}
     tables = [name for name, table in chosen.recipe.tables(dataset, ipc, preset, side).items() if table]

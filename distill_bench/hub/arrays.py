@@ -56,17 +56,17 @@ def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Relea
 
 
 def _arrays(content: Any) -> dict[str, Tensor]:
-    """The tensors of a dictionary or list by name; a number, or a list of numbers, in it is one too."""
+    """The tensors of a dictionary or list by name; a list of numbers in it, and a rate, is one too."""
     if isinstance(content, (list, tuple)):
         content = {str(index): item for index, item in enumerate(content)}
     found = content.items() if isinstance(content, dict) else ()
     numbers = {str(name): item for name, item in found if isinstance(item, Tensor) or _are_numbers(item)}
+    numbers |= {name: [item] for name, item in found if name in RATES and type(item) in (int, float)}
     return {name: as_tensor(item, name) for name, item in numbers.items()}
 
 
 def _are_numbers(item: Any) -> bool:
-    each = item if isinstance(item, (list, tuple)) else [item]
-    return bool(each) and all(type(number) in (int, float) for number in each)
+    return isinstance(item, (list, tuple)) and bool(item) and all(type(each) in (int, float) for each in item)
 
 
 def _chosen(arrays: dict[str, Tensor], role: str, key: str | None, dimensions: tuple[int, ...]) -> str:
