@@ -113,4 +113,7 @@ def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
         close = did_you_mean(str(item["loc"][-1]), names) if item["type"] == "extra_forbidden" else ""
         return f" ({close.strip()})" if close else ""
 
-    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}{hint(item)}" for item in error.errors())
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg'].removeprefix('Value error, ')}{hint(item)}"
+        for item in error.errors()
+    )

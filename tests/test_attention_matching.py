@@ -258,17 +258,22 @@ def test_a_network_of_one_activation_layer_has_nothing_to_attend_to():
         synthesize(SOURCE, "datadam", 1, **COMMON, network="ConvNetD1W4")
 
 
-@pytest.mark.parametrize("ipc", [1, 3])
-def test_k_center_starts_from_the_most_central_image_and_goes_to_the_farthest(ipc):
-    job = job_of(MeanMatchingFields(**COMMON | {"network": "ConvNetD2W4BN", "init": "k-center"}))
+def embedded(init, network_name, ipc):
+    """A job that begins so, and of every class its images with their embeddings, in float64."""
+    job = job_of(MeanMatchingFields(**COMMON | {"network": network_name, "init": init}))
     job.ipc = ipc
     job.training._fetch = lambda indices, fetch=job.training._fetch: fetch(indices).float()
-    network = build_network("ConvNetD2W4BN", SHAPE, CLASSES, job.generator("initial network")).eval()
+    network = build_network(network_name, SHAPE, CLASSES, job.generator("initial network")).eval()
+    with torch.no_grad():
+        classes = [job.training.images(indices) for indices in job.training.class_indices]
+        return job, [(images, network.embed(images).double()) for images in classes]
+
+
+@pytest.mark.parametrize("ipc", [1, 3])
+def test_k_center_starts_from_the_most_central_image_and_goes_to_the_farthest(ipc):
+    job, classes = embedded("k-center", "ConvNetD2W4BN", ipc)
     expected = []
-    for indices in job.training.class_indices:
-        images = job.training.images(indices)
-        with torch.no_grad():
-            rows = network.embed(images).double()
+    for images, rows in classes:
         chosen = [int((rows - rows.mean(dim=0)).norm(dim=1).argmin())]
         while len(chosen) < ipc:
             reach = [min(float((row - rows[c]).norm()) for c in chosen) for row in rows]
@@ -279,15 +284,9 @@ def test_k_center_starts_from_the_most_central_image_and_goes_to_the_farthest(ip
 
 @pytest.mark.parametrize("ipc", [1, 2])
 def test_k_means_begins_with_the_images_nearest_the_centres_each_taken_once(ipc):
-    job = job_of(MeanMatchingFields(**COMMON | {"network": "ConvNetD2W4", "init": "k-means"}))
-    job.ipc = ipc
-    job.training._fetch = lambda indices, fetch=job.training._fetch: fetch(indices).float()
-    network = build_network("ConvNetD2W4", SHAPE, CLASSES, job.generator("initial network")).eval()
+    job, classes = embedded("k-means", "ConvNetD2W4", ipc)
     expected = []
-    for label, indices in enumerate(job.training.class_indices):
-        images = job.training.images(indices)
-        with torch.no_grad():
-            rows = network.embed(images).double()
+    for label, (images, rows) in enumerate(classes):
         centres = best_centres(rows, ipc)
         seed = int(torch.randint(2**31, (), generator=job.generator("initial clusters", label)))
         found = KMeans(ipc, n_init=10, tol=0.0, random_state=seed).fit(rows.numpy()).cluster_centers_

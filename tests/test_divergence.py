@@ -200,7 +200,12 @@ def test_a_set_of_another_kind_to_go_on_from_is_refused_with_what_differs(digits
 
 @pytest.mark.parametrize("method", ["dm", "dc", "mtt"])
 @pytest.mark.parametrize(
-    ("init", "said"), [("none.safetensors", "no such file"), ("nope", "Input should be 'real', "), (".", "is a .safe")]
+    ("init", "said"),
+    [
+        ("none.safetensors", "no such file"),
+        ("nope", "unknown start 'nope'.* Known: real, "),
+        (".", "a finished set.s .safe"),
+    ],
 )
 def test_what_is_no_set_to_go_on_from_is_refused_with_what_is_allowed(digits, method, init, said):
     with pytest.raises(UsageError, match=said):
@@ -212,3 +217,20 @@ def test_the_set_to_go_on_from_is_not_written_over(command, first):
     words = ["synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--preset", "cpu", "--out", first]
     code, _, error = command(*words, "--set", f"init={first}")
     assert (code, "it would be replaced" in error, first.read_bytes() == before) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    ("init", "said"),
+    [
+        (
+            "k-mean",
+            "init: unknown start 'k-mean'. Did you mean k-means? Known: real, k-center, k-means, noise, or a ",
+        ),
+        ("set.safetensor", "unknown start 'set.safetensor'"),
+        ("missing.safetensors", "missing.safetensors: no such file"),
+    ],
+)
+def test_a_start_that_is_none_is_answered_with_those_there_are(command, tmp_path, init, said):
+    words = ["synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--out", tmp_path / "x.safetensors"]
+    code, _, error = command(*words, "--set", f"init={init}")
+    assert (code, said in error, ".." in error, "literal" in error) == (2, True, False, False)

@@ -384,3 +384,11 @@ def test_a_set_of_some_classes_that_are_not_mirrored_comes_back_by_the_printed_c
     one, other = load_distilled("a.safetensors"), load_distilled("b.safetensors")
     assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
     assert (other.card.source, other.card.class_names) == (one.card.source, ("3", "1"))
+
+
+def test_sets_of_unlike_method_are_not_put_into_one_res_file(digits, tmp_path):
+    sets = [made(digits, method="dc", protocol="dc-v1"), made(digits, method="dm", protocol="dsa-v1")]
+    with pytest.raises(UsageError, match="differ in classes, image size, pixel space, method or protocol"):
+        export(sets, "res", tmp_path / "x.pt")
+    with pytest.raises(UsageError, match="name at least one set"):
+        export([], "res", tmp_path / "x.pt")

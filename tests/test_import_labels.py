@@ -373,3 +373,20 @@ def test_wordnet_folders_of_some_classes_in_another_order_are_those_classes(tmp_
     made = import_release([tmp_path / "set"], source).sets[0]
     red = made.images[:, 0, 0, 0].tolist()
     assert dict(zip(made.labels.tolist(), red, strict=True)) == {2: 0, 1: 20, 0: 40}
+
+
+def test_class_names_may_be_numbers_and_anything_else_is_refused(tmp_path, digits):
+    made = {"images": smooth(), "labels": LABELS}
+    torch.save(made | {"classes": list(range(9, -1, -1))}, tmp_path / "x.pt")
+    found = import_release([tmp_path / "x.pt"], digits, "normalized").sets[0]
+    assert torch.equal(found.labels, 9 - LABELS)
+    torch.save(made | {"class_names": [b"a"] * 10}, tmp_path / "x.pt")
+    with pytest.raises(DataError, match="its class names are list; they are a list of texts or numbers"):
+        import_release([tmp_path / "x.pt"], digits, "normalized")
+
+
+def test_a_rate_that_is_a_plain_number_is_read_and_labels_that_are_there_are_not_dropped(tmp_path, digits):
+    torch.save({"images": smooth(), "labels": LABELS, "lr": 0.02}, tmp_path / "x.pt")
+    assert import_release([tmp_path / "x.pt"], digits, "normalized").sets[0].learning_rate == 0.02
+    with pytest.raises(UsageError, match="--labels order is for images without labels"):
+        import_release([tmp_path / "x.pt"], digits, "normalized", Options(labels="order"))

@@ -264,3 +264,18 @@ def test_from_tensors_refuses_what_is_no_pixels_by_name(digits, images, said):
 def test_floats_of_unknown_space_are_still_asked_about(tmp_path, digits):
     with pytest.raises(UsageError, match="--space normalized"):
         import_release(FORMS["loose"](tmp_path, smooth(), LABELS), digits)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_pictures_of_fewer_levels_are_doubted_at_import_and_beside_the_number(tmp_path, digits, dtype, monkeypatch):
+    """Values of 0 to 16, as scikit-learn's digits have them, are nearly black as 8-bit pictures."""
+    chosen = torch.cat([indices[:2] for indices in digits.train.class_indices])
+    labels, pixels = digits.train.labels[chosen], digits.train.images(chosen)
+    short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 1, "networks": 1, "network": "ConvNetD1W4"})
+    monkeypatch.setitem(PROTOCOLS, "quick-v1", short)
+    for values, doubted in ((pixels // 16, True), (pixels, False)):
+        torch.save([values.to(dtype), labels], tmp_path / "pair.pt")
+        found = import_release([tmp_path / "pair.pt"], digits)
+        assert any("8-bit pictures, but contrast is" in remark for remark in found.remarks) == doubted
+        notes = evaluate(found.sets[0], digits, "quick-v1").notes
+        assert any("8-bit pictures, but contrast is" in note for note in notes) == doubted

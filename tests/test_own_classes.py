@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -460,3 +461,40 @@ def test_annotations_that_are_no_text_are_said(tmp_path):
     (tmp_path / "val" / "val_annotations.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"val_annotations\.txt is no text: invalid start byte at byte 0"):
         _ = load_source(spec).test
+
+
+# ---- splits that would be classes
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing"), ("TRAIN", "Val")])
+def test_splits_spelled_otherwise_are_no_classes(tmp_path, names):
+    make_photos(tmp_path / "x")
+    for split, name in zip(("train", "test"), names, strict=True):
+        (tmp_path / "x" / split).rename(tmp_path / "x" / f"{name} ")
+    for name in names:
+        (tmp_path / "x" / f"{name} ").rename(tmp_path / "x" / name)
+    with pytest.raises(DataError, match=r"which would be a class. Splits are named train and test"):
+        load_source(f"folder:{tmp_path / 'x'}")
+
+
+def test_splits_a_folder_further_down_are_no_class(tmp_path):
+    make_photos(tmp_path / "parent" / "photos")
+    with pytest.raises(DataError, match=r"has splits in its folder photos. Give that one: folder:.*parent/photos"):
+        load_source(f"folder:{tmp_path / 'parent'}")
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_every_usual_name_of_a_test_split_is_one(tmp_path, name):
+    make_photos(tmp_path)
+    (tmp_path / "test").rename(tmp_path / name)
+    assert len(load_source(f"folder:{tmp_path}").test) == 6
+
+
+def test_a_second_test_split_and_arrays_that_nobody_reads_are_named(tmp_path, caplog):
+    make_photos(tmp_path)
+    shutil.copytree(tmp_path / "test", tmp_path / "val")
+    assert len(load_source(f"folder:{tmp_path}").test) == 6
+    assert "another test split is there: val" in caplog.text
+    np.savez(tmp_path / "x.npz", x_train=PIXELS, y_train=np.arange(40) % 2, x_val=PIXELS, y_val=np.arange(40) % 2)
+    load_source(f"npz:{tmp_path / 'x.npz'}")
+    assert "not read: x_val, y_val" in caplog.text

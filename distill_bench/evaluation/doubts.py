@@ -60,7 +60,7 @@ def pixel_notes(distilled: DistilledSet, source: Source) -> tuple[str, ...]:
     """What speaks against the declared pixel space of a set from elsewhere, or says that synthesis here ran away."""
     card = distilled.card
     if not distilled.images.is_floating_point():
-        doubts = picture_doubts(distilled.images, source) if card.seed is None else ()
+        doubts = picture_doubts(distilled.images, source)
         return tuple(f"8-bit pictures, but {doubt}: they may be values of another scale" for doubt in doubts)
     found = gather(distilled.images.float(), source, card.pixel_space)
     if card.seed is None:

@@ -1,14 +1,15 @@
 """Synthesis that goes on from the images of a finished set: ``init`` is its file."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from jaxtyping import Float
-from pydantic import AfterValidator, PlainSerializer
+from pydantic import PlainSerializer
 from torch import Tensor
 
 from distill_bench.distilled_set import DistilledSet, load_distilled
-from distill_bench.errors import DataError, UsageError
+from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.synthesizers.job import Job
 
 ENDING = ".safetensors"
@@ -18,14 +19,21 @@ def is_finished_set(init: str) -> bool:
     return init.endswith(ENDING)
 
 
-def _readable(init: str) -> str:
-    if not is_finished_set(init):
-        raise ValueError(f"a set to go on from is a {ENDING} file")
-    try:
-        load_distilled(init)
-    except DataError as error:
-        raise ValueError(str(error)) from error
-    return str(Path(init).resolve())
+def one_of(*names: str) -> Callable[[str], str]:
+    """A check that ``init`` is one of the names, or the file of a finished set, then named by its full path."""
+
+    def check(init: str) -> str:
+        if init in names:
+            return init
+        if not is_finished_set(init):
+            raise ValueError(unknown("start", init, names, f", or a finished set's {ENDING} file").rstrip("."))
+        try:
+            load_distilled(init)
+        except DataError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        return str(Path(init).resolve())
+
+    return check
 
 
 def _by_content(init: str) -> str:
@@ -33,7 +41,7 @@ def _by_content(init: str) -> str:
     return f"sha256:{load_distilled(init).sha256}" if is_finished_set(init) else init
 
 
-FinishedSet = Annotated[str, AfterValidator(_readable), PlainSerializer(_by_content, when_used="json")]
+BY_CONTENT = PlainSerializer(_by_content, when_used="json")
 
 
 def images_to_go_on_from(job: Job[Any]) -> Float[Tensor, "n c h w"]:

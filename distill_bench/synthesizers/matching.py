@@ -1,10 +1,10 @@
 """What the matching methods share: their common fields, how images begin, siamese augmentation, and FYI's flip."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Generator, Tensor
 
 from distill_bench.augment import dsa
@@ -12,7 +12,7 @@ from distill_bench.augment.flip import with_mirrors
 from distill_bench.errors import UsageError
 from distill_bench.networks import Network, build_network
 from distill_bench.sources.source import Source
-from distill_bench.synthesizers.going_on import FinishedSet, images_to_go_on_from, is_finished_set
+from distill_bench.synthesizers.going_on import BY_CONTENT, images_to_go_on_from, is_finished_set, one_of
 from distill_bench.synthesizers.job import Fields, Job
 from distill_bench.synthesizers.selection import embeddings, k_center, k_means, nearest, nearest_distinct
 
@@ -68,7 +68,7 @@ class MatchingFields(FlipFields):
     iterations: PositiveInt
     image_lr: PositiveFloat
     image_momentum: NonNegativeFloat = 0.5
-    init: Literal["real", "k-center", "k-means", "noise"] | FinishedSet = "real"
+    init: Annotated[str, AfterValidator(one_of("real", "k-center", "k-means", "noise")), BY_CONTENT] = "real"
     real_batch: PositiveInt = 256
     network: str = "ConvNet"
 

@@ -10,11 +10,19 @@ Distillation via Difficulty-Aligned Trajectory Matching" (ICLR 2024). Where thos
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
@@ -24,7 +32,7 @@ from distill_bench.augment.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import build_network
 from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, obtain_experts
-from distill_bench.synthesizers.going_on import FinishedSet
+from distill_bench.synthesizers.going_on import BY_CONTENT, one_of
 from distill_bench.synthesizers.job import Fields, Job, Sharing, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
 from distill_bench.synthesizers.matching import FlipFields, draw_dsa
@@ -84,7 +92,7 @@ class TrajectoryFields(ExpertFields, FlipFields):
     segment: tuple[NonNegativeInt, PositiveInt, PositiveInt]
     segment_growth: PositiveInt = 1
     segment_epochs: PositiveInt
-    init: Literal["real", "correct", "noise"] | FinishedSet = "real"
+    init: Annotated[str, AfterValidator(one_of("real", "correct", "noise")), BY_CONTENT] = "real"
     labels: Literal["hard", "teacher", "learned"] = "hard"
     image_lr: PositiveFloat
     image_momentum: NonNegativeFloat = 0.5
