@@ -137,6 +137,25 @@ def test_a_process_that_our_stop_killed_is_no_failed_cell(quick, monkeypatch):
     assert not work.result_path("failed").exists()
 
 
+def test_a_process_that_ends_before_it_reads_its_order_is_one_failed_cell(quick, monkeypatch):
+    """A broken pipe within is no closed standard output, at which the command line would stop without a word."""
+
+    class DiesAtOnce(subprocess.Popen):
+        def __init__(self, command, **options):
+            super().__init__([command[0], "-c", "import os; os.kill(os.getpid(), 2)"], **options)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            monitor.stop_requested = stopping
+
+    monkeypatch.setattr("distill_bench.suites.run.subprocess.Popen", DiesAtOnce)
+    monitor, stopping = StreamMonitor(quiet=True), False
+    works = [CellWork(CELL, quick)]
+    assert run_cells(works, "local", 1, monitor) == 1
+    assert "killed by signal 2" in json.loads(works[0].result_path("failed").read_text())["error"]
+    stopping = True
+    with pytest.raises(Interrupted):
+        run_cells(works, "local", 1, monitor)
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

@@ -1,5 +1,6 @@
 """Run the cells of a suite that are not done: one after another, in several processes, or on a Ray cluster."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -223,6 +224,7 @@ def _start(work: CellWork, threads: int, quiet: bool, helping: bool = False) -> 
         env=os.environ | {"PYTHONPATH": path},
     )
     assert process.stdin is not None
-    process.stdin.write(order(work.cell, work.setting, threads, quiet, helping))
-    process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # it has ended already: its exit code says how
+        process.stdin.write(order(work.cell, work.setting, threads, quiet, helping))
+        process.stdin.flush()
     return process
