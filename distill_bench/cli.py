@@ -6,7 +6,6 @@ from typing import NoReturn
 
 import typer
 
-from distill_bench.allocator import keep_freed_memory
 from distill_bench.commands import download, lists, pretrained, publish, released, sets, suites
 from distill_bench.errors import (
     MEMORY_ADVICE,
@@ -16,8 +15,9 @@ from distill_bench.errors import (
     first_line,
     is_out_of_memory,
 )
-from distill_bench.progress import StoppedEarly, stop_at_once
-from distill_bench.text import for_terminal
+from distill_bench.runtime.malloc import keep_freed_memory
+from distill_bench.runtime.progress import StoppedEarly, stop_at_once
+from distill_bench.runtime.text import for_terminal
 
 app = typer.Typer(
     help="A benchmark suite for dataset distillation.",

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill_bench.errors import UsageError
-from distill_bench.storage import home, log
+from distill_bench.runtime.log import log
+from distill_bench.runtime.paths import home
 
 Choice = Literal["auto", "on", "off"]
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, field_validator, model_serializer
 
 from distill_bench.errors import DataError
-from distill_bench.names import LONGEST_PATH, checked_name
+from distill_bench.runtime.names import LONGEST_PATH, checked_name
 from distill_bench.sources import Source, is_own, load_source
 
 

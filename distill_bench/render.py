@@ -11,8 +11,8 @@ from torch import Tensor
 
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.playback import transform_of
+from distill_bench.runtime.files import check_ending, write_atomically
 from distill_bench.sources.source import Source
-from distill_bench.storage import check_ending, write_atomically
 
 LEAST_SIDE = 48
 GAP = 4

@@ -26,9 +26,9 @@ from distill_bench import load_distilled
 from distill_bench.augment import dc
 from distill_bench.evaluation import NothingKept, evaluate
 from distill_bench.evaluation.statistics import student_interval
-from distill_bench.progress import Monitor, StreamMonitor
-from distill_bench.provenance import run_block
-from distill_bench.storage import write_atomically
+from distill_bench.runtime.files import write_atomically
+from distill_bench.runtime.progress import Monitor, StreamMonitor
+from distill_bench.runtime.run_info import run_block
 
 RESULTS = Path(__file__).parent.parent / "results" / "protocols" / "dc-augmentation.json"
 PROTOCOL = "dc-v1"

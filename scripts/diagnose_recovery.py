@@ -11,8 +11,8 @@ import sys
 import torch
 
 from distill_bench import evaluate, load_source, synthesize
-from distill_bench.checkpoint import Checkpoint
-from distill_bench.progress import SILENT
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.progress import SILENT
 from distill_bench.synthesizers import Job, load_method
 from distill_bench.synthesizers.recover import batch_norm_distances
 from distill_bench.synthesizers.relabel import teacher_of

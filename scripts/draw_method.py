@@ -14,7 +14,7 @@ from PIL import Image
 
 from distill_bench import load_source, synthesize
 from distill_bench.render import grid
-from distill_bench.storage import write_atomically
+from distill_bench.runtime.files import write_atomically
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 

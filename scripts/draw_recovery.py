@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from distill_bench import Source, load_source
-from distill_bench.checkpoint import Checkpoint
 from distill_bench.pixel_space import Transform
-from distill_bench.progress import StreamMonitor
-from distill_bench.storage import write_atomically
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.files import write_atomically
+from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.synthesizers import Job, load_method
 from distill_bench.synthesizers.loop import optimise
 from distill_bench.synthesizers.recover import Recovery

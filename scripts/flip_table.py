@@ -15,7 +15,7 @@ from statistics import fmean
 
 from distill_bench.evaluation.statistics import Interval, hierarchical_interval
 from distill_bench.leaderboard.collect import Result, read_results
-from distill_bench.storage import write_atomically
+from distill_bench.runtime.files import write_atomically
 
 PAGE = Path(__file__).parent.parent / "docs" / "flip.md"
 BEGIN, END = "<!-- tables: scripts/flip_table.py -->", "<!-- end of tables -->"

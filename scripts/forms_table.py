@@ -18,8 +18,8 @@ from distill_bench.augment import views
 from distill_bench.hub import EXPORTERS, losses
 from distill_bench.networks import build_network
 from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.randomness import generator
 from distill_bench.recorded import Recording
+from distill_bench.runtime.seeds import generator
 
 PAGE = Path(__file__).parent.parent / "docs" / "published.md"
 MARKS = "<!-- forms -->\n", "<!-- /forms -->\n"

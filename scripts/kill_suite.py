@@ -33,10 +33,10 @@ from filelock import FileLock, Timeout
 
 from distill_bench import cli, load_distilled
 from distill_bench.commands import suites as command
-from distill_bench.progress import StreamMonitor
-from distill_bench.provenance import run_block
 from distill_bench.recipes import list_recipes, load_recipe
-from distill_bench.storage import UNFINISHED
+from distill_bench.runtime.files import UNFINISHED
+from distill_bench.runtime.progress import StreamMonitor
+from distill_bench.runtime.run_info import run_block
 from distill_bench.suites import run
 
 PRESET = "killed"

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from distill_bench import evaluate, load_source, synthesize
-from distill_bench.provenance import run_block
-from distill_bench.storage import write_atomically
+from distill_bench.runtime.files import write_atomically
+from distill_bench.runtime.run_info import run_block
 
 RESULTS = Path(__file__).parent.parent / "results" / "presets"
 HOLDOUT, PROTOCOL, SEED = 0.2, "quick-v1", 0

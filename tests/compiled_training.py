@@ -10,7 +10,7 @@ import torch
 
 from distill_bench import compiling
 from distill_bench.networks import build_network
-from distill_bench.randomness import generator
+from distill_bench.runtime.seeds import generator
 from distill_bench.training import Plan, accuracy, train
 
 CASES = {

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 METHOD = """
 import os
-from distill_bench.storage import home
+from distill_bench.runtime.files import home
 from distill_bench.synthesizers.distribution_matching import distribution_matching
 
 def counted(job):

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from distill_bench.allocator import keep_freed_memory
+from distill_bench.runtime.malloc import keep_freed_memory
 
 FAULTS = """
 import resource, torch
-from distill_bench.allocator import keep_freed_memory
+from distill_bench.runtime.malloc import keep_freed_memory
 if {setting}: assert keep_freed_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

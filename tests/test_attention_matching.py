@@ -24,7 +24,7 @@ from distill_bench import synthesize
 from distill_bench.augment import dsa
 from distill_bench.errors import UsageError
 from distill_bench.networks import build_network
-from distill_bench.randomness import generator
+from distill_bench.runtime.seeds import generator
 from distill_bench.synthesizers.attention_matching import (
     AttentionMatching,
     AttentionMatchingFields,

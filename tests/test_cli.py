@@ -16,7 +16,7 @@ from PIL import Image
 from distill_bench import cli, commands, load_source
 from distill_bench.distilled_set import load_distilled
 from distill_bench.errors import DataError
-from distill_bench.provenance import code_state
+from distill_bench.runtime.run_info import code_state
 
 RANDOM = ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors"]
 QUICK_DM = ["--set", "iterations=5", "--set", "real_batch=8", "--set", "network=ConvNetD1W4"]
@@ -575,7 +575,7 @@ def test_experts_of_others_are_imported_and_used(command, own_home, tmp_path):
     import torch
 
     from distill_bench.networks import build_network
-    from distill_bench.randomness import generator
+    from distill_bench.runtime.seeds import generator
 
     networks = [build_network("ConvNetD1W4", (1, 8, 8), 10, generator(index)) for index in range(3)]
     torch.save([[[p.detach() for p in network.parameters()] for network in networks]], tmp_path / "replay_buffer_0.pt")

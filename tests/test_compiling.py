@@ -13,7 +13,7 @@ from compiled_training import CASES
 from distill_bench import compiling
 from distill_bench.errors import UsageError
 from distill_bench.networks import build_network
-from distill_bench.randomness import generator
+from distill_bench.runtime.seeds import generator
 
 CPU = torch.device("cpu")
 MUCH, LITTLE = compiling.PAYS_FLOPS, 0.99 * compiling.PAYS_FLOPS

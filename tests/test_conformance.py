@@ -6,11 +6,12 @@ import os
 import pytest
 import torch
 
-from distill_bench import Source, Split, load_source, storage, synthesize
+from distill_bench import Source, Split, load_source, synthesize
 from distill_bench.distilled_set import load_distilled
 from distill_bench.errors import Interrupted, UsageError
-from distill_bench.progress import SilentMonitor
 from distill_bench.recipes import list_recipes
+from distill_bench.runtime import files
+from distill_bench.runtime.progress import SilentMonitor
 from distill_bench.synthesizers import Checkpoint, load_method
 
 MATCHING = {"real_batch": 8, "network": "ConvNetD1W4"}
@@ -158,7 +159,7 @@ def kill_after(patch: pytest.MonkeyPatch, writes: int) -> None:
         if not left[0]:
             raise Kill
 
-    patch.setattr(storage.os, "replace", counted)
+    patch.setattr(files.os, "replace", counted)
 
 
 RELABELLED = SQUEEZE | {"labels": "recorded", "record": {"epochs": 3}}

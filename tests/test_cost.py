@@ -7,7 +7,7 @@ import pytest
 from distill_bench import suites
 from distill_bench.evaluation import PROTOCOLS, Protocol, evaluation_seconds
 from distill_bench.evaluation import cost as evaluation_cost
-from distill_bench.progress import Enough, Probe, Stopwatch
+from distill_bench.runtime.progress import Enough, Probe, Stopwatch
 from distill_bench.suites import Calibration, Cell, CellWork, Setting, predict
 
 
@@ -126,7 +126,7 @@ def test_timing_leaves_no_set_behind_and_what_is_done_takes_no_time(work):
     cell = work("random")
     assert cell_seconds(cell) > 0
     assert cell.state() == "missing"
-    from distill_bench.progress import SILENT
+    from distill_bench.runtime.progress import SILENT
 
     cell.run(SILENT)
     assert cell_seconds(cell) == 0

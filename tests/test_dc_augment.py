@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from distill_bench.augment.dc import augment
-from distill_bench.randomness import generator
+from distill_bench.runtime.seeds import generator
 
 OPERATIONS = ("crop", "scale", "rotate")
 

@@ -17,8 +17,8 @@ from safetensors.torch import save as save_tensors
 from distill_bench.distilled_set import Card, DistilledSet, load_distilled
 from distill_bench.errors import DataError
 from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.randomness import generator
 from distill_bench.render import render_grid, render_pixels
+from distill_bench.runtime.seeds import generator
 from distill_bench.sources import Source, Split
 
 CLASSES, IPC = 10, 2

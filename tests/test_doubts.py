@@ -11,12 +11,13 @@ import numpy
 import pytest
 import torch
 
-from distill_bench import DistilledSet, Split, UsageError, device, evaluate, load_distilled, load_source, synthesize
+from distill_bench import DistilledSet, Split, UsageError, evaluate, load_distilled, load_source, synthesize
 from distill_bench.analysis import transfer
 from distill_bench.errors import RunFailed
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.pixel_space import pixel_space_of
-from distill_bench.progress import StreamMonitor
+from distill_bench.runtime import device
+from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.suites import Cell, CellWork, Setting, run_cells
 
 NETWORK = "ConvNetD1W4"

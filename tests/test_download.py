@@ -19,14 +19,15 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from distill_bench import DataError, DistilledSet, Interrupted, Protocol, UsageError, load_distilled, storage
+from distill_bench import DataError, DistilledSet, Interrupted, Protocol, UsageError, load_distilled
 from distill_bench.hub import published as published_room
 from distill_bench.hub.download import Patience, fetch, sha256_of, take
 from distill_bench.hub.download import kept_at as kept_at_of
 from distill_bench.hub.published import is_id, obtain
 from distill_bench.hub.registry import Entry, RemoteFile
 from distill_bench.hub.unpack import unpack
-from distill_bench.progress import SilentMonitor
+from distill_bench.runtime import locks
+from distill_bench.runtime.progress import SilentMonitor
 
 CONTENT = numpy.random.default_rng(0).bytes(300_000)
 SUM = hashlib.sha256(CONTENT).hexdigest()
@@ -380,7 +381,7 @@ def test_a_request_to_stop_is_heard_while_another_process_fetches(online, monkey
     class Stopping(SilentMonitor):
         stop_requested = True
 
-    monkeypatch.setattr(storage, "LOCK_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(locks, "LOCK_POLL_SECONDS", 0.05)
     file = remote(online)
     lock = kept_at(file).parent / ".lock"
     lock.parent.mkdir(parents=True)

@@ -12,7 +12,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 
 from distill_bench.augment.dsa import OPERATIONS, Sample, apply, sample, usual_operations
-from distill_bench.randomness import generator
+from distill_bench.runtime.seeds import generator
 
 
 def batch(count=6, shape=(3, 8, 8), name="images"):

@@ -16,8 +16,8 @@ from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Protocol, evaluate
 from distill_bench.evaluation.evaluate import exam_of
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.pixel_space import Transform, pixel_space_of
-from distill_bench.progress import SILENT, SilentMonitor
-from distill_bench.randomness import generator
+from distill_bench.runtime.progress import SILENT, SilentMonitor
+from distill_bench.runtime.seeds import generator
 from distill_bench.sources import Split
 
 MODULE = importlib.import_module("distill_bench.evaluation.evaluate")  # the package gives its name to the function
@@ -198,7 +198,7 @@ def test_kept_networks_are_believed_and_not_trained_again(digits, few, home, mon
 
 def test_processes_at_one_score_test_each_network_once_and_agree(digits, few, home, monkeypatch):
     whole, tested = evaluate(few, digits, "brief"), []
-    monkeypatch.setattr("distill_bench.storage.LOCK_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("distill_bench.runtime.files.LOCK_POLL_SECONDS", 0.01)
     build = MODULE.build_network
     monkeypatch.setattr(MODULE, "build_network", lambda *told: tested.append(1) or build(*told))
 

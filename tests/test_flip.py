@@ -12,7 +12,7 @@ from distill_bench import synthesize
 from distill_bench.augment import dsa
 from distill_bench.augment.flip import flipped, with_mirrors
 from distill_bench.errors import UsageError
-from distill_bench.randomness import generator
+from distill_bench.runtime.seeds import generator
 from distill_bench.suites import Cell, CellWork, Setting
 from distill_bench.synthesizers.attention_matching import AttentionMatching, AttentionMatchingFields
 from distill_bench.synthesizers.distribution_matching import DistributionMatching

@@ -8,8 +8,8 @@ import torch
 
 from distill_bench.augment import dsa
 from distill_bench.networks import build_network
-from distill_bench.progress import SILENT
-from distill_bench.randomness import generator
+from distill_bench.runtime.progress import SILENT
+from distill_bench.runtime.seeds import generator
 from distill_bench.sources import Source, Split
 from distill_bench.synthesizers import Checkpoint, Job
 from distill_bench.synthesizers.distribution_matching import DistributionMatching

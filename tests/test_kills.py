@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from distill_bench import commands, data_card, progress, storage
-from distill_bench.checkpoint import Checkpoint
+from distill_bench import commands, data_card
 from distill_bench.errors import DataError
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.progress import StreamMonitor
-from distill_bench.storage import UNFINISHED, write_atomically
+from distill_bench.runtime import files, progress
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.files import UNFINISHED, write_atomically
+from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.suites import Cell, CellWork, Setting, run_cells, worker
 
 RECIPE = """
@@ -129,7 +130,7 @@ def test_where_files_cannot_be_locked_writers_have_a_file_each(tmp_path, monkeyp
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "no locks")
 
-    monkeypatch.setattr(storage.fcntl, "flock", no_locks)
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
     (tmp_path / f"file{UNFINISHED}").write_text("another's")
     write_atomically(tmp_path / "file", "mine")
     assert (tmp_path / "file").read_text() == "mine"
@@ -146,7 +147,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, call, n
     path = tmp_path / "file"
     write_atomically(path, "before")
     with monkeypatch.context() as patch:
-        patch.setattr(storage.os, call, fail)
+        patch.setattr(files.os, call, fail)
         with pytest.raises(DataError, match=f"cannot write {path}: {os.strerror(number)}.*Make room or allow writing"):
             write_atomically(path, "after")
     assert path.read_text() == "before"
@@ -156,7 +157,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, call, n
 def test_a_file_larger_than_allowed_leaves_what_was_there(tmp_path):
     """The system's own limit on the size of files, as a quota or a full disk would have it."""
     code = (
-        "import resource, sys; from pathlib import Path; from distill_bench.storage import write_atomically\n"
+        "import resource, sys; from pathlib import Path; from distill_bench.runtime.files import write_atomically\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "write_atomically(Path(sys.argv[1]), b'x' * 100_000)\n"
     )
@@ -185,7 +186,7 @@ def test_forgetting_a_checkpoint_takes_its_parts_and_half_written_files_and_no_o
 
 def test_the_time_of_killed_work_is_that_of_its_last_part(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("distill_bench.checkpoint.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("distill_bench.runtime.checkpoint.time.monotonic", lambda: now[0])
     checkpoint = Checkpoint(tmp_path / "work.safetensors", _began=0.0, _saved=0.0)
     for name, second in (("first", 10.0), ("second", 25.0)):
         now[0] = second
@@ -215,7 +216,7 @@ def kill_after(patch: pytest.MonkeyPatch, writes: int) -> None:
         if not left[0]:
             raise Kill
 
-    patch.setattr(storage.os, "replace", counted)
+    patch.setattr(files.os, "replace", counted)
 
 
 def test_a_cell_killed_between_any_two_writes_goes_on_to_the_same_files(folder, whole, monkeypatch):
@@ -360,7 +361,7 @@ def test_a_full_disk_stops_a_command_and_harms_nothing(command, folder, whole, m
             fsync(file)
 
         with monkeypatch.context() as patch:
-            patch.setattr(storage.os, "fsync", full)
+            patch.setattr(files.os, "fsync", full)
             code, _, error = command(*COMMANDS[name])
         assert not list(folder.rglob(f"*{UNFINISHED}"))
         if code == 0:

@@ -5,7 +5,7 @@ import pytest
 from distill_bench import DistilledSet, load_distilled
 from distill_bench.distilled_set import Card
 from distill_bench.errors import DataError
-from distill_bench.names import LONGEST, MOST_CLASSES, checked_class_names, checked_file_name, checked_name
+from distill_bench.runtime.names import LONGEST, MOST_CLASSES, checked_class_names, checked_file_name, checked_name
 
 UNPRINTABLE = [
     "\x1b[31mred", "\x1b]0;title\x07", "two\nlines", "return\r", "tab\t", "nul\0", "c1\x9b31m", "half \ud800",

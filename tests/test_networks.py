@@ -8,7 +8,7 @@ from torch import nn
 
 from distill_bench.errors import UsageError
 from distill_bench.networks import ConvNet, build_network, initialise, resolve_network, usual_convnet
-from distill_bench.randomness import generator
+from distill_bench.runtime.seeds import generator
 
 CIFAR, MNIST, DIGITS = (3, 32, 32), (1, 28, 28), (1, 8, 8)
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from distill_bench import RunFailed, errors, load_source, synthesize
-from distill_bench.checkpoint import Checkpoint
 from distill_bench.errors import is_out_of_memory
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.progress import StreamMonitor
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.suites import Cell, CellWork, Setting, run_cells
 
 

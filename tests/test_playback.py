@@ -14,8 +14,8 @@ from distill_bench.evaluation.evaluate import _material, exam_of
 from distill_bench.networks import build_network
 from distill_bench.pixel_space import Transform, pixel_space_of
 from distill_bench.playback import training_images
-from distill_bench.randomness import generator
 from distill_bench.recorded import Recording
+from distill_bench.runtime.seeds import generator
 from distill_bench.training import accuracy
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))

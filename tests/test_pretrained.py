@@ -31,8 +31,8 @@ from distill_bench.pretrained import (
     weights,
 )
 from distill_bench.pretrained.teachers import CHECKED_IMAGES
-from distill_bench.progress import SILENT, SilentMonitor
-from distill_bench.randomness import generator
+from distill_bench.runtime.progress import SILENT, SilentMonitor
+from distill_bench.runtime.seeds import generator
 from distill_bench.sources import Split
 from distill_bench.training import accuracy, train
 from distill_bench.training_data import TrainingData
@@ -152,7 +152,7 @@ def test_several_that_need_the_same_make_it_once():
 
 
 def test_who_waits_for_another_process_can_be_stopped(monkeypatch):
-    monkeypatch.setattr("distill_bench.storage.LOCK_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("distill_bench.runtime.files.LOCK_POLL_SECONDS", 0.01)
     first = obtain("things", {"x": 1}, piece, SILENT, dataset="d")
     with FileLock(first.path.with_suffix(".lock")), pytest.raises(Interrupted, match="another process"):
         obtain("things", {"x": 1}, piece, StopsAfter(0), dataset="d")

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from distill_bench import progress
-from distill_bench.progress import StreamMonitor
+from distill_bench.runtime import progress
+from distill_bench.runtime.progress import StreamMonitor
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distill_bench import provenance
+from distill_bench.runtime import run_info
 
 
 @pytest.fixture
@@ -11,31 +11,31 @@ def checkout(monkeypatch, tmp_path):
     """A package in a checkout, whose code is clean until the test says otherwise."""
     (tmp_path / ".git").mkdir()
     changes: list[str] = []
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "distill_bench" / "provenance.py"))
-    monkeypatch.setattr(provenance, "_output", lambda command: "\n".join(changes) if "status" in command else "abc")
-    provenance.code_state.cache_clear()
+    monkeypatch.setattr(run_info, "__file__", str(tmp_path / "distill_bench" / "runtime" / "run_info.py"))
+    monkeypatch.setattr(run_info, "_output", lambda command: "\n".join(changes) if "status" in command else "abc")
+    run_info.code_state.cache_clear()
     yield changes
-    provenance.code_state.cache_clear()
+    run_info.code_state.cache_clear()
 
 
 def test_code_edited_while_a_process_works_is_not_what_it_runs(checkout):
-    assert provenance.code_state() == {"git_commit": "abc", "dirty": False}
+    assert run_info.code_state() == {"git_commit": "abc", "dirty": False}
     checkout.append(" M distill_bench/training.py")
-    assert provenance.run_block(1.0)["dirty"] is False
-    provenance.code_state.cache_clear()  # as in a new process
-    assert provenance.run_block(1.0)["dirty"] is True
+    assert run_info.run_block(1.0)["dirty"] is False
+    run_info.code_state.cache_clear()  # as in a new process
+    assert run_info.run_block(1.0)["dirty"] is True
 
 
 def test_the_device_is_part_of_it():
-    block = provenance.run_block(1.23456, torch.device("cpu"))
+    block = run_info.run_block(1.23456, torch.device("cpu"))
     assert (block["device"], block["seconds"], block["threads"]) == ("cpu", 1.235, 1)
 
 
-@pytest.mark.parametrize("name", provenance.LIMITS)
+@pytest.mark.parametrize("name", run_info.LIMITS)
 def test_a_limit_on_the_processors_instructions_is_part_of_it_because_it_changes_the_digits(name, monkeypatch):
-    for other in provenance.LIMITS:
+    for other in run_info.LIMITS:
         monkeypatch.delenv(other, raising=False)
-    plain = provenance.run_block(0.0)["instructions"]
+    plain = run_info.run_block(0.0)["instructions"]
     assert plain == torch.backends.cpu.get_cpu_capability()
     monkeypatch.setenv(name, "AVX2")
-    assert provenance.run_block(0.0)["instructions"] == f"{plain}, {name}=AVX2"
+    assert run_info.run_block(0.0)["instructions"] == f"{plain}, {name}=AVX2"

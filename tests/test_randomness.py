@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 
-from distill_bench.randomness import derive_seed, generator
+from distill_bench.runtime.seeds import derive_seed, generator
 
 
 def draws(*parts: object) -> list[float]:

@@ -16,7 +16,7 @@ import pytest
 from small_suite import CELLS, begun, bench, finish, outcome, write
 
 from distill_bench.errors import Interrupted, UsageError
-from distill_bench.progress import StreamMonitor
+from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.suites import Cell, CellWork, Setting, on_ray, run_cells
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra cluster is not installed")

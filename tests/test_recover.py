@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from distill_bench import load_source, synthesize
-from distill_bench.checkpoint import Checkpoint
 from distill_bench.errors import UsageError
 from distill_bench.networks import build_network
-from distill_bench.progress import SILENT, SilentMonitor
-from distill_bench.randomness import generator
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.progress import SILENT, SilentMonitor
+from distill_bench.runtime.seeds import generator
 from distill_bench.sources import Source, Split
 from distill_bench.synthesizers import Job, help_make_set, load_method, make_set, parts_of_set
 from distill_bench.synthesizers.recover import (

@@ -11,16 +11,16 @@ from torch.nn import functional as F
 from distill_bench import evaluate, synthesize
 from distill_bench.augment import views
 from distill_bench.augment.views import ViewRule
-from distill_bench.checkpoint import Checkpoint
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
 from distill_bench.evaluation.evaluate import _material, exam_of
 from distill_bench.evaluation.lessons import mixing, taught
 from distill_bench.playback import stored_teacher
-from distill_bench.progress import SilentMonitor
-from distill_bench.randomness import generator
 from distill_bench.recorded import Recording
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.progress import SilentMonitor
+from distill_bench.runtime.seeds import generator
 from distill_bench.synthesizers.realistic_crops import CropFields, best_crops, crop_losses, shrunk, stitched
 from distill_bench.synthesizers.relabel import predict
 from distill_bench.training import Plan, train

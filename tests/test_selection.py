@@ -10,8 +10,8 @@ from test_pretrained import StopsAfter, data
 
 from distill_bench import Interrupted, UsageError, synthesize
 from distill_bench.pretrained import TeacherRecipe, list_teachers, obtain_teacher
-from distill_bench.randomness import generator
 from distill_bench.recipes import load_recipe
+from distill_bench.runtime.seeds import generator
 from distill_bench.synthesizers import Checkpoint, load_method
 from distill_bench.synthesizers.selection import herding, k_center, k_means, nearest, nearest_distinct
 

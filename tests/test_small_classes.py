@@ -10,7 +10,7 @@ from distill_bench.distilled_set import load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.leaderboard import board, tables
 from distill_bench.leaderboard.collect import leaderboard_rows
-from distill_bench.progress import StreamMonitor, clock
+from distill_bench.runtime.progress import StreamMonitor, clock
 from distill_bench.suites import Cell, CellWork, Setting, Timed, run_cells
 from distill_bench.synthesizers import check_ipc
 

@@ -9,7 +9,7 @@ import torch
 from distill_bench.augment import dsa
 from distill_bench.compiling import flops_of
 from distill_bench.networks import build_network
-from distill_bench.randomness import generator
+from distill_bench.runtime.seeds import generator
 from distill_bench.training import Plan, accuracy, train
 
 FOLDER = Path(__file__).parent.parent / "benchmarks/speed"

@@ -16,11 +16,12 @@ import small_suite
 import torch
 from filelock import FileLock
 
-from distill_bench.checkpoint import Checkpoint
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.leaderboard import board
-from distill_bench.progress import StreamMonitor
-from distill_bench.storage import home, take_free
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.locks import take_free
+from distill_bench.runtime.paths import home
+from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.suites import Cell, CellWork, Setting, expand, list_suites, load_suite, parse_only, run_cells
 from distill_bench.suites.helpers import Helpers, Wanted
 from distill_bench.suites.suite import slug
@@ -329,7 +330,7 @@ def test_a_cell_that_another_runner_is_at_is_passed_by_and_a_dead_runner_holds_n
 
 
 def test_who_waits_for_another_runner_can_be_stopped(quick, monkeypatch):
-    monkeypatch.setattr("distill_bench.storage.LOCK_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("distill_bench.runtime.files.LOCK_POLL_SECONDS", 0.01)
     work, monitor = CellWork(CELL, quick), StreamMonitor(quiet=True)
     monitor.stop_requested = True
     work.lock.parent.mkdir(parents=True)
@@ -374,7 +375,7 @@ def test_a_worker_helps_with_the_networks_of_a_cell_that_another_one_does(quick,
 
 
 def test_who_cannot_help_waits_all_the_same(quick, monkeypatch, caplog):
-    monkeypatch.setattr("distill_bench.storage.LOCK_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("distill_bench.runtime.files.LOCK_POLL_SECONDS", 0.01)
     monkeypatch.setattr(CellWork, "help", lambda *_: 1 / 0)
     work, lock = CellWork(CELL, quick), FileLock(CellWork(CELL, quick).lock, thread_local=False)
     work.lock.parent.mkdir(parents=True)

@@ -21,9 +21,9 @@ from distill_bench.hub.result_file import parse_result
 from distill_bench.leaderboard import board, render, render_page, tables
 from distill_bench.leaderboard.collect import leaderboard_rows
 from distill_bench.leaderboard.figures import accuracy_figure
-from distill_bench.progress import StreamMonitor
-from distill_bench.storage import log
-from distill_bench.text import for_csv, for_json, for_markdown, for_terminal
+from distill_bench.runtime.log import log
+from distill_bench.runtime.progress import StreamMonitor
+from distill_bench.runtime.text import for_csv, for_json, for_markdown, for_terminal
 
 ESCAPE, OSC, NEWLINE, C1, BIDI, SURROGATE = (chr(code) for code in (27, 0x9D, 10, 0x9B, 0x202E, 0xDCFF))
 OBEYED = (

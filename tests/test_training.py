@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from distill_bench.errors import RunFailed
-from distill_bench.randomness import generator
+from distill_bench.runtime.seeds import generator
 from distill_bench.training import TEST_BATCH, Plan, Standing, accuracy, train
 
 COUNT, CLASSES = 10, 3

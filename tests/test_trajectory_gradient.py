@@ -13,7 +13,7 @@ from torch import nn
 
 from distill_bench.augment import dsa
 from distill_bench.networks import build_network
-from distill_bench.randomness import generator
+from distill_bench.runtime.seeds import generator
 from distill_bench.synthesizers.trajectory_gradient import Student, TrajectoryGradient, trajectory_gradient
 
 ORACLE = runpy.run_path(str(Path(__file__).parent.parent / "baselines" / "mtt_unrolled.py"))["unrolled_gradient"]

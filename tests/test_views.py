@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from distill_bench.augment import views
 from distill_bench.augment.views import ViewRule
 from distill_bench.errors import DataError
-from distill_bench.randomness import generator
 from distill_bench.recorded import Recording
+from distill_bench.runtime.seeds import generator
 
 SHAPE = (3, 12, 10)
 EVERYTHING = ViewRule(crop="resized", tiles=2, mix="cutmix")

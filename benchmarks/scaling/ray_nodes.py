@@ -18,9 +18,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill_bench.progress import StreamMonitor
-from distill_bench.provenance import run_block
-from distill_bench.storage import write_atomically
+from distill_bench.runtime.files import write_atomically
+from distill_bench.runtime.progress import StreamMonitor
+from distill_bench.runtime.run_info import run_block
 from distill_bench.suites import Cell, CellWork, Setting, run_cells
 from distill_bench.suites.on_ray import require_ray
 

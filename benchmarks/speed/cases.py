@@ -42,11 +42,11 @@ def evaluator(ipc: int, warm: int, timed: int) -> Case:
         import torch
 
         from distill_bench import compiling
-        from distill_bench.allocator import keep_freed_memory
         from distill_bench.augment import dsa
         from distill_bench.evaluation import PROTOCOLS
         from distill_bench.networks import build_network
-        from distill_bench.randomness import generator
+        from distill_bench.runtime.malloc import keep_freed_memory
+        from distill_bench.runtime.seeds import generator
         from distill_bench.training import accuracy, train
 
         keep_freed_memory()
@@ -141,7 +141,7 @@ def trajectory(steps: int) -> Case:
         import torch
 
         from distill_bench.networks import build_network
-        from distill_bench.randomness import generator
+        from distill_bench.runtime.seeds import generator
 
         network = build_network("ConvNet", (CHANNELS, SIDE, SIDE), CLASSES, generator("weights"))
         start = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
@@ -151,10 +151,10 @@ def trajectory(steps: int) -> Case:
         began = time.perf_counter()
         import torch
 
-        from distill_bench.allocator import keep_freed_memory
         from distill_bench.augment import dsa
         from distill_bench.networks import build_network
-        from distill_bench.randomness import generator
+        from distill_bench.runtime.malloc import keep_freed_memory
+        from distill_bench.runtime.seeds import generator
         from distill_bench.synthesizers.trajectory_gradient import Student, trajectory_gradient
 
         keep_freed_memory()

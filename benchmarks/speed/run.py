@@ -174,7 +174,7 @@ def processor_ticks() -> tuple[int, int]:
 
 
 def cpu() -> str:
-    from distill_bench.provenance import run_block
+    from distill_bench.runtime.run_info import run_block
 
     return str(run_block(0.0)["cpu"])
 

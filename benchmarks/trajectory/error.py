@@ -21,10 +21,10 @@ from distill_bench.augment import dsa
 from distill_bench.networks import build_network
 from distill_bench.pixel_space import pixel_space_of
 from distill_bench.pretrained import ExpertRecipe, obtain_experts
-from distill_bench.progress import StreamMonitor
-from distill_bench.provenance import run_block
-from distill_bench.randomness import generator
-from distill_bench.storage import write_atomically
+from distill_bench.runtime.files import write_atomically
+from distill_bench.runtime.progress import StreamMonitor
+from distill_bench.runtime.run_info import run_block
+from distill_bench.runtime.seeds import generator
 from distill_bench.synthesizers.trajectory_gradient import Batch, Student, trajectory_gradient
 from distill_bench.training_data import TrainingData
 

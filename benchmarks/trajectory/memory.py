@@ -21,9 +21,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from distill_bench.networks import build_network
-from distill_bench.provenance import peak_memory_mb, run_block
-from distill_bench.randomness import generator
-from distill_bench.storage import write_atomically
+from distill_bench.runtime.files import write_atomically
+from distill_bench.runtime.run_info import peak_memory_mb, run_block
+from distill_bench.runtime.seeds import generator
 
 RESULTS = Path(__file__).parents[2] / "results" / "trajectory"
 STEPS = {"exact": [5, 10, 20, 50], "tesla": [5, 10, 20, 50], "unrolled": [1, 2, 5, 10]}

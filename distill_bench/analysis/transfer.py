@@ -18,7 +18,7 @@ from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import KeptNetworks, Score, evaluate, protocol_for, runs_compiled, score_key
 from distill_bench.networks import NAMED, check_network, resolve_network
 from distill_bench.networks.classic import Shape
-from distill_bench.progress import SILENT, Monitor
+from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.sources import Source
 
 

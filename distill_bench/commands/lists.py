@@ -17,8 +17,8 @@ from distill_bench.evaluation import (
 from distill_bench.hub.registry import Entry, load_registry
 from distill_bench.networks import NAMED, resolve_network
 from distill_bench.recipes import PAPER, load_recipe, parse_values
+from distill_bench.runtime.log import log
 from distill_bench.sources import list_sources, load_source, usual_side
-from distill_bench.storage import log
 from distill_bench.synthesizers import (
     list_methods,
     load_method,

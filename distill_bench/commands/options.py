@@ -13,10 +13,10 @@ from distill_bench.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub.published import is_id, obtain
-from distill_bench.progress import StreamMonitor
+from distill_bench.runtime.files import check_ending, check_no_input, check_place
+from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.sources import Source
 from distill_bench.sources.folder import TEST_FOLDERS
-from distill_bench.storage import check_ending, check_no_input, check_place
 
 HOLDOUT = 0.2
 LABEL_USES = ("stored", "hard")

@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from distill_bench.text import for_json, for_terminal
+from distill_bench.runtime.text import for_json, for_terminal
 
 
 def show(*lines: object, err: bool = False) -> None:

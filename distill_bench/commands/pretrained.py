@@ -24,7 +24,6 @@ from distill_bench.commands.options import (
     own_data,
 )
 from distill_bench.commands.output import show, show_json
-from distill_bench.device import resolve_device
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
     recorded_score,
@@ -41,8 +40,9 @@ from distill_bench.pretrained import (
     outdated,
     teacher_recipe,
 )
-from distill_bench.provenance import code_state
 from distill_bench.recipes import PAPER, parse_values
+from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.run_info import code_state
 from distill_bench.sources import load_source
 from distill_bench.synthesizers import (
     load_method,

@@ -25,7 +25,6 @@ from distill_bench.commands.options import (
     source_of_set,
 )
 from distill_bench.commands.output import show, show_json
-from distill_bench.device import resolve_device
 from distill_bench.distilled_set import load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.hub.download import sha256_of
@@ -34,7 +33,8 @@ from distill_bench.hub.published import is_id, obtain
 from distill_bench.hub.result_file import Claimed, check_belongs, read_result
 from distill_bench.hub.upload import check_repository, repository_page, upload
 from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, verify
-from distill_bench.progress import StreamMonitor
+from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.progress import StreamMonitor
 
 DOES_NOT_HOLD = 4
 TARGETS = ("folder", "huggingface")

@@ -32,9 +32,9 @@ from distill_bench.evaluation import (
 )
 from distill_bench.pixel_evidence import table
 from distill_bench.pixel_space import PixelSpace, pixel_space_of
-from distill_bench.progress import StreamMonitor
+from distill_bench.runtime.files import check_no_input, check_place
+from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.sources import Source, load_source
-from distill_bench.storage import check_no_input, check_place
 
 
 def import_command(

@@ -11,8 +11,8 @@ from distill_bench.evaluation.evaluate import Exam, Material, exam_of
 from distill_bench.evaluation.protocol import load_protocol
 from distill_bench.networks import build_network
 from distill_bench.pixel_space import pixel_space_of
-from distill_bench.progress import Enough, Stopwatch
-from distill_bench.randomness import generator
+from distill_bench.runtime.progress import Enough, Stopwatch
+from distill_bench.runtime.seeds import generator
 from distill_bench.sources import Source
 from distill_bench.training import accuracy
 

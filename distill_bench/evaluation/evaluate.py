@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from distill_bench import compiling
 from distill_bench.augment import dc, dsa, views
 from distill_bench.data_card import source_of
-from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, check_same_source
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.doubts import notes_of
@@ -24,9 +23,10 @@ from distill_bench.evaluation.statistics import student_interval
 from distill_bench.networks import build_network, resolve_network
 from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.playback import Playback, stored_teacher
-from distill_bench.progress import SILENT, Monitor, stopped
-from distill_bench.randomness import generator
 from distill_bench.recorded import Recording
+from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.progress import SILENT, Monitor, stopped
+from distill_bench.runtime.seeds import generator
 from distill_bench.sources import Source
 from distill_bench.training import Augment, Fetch, Lesson, Plan, accuracy, train
 

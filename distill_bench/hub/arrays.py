@@ -11,7 +11,7 @@ from torch import Tensor
 from distill_bench.errors import UsageError
 from distill_bench.hub.released import Foreign, Options, Released, class_names_in, not_read
 from distill_bench.hub.targets import read_targets
-from distill_bench.tensors import as_tensor
+from distill_bench.runtime.tensors import as_tensor
 
 NAME = "arrays"
 IDC_WARNING = (

@@ -14,8 +14,11 @@ from urllib.parse import urljoin, urlsplit
 
 from distill_bench.errors import DataError, UsageError, brief
 from distill_bench.hub.registry import Entry, RemoteFile, checked_url
-from distill_bench.progress import SILENT, Monitor, stopped
-from distill_bench.storage import alone, cannot_write, home, log, offline, read_json, write_atomically
+from distill_bench.runtime.files import cannot_write, read_json, write_atomically
+from distill_bench.runtime.locks import alone
+from distill_bench.runtime.log import log
+from distill_bench.runtime.paths import home, offline
+from distill_bench.runtime.progress import SILENT, Monitor, stopped
 
 CHUNK = 1 << 14
 """Bytes read at once: so many at most are lost of what came before a connection broke off."""

@@ -16,10 +16,13 @@ from distill_bench.hub import import_release
 from distill_bench.hub.download import PATIENT, Patience, fetch, kept_at, sha256_of, take
 from distill_bench.hub.registry import ID, OWN_FORM, Entry, RemoteFile, published
 from distill_bench.hub.unpack import unpack
-from distill_bench.progress import SILENT, Monitor
-from distill_bench.recipes import canonical_hash
+from distill_bench.runtime.files import read_json, write_atomically
+from distill_bench.runtime.hashing import canonical_hash
+from distill_bench.runtime.locks import alone
+from distill_bench.runtime.log import log
+from distill_bench.runtime.paths import home
+from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.sources import load_source
-from distill_bench.storage import alone, home, log, read_json, write_atomically
 
 SUMS = "sums.json"
 DECIDES_SET = {"method", "dataset", "size", "paper", "files", "importer", "options", "space", "protocol", "licence"}

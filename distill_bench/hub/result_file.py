@@ -13,7 +13,7 @@ from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError, brief, describe
 from distill_bench.evaluation import Score
 from distill_bench.evaluation.statistics import student_interval
-from distill_bench.names import LONGEST_PATH, checked_name
+from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
 ROUNDING = 1e-9
 NAMES = ("dataset", "method", "protocol", "network", "pixel_space")

@@ -7,7 +7,7 @@ from torch import Tensor
 from distill_bench.distilled_set import LabelKind
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.released import Options, Targets
-from distill_bench.tensors import as_classes, one_hot_classes
+from distill_bench.runtime.tensors import as_classes, one_hot_classes
 
 ASSUMED_ORDER = "labels in class order: no file has them"
 MOST_DIFFERING = 0.1

@@ -4,7 +4,7 @@ import re
 
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.hub.publish import Release
-from distill_bench.storage import offline
+from distill_bench.runtime.paths import offline
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 MADE_BY_THE_HUB = {".gitattributes"}

@@ -6,16 +6,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Score, evaluate, load_protocol, runs_compiled, score_key
 from distill_bench.evaluation.statistics import chance_margin
 from distill_bench.hub.result_file import Claimed, check_facts
 from distill_bench.networks import check_network
-from distill_bench.progress import SILENT, Monitor
-from distill_bench.provenance import run_block
-from distill_bench.recipes import canonical_hash
+from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.hashing import canonical_hash
+from distill_bench.runtime.progress import SILENT, Monitor
+from distill_bench.runtime.run_info import run_block
 from distill_bench.sources.source import Source
 
 CONFIDENCE = 0.99

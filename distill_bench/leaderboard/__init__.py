@@ -7,7 +7,7 @@ from distill_bench.leaderboard.claims import Claim, load_claims
 from distill_bench.leaderboard.collect import ROW_KEYS, leaderboard_rows, read_results
 from distill_bench.leaderboard.tables import markdown
 from distill_bench.package_data import package_data
-from distill_bench.storage import write_atomically
+from distill_bench.runtime.files import write_atomically
 
 __all__ = ["ROW_KEYS", "board", "markdown", "published", "render", "render_page"]
 

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveInt, Validation
 from distill_bench.errors import DataError, describe
 from distill_bench.evaluation.statistics import hierarchical_interval
 from distill_bench.leaderboard.claims import Claim, claim_for
-from distill_bench.names import LONGEST_PATH, checked_name
-from distill_bench.storage import log
+from distill_bench.runtime.log import log
+from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
 Result = dict[str, Any]
 Row = dict[str, Any]

@@ -8,7 +8,7 @@ from io import StringIO
 
 from distill_bench.leaderboard.claims import Claim, claim_for, differences
 from distill_bench.leaderboard.collect import CLAIM_KEYS, ROW_KEYS, STRICT, Row
-from distill_bench.text import for_csv, for_markdown
+from distill_bench.runtime.text import for_csv, for_markdown
 
 ABSENT = "–"
 RANDOM = ("random", "random-soft", "random-zca")

@@ -16,16 +16,16 @@ from torch.nn.utils import parameters_to_vector
 
 from distill_bench import compiling
 from distill_bench.augment import dsa
-from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import blank_network, build_network, resolve_network
 from distill_bench.pretrained.flatness import flat_descent
 from distill_bench.pretrained.store import Made, Pretrained, holds, kept, lock_of, obtain
 from distill_bench.pretrained.teachers import training_accuracy
 from distill_bench.pretrained.unfinished import diverged, restore, unfinished
-from distill_bench.progress import SILENT, Monitor, Stage, stopped
-from distill_bench.randomness import generator
-from distill_bench.storage import take_free
+from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
+from distill_bench.runtime.locks import take_free
+from distill_bench.runtime.progress import SILENT, Monitor, Stage, stopped
+from distill_bench.runtime.seeds import generator
 from distill_bench.training import Plan, Standing, train
 from distill_bench.training_data import TrainingData
 

@@ -15,11 +15,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
-from distill_bench.progress import Monitor
-from distill_bench.provenance import run_block
-from distill_bench.recipes import canonical_hash
-from distill_bench.storage import alone, home, log, read_json, write_atomically
+from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
+from distill_bench.runtime.files import read_json, write_atomically
+from distill_bench.runtime.hashing import canonical_hash
+from distill_bench.runtime.locks import alone
+from distill_bench.runtime.log import log
+from distill_bench.runtime.paths import home
+from distill_bench.runtime.progress import Monitor
+from distill_bench.runtime.run_info import run_block
 
 METADATA_KEY = "distill_bench"
 

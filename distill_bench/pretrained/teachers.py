@@ -26,14 +26,14 @@ from torch import Generator, Tensor, nn
 
 from distill_bench import compiling
 from distill_bench.augment import dsa, views
-from distill_bench.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
 from distill_bench.networks import Network, build_network, resolve_network
 from distill_bench.pretrained.store import Made, Pretrained, kept, obtain
 from distill_bench.pretrained.unfinished import diverged, restore, unfinished
 from distill_bench.pretrained.weights import Weights, find_weights
-from distill_bench.progress import SILENT, Monitor, stopped
-from distill_bench.randomness import generator
+from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
+from distill_bench.runtime.progress import SILENT, Monitor, stopped
+from distill_bench.runtime.seeds import generator
 from distill_bench.training import Augment, Plan, Standing, accuracy, train
 from distill_bench.training_data import TrainingData
 

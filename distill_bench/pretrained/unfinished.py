@@ -4,9 +4,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from distill_bench.checkpoint import Checkpoint
 from distill_bench.errors import RunFailed
 from distill_bench.pretrained.store import Made
+from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.training import Standing
 
 

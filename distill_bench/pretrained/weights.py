@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from distill_bench.errors import DataError, UsageError, unknown
-from distill_bench.storage import home, offline
+from distill_bench.runtime.paths import home, offline
 
 PREFIX = "torchvision:"
 NETWORKS = {f"{PREFIX}ResNet18_Weights.IMAGENET1K_V1": "ResNet18BN_ImageNet"}

@@ -13,8 +13,6 @@ A recipe with a ``base`` holds only what differs: its tables are laid over those
 """
 
 import contextlib
-import hashlib
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from distill_bench.errors import UsageError, describe, did_you_mean, unknown
-from distill_bench.storage import read_toml
+from distill_bench.runtime.files import read_toml
 
 FOLDER = Path(__file__).parent
 PAPER = "paper"
@@ -233,9 +231,3 @@ def _tables(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(base, str) or path in above:
         raise UsageError(f"{path}: base = {base!r} must name another recipe, and one that is not based on this.")
     return merge(_tables(_path(base), (*above, path)), content)
-
-
-def canonical_hash(content: Any) -> str:
-    """32 hex digits of the sha256 over canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

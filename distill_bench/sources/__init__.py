@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from distill_bench.errors import DistillBenchError, UsageError, did_you_mean
-from distill_bench.names import LONGEST_PATH, checked_name
+from distill_bench.runtime.names import LONGEST_PATH, checked_name
 from distill_bench.sources.builtin import BUILT_IN, builtin_source
 from distill_bench.sources.digits import digits_source
 from distill_bench.sources.folder import folder_source

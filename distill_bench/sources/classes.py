@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from distill_bench.errors import DataError, UsageError
-from distill_bench.names import MOST_CLASSES
+from distill_bench.runtime.names import MOST_CLASSES
 
 SHOWN = 20
 LONGEST_OPTION = 2000

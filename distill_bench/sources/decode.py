@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from distill_bench.errors import DataError
+from distill_bench.runtime.log import log
 from distill_bench.sources.on_demand import FilesSplit
 from distill_bench.sources.picture import DEEP, FRAMES, EncodedImage, counted, crop_to, listed, open_image
 from distill_bench.sources.source import Source, Split
-from distill_bench.storage import log
 
 RESIDENT_BYTES = 4 * 2**30
 """A split that takes more as uint8 stays in its files, where it has files."""

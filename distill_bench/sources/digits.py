@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from distill_bench.randomness import generator
+from distill_bench.runtime.seeds import generator
 from distill_bench.sources.decode import resize_pixels
 from distill_bench.sources.source import Source, Split
 

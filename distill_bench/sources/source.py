@@ -13,8 +13,8 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from distill_bench.errors import DataError, UsageError
-from distill_bench.names import checked_class_names
-from distill_bench.randomness import generator
+from distill_bench.runtime.names import checked_class_names
+from distill_bench.runtime.seeds import generator
 from distill_bench.sources.classes import check_labels, check_none_absent, labels_of
 
 CHUNK_BYTES = 2**26

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill_bench.checkpoint import EVERY_SECONDS
-from distill_bench.device import resolve_device
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import (
@@ -18,12 +16,18 @@ from distill_bench.evaluation import (
     runs_compiled,
     score_key,
 )
-from distill_bench.names import checked_file_name
-from distill_bench.progress import Monitor
-from distill_bench.provenance import peak_memory_mb, run_block
-from distill_bench.recipes import PAPER, Resources, canonical_hash
+from distill_bench.recipes import PAPER, Resources
+from distill_bench.runtime.checkpoint import EVERY_SECONDS
+from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.files import read_json, write_atomically
+from distill_bench.runtime.hashing import canonical_hash
+from distill_bench.runtime.locks import alone, is_held
+from distill_bench.runtime.log import log
+from distill_bench.runtime.names import checked_file_name
+from distill_bench.runtime.paths import home
+from distill_bench.runtime.progress import Monitor
+from distill_bench.runtime.run_info import peak_memory_mb, run_block
 from distill_bench.sources import Source, load_source
-from distill_bench.storage import alone, home, is_held, log, read_json, write_atomically
 from distill_bench.suites.suite import FULL, Cell
 from distill_bench.synthesizers import (
     Checkpoint,

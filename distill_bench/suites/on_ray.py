@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from distill_bench.errors import Interrupted, UsageError
-from distill_bench.progress import StreamMonitor
-from distill_bench.storage import home
+from distill_bench.runtime.paths import home
+from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.suites.cell import CellWork
 from distill_bench.suites.helpers import Helpers, Wanted
 from distill_bench.suites.worker import WORKER, order

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from distill_bench.errors import Interrupted, UsageError, unknown
-from distill_bench.progress import StreamMonitor, clock
-from distill_bench.storage import take_free
+from distill_bench.runtime.locks import take_free
+from distill_bench.runtime.progress import StreamMonitor, clock
 from distill_bench.suites.cell import FAILED, CellWork
 from distill_bench.suites.helpers import Helpers, Wanted
 from distill_bench.suites.on_ray import require_ray, run_on_ray

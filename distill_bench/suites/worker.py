@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from distill_bench.allocator import keep_freed_memory
 from distill_bench.errors import (
     MEMORY_ADVICE,
     DataError,
@@ -23,12 +22,13 @@ from distill_bench.errors import (
     first_line,
     is_out_of_memory,
 )
-from distill_bench.progress import StreamMonitor
-from distill_bench.provenance import code_state
-from distill_bench.storage import log
+from distill_bench.runtime.log import log
+from distill_bench.runtime.malloc import keep_freed_memory
+from distill_bench.runtime.progress import StreamMonitor
+from distill_bench.runtime.run_info import code_state
+from distill_bench.runtime.text import for_terminal
 from distill_bench.suites.cell import CellWork, Setting
 from distill_bench.suites.suite import Cell
-from distill_bench.text import for_terminal
 
 WORKER = "import sys; from distill_bench.suites.worker import main; sys.exit(main())"
 

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from distill_bench.checkpoint import Checkpoint
 from distill_bench.data_card import source_card
-from distill_bench.device import resolve_device
 from distill_bench.distilled_set import Card, DistilledSet
 from distill_bench.errors import UsageError, describe, did_you_mean, is_out_of_memory, unknown
-from distill_bench.names import LONGEST_PATH, checked_name
-from distill_bench.progress import SILENT, Monitor
-from distill_bench.recipes import PAPER, Recipe, canonical_hash, list_recipes, load_recipe
+from distill_bench.recipes import PAPER, Recipe, list_recipes, load_recipe
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.hashing import canonical_hash
+from distill_bench.runtime.names import LONGEST_PATH, checked_name
+from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.sources import usual_side
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.attention_matching import attention_matching

@@ -10,12 +10,12 @@ from jaxtyping import Float, Int64
 from pydantic import BaseModel, ConfigDict, PositiveFloat
 from torch import Generator, Tensor
 
-from distill_bench import randomness
-from distill_bench.checkpoint import Checkpoint
 from distill_bench.distilled_set import LabelKind
 from distill_bench.errors import RunFailed, first_line
 from distill_bench.pixel_space import PixelSpace, pixel_space_of
-from distill_bench.progress import Monitor
+from distill_bench.runtime import seeds
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.progress import Monitor
 from distill_bench.sources.source import Source
 from distill_bench.training_data import TrainingData
 
@@ -124,7 +124,7 @@ class Job(Generic[F]):
 
     def generator(self, role: str, index: int = 0) -> Generator:
         """A fresh generator for a role and an index (a step, a class). The same arguments give the same stream."""
-        return randomness.generator(self.seed, "synthesis", role, index)
+        return seeds.generator(self.seed, "synthesis", role, index)
 
 
 Synthesizer = Callable[[Job[Any]], Synthetic | Tensor]

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from distill_bench.errors import RunFailed, is_out_of_memory
 from distill_bench.pixel_evidence import largest_value
-from distill_bench.progress import stopped
+from distill_bench.runtime.progress import stopped
 from distill_bench.synthesizers.job import Job
 
 LARGEST = {"labels": 1e4, "learning_rate": 1e2}

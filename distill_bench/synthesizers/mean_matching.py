@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from distill_bench.errors import UsageError
 from distill_bench.networks import Network, activation_values, build_network
-from distill_bench.randomness import generator
+from distill_bench.runtime.seeds import generator
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Job, Synthetic
 from distill_bench.synthesizers.loop import Objective, optimise

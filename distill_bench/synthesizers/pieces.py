@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from distill_bench.checkpoint import Checkpoint
-from distill_bench.progress import stopped
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.progress import stopped
 from distill_bench.synthesizers.job import Job
 
 

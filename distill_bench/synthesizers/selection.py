@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from distill_bench.networks import Network
 from distill_bench.pretrained import TeacherRecipe
-from distill_bench.progress import stopped
+from distill_bench.runtime.progress import stopped
 from distill_bench.synthesizers.job import Fields, Job, Synthetic, synthesizer
 from distill_bench.synthesizers.relabel import RelabelFields, relabel, teacher_of
 

@@ -297,7 +297,7 @@ def serve(root: Path, plant: str) -> None:
 
     from distill_bench import cli
     from distill_bench.evaluation import PROTOCOLS
-    from distill_bench.provenance import code_state
+    from distill_bench.runtime.run_info import code_state
 
     torch.set_num_threads(1)
     short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 1, "networks": 1, "network": "ConvNetD1W4"})

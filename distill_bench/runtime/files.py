@@ -1,55 +1,26 @@
-"""Where things are kept, and how they are written: whole or not at all, and by one process at a time."""
+"""How files are written and read: whole or not at all."""
 
 import contextlib
 import errno
 import json
-import logging
 import os
 import sys
 import tempfile
 import tomllib
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
-
-import platformdirs
-from filelock import FileLock, Timeout
+from typing import Any, BinaryIO
 
 from distill_bench.errors import DataError, UsageError, brief
-from distill_bench.names import LONGEST
-from distill_bench.progress import Monitor, stopped
-from distill_bench.text import for_terminal
+from distill_bench.runtime.log import log
+from distill_bench.runtime.names import LONGEST
 
 if sys.platform != "win32":
     import fcntl
 
 # a file of this ending, beside the one that it becomes, is being written
 UNFINISHED = ".unfinished"
-LOCK_POLL_SECONDS = 1.0
-T = TypeVar("T")
-
-log = logging.getLogger("distill_bench")
-
-
-def _in_one_line(record: logging.LogRecord) -> bool:
-    """Names from outside do nothing in the log."""
-    record.msg, record.args = for_terminal(record.getMessage()), None
-    return True
-
-
-log.addFilter(_in_one_line)
-
-
-def home() -> Path:
-    """The cache folder: ``$DISTILL_BENCH_HOME``, or the user's cache directory."""
-    configured = os.environ.get("DISTILL_BENCH_HOME")
-    return Path(configured) if configured else Path(platformdirs.user_cache_dir("distill_bench"))
-
-
-def offline() -> bool:
-    """Whether ``DISTILL_BENCH_OFFLINE=1`` forbids the network."""
-    return os.environ.get("DISTILL_BENCH_OFFLINE", "") not in ("", "0")
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -172,52 +143,3 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:  # numbers and lists without end are neither a TOMLDecodeError
         raise UsageError(f"{path}: not valid TOML: {brief(error)}.") from error
-
-
-@contextlib.contextmanager
-def alone(path: Path, monitor: Monitor, what: str) -> Iterator[None]:
-    """Hold a lock, which the system releases when the process ends, however it does.
-
-    Args:
-        path: the lock's file.
-        what: another process does that has it; requests to stop are heard while it does.
-
-    Raises:
-        DataError: the lock's file cannot be written.
-        Interrupted: the monitor was asked to stop.
-    """
-    lock = FileLock(path)
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=LOCK_POLL_SECONDS)
-            break
-        except Timeout:
-            if monitor.stop_requested:
-                raise stopped(f"waiting for another process that {what}") from None
-        except OSError as error:
-            raise cannot_write(path, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def take_free(waiting: list[T], lock: Callable[[T], Path]) -> T:
-    """Take from a list the first thing whose lock no process holds now; where all are held, the first."""
-    thing = next((thing for thing in waiting if not is_held(lock(thing))), waiting[0])
-    waiting.remove(thing)
-    return thing
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds the lock now."""
-    if not path.exists():
-        return False
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False

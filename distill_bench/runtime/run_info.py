@@ -64,7 +64,7 @@ def code_state() -> dict[str, Any]:
 
     Read once a process: ask at its start, so that code edited while it works is not taken for the code it runs.
     """
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return {"git_commit": None, "dirty": None}
     commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from distill_bench.errors import Interrupted
-from distill_bench.text import for_terminal
+from distill_bench.runtime.text import for_terminal
 
 LINE_EVERY_SECONDS = 15.0
 PROBE_SECONDS = 0.5

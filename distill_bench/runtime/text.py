@@ -8,7 +8,7 @@ import json
 import re
 from typing import Any
 
-from distill_bench.names import is_printable
+from distill_bench.runtime.names import is_printable
 
 MARKS = re.compile(r"[\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_])")
 """What Markdown obeys. An underscore within a word means nothing there."""

@@ -13,8 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from distill_bench.progress import Monitor
-from distill_bench.storage import UNFINISHED, alone, log, take_free, write_atomically
+from distill_bench.runtime.files import UNFINISHED, write_atomically
+from distill_bench.runtime.locks import alone, take_free
+from distill_bench.runtime.log import log
+from distill_bench.runtime.progress import Monitor
 
 EVERY_SECONDS = 30.0
 

@@ -1,0 +1,1 @@
+"""What everything stands on: paths, files, locks, checkpoints, progress, seeds, hashing, text."""

@@ -1,0 +1,63 @@
+"""Work done by one process at a time."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock, Timeout
+
+from distill_bench.runtime.files import cannot_write
+from distill_bench.runtime.progress import Monitor, stopped
+
+LOCK_POLL_SECONDS = 1.0
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def alone(path: Path, monitor: Monitor, what: str) -> Iterator[None]:
+    """Hold a lock, which the system releases when the process ends, however it does.
+
+    Args:
+        path: the lock's file.
+        what: another process does that has it; requests to stop are heard while it does.
+
+    Raises:
+        DataError: the lock's file cannot be written.
+        Interrupted: the monitor was asked to stop.
+    """
+    lock = FileLock(path)
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=LOCK_POLL_SECONDS)
+            break
+        except Timeout:
+            if monitor.stop_requested:
+                raise stopped(f"waiting for another process that {what}") from None
+        except OSError as error:
+            raise cannot_write(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def take_free(waiting: list[T], lock: Callable[[T], Path]) -> T:
+    """Take from a list the first thing whose lock no process holds now; where all are held, the first."""
+    thing = next((thing for thing in waiting if not is_held(lock(thing))), waiting[0])
+    waiting.remove(thing)
+    return thing
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock now."""
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
