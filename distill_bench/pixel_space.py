@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 from torch import Tensor
 
-from distill_bench.augment.zca import Whitening, whitening_of
+from distill_bench.augmentations.zca import Whitening, whitening_of
 from distill_bench.errors import UsageError, unknown
 from distill_bench.sources.source import Source, Split
 

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from distill_bench.augment import views
-from distill_bench.augment.views import Views
+from distill_bench.augmentations import views
+from distill_bench.augmentations.views import Views
 from distill_bench.errors import DataError
 
 PREFIX = "relabel."

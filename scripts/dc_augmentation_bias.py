@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distill_bench import load_distilled
-from distill_bench.augment import dc
+from distill_bench.augmentations import dc
 from distill_bench.evaluation import NothingKept, evaluate
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.runtime.files import write_atomically

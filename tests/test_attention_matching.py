@@ -21,7 +21,7 @@ from test_gradient_matching import (
 from torch import nn
 
 from distill_bench import synthesize
-from distill_bench.augment import dsa
+from distill_bench.augmentations import dsa
 from distill_bench.errors import UsageError
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator

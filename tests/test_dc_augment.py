@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from distill_bench.augment.dc import augment
+from distill_bench.augmentations.dc import augment
 from distill_bench.runtime.seeds import generator
 
 OPERATIONS = ("crop", "scale", "rotate")

@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from distill_bench.augment.dsa import OPERATIONS, Sample, apply, sample, usual_operations
+from distill_bench.augmentations.dsa import OPERATIONS, Sample, apply, sample, usual_operations
 from distill_bench.runtime.seeds import generator
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill_bench.augment import dsa
+from distill_bench.augmentations import dsa
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import Interrupted, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Protocol, evaluate, evaluate_full, load_protocol

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector
 
 from distill_bench import DataError, Interrupted, UsageError, synthesize
-from distill_bench.augment import dsa
+from distill_bench.augmentations import dsa
 from distill_bench.hub.replay_buffer import import_experts
 from distill_bench.networks import build_network
 from distill_bench.pixel_space import pixel_space_of

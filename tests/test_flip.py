@@ -9,8 +9,8 @@ from test_gradient_matching import CLASSES, COMMON, IPC, REAL, SHAPE, SOURCE, jo
 from torch.nn import functional as F
 
 from distill_bench import synthesize
-from distill_bench.augment import dsa
-from distill_bench.augment.flip import flipped, with_mirrors
+from distill_bench.augmentations import dsa
+from distill_bench.augmentations.flip import flipped, with_mirrors
 from distill_bench.errors import UsageError
 from distill_bench.runtime.seeds import generator
 from distill_bench.suites import Cell, CellWork, Setting

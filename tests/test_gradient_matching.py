@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill_bench.augment import dsa
+from distill_bench.augmentations import dsa
 from distill_bench.networks import build_network
 from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.seeds import generator

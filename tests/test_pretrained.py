@@ -162,7 +162,7 @@ def test_who_waits_for_another_process_can_be_stopped(monkeypatch):
 
 
 def test_a_teacher_is_the_one_sgd_loop_on_the_training_split_and_no_more(digits):
-    from distill_bench.augment import dsa
+    from distill_bench.augmentations import dsa
 
     def no_test_split() -> Split:
         raise AssertionError("a teacher asked for the test split")

@@ -136,7 +136,7 @@ def recoveries(source, **fields):
 
 
 def test_none_and_cosine_differ_in_nothing_but_the_crops(mirrored_source, monkeypatch):
-    from distill_bench.augment import views
+    from distill_bench.augmentations import views
 
     mirrors, regions, shifts, real_crop, real_mirror = {}, {}, {}, views.crop, views.mirror
     for curriculum in ("none", "cosine"):

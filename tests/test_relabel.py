@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from distill_bench import evaluate, synthesize
-from distill_bench.augment import views
-from distill_bench.augment.views import ViewRule
+from distill_bench.augmentations import views
+from distill_bench.augmentations.views import ViewRule
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill_bench.augment import dsa
+from distill_bench.augmentations import dsa
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 from distill_bench.synthesizers.trajectory_gradient import Student, TrajectoryGradient, trajectory_gradient

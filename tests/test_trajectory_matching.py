@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distill_bench import RunFailed, UsageError, synthesize
-from distill_bench.augment import dsa
+from distill_bench.augmentations import dsa
 from distill_bench.networks import build_network
 from distill_bench.pixel_space import pixel_space_of
 from distill_bench.runtime.progress import SILENT

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from distill_bench.augment import views
-from distill_bench.augment.views import ViewRule
+from distill_bench.augmentations import views
+from distill_bench.augmentations.views import ViewRule
 from distill_bench.errors import DataError
 from distill_bench.recorded import Recording
 from distill_bench.runtime.seeds import generator

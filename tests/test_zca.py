@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from distill_bench.augment import zca
-from distill_bench.augment.zca import fit_whitening, whitening_of
+from distill_bench.augmentations import zca
+from distill_bench.augmentations.zca import fit_whitening, whitening_of
 from distill_bench.pixel_space import Transform, pixel_space_of
 from distill_bench.runtime.seeds import generator
 from distill_bench.sources import Source, Split

@@ -42,7 +42,7 @@ def evaluator(ipc: int, warm: int, timed: int) -> Case:
         import torch
 
         from distill_bench import compiling
-        from distill_bench.augment import dsa
+        from distill_bench.augmentations import dsa
         from distill_bench.evaluation import PROTOCOLS
         from distill_bench.networks import build_network
         from distill_bench.runtime.malloc import keep_freed_memory
@@ -151,7 +151,7 @@ def trajectory(steps: int) -> Case:
         began = time.perf_counter()
         import torch
 
-        from distill_bench.augment import dsa
+        from distill_bench.augmentations import dsa
         from distill_bench.networks import build_network
         from distill_bench.runtime.malloc import keep_freed_memory
         from distill_bench.runtime.seeds import generator

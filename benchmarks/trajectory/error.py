@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from distill_bench import load_source
-from distill_bench.augment import dsa
+from distill_bench.augmentations import dsa
 from distill_bench.networks import build_network
 from distill_bench.pixel_space import pixel_space_of
 from distill_bench.pretrained import ExpertRecipe, obtain_experts

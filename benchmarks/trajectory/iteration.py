@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from distill_bench.augment import dsa
+from distill_bench.augmentations import dsa
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 from distill_bench.synthesizers.trajectory_gradient import Batch, GradientKind, Student, trajectory_gradient

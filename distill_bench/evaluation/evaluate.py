@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_bench import compiling
-from distill_bench.augment import dc, dsa, views
+from distill_bench.augmentations import dc, dsa, views
 from distill_bench.data_card import source_of
 from distill_bench.distilled_set import DistilledSet, check_same_source
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory

@@ -3,8 +3,8 @@
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from distill_bench.augment import views
-from distill_bench.augment.views import ViewRule
+from distill_bench.augmentations import views
+from distill_bench.augmentations.views import ViewRule
 from distill_bench.training import Augment, Fetch, Lesson
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
-from distill_bench.augment.views import ViewRule
+from distill_bench.augmentations.views import ViewRule
 from distill_bench.errors import UsageError, unknown
 from distill_bench.training import Plan
 

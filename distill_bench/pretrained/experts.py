@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from distill_bench import compiling
-from distill_bench.augment import dsa
+from distill_bench.augmentations import dsa
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import blank_network, build_network, resolve_network
 from distill_bench.pretrained.flatness import flat_descent

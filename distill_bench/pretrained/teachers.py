@@ -25,7 +25,7 @@ from pydantic import (
 from torch import Generator, Tensor, nn
 
 from distill_bench import compiling
-from distill_bench.augment import dsa, views
+from distill_bench.augmentations import dsa, views
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
 from distill_bench.networks import Network, build_network, resolve_network
 from distill_bench.pretrained.store import Made, Pretrained, kept, obtain

@@ -14,8 +14,8 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from distill_bench.augment import dsa
-from distill_bench.augment.flip import flipped
+from distill_bench.augmentations import dsa
+from distill_bench.augmentations.flip import flipped
 from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
 from distill_bench.synthesizers.matching import MatchingFields, augment_pair, initial_images, random_network

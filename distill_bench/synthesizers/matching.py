@@ -7,8 +7,8 @@ from jaxtyping import Float
 from pydantic import AfterValidator, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Generator, Tensor
 
-from distill_bench.augment import dsa
-from distill_bench.augment.flip import with_mirrors
+from distill_bench.augmentations import dsa
+from distill_bench.augmentations.flip import with_mirrors
 from distill_bench.errors import UsageError
 from distill_bench.networks import Network, build_network
 from distill_bench.sources.source import Source

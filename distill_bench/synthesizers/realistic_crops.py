@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from distill_bench.augment import views
+from distill_bench.augmentations import views
 from distill_bench.errors import UsageError
 from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Job, Synthetic, synthesizer

@@ -17,7 +17,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill_bench.augment import views
+from distill_bench.augmentations import views
 from distill_bench.errors import UsageError
 from distill_bench.networks import build_network
 from distill_bench.runtime.progress import Within

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from distill_bench.augment import views
-from distill_bench.augment.views import ViewRule
+from distill_bench.augmentations import views
+from distill_bench.augmentations.views import ViewRule
 from distill_bench.distilled_set import TEACHER_PREFIX
 from distill_bench.errors import UsageError
 from distill_bench.pretrained import Teacher, TeacherRecipe, obtain_teacher

@@ -27,8 +27,8 @@ from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from distill_bench import compiling
-from distill_bench.augment import dsa
-from distill_bench.augment.flip import flipped
+from distill_bench.augmentations import dsa
+from distill_bench.augmentations.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import build_network
 from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, obtain_experts
