@@ -8,10 +8,10 @@ import sys
 
 import torch
 
-from distill_bench import compiling
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
-from distill_bench.training import Plan, accuracy, train
+from distill_bench.training import compilation
+from distill_bench.training.train import Plan, accuracy, train
 
 CASES = {
     "instance norm": {},
@@ -63,7 +63,7 @@ def graphs():
 def compilations():
     """How many there were after trainings on batches of 8 and 4, each with a test in batches of 50 and a remainder."""
     torch.compiler.reset()
-    compiling._variants.clear()
+    compilation._variants.clear()
     before, counts = graphs(), []
     for epochs in (2, 2, 50):
         made = trained(True, torch.float64, epochs=epochs, batch_size=8)[0]

@@ -68,7 +68,7 @@ def here(digits, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("words", "said"), REFUSED, ids=str)
 def test_what_is_not_allowed_or_not_used_is_refused_before_any_work(command, here, monkeypatch, words, said):
-    monkeypatch.setattr("distill_bench.training.train", lambda *_, **__: pytest.fail("something was trained"))
+    monkeypatch.setattr("distill_bench.training.train.train", lambda *_, **__: pytest.fail("something was trained"))
     code, out, error = command(*words)
     assert (code, out) == (2, "")
     assert said in error

@@ -10,18 +10,18 @@ import pytest
 import torch
 from compiled_training import CASES
 
-from distill_bench import compiling
 from distill_bench.errors import UsageError
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
+from distill_bench.training import compilation
 
 CPU = torch.device("cpu")
-MUCH, LITTLE = compiling.PAYS_FLOPS, 0.99 * compiling.PAYS_FLOPS
+MUCH, LITTLE = compilation.PAYS_FLOPS, 0.99 * compilation.PAYS_FLOPS
 
 
 @pytest.fixture
 def compiler(monkeypatch):
-    monkeypatch.setattr(compiling, "unavailable", lambda: None)
+    monkeypatch.setattr(compilation, "unavailable", lambda: None)
 
 
 @pytest.mark.usefixtures("compiler")
@@ -37,18 +37,18 @@ def compiler(monkeypatch):
     ],
 )
 def test_auto_compiles_on_a_cpu_where_there_is_enough_to_do(choice, device, flops, expected):
-    assert compiling.decide(choice, torch.device(device), flops) is expected
+    assert compilation.decide(choice, torch.device(device), flops) is expected
 
 
 def test_an_unknown_choice_is_refused():
     with pytest.raises(UsageError, match="--compile 'yes': give auto, on, off"):
-        compiling.decide("yes", CPU, MUCH)
+        compilation.decide("yes", CPU, MUCH)
 
 
 def test_without_a_compiler_nothing_is_compiled_and_one_line_says_so(monkeypatch, caplog):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    compiling._say_once.cache_clear()
-    assert [compiling.decide(choice, CPU, MUCH) for choice in ("auto", "on", "auto", "off")] == [False] * 4
+    compilation._say_once.cache_clear()
+    assert [compilation.decide(choice, CPU, MUCH) for choice in ("auto", "on", "auto", "off")] == [False] * 4
     assert [record.getMessage() for record in caplog.records] == [
         "not compiled, which takes a little longer: there is no C++ compiler no-such-compiler; "
         "install one, or name it in $CXX."
@@ -57,27 +57,27 @@ def test_without_a_compiler_nothing_is_compiled_and_one_line_says_so(monkeypatch
 
 def test_what_would_not_be_compiled_needs_no_compiler(monkeypatch, caplog):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    compiling._say_once.cache_clear()
-    assert not compiling.decide("auto", CPU, LITTLE)
+    compilation._say_once.cache_clear()
+    assert not compilation.decide("auto", CPU, LITTLE)
     assert caplog.records == []
 
 
 def test_work_goes_on_as_it_was_begun(monkeypatch):
-    monkeypatch.setattr(compiling, "unavailable", lambda: None)
-    assert (compiling.goes_on(True), compiling.goes_on(False)) == (True, False)
-    monkeypatch.setattr(compiling, "unavailable", lambda: "there is no compiler.")
-    assert not compiling.goes_on(False)
+    monkeypatch.setattr(compilation, "unavailable", lambda: None)
+    assert (compilation.goes_on(True), compilation.goes_on(False)) == (True, False)
+    monkeypatch.setattr(compilation, "unavailable", lambda: "there is no compiler.")
+    assert not compilation.goes_on(False)
     with pytest.raises(UsageError, match=r"begun compiled .* there is no compiler\."):
-        compiling.goes_on(True)
+        compilation.goes_on(True)
 
 
 def test_operations_of_a_network_are_those_of_its_products():
     # 2·(out·in·9·side²) for each convolution, 2·(in·out) for the classifier
     by_hand = 2 * (4 * 3 * 9 * 16**2 + 4 * 4 * 9 * 8**2 + 4 * 4 * 4 * 10)
     network = build_network("ConvNetD2W4", (3, 16, 16), 10, generator("weights")).train()
-    assert compiling.flops_of(network, (3, 16, 16)) == by_hand
+    assert compilation.flops_of(network, (3, 16, 16)) == by_hand
     assert network.training
-    assert compiling.training_flops(network, (3, 16, 16), trained=5, tested=7) == (3 * 5 + 7) * by_hand
+    assert compilation.training_flops(network, (3, 16, 16), trained=5, tested=7) == (3 * 5 + 7) * by_hand
 
 
 @pytest.mark.parametrize("norm", ["IN", "GN", "BN", "LN", "NN"])
@@ -86,13 +86,13 @@ def test_written_out_norms_are_the_librarys_and_share_its_parameters(norm):
     with torch.no_grad():
         for number, parameter in enumerate(network.parameters()):
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator("more", number)))
-    twin = compiling._written_out(network)
+    twin = compilation._written_out(network)
     assert [*map(id, twin.parameters())] == [*map(id, network.parameters())]
     assert [*map(id, twin.buffers())] == [*map(id, network.buffers())]
     images = 1 + 2 * torch.randn(5, 2, 8, 8, generator=generator("images"), dtype=torch.float64)
     gradients = []
     for network_ in (network.eval(), twin.eval()):
-        loss = compiling.cross_entropy(network_, images, torch.arange(5) % 3, 2.0)
+        loss = compilation.cross_entropy(network_, images, torch.arange(5) % 3, 2.0)
         gradients.append(torch.autograd.grad(loss, list(network.parameters())))
     for own, other in zip(*gradients, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-9, atol=1e-12)
@@ -111,8 +111,8 @@ def found():
     return json.loads(done.stdout)
 
 
-CHILD = {"PYTHONPATH": os.pathsep.join([str(Path(compiling.__file__).parent.parent), *sys.path])}
-needs_compiler = pytest.mark.skipif(compiling.unavailable() is not None, reason="nothing can be compiled here")
+CHILD = {"PYTHONPATH": os.pathsep.join([str(Path(compilation.__file__).parent.parent), *sys.path])}
+needs_compiler = pytest.mark.skipif(compilation.unavailable() is not None, reason="nothing can be compiled here")
 
 
 @pytest.mark.slow

@@ -19,11 +19,11 @@ from distill_bench.hub.replay_buffer import import_experts
 from distill_bench.networks import build_network
 from distill_bench.pixel_space import pixel_space_of
 from distill_bench.pretrained import ExpertRecipe, adopted_experts, experts, list_experts, obtain_experts
-from distill_bench.pretrained.flatness import flat_descent, flat_direction, perturbation
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
-from distill_bench.training import Plan, train
+from distill_bench.training.sharpness_aware import flat_descent, flat_direction, perturbation
+from distill_bench.training.train import Plan, train
 from distill_bench.training_data import TrainingData
 
 NETWORK = "ConvNetD1W4"

@@ -19,7 +19,7 @@ from distill_bench.synthesizers.distribution_matching import DistributionMatchin
 from distill_bench.synthesizers.gradient_matching import GradientMatching, GradientMatchingFields
 from distill_bench.synthesizers.matching import augment_pair, draw_dsa
 from distill_bench.synthesizers.mean_matching import MeanMatchingFields
-from distill_bench.training import Plan, train
+from distill_bench.training.train import Plan, train
 
 GM = importlib.import_module("distill_bench.synthesizers.gradient_matching")
 MEAN = importlib.import_module("distill_bench.synthesizers.mean_matching")

@@ -16,7 +16,7 @@ from distill_bench.pixel_space import Transform, pixel_space_of
 from distill_bench.playback import training_images
 from distill_bench.recorded import Recording
 from distill_bench.runtime.seeds import generator
-from distill_bench.training import accuracy
+from distill_bench.training.train import accuracy
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from forms_table import KINDS, made, pixels, recorded, taught

@@ -34,7 +34,7 @@ from distill_bench.pretrained.teachers import CHECKED_IMAGES
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
 from distill_bench.sources import Split
-from distill_bench.training import accuracy, train
+from distill_bench.training.train import accuracy, train
 from distill_bench.training_data import TrainingData
 
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ def checkout(monkeypatch, tmp_path):
 
 def test_code_edited_while_a_process_works_is_not_what_it_runs(checkout):
     assert run_info.code_state() == {"git_commit": "abc", "dirty": False}
-    checkout.append(" M distill_bench/training.py")
+    checkout.append(" M distill_bench/training/train.py")
     assert run_info.run_block(1.0)["dirty"] is False
     run_info.code_state.cache_clear()  # as in a new process
     assert run_info.run_block(1.0)["dirty"] is True

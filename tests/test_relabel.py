@@ -23,7 +23,7 @@ from distill_bench.runtime.progress import SilentMonitor
 from distill_bench.runtime.seeds import generator
 from distill_bench.synthesizers.realistic_crops import CropFields, best_crops, crop_losses, shrunk, stitched
 from distill_bench.synthesizers.relabel import predict
-from distill_bench.training import Plan, train
+from distill_bench.training.train import Plan, train
 from distill_bench.training_data import TrainingData
 
 TEACHER = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0.1, "augment": "none"}}

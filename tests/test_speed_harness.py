@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from distill_bench.augmentations import dsa
-from distill_bench.compiling import flops_of
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
-from distill_bench.training import Plan, accuracy, train
+from distill_bench.training.compilation import flops_of
+from distill_bench.training.train import Plan, accuracy, train
 
 FOLDER = Path(__file__).parent.parent / "benchmarks/speed"
 SHAPE = (3, 32, 32)

@@ -547,8 +547,8 @@ def test_killed_suites_and_workers_resume_to_the_same_bytes(tmp_path):
 
 
 def test_whether_networks_are_compiled_is_recorded_and_the_later_ones_are_as_the_first(quick, monkeypatch):
-    from distill_bench import compiling
     from distill_bench.suites import cell as module
+    from distill_bench.training import compilation
 
     asked = []
 
@@ -557,7 +557,7 @@ def test_whether_networks_are_compiled_is_recorded_and_the_later_ones_are_as_the
         return evaluate(*arguments, compile="off", **options)
 
     monkeypatch.setattr(module, "evaluate", evaluate)
-    monkeypatch.setattr(compiling, "unavailable", lambda: None)
+    monkeypatch.setattr(compilation, "unavailable", lambda: None)
     for networks, choice in ((1, "on"), (2, "off"), (3, "auto")):
         work = CellWork(CELL, dataclasses.replace(quick, networks=networks, compile=choice))
         run([work])

@@ -8,7 +8,7 @@ from torch import nn
 
 from distill_bench.errors import RunFailed
 from distill_bench.runtime.seeds import generator
-from distill_bench.training import TEST_BATCH, Plan, Standing, accuracy, train
+from distill_bench.training.train import TEST_BATCH, Plan, Standing, accuracy, train
 
 COUNT, CLASSES = 10, 3
 IMAGES = torch.randn(COUNT, 1, 2, 2, generator=generator("images"), dtype=torch.float64)

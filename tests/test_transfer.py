@@ -5,11 +5,12 @@ import json
 
 import pytest
 
-from distill_bench import compiling, evaluate, synthesize
+from distill_bench import evaluate, synthesize
 from distill_bench.analysis import shown, transfer
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.networks import NAMED
+from distill_bench.training import compilation
 
 MODULE = importlib.import_module("distill_bench.analysis.transfer")  # the package gives its name to the function
 SMALL = ["ConvNetD1W4", "MLP", "ConvNetD2W4BN"]
@@ -111,7 +112,7 @@ def test_networks_that_were_begun_compiled_go_on_compiled(digits, few, monkeypat
         return evaluate(*arguments, compile="off", **options)
 
     monkeypatch.setattr(MODULE, "evaluate", evaluate)
-    monkeypatch.setattr(compiling, "unavailable", lambda: None)
+    monkeypatch.setattr(compilation, "unavailable", lambda: None)
     for networks, pays in ((1, True), (2, False)):
         monkeypatch.setattr(MODULE, "runs_compiled", lambda *_, pays=pays, **__: pays)
         transfer(few, digits, "quick-v1", ["MLP"], networks)

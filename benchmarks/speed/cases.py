@@ -41,21 +41,21 @@ def evaluator(ipc: int, warm: int, timed: int) -> Case:
         began = time.perf_counter()
         import torch
 
-        from distill_bench import compiling
         from distill_bench.augmentations import dsa
         from distill_bench.evaluation import PROTOCOLS
         from distill_bench.networks import build_network
         from distill_bench.runtime.malloc import keep_freed_memory
         from distill_bench.runtime.seeds import generator
-        from distill_bench.training import accuracy, train
+        from distill_bench.training import compilation
+        from distill_bench.training.train import accuracy, train
 
         keep_freed_memory()
         shape = (CHANNELS, SIDE, SIDE)
         pixels, labels, test, test_labels = random_images(images)
         network = build_network("ConvNet", shape, CLASSES, generator("weights"))
         plan, ends = PROTOCOLS["standard-v1"].plan(images), [0.0]
-        work = compiling.training_flops(network, shape, plan.epochs * images, TEST_IMAGES)
-        compiled = compiling.decide("auto", torch.device("cpu"), work)
+        work = compilation.training_flops(network, shape, plan.epochs * images, TEST_IMAGES)
+        compiled = compilation.decide("auto", torch.device("cpu"), work)
         operations = dsa.usual_operations(True)
 
         def augment(batch: Any, draws: Any) -> Any:

@@ -14,7 +14,7 @@ from distill_bench.pixel_space import pixel_space_of
 from distill_bench.runtime.progress import Enough, Stopwatch
 from distill_bench.runtime.seeds import generator
 from distill_bench.sources import Source
-from distill_bench.training import accuracy
+from distill_bench.training.train import accuracy
 
 PROBE_TESTS = 500
 # what a compiled network takes of an eager one's time, see docs/speed.md

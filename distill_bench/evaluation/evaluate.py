@@ -9,7 +9,6 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from distill_bench import compiling
 from distill_bench.augmentations import dc, dsa, views
 from distill_bench.data_card import source_of
 from distill_bench.distilled_set import DistilledSet, check_same_source
@@ -28,7 +27,8 @@ from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.seeds import generator
 from distill_bench.sources import Source
-from distill_bench.training import Augment, Fetch, Lesson, Plan, accuracy, train
+from distill_bench.training import compilation
+from distill_bench.training.train import Augment, Fetch, Lesson, Plan, accuracy, train
 
 WITHOUT_LEARNED_RATE = (
     " The rate is the set's own. Its images can be evaluated with the protocol's rate and hard labels: --labels hard."
@@ -55,7 +55,7 @@ def evaluate(
     labels: Literal["stored", "hard"] = "stored",
     *,
     device: str = "auto",
-    compile: compiling.Choice = "auto",
+    compile: compilation.Choice = "auto",
     monitor: Monitor = SILENT,
     kept: Kept = NOTHING_KEPT,
     allow_leak: bool = False,
@@ -125,7 +125,7 @@ def evaluate_full(
     networks: int | None = None,
     *,
     device: str = "auto",
-    compile: compiling.Choice = "auto",
+    compile: compilation.Choice = "auto",
     monitor: Monitor = SILENT,
     kept: Kept = NOTHING_KEPT,
 ) -> Score:
@@ -154,7 +154,7 @@ def network_flops(source: Source, protocol: str, images: int, network: str | Non
     rules = load_protocol(protocol).for_source(source.name)
     shape, classes = source.train.shape, len(source.class_names)
     built = build_network(rules.network if network is None else network, shape, classes, generator("flops"))
-    return compiling.training_flops(built, shape, rules.plan(images).epochs * images, len(source.test))
+    return compilation.training_flops(built, shape, rules.plan(images).epochs * images, len(source.test))
 
 
 def runs_compiled(
@@ -164,7 +164,7 @@ def runs_compiled(
 
     Compiled and eager networks differ in the last bits, so that this is settled before the first one and kept.
     """
-    return compiling.decide(compile, resolve_device(device), network_flops(source, protocol, images, network))
+    return compilation.decide(compile, resolve_device(device), network_flops(source, protocol, images, network))
 
 
 @dataclass(frozen=True)
@@ -265,10 +265,10 @@ def exam_of(
     networks: int | None = None,
     device: str = "auto",
     monitor: Monitor = SILENT,
-    compile: compiling.Choice = "off",
+    compile: compilation.Choice = "off",
     flops: float = 0.0,
 ) -> Exam:
-    """Everything of an evaluation but what is trained on. One network takes ``flops``, see ``compiling.decide``.
+    """Everything of an evaluation but what is trained on. One network takes ``flops``, see ``compilation.decide``.
 
     Raises:
         UsageError: unknown names, or no networks.
@@ -287,7 +287,7 @@ def exam_of(
         count=count,
         device=place,
         monitor=monitor,
-        compiled=compiling.decide(compile, place, flops),
+        compiled=compilation.decide(compile, place, flops),
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from distill_bench import compiling
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.evaluation.protocol import load_protocol
 from distill_bench.networks import resolve_network
@@ -18,6 +17,7 @@ from distill_bench.runtime.locks import alone, take_free
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.sources import Source
+from distill_bench.training import compilation
 
 EVALUATOR_VERSION = 1
 """Raised with every change of the evaluator that changes accuracies, so that scores found before are found again."""
@@ -109,7 +109,7 @@ class KeptNetworks:
         """Time spent on all networks, in whatever process."""
         return sum(found["seconds"] for found in self._found().values())
 
-    def settle(self, decide: Callable[[], bool]) -> compiling.Choice:
+    def settle(self, decide: Callable[[], bool]) -> compilation.Choice:
         """How the networks run: as was settled by the first process at this score, or as ``decide`` says.
 
         Raises:
@@ -118,7 +118,7 @@ class KeptNetworks:
         path = self._folder / "settled.json"
         with alone(path.with_suffix(".lock"), SILENT, "settles the same"):
             settled = read_json(path, "compiled")
-            self.compiled = compiling.goes_on(settled["compiled"]) if settled else decide()
+            self.compiled = compilation.goes_on(settled["compiled"]) if settled else decide()
             if settled is None:
                 write_atomically(path, json.dumps({"compiled": self.compiled}))
         return "on" if self.compiled else "off"

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from distill_bench.augmentations import views
 from distill_bench.augmentations.views import ViewRule
-from distill_bench.training import Augment, Fetch, Lesson
+from distill_bench.training.train import Augment, Fetch, Lesson
 
 
 def mixing(fetch: Fetch, targets: Tensor, classes: int, rule: ViewRule, mirror: bool) -> Lesson:

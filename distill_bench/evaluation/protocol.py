@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
 from distill_bench.augmentations.views import ViewRule
 from distill_bench.errors import UsageError, unknown
-from distill_bench.training import Plan
+from distill_bench.training.train import Plan
 
 Augmentation = Literal["none", "dsa", "dc", "views"]
 Override = int | str | tuple[str, ...] | ViewRule

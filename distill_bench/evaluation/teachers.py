@@ -7,7 +7,7 @@ from distill_bench.pretrained import Pretrained, Teacher
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.sources import Source
-from distill_bench.training import accuracy
+from distill_bench.training.train import accuracy
 
 ENDING = ".test.json"
 

@@ -14,11 +14,9 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, Pos
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from distill_bench import compiling
 from distill_bench.augmentations import dsa
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import blank_network, build_network, resolve_network
-from distill_bench.pretrained.flatness import flat_descent
 from distill_bench.pretrained.store import Made, Pretrained, holds, kept, lock_of, obtain
 from distill_bench.pretrained.teachers import training_accuracy
 from distill_bench.pretrained.unfinished import diverged, restore, unfinished
@@ -26,7 +24,9 @@ from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.locks import take_free
 from distill_bench.runtime.progress import SILENT, Monitor, Stage, stopped
 from distill_bench.runtime.seeds import generator
-from distill_bench.training import Plan, Standing, train
+from distill_bench.training import compilation
+from distill_bench.training.sharpness_aware import flat_descent
+from distill_bench.training.train import Plan, Standing, train
 from distill_bench.training_data import TrainingData
 
 KIND = "experts"
@@ -239,11 +239,11 @@ def _train(
     if (saved := checkpoint.load()) is not None:
         standing, losses = restore(network, *saved), saved[1]["losses"]
         trajectory[: standing.epoch + 1] = saved[0][TRAJECTORY]
-        compiled = compiling.goes_on(saved[1]["compiled"])
+        compiled = compilation.goes_on(saved[1]["compiled"])
         stage.advance(standing.epoch)
     else:
-        flops = compiling.training_flops(network, training.shape, plan.epochs * len(training))
-        compiled = compiling.decide("auto", training.device, flops)
+        flops = compilation.training_flops(network, training.shape, plan.epochs * len(training))
+        compiled = compilation.decide("auto", training.device, flops)
 
     def after_epoch() -> None:
         losses.append(standing.loss)

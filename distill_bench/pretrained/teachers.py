@@ -24,7 +24,6 @@ from pydantic import (
 )
 from torch import Generator, Tensor, nn
 
-from distill_bench import compiling
 from distill_bench.augmentations import dsa, views
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
 from distill_bench.networks import Network, build_network, resolve_network
@@ -34,7 +33,8 @@ from distill_bench.pretrained.weights import Weights, find_weights
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.seeds import generator
-from distill_bench.training import Augment, Plan, Standing, accuracy, train
+from distill_bench.training import compilation
+from distill_bench.training.train import Augment, Plan, Standing, accuracy, train
 from distill_bench.training_data import TrainingData
 
 KIND = "teachers"
@@ -207,10 +207,10 @@ def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint:
     weights = generator(seed, "teacher", "weights")
     network = build_network(recipe.network, training.shape, len(training.class_names), weights).to(training.device)
     if (saved := checkpoint.load()) is not None:
-        standing, compiled = restore(network, *saved), compiling.goes_on(saved[1].get("compiled", False))
+        standing, compiled = restore(network, *saved), compilation.goes_on(saved[1].get("compiled", False))
     else:
-        flops = compiling.training_flops(network, training.shape, plan.epochs * len(training))
-        compiled = compiling.decide("auto", training.device, flops)
+        flops = compilation.training_flops(network, training.shape, plan.epochs * len(training))
+        compiled = compilation.decide("auto", training.device, flops)
     title = f"teacher {resolve_network(recipe.network, training.shape)} on {training.source_name}, seed {seed}"
     with monitor.stage(title, plan.epochs, standing.epoch) as stage:
 

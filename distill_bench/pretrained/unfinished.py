@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from distill_bench.errors import RunFailed
 from distill_bench.pretrained.store import Made
 from distill_bench.runtime.checkpoint import Checkpoint
-from distill_bench.training import Standing
+from distill_bench.training.train import Standing
 
 
 def unfinished(network: nn.Module, standing: Standing) -> Made:

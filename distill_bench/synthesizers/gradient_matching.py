@@ -19,7 +19,7 @@ from distill_bench.augmentations.flip import flipped
 from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
 from distill_bench.synthesizers.matching import MatchingFields, augment_pair, initial_images, random_network
-from distill_bench.training import Plan, train
+from distill_bench.training.train import Plan, train
 
 NORM_GUARD = 1e-6
 BATCH_NORM_IMAGES = 16

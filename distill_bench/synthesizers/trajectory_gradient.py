@@ -17,7 +17,7 @@ from torch.func import functional_call, grad, grad_and_value, jvp, replace_all_b
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from distill_bench import compiling
+from distill_bench.training import compilation
 
 GradientKind = Literal["exact", "tesla", "unrolled"]
 Labels = Int64[Tensor, " n"] | Float[Tensor, "n k"]
@@ -65,7 +65,7 @@ class Student:
         self._temperature = temperature
         self.gradient: Callable[[Tensor, Tensor, Tensor], Tensor] = grad(self.loss)
         if compiled:
-            compiling.keep_what_is_compiled()
+            compilation.keep_what_is_compiled()
             torch.compiler.reset()  # another student's code counts towards torch's limit of variants
             self.gradient = torch.compile(self.gradient, dynamic=False, fullgraph=True)
             self.derivatives_along = torch.compile(self.derivatives_along, dynamic=False, fullgraph=True)  # type: ignore[method-assign]

@@ -26,7 +26,6 @@ from pydantic import (
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
-from distill_bench import compiling
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
@@ -38,6 +37,7 @@ from distill_bench.synthesizers.loop import Objective, optimise
 from distill_bench.synthesizers.matching import FlipFields, draw_dsa
 from distill_bench.synthesizers.trajectory_gradient import Batch, GradientKind, Student, trajectory_gradient
 from distill_bench.synthesizers.trajectory_start import beginning, logits_at
+from distill_bench.training import compilation
 
 
 class ExpertFields(Fields):
@@ -86,7 +86,7 @@ class TrajectoryFields(ExpertFields, FlipFields):
 
     iterations: PositiveInt
     gradient: GradientKind = "exact"
-    compiled: compiling.Choice = "auto"
+    compiled: compilation.Choice = "auto"
     student_steps: PositiveInt
     student_batch: NonNegativeInt = 0
     segment: tuple[NonNegativeInt, PositiveInt, PositiveInt]
@@ -164,7 +164,7 @@ def work(job: Job[TrajectoryFields]) -> float:
     fields, weights = job.fields, job.generator("shapes")
     network = build_network(fields.network, job.training.shape, job.classes, weights)
     images = fields.iterations * fields.student_steps * (fields.student_batch or len(job.labels))
-    return compiling.training_flops(network, job.training.shape, images) * (3 + 8) / 3
+    return compilation.training_flops(network, job.training.shape, images) * (3 + 8) / 3
 
 
 def _own_experts(fields: TrajectoryFields, classes: int, ipc: int) -> int:
@@ -201,7 +201,7 @@ class TrajectoryMatching(Objective):
     def __init__(self, job: Job[TrajectoryFields], experts: Experts) -> None:
         fields = job.fields
         self._job, self._experts = job, experts
-        self._student = self._new_student(compiling.decide(fields.compiled, job.device, work(job)))
+        self._student = self._new_student(compilation.decide(fields.compiled, job.device, work(job)))
         self._images, self._labels = beginning(job, experts, self._student)
         self._rate = torch.tensor(fields.student_lr, device=job.device)
         self._average = self._images.clone() if fields.ema_decay else None
@@ -267,7 +267,7 @@ class TrajectoryMatching(Objective):
         return {"compiled": torch.tensor(self._job.checkpoint.compiled)} | teacher | average
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        if (was := compiling.goes_on(bool(state["compiled"]))) != self._job.checkpoint.compiled:
+        if (was := compilation.goes_on(bool(state["compiled"]))) != self._job.checkpoint.compiled:
             self._student = self._new_student(was)
         self._labels = state.get("labels", self._labels).to(self._job.device)
         if self._average is not None:

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
-from distill_bench import compiling
 from distill_bench.errors import RunFailed
+from distill_bench.training import compilation
 
 TEST_BATCH = 500
 COMPILED_TEST_BATCH = 50
@@ -154,10 +154,10 @@ def accuracy(network: nn.Module, fetch: Fetch, labels: Int64[Tensor, " n"], *, c
         RunFailed: a logit is not finite.
     """
     network.eval()
-    eager, correct = partial(compiling.logits, network), torch.zeros((), dtype=torch.int64, device=labels.device)
+    eager, correct = partial(compilation.logits, network), torch.zeros((), dtype=torch.int64, device=labels.device)
     finite = torch.ones((), dtype=torch.bool, device=labels.device)
     size = COMPILED_TEST_BATCH if compiled else TEST_BATCH
-    whole = compiling.compiled(compiling.logits, network) if compiled else eager
+    whole = compilation.compiled(compilation.logits, network) if compiled else eager
     with torch.inference_mode():
         for indices in torch.arange(len(labels)).split(size):
             logits = (whole if len(indices) == size else eager)(fetch(indices))
@@ -179,10 +179,10 @@ def _losses(network: nn.Module, plan: Plan, count: int, compiled: bool) -> Calla
 
     The remainder of an epoch has a size of its own, which is compiled where it comes up often enough.
     """
-    eager = partial(compiling.cross_entropy, network)
+    eager = partial(compilation.cross_entropy, network)
     if not compiled:
         return lambda size: eager
-    quick = compiling.compiled(compiling.cross_entropy, network)
+    quick = compilation.compiled(compilation.cross_entropy, network)
     usual = min(plan.batch_size, count)
     return lambda size: quick if size == usual or plan.epochs >= COMPILED_STEPS else eager
 

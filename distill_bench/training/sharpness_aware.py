@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from distill_bench.training import Descend
+from distill_bench.training.train import Descend
 
 GUARD = 1e-12
 

@@ -1,0 +1,1 @@
+"""The one training loop, compilation of its steps, and sharpness-aware steps."""
