@@ -1,0 +1,192 @@
+"""Networks by the field's names: the ConvNet's variants (``ConvNetD3``, ``ConvNetW64BN`` …), ``ResNet18BN_AP`` …"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from distill_bench.errors import UsageError, did_you_mean
+from distill_bench.networks.classic import Shape, alexnet, lenet, mlp, vgg11
+from distill_bench.networks.convnet import GROUPS, WIDE_PADDING_SIDE, ConvNet
+from distill_bench.networks.initialise import initialise
+from distill_bench.networks.network import Network
+from distill_bench.networks.resnet import resnet18
+from distill_bench.networks.vit import initialise_vit, vit
+
+CONVNET = re.compile(
+    r"ConvNet(?:D(?P<depth>[1-9]))?(?:W(?P<width>[1-9]\d{0,4}))?(?P<norm>NN|BN|IN|LN|GN)?"
+    r"(?P<activation>AR|AL|ASwish|AS)?(?P<pooling>NP|MP|AP)?"
+)
+CODES = {
+    "norm": {"NN": "none", "BN": "batch", "IN": "instance", "LN": "layer", "GN": "group"},
+    "activation": {"AR": "relu", "AL": "leaky-relu", "AS": "sigmoid", "ASwish": "swish"},
+    "pooling": {"NP": "none", "MP": "max", "AP": "average"},
+}
+TINY_SIDE = 8
+USUAL_CONVNETS = ("ConvNet", "ConvNetBN", "ConvNetD3", "ConvNetD3BN")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A network that is not a ConvNet.
+
+    Attributes:
+        build: from (channels, height, width) and the number of classes to the network.
+        smallest: the least side it takes, in pixels, and why.
+        initialise: gives it its initial values.
+    """
+
+    build: Callable[[Shape, int], Network]
+    smallest: tuple[int, str] = (1, "")
+    initialise: Callable[[Network, torch.Generator], Network] = initialise
+
+
+POOLS_FIVE_TIMES = (32, "it halves the image five times (28 px are padded to 32)")
+CONSTANT = (
+    "instance norm makes a map of one pixel constant, and its last maps would be no larger; with batch norm it is"
+)
+NAMED = {
+    "MLP": Named(mlp),
+    "LeNet": Named(lenet, (16, "its 5×5 convolutions are not padded (at 28 px the first one is)")),
+    "AlexNet": Named(alexnet, (8, "it halves the image three times")),
+    "AlexNetBN": Named(partial(alexnet, norm="batch"), (8, "it halves the image three times")),
+    "VGG11": Named(vgg11, POOLS_FIVE_TIMES),
+    "VGG11BN": Named(partial(vgg11, norm="batch"), POOLS_FIVE_TIMES),
+    "ResNet18": Named(resnet18, (9, f"{CONSTANT} ResNet18BN and takes any size")),
+    "ResNet18BN": Named(partial(resnet18, norm="batch")),
+    "ResNet18BN_ImageNet": Named(
+        partial(resnet18, norm="batch", small=False),
+        (64, "it halves the image five times; ResNet18BN is for small images"),
+    ),
+    "ResNet18_AP": Named(partial(resnet18, average_pooling=True), (16, f"{CONSTANT} ResNet18BN_AP and takes 8 px")),
+    "ResNet18BN_AP": Named(
+        partial(resnet18, norm="batch", average_pooling=True), (8, "it halves the image three times")
+    ),
+    "ViT": Named(vit, initialise=initialise_vit),
+}
+
+
+def usual_convnet(shape: Shape) -> str:
+    """The ConvNet the field uses at a resolution: depth 3 to 32 px, 4 to 64, 5 above; depth 2, width 64 at 8 px."""
+    side = min(shape[1:])
+    if side <= TINY_SIDE:
+        return "ConvNetD2W64"
+    return "ConvNetD3" if side <= 32 else "ConvNetD4" if side <= 64 else "ConvNetD5"
+
+
+def resolve_network(name: str, shape: Shape) -> str:
+    """The full name of a network: a ConvNet without depth or width gets those usual at this resolution.
+
+    >>> resolve_network("ConvNetBN", (3, 32, 32))
+    'ConvNetD3BN'
+
+    Raises:
+        UsageError: the name is unknown, or no name.
+    """
+    if isinstance(name, str) and name in NAMED:
+        return name
+    match = CONVNET.fullmatch(name) if isinstance(name, str) else None
+    if match is None:
+        hint = did_you_mean(name, [*USUAL_CONVNETS, *NAMED]) if isinstance(name, str) else ""
+        asked = repr(name) if isinstance(name, str) else f"{type(name).__name__}: networks are given by name"
+        raise UsageError(
+            f"unknown network {asked}.{hint} Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
+            "activation AR|AL|AS|ASwish and pooling NP|MP|AP in that order, such as ConvNetD3 or ConvNetD4W64BN; "
+            f"{', '.join(NAMED)}. A network of your own is trained in a loop of your own, on the images and labels of "
+            "DistilledSet.to_dataset(): here every set meets the same networks, or figures could not be compared."
+        )
+    usual = CONVNET.fullmatch(usual_convnet(shape))
+    assert usual is not None
+    depth = match["depth"] or usual["depth"]
+    width = match["width"] or (usual["width"] if not match["depth"] else None)
+    rest = (match["norm"] or "") + (match["activation"] or "") + (match["pooling"] or "")
+    return f"ConvNetD{depth}" + (f"W{width}" if width else "") + rest
+
+
+def check_network(name: str, shape: Shape) -> str:
+    """The full name of a network that takes images of ``shape`` (channels, height, width).
+
+    Raises:
+        UsageError: the name is unknown, or the images are too small for it, or not square where they must be.
+    """
+    name = resolve_network(name, shape)
+    height, width = shape[1:]
+    if name not in NAMED:
+        _check_convnet(name, shape)
+    elif _padded_side(shape) < NAMED[name].smallest[0]:
+        side, reason = NAMED[name].smallest
+        raise UsageError(f"{name} needs images of {side} px or more, not {height}×{width}: {reason}.")
+    elif name == "ViT" and height != width:
+        raise UsageError(f"{name} needs square images, not {height}×{width}: give --size.")
+    return name
+
+
+def build_network(name: str, shape: Shape, classes: int, generator: torch.Generator) -> Network:
+    """A freshly initialised network for images of ``shape`` (channels, height, width).
+
+    Raises:
+        UsageError: as ``check_network``.
+    """
+    name = check_network(name, shape)
+    network = blank_network(name, shape, classes).to_empty(device="cpu")
+    return (NAMED[name].initialise if name in NAMED else initialise)(network, generator)
+
+
+def blank_network(name: str, shape: Shape, classes: int) -> Network:
+    """A network without values, on the meta device: its parameters' shapes, at no cost of memory.
+
+    Raises:
+        UsageError: as ``check_network``.
+    """
+    name = check_network(name, shape)
+    # the constructors would draw from torch's global generator elsewhere
+    with torch.device("meta"):
+        return NAMED[name].build(shape, classes) if name in NAMED else _convnet(name, shape, classes)
+
+
+def activation_values(name: str, shape: Shape, classes: int) -> tuple[int, int]:
+    """How many numbers a network holds of one image: (at once, without a graph; of all layers, for a gradient).
+
+    Counted on the meta device: the most that one layer takes in and puts out, and what all layers put out.
+
+    Raises:
+        UsageError: as ``check_network``.
+    """
+    network = blank_network(name, shape, classes)
+    counts: list[tuple[int, int]] = []
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        counts.append((inputs[0].numel(), output.numel()))
+
+    for module in network.modules():
+        if not list(module.children()):
+            module.register_forward_hook(count)
+    network.eval()(torch.empty(1, *shape, device="meta"))
+    return max(map(sum, counts)), sum(output for _, output in counts)
+
+
+def _check_convnet(name: str, shape: Shape) -> None:
+    depth, width, options = _convnet_options(name)
+    if options.get("pooling") != "none" and _padded_side(shape) < 2**depth:
+        raise UsageError(f"{name} halves the image {depth} times; {shape[1]}×{shape[2]} px is too small for that.")
+    if options.get("norm") == "group" and width % GROUPS:
+        raise UsageError(f"{name}: group norm has {GROUPS} groups; a width of {width} cannot be divided into them.")
+
+
+def _convnet(name: str, shape: Shape, classes: int) -> ConvNet:
+    depth, width, options = _convnet_options(name)
+    return ConvNet(shape, classes, depth=depth, width=width, **options)  # type: ignore[arg-type]
+
+
+def _convnet_options(name: str) -> tuple[int, int, dict[str, str]]:
+    match = CONVNET.fullmatch(name)
+    assert match is not None
+    return int(match["depth"]), int(match["width"] or 128), {k: CODES[k][code] for k in CODES if (code := match[k])}
+
+
+def _padded_side(shape: Shape) -> int:
+    """The shorter side; 28 px count as the 32 that the first convolution makes of them."""
+    return min(shape[1:]) + (4 if shape[1:] == (WIDE_PADDING_SIDE, WIDE_PADDING_SIDE) else 0)
