@@ -22,16 +22,16 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from distill_bench.data_card import SourceCard, Sparse, source_card
+from distill_bench.datasets import Source
+from distill_bench.datasets.card import SourceCard, Sparse, source_card
+from distill_bench.datasets.classes import as_option
+from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.errors import DataError, UsageError, brief, describe
-from distill_bench.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.recorded import PREFIX as RECORDED_PREFIX
 from distill_bench.recorded import Recording
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.names import LONGEST_PATH, checked_class_names, checked_name
 from distill_bench.runtime.tensors import Array, as_classes, as_pixels, as_tensor
-from distill_bench.sources import Source
-from distill_bench.sources.classes import as_option
 
 FORMAT_VERSION = 1
 CARD_KEY = "distill_bench"

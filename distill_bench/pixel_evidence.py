@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Num, UInt8
 from torch import Tensor
 
-from distill_bench.pixel_space import PixelSpace, SpaceKind, Transform, pixel_space_of
-from distill_bench.sources.source import Source, Split
+from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, Transform, pixel_space_of
 
 COMPARED = 1000
 FITTED = 4096

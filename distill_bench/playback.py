@@ -7,13 +7,13 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 from torch.utils.data import TensorDataset
 
-from distill_bench.data_card import source_of
+from distill_bench.datasets.card import source_of
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled_set import TEACHER_PREFIX, DistilledSet
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import Network, blank_network, build_network
-from distill_bench.pixel_space import Transform
 from distill_bench.recorded import Recording
-from distill_bench.sources.source import Source
 
 NO_TABLE = {
     "recorded": "labels are recorded, with the view of the image that each belongs to: play them back, "

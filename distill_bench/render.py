@@ -9,10 +9,10 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from distill_bench.datasets.dataset import Source
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.playback import transform_of
 from distill_bench.runtime.files import check_ending, write_atomically
-from distill_bench.sources.source import Source
 
 LEAST_SIDE = 48
 GAP = 4

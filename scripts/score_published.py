@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
+from distill_bench.datasets import load_source
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.evaluation import NothingKept, evaluate
 from distill_bench.hub import import_release
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.progress import Monitor, StreamMonitor
 from distill_bench.runtime.run_info import run_block
-from distill_bench.sources import load_source
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,12 +14,12 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save as save_tensors
 
+from distill_bench.datasets import Source, Split
+from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.distilled_set import Card, DistilledSet, load_distilled
 from distill_bench.errors import DataError
-from distill_bench.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.render import render_grid, render_pixels
 from distill_bench.runtime.seeds import generator
-from distill_bench.sources import Source, Split
 
 CLASSES, IPC = 10, 2
 LABELS = torch.arange(CLASSES).repeat_interleave(IPC)

@@ -13,9 +13,9 @@ import torch
 
 from distill_bench import DistilledSet, Split, UsageError, evaluate, load_distilled, load_source, synthesize
 from distill_bench.analysis import transfer
+from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.errors import RunFailed
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.pixel_space import pixel_space_of
 from distill_bench.runtime import device
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.suites import Cell, CellWork, Setting, run_cells
@@ -89,7 +89,7 @@ def test_a_test_split_that_the_set_was_made_from_is_a_leak(digits, few):
 
 @pytest.mark.parametrize("kind", ["uint8", "normalized", "unit", "zca", "float16"])
 def test_test_images_in_a_set_are_found_pixel_for_pixel_in_every_space(digits, kind):
-    from distill_bench.pixel_space import Transform
+    from distill_bench.datasets.pixel_space import Transform
 
     chosen = torch.cat([(digits.test.labels == label).nonzero()[0] for label in range(10)])
     pixels = digits.test.images(chosen)

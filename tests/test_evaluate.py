@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from distill_bench.augmentations import dsa
+from distill_bench.datasets import Split
+from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import Interrupted, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Protocol, evaluate, evaluate_full, load_protocol
 from distill_bench.evaluation.evaluate import exam_of
 from distill_bench.evaluation.statistics import student_interval
-from distill_bench.pixel_space import Transform, pixel_space_of
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
-from distill_bench.sources import Split
 
 MODULE = importlib.import_module("distill_bench.evaluation.evaluate")  # the package gives its name to the function
 NETWORK = "ConvNetD2W16"

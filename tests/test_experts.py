@@ -15,16 +15,16 @@ from torch.nn.utils import parameters_to_vector
 
 from distill_bench import DataError, Interrupted, UsageError, synthesize
 from distill_bench.augmentations import dsa
+from distill_bench.datasets.pixel_space import pixel_space_of
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.hub.replay_buffer import import_experts
 from distill_bench.networks import build_network
-from distill_bench.pixel_space import pixel_space_of
 from distill_bench.pretrained import ExpertRecipe, adopted_experts, experts, list_experts, obtain_experts
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.sharpness_aware import flat_descent, flat_direction, perturbation
 from distill_bench.training.train import Plan, train
-from distill_bench.training_data import TrainingData
 
 NETWORK = "ConvNetD1W4"
 QUICK = ExpertRecipe(epochs=3, batch_size=128, learning_rate=0.05)

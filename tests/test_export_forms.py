@@ -13,6 +13,9 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from distill_bench import evaluate, load_distilled, load_source
+from distill_bench.datasets.builtin import BUILT_IN
+from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.imagenet import SUBSETS
 from distill_bench.distilled_set import DistilledSet, Origin
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
@@ -20,9 +23,6 @@ from distill_bench.hub import EXPORTERS, export, losses, way_back
 from distill_bench.hub.export import class_folder_names
 from distill_bench.hub.image_folder import CLASSES
 from distill_bench.playback import training_images
-from distill_bench.sources.builtin import BUILT_IN
-from distill_bench.sources.imagenet import SUBSETS
-from distill_bench.sources.source import Source, Split
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import forms_table
@@ -121,7 +121,7 @@ def test_8_bit_pixels_are_written_as_the_numbers_networks_are_trained_on(digits,
 def test_pixels_of_other_spaces_become_normalized_in_a_res_file_if_loss_is_allowed(digits, tmp_path, space):
     one = made(digits, KINDS["pixels in 0 … 1"](digits).images, pixel_space=space)
     (path,) = export([one], "res", tmp_path / "x.pt", lossy=True)
-    from distill_bench.pixel_space import Transform
+    from distill_bench.datasets.pixel_space import Transform
 
     decoded = Transform(one.card.pixel_space, digits.train).decode(one.images)
     right = (decoded - torch.tensor(digits.mean)) / torch.tensor(digits.std)

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from distill_bench.augmentations import dsa
+from distill_bench.datasets import Source, Split
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.networks import build_network
 from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.seeds import generator
-from distill_bench.sources import Source, Split
 from distill_bench.synthesizers import Checkpoint, Job
 from distill_bench.synthesizers.distribution_matching import DistributionMatching
 from distill_bench.synthesizers.gradient_matching import (
@@ -20,7 +21,6 @@ from distill_bench.synthesizers.gradient_matching import (
     parameter_gradients,
 )
 from distill_bench.synthesizers.mean_matching import MeanMatchingFields, class_means, mean_distance
-from distill_bench.training_data import TrainingData
 
 GM = importlib.import_module("distill_bench.synthesizers.gradient_matching")
 DM = importlib.import_module("distill_bench.synthesizers.mean_matching")

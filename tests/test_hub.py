@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from distill_bench import evaluate, load_source
+from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import EXPORTERS, Options, export, import_release, load_pickled
 from distill_bench.pixel_evidence import gather, hypotheses, roughness, training_labels
-from distill_bench.pixel_space import Transform, pixel_space_of
 
 CLASSES, IPC = 10, 2
 LABELS = torch.arange(CLASSES).repeat_interleave(IPC)
@@ -325,7 +325,7 @@ def test_roughness_is_one_for_noise_and_small_for_smooth_images():
 
 def textured(count=400):
     """A source of 16×16 colour images, strong large patches and weak detail: whitening turns that round."""
-    from distill_bench.sources.source import Source, Split
+    from distill_bench.datasets.dataset import Source, Split
 
     draws = torch.Generator().manual_seed(3)
     patches = torch.nn.functional.interpolate(torch.randn(count, 1, 2, 2, generator=draws), size=16, mode="bilinear")

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from distill_bench.datasets import lazy, load_source
+from distill_bench.datasets.imagenet import SUBSETS
+from distill_bench.datasets.lazy import FilesSplit
 from distill_bench.errors import DataError, UsageError
-from distill_bench.sources import load_source, on_demand
-from distill_bench.sources.imagenet import SUBSETS
-from distill_bench.sources.on_demand import FilesSplit
 
 MTT = {
     "imagenette": (0, 217, 482, 491, 497, 566, 569, 571, 574, 701),
@@ -196,13 +196,13 @@ def photos(tmp_path):
 @pytest.fixture
 def large(monkeypatch):
     """Every split counts as too large for the memory."""
-    monkeypatch.setattr("distill_bench.sources.decode.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("distill_bench.datasets.decode.RESIDENT_BYTES", 0)
 
 
 def test_decoded_on_demand_is_what_is_decoded_at_once(photos, large, monkeypatch):
     lazy = load_source(photos)
     assert isinstance(lazy.train, FilesSplit) and isinstance(lazy.test, FilesSplit)
-    monkeypatch.setattr("distill_bench.sources.decode.RESIDENT_BYTES", 2**32)
+    monkeypatch.setattr("distill_bench.datasets.decode.RESIDENT_BYTES", 2**32)
     resident = load_source(photos)
     assert not isinstance(resident.train, FilesSplit)
     assert lazy.train.shape == resident.train.shape == (3, 8, 8)
@@ -220,7 +220,7 @@ def test_decoded_on_demand_is_what_is_decoded_at_once(photos, large, monkeypatch
 
 
 def test_the_limit_counts_what_images_are_decoded_to(photos, monkeypatch):
-    monkeypatch.setattr("distill_bench.sources.decode.RESIDENT_BYTES", 10 * 3 * 8 * 8)
+    monkeypatch.setattr("distill_bench.datasets.decode.RESIDENT_BYTES", 10 * 3 * 8 * 8)
     assert not isinstance(load_source(photos).train, FilesSplit)
     assert isinstance(load_source(photos, size=9).train, FilesSplit)
     assert load_source(photos, size=9).train.images(torch.tensor([3])).shape == (1, 3, 9, 9)
@@ -238,12 +238,12 @@ def test_the_fingerprint_is_over_files(photos, large, tmp_path):
 
 
 def test_files_are_summed_once_and_again_when_they_change(photos, large, tmp_path, monkeypatch):
-    monkeypatch.setattr(on_demand, "GROUP", 4)
+    monkeypatch.setattr(lazy, "GROUP", 4)
     first = load_source(photos).train.fingerprint
     assert len(list((tmp_path / "home" / "digests").iterdir())) == 3  # 10 files, 4 at a time
     read = []
-    digest = on_demand._digest
-    monkeypatch.setattr(on_demand, "_digest", lambda file: read.append(file.name) or digest(file))
+    digest = lazy._digest
+    monkeypatch.setattr(lazy, "_digest", lambda file: read.append(file.name) or digest(file))
     assert load_source(photos).train.fingerprint == first
     assert read == []
     changed = tmp_path / "photos" / "train" / "dog" / "4.png"
@@ -279,7 +279,7 @@ def test_sets_are_made_and_scored_from_files(photos, large, monkeypatch):
     from distill_bench import evaluate, synthesize
     from distill_bench.evaluation import PROTOCOLS
 
-    monkeypatch.setattr("distill_bench.pixel_space.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("distill_bench.datasets.pixel_space.RESIDENT_BYTES", 0)
     short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 2, "networks": 1, "network": "ConvNetD1W4"})
     monkeypatch.setitem(PROTOCOLS, "quick-v1", short)
     source = load_source(photos)

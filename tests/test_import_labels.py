@@ -9,10 +9,10 @@ from PIL import Image
 from releases_at_hand import FORMS, LABELS, SHUFFLED, pictures, smooth
 
 from distill_bench import load_distilled, load_source
+from distill_bench.datasets.imagenet import SUBSETS
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub import Options, import_release
-from distill_bench.sources.imagenet import SUBSETS
 
 WHOLE = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.float32, torch.float64]
 ONE_HOT = torch.nn.functional.one_hot(SHUFFLED, 10)
@@ -205,7 +205,7 @@ def test_training_images_under_another_class_are_an_error_that_names_both(tmp_pa
 def woof(tmp_path, monkeypatch):
     """Imagewoof of flat colours, two pictures a class; the folder's name of each class in label order."""
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
-    from distill_bench.sources.imagenet import SUBSETS
+    from distill_bench.datasets.imagenet import SUBSETS
 
     wnids = list(SUBSETS["imagewoof"])
     for label, wnid in enumerate(wnids):

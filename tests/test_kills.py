@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from distill_bench import commands, data_card
+from distill_bench import commands
+from distill_bench.datasets import card
 from distill_bench.errors import DataError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.runtime import files, progress
@@ -340,7 +341,7 @@ def test_a_stop_while_data_loads_exits_with_130(command, folder, monkeypatch, na
         signal.raise_signal(number)
         raise AssertionError("went on")
 
-    for module in (commands.sets, commands.suites, commands.pretrained, data_card):
+    for module in (commands.sets, commands.suites, commands.pretrained, card):
         monkeypatch.setattr(module, "load_source", interrupted)
     code, out, error = command(*COMMANDS[name])
     assert (code, out, error) == (130, "", "error: stopped on request, before any work began.\n")

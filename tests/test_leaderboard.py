@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from distill_bench.datasets import list_sources
 from distill_bench.errors import DataError
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.leaderboard import board, published, render, render_page, tables
@@ -14,7 +15,6 @@ from distill_bench.leaderboard.claims import Claim, claim_for, differences, load
 from distill_bench.leaderboard.collect import ROW_KEYS, STRICT, leaderboard_rows, read_results
 from distill_bench.leaderboard.figures import accuracy_figure, panels_of
 from distill_bench.package_data import package_data
-from distill_bench.sources import list_sources
 
 HEADER = "method,dataset,size,ipc,accuracy,std,protocol,network,norm,labels,selection,paper,source,reading,note\n"
 

@@ -5,10 +5,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill_bench import Source, Split, evaluate, synthesize
+from distill_bench.datasets.pixel_space import Transform, pixel_space_of
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.pixel_evidence import COMPARED
-from distill_bench.pixel_space import Transform, pixel_space_of
-from distill_bench.training_data import TrainingData
 
 COUNT, SHAPE = 3000, (3, 16, 16)
 FLOATS = COUNT * 3 * 16 * 16 * 4
@@ -42,7 +42,7 @@ class Counting(Split):
 
 @pytest.fixture
 def source(monkeypatch) -> Source:
-    monkeypatch.setattr("distill_bench.sources.source.CHUNK_BYTES", 100 * 3 * 16 * 16)
+    monkeypatch.setattr("distill_bench.datasets.dataset.CHUNK_BYTES", 100 * 3 * 16 * 16)
     monkeypatch.setattr(Counting, "most", 0)
     draws = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (COUNT, *SHAPE), generator=draws, dtype=torch.uint8)

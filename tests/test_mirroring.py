@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from typer.main import get_command
 
 from distill_bench import cli, evaluate, list_sources, load_distilled, load_source, synthesize
-from distill_bench.data_card import source_card
+from distill_bench.datasets.card import source_card
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, score_key
 from distill_bench.synthesizers import load_method, synthesis_key

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from distill_bench import DistilledSet, Source, Split, evaluate, load_distilled, load_source, synthesize
-from distill_bench.data_card import source_card
+from distill_bench.datasets.card import source_card
+from distill_bench.datasets.pixel_space import Transform
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS, score_key
-from distill_bench.pixel_space import Transform
 from distill_bench.synthesizers import load_method, synthesis_key
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
@@ -121,7 +121,7 @@ def test_every_kind_of_data_takes_a_choice(tmp_path, form):
 
 
 def test_chosen_classes_stay_in_their_files_where_these_are_large(tmp_path, monkeypatch):
-    monkeypatch.setattr("distill_bench.sources.decode.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("distill_bench.datasets.decode.RESIDENT_BYTES", 0)
     source = load_source(make_photos(tmp_path), classes=["cat"])
     assert type(source.train).__name__ == "FilesSplit"
     assert (source.train.images(torch.tensor([1]))[0, 0].numpy() == PIXELS[5]).all()

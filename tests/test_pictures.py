@@ -253,14 +253,14 @@ def test_pictures_decoded_on_demand_are_shown_alike_and_counted_as_other_picture
     place(tmp_path / "data" / "a" / "1.png", TRANSPARENT["colour and alpha"])
     place(tmp_path / "data" / "a" / "2.png", encoded(Image.fromarray(CORNER).convert("RGB")))
     resident = load_source(f"folder:{tmp_path / 'data'}").train.images(torch.arange(3))
-    monkeypatch.setattr("distill_bench.sources.decode.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("distill_bench.datasets.decode.RESIDENT_BYTES", 0)
     lazy = load_source(f"folder:{tmp_path / 'data'}").train
     assert torch.equal(lazy.images(torch.arange(3)), resident)
     assert (resident[0, 0].numpy() == turned(3)).all()
     # the sum of the plain file is that of its bytes; those of the others are not, whose pixels were once read otherwise
     from hashlib import sha256
 
-    from distill_bench.sources.on_demand import file_digests
+    from distill_bench.datasets.lazy import file_digests
 
     files = [tmp_path / "data" / "a" / f"{k}.png" for k in range(3)]
     sums = file_digests(files)

@@ -18,9 +18,11 @@ from filelock import FileLock
 from torchvision.models import resnet18
 
 from distill_bench import DataError, Interrupted, RunFailed, UsageError
+from distill_bench.datasets import Split
+from distill_bench.datasets.pixel_space import pixel_space_of
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.evaluation import recorded_score, score_teacher
 from distill_bench.networks import NAMED, build_network
-from distill_bench.pixel_space import pixel_space_of
 from distill_bench.pretrained import (
     TeacherRecipe,
     kept,
@@ -33,9 +35,7 @@ from distill_bench.pretrained import (
 from distill_bench.pretrained.teachers import CHECKED_IMAGES
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
-from distill_bench.sources import Split
 from distill_bench.training.train import accuracy, train
-from distill_bench.training_data import TrainingData
 
 CPU = torch.device("cpu")
 QUICK = TeacherRecipe(network="ConvNetD1W4", epochs=3, learning_rate=0.05)

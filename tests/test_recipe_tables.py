@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from distill_bench import synthesize
+from distill_bench.datasets import Source, Split
 from distill_bench.evaluation import load_protocol
 from distill_bench.leaderboard.claims import network_norm
 from distill_bench.package_data import package_data
 from distill_bench.recipes import PAPER, Recipe, load_recipe
-from distill_bench.sources import Source, Split
 from distill_bench.synthesizers import load_method
 
 

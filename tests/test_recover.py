@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from distill_bench import load_source, synthesize
+from distill_bench.datasets import Source, Split
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
 from distill_bench.networks import build_network
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
-from distill_bench.sources import Source, Split
 from distill_bench.synthesizers import Job, help_make_set, load_method, make_set, parts_of_set
 from distill_bench.synthesizers.recover import (
     Recovery,
@@ -26,7 +27,6 @@ from distill_bench.synthesizers.recover import (
     statistics_distance,
     weighted_sum,
 )
-from distill_bench.training_data import TrainingData
 
 QUICK = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0.1, "augment": "none"},
          "iterations": 4, "jitter": 1}  # fmt: skip

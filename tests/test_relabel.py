@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from distill_bench import evaluate, synthesize
 from distill_bench.augmentations import views
 from distill_bench.augmentations.views import ViewRule
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
@@ -24,7 +25,6 @@ from distill_bench.runtime.seeds import generator
 from distill_bench.synthesizers.realistic_crops import CropFields, best_crops, crop_losses, shrunk, stitched
 from distill_bench.synthesizers.relabel import predict
 from distill_bench.training.train import Plan, train
-from distill_bench.training_data import TrainingData
 
 TEACHER = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0.1, "augment": "none"}}
 RECORD = {"epochs": 3, "batch_size": 8, "views": {"scale": [0.5, 1.0]}}

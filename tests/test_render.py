@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from distill_bench import DistilledSet
+from distill_bench.datasets.dataset import Source, Split
 from distill_bench.render import grid
-from distill_bench.sources.source import Source, Split
 
 BLUE = (10, 20, 250)
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
+from distill_bench.datasets import Split, list_sources, load_source
+from distill_bench.datasets.builtin import BUILT_IN
+from distill_bench.datasets.dataset import channel_statistics
 from distill_bench.errors import DataError, UsageError
-from distill_bench.sources import Split, list_sources, load_source
-from distill_bench.sources.builtin import BUILT_IN
-from distill_bench.sources.source import channel_statistics
 
 DIGITS_TRAIN = "97e682950bc271fb"
 DIGITS_TEST = "734fcda680438bfc"
@@ -277,7 +277,7 @@ def test_more_images_than_memory(tmp_path, monkeypatch):
             return empty(shape, dtype)
         raise MemoryError
 
-    monkeypatch.setattr("distill_bench.sources.decode.np.empty", refuse)
+    monkeypatch.setattr("distill_bench.datasets.decode.np.empty", refuse)
     assert "6 images of the size of" in (message := refusal(spec))
     assert "--size N" in message
 

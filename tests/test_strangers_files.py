@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from distill_bench import load_source
+from distill_bench.datasets.picture import open_image
 from distill_bench.errors import DataError
-from distill_bench.sources.picture import open_image
 
 
 def png(grey: int = 7) -> bytes:

@@ -9,13 +9,13 @@ import torch
 
 from distill_bench import RunFailed, UsageError, synthesize
 from distill_bench.augmentations import dsa
+from distill_bench.datasets.pixel_space import pixel_space_of
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.networks import build_network
-from distill_bench.pixel_space import pixel_space_of
 from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.seeds import generator
 from distill_bench.synthesizers import Checkpoint, Job, load_method
 from distill_bench.synthesizers.trajectory_start import averaged_logits, correct_images
-from distill_bench.training_data import TrainingData
 
 START = importlib.import_module("distill_bench.synthesizers.trajectory_start")
 TM = importlib.import_module("distill_bench.synthesizers.trajectory_matching")

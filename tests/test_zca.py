@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from distill_bench.augmentations import zca
-from distill_bench.augmentations.zca import fit_whitening, whitening_of
-from distill_bench.pixel_space import Transform, pixel_space_of
+from distill_bench.datasets import Source, Split, whitening
+from distill_bench.datasets.pixel_space import Transform, pixel_space_of
+from distill_bench.datasets.whitening import fit_whitening, whitening_of
 from distill_bench.runtime.seeds import generator
-from distill_bench.sources import Source, Split
 
 SHAPE = (2, 4, 3)
 STATISTICS = ((0.4, 0.6), (0.2, 0.3))
@@ -72,7 +71,7 @@ def cached(tmp_path):
 def test_a_second_call_reads_the_first_ones_file(source, tmp_path, monkeypatch):
     first = whitening_of(source.train, 0.1)
     assert len(cached(tmp_path)) == 1
-    monkeypatch.setattr(zca, "fit_whitening", lambda images, eps: pytest.fail("fitted a second time"))
+    monkeypatch.setattr(whitening, "fit_whitening", lambda images, eps: pytest.fail("fitted a second time"))
     again = whitening_of(source.train, 0.1)
     for name in ("mean", "transform", "inverse"):
         assert torch.equal(getattr(first, name), getattr(again, name))
@@ -147,7 +146,7 @@ def test_images_are_fetched_alike_resident_or_batch_by_batch(source, kind, optio
     indices = torch.tensor([3, 0, 17, 3])
     resident = transform.fetch(source.test, torch.device("cpu"))(indices)
     torch.testing.assert_close(resident, transform.encode(source.test.images(indices)), rtol=0, atol=1e-6)
-    monkeypatch.setattr("distill_bench.pixel_space.RESIDENT_BYTES", 0)
+    monkeypatch.setattr("distill_bench.datasets.pixel_space.RESIDENT_BYTES", 0)
     reads = []
     test = Split(source.test.images(torch.arange(20)), source.test.labels)
     monkeypatch.setattr(test, "images", lambda i: reads.append(len(i)) or source.test.images(i))

@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from distill_bench.data_card import source_of
+from distill_bench.datasets import Source
+from distill_bench.datasets.card import source_of
 from distill_bench.distilled_set import Card, DistilledSet
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import KeptNetworks, Score, evaluate, protocol_for, runs_compiled, score_key
 from distill_bench.networks import NAMED, check_network, resolve_network
 from distill_bench.networks.classic import Shape
 from distill_bench.runtime.progress import SILENT, Monitor
-from distill_bench.sources import Source
 
 
 class Transfer(BaseModel):

@@ -9,6 +9,7 @@ import typer
 from distill_bench import suites
 from distill_bench.commands.options import DatasetOption, JsonOption, PresetOption, RegistryOption, SetOption
 from distill_bench.commands.output import show, show_json
+from distill_bench.datasets import list_sources, load_source, usual_side
 from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.evaluation import (
     PROTOCOLS,
@@ -18,7 +19,6 @@ from distill_bench.hub.registry import Entry, load_registry
 from distill_bench.networks import NAMED, resolve_network
 from distill_bench.recipes import PAPER, load_recipe, parse_values
 from distill_bench.runtime.log import log
-from distill_bench.sources import list_sources, load_source, usual_side
 from distill_bench.synthesizers import (
     list_methods,
     load_method,

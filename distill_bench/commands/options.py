@@ -7,15 +7,15 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from distill_bench.data_card import source_of
+from distill_bench.datasets import Source
+from distill_bench.datasets.card import source_of
+from distill_bench.datasets.folder import TEST_FOLDERS
 from distill_bench.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub.published import is_id, obtain
 from distill_bench.runtime.files import check_ending, check_no_input, check_place
 from distill_bench.runtime.progress import StreamMonitor
-from distill_bench.sources import Source
-from distill_bench.sources.folder import TEST_FOLDERS
 from distill_bench.training.compilation import Choice
 
 HOLDOUT = 0.2

@@ -24,13 +24,15 @@ from distill_bench.commands.options import (
     own_data,
 )
 from distill_bench.commands.output import show, show_json
+from distill_bench.datasets import load_source
+from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
     recorded_score,
     score_teacher,
 )
 from distill_bench.hub.replay_buffer import import_experts
-from distill_bench.pixel_space import SPACES, pixel_space_of
 from distill_bench.pretrained import (
     Pretrained,
     list_experts,
@@ -43,12 +45,10 @@ from distill_bench.pretrained import (
 from distill_bench.recipes import PAPER, parse_values
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.run_info import code_state
-from distill_bench.sources import load_source
 from distill_bench.synthesizers import (
     load_method,
 )
 from distill_bench.synthesizers.trajectory_matching import ExpertFields
-from distill_bench.training_data import TrainingData
 
 teachers_app = typer.Typer(help="Train and list teachers.", no_args_is_help=True)
 experts_app = typer.Typer(help="Train, import and list the experts of trajectory matching.", no_args_is_help=True)

@@ -45,6 +45,7 @@ from distill_bench.commands.options import (
     source_of_set,
 )
 from distill_bench.commands.output import show, show_json
+from distill_bench.datasets import Source, load_source
 from distill_bench.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError, unknown
 from distill_bench.evaluation import (
@@ -66,7 +67,6 @@ from distill_bench.runtime.files import check_no_input, write_atomically
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import code_state, peak_memory_mb, run_block
-from distill_bench.sources import Source, load_source
 from distill_bench.synthesizers import (
     Checkpoint,
     load_method,

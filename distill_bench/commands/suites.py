@@ -30,13 +30,13 @@ from distill_bench.commands.options import (
     own_data,
 )
 from distill_bench.commands.output import show, show_json
+from distill_bench.datasets import load_source
 from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_ending, check_place
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import StreamMonitor, clock, stopped
 from distill_bench.runtime.run_info import code_state
-from distill_bench.sources import load_source
 
 
 def bench_command(

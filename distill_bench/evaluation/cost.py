@@ -7,13 +7,13 @@ import time
 
 import torch
 
+from distill_bench.datasets import Source
+from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.evaluation.evaluate import Exam, Material, exam_of
 from distill_bench.evaluation.protocol import load_protocol
 from distill_bench.networks import build_network
-from distill_bench.pixel_space import pixel_space_of
 from distill_bench.runtime.progress import Enough, Stopwatch
 from distill_bench.runtime.seeds import generator
-from distill_bench.sources import Source
 from distill_bench.training.train import accuracy
 
 PROBE_TESTS = 500

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from distill_bench.datasets import Source
+from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.evaluation.protocol import load_protocol
 from distill_bench.networks import resolve_network
-from distill_bench.pixel_space import pixel_space_of
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import alone, take_free
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import SILENT, Monitor
-from distill_bench.sources import Source
 from distill_bench.training import compilation
 
 EVALUATOR_VERSION = 1

@@ -2,11 +2,11 @@
 
 import json
 
-from distill_bench.pixel_space import PixelSpace, Transform
+from distill_bench.datasets import Source
+from distill_bench.datasets.pixel_space import PixelSpace, Transform
 from distill_bench.pretrained import Pretrained, Teacher
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import read_json, write_atomically
-from distill_bench.sources import Source
 from distill_bench.training.train import accuracy
 
 ENDING = ".test.json"

@@ -9,6 +9,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, Transform, pixel_space_of
 from distill_bench.distilled_set import DistilledSet, Origin
 from distill_bench.errors import DataError, UsageError, brief, unknown
 from distill_bench.hub import arrays, datadam, datm, dcbench, image_folder, mtt, res_file
@@ -31,8 +33,6 @@ from distill_bench.hub.losses import losses, way_back
 from distill_bench.hub.released import CLASS_ORDERS, LABELS, LAYOUTS, Foreign, Options, Released
 from distill_bench.hub.unpickle import load_pickled
 from distill_bench.pixel_evidence import Evidence, hypotheses, picture_doubts, table, training_labels
-from distill_bench.pixel_space import PixelSpace, SpaceKind, Transform, pixel_space_of
-from distill_bench.sources.source import Source
 
 IMPORTERS: dict[str, ModuleType] = {
     module.NAME: module for module in (image_folder, res_file, datadam, datm, dcbench, mtt, arrays)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from distill_bench.datasets.info import ABOUT, About
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import Score, load_protocol
@@ -18,7 +19,6 @@ from distill_bench.hub.result_file import Claimed
 from distill_bench.networks import resolve_network
 from distill_bench.recipes import list_recipes, load_recipe
 from distill_bench.runtime.text import for_json, for_markdown
-from distill_bench.sources.about import ABOUT, About
 
 NOWHERE = "https://example.org/where-this-folder-lies"
 SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

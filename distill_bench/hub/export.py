@@ -11,18 +11,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from distill_bench.datasets import Source
+from distill_bench.datasets.imagenet import folder_names
+from distill_bench.datasets.pixel_space import PixelSpace, Transform
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import UsageError, unknown
 from distill_bench.hub.image_folder import CLASSES
 from distill_bench.hub.losses import losses, usual_statistics
 from distill_bench.hub.released import TORCH_SUFFIXES
-from distill_bench.pixel_space import PixelSpace, Transform
 from distill_bench.playback import training_images, transform_of
 from distill_bench.render import render_pixels
 from distill_bench.runtime.files import check_ending, write_atomically
 from distill_bench.runtime.names import checked_file_name
-from distill_bench.sources import Source
-from distill_bench.sources.imagenet import folder_names
 
 EXPORTERS = ("res", "mtt", "datm", "folder")
 

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.imagenet import SUBSETS
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.file_name import Named
 from distill_bench.hub.image_folder import sorted_classes
 from distill_bench.hub.released import Foreign, Options, Released, Targets
 from distill_bench.pixel_evidence import seam
 from distill_bench.runtime.tensors import as_pixels
-from distill_bench.sources.imagenet import SUBSETS
-from distill_bench.sources.source import Source
 
 SEAM = 3.0
 """How much stronger than elsewhere the step across a line is, from which images are taken for several put together: 11

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.decode import decode_images
+from distill_bench.datasets.folder import class_folders, image_files
+from distill_bench.datasets.imagenet import folder_names
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.released import Foreign, Options, Released, Targets
 from distill_bench.pixel_evidence import training_labels
-from distill_bench.sources.decode import decode_images
-from distill_bench.sources.folder import class_folders, image_files
-from distill_bench.sources.imagenet import folder_names
-from distill_bench.sources.source import Source
 
 NAME = "folder"
 CLASSES = "classes.json"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_bench import distilled_set
+from distill_bench.datasets import load_source
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import DataError
 from distill_bench.hub import import_release
@@ -22,7 +23,6 @@ from distill_bench.runtime.locks import alone
 from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import SILENT, Monitor
-from distill_bench.sources import load_source
 
 SUMS = "sums.json"
 DECIDES_SET = {"method", "dataset", "size", "paper", "files", "importer", "options", "space", "protocol", "licence"}

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.errors import DataError, UsageError, brief, describe, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import IMPORTERS
 from distill_bench.hub.released import Options
-from distill_bench.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
-from distill_bench.sources.source import Source
 
 BUILT_IN = Path(__file__).with_name("registry.toml")
 VARIABLE = "DISTILL_BENCH_REGISTRY"

@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import DataError
 from distill_bench.hub.unpickle import load_pickled
 from distill_bench.networks import resolve_network
 from distill_bench.pretrained import Experts, adopt_experts
 from distill_bench.pretrained.experts import parameter_shapes
-from distill_bench.training_data import TrainingData
 
 ORIGIN_DIGITS = 16
 FORM = "[[list(network.parameters()), …], …]"

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from distill_bench.datasets.npz import MOST_UNFOLDED, UNFOLDED_ANYWAY
 from distill_bench.errors import DataError, brief
 from distill_bench.hub.registry import EVERYTHING, checked_path
 from distill_bench.runtime.locks import alone
 from distill_bench.runtime.progress import SILENT
-from distill_bench.sources.npz import MOST_UNFOLDED, UNFOLDED_ANYWAY
 
 MOST_BYTES = 1 << 36
 """Of what an archive holds, unpacked: 64 GiB."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from distill_bench.datasets.dataset import Source
 from distill_bench.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Score, evaluate, load_protocol, runs_compiled, score_key
@@ -16,7 +17,6 @@ from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.run_info import run_block
-from distill_bench.sources.source import Source
 
 CONFIDENCE = 0.99
 WIDEST = 5.0

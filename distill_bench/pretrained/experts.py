@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from distill_bench.augmentations import dsa
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import blank_network, build_network, resolve_network
 from distill_bench.pretrained.store import Made, Pretrained, holds, kept, lock_of, obtain
@@ -27,7 +28,6 @@ from distill_bench.runtime.seeds import generator
 from distill_bench.training import compilation
 from distill_bench.training.sharpness_aware import flat_descent
 from distill_bench.training.train import Plan, Standing, train
-from distill_bench.training_data import TrainingData
 
 KIND = "experts"
 # of the training: raised where experts of the same recipe and data come out otherwise

@@ -25,6 +25,7 @@ from pydantic import (
 from torch import Generator, Tensor, nn
 
 from distill_bench.augmentations import dsa, views
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
 from distill_bench.networks import Network, build_network, resolve_network
 from distill_bench.pretrained.store import Made, Pretrained, kept, obtain
@@ -35,7 +36,6 @@ from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.seeds import generator
 from distill_bench.training import compilation
 from distill_bench.training.train import Augment, Plan, Standing, accuracy, train
-from distill_bench.training_data import TrainingData
 
 KIND = "teachers"
 VERSION = 1  # raised with every change that makes other teachers of the same recipe

@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from distill_bench.data_card import source_card
+from distill_bench.datasets import usual_side
+from distill_bench.datasets.card import source_card
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled_set import Card, DistilledSet
 from distill_bench.errors import UsageError, describe, did_you_mean, is_out_of_memory, unknown
 from distill_bench.recipes import PAPER, Recipe, list_recipes, load_recipe
@@ -22,8 +25,6 @@ from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 from distill_bench.runtime.progress import SILENT, Monitor
-from distill_bench.sources import usual_side
-from distill_bench.sources.source import Source
 from distill_bench.synthesizers.attention_matching import attention_matching
 from distill_bench.synthesizers.distribution_matching import distribution_matching
 from distill_bench.synthesizers.finished import as_set
@@ -49,7 +50,6 @@ from distill_bench.synthesizers.selection import (
     relabelled_selection,
 )
 from distill_bench.synthesizers.trajectory_matching import trajectory_matching
-from distill_bench.training_data import TrainingData
 
 BUILT_IN: dict[str, Synthesizer] = {
     function.__name__: function

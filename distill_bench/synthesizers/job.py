@@ -10,14 +10,14 @@ from jaxtyping import Float, Int64
 from pydantic import BaseModel, ConfigDict, PositiveFloat
 from torch import Generator, Tensor
 
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.pixel_space import PixelSpace, pixel_space_of
+from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled_set import LabelKind
 from distill_bench.errors import RunFailed, first_line
-from distill_bench.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.runtime import seeds
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import Monitor
-from distill_bench.sources.source import Source
-from distill_bench.training_data import TrainingData
 
 
 class Fields(BaseModel):

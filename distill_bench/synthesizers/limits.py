@@ -2,9 +2,9 @@
 
 import torch
 
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.decode import physical_memory
 from distill_bench.errors import UsageError
-from distill_bench.sources.decode import physical_memory
-from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Fields
 
 NOTABLE_BYTES = 2 * 10**9

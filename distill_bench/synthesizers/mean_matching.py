@@ -9,10 +9,10 @@ from jaxtyping import Float
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
+from distill_bench.datasets.dataset import Source
 from distill_bench.errors import UsageError
 from distill_bench.networks import Network, activation_values, build_network
 from distill_bench.runtime.seeds import generator
-from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Job, Synthetic
 from distill_bench.synthesizers.loop import Objective, optimise
 from distill_bench.synthesizers.matching import MatchingFields, augment_pair, initial_images, random_network

@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from distill_bench.augmentations import views
+from distill_bench.datasets.dataset import Source
 from distill_bench.errors import UsageError
-from distill_bench.sources.source import Source
 from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
 from distill_bench.synthesizers.pieces import fill
 from distill_bench.synthesizers.relabel import RelabelFields, predict, relabel, teacher_of

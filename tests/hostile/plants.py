@@ -25,7 +25,7 @@ def compressed_records_unfold() -> None:
 
 def archives_unfold() -> None:
     """NumPy archives may unfold to any size."""
-    from distill_bench.sources import npz
+    from distill_bench.datasets import npz
 
     npz.check_unfolded = lambda path: None
 
@@ -34,7 +34,7 @@ def pictures_are_any_size() -> None:
     """The pixels of a picture are not counted."""
     from PIL import Image
 
-    from distill_bench.sources import picture
+    from distill_bench.datasets import picture
 
     Image.MAX_IMAGE_PIXELS = None
     picture.MAX_PIXELS = 10**12
@@ -79,7 +79,7 @@ def outputs_are_written_first() -> None:
 
 def labels_make_classes() -> None:
     """As many classes as the highest label says."""
-    from distill_bench.sources import npz
+    from distill_bench.datasets import npz
 
     def classes(labels: Any, where: str) -> tuple[str, ...]:
         return tuple(str(k) for k in range(max(int(each.max()) for each in labels) + 1))

@@ -11,10 +11,10 @@ import torch
 from makers import COUNT, LABELS, Raw, images
 
 from distill_bench import DataError, UsageError, load_distilled, load_source
+from distill_bench.datasets.decode import allocate
 from distill_bench.hub import import_release, load_pickled
 from distill_bench.leaderboard.collect import read_results
 from distill_bench.recipes import load_recipe, parse_values
-from distill_bench.sources.decode import allocate
 from distill_bench.suites import load_suite
 
 
@@ -131,7 +131,7 @@ def test_a_strangers_card_does_not_have_folders_gone_through(tmp_path, command, 
     source = makers.card()["source"] | {"name": f"folder:{tmp_path}"}
     written(tmp_path / "train" / "other" / "x.png", makers.picture())
     file = written(tmp_path / "x.safetensors", makers.distilled(makers.tensors(), makers.card(source=source)))
-    monkeypatch.setattr("distill_bench.sources.folder.files_below", lambda path: pytest.fail("it was gone through"))
+    monkeypatch.setattr("distill_bench.datasets.folder.files_below", lambda path: pytest.fail("it was gone through"))
     code, _, err = command("evaluate", file, "--quiet")
     assert code == 2
     assert "Labels would not mean the same" in err

@@ -14,9 +14,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from distill_bench.datasets.dataset import Split
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.paths import home
-from distill_bench.sources.source import Split
 
 CHUNK = 2048
 

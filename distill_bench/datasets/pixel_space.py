@@ -9,9 +9,9 @@ from jaxtyping import Float, UInt8
 from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 from torch import Tensor
 
-from distill_bench.augmentations.zca import Whitening, whitening_of
+from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.whitening import Whitening, whitening_of
 from distill_bench.errors import UsageError, unknown
-from distill_bench.sources.source import Source, Split
 
 RESIDENT_BYTES = 2**30
 

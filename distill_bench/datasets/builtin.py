@@ -16,12 +16,12 @@ from filelock import FileLock
 from jaxtyping import Int64
 from torch import Tensor
 
+from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.decode import Shape, resize_pixels
+from distill_bench.datasets.folder import folder_source
+from distill_bench.datasets.parquet import parquet_source, split_files
 from distill_bench.errors import DataError
 from distill_bench.runtime.paths import home, offline
-from distill_bench.sources.decode import Shape, resize_pixels
-from distill_bench.sources.folder import folder_source
-from distill_bench.sources.parquet import parquet_source, split_files
-from distill_bench.sources.source import Source, Split
 
 CIFAR100_CLASSES = (
     "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "

@@ -7,17 +7,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from distill_bench.datasets.builtin import BUILT_IN, builtin_source
+from distill_bench.datasets.dataset import Source, readable
+from distill_bench.datasets.digits import digits_source
+from distill_bench.datasets.folder import folder_source
+from distill_bench.datasets.imagenet import FAMILY, imagenet_source
+from distill_bench.datasets.npz import npz_source
+from distill_bench.datasets.parquet import parquet_source, split_files
 from distill_bench.errors import DistillBenchError, UsageError, did_you_mean
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
-from distill_bench.sources.builtin import BUILT_IN, builtin_source
-from distill_bench.sources.digits import digits_source
-from distill_bench.sources.folder import folder_source
-from distill_bench.sources.imagenet import FAMILY, imagenet_source
-from distill_bench.sources.npz import npz_source
-from distill_bench.sources.parquet import parquet_source, split_files
-from distill_bench.sources.source import Source, Split, readable
-
-__all__ = ["Source", "Split", "is_own", "list_sources", "load_source", "usual_side"]
 
 MAX_SIZE = 4096
 

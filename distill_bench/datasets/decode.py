@@ -13,11 +13,11 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
+from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.lazy import FilesSplit
+from distill_bench.datasets.picture import DEEP, FRAMES, EncodedImage, counted, crop_to, listed, open_image
 from distill_bench.errors import DataError
 from distill_bench.runtime.log import log
-from distill_bench.sources.on_demand import FilesSplit
-from distill_bench.sources.picture import DEEP, FRAMES, EncodedImage, counted, crop_to, listed, open_image
-from distill_bench.sources.source import Source, Split
 
 RESIDENT_BYTES = 4 * 2**30
 """A split that takes more as uint8 stays in its files, where it has files."""

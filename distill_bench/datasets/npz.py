@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from distill_bench.datasets.classes import numbered_classes
+from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.decode import resize_pixels
+from distill_bench.datasets.picture import listed
 from distill_bench.errors import DataError, brief
 from distill_bench.runtime.log import log
-from distill_bench.sources.classes import numbered_classes
-from distill_bench.sources.decode import resize_pixels
-from distill_bench.sources.picture import listed
-from distill_bench.sources.source import Source, Split
 
 LAYOUTS = (
     ("x_train", "y_train", "x_test", "y_test"),

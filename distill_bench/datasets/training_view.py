@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
-from distill_bench.pixel_space import PixelSpace, Transform
-from distill_bench.sources.source import Source
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.pixel_space import PixelSpace, Transform
 
 
 class TrainingData:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.decode import Encoded, decoded_source
+from distill_bench.datasets.folder import ANNOTATIONS, class_folders, read_annotated, read_folder
 from distill_bench.errors import DataError, UsageError
 from distill_bench.runtime.paths import home
-from distill_bench.sources.decode import Encoded, decoded_source
-from distill_bench.sources.folder import ANNOTATIONS, class_folders, read_annotated, read_folder
-from distill_bench.sources.source import Source
 
 CONSTANTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SUBSET_SIZE = 128

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_serializer
 
+from distill_bench.datasets.load import Source, is_own, load_source
 from distill_bench.errors import DataError
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
-from distill_bench.sources import Source, is_own, load_source
 
 
 class Sparse(BaseModel):

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from distill_bench.datasets.classes import check_labels, check_none_absent, labels_of
 from distill_bench.errors import DataError, UsageError
 from distill_bench.runtime.names import checked_class_names
 from distill_bench.runtime.seeds import generator
-from distill_bench.sources.classes import check_labels, check_none_absent, labels_of
 
 CHUNK_BYTES = 2**26
 

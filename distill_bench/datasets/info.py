@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from distill_bench.sources.imagenet import FAMILY
+from distill_bench.datasets.imagenet import FAMILY
 
 
 @dataclass(frozen=True)

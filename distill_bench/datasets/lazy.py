@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from distill_bench.datasets.dataset import Split
+from distill_bench.datasets.picture import is_shown_as_it_lies
 from distill_bench.errors import DataError
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.paths import home
-from distill_bench.sources.picture import is_shown_as_it_lies
-from distill_bench.sources.source import Split
 
 GROUP = 4096
 DIGEST_BYTES = 32

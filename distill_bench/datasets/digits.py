@@ -5,9 +5,9 @@ from functools import cache
 import numpy as np
 import torch
 
+from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.decode import resize_pixels
 from distill_bench.runtime.seeds import generator
-from distill_bench.sources.decode import resize_pixels
-from distill_bench.sources.source import Source, Split
 
 TEST_FRACTION = 0.2
 LEVELS = 16

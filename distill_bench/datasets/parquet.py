@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from distill_bench.datasets.classes import numbered_classes
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.decode import Encoded, Shape, decoded_source
+from distill_bench.datasets.picture import EncodedImage, listed
 from distill_bench.errors import DataError, brief
-from distill_bench.sources.classes import numbered_classes
-from distill_bench.sources.decode import Encoded, Shape, decoded_source
-from distill_bench.sources.picture import EncodedImage, listed
-from distill_bench.sources.source import Source
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "fine_label")

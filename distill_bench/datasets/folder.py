@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.decode import Encoded, Shape, decoded_source
+from distill_bench.datasets.picture import counted, listed
 from distill_bench.errors import DataError
 from distill_bench.runtime.log import log
-from distill_bench.sources.decode import Encoded, Shape, decoded_source
-from distill_bench.sources.picture import counted, listed
-from distill_bench.sources.source import Source
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TEST_FOLDERS = ("test", "val", "valid", "validation")
