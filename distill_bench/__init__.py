@@ -5,11 +5,11 @@ networks on them; a suite tabulates the result.
 """
 
 from distill_bench.datasets import Source, Split, list_sources, load_source
-from distill_bench.distilled_set import Card, DistilledSet
+from distill_bench.distilled.distilled_set import Card, DistilledSet
+from distill_bench.distilled.playback import Playback, stored_teacher
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS, Protocol, Score, evaluate, evaluate_full
 from distill_bench.hub.published import load_distilled
-from distill_bench.playback import Playback, stored_teacher
 from distill_bench.synthesizers import Fields, Job, Synthetic, list_methods, synthesize, synthesizer
 
 __version__ = "0.1.0"

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from distill_bench import load_source, synthesize
-from distill_bench.render import grid
+from distill_bench.distilled.render import grid
 from distill_bench.runtime.files import write_atomically
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"

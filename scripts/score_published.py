@@ -16,7 +16,7 @@ from pathlib import Path
 from time import perf_counter
 
 from distill_bench.datasets import load_source
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation import NothingKept, evaluate
 from distill_bench.hub import import_release
 from distill_bench.runtime.files import write_atomically

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from distill_bench import cli, commands, load_source
-from distill_bench.distilled_set import load_distilled
+from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import DataError
 from distill_bench.runtime.run_info import code_state
 

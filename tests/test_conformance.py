@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distill_bench import Source, Split, load_source, synthesize
-from distill_bench.distilled_set import load_distilled
+from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.recipes import list_recipes
 from distill_bench.runtime import files

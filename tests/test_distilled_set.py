@@ -16,9 +16,9 @@ from safetensors.torch import save as save_tensors
 
 from distill_bench.datasets import Source, Split
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.distilled_set import Card, DistilledSet, load_distilled
+from distill_bench.distilled.distilled_set import Card, DistilledSet, load_distilled
+from distill_bench.distilled.render import render_grid, render_pixels
 from distill_bench.errors import DataError
-from distill_bench.render import render_grid, render_pixels
 from distill_bench.runtime.seeds import generator
 
 CLASSES, IPC = 10, 2

@@ -7,9 +7,9 @@ import torch
 
 from distill_bench import DistilledSet, RunFailed, UsageError, load_distilled, synthesize
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
+from distill_bench.distilled.pixel_diagnostics import FARTHEST, STRONGEST, largest_value
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.evaluation.doubts import pixel_notes
-from distill_bench.pixel_evidence import FARTHEST, STRONGEST, largest_value
 from distill_bench.synthesizers import Synthetic, load_method, synthesis_key, synthesizer
 from distill_bench.synthesizers.loop import Objective, optimise
 from distill_bench.synthesizers.matching import MatchingFields

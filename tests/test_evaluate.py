@@ -12,7 +12,7 @@ import torch
 from distill_bench.augmentations import dsa
 from distill_bench.datasets import Split
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import Interrupted, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Protocol, evaluate, evaluate_full, load_protocol
 from distill_bench.evaluation.evaluate import exam_of

@@ -16,13 +16,13 @@ from distill_bench import evaluate, load_distilled, load_source
 from distill_bench.datasets.builtin import BUILT_IN
 from distill_bench.datasets.dataset import Source, Split
 from distill_bench.datasets.imagenet import SUBSETS
-from distill_bench.distilled_set import DistilledSet, Origin
+from distill_bench.distilled.distilled_set import DistilledSet, Origin
+from distill_bench.distilled.playback import training_images
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import EXPORTERS, export, losses, way_back
 from distill_bench.hub.export import class_folder_names
 from distill_bench.hub.image_folder import CLASSES
-from distill_bench.playback import training_images
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import forms_table

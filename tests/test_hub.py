@@ -12,11 +12,11 @@ from PIL import Image
 
 from distill_bench import evaluate, load_source
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
-from distill_bench.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.pixel_diagnostics import gather, hypotheses, roughness, training_labels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import EXPORTERS, Options, export, import_release, load_pickled
-from distill_bench.pixel_evidence import gather, hypotheses, roughness, training_labels
 
 CLASSES, IPC = 10, 2
 LABELS = torch.arange(CLASSES).repeat_interleave(IPC)
@@ -361,10 +361,10 @@ def test_evaluating_under_a_space_that_the_numbers_contradict_warns(monkeypatch)
 
 def test_whitening_is_not_tried_on_large_images(digits):
     assert [item.space.kind for item in hypotheses(smooth(), digits)] == ["unit", "normalized", "zca"]
-    from distill_bench import pixel_evidence
+    from distill_bench.distilled import pixel_diagnostics
 
     large = torch.zeros(1, 3, 64, 64)
-    assert large[0].numel() > pixel_evidence.FITTED
+    assert large[0].numel() > pixel_diagnostics.FITTED
     assert gather(smooth(), digits, pixel_space_of(digits, "unit")).low == pytest.approx(float(smooth().min()))
 
 

@@ -10,7 +10,7 @@ from releases_at_hand import FORMS, LABELS, SHUFFLED, pictures, smooth
 
 from distill_bench import load_distilled, load_source
 from distill_bench.datasets.imagenet import SUBSETS
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub import Options, import_release
 

@@ -7,11 +7,11 @@ from releases_at_hand import FORMS, LABELS, pictures, smooth
 
 from distill_bench import evaluate, load_distilled
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.distilled.pixel_diagnostics import gather, seam
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import Options, import_release
-from distill_bench.pixel_evidence import gather, seam
 
 INTEGERS = [torch.uint8, torch.int16, torch.int32, torch.int64, torch.uint16]
 

@@ -7,8 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from distill_bench import Source, Split, evaluate, synthesize
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.distilled.pixel_diagnostics import COMPARED
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.pixel_evidence import COMPARED
 
 COUNT, SHAPE = 3000, (3, 16, 16)
 FLOATS = COUNT * 3 * 16 * 16 * 4

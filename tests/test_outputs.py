@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from distill_bench import DistilledSet, load_source
+from distill_bench.distilled.render import render_grid
 from distill_bench.errors import DataError, UsageError
-from distill_bench.render import render_grid
 from distill_bench.runtime.files import UNFINISHED, check_no_input, check_place
 
 LABELS = torch.arange(10).repeat_interleave(2)

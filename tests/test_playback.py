@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from distill_bench import DistilledSet, Playback, stored_teacher
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
+from distill_bench.distilled.playback import training_images
+from distill_bench.distilled.recorded_labels import Recording
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
 from distill_bench.evaluation.evaluate import _material, exam_of
 from distill_bench.networks import build_network
-from distill_bench.playback import training_images
-from distill_bench.recorded import Recording
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import accuracy
 

@@ -15,7 +15,7 @@ from test_hub import CLASSES, LABELS, smooth
 
 from distill_bench import evaluate, list_sources, load_distilled, synthesize
 from distill_bench.datasets.info import ABOUT
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub.publish import default_name, release, write_release

@@ -12,13 +12,13 @@ from distill_bench import evaluate, synthesize
 from distill_bench.augmentations import views
 from distill_bench.augmentations.views import ViewRule
 from distill_bench.datasets.training_view import TrainingData
-from distill_bench.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.playback import stored_teacher
+from distill_bench.distilled.recorded_labels import Recording
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
 from distill_bench.evaluation.evaluate import _material, exam_of
 from distill_bench.evaluation.lessons import mixing, taught
-from distill_bench.playback import stored_teacher
-from distill_bench.recorded import Recording
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SilentMonitor
 from distill_bench.runtime.seeds import generator

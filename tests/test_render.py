@@ -9,7 +9,7 @@ from PIL import Image
 
 from distill_bench import DistilledSet
 from distill_bench.datasets.dataset import Source, Split
-from distill_bench.render import grid
+from distill_bench.distilled.render import grid
 
 BLUE = (10, 20, 250)
 

@@ -6,7 +6,7 @@ import pytest
 from test_cli import images_folder
 from test_leaderboard import score
 
-from distill_bench.distilled_set import load_distilled
+from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.leaderboard import board, tables
 from distill_bench.leaderboard.collect import leaderboard_rows

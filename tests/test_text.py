@@ -13,7 +13,7 @@ import yaml
 from test_leaderboard import score
 
 from distill_bench import DistilledSet
-from distill_bench.distilled_set import Origin, load_distilled
+from distill_bench.distilled.distilled_set import Origin, load_distilled
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import Score
 from distill_bench.hub.publish import release

@@ -11,7 +11,7 @@ from scipy.stats import ttest_ind
 from test_relabel import RECORD, TEACHER
 
 from distill_bench import evaluate, synthesize
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, KeptNetworks, score_key
 from distill_bench.evaluation.statistics import chance_margin, student_interval

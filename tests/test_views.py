@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from distill_bench.augmentations import views
 from distill_bench.augmentations.views import ViewRule
+from distill_bench.distilled.recorded_labels import Recording
 from distill_bench.errors import DataError
-from distill_bench.recorded import Recording
 from distill_bench.runtime.seeds import generator
 
 SHAPE = (3, 12, 10)

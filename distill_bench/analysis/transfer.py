@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from distill_bench.datasets import Source
 from distill_bench.datasets.card import source_of
-from distill_bench.distilled_set import Card, DistilledSet
+from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import KeptNetworks, Score, evaluate, protocol_for, runs_compiled, score_key
 from distill_bench.networks import NAMED, check_network, resolve_network

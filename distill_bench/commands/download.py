@@ -9,7 +9,7 @@ from distill_bench.commands.claimed import claimed
 from distill_bench.commands.options import QuietOption, RegistryOption, listening_monitor
 from distill_bench.commands.output import show
 from distill_bench.commands.released import summary
-from distill_bench.distilled_set import load_distilled
+from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.hub.published import obtain
 from distill_bench.hub.registry import published

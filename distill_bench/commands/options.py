@@ -10,7 +10,7 @@ import typer
 from distill_bench.datasets import Source
 from distill_bench.datasets.card import source_of
 from distill_bench.datasets.folder import TEST_FOLDERS
-from distill_bench.distilled_set import DistilledSet, check_same_classes
+from distill_bench.distilled.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub.published import is_id, obtain

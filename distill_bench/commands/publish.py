@@ -25,7 +25,7 @@ from distill_bench.commands.options import (
     source_of_set,
 )
 from distill_bench.commands.output import show, show_json
-from distill_bench.distilled_set import load_distilled
+from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.hub.download import sha256_of
 from distill_bench.hub.publish import release, write_release

@@ -27,12 +27,12 @@ from distill_bench.commands.options import (
 from distill_bench.commands.output import show
 from distill_bench.datasets import Source, load_source
 from distill_bench.datasets.pixel_space import PixelSpace, pixel_space_of
-from distill_bench.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.pixel_diagnostics import table
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
     load_protocol,
 )
-from distill_bench.pixel_evidence import table
 from distill_bench.runtime.files import check_no_input, check_place
 from distill_bench.runtime.progress import StreamMonitor
 

@@ -46,7 +46,8 @@ from distill_bench.commands.options import (
 )
 from distill_bench.commands.output import show, show_json
 from distill_bench.datasets import Source, load_source
-from distill_bench.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.render import render_grid
 from distill_bench.errors import UsageError, unknown
 from distill_bench.evaluation import (
     KeptNetworks,
@@ -61,7 +62,6 @@ from distill_bench.evaluation import (
 )
 from distill_bench.hub.published import Obtained, is_id, obtain
 from distill_bench.recipes import PAPER, parse_values
-from distill_bench.render import render_grid
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_no_input, write_atomically
 from distill_bench.runtime.paths import home

@@ -4,9 +4,9 @@ import torch
 
 from distill_bench.datasets import Source
 from distill_bench.datasets.pixel_space import Transform
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.distilled.pixel_diagnostics import STRONGEST, gather, images_among, picture_doubts
 from distill_bench.errors import UsageError
-from distill_bench.pixel_evidence import STRONGEST, gather, images_among, picture_doubts
 
 WHOLE_TOLERANCE = 0.1
 """How far from a whole 255th a pixel that was one may have come in its space, in float16 too."""

@@ -13,7 +13,9 @@ from distill_bench.augmentations import dc, dsa, views
 from distill_bench.datasets import Source
 from distill_bench.datasets.card import source_of
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.distilled_set import DistilledSet, check_same_source
+from distill_bench.distilled.distilled_set import DistilledSet, check_same_source
+from distill_bench.distilled.playback import Playback, stored_teacher
+from distill_bench.distilled.recorded_labels import Recording
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.doubts import notes_of
 from distill_bench.evaluation.kept import NOTHING_KEPT, Kept
@@ -22,8 +24,6 @@ from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.score import LabelUse, Score
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.networks import build_network, resolve_network
-from distill_bench.playback import Playback, stored_teacher
-from distill_bench.recorded import Recording
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.seeds import generator

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from distill_bench.datasets import Source
 from distill_bench.datasets.pixel_space import pixel_space_of
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation.protocol import load_protocol
 from distill_bench.networks import resolve_network
 from distill_bench.runtime.files import read_json, write_atomically

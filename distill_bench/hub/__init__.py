@@ -11,7 +11,8 @@ from torch import Tensor
 
 from distill_bench.datasets.dataset import Source
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, Transform, pixel_space_of
-from distill_bench.distilled_set import DistilledSet, Origin
+from distill_bench.distilled.distilled_set import DistilledSet, Origin
+from distill_bench.distilled.pixel_diagnostics import Evidence, hypotheses, picture_doubts, table, training_labels
 from distill_bench.errors import DataError, UsageError, brief, unknown
 from distill_bench.hub import arrays, datadam, datm, dcbench, image_folder, mtt, res_file
 from distill_bench.hub.export import EXPORTERS, export, stored_accuracies
@@ -32,7 +33,6 @@ from distill_bench.hub.loose_tensors import are_loose_tensors
 from distill_bench.hub.losses import losses, way_back
 from distill_bench.hub.released import CLASS_ORDERS, LABELS, LAYOUTS, Foreign, Options, Released
 from distill_bench.hub.unpickle import load_pickled
-from distill_bench.pixel_evidence import Evidence, hypotheses, picture_doubts, table, training_labels
 
 IMPORTERS: dict[str, ModuleType] = {
     module.NAME: module for module in (image_folder, res_file, datadam, datm, dcbench, mtt, arrays)

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from distill_bench.datasets.info import ABOUT, About
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import Score, load_protocol
 from distill_bench.hub.registry import OWN_FORM, Entry

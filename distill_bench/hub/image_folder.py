@@ -17,9 +17,9 @@ from distill_bench.datasets.dataset import Source
 from distill_bench.datasets.decode import decode_images
 from distill_bench.datasets.folder import class_folders, image_files
 from distill_bench.datasets.imagenet import folder_names
+from distill_bench.distilled.pixel_diagnostics import training_labels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.released import Foreign, Options, Released, Targets
-from distill_bench.pixel_evidence import training_labels
 
 NAME = "folder"
 CLASSES = "classes.json"

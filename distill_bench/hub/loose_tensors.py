@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from distill_bench.distilled_set import LabelKind
+from distill_bench.distilled.distilled_set import LabelKind
 from distill_bench.errors import DataError
 from distill_bench.hub.released import Foreign, Options, Released
 from distill_bench.hub.targets import read_targets

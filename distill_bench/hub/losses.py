@@ -9,13 +9,13 @@ from torch import Tensor
 from distill_bench.datasets import Source, is_own
 from distill_bench.datasets.card import data_options, source_of
 from distill_bench.datasets.pixel_space import PixelSpace
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.distilled.playback import transform_of
+from distill_bench.distilled.recorded_labels import LOGITS, PREFIX
+from distill_bench.distilled.render import render_pixels
 from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.hub.released import Options
 from distill_bench.hub.targets import read_targets
-from distill_bench.playback import transform_of
-from distill_bench.recorded import LOGITS, PREFIX
-from distill_bench.render import render_pixels
 
 LEVEL = 1e-3
 """Of 255 levels: what differs by less from a whole one is one, but for rounding."""

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_bench import distilled_set
 from distill_bench.datasets import load_source
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled import distilled_set
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError
 from distill_bench.hub import import_release
 from distill_bench.hub.download import PATIENT, Patience, fetch, kept_at, sha256_of, take

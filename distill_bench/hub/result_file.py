@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError, brief, describe
 from distill_bench.evaluation import Score
 from distill_bench.evaluation.statistics import student_interval

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from distill_bench.distilled_set import LabelKind
+from distill_bench.distilled.distilled_set import LabelKind
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.released import Options, Targets
 from distill_bench.runtime.tensors import as_classes, one_hot_classes

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from distill_bench.datasets.dataset import Source
-from distill_bench.distilled_set import DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Score, evaluate, load_protocol, runs_compiled, score_key
 from distill_bench.evaluation.statistics import chance_margin

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_bench.datasets import Source, load_source
-from distill_bench.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import (
     KeptNetworks,

@@ -17,7 +17,7 @@ from distill_bench.datasets import usual_side
 from distill_bench.datasets.card import source_card
 from distill_bench.datasets.dataset import Source
 from distill_bench.datasets.training_view import TrainingData
-from distill_bench.distilled_set import Card, DistilledSet
+from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.errors import UsageError, describe, did_you_mean, is_out_of_memory, unknown
 from distill_bench.recipes import PAPER, Recipe, list_recipes, load_recipe
 from distill_bench.runtime.checkpoint import Checkpoint

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_bench.distilled_set import Card, DistilledSet
+from distill_bench.distilled.distilled_set import Card, DistilledSet
+from distill_bench.distilled.pixel_diagnostics import FARTHEST
 from distill_bench.errors import DataError, RunFailed
-from distill_bench.pixel_evidence import FARTHEST
 from distill_bench.synthesizers.job import Job, Synthetic
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import PlainSerializer
 from torch import Tensor
 
-from distill_bench.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.synthesizers.job import Job
 

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from distill_bench.datasets.dataset import Source
 from distill_bench.datasets.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
-from distill_bench.distilled_set import LabelKind
+from distill_bench.distilled.distilled_set import LabelKind
 from distill_bench.errors import RunFailed, first_line
 from distill_bench.runtime import seeds
 from distill_bench.runtime.checkpoint import Checkpoint

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from distill_bench.distilled.pixel_diagnostics import largest_value
 from distill_bench.errors import RunFailed, is_out_of_memory
-from distill_bench.pixel_evidence import largest_value
 from distill_bench.runtime.progress import stopped
 from distill_bench.synthesizers.job import Job
 

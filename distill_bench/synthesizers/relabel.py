@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from distill_bench.augmentations import views
 from distill_bench.augmentations.views import ViewRule
 from distill_bench.datasets.dataset import Source
-from distill_bench.distilled_set import TEACHER_PREFIX
+from distill_bench.distilled.distilled_set import TEACHER_PREFIX
+from distill_bench.distilled.recorded_labels import Recording
 from distill_bench.errors import UsageError
 from distill_bench.pretrained import Teacher, TeacherRecipe, obtain_teacher
-from distill_bench.recorded import Recording
 from distill_bench.synthesizers.job import Fields, Job, Synthetic
 from distill_bench.synthesizers.pieces import fill
 

@@ -42,14 +42,14 @@ def pictures_are_any_size() -> None:
 
 def sets_are_not_checked() -> None:
     """A set may hold anything."""
-    from distill_bench import distilled_set
+    from distill_bench.distilled import distilled_set
 
     distilled_set._check = lambda distilled: None
 
 
 def cards_take_any_key() -> None:
     """Unknown keys of a card are passed over."""
-    from distill_bench.distilled_set import Card
+    from distill_bench.distilled.distilled_set import Card
 
     Card.model_config["extra"] = "ignore"
     Card.model_rebuild(force=True)

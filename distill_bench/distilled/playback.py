@@ -10,10 +10,10 @@ from torch.utils.data import TensorDataset
 from distill_bench.datasets.card import source_of
 from distill_bench.datasets.dataset import Source
 from distill_bench.datasets.pixel_space import Transform
-from distill_bench.distilled_set import TEACHER_PREFIX, DistilledSet
+from distill_bench.distilled.distilled_set import TEACHER_PREFIX, DistilledSet
+from distill_bench.distilled.recorded_labels import Recording
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import Network, blank_network, build_network
-from distill_bench.recorded import Recording
 
 NO_TABLE = {
     "recorded": "labels are recorded, with the view of the image that each belongs to: play them back, "

@@ -26,9 +26,9 @@ from distill_bench.datasets import Source
 from distill_bench.datasets.card import SourceCard, Sparse, source_card
 from distill_bench.datasets.classes import as_option
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
+from distill_bench.distilled.recorded_labels import PREFIX as RECORDED_PREFIX
+from distill_bench.distilled.recorded_labels import Recording
 from distill_bench.errors import DataError, UsageError, brief, describe
-from distill_bench.recorded import PREFIX as RECORDED_PREFIX
-from distill_bench.recorded import Recording
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.names import LONGEST_PATH, checked_class_names, checked_name
 from distill_bench.runtime.tensors import Array, as_classes, as_pixels, as_tensor
@@ -232,7 +232,7 @@ class DistilledSet:
         Raises:
             UsageError: labels are recorded, or a teacher's: no image has one of its own. See ``playback``.
         """
-        from distill_bench.playback import as_dataset  # which is about sets, and imports them
+        from distill_bench.distilled.playback import as_dataset  # which is about sets, and imports them
 
         return as_dataset(self, source)
 

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from distill_bench.datasets.dataset import Source
-from distill_bench.distilled_set import DistilledSet
-from distill_bench.playback import transform_of
+from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.distilled.playback import transform_of
 from distill_bench.runtime.files import check_ending, write_atomically
 
 LEAST_SIDE = 48
