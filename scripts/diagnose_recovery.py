@@ -12,11 +12,11 @@ import torch
 
 from distill_bench import evaluate, load_source, synthesize
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.methods import Job, load_method
+from distill_bench.methods.decoupled.recover import batch_norm_distances
+from distill_bench.methods.decoupled.relabel import teacher_of
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SILENT
-from distill_bench.synthesizers import Job, load_method
-from distill_bench.synthesizers.recover import batch_norm_distances
-from distill_bench.synthesizers.relabel import teacher_of
 
 HOLDOUT, PROTOCOL, NETWORKS = 0.2, "quick-v1", 3
 CROPS = {"crop": True, "least_scale": 0.5}

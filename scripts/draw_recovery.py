@@ -17,13 +17,13 @@ from torch import Tensor
 from distill_bench import Source, load_source
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.methods import Job, load_method
+from distill_bench.methods.decoupled.recover import Recovery
+from distill_bench.methods.decoupled.relabel import teacher_of
+from distill_bench.methods.loop import optimise
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.progress import StreamMonitor
-from distill_bench.synthesizers import Job, load_method
-from distill_bench.synthesizers.loop import optimise
-from distill_bench.synthesizers.recover import Recovery
-from distill_bench.synthesizers.relabel import teacher_of
 
 OUT = Path(__file__).parent.parent / "docs" / "images" / "recovery.png"
 METHODS, SHOWN, GRID = ("sre2l", "cda"), (0, 0.05, 0.1, 0.25, 0.5, 1.0), 3

@@ -23,20 +23,20 @@ from torch import nn
 from distill_bench import synthesize
 from distill_bench.augmentations import dsa
 from distill_bench.errors import UsageError
-from distill_bench.networks import build_network
-from distill_bench.runtime.seeds import generator
-from distill_bench.synthesizers.attention_matching import (
+from distill_bench.methods.matching import initial_images
+from distill_bench.methods.mean_matching.attention_matching import (
     AttentionMatching,
     AttentionMatchingFields,
     attention_and_embedding,
     attention_loss,
     spatial_attention,
 )
-from distill_bench.synthesizers.distribution_matching import DistributionMatching
-from distill_bench.synthesizers.matching import initial_images
-from distill_bench.synthesizers.mean_matching import MeanMatchingFields, mean_distance
+from distill_bench.methods.mean_matching.distribution_matching import DistributionMatching
+from distill_bench.methods.mean_matching.mean_matching import MeanMatchingFields, mean_distance
+from distill_bench.networks import build_network
+from distill_bench.runtime.seeds import generator
 
-MEAN = importlib.import_module("distill_bench.synthesizers.mean_matching")
+MEAN = importlib.import_module("distill_bench.methods.mean_matching.mean_matching")
 NAME = "ConvNetD2W4ASwish"
 
 

@@ -9,10 +9,10 @@ import torch
 from distill_bench import Source, Split, load_source, synthesize
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import Interrupted, UsageError
-from distill_bench.recipes import list_recipes
+from distill_bench.methods import Checkpoint, load_method
+from distill_bench.methods.recipe import list_recipes
 from distill_bench.runtime import files
 from distill_bench.runtime.progress import SilentMonitor
-from distill_bench.synthesizers import Checkpoint, load_method
 
 MATCHING = {"real_batch": 8, "network": "ConvNetD1W4"}
 

@@ -5,7 +5,7 @@ import pytest
 from test_cli import images_folder
 
 from distill_bench.errors import brief, did_you_mean, unknown
-from distill_bench.recipes import load_recipe
+from distill_bench.methods.recipe import load_recipe
 
 MAKE = ("synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors")
 

@@ -10,9 +10,9 @@ from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.distilled.pixel_diagnostics import FARTHEST, STRONGEST, largest_value
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.evaluation.doubts import pixel_notes
-from distill_bench.synthesizers import Synthetic, load_method, synthesis_key, synthesizer
-from distill_bench.synthesizers.loop import Objective, optimise
-from distill_bench.synthesizers.matching import MatchingFields
+from distill_bench.methods import Synthetic, load_method, synthesis_key, synthesizer
+from distill_bench.methods.loop import Objective, optimise
+from distill_bench.methods.matching import MatchingFields
 
 BRIEF = ["--preset", "cpu", "--set", "iterations=6", "--set", "network=ConvNetD2W4", "--set", "real_batch=8"]
 

@@ -12,18 +12,18 @@ from distill_bench import synthesize
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped, with_mirrors
 from distill_bench.errors import UsageError
+from distill_bench.methods.gradient_matching.gradient_matching import GradientMatching, GradientMatchingFields
+from distill_bench.methods.matching import augment_pair, draw_dsa
+from distill_bench.methods.mean_matching.attention_matching import AttentionMatching, AttentionMatchingFields
+from distill_bench.methods.mean_matching.distribution_matching import DistributionMatching
+from distill_bench.methods.mean_matching.mean_matching import MeanMatchingFields
 from distill_bench.runtime.seeds import generator
 from distill_bench.suites import Cell, CellWork, Setting
-from distill_bench.synthesizers.attention_matching import AttentionMatching, AttentionMatchingFields
-from distill_bench.synthesizers.distribution_matching import DistributionMatching
-from distill_bench.synthesizers.gradient_matching import GradientMatching, GradientMatchingFields
-from distill_bench.synthesizers.matching import augment_pair, draw_dsa
-from distill_bench.synthesizers.mean_matching import MeanMatchingFields
 from distill_bench.training.train import Plan, train
 
-GM = importlib.import_module("distill_bench.synthesizers.gradient_matching")
-MEAN = importlib.import_module("distill_bench.synthesizers.mean_matching")
-MATCHING = importlib.import_module("distill_bench.synthesizers.matching")
+GM = importlib.import_module("distill_bench.methods.gradient_matching.gradient_matching")
+MEAN = importlib.import_module("distill_bench.methods.mean_matching.mean_matching")
+MATCHING = importlib.import_module("distill_bench.methods.matching")
 NAME = "ConvNetD2W4ASwish"
 METHODS = {
     "dc": (GradientMatching, GradientMatchingFields, {"outer_loop": 1, "inner_loop": 1}),

@@ -9,21 +9,21 @@ import torch
 from distill_bench.augmentations import dsa
 from distill_bench.datasets import Source, Split
 from distill_bench.datasets.training_view import TrainingData
-from distill_bench.networks import build_network
-from distill_bench.runtime.progress import SILENT
-from distill_bench.runtime.seeds import generator
-from distill_bench.synthesizers import Checkpoint, Job
-from distill_bench.synthesizers.distribution_matching import DistributionMatching
-from distill_bench.synthesizers.gradient_matching import (
+from distill_bench.methods import Checkpoint, Job
+from distill_bench.methods.gradient_matching.gradient_matching import (
     GradientMatching,
     GradientMatchingFields,
     gradient_distance,
     parameter_gradients,
 )
-from distill_bench.synthesizers.mean_matching import MeanMatchingFields, class_means, mean_distance
+from distill_bench.methods.mean_matching.distribution_matching import DistributionMatching
+from distill_bench.methods.mean_matching.mean_matching import MeanMatchingFields, class_means, mean_distance
+from distill_bench.networks import build_network
+from distill_bench.runtime.progress import SILENT
+from distill_bench.runtime.seeds import generator
 
-GM = importlib.import_module("distill_bench.synthesizers.gradient_matching")
-DM = importlib.import_module("distill_bench.synthesizers.mean_matching")
+GM = importlib.import_module("distill_bench.methods.gradient_matching.gradient_matching")
+DM = importlib.import_module("distill_bench.methods.mean_matching.mean_matching")
 SHAPE, CLASSES, IPC, REAL = (2, 6, 6), 3, 2, 5
 FINITE = {"epsilon": 1e-5, "rtol": 1e-5, "atol": 1e-7}
 

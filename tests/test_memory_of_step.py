@@ -5,8 +5,8 @@ import torch
 
 from distill_bench import Source, Split, synthesize
 from distill_bench.errors import UsageError
+from distill_bench.methods import limits, load_method, memory_of_step
 from distill_bench.networks import activation_values
-from distill_bench.synthesizers import limits, load_method, memory_of_step
 
 
 def many_classes(classes, side=32, images=20):

@@ -14,7 +14,7 @@ from distill_bench import cli, evaluate, list_sources, load_distilled, load_sour
 from distill_bench.datasets.card import source_card
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, score_key
-from distill_bench.synthesizers import load_method, synthesis_key
+from distill_bench.methods import load_method, synthesis_key
 
 OWN = ("folder", "parquet", "npz")
 

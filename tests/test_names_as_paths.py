@@ -10,10 +10,10 @@ from distill_bench import DistilledSet
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.publish import release
 from distill_bench.hub.registry import load_registry, read_registry
-from distill_bench.recipes import load_recipe
+from distill_bench.methods import load_method
+from distill_bench.methods.recipe import load_recipe
 from distill_bench.suites import Cell, Setting, expand, load_suite
 from distill_bench.suites.suite import slug
-from distill_bench.synthesizers import load_method
 
 LEADS_AWAY = ["../../evil", "/tmp/evil", "", " ", ".", "..", "a/b", "a\\b", ".hidden", "-rf", "C:evil", "a\nb"]
 LEADS_AWAY += ["x" * 256]

@@ -60,8 +60,8 @@ def test_an_error_of_another_kind_stays_what_it_is(trouble, digits):
 
 
 def test_every_method_names_fields_that_it_has(digits):
-    from distill_bench.recipes import list_recipes
-    from distill_bench.synthesizers import load_method
+    from distill_bench.methods import load_method
+    from distill_bench.methods.recipe import list_recipes
 
     for name in list_recipes():
         fields = load_method(name).fields("digits", 1)

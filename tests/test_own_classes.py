@@ -17,7 +17,7 @@ from distill_bench.datasets.card import source_card
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS, score_key
-from distill_bench.synthesizers import load_method, synthesis_key
+from distill_bench.methods import load_method, synthesis_key
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
 TEN = np.array([f"c{k}" for k in range(10)])

@@ -9,8 +9,8 @@ import torch
 from distill_bench import load_source, synthesize
 from distill_bench.commands.lists import method_titles
 from distill_bench.errors import RunFailed, UsageError
-from distill_bench.recipes import list_recipes
-from distill_bench.synthesizers import list_methods, load_method, synthesis_key
+from distill_bench.methods import list_methods, load_method, synthesis_key
+from distill_bench.methods.recipe import list_recipes
 
 PAGE = Path(__file__).parent.parent / "docs" / "own-method.md"
 CODE = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)

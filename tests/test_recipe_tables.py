@@ -9,9 +9,9 @@ from distill_bench import synthesize
 from distill_bench.datasets import Source, Split
 from distill_bench.evaluation import load_protocol
 from distill_bench.leaderboard.claims import network_norm
+from distill_bench.methods import load_method
+from distill_bench.methods.recipe import PAPER, Recipe, load_recipe
 from distill_bench.package_data import package_data
-from distill_bench.recipes import PAPER, Recipe, load_recipe
-from distill_bench.synthesizers import load_method
 
 
 def own_data(*shape: int) -> Source:
@@ -151,7 +151,7 @@ def test_a_set_of_ones_own_data_is_made_with_the_values_of_its_shorter_side(shap
         made.append(fields)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distill_bench.synthesizers.make_set", not_made)
+    monkeypatch.setattr("distill_bench.methods.make_set", not_made)
     for given in ({}, {"jitter": 5}):
         with pytest.raises(KeyboardInterrupt):
             synthesize(own_data(1, *shape), "sre2l", 1, **given)

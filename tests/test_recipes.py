@@ -3,8 +3,8 @@ from itertools import product
 import pytest
 
 from distill_bench.errors import UsageError
-from distill_bench.recipes import PAPER, Recipe, list_recipes, load_recipe, parse_values
-from distill_bench.synthesizers import load_method
+from distill_bench.methods import load_method
+from distill_bench.methods.recipe import PAPER, Recipe, list_recipes, load_recipe, parse_values
 
 RECIPE = Recipe.model_validate(
     {

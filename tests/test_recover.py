@@ -12,12 +12,8 @@ from distill_bench import load_source, synthesize
 from distill_bench.datasets import Source, Split
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
-from distill_bench.networks import build_network
-from distill_bench.runtime.checkpoint import Checkpoint
-from distill_bench.runtime.progress import SILENT, SilentMonitor
-from distill_bench.runtime.seeds import generator
-from distill_bench.synthesizers import Job, help_make_set, load_method, make_set, parts_of_set
-from distill_bench.synthesizers.recover import (
+from distill_bench.methods import Job, help_make_set, load_method, make_set, parts_of_set
+from distill_bench.methods.decoupled.recover import (
     Recovery,
     annealed,
     batch_norm_distances,
@@ -27,6 +23,10 @@ from distill_bench.synthesizers.recover import (
     statistics_distance,
     weighted_sum,
 )
+from distill_bench.networks import build_network
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.progress import SILENT, SilentMonitor
+from distill_bench.runtime.seeds import generator
 
 QUICK = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0.1, "augment": "none"},
          "iterations": 4, "jitter": 1}  # fmt: skip
@@ -220,7 +220,7 @@ def test_a_batch_depends_on_no_other(digits):
     """Recovered alone, or as one of several, or of a larger set."""
     whole = synthesize(digits, "sre2l", 2, **QUICK | {"classes_per_batch": 4}).images
     job = job_on(digits, classes_per_batch=4)
-    from distill_bench.synthesizers.relabel import teacher_of
+    from distill_bench.methods.decoupled.relabel import teacher_of
 
     alone = recover_batch(job, teacher_of(job).network, torch.tensor([4, 5, 6, 7]), 1)
     assert torch.equal(alone, whole[[8, 10, 12, 14]])

@@ -19,11 +19,11 @@ from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
 from distill_bench.evaluation.evaluate import _material, exam_of
 from distill_bench.evaluation.lessons import mixing, taught
+from distill_bench.methods.decoupled.realistic_crops import CropFields, best_crops, crop_losses, shrunk, stitched
+from distill_bench.methods.decoupled.relabel import predict
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SilentMonitor
 from distill_bench.runtime.seeds import generator
-from distill_bench.synthesizers.realistic_crops import CropFields, best_crops, crop_losses, shrunk, stitched
-from distill_bench.synthesizers.relabel import predict
 from distill_bench.training.train import Plan, train
 
 TEACHER = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0.1, "augment": "none"}}
@@ -179,7 +179,7 @@ def test_the_time_of_all_parts_counts(tmp_path):
     [({"top": 11}, "top is 11; there are 10 classes"), ({"views": {"tiles": 3}}, "tiles 3 does not divide 8×8")],
 )
 def test_labels_that_cannot_be_recorded_are_refused_before_any_work(digits, method, record, message, monkeypatch):
-    monkeypatch.setattr("distill_bench.synthesizers.relabel.obtain_teacher", None)
+    monkeypatch.setattr("distill_bench.methods.decoupled.relabel.obtain_teacher", None)
     with pytest.raises(UsageError, match=message):
         synthesize(digits, method, 1, labels="recorded", record=record, **TEACHER)
 

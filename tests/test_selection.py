@@ -9,11 +9,11 @@ import torch
 from test_pretrained import StopsAfter, data
 
 from distill_bench import Interrupted, UsageError, synthesize
+from distill_bench.methods import Checkpoint, load_method
+from distill_bench.methods.recipe import load_recipe
+from distill_bench.methods.selection.selection import herding, k_center, k_means, nearest, nearest_distinct
 from distill_bench.pretrained import TeacherRecipe, list_teachers, obtain_teacher
-from distill_bench.recipes import load_recipe
 from distill_bench.runtime.seeds import generator
-from distill_bench.synthesizers import Checkpoint, load_method
-from distill_bench.synthesizers.selection import herding, k_center, k_means, nearest, nearest_distinct
 
 METHODS = ("herding", "k-center", "k-means")
 QUICK = {"teacher": {"network": "ConvNetD1W4", "epochs": 3, "learning_rate": 0.05}}
@@ -245,7 +245,9 @@ def test_classes_chosen_before_a_stop_are_not_chosen_again(digits, tmp_path, mon
     with pytest.raises(Interrupted, match="images of 6 of 10 classes"):
         synthesize(digits, "herding", 2, monitor=StopsAfter(9), checkpoint=kept, **QUICK)
     labels, slow = [], herding
-    monkeypatch.setattr("distill_bench.synthesizers.selection.herding", lambda f, k: labels.append(1) or slow(f, k))
+    monkeypatch.setattr(
+        "distill_bench.methods.selection.selection.herding", lambda f, k: labels.append(1) or slow(f, k)
+    )
     synthesize(digits, "herding", 2, checkpoint=Checkpoint(kept.path), **QUICK)
     assert len(labels) == 4
 

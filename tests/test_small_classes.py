@@ -10,9 +10,9 @@ from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.leaderboard import board, tables
 from distill_bench.leaderboard.collect import leaderboard_rows
+from distill_bench.methods import check_ipc
 from distill_bench.runtime.progress import StreamMonitor, clock
 from distill_bench.suites import Cell, CellWork, Setting, Timed, run_cells
-from distill_bench.synthesizers import check_ipc
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from distill_bench.augmentations import dsa
+from distill_bench.methods.trajectory_matching.gradient import Student, TrajectoryGradient, trajectory_gradient
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
-from distill_bench.synthesizers.trajectory_gradient import Student, TrajectoryGradient, trajectory_gradient
 
 ORACLE = runpy.run_path(str(Path(__file__).parent.parent / "baselines" / "mtt_unrolled.py"))["unrolled_gradient"]
 SHAPE, CLASSES, COUNT, SIZE = (3, 8, 8), 4, 8, 5

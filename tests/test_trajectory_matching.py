@@ -11,14 +11,14 @@ from distill_bench import RunFailed, UsageError, synthesize
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.methods import Checkpoint, Job, load_method
+from distill_bench.methods.trajectory_matching.start import averaged_logits, correct_images
 from distill_bench.networks import build_network
 from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.seeds import generator
-from distill_bench.synthesizers import Checkpoint, Job, load_method
-from distill_bench.synthesizers.trajectory_start import averaged_logits, correct_images
 
-START = importlib.import_module("distill_bench.synthesizers.trajectory_start")
-TM = importlib.import_module("distill_bench.synthesizers.trajectory_matching")
+START = importlib.import_module("distill_bench.methods.trajectory_matching.start")
+TM = importlib.import_module("distill_bench.methods.trajectory_matching.trajectory_matching")
 ORACLE = runpy.run_path(str(Path(__file__).parent.parent / "baselines" / "mtt_unrolled.py"))["unrolled_gradient"]
 
 QUICK = {

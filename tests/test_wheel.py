@@ -26,7 +26,7 @@ def test_it_carries_recipes_suites_published_accuracies_and_the_registry_and_not
     data = "distill_bench/data"
     assert f"{data}/baselines/published.csv" in names
     suites = {f"{data}/benchmarks/suites/{path.name}" for path in (ROOT / "benchmarks/suites").glob("*.toml")}
-    recipes = {f"distill_bench/recipes/{path.name}" for path in (ROOT / "distill_bench/recipes").glob("*.toml")}
+    recipes = {str(path.relative_to(ROOT)) for path in (ROOT / "distill_bench/methods").glob("*/*.toml")}
     assert min(map(len, (suites, recipes))) >= 3
     written = {"leaderboard/page.html.j2", "hub/dataset_card.md.j2", "hub/registry_entry.toml.j2"}
     templates = {f"distill_bench/{name}" for name in written}

@@ -2,9 +2,9 @@
 
 import torch
 
-from distill_bench.synthesizers import synthesizer
-from distill_bench.synthesizers.loop import Objective, optimise
-from distill_bench.synthesizers.matching import MatchingFields
+from distill_bench.methods import synthesizer
+from distill_bench.methods.loop import Objective, optimise
+from distill_bench.methods.matching import MatchingFields
 
 
 class Own(MatchingFields):

@@ -152,10 +152,10 @@ def trajectory(steps: int) -> Case:
         import torch
 
         from distill_bench.augmentations import dsa
+        from distill_bench.methods.trajectory_matching.gradient import Student, trajectory_gradient
         from distill_bench.networks import build_network
         from distill_bench.runtime.malloc import keep_freed_memory
         from distill_bench.runtime.seeds import generator
-        from distill_bench.synthesizers.trajectory_gradient import Student, trajectory_gradient
 
         keep_freed_memory()
         shape = (CHANNELS, SIDE, SIDE)

@@ -5,9 +5,9 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from distill_bench.augmentations import dsa
+from distill_bench.methods.trajectory_matching.gradient import Batch, GradientKind, Student, trajectory_gradient
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
-from distill_bench.synthesizers.trajectory_gradient import Batch, GradientKind, Student, trajectory_gradient
 
 SHAPE, CLASSES, NETWORK, RATE = (3, 32, 32), 10, "ConvNetD3", 0.01
 

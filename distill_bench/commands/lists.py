@@ -16,13 +16,10 @@ from distill_bench.evaluation import (
     load_protocol,
 )
 from distill_bench.hub.registry import Entry, load_registry
+from distill_bench.methods import list_methods, load_method
+from distill_bench.methods.recipe import PAPER, load_recipe, parse_values
 from distill_bench.networks import NAMED, resolve_network
-from distill_bench.recipes import PAPER, load_recipe, parse_values
 from distill_bench.runtime.log import log
-from distill_bench.synthesizers import (
-    list_methods,
-    load_method,
-)
 
 USUAL_SHAPE = (3, 32, 32)
 recipe_app = typer.Typer(help="Show and check recipes.", no_args_is_help=True)

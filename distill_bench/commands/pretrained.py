@@ -33,6 +33,9 @@ from distill_bench.evaluation import (
     score_teacher,
 )
 from distill_bench.hub.replay_buffer import import_experts
+from distill_bench.methods import load_method
+from distill_bench.methods.recipe import PAPER, parse_values
+from distill_bench.methods.trajectory_matching.trajectory_matching import ExpertFields
 from distill_bench.pretrained import (
     Pretrained,
     list_experts,
@@ -42,13 +45,8 @@ from distill_bench.pretrained import (
     outdated,
     teacher_recipe,
 )
-from distill_bench.recipes import PAPER, parse_values
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.run_info import code_state
-from distill_bench.synthesizers import (
-    load_method,
-)
-from distill_bench.synthesizers.trajectory_matching import ExpertFields
 
 teachers_app = typer.Typer(help="Train and list teachers.", no_args_is_help=True)
 experts_app = typer.Typer(help="Train, import and list the experts of trajectory matching.", no_args_is_help=True)

@@ -61,20 +61,14 @@ from distill_bench.evaluation import (
     score_key,
 )
 from distill_bench.hub.published import Obtained, is_id, obtain
-from distill_bench.recipes import PAPER, parse_values
+from distill_bench.methods import Checkpoint, load_method, make_set, memory_of_step, synthesis_key
+from distill_bench.methods.going_on import is_finished_set
+from distill_bench.methods.recipe import PAPER, parse_values
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_no_input, write_atomically
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import code_state, peak_memory_mb, run_block
-from distill_bench.synthesizers import (
-    Checkpoint,
-    load_method,
-    make_set,
-    memory_of_step,
-    synthesis_key,
-)
-from distill_bench.synthesizers.going_on import is_finished_set
 
 MEASURES = ("transfer",)
 

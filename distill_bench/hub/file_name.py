@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from distill_bench.datasets import list_sources
 from distill_bench.datasets.imagenet import SUBSETS
-from distill_bench.recipes import list_recipes
+from distill_bench.methods.recipe import list_recipes
 
 NETWORK = re.compile(r"(convnet|resnet|lenet|alexnet|vgg|mlp|densenet|vit|wrn|mobilenet)\w*", re.IGNORECASE)
 IPC = re.compile(r"ipc(\d+)|(\d+)ipc", re.IGNORECASE)

@@ -17,7 +17,16 @@ from distill_bench.evaluation import (
     runs_compiled,
     score_key,
 )
-from distill_bench.recipes import PAPER, Resources
+from distill_bench.methods import (
+    Checkpoint,
+    help_make_set,
+    load_method,
+    make_set,
+    parts_of_set,
+    shortage,
+    synthesis_key,
+)
+from distill_bench.methods.recipe import PAPER, Resources
 from distill_bench.runtime.checkpoint import EVERY_SECONDS
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import read_json, write_atomically
@@ -29,15 +38,6 @@ from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import Monitor
 from distill_bench.runtime.run_info import peak_memory_mb, run_block
 from distill_bench.suites.suite import FULL, Cell
-from distill_bench.synthesizers import (
-    Checkpoint,
-    help_make_set,
-    load_method,
-    make_set,
-    parts_of_set,
-    shortage,
-    synthesis_key,
-)
 
 FAILED = "failed"
 IMPOSSIBLE = "impossible"

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_
 
 from distill_bench.errors import UsageError, describe, did_you_mean, unknown
 from distill_bench.evaluation import load_protocol
+from distill_bench.methods import load_method
+from distill_bench.methods.recipe import PAPER, list_recipes
 from distill_bench.package_data import package_data
-from distill_bench.recipes import PAPER, list_recipes
 from distill_bench.runtime.files import read_toml
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
-from distill_bench.synthesizers import load_method
 
 LONGEST_SLUG = 240
 """Bytes, so that it is a file's name with its hash too."""

@@ -14,7 +14,7 @@ from distill_bench import DataError, UsageError, load_distilled, load_source
 from distill_bench.datasets.decode import allocate
 from distill_bench.hub import import_release, load_pickled
 from distill_bench.leaderboard.collect import read_results
-from distill_bench.recipes import load_recipe, parse_values
+from distill_bench.methods.recipe import load_recipe, parse_values
 from distill_bench.suites import load_suite
 
 

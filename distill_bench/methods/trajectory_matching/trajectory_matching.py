@@ -29,14 +29,14 @@ from torch.optim import Optimizer
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
+from distill_bench.methods.going_on import BY_CONTENT, one_of
+from distill_bench.methods.loop import Objective, optimise
+from distill_bench.methods.matching import FlipFields, draw_dsa
+from distill_bench.methods.run import Fields, Job, Sharing, Synthetic, synthesizer
+from distill_bench.methods.trajectory_matching.gradient import Batch, GradientKind, Student, trajectory_gradient
+from distill_bench.methods.trajectory_matching.start import beginning, logits_at
 from distill_bench.networks import build_network
 from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, obtain_experts
-from distill_bench.synthesizers.going_on import BY_CONTENT, one_of
-from distill_bench.synthesizers.job import Fields, Job, Sharing, Synthetic, synthesizer
-from distill_bench.synthesizers.loop import Objective, optimise
-from distill_bench.synthesizers.matching import FlipFields, draw_dsa
-from distill_bench.synthesizers.trajectory_gradient import Batch, GradientKind, Student, trajectory_gradient
-from distill_bench.synthesizers.trajectory_start import beginning, logits_at
 from distill_bench.training import compilation
 
 

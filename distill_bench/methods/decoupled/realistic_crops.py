@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from distill_bench.augmentations import views
 from distill_bench.datasets.dataset import Source
 from distill_bench.errors import UsageError
-from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
-from distill_bench.synthesizers.pieces import fill
-from distill_bench.synthesizers.relabel import RelabelFields, predict, relabel, teacher_of
+from distill_bench.methods.decoupled.relabel import RelabelFields, predict, relabel, teacher_of
+from distill_bench.methods.resumable import fill
+from distill_bench.methods.run import Job, Synthetic, synthesizer
 
 
 class CropFields(RelabelFields):

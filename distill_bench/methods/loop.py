@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 
 from distill_bench.distilled.pixel_diagnostics import largest_value
 from distill_bench.errors import RunFailed, is_out_of_memory
+from distill_bench.methods.run import Job
 from distill_bench.runtime.progress import stopped
-from distill_bench.synthesizers.job import Job
 
 LARGEST = {"labels": 1e4, "learning_rate": 1e2}
 """Of learned logits and rates: nothing is learned beyond. Images have the bound of their pixel space."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.distilled.pixel_diagnostics import FARTHEST
 from distill_bench.errors import DataError, RunFailed
-from distill_bench.synthesizers.job import Job, Synthetic
+from distill_bench.methods.run import Job, Synthetic
 
 
 def as_set(made: Any, job: Job[Any], card: Card) -> DistilledSet:

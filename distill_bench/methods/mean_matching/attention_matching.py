@@ -12,9 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill_bench.errors import UsageError
+from distill_bench.methods.mean_matching.mean_matching import (
+    MeanMatching,
+    MeanMatchingFields,
+    match_means,
+    mean_distance,
+)
+from distill_bench.methods.run import Job, Synthetic, synthesizer
 from distill_bench.networks import Network
-from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
-from distill_bench.synthesizers.mean_matching import MeanMatching, MeanMatchingFields, match_means, mean_distance
 
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.SiLU)
 

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped
-from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
-from distill_bench.synthesizers.loop import Objective, optimise
-from distill_bench.synthesizers.matching import MatchingFields, augment_pair, initial_images, random_network
+from distill_bench.methods.loop import Objective, optimise
+from distill_bench.methods.matching import MatchingFields, augment_pair, initial_images, random_network
+from distill_bench.methods.run import Job, Synthetic, synthesizer
 from distill_bench.training.train import Plan, train
 
 NORM_GUARD = 1e-6

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, UsageError, unknown
-from distill_bench.synthesizers.job import Job
+from distill_bench.methods.run import Job
 
 ENDING = ".safetensors"
 

@@ -7,9 +7,14 @@ VICO-UoE/DatasetCondensation 53f63a6.
 from jaxtyping import Float
 from torch import Tensor
 
+from distill_bench.methods.mean_matching.mean_matching import (
+    MeanMatching,
+    MeanMatchingFields,
+    match_means,
+    mean_distance,
+)
+from distill_bench.methods.run import Job, Synthetic, synthesizer
 from distill_bench.networks import Network
-from distill_bench.synthesizers.job import Job, Synthetic, synthesizer
-from distill_bench.synthesizers.mean_matching import MeanMatching, MeanMatchingFields, match_means, mean_distance
 
 
 @synthesizer(MeanMatchingFields)

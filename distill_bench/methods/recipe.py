@@ -198,7 +198,7 @@ def parse_values(pairs: list[str]) -> Values:
 
 def list_recipes() -> list[str]:
     """The names of the built-in recipes."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(_built_in())
 
 
 def load_recipe(name: str) -> Recipe:
@@ -214,9 +214,14 @@ def load_recipe(name: str) -> Recipe:
         raise UsageError(f"{path}: {describe(error, Recipe.model_fields)}.") from error
 
 
+def _built_in() -> dict[str, Path]:
+    """The recipes in the families' folders, by name."""
+    return {path.stem: path for path in FOLDER.glob("*/*.toml")}
+
+
 def _path(name: str) -> Path:
     if name in list_recipes():
-        return FOLDER / f"{name}.toml"
+        return _built_in()[name]
     if not name.endswith(".toml") or not Path(name).is_file():
         raise UsageError(unknown("method", name, list_recipes(), "; your own: module:function, or a recipe's .toml"))
     return Path(name)

@@ -20,11 +20,11 @@ from torch.nn import functional as F
 from distill_bench.augmentations import views
 from distill_bench.datasets.dataset import Source
 from distill_bench.errors import UsageError
+from distill_bench.methods.decoupled.relabel import RelabelFields, relabel, teacher_of
+from distill_bench.methods.loop import Objective, optimise
+from distill_bench.methods.run import Job, Sharing, Synthetic, synthesizer
 from distill_bench.networks import build_network
 from distill_bench.runtime.progress import Within
-from distill_bench.synthesizers.job import Job, Sharing, Synthetic, synthesizer
-from distill_bench.synthesizers.loop import Objective, optimise
-from distill_bench.synthesizers.relabel import RelabelFields, relabel, teacher_of
 
 Curriculum = Literal["none", "step", "linear", "cosine"]
 

@@ -16,9 +16,9 @@ from distill_bench.datasets.dataset import Source
 from distill_bench.distilled.distilled_set import TEACHER_PREFIX
 from distill_bench.distilled.recorded_labels import Recording
 from distill_bench.errors import UsageError
+from distill_bench.methods.resumable import fill
+from distill_bench.methods.run import Fields, Job, Synthetic
 from distill_bench.pretrained import Teacher, TeacherRecipe, obtain_teacher
-from distill_bench.synthesizers.job import Fields, Job, Synthetic
-from distill_bench.synthesizers.pieces import fill
 
 TEACHER_BATCH, TEACHER_SIDE = 500, 64
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from distill_bench.datasets.dataset import Source
 from distill_bench.errors import UsageError
+from distill_bench.methods.loop import Objective, optimise
+from distill_bench.methods.matching import MatchingFields, augment_pair, initial_images, random_network
+from distill_bench.methods.run import Job, Synthetic
 from distill_bench.networks import Network, activation_values, build_network
 from distill_bench.runtime.seeds import generator
-from distill_bench.synthesizers.job import Job, Synthetic
-from distill_bench.synthesizers.loop import Objective, optimise
-from distill_bench.synthesizers.matching import MatchingFields, augment_pair, initial_images, random_network
 
 Signals = Callable[[Tensor], list[Tensor]]
 """From images [n, c, h, w] to one or more tensors [n, d] of what is matched."""

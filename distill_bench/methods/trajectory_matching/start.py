@@ -15,10 +15,10 @@ from torch import Generator, Tensor
 
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import RunFailed
+from distill_bench.methods.matching import initial_images
+from distill_bench.methods.run import Job
+from distill_bench.methods.trajectory_matching.gradient import Student
 from distill_bench.pretrained import Experts
-from distill_bench.synthesizers.job import Job
-from distill_bench.synthesizers.matching import initial_images
-from distill_bench.synthesizers.trajectory_gradient import Student
 
 BATCH = 256
 

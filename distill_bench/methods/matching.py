@@ -11,10 +11,10 @@ from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import with_mirrors
 from distill_bench.datasets.dataset import Source
 from distill_bench.errors import UsageError
+from distill_bench.methods.going_on import BY_CONTENT, images_to_go_on_from, is_finished_set, one_of
+from distill_bench.methods.run import Fields, Job
+from distill_bench.methods.selection.selection import embeddings, k_center, k_means, nearest, nearest_distinct
 from distill_bench.networks import Network, build_network
-from distill_bench.synthesizers.going_on import BY_CONTENT, images_to_go_on_from, is_finished_set, one_of
-from distill_bench.synthesizers.job import Fields, Job
-from distill_bench.synthesizers.selection import embeddings, k_center, k_means, nearest, nearest_distinct
 
 
 class FlipFields(Fields):

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
+from distill_bench.methods.decoupled.relabel import RelabelFields, relabel, teacher_of
+from distill_bench.methods.run import Fields, Job, Synthetic, synthesizer
 from distill_bench.networks import Network
 from distill_bench.pretrained import TeacherRecipe
 from distill_bench.runtime.progress import stopped
-from distill_bench.synthesizers.job import Fields, Job, Synthetic, synthesizer
-from distill_bench.synthesizers.relabel import RelabelFields, relabel, teacher_of
 
 FEATURE_BATCH = 500
 RESTARTS = 10

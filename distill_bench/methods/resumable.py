@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
+from distill_bench.methods.run import Job
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import stopped
-from distill_bench.synthesizers.job import Job
 
 
 def fill(job: Job[Any], rows: str, tensors: Mapping[str, Tensor], make: Callable[[int], None]) -> None:

@@ -5,7 +5,7 @@ import torch
 from distill_bench.datasets.dataset import Source
 from distill_bench.datasets.decode import physical_memory
 from distill_bench.errors import UsageError
-from distill_bench.synthesizers.job import Fields
+from distill_bench.methods.run import Fields
 
 NOTABLE_BYTES = 2 * 10**9
 """Of a step: what is less is not worth a line."""

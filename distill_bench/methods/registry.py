@@ -19,37 +19,35 @@ from distill_bench.datasets.dataset import Source
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.errors import UsageError, describe, did_you_mean, is_out_of_memory, unknown
-from distill_bench.recipes import PAPER, Recipe, list_recipes, load_recipe
-from distill_bench.runtime.checkpoint import Checkpoint
-from distill_bench.runtime.device import resolve_device
-from distill_bench.runtime.hashing import canonical_hash
-from distill_bench.runtime.names import LONGEST_PATH, checked_name
-from distill_bench.runtime.progress import SILENT, Monitor
-from distill_bench.synthesizers.attention_matching import attention_matching
-from distill_bench.synthesizers.distribution_matching import distribution_matching
-from distill_bench.synthesizers.finished import as_set
-from distill_bench.synthesizers.gradient_matching import gradient_matching
-from distill_bench.synthesizers.job import (
+from distill_bench.methods.decoupled.realistic_crops import realistic_crops
+from distill_bench.methods.decoupled.recover import recover
+from distill_bench.methods.finished import as_set
+from distill_bench.methods.gradient_matching.gradient_matching import gradient_matching
+from distill_bench.methods.limits import check_ipc, check_memory, check_some
+from distill_bench.methods.mean_matching.attention_matching import attention_matching
+from distill_bench.methods.mean_matching.distribution_matching import distribution_matching
+from distill_bench.methods.recipe import PAPER, Recipe, list_recipes, load_recipe
+from distill_bench.methods.run import (
     Fields,
     Job,
     Synthesizer,
-    Synthetic,
     fields_of,
     sharing_of,
-    synthesizer,
     version_of,
 )
-from distill_bench.synthesizers.limits import check_ipc, check_memory, check_some, memory_of_step, shortage
-from distill_bench.synthesizers.realistic_crops import realistic_crops
-from distill_bench.synthesizers.recover import recover
-from distill_bench.synthesizers.selection import (
+from distill_bench.methods.selection.selection import (
     herding_selection,
     k_center_selection,
     k_means_selection,
     random_selection,
     relabelled_selection,
 )
-from distill_bench.synthesizers.trajectory_matching import trajectory_matching
+from distill_bench.methods.trajectory_matching.trajectory_matching import trajectory_matching
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.hashing import canonical_hash
+from distill_bench.runtime.names import LONGEST_PATH, checked_name
+from distill_bench.runtime.progress import SILENT, Monitor
 
 BUILT_IN: dict[str, Synthesizer] = {
     function.__name__: function
@@ -338,23 +336,3 @@ def _import(name: str) -> Any:
             f"cannot load the method {name!r}: {reason}. Give module:function, with the module's name as import takes "
             "it (no path, no .py), importable from here."
         ) from error
-
-
-__all__ = [
-    "Checkpoint",
-    "Fields",
-    "Job",
-    "Method",
-    "Synthetic",
-    "check_ipc",
-    "help_make_set",
-    "list_methods",
-    "load_method",
-    "make_set",
-    "memory_of_step",
-    "parts_of_set",
-    "shortage",
-    "synthesis_key",
-    "synthesize",
-    "synthesizer",
-]

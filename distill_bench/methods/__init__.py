@@ -1,0 +1,34 @@
+"""Methods by name, and the one way to run any of them."""
+
+from distill_bench.methods.limits import check_ipc, memory_of_step, shortage
+from distill_bench.methods.registry import (
+    Method,
+    help_make_set,
+    list_methods,
+    load_method,
+    make_set,
+    parts_of_set,
+    synthesis_key,
+    synthesize,
+)
+from distill_bench.methods.run import Fields, Job, Synthetic, synthesizer
+from distill_bench.runtime.checkpoint import Checkpoint
+
+__all__ = [
+    "Checkpoint",
+    "Fields",
+    "Job",
+    "Method",
+    "Synthetic",
+    "check_ipc",
+    "help_make_set",
+    "list_methods",
+    "load_method",
+    "make_set",
+    "memory_of_step",
+    "parts_of_set",
+    "shortage",
+    "synthesis_key",
+    "synthesize",
+    "synthesizer",
+]

@@ -1,0 +1,1 @@
+"""Decoupled methods: recover, crops and relabel with a teacher."""

@@ -1,0 +1,1 @@
+"""Matching of means of features and attention."""
