@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from distill_bench.analysis import Transfer, shown
+from distill_bench.evaluation.measures import Transfer, shown
 
 
 def main(paths: list[Path]) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from distill_bench import Source, load_source, synthesize
-from distill_bench.evaluation import kept, load_protocol, score_key
+from distill_bench.evaluation import cache, load_protocol, score_key
 from distill_bench.methods import load_method, synthesis_key
 from distill_bench.methods.recipe import PAPER
 
@@ -95,7 +95,7 @@ def test_scores_of_another_set_protocol_network_or_evaluator(digits, monkeypatch
     keys = [score_key(digits, "quick-v1", made), score_key(digits, "quick-v1", other)]
     keys += [score_key(digits, "standard-v1", made), score_key(digits, "quick-v1", made, network="ConvNetD1")]
     keys += [score_key(load_source("digits", holdout=0.2), "quick-v1", made)]
-    monkeypatch.setattr(kept, "EVALUATOR_VERSION", 2)
+    monkeypatch.setattr(cache, "EVALUATOR_VERSION", 2)
     keys.append(score_key(digits, "quick-v1", made))
     assert len(set(keys)) == len(keys)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from distill_bench import UsageError, evaluate, load_distilled, synthesize
-from distill_bench.analysis import transfer
 from distill_bench.evaluation import evaluate_full, runs_compiled
+from distill_bench.evaluation.measures import transfer
 
 SET = "set.safetensors"
 MAKE = ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "new.safetensors"]

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from distill_bench import DistilledSet, Split, UsageError, evaluate, load_distilled, load_source, synthesize
-from distill_bench.analysis import transfer
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.errors import RunFailed
 from distill_bench.evaluation import PROTOCOLS
+from distill_bench.evaluation.measures import transfer
 from distill_bench.runtime import device
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.suites import Cell, CellWork, Setting, run_cells

@@ -18,7 +18,7 @@ from distill_bench.distilled.recorded_labels import Recording
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
 from distill_bench.evaluation.evaluate import _material, exam_of
-from distill_bench.evaluation.lessons import mixing, taught
+from distill_bench.evaluation.labels import mixing, taught
 from distill_bench.methods.decoupled.realistic_crops import CropFields, best_crops, crop_losses, shrunk, stitched
 from distill_bench.methods.decoupled.relabel import predict
 from distill_bench.runtime.checkpoint import Checkpoint

@@ -6,13 +6,15 @@ import json
 import pytest
 
 from distill_bench import evaluate, synthesize
-from distill_bench.analysis import shown, transfer
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS
+from distill_bench.evaluation.measures import shown, transfer
 from distill_bench.networks import NAMED
 from distill_bench.training import compilation
 
-MODULE = importlib.import_module("distill_bench.analysis.transfer")  # the package gives its name to the function
+MODULE = importlib.import_module(
+    "distill_bench.evaluation.measures.transfer"
+)  # the package gives its name to the function
 SMALL = ["ConvNetD1W4", "MLP", "ConvNetD2W4BN"]
 
 

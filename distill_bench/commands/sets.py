@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from distill_bench.analysis import Transfer, shown, transfer
 from distill_bench.commands.claimed import claimed, stored_accuracies
 from distill_bench.commands.options import (
     COMPILE,
@@ -60,6 +59,7 @@ from distill_bench.evaluation import (
     runs_compiled,
     score_key,
 )
+from distill_bench.evaluation.measures import Transfer, shown, transfer
 from distill_bench.hub.published import Obtained, is_id, obtain
 from distill_bench.methods import Checkpoint, load_method, make_set, memory_of_step, synthesis_key
 from distill_bench.methods.going_on import is_finished_set

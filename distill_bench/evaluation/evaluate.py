@@ -17,11 +17,11 @@ from distill_bench.distilled.distilled_set import DistilledSet, check_same_sourc
 from distill_bench.distilled.playback import Playback, stored_teacher
 from distill_bench.distilled.recorded_labels import Recording
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
+from distill_bench.evaluation.cache import NOTHING_KEPT, Kept
 from distill_bench.evaluation.doubts import notes_of
-from distill_bench.evaluation.kept import NOTHING_KEPT, Kept
-from distill_bench.evaluation.lessons import mixing, taught
+from distill_bench.evaluation.labels import mixing, taught
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
-from distill_bench.evaluation.score import LabelUse, Score
+from distill_bench.evaluation.result import LabelUse, Score
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.networks import build_network, resolve_network
 from distill_bench.runtime.device import resolve_device

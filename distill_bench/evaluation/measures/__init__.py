@@ -1,5 +1,5 @@
 """Measures of a distilled set beyond its accuracy."""
 
-from distill_bench.analysis.transfer import Transfer, shown, transfer
+from distill_bench.evaluation.measures.transfer import Transfer, shown, transfer
 
 __all__ = ["Transfer", "shown", "transfer"]
