@@ -9,7 +9,7 @@ from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.distilled.playback import Playback, stored_teacher
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS, Protocol, Score, evaluate, evaluate_full
-from distill_bench.hub.published import load_distilled
+from distill_bench.hub.registry.published import load_distilled
 from distill_bench.methods import Fields, Job, Synthetic, list_methods, synthesize, synthesizer
 
 __version__ = "0.1.0"

@@ -20,12 +20,12 @@ from filelock import FileLock
 from PIL import Image
 
 from distill_bench import DataError, DistilledSet, Interrupted, Protocol, UsageError, load_distilled
-from distill_bench.hub import published as published_room
-from distill_bench.hub.download import Patience, fetch, sha256_of, take
-from distill_bench.hub.download import kept_at as kept_at_of
-from distill_bench.hub.published import is_id, obtain
-from distill_bench.hub.registry import Entry, RemoteFile
-from distill_bench.hub.unpack import unpack
+from distill_bench.hub.registry import published as published_room
+from distill_bench.hub.registry.download import Patience, fetch, sha256_of, take
+from distill_bench.hub.registry.download import kept_at as kept_at_of
+from distill_bench.hub.registry.published import is_id, obtain
+from distill_bench.hub.registry.registry import Entry, RemoteFile
+from distill_bench.hub.registry.unpack import unpack
 from distill_bench.runtime import locks
 from distill_bench.runtime.progress import SilentMonitor
 
@@ -230,7 +230,7 @@ def test_two_failures_are_waited_out(online, status):
 
 def test_pauses_double(online, monkeypatch):
     pauses = []
-    monkeypatch.setattr("distill_bench.hub.download.time.sleep", lambda seconds: pauses.append(seconds))
+    monkeypatch.setattr("distill_bench.hub.registry.download.time.sleep", lambda seconds: pauses.append(seconds))
     online.paths["/set.pt"] = Behaviour(fail=9)
     with pytest.raises(DataError, match="gave up after 4 attempts: status 503"):
         get(remote(online), patience=Patience(attempts=4, pause=0.5))

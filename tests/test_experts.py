@@ -17,7 +17,7 @@ from distill_bench import DataError, Interrupted, UsageError, synthesize
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
-from distill_bench.hub.replay_buffer import import_experts
+from distill_bench.hub.formats.replay_buffer import import_experts
 from distill_bench.networks import build_network
 from distill_bench.pretrained import ExpertRecipe, adopted_experts, experts, list_experts, obtain_experts
 from distill_bench.runtime.checkpoint import Checkpoint

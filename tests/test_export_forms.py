@@ -20,9 +20,10 @@ from distill_bench.distilled.distilled_set import DistilledSet, Origin
 from distill_bench.distilled.playback import training_images
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub import EXPORTERS, export, losses, way_back
-from distill_bench.hub.export import class_folder_names
-from distill_bench.hub.image_folder import CLASSES
+from distill_bench.hub import EXPORTERS, way_back
+from distill_bench.hub.formats import export, losses
+from distill_bench.hub.formats.export import class_folder_names
+from distill_bench.hub.formats.image_folder import CLASSES
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import forms_table
@@ -294,7 +295,7 @@ def test_an_export_goes_into_a_folder_of_its_own(digits, exported, tmp_path, for
 
 @pytest.mark.parametrize("there", [False, True])
 def test_a_folder_that_cannot_be_written_whole_is_left_as_it_was(digits, tmp_path, monkeypatch, there):
-    module = sys.modules["distill_bench.hub.export"]  # whose name in the package is the function's
+    module = sys.modules["distill_bench.hub.formats.export"]  # whose name in the package is the function's
     write, left = module.write_atomically, [7]
 
     def until_full(path, content):
@@ -313,7 +314,7 @@ def test_a_folder_that_cannot_be_written_whole_is_left_as_it_was(digits, tmp_pat
 
 
 def test_a_res_file_that_cannot_be_replaced_is_left_as_it_was(digits, tmp_path, monkeypatch):
-    module = sys.modules["distill_bench.hub.export"]  # whose name in the package is the function's
+    module = sys.modules["distill_bench.hub.formats.export"]  # whose name in the package is the function's
 
     def full(path, content):
         raise DataError("cannot write: No space left on device")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from distill_bench import DataError, DistilledSet, UsageError
-from distill_bench.hub.download import kept_at, take
-from distill_bench.hub.registry import Entry, RemoteFile
+from distill_bench.hub.registry.download import kept_at, take
+from distill_bench.hub.registry.registry import Entry, RemoteFile
 
 RIGHT, WRONG = b"the set", b"something else"
 SUM = hashlib.sha256(RIGHT).hexdigest()

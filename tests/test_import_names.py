@@ -9,9 +9,9 @@ from distill_bench import load_distilled, load_source
 from distill_bench.commands.claimed import stored_accuracies
 from distill_bench.errors import DataError
 from distill_bench.hub import import_release
-from distill_bench.hub.file_name import Named, read_names
-from distill_bench.hub.loose_tensors import ASSUMED_RATE
-from distill_bench.hub.registry import load_registry
+from distill_bench.hub.formats.file_name import Named, read_names
+from distill_bench.hub.formats.loose_tensors import ASSUMED_RATE
+from distill_bench.hub.registry.registry import load_registry
 
 
 def res(tmp_path, name, seeds=(0,), accuracies=None, images=None):

@@ -19,7 +19,7 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub.publish import default_name, release, write_release
-from distill_bench.hub.registry import read_registry
+from distill_bench.hub.registry.registry import read_registry
 
 TOKEN = "hf_a_token_that_nobody_may_see"
 

@@ -9,7 +9,7 @@ import pytest
 from distill_bench import DataError, UsageError, list_sources, load_source
 from distill_bench.commands.claimed import claimed, listed_claim
 from distill_bench.hub import IMPORTERS
-from distill_bench.hub.registry import (
+from distill_bench.hub.registry.registry import (
     BUILT_IN,
     Entry,
     Listed,

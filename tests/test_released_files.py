@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distill_bench.hub import IMPORTERS, Options
-from distill_bench.hub.released import Foreign
+from distill_bench.hub.formats.released import Foreign
 
 FOLDER = Path(os.environ.get("DISTILL_BENCH_RELEASED", ""))
 pytestmark = pytest.mark.skipif(not (FOLDER / "index.json").is_file(), reason="DISTILL_BENCH_RELEASED is not set")

@@ -16,8 +16,8 @@ from distill_bench import DistilledSet
 from distill_bench.distilled.distilled_set import Origin, load_distilled
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import Score
+from distill_bench.hub.formats.result_file import parse_result
 from distill_bench.hub.publish import release
-from distill_bench.hub.result_file import parse_result
 from distill_bench.leaderboard import board, render, render_page, tables
 from distill_bench.leaderboard.collect import leaderboard_rows
 from distill_bench.leaderboard.figures import accuracy_figure

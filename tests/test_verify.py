@@ -16,7 +16,7 @@ from distill_bench.errors import DataError, DistillBenchError, Interrupted, Usag
 from distill_bench.evaluation import PROTOCOLS, KeptNetworks, score_key
 from distill_bench.evaluation.statistics import chance_margin, student_interval
 from distill_bench.hub import verify as room
-from distill_bench.hub.result_file import check_belongs, parse_result, read_result
+from distill_bench.hub.formats.result_file import check_belongs, parse_result, read_result
 from distill_bench.hub.verify import judge, threads_to_repeat, unlike, verify
 from distill_bench.runtime.progress import SILENT
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from distill_bench.distilled.distilled_set import DistilledSet
-from distill_bench.hub.registry import Entry, Listed, Stated
+from distill_bench.hub.registry.registry import Entry, Listed, Stated
 from distill_bench.leaderboard.claims import Claim, load_claims
 from distill_bench.package_data import package_data
 

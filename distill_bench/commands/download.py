@@ -11,8 +11,8 @@ from distill_bench.commands.output import show
 from distill_bench.commands.released import summary
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
-from distill_bench.hub.published import obtain
-from distill_bench.hub.registry import published
+from distill_bench.hub.registry.published import obtain
+from distill_bench.hub.registry.registry import published
 
 
 def download_command(

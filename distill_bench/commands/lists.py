@@ -15,7 +15,7 @@ from distill_bench.evaluation import (
     PROTOCOLS,
     load_protocol,
 )
-from distill_bench.hub.registry import Entry, load_registry
+from distill_bench.hub.registry.registry import Entry, load_registry
 from distill_bench.methods import list_methods, load_method
 from distill_bench.methods.recipe import PAPER, load_recipe, parse_values
 from distill_bench.networks import NAMED, resolve_network

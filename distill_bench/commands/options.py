@@ -13,7 +13,7 @@ from distill_bench.datasets.folder import TEST_FOLDERS
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub.published import is_id, obtain
+from distill_bench.hub.registry.published import is_id, obtain
 from distill_bench.runtime.files import check_ending, check_no_input, check_place
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.training.compilation import Choice

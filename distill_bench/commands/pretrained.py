@@ -32,7 +32,7 @@ from distill_bench.evaluation import (
     recorded_score,
     score_teacher,
 )
-from distill_bench.hub.replay_buffer import import_experts
+from distill_bench.hub.formats.replay_buffer import import_experts
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER, parse_values
 from distill_bench.methods.trajectory_matching.trajectory_matching import ExpertFields

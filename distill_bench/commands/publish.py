@@ -27,10 +27,10 @@ from distill_bench.commands.options import (
 from distill_bench.commands.output import show, show_json
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
-from distill_bench.hub.download import sha256_of
+from distill_bench.hub.formats.result_file import Claimed, check_belongs, read_result
 from distill_bench.hub.publish import release, write_release
-from distill_bench.hub.published import is_id, obtain
-from distill_bench.hub.result_file import Claimed, check_belongs, read_result
+from distill_bench.hub.registry.download import sha256_of
+from distill_bench.hub.registry.published import is_id, obtain
 from distill_bench.hub.upload import check_repository, repository_page, upload
 from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, verify
 from distill_bench.runtime.device import resolve_device

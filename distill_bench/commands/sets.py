@@ -60,7 +60,7 @@ from distill_bench.evaluation import (
     score_key,
 )
 from distill_bench.evaluation.measures import Transfer, shown, transfer
-from distill_bench.hub.published import Obtained, is_id, obtain
+from distill_bench.hub.registry.published import Obtained, is_id, obtain
 from distill_bench.methods import Checkpoint, load_method, make_set, memory_of_step, synthesis_key
 from distill_bench.methods.going_on import is_finished_set
 from distill_bench.methods.recipe import PAPER, parse_values

@@ -14,8 +14,8 @@ from distill_bench.datasets.info import ABOUT, About
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import Score, load_protocol
-from distill_bench.hub.registry import OWN_FORM, Entry
-from distill_bench.hub.result_file import Claimed
+from distill_bench.hub.formats.result_file import Claimed
+from distill_bench.hub.registry.registry import OWN_FORM, Entry
 from distill_bench.methods.recipe import list_recipes, load_recipe
 from distill_bench.networks import resolve_network
 from distill_bench.runtime.text import for_json, for_markdown

@@ -12,8 +12,8 @@ from distill_bench.distilled.render import grid
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import Score
 from distill_bench.hub.dataset_card import Subject, about_source, dataset_card, registry_entry
-from distill_bench.hub.registry import checked_id
-from distill_bench.hub.result_file import Claimed, check_belongs, parse_result, read_result
+from distill_bench.hub.formats.result_file import Claimed, check_belongs, parse_result, read_result
+from distill_bench.hub.registry.registry import checked_id
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.log import log
 from distill_bench.runtime.names import checked_name

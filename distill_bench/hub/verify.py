@@ -11,7 +11,7 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Score, evaluate, load_protocol, runs_compiled, score_key
 from distill_bench.evaluation.statistics import chance_margin
-from distill_bench.hub.result_file import Claimed, check_facts
+from distill_bench.hub.formats.result_file import Claimed, check_facts
 from distill_bench.networks import check_network
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.hashing import canonical_hash

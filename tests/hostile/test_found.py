@@ -201,7 +201,7 @@ def test_a_result_of_a_kind_that_is_no_name_is_another_kind_of_file(tmp_path):
 
 
 def test_archives_of_published_sets_may_not_unfold(tmp_path):
-    from distill_bench.hub.unpack import unpack
+    from distill_bench.hub.registry.unpack import unpack
 
     path = written(tmp_path / "x.zip", makers.raw_zip([("a/x.png", makers.picture())], ("a/y.png", 2**29)))
     with pytest.raises(DataError, match="unfolds to more than"):

@@ -18,7 +18,7 @@ from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_spac
 from distill_bench.errors import DataError, UsageError, brief, describe, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import IMPORTERS
-from distill_bench.hub.released import Options
+from distill_bench.hub.formats.released import Options
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
 
 BUILT_IN = Path(__file__).with_name("registry.toml")

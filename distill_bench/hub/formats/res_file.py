@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_bench.hub.released import Foreign, Options, Released, class_names_in, not_read
-from distill_bench.hub.targets import read_targets
+from distill_bench.hub.formats.released import Foreign, Options, Released, class_names_in, not_read
+from distill_bench.hub.formats.targets import read_targets
 
 NAME = "res"
 ALIKE = 0.96

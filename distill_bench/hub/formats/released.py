@@ -14,7 +14,7 @@ from torch import Tensor
 from distill_bench.datasets.npz import check_unfolded
 from distill_bench.distilled.distilled_set import LabelKind
 from distill_bench.errors import DataError, brief
-from distill_bench.hub.unpickle import load_pickled
+from distill_bench.hub.formats.unpickle import load_pickled
 from distill_bench.runtime.tensors import as_tensor
 
 TORCH_SUFFIXES = (".pt", ".pth", ".tar")

@@ -18,9 +18,9 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import training_images, transform_of
 from distill_bench.distilled.render import render_pixels
 from distill_bench.errors import UsageError, unknown
-from distill_bench.hub.image_folder import CLASSES
-from distill_bench.hub.losses import losses, usual_statistics
-from distill_bench.hub.released import TORCH_SUFFIXES
+from distill_bench.hub.formats.image_folder import CLASSES
+from distill_bench.hub.formats.losses import losses, usual_statistics
+from distill_bench.hub.formats.released import TORCH_SUFFIXES
 from distill_bench.runtime.files import check_ending, write_atomically
 from distill_bench.runtime.names import checked_file_name
 

@@ -14,8 +14,8 @@ from distill_bench.distilled.playback import transform_of
 from distill_bench.distilled.recorded_labels import LOGITS, PREFIX
 from distill_bench.distilled.render import render_pixels
 from distill_bench.errors import DistillBenchError, UsageError
-from distill_bench.hub.released import Options
-from distill_bench.hub.targets import read_targets
+from distill_bench.hub.formats.released import Options
+from distill_bench.hub.formats.targets import read_targets
 
 LEVEL = 1e-3
 """Of 255 levels: what differs by less from a whole one is one, but for rounding."""

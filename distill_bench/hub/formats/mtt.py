@@ -6,8 +6,8 @@ DC-BENCH's real images come the same way, with class numbers as floats, or witho
 
 from collections.abc import Sequence
 
-from distill_bench.hub.loose_tensors import are_loose_tensors, parts_of, read_loose
-from distill_bench.hub.released import Foreign, Options, Released
+from distill_bench.hub.formats.loose_tensors import are_loose_tensors, parts_of, read_loose
+from distill_bench.hub.formats.released import Foreign, Options, Released
 
 NAME = "mtt"
 

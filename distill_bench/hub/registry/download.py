@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from distill_bench.errors import DataError, UsageError, brief
-from distill_bench.hub.registry import Entry, RemoteFile, checked_url
+from distill_bench.hub.registry.registry import Entry, RemoteFile, checked_url
 from distill_bench.runtime.files import cannot_write, read_json, write_atomically
 from distill_bench.runtime.locks import alone
 from distill_bench.runtime.log import log

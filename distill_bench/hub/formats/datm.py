@@ -6,8 +6,8 @@ trained with; the rate is one number. Images come in class order, which the larg
 
 from collections.abc import Sequence
 
-from distill_bench.hub.loose_tensors import are_loose_tensors, parts_of, read_loose
-from distill_bench.hub.released import Foreign, Options, Released
+from distill_bench.hub.formats.loose_tensors import are_loose_tensors, parts_of, read_loose
+from distill_bench.hub.formats.released import Foreign, Options, Released
 
 NAME = "datm"
 

@@ -14,9 +14,9 @@ from distill_bench.distilled import distilled_set
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError
 from distill_bench.hub import import_release
-from distill_bench.hub.download import PATIENT, Patience, fetch, kept_at, sha256_of, take
-from distill_bench.hub.registry import ID, OWN_FORM, Entry, RemoteFile, published
-from distill_bench.hub.unpack import unpack
+from distill_bench.hub.registry.download import PATIENT, Patience, fetch, kept_at, sha256_of, take
+from distill_bench.hub.registry.registry import ID, OWN_FORM, Entry, RemoteFile, published
+from distill_bench.hub.registry.unpack import unpack
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import alone

@@ -11,9 +11,9 @@ from distill_bench.datasets.dataset import Source
 from distill_bench.datasets.imagenet import SUBSETS
 from distill_bench.distilled.pixel_diagnostics import seam
 from distill_bench.errors import DataError, UsageError
-from distill_bench.hub.file_name import Named
-from distill_bench.hub.image_folder import sorted_classes
-from distill_bench.hub.released import Foreign, Options, Released, Targets
+from distill_bench.hub.formats.file_name import Named
+from distill_bench.hub.formats.image_folder import sorted_classes
+from distill_bench.hub.formats.released import Foreign, Options, Released, Targets
 from distill_bench.runtime.tensors import as_pixels
 
 SEAM = 3.0

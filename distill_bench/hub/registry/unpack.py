@@ -11,7 +11,7 @@ from typing import IO
 
 from distill_bench.datasets.npz import MOST_UNFOLDED, UNFOLDED_ANYWAY
 from distill_bench.errors import DataError, brief
-from distill_bench.hub.registry import EVERYTHING, checked_path
+from distill_bench.hub.registry.registry import EVERYTHING, checked_path
 from distill_bench.runtime.locks import alone
 from distill_bench.runtime.progress import SILENT
 

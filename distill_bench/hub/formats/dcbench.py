@@ -5,8 +5,8 @@ Form, from data_loader/ of justincui03/dc_benchmark 2a57711: normalised images; 
 
 from collections.abc import Sequence
 
-from distill_bench.hub.loose_tensors import are_loose_tensors, parts_of, read_loose
-from distill_bench.hub.released import Foreign, Options, Released
+from distill_bench.hub.formats.loose_tensors import are_loose_tensors, parts_of, read_loose
+from distill_bench.hub.formats.released import Foreign, Options, Released
 
 NAME = "dcbench"
 

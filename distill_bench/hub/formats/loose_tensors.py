@@ -7,8 +7,8 @@ from torch import Tensor
 
 from distill_bench.distilled.distilled_set import LabelKind
 from distill_bench.errors import DataError
-from distill_bench.hub.released import Foreign, Options, Released
-from distill_bench.hub.targets import read_targets
+from distill_bench.hub.formats.released import Foreign, Options, Released
+from distill_bench.hub.formats.targets import read_targets
 from distill_bench.runtime.tensors import is_zeros_and_ones
 
 ASSUMED_RATE = "learning rate 0.01: no file has the learned one"

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from distill_bench.distilled.distilled_set import LabelKind
 from distill_bench.errors import DataError, UsageError
-from distill_bench.hub.released import Options, Targets
+from distill_bench.hub.formats.released import Options, Targets
 from distill_bench.runtime.tensors import as_classes, one_hot_classes
 
 ASSUMED_ORDER = "labels in class order: no file has them"

@@ -19,7 +19,7 @@ from distill_bench.datasets.folder import class_folders, image_files
 from distill_bench.datasets.imagenet import folder_names
 from distill_bench.distilled.pixel_diagnostics import training_labels
 from distill_bench.errors import DataError, UsageError
-from distill_bench.hub.released import Foreign, Options, Released, Targets
+from distill_bench.hub.formats.released import Foreign, Options, Released, Targets
 
 NAME = "folder"
 CLASSES = "classes.json"

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from distill_bench.hub.file_name import Named
-from distill_bench.hub.loose_tensors import ASSUMED_RATE
-from distill_bench.hub.released import Released
+from distill_bench.hub.formats.file_name import Named
+from distill_bench.hub.formats.loose_tensors import ASSUMED_RATE
+from distill_bench.hub.formats.released import Released
 from distill_bench.methods.recipe import Recipe, list_recipes, load_recipe
 
 SELECTED, SELECTED_PROTOCOL = "selection", "dsa-v1"

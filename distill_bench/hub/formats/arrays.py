@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from distill_bench.errors import UsageError
-from distill_bench.hub.released import Foreign, Options, Released, class_names_in, not_read
-from distill_bench.hub.targets import read_targets
+from distill_bench.hub.formats.released import Foreign, Options, Released, class_names_in, not_read
+from distill_bench.hub.formats.targets import read_targets
 from distill_bench.runtime.tensors import as_tensor
 
 NAME = "arrays"

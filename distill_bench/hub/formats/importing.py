@@ -1,0 +1,262 @@
+"""Distilled sets that others released: into this project's format, and back into theirs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, Transform, pixel_space_of
+from distill_bench.distilled.distilled_set import DistilledSet, Origin
+from distill_bench.distilled.pixel_diagnostics import Evidence, hypotheses, picture_doubts, table, training_labels
+from distill_bench.errors import DataError, UsageError, brief, unknown
+from distill_bench.hub.formats import arrays, datadam, datm, dcbench, image_folder, mtt, res_file
+from distill_bench.hub.formats.file_name import Named, read_names
+from distill_bench.hub.formats.fit import (
+    against_ipc,
+    against_name,
+    against_training,
+    against_whole,
+    check_range,
+    in_dataset_order,
+    read_pixels,
+    unpacked,
+    without_image,
+)
+from distill_bench.hub.formats.identity import Identity, identify
+from distill_bench.hub.formats.loose_tensors import are_loose_tensors
+from distill_bench.hub.formats.released import Foreign, Options, Released
+
+IMPORTERS: dict[str, ModuleType] = {
+    module.NAME: module for module in (image_folder, res_file, datadam, datm, dcbench, mtt, arrays)
+}
+LOOSE = (datm, dcbench, mtt)
+NOTHING_SAID = Options()
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import gives.
+
+    Attributes:
+        sets: the independent sets that the files hold.
+        evidence: what their numbers look like in each pixel space; empty for pictures.
+        real: how many of their images are training images, pixel for pixel; they were selected, not distilled.
+        seen: what else the files say, or their form suggests, in words.
+        picture_doubts: what speaks against 8-bit pictures, in words.
+    """
+
+    sets: list[DistilledSet]
+    evidence: list[Evidence]
+    real: int
+    seen: tuple[str, ...] = ()
+    picture_doubts: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the user should know: what was seen, assumptions, contradictions, real images."""
+        made = self.sets[0]
+        assert made.card.origin is not None
+        space = made.card.pixel_space
+        doubts = [doubt for item in self.evidence if item.space == space for doubt in item.doubts]
+        found = [*self.seen, *(f"assumed: {text}" for text in made.card.origin.assumptions)]
+        found += [f"warning: read as {space.kind}, but {doubt}" for doubt in doubts]
+        if made.images.dtype == torch.uint8:
+            found.append(f"8-bit pictures; networks are shown them as {space.kind} pixels")
+            found += [f"warning: read as 8-bit pictures, but {doubt}" for doubt in self.picture_doubts]
+        if self.real:
+            count = sum(len(item.images) for item in self.sets)
+            found.append(f"{self.real} of {count} images are training images, pixel for pixel: selected, not distilled")
+        return found
+
+
+def import_release(
+    paths: Sequence[Path],
+    source: Source,
+    space: SpaceKind | PixelSpace | None = None,
+    options: Options = NOTHING_SAID,
+    *,
+    form: str | None = None,
+    method: str | None = None,
+    protocol: str | None = None,
+    force: bool = False,
+) -> Imported:
+    """Read what somebody released for a source. Nothing in a file is run.
+
+    Args:
+        paths: the files of one release: one that holds everything, or one each for images, labels and learning rate.
+        space: the pixel space of the images. Needed where neither the form nor the numbers settle it. Of 8-bit
+            pictures: the one that networks are shown them in, ``unit`` unless said.
+        options: what else the files do not say.
+        form: the importer, one of ``IMPORTERS``, instead of the one that recognises the content.
+        method, protocol: for the card, instead of what file names or the form suggest.
+        force: take a set although its name, its classes or the training images among it speak against the source.
+
+    Raises:
+        DataError: a file is missing, damaged, would run code, or does not fit the source.
+        UsageError: something has to be said first: the question names the options.
+    """
+    files = [Foreign(Path(path)) for path in paths]
+    if not files:
+        raise UsageError("name at least one file.")
+    named = read_names(file.path.stem for file in files)
+    doubts = against_name(named, source, files)
+    _refuse(doubts, files[0], force)
+    importer = _importer(files, form)
+    found = _fitting(_read(importer, files, source, options), source, options, files[0])
+    everything, labels = (torch.cat(each) for each in zip(*((i.images, i.targets.labels) for i in found), strict=True))
+    pixel_space, evidence = _space_of(everything, source, space or found[0].space, files[0])
+    true = training_labels(_pixels(everything, pixel_space, source), source)
+    real = sum(map(bool, true))
+    doubts += _against(found, named, source, options) + against_training(labels, true, source)
+    _refuse(doubts, files[0], force)
+    identity = identify(found[0], importer.NAME, named, method, protocol, selected=real == len(true))
+    origin = Origin(
+        form=importer.NAME,
+        files={file.path.name: file.sha256 for file in files},
+        sets=len(found),
+        stored_accuracies=found[0].stored_accuracies,
+        assumptions=(*identity.assumptions, *(f"taken with --force although {text}" for text in doubts)),
+    )
+    sets = [
+        _made(item, source, identity, pixel_space, options.factor or 1, origin.model_copy(update={"set_index": index}))
+        for index, item in enumerate(found)
+    ]
+    return Imported(sets, evidence, real, (*identity.seen, *found[0].remarks), picture_doubts(everything, source))
+
+
+def _made(
+    item: Released, source: Source, identity: Identity, space: PixelSpace, factor: int, origin: Origin
+) -> DistilledSet:
+    targets, images, labels, soft = item.targets, item.images, item.targets.labels, item.targets.soft
+    card = {}
+    if factor > 1:
+        card["ipc"] = int(labels.bincount().max())  # what is stored, not what networks are shown
+        images, labels = unpacked(images, labels, factor)
+        soft = None if soft is None else soft.repeat(factor * factor, 1)
+    return DistilledSet.from_tensors(
+        images,
+        labels,
+        source,
+        method=identity.method,
+        protocol=identity.protocol,
+        pixel_space=space,
+        soft_labels=soft,
+        label_kind=targets.kind,
+        learning_rate=item.learning_rate,
+        origin=origin,
+        **card,
+    )
+
+
+def _importer(files: Sequence[Foreign], form: str | None) -> ModuleType:
+    found = next((importer for importer in IMPORTERS.values() if importer.recognises(files)), None)
+    hold = "; ".join(f"{file.path} holds {_outline(file.content)}" for file in files)
+    if form is not None:
+        if form not in IMPORTERS:
+            raise UsageError(f"--form {form}: {unknown('form', form, IMPORTERS)}")
+        chosen = IMPORTERS[form]
+        if not (chosen.recognises(files) or (chosen in LOOSE and are_loose_tensors(files))):
+            hint = f"It can be read as {found.NAME}: leave --form out." if found else "Leave --form out to see why."
+            raise UsageError(f"--form {form}: {hold}. That is not this form. {hint}")
+        return chosen
+    if found:
+        return found
+    raise DataError(
+        f"{hold}. That is no released form this project knows. A set is images [n, channels, height, width] with "
+        "labels: a res_*.pt file; files of images, labels and learning rate; an .npz file; or a folder of pictures a "
+        "class."
+    )
+
+
+def _read(importer: ModuleType, files: Sequence[Foreign], source: Source, options: Options) -> list[Released]:
+    try:
+        if importer is image_folder:
+            return image_folder.read_folder(files, source, options)
+        found: list[Released] = importer.read(files, len(source.class_names), options)
+        return found
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
+        raise DataError(f"{files[0].path}: does not have the form {importer.NAME} ({brief(error)}).") from error
+
+
+def _fitting(found: Sequence[Released], source: Source, options: Options, file: Foreign) -> list[Released]:
+    """The sets with pixels and labels as the source has them."""
+    where, fitting = str(file.path), []
+    for item in found:
+        images = read_pixels(item, source, options, where)
+        targets, remarks = in_dataset_order(item, source, options, where)
+        remarks = (*item.remarks, *targets.remarks, *remarks)
+        if targets.learned:
+            remarks = (*remarks, *without_image(targets, source))
+        fitting.append(replace(item, images=images, targets=targets, remarks=remarks))
+    if not any(len(item.images) for item in fitting):
+        raise DataError(f"{where}: holds no image.")
+    if len({item.images.dtype for item in fitting}) > 1:
+        raise DataError(f"{where}: some of its sets are 8-bit pictures, others floats. All must be of one kind.")
+    return fitting
+
+
+def _against(found: Sequence[Released], named: Named, source: Source, options: Options) -> list[str]:
+    """What the classes and the pixels say against the source and the file's name, each once."""
+    said = dict[str, None]()
+    for item in found:
+        empty = [] if item.targets.learned else without_image(item.targets, source)
+        said |= dict.fromkeys((*empty, *against_ipc(item.targets, named, source), *against_whole(item, options)))
+    return list(said)
+
+
+def _refuse(doubts: Sequence[str], file: Foreign, force: bool) -> None:
+    if doubts and not force:
+        raise DataError(
+            f"{file.path}: {'; '.join(doubts)}. Name the dataset that it was made for (--dataset), or take it all the "
+            "same with --force."
+        )
+
+
+def _space_of(
+    images: Tensor, source: Source, said: SpaceKind | PixelSpace | None, file: Foreign
+) -> tuple[PixelSpace, list[Evidence]]:
+    """The pixel space of the images, and what they look like in each; 8-bit pictures need no evidence."""
+    declared = pixel_space_of(source, said) if isinstance(said, str) else said
+    if images.dtype == torch.uint8:
+        return declared or pixel_space_of(source, "unit"), []  # seen as pictures: ``picture_doubts``
+    check_range(images, declared.kind if declared else None, str(file.path))
+    evidence = hypotheses(images, source, declared)
+    settled = declared or next((item.space for item in evidence if item.settled), None)
+    return settled or _ask(file, evidence), evidence
+
+
+def _ask(file: Foreign, evidence: Sequence[Evidence]) -> NoReturn:
+    raise UsageError(
+        f"{file.path} does not say what its pixel values mean. Undone under each hypothesis they look like this "
+        "(contrast and roughness relative to real images):",
+        "",
+        *table(evidence).splitlines(),
+        "",
+        "Say which it is: "
+        "--space normalized ((x − mean) / std, as DC, DSA, DM), --space zca (whitened, as MTT and DATM on CIFAR; "
+        "--zca-eps and --zca-input as its authors had them), or --space unit (0 … 1). A wrong answer gives wrong "
+        "accuracies without any error; render the imported set and look.",
+    )
+
+
+def _pixels(images: Tensor, space: PixelSpace, source: Source) -> Tensor:
+    if images.dtype == torch.uint8:
+        return images
+    return (Transform(space, source.train).decode(images) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _outline(content: object, depth: int = 2) -> str:
+    if isinstance(content, Tensor):
+        return f"a tensor of shape {tuple(content.shape)} ({str(content.dtype).removeprefix('torch.')})"
+    if isinstance(content, dict) and depth:
+        return "a dictionary of " + (
+            ", ".join(f"{k}: {_outline(v, depth - 1)}" for k, v in [*content.items()][:4]) or "nothing"
+        )
+    if isinstance(content, (list, tuple)) and depth:
+        return f"a list of {len(content)}: " + ", ".join(_outline(v, depth - 1) for v in content[:3])
+    return f"a {type(content).__name__}"

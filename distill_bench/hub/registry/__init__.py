@@ -1,0 +1,1 @@
+"""Published sets: which there are, where they lie, and how they are fetched and kept."""
