@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 
+from distill_bench.benchmark.leaderboard.collect import Result, read_results
 from distill_bench.evaluation.statistics import Interval, hierarchical_interval
-from distill_bench.leaderboard.collect import Result, read_results
 from distill_bench.runtime.files import write_atomically
 
 PAGE = Path(__file__).parent.parent / "docs" / "flip.md"

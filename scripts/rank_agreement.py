@@ -11,7 +11,7 @@ from statistics import fmean
 
 from scipy.stats import spearmanr
 
-from distill_bench.leaderboard.collect import read_results
+from distill_bench.benchmark.leaderboard.collect import read_results
 
 
 def main() -> None:

@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from distill_bench import suites
+from distill_bench import benchmark as suites
+from distill_bench.benchmark import Calibration, Cell, CellWork, Setting, predict
 from distill_bench.evaluation import PROTOCOLS, Protocol, evaluation_seconds
 from distill_bench.evaluation import cost as evaluation_cost
 from distill_bench.runtime.progress import Enough, Probe, Stopwatch
-from distill_bench.suites import Calibration, Cell, CellWork, Setting, predict
 
 
 class Clock:

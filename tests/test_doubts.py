@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from distill_bench import DistilledSet, Split, UsageError, evaluate, load_distilled, load_source, synthesize
+from distill_bench.benchmark import Cell, CellWork, Setting, run_cells
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.errors import RunFailed
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.evaluation.measures import transfer
 from distill_bench.runtime import device
 from distill_bench.runtime.progress import StreamMonitor
-from distill_bench.suites import Cell, CellWork, Setting, run_cells
 
 NETWORK = "ConvNetD1W4"
 HELD = "the test images were held out of a training split that the set was made from"

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from distill_bench import synthesize
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped, with_mirrors
+from distill_bench.benchmark import Cell, CellWork, Setting
 from distill_bench.errors import UsageError
 from distill_bench.methods.gradient_matching.gradient_matching import GradientMatching, GradientMatchingFields
 from distill_bench.methods.matching import augment_pair, draw_dsa
@@ -18,7 +19,6 @@ from distill_bench.methods.mean_matching.attention_matching import AttentionMatc
 from distill_bench.methods.mean_matching.distribution_matching import DistributionMatching
 from distill_bench.methods.mean_matching.mean_matching import MeanMatchingFields
 from distill_bench.runtime.seeds import generator
-from distill_bench.suites import Cell, CellWork, Setting
 from distill_bench.training.train import Plan, train
 
 GM = importlib.import_module("distill_bench.methods.gradient_matching.gradient_matching")

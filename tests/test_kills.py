@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from distill_bench import commands
+from distill_bench.benchmark import Cell, CellWork, Setting, run_cells, worker
 from distill_bench.datasets import card
 from distill_bench.errors import DataError
 from distill_bench.evaluation import PROTOCOLS
@@ -23,7 +24,6 @@ from distill_bench.runtime import files, progress
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.files import UNFINISHED, write_atomically
 from distill_bench.runtime.progress import StreamMonitor
-from distill_bench.suites import Cell, CellWork, Setting, run_cells, worker
 
 RECIPE = """
 base = "dm"
@@ -280,7 +280,7 @@ def test_a_worker_whose_parent_died_before_it_said_what_to_do_ends(monkeypatch):
 
 
 def test_a_worker_that_was_killed_alone_is_a_failed_cell_and_its_suite_goes_on(folder, monkeypatch):
-    monkeypatch.setattr("distill_bench.suites.run.WORKER", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr("distill_bench.benchmark.executor.WORKER", "import os; os.kill(os.getpid(), 9)")
     work = CellWork(Cell("digits", "random", 1, 0, "cpu", ("quick-v1",)), Setting("suite", folder / "results"))
     monitor = Said()
     assert run_cells([work], "local", 1, monitor) == 1
@@ -296,7 +296,7 @@ def test_a_worker_that_is_killed_when_its_cell_is_done_has_done_it(folder, monke
         code = "import os; os.kill(os.getpid(), 9)"
         return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
 
-    monkeypatch.setattr("distill_bench.suites.run._start", start)
+    monkeypatch.setattr("distill_bench.benchmark.executor._start", start)
     work = CellWork(Cell("digits", "random", 1, 0, "cpu", ("quick-v1",)), Setting("suite", folder / "results"))
     assert run_cells([work], "local", 1, StreamMonitor(quiet=True)) == 0
     assert work.state() == "done" and not work.result_path("failed").exists()

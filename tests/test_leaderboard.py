@@ -7,14 +7,13 @@ import re
 
 import pytest
 
+from distill_bench.benchmark.leaderboard import board, published, render, render_page, tables
+from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences, load_claims
+from distill_bench.benchmark.leaderboard.collect import ROW_KEYS, STRICT, leaderboard_rows, read_results
+from distill_bench.benchmark.leaderboard.figures import accuracy_figure, panels_of
 from distill_bench.datasets import list_sources
 from distill_bench.errors import DataError
 from distill_bench.evaluation.statistics import student_interval
-from distill_bench.leaderboard import board, published, render, render_page, tables
-from distill_bench.leaderboard.claims import Claim, claim_for, differences, load_claims
-from distill_bench.leaderboard.collect import ROW_KEYS, STRICT, leaderboard_rows, read_results
-from distill_bench.leaderboard.figures import accuracy_figure, panels_of
-from distill_bench.package_data import package_data
 
 HEADER = "method,dataset,size,ipc,accuracy,std,protocol,network,norm,labels,selection,paper,source,reading,note\n"
 
@@ -221,7 +220,7 @@ def test_how_a_claim_differs_is_said(fields, network, labels, said):
         assert f"70.0 ({', '.join(['dsa-v1', *said])})" in text
 
 
-CLAIMS = load_claims(package_data("baselines/published.csv"))
+CLAIMS = published()
 # in the readme of VICO-UoE/DatasetCondensation 53f63a6: two tables, and a sentence on large sets
 READ_IN_DCS_README = {
     ("dc", "mnist"): {1: 91.7, 10: 97.4, 50: 98.8}, ("dc", "fashion_mnist"): {1: 70.5, 10: 82.3, 50: 83.6},

@@ -130,7 +130,7 @@ def test_synthesis_mirrors_only_where_it_may(own):
 
 
 def test_bench_and_suites_take_it(own, quick, tmp_path, command, monkeypatch):
-    from distill_bench.suites import expand, load_suite
+    from distill_bench.benchmark import expand, load_suite
 
     suite = f'title = "t"\ndatasets = ["{own}"]\nmethods = ["random"]\nipc = [1]\nreference = "none"\n'
     (tmp_path / "mine.toml").write_text(suite + "flip_invariant = false\n")

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from distill_bench import DistilledSet
+from distill_bench.benchmark import Cell, Setting, expand, load_suite
+from distill_bench.benchmark.suite import slug
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.publish import release
 from distill_bench.hub.registry.registry import load_registry, read_registry
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import load_recipe
-from distill_bench.suites import Cell, Setting, expand, load_suite
-from distill_bench.suites.suite import slug
 
 LEADS_AWAY = ["../../evil", "/tmp/evil", "", " ", ".", "..", "a/b", "a\\b", ".hidden", "-rf", "C:evil", "a\nb"]
 LEADS_AWAY += ["x" * 256]

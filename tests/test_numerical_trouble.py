@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from distill_bench import RunFailed, errors, load_source, synthesize
+from distill_bench.benchmark import Cell, CellWork, Setting, run_cells
 from distill_bench.errors import is_out_of_memory
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import StreamMonitor
-from distill_bench.suites import Cell, CellWork, Setting, run_cells
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_suite_goes_on_and_its_board_shows_what_failed(trouble, command):
 
 def test_a_worker_that_ends_before_it_begins_is_a_failed_cell(trouble, monkeypatch):
     work = CellWork(Cell("digits", "random", 1, 0, "cpu", ("quick-v1",)), Setting("mine", trouble / "results"))
-    monkeypatch.setattr("distill_bench.suites.run.WORKER", "import sys; sys.stdin.readline(); sys.exit(7)")
+    monkeypatch.setattr("distill_bench.benchmark.executor.WORKER", "import sys; sys.stdin.readline(); sys.exit(7)")
     assert run_cells([work], "local", 1, StreamMonitor(quiet=True)) == 1
     assert work.state() == "failed"
     assert "exit code 7 before it began" in json.loads(work.result_path("failed").read_text())["error"]

@@ -155,7 +155,7 @@ def test_a_choice_is_part_of_every_address(digits):
 
 
 def test_bench_takes_a_choice_and_calls_it_other_data(command, quick, tmp_path, monkeypatch):
-    from distill_bench.suites import expand, load_suite
+    from distill_bench.benchmark import expand, load_suite
 
     (tmp_path / "mine.toml").write_text(
         'title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1]\nreference = "none"\n'
@@ -175,7 +175,7 @@ def test_bench_takes_a_choice_and_calls_it_other_data(command, quick, tmp_path, 
 
 
 def test_many_chosen_classes_still_make_a_name_of_a_file():
-    from distill_bench.suites.suite import Cell
+    from distill_bench.benchmark.suite import Cell
 
     cells = [
         Cell("digits", "random", 1, 0, "cpu", (), classes=tuple(f"class {k + j}" for k in range(500))) for j in (0, 1)

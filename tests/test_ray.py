@@ -15,9 +15,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from small_suite import CELLS, begun, bench, finish, outcome, write
 
+from distill_bench.benchmark import Cell, CellWork, Setting, on_ray, run_cells
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.runtime.progress import StreamMonitor
-from distill_bench.suites import Cell, CellWork, Setting, on_ray, run_cells
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra cluster is not installed")
 SMALL_STORE = 80_000_000
@@ -26,7 +26,7 @@ CELL = Cell("digits", "random", 1, 0, "cpu", ("quick-v1",))
 
 def test_ray_is_not_imported_unless_asked_for():
     code = (
-        "import sys, distill_bench.cli, distill_bench.suites as suites; suites.check_executor('local');"
+        "import sys, distill_bench.cli, distill_bench.benchmark as suites; suites.check_executor('local');"
         "assert 'ray' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -148,7 +148,7 @@ def test_room_that_cells_leave_is_for_helpers_who_are_let_go_with_the_cell(work,
         asked.append(1)
         return wait(references, timeout) if len(asked) >= 5 else ([], references)
 
-    monkeypatch.setattr("distill_bench.suites.helpers.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("distill_bench.benchmark.helpers.LOOK_SECONDS", 0.0)
     monkeypatch.setattr(CellWork, "open_parts", lambda work: ("quick-v1", 9))
     monkeypatch.setattr(cluster, "wait", wait_long)
     assert run_on(cluster, [work], monkeypatch) == 0
@@ -160,7 +160,7 @@ def test_room_that_cells_leave_is_for_helpers_who_are_let_go_with_the_cell(work,
 def test_a_helper_that_ended_or_died_is_not_followed_by_another_in_its_stage(work, monkeypatch):
     cluster = Cluster([RayError("died"), 0], CPU=2)
     stage = iter(["set", "set", "quick-v1"])
-    monkeypatch.setattr("distill_bench.suites.helpers.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("distill_bench.benchmark.helpers.LOOK_SECONDS", 0.0)
     monkeypatch.setattr(CellWork, "open_parts", lambda work: (next(stage, "quick-v1"), 9))
     monkeypatch.setattr(cluster, "wait", lambda references, timeout: (references[-1:], references[:-1]))
     assert run_on(cluster, [work], monkeypatch) == 0
@@ -263,7 +263,8 @@ def test_the_same_bytes_in_process_in_worker_processes_and_through_ray_where_one
 @pytest.mark.slow
 def test_the_ray_that_a_run_starts_is_at_127_0_0_1():
     code = (
-        "from distill_bench.suites import on_ray\nray = on_ray.require_ray()\nwith on_ray._connected(ray, 1, True):\n"
+        "from distill_bench.benchmark import on_ray\n"
+        "ray = on_ray.require_ray()\nwith on_ray._connected(ray, 1, True):\n"
         "    print([node['NodeManagerAddress'] for node in ray.nodes()])"
     )
     said = subprocess.run(
@@ -279,7 +280,7 @@ def test_the_ray_that_a_run_starts_is_at_127_0_0_1():
 HELPED = """
 import sys
 from distill_bench.cli import main
-from distill_bench.suites import on_ray
+from distill_bench.benchmark import on_ray
 remote = on_ray._Tasks._remote
 def noted(tasks, work, retries, helping=False):
     print("helps" if helping else "does", work.open_parts(), file=sys.stderr, flush=True)

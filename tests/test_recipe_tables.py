@@ -1,17 +1,17 @@
 """Which of a recipe's tables apply: by IPC, by the images' size; and that recipe and protocol are of one source."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from distill_bench import synthesize
+from distill_bench.benchmark.leaderboard.claims import network_norm
 from distill_bench.datasets import Source, Split
 from distill_bench.evaluation import load_protocol
-from distill_bench.leaderboard.claims import network_norm
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER, Recipe, load_recipe
-from distill_bench.package_data import package_data
 
 
 def own_data(*shape: int) -> Source:
@@ -72,7 +72,7 @@ def test_dms_image_rate_never_falls_back_between_the_tabulated_ipcs():
 def committed_recipes():
     """(method, dataset, IPC, preset) of the committed results, with the hyper-parameters they were made with."""
     found = {}
-    for path in sorted(package_data("results").rglob("*.json")):
+    for path in sorted((Path(__file__).parent.parent / "results").rglob("*.json")):
         result = json.loads(path.read_text())
         if isinstance(result, dict) and result.get("kind") == "score" and result["ipc"]:
             found[result["method"], result["dataset"], result["ipc"], result["preset"]] = result["recipe"]

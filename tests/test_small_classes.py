@@ -6,13 +6,13 @@ import pytest
 from test_cli import images_folder
 from test_leaderboard import score
 
+from distill_bench.benchmark import Cell, CellWork, Setting, Timed, run_cells
+from distill_bench.benchmark.leaderboard import board, tables
+from distill_bench.benchmark.leaderboard.collect import leaderboard_rows
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
-from distill_bench.leaderboard import board, tables
-from distill_bench.leaderboard.collect import leaderboard_rows
 from distill_bench.methods import check_ipc
 from distill_bench.runtime.progress import StreamMonitor, clock
-from distill_bench.suites import Cell, CellWork, Setting, Timed, run_cells
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_time_has_its_units(seconds, said):
 
 def test_the_total_says_what_it_leaves_out(command, pets, monkeypatch):
     monkeypatch.setattr(
-        "distill_bench.suites.predict",
+        "distill_bench.benchmark.predict",
         lambda works, _: [(work, Timed(750.0, "" if work.cell.ipc == 1 else "100 plain experts")) for work in works],
     )
     _, out, _ = command("bench", "digits", "--only", "method=mtt,ipc=1,ipc=10,seed=0,protocol=quick-v1", "--dry-run")

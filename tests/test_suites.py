@@ -16,15 +16,15 @@ import small_suite
 import torch
 from filelock import FileLock
 
+from distill_bench.benchmark import Cell, CellWork, Setting, expand, list_suites, load_suite, parse_only, run_cells
+from distill_bench.benchmark.helpers import Helpers, Wanted
+from distill_bench.benchmark.leaderboard import board
+from distill_bench.benchmark.suite import slug
 from distill_bench.errors import Interrupted, UsageError
-from distill_bench.leaderboard import board
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.locks import take_free
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import StreamMonitor
-from distill_bench.suites import Cell, CellWork, Setting, expand, list_suites, load_suite, parse_only, run_cells
-from distill_bench.suites.helpers import Helpers, Wanted
-from distill_bench.suites.suite import slug
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from kill_suite import same, survive
@@ -130,7 +130,7 @@ def test_a_process_that_our_stop_killed_is_no_failed_cell(quick, monkeypatch):
         return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.PIPE, text=True)
 
     monitor = Stopping(quiet=True)
-    monkeypatch.setattr("distill_bench.suites.run._start", start)
+    monkeypatch.setattr("distill_bench.benchmark.executor._start", start)
     work = CellWork(CELL, quick)
     with pytest.raises(Interrupted):
         run_cells([work], "local", 1, monitor)
@@ -147,7 +147,7 @@ def test_a_process_that_ends_before_it_reads_its_order_is_one_failed_cell(quick,
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
             monitor.stop_requested = stopping
 
-    monkeypatch.setattr("distill_bench.suites.run.subprocess.Popen", DiesAtOnce)
+    monkeypatch.setattr("distill_bench.benchmark.executor.subprocess.Popen", DiesAtOnce)
     monitor, stopping = StreamMonitor(quiet=True), False
     works = [CellWork(CELL, quick)]
     assert run_cells(works, "local", 1, monitor) == 1
@@ -346,7 +346,7 @@ def test_a_process_that_another_than_us_stopped_is_started_again(quick, monkeypa
     def start(work, threads, quiet):
         return subprocess.Popen([sys.executable, "-c", f"exit({codes.pop(0)})"], stdin=subprocess.PIPE, text=True)
 
-    monkeypatch.setattr("distill_bench.suites.run._start", start)
+    monkeypatch.setattr("distill_bench.benchmark.executor._start", start)
     assert run_cells([CellWork(CELL, quick)], "local", 1, monitor) == 0
     assert codes == [] and len(said) == 1
 
@@ -389,7 +389,7 @@ def test_a_set_that_cannot_be_read_is_nothing_to_help_with(quick, monkeypatch):
     work = CellWork(CELL, quick)
     work.set_path.parent.mkdir(parents=True)
     work.set_path.write_bytes(b"damaged")
-    monkeypatch.setattr("distill_bench.suites.cell.help_make_set", lambda *_, **__: pytest.fail("helped"))
+    monkeypatch.setattr("distill_bench.benchmark.tasks.help_make_set", lambda *_, **__: pytest.fail("helped"))
     work.help(StreamMonitor(quiet=True))
     assert work.open_parts() == ("set", 1)
 
@@ -405,7 +405,7 @@ def test_a_helper_ends_with_the_set_that_it_helps_with_and_leaves_nothing(quick,
         asked.append(monitor.stop_requested)
         raise Interrupted("stopped")
 
-    monkeypatch.setattr("distill_bench.suites.cell.help_make_set", others_finish)
+    monkeypatch.setattr("distill_bench.benchmark.tasks.help_make_set", others_finish)
     monitor = StreamMonitor(quiet=True)
     work.help(monitor)
     assert asked == [True] and not list(work.checkpoint_path.parent.iterdir())
@@ -413,20 +413,20 @@ def test_a_helper_ends_with_the_set_that_it_helps_with_and_leaves_nothing(quick,
     work.set_path.parent.rmdir()
     monitor.stop_requested = True
     monkeypatch.setattr(
-        "distill_bench.suites.cell.help_make_set", lambda *_, **__: (_ for _ in ()).throw(Interrupted("stopped"))
+        "distill_bench.benchmark.tasks.help_make_set", lambda *_, **__: (_ for _ in ()).throw(Interrupted("stopped"))
     )
     with pytest.raises(Interrupted):
         work.help(monitor)
 
 
 def test_processes_without_a_cell_of_their_own_share_the_last_one(quick, monkeypatch):
-    started, start = [], sys.modules["distill_bench.suites.run"]._start
+    started, start = [], sys.modules["distill_bench.benchmark.executor"]._start
 
     def noted(work, threads, quiet, helping=False):
         started.append((helping, process := start(work, threads, quiet, helping)))
         return process
 
-    monkeypatch.setattr("distill_bench.suites.run._start", noted)
+    monkeypatch.setattr("distill_bench.benchmark.executor._start", noted)
     monkeypatch.setattr(CellWork, "open_parts", lambda work: ("quick-v1", 2))
     assert run_cells([CellWork(CELL, quick)], "local", 3, StreamMonitor(quiet=True)) == 0
     assert [helping for helping, _ in started] == [False, True]
@@ -435,7 +435,7 @@ def test_processes_without_a_cell_of_their_own_share_the_last_one(quick, monkeyp
 
 
 def test_helpers_are_as_many_as_parts_and_a_stage_they_left_has_none_again(quick, monkeypatch):
-    monkeypatch.setattr("distill_bench.suites.helpers.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("distill_bench.benchmark.helpers.LOOK_SECONDS", 0.0)
     stage = ["set", 3]
     monkeypatch.setattr(CellWork, "open_parts", lambda work: tuple(stage))
     work, helpers = CellWork(CELL, quick), Helpers()
@@ -466,7 +466,7 @@ def test_a_failure_of_another_runner_counts_and_is_not_repeated(quick, monkeypat
 def test_what_another_runner_did_meanwhile_starts_no_process(quick, monkeypatch):
     works = [CellWork(CELL, quick), CellWork(CELL, quick)]
     run(works[:1])
-    monkeypatch.setattr("distill_bench.suites.run._start", lambda *told: pytest.fail("a process was started"))
+    monkeypatch.setattr("distill_bench.benchmark.executor._start", lambda *told: pytest.fail("a process was started"))
     assert run_cells(works, "local", 1, StreamMonitor(quiet=True)) == 0
 
 
@@ -547,7 +547,7 @@ def test_killed_suites_and_workers_resume_to_the_same_bytes(tmp_path):
 
 
 def test_whether_networks_are_compiled_is_recorded_and_the_later_ones_are_as_the_first(quick, monkeypatch):
-    from distill_bench.suites import cell as module
+    from distill_bench.benchmark import tasks as module
     from distill_bench.training import compilation
 
     asked = []

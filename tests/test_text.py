@@ -13,14 +13,14 @@ import yaml
 from test_leaderboard import score
 
 from distill_bench import DistilledSet
+from distill_bench.benchmark.leaderboard import board, render, render_page, tables
+from distill_bench.benchmark.leaderboard.collect import leaderboard_rows
+from distill_bench.benchmark.leaderboard.figures import accuracy_figure
 from distill_bench.distilled.distilled_set import Origin, load_distilled
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import Score
 from distill_bench.hub.formats.result_file import parse_result
 from distill_bench.hub.publish import release
-from distill_bench.leaderboard import board, render, render_page, tables
-from distill_bench.leaderboard.collect import leaderboard_rows
-from distill_bench.leaderboard.figures import accuracy_figure
 from distill_bench.runtime.log import log
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.text import for_csv, for_json, for_markdown, for_terminal

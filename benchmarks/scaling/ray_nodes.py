@@ -18,11 +18,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from distill_bench.benchmark import Cell, CellWork, Setting, run_cells
+from distill_bench.benchmark.on_ray import require_ray
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import run_block
-from distill_bench.suites import Cell, CellWork, Setting, run_cells
-from distill_bench.suites.on_ray import require_ray
 
 ray = require_ray()  # which then listens on 127.0.0.1 alone
 

@@ -3,10 +3,10 @@
 import statistics
 from collections.abc import Sequence
 
+from distill_bench.benchmark.leaderboard import published
+from distill_bench.benchmark.leaderboard.claims import Claim
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.hub.registry.registry import Entry, Listed, Stated
-from distill_bench.leaderboard.claims import Claim, load_claims
-from distill_bench.package_data import package_data
 
 
 def claimed(entry: Entry, made: DistilledSet | None = None) -> str:
@@ -38,7 +38,7 @@ def listed_claim(entry: Entry, named: Listed) -> Claim:
     wanted = named.model_dump(exclude_none=True) | entry.model_dump(include={"method", "dataset", "ipc"})
     found = [
         claim
-        for claim in load_claims(package_data("baselines/published.csv"))
+        for claim in published()
         if claim.size in (None, entry.size) and claim.model_dump(include=set(wanted)) == wanted
     ]
     (claim,) = found

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from distill_bench import suites
+from distill_bench import benchmark
 from distill_bench.commands.options import DatasetOption, JsonOption, PresetOption, RegistryOption, SetOption
 from distill_bench.commands.output import show, show_json
 from distill_bench.datasets import list_sources, load_source, usual_side
@@ -39,7 +39,7 @@ def list_command(
         "networks": {"ConvNet": "and its variants, such as ConvNetD3W64BN"}
         | {name: f"{named.smallest[0]} px or more" for name, named in NAMED.items()},
         "protocols": {name: protocol.source for name, protocol in PROTOCOLS.items()},
-        "suites": {name: suites.load_suite(name).title for name in suites.list_suites()},
+        "suites": {name: benchmark.load_suite(name).title for name in benchmark.list_suites()},
     }
     if what not in [*known, "all", "published"]:
         raise UsageError(f"cannot list {what!r}: {unknown('kind', what, [*known, 'all', 'published'])}")

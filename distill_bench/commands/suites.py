@@ -8,8 +8,8 @@ from typing import Annotated
 import torch
 import typer
 
-from distill_bench import leaderboard as boards
-from distill_bench import suites
+from distill_bench import benchmark
+from distill_bench.benchmark import leaderboard as boards
 from distill_bench.commands.options import (
     COMPILE,
     CheckpointOption,
@@ -58,7 +58,7 @@ def bench_command(
         int | None,
         typer.Option("--threads", min=1, help="Threads of a cell: the cores divided by --jobs, or 1 with ray."),
     ] = None,
-    executor: Annotated[str, typer.Option("--executor", help=", ".join(suites.EXECUTORS))] = "local",
+    executor: Annotated[str, typer.Option("--executor", help=", ".join(benchmark.EXECUTORS))] = "local",
     results: ResultsOption = None,
     device: DeviceOption = "auto",
     compile: CompileOption = "auto",
@@ -70,14 +70,14 @@ def bench_command(
     quiet: QuietOption = False,
 ) -> None:
     """Run what is not done of a suite, and print its leaderboard."""
-    suites.check_executor(executor)
+    benchmark.check_executor(executor)
     choice("--compile", compile, COMPILE)
     if executor == "in-process" and jobs not in (None, 1):
         raise UsageError(f"--jobs {jobs}: in-process, one cell runs at a time. Leave it out, or take another executor.")
     code_state()
-    if executor != suites.RAY:  # whose nodes may have what this machine has not
+    if executor != benchmark.RAY:  # whose nodes may have what this machine has not
         resolve_device(device)
-    found = suites.load_suite(suite)
+    found = benchmark.load_suite(suite)
     chosen = found.adapted(
         dataset or [],
         method or [],
@@ -85,22 +85,22 @@ def bench_command(
         holdout_fraction(holdout, split, found.holdout),
         **own_data(flip_invariant, classes),
     )
-    cells = suites.expand(chosen, suites.parse_only(only))
+    cells = benchmark.expand(chosen, benchmark.parse_only(only))
     folder = results or home() / "results"
-    setting = suites.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
+    setting = benchmark.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
     sources = {name: load_source(name, **chosen.data) for name in chosen.datasets}
-    works = [suites.CellWork(cell, setting, sources[cell.dataset]) for cell in cells]
+    works = [benchmark.CellWork(cell, setting, sources[cell.dataset]) for cell in cells]
     _check_some_possible(works)
     states = {work: work.state() for work in works}
     monitor = listening_monitor(quiet)
     if dry_run:
-        count = threads or suites.usual_threads(executor, jobs)
+        count = threads or benchmark.usual_threads(executor, jobs)
         _print_states(states, _predictions(states, count, monitor), jobs or 1, as_json)
         return
     check_place(folder / chosen.name / "file")
     pending = [work for work, state in states.items() if state != "done"]
     monitor.say(f"suite {chosen.name}: {len(works)} cells, {len(works) - len(pending)} of them done")
-    failed = suites.run_cells(pending, executor, jobs, monitor, quiet, threads)
+    failed = benchmark.run_cells(pending, executor, jobs, monitor, quiet, threads)
     suite_folder = folder / chosen.name
     rows = boards.board(suite_folder)
     pages = boards.render(suite_folder, suite_folder)
@@ -150,7 +150,7 @@ def _show_board(rows: list[dict]) -> None:
     show(*boards.markdown(rows, boards.published()).split("\n"))
 
 
-def _check_some_possible(works: list[suites.CellWork]) -> None:
+def _check_some_possible(works: list[benchmark.CellWork]) -> None:
     """Raises UsageError where no set that was asked for can be made: the reference alone is not what was meant."""
     sets = [work for work in works if work.cell.ipc is not None]
     if sets and all(work.cannot for work in sets):
@@ -158,15 +158,15 @@ def _check_some_possible(works: list[suites.CellWork]) -> None:
 
 
 def _predictions(
-    states: dict[suites.CellWork, str], threads: int, monitor: StreamMonitor
-) -> dict[suites.CellWork, suites.Timed]:
+    states: dict[benchmark.CellWork, str], threads: int, monitor: StreamMonitor
+) -> dict[benchmark.CellWork, benchmark.Timed]:
     """Seconds that every cell will take at this number of threads."""
-    predicted, before = dict[suites.CellWork, suites.Timed](), torch.get_num_threads()
+    predicted, before = dict[benchmark.CellWork, benchmark.Timed](), torch.get_num_threads()
     torch.set_num_threads(threads)
     monitor.say("timing the first steps of what is not done (remembered on this machine)")
     try:
         with monitor.stage("timing", len(states)) as stage:
-            for work, needed in suites.predict(states, suites.Calibration()):
+            for work, needed in benchmark.predict(states, benchmark.Calibration()):
                 predicted[work] = needed
                 stage.advance()
                 if monitor.stop_requested:
@@ -177,7 +177,10 @@ def _predictions(
 
 
 def _print_states(
-    states: dict[suites.CellWork, str], predicted: dict[suites.CellWork, suites.Timed], jobs: int, as_json: bool
+    states: dict[benchmark.CellWork, str],
+    predicted: dict[benchmark.CellWork, benchmark.Timed],
+    jobs: int,
+    as_json: bool,
 ) -> None:
     if as_json:
         listed = [
@@ -197,7 +200,7 @@ def _print_states(
         show(f"about {clock(total / jobs)} for the suite, {jobs} at a time{_besides(predicted.values())}")
 
 
-def _about(work: suites.CellWork, state: str, needed: suites.Timed) -> str:
+def _about(work: benchmark.CellWork, state: str, needed: benchmark.Timed) -> str:
     if work.cannot:
         return work.cannot
     made = f"preset {work.preset}" if work.cell.ipc else "the suite's reference, trained on the whole training split"
@@ -206,7 +209,7 @@ def _about(work: suites.CellWork, state: str, needed: suites.Timed) -> str:
     return f"{made}, {', '.join(work.cell.protocols)}{left}"
 
 
-def _besides(predicted: Iterable[suites.Timed]) -> str:
+def _besides(predicted: Iterable[benchmark.Timed]) -> str:
     """What is not among the predicted seconds, as it cannot be timed before it was begun."""
     firsts = Counter(needed.first for needed in predicted if needed.first)
     listed = "; ".join(f"{first}, then the sets of {count} cells" for first, count in sorted(firsts.items()))

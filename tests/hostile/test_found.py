@@ -11,11 +11,11 @@ import torch
 from makers import COUNT, LABELS, Raw, images
 
 from distill_bench import DataError, UsageError, load_distilled, load_source
+from distill_bench.benchmark import load_suite
+from distill_bench.benchmark.leaderboard.collect import read_results
 from distill_bench.datasets.decode import allocate
 from distill_bench.hub import import_release, load_pickled
-from distill_bench.leaderboard.collect import read_results
 from distill_bench.methods.recipe import load_recipe, parse_values
-from distill_bench.suites import load_suite
 
 
 def written(path, content):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from distill_bench.suites.cell import CellWork
+from distill_bench.benchmark.tasks import CellWork
 
 LOOK_SECONDS = 1.0
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from distill_bench.leaderboard.collect import Row
-from distill_bench.leaderboard.tables import STRICT, TABLE_KEYS, reference
+from distill_bench.benchmark.leaderboard.collect import Row
+from distill_bench.benchmark.leaderboard.tables import STRICT, TABLE_KEYS, reference
 
 # Okabe and Ito's colour-blind-safe palette without yellow (too pale on white), and Tol's wine and indigo. Its length
 # and that of the markers share no factor, so colour and marker together name 56 methods.

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveInt, ValidationError
 
+from distill_bench.benchmark.leaderboard.claims import Claim, claim_for
 from distill_bench.errors import DataError, describe
 from distill_bench.evaluation.statistics import hierarchical_interval
-from distill_bench.leaderboard.claims import Claim, claim_for
 from distill_bench.runtime.log import log
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill_bench.benchmark.suite import FULL, Cell
 from distill_bench.datasets import Source, load_source
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, Interrupted, UsageError
@@ -37,7 +38,6 @@ from distill_bench.runtime.names import checked_file_name
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import Monitor
 from distill_bench.runtime.run_info import peak_memory_mb, run_block
-from distill_bench.suites.suite import FULL, Cell
 
 FAILED = "failed"
 IMPOSSIBLE = "impossible"

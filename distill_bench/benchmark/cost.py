@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from distill_bench.benchmark.tasks import IMPOSSIBLE, CellWork
 from distill_bench.evaluation import evaluation_seconds, load_protocol
 from distill_bench.methods import synthesize
 from distill_bench.runtime.files import read_json, write_atomically
@@ -14,7 +15,6 @@ from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import Enough, Probe
 from distill_bench.runtime.run_info import run_block
-from distill_bench.suites.cell import IMPOSSIBLE, CellWork
 
 # a process for a cell: imports, and the source
 START_SECONDS = 4.0

@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
+from distill_bench.benchmark.helpers import Helpers, Wanted
+from distill_bench.benchmark.tasks import CellWork
+from distill_bench.benchmark.worker import WORKER, order
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import StreamMonitor
-from distill_bench.suites.cell import CellWork
-from distill_bench.suites.helpers import Helpers, Wanted
-from distill_bench.suites.worker import WORKER, order
 
 POLL_SECONDS = 0.2
 RETRIES = 3

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from distill_bench.benchmark.suite import Cell
+from distill_bench.benchmark.tasks import CellWork, Setting
 from distill_bench.errors import (
     MEMORY_ADVICE,
     DataError,
@@ -27,10 +29,8 @@ from distill_bench.runtime.malloc import keep_freed_memory
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import code_state
 from distill_bench.runtime.text import for_terminal
-from distill_bench.suites.cell import CellWork, Setting
-from distill_bench.suites.suite import Cell
 
-WORKER = "import sys; from distill_bench.suites.worker import main; sys.exit(main())"
+WORKER = "import sys; from distill_bench.benchmark.worker import main; sys.exit(main())"
 
 
 def order(cell: Cell, setting: Setting, threads: int, quiet: bool, helping: bool = False) -> str:

@@ -13,10 +13,10 @@ from distill_bench.errors import UsageError, describe, did_you_mean, unknown
 from distill_bench.evaluation import load_protocol
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER, list_recipes
-from distill_bench.package_data import package_data
 from distill_bench.runtime.files import read_toml
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
 
+SUITES = Path(__file__).with_name("suites")
 LONGEST_SLUG = 240
 """Bytes, so that it is a file's name with its hash too."""
 FULL, NONE = "full", "none"
@@ -147,7 +147,7 @@ def slug(name: str) -> str:
 
 def list_suites() -> list[str]:
     """The names of the suites that come with the package."""
-    return sorted(path.stem for path in package_data("benchmarks/suites").glob("*.toml"))
+    return sorted(path.stem for path in SUITES.glob("*.toml"))
 
 
 def load_suite(name: str) -> Suite:
@@ -158,7 +158,7 @@ def load_suite(name: str) -> Suite:
     """
     if name not in list_suites() and not (name.endswith(".toml") and Path(name).is_file()):
         raise UsageError(unknown("suite", name, list_suites(), "; or give a .toml file of your own"))
-    path = Path(name) if name.endswith(".toml") else package_data("benchmarks/suites") / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"
     try:
         suite = Suite.model_validate({"name": path.stem} | read_toml(path))
     except ValidationError as error:

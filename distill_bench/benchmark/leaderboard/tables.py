@@ -6,8 +6,8 @@ from csv import DictWriter
 from dataclasses import dataclass
 from io import StringIO
 
-from distill_bench.leaderboard.claims import Claim, claim_for, differences
-from distill_bench.leaderboard.collect import CLAIM_KEYS, ROW_KEYS, STRICT, Row
+from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences
+from distill_bench.benchmark.leaderboard.collect import CLAIM_KEYS, ROW_KEYS, STRICT, Row
 from distill_bench.runtime.text import for_csv, for_markdown
 
 ABSENT = "–"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jinja2
 
-from distill_bench.leaderboard.claims import Claim
-from distill_bench.leaderboard.collect import Row
-from distill_bench.leaderboard.tables import COLUMNS, notes, sections
+from distill_bench.benchmark.leaderboard.claims import Claim
+from distill_bench.benchmark.leaderboard.collect import Row
+from distill_bench.benchmark.leaderboard.tables import COLUMNS, notes, sections
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 

@@ -2,21 +2,18 @@
 
 from pathlib import Path
 
-from distill_bench.leaderboard import tables
-from distill_bench.leaderboard.claims import Claim, load_claims
-from distill_bench.leaderboard.collect import ROW_KEYS, leaderboard_rows, read_results
-from distill_bench.leaderboard.tables import markdown
-from distill_bench.package_data import package_data
+from distill_bench.benchmark.leaderboard import tables
+from distill_bench.benchmark.leaderboard.claims import Claim, load_claims
+from distill_bench.benchmark.leaderboard.collect import leaderboard_rows, read_results
+from distill_bench.benchmark.leaderboard.tables import markdown
 from distill_bench.runtime.files import write_atomically
 
-__all__ = ["ROW_KEYS", "board", "markdown", "published", "render", "render_page"]
-
-PUBLISHED = "baselines/published.csv"
+PUBLISHED = Path(__file__).with_name("published.csv")
 
 
 def published() -> list[Claim]:
     """The papers' accuracies that come with the package."""
-    return load_claims(package_data(PUBLISHED))
+    return load_claims(PUBLISHED)
 
 
 def board(folder: Path) -> list[dict]:
@@ -51,13 +48,15 @@ def render_page(folder: Path, path: Path) -> None:
     Raises:
         DataError: as ``render``.
     """
-    from distill_bench.leaderboard.page import page  # here, because importing Jinja2 takes a moment
+    from distill_bench.benchmark.leaderboard.page import page  # here, because importing Jinja2 takes a moment
 
     rows = board(folder)
     write_atomically(path, page(rows, published(), _figure(rows)))
 
 
 def _figure(rows: list[dict]) -> bytes:
-    from distill_bench.leaderboard.figures import accuracy_figure  # here, because importing matplotlib takes a second
+    from distill_bench.benchmark.leaderboard.figures import (
+        accuracy_figure,  # here, because importing matplotlib takes a second
+    )
 
     return accuracy_figure(rows)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
+from distill_bench.benchmark.helpers import Helpers, Wanted
+from distill_bench.benchmark.on_ray import require_ray, run_on_ray
+from distill_bench.benchmark.tasks import FAILED, CellWork
+from distill_bench.benchmark.worker import WORKER, order, record, run_recording
 from distill_bench.errors import Interrupted, UsageError, unknown
 from distill_bench.runtime.locks import take_free
 from distill_bench.runtime.progress import StreamMonitor, clock
-from distill_bench.suites.cell import FAILED, CellWork
-from distill_bench.suites.helpers import Helpers, Wanted
-from distill_bench.suites.on_ray import require_ray, run_on_ray
-from distill_bench.suites.worker import WORKER, order, record, run_recording
 
 POLL_SECONDS = 0.1
 STANDARD_ERROR = 2
