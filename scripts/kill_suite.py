@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 
 from distill_bench import cli, load_distilled
 from distill_bench.benchmark import executor
-from distill_bench.commands import suites as command
+from distill_bench.cli import bench as command
 from distill_bench.methods.recipe import list_recipes, load_recipe
 from distill_bench.runtime.files import UNFINISHED
 from distill_bench.runtime.progress import StreamMonitor

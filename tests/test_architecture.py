@@ -1,4 +1,4 @@
-"""Imports go one way, and the evaluator and the synthesizers never see each other."""
+"""Imports go one way, and the evaluator and the methods never see each other."""
 
 import ast
 from pathlib import Path
@@ -7,30 +7,19 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "distill_bench"
 LAYERS = [
-    {"errors", "names", "text", "randomness", "package_data", "allocator"},
-    {"storage", "device", "progress", "provenance", "recipes", "tensors"},
-    {"checkpoint"},
-    {"sources"},
-    {"augment"},
-    {
-        "networks",
-        "compiling",
-        "training",
-        "pixel_space",
-        "pixel_evidence",
-        "recorded",
-        "data_card",
-        "distilled_set",
-        "playback",
-        "render",
-    },
-    {"training_data"},
+    {"errors"},
+    {"runtime"},
+    {"augmentations"},
+    {"networks"},
+    {"training"},
+    {"datasets"},
+    {"distilled"},
     {"pretrained"},
-    {"synthesizers", "evaluation", "analysis", "hub"},
-    {"suites"},
-    {"leaderboard"},
-    {"commands"},
-    {"cli", "__init__", "__main__"},
+    {"methods", "evaluation"},
+    {"hub"},
+    {"benchmark"},
+    {"cli"},
+    {"__init__", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -59,11 +48,11 @@ def test_a_file_imports_from_its_own_room_or_below(path):
         assert RANK.get(other, -1) <= RANK[own], f"{path.name} ({own}) imports {other}"
 
 
-def test_evaluation_and_synthesizers_never_import_each_other():
+def test_evaluation_and_methods_never_import_each_other():
     for path in FILES:
-        if room(path) in ("evaluation", "synthesizers"):
-            assert not {"evaluation", "synthesizers"} - {room(path)} & imported_rooms(path)
-            assert len({"evaluation", "synthesizers"} & (imported_rooms(path) | {room(path)})) == 1
+        if room(path) in ("evaluation", "methods"):
+            assert not {"evaluation", "methods"} - {room(path)} & imported_rooms(path)
+            assert len({"evaluation", "methods"} & (imported_rooms(path) | {room(path)})) == 1
 
 
 def test_importing_the_package_touches_neither_threads_nor_the_global_generator():
@@ -79,8 +68,24 @@ def test_importing_the_package_touches_neither_threads_nor_the_global_generator(
 
 def test_commands_print_through_one_function():
     """On which names from outside do nothing."""
-    for path in (PACKAGE / "commands").glob("*.py"):
+    for path in (PACKAGE / "cli").glob("*.py"):
         called = {
             ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
         }
         assert path.name == "output.py" or not called & {"print", "typer.echo", "sys.stdout.write"}, path.name
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda path: str(path.parent.relative_to(PACKAGE))
+)
+def test_packages_hold_no_logic(path):
+    if path.parent == PACKAGE:
+        return
+    for node in ast.parse(path.read_text()).body:
+        assert isinstance(node, ast.ImportFrom | ast.Assign | ast.Expr), ast.unparse(node)
+
+
+def test_the_listing_is_twelve_folders_and_three_files():
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == set(RANK) - {"errors", "__init__", "__main__"} and len(folders) == 12
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py", "errors.py"}

@@ -13,7 +13,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from distill_bench import cli, commands, load_source
+from distill_bench import cli, load_source
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import DataError
 from distill_bench.runtime.run_info import code_state
@@ -372,7 +372,7 @@ def test_what_code_runs_is_noted_before_the_work_begins(command, monkeypatch, wo
         raise DataError("far enough")
 
     code_state.cache_clear()
-    for module in (commands.sets, commands.suites):
+    for module in (cli.synthesize, cli.bench):
         monkeypatch.setattr(module, "load_source", load)
     assert command(*words)[0] == 3
 
@@ -385,7 +385,7 @@ def test_a_stop_while_data_loads_is_no_failure(command, tmp_path, monkeypatch, n
         except Exception as error:  # as readers have it, which say what they could not read
             raise DataError("unreadable") from error
 
-    for module in (commands.sets, commands.suites):
+    for module in (cli.synthesize, cli.bench):
         monkeypatch.setattr(module, "load_source", interrupted)
     for words in (["synthesize", "dm", "--ipc", 1, "--out", tmp_path / "x.safetensors"], ["bench", "digits"]):
         code, _, error = command(*words, "--dataset", "digits")

@@ -6,7 +6,7 @@ import torch
 from releases_at_hand import FORMS, LABELS, smooth
 
 from distill_bench import load_distilled, load_source
-from distill_bench.commands.claimed import stored_accuracies
+from distill_bench.cli.claims import stored_accuracies
 from distill_bench.errors import DataError
 from distill_bench.hub import import_release
 from distill_bench.hub.formats.file_name import Named, read_names

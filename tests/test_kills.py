@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_bench import commands
+from distill_bench import cli
 from distill_bench.benchmark import Cell, CellWork, Setting, run_cells, worker
 from distill_bench.datasets import card
 from distill_bench.errors import DataError
@@ -341,7 +341,7 @@ def test_a_stop_while_data_loads_exits_with_130(command, folder, monkeypatch, na
         signal.raise_signal(number)
         raise AssertionError("went on")
 
-    for module in (commands.sets, commands.suites, commands.pretrained, card):
+    for module in (cli.synthesize, cli.evaluate, cli.bench, cli.teachers, cli.experts, card):
         monkeypatch.setattr(module, "load_source", interrupted)
     code, out, error = command(*COMMANDS[name])
     assert (code, out, error) == (130, "", "error: stopped on request, before any work began.\n")

@@ -44,13 +44,13 @@ COMMANDS = {
     "render": (("render", "set.safetensors", "--out", "{}.png"), "pets/train/a/0.png"),
 }
 WORK = {
-    "synthesize": "commands.sets.load_source",
-    "import": "commands.released.load_source",
-    "export": "hub.export._write",
-    "render": "commands.sets.render_grid",
-    "publish": "commands.publish.release",
-    "leaderboard": "commands.suites.boards.render_page",
-    "bench": "commands.suites.suites.run_cells",
+    "synthesize": "cli.synthesize.load_source",
+    "import": "cli.import_.load_source",
+    "export": "hub.formats.export._write",
+    "render": "cli.render.render_grid",
+    "publish": "cli.publish.release",
+    "leaderboard": "cli.leaderboard.boards.render_page",
+    "bench": "cli.bench.benchmark.run_cells",
 }
 
 
@@ -113,7 +113,7 @@ def test_another_name_of_an_input_is_an_input(command, place, idle, name, given,
 def test_synthesize_does_not_replace_what_it_starts_from_however_that_is_spelled(
     command, place, monkeypatch, given, out
 ):
-    monkeypatch.setattr("distill_bench.commands.sets.make_set", None)  # any work would be an error
+    monkeypatch.setattr("distill_bench.cli.synthesize.make_set", None)  # any work would be an error
     before = content(place)
     option, value = given[0], given[1].format("set.safetensors")
     path = out.format("set.safetensors", place)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distill_bench import load_source, synthesize
-from distill_bench.commands.lists import method_titles
+from distill_bench.cli.list import method_titles
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods import list_methods, load_method, synthesis_key
 from distill_bench.methods.recipe import list_recipes

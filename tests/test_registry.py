@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distill_bench import DataError, UsageError, list_sources, load_source
-from distill_bench.commands.claimed import claimed, listed_claim
+from distill_bench.cli.claims import claimed, listed_claim
 from distill_bench.hub import IMPORTERS
 from distill_bench.hub.registry.registry import (
     BUILT_IN,

@@ -66,7 +66,7 @@ def errors_escape() -> None:
 
 def outputs_are_written_first() -> None:
     """A set made before is overwritten whether or not the import succeeds."""
-    from distill_bench.commands import released
+    from distill_bench.cli import released
 
     check = released.check_out
 

@@ -136,7 +136,7 @@ class Reading(Part):
 
 
 class Listed(Part):
-    """A claim in the leaderboard's ``published.csv``: its line for the entry's method, dataset and IPC with these values."""
+    """A claim in the leaderboard's ``published.csv``: the line of this method, dataset, IPC and values."""
 
     paper: str
     protocol: str | None = None

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from distill_bench.commands.claimed import claimed
-from distill_bench.commands.options import QuietOption, RegistryOption, listening_monitor
-from distill_bench.commands.output import show
-from distill_bench.commands.released import summary
+from distill_bench.cli.claims import claimed
+from distill_bench.cli.import_ import summary
+from distill_bench.cli.options import QuietOption, RegistryOption, listening_monitor
+from distill_bench.cli.output import show
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.hub.registry.published import obtain

@@ -1,9 +1,12 @@
 """What commands print as their result: the one way to standard output, on which names from outside do nothing."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import typer
 
+from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.evaluation import Score
 from distill_bench.runtime.text import for_json, for_terminal
 
 
@@ -20,3 +23,13 @@ def show(*lines: object, err: bool = False) -> None:
 def show_json(content: Any) -> None:
     """Print JSON."""
     typer.echo(for_json(content, indent=1))
+
+
+def protocol_named(score: Score, made: DistilledSet | None) -> str:
+    """A score's protocol, and whether it is the one on the set's card."""
+    return f"protocol {score.protocol}" + (" (the card's)" if made and made.card.protocol == score.protocol else "")
+
+
+def notes_shown(notes: Iterable[str]) -> list[str]:
+    """A line a note."""
+    return [f"note: {note}" for note in notes]

@@ -6,7 +6,22 @@ from typing import NoReturn
 
 import typer
 
-from distill_bench.commands import download, lists, pretrained, publish, released, sets, suites
+from distill_bench.cli.bench import bench_command
+from distill_bench.cli.download import download_command
+from distill_bench.cli.evaluate import evaluate_command
+from distill_bench.cli.experts import experts_app
+from distill_bench.cli.export import export_command
+from distill_bench.cli.import_ import import_command
+from distill_bench.cli.info import info_command
+from distill_bench.cli.leaderboard import leaderboard_command
+from distill_bench.cli.list import list_command
+from distill_bench.cli.measure import measure_command
+from distill_bench.cli.publish import publish_command
+from distill_bench.cli.recipe import recipe_app
+from distill_bench.cli.render import render_command
+from distill_bench.cli.synthesize import synthesize_command
+from distill_bench.cli.teachers import teachers_app
+from distill_bench.cli.verify import verify_command
 from distill_bench.errors import (
     MEMORY_ADVICE,
     DistillBenchError,
@@ -28,25 +43,25 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "synthesize": sets.synthesize_command,
-    "evaluate": sets.evaluate_command,
-    "measure": sets.measure_command,
-    "bench": suites.bench_command,
-    "leaderboard": suites.leaderboard_command,
-    "render": sets.render_command,
-    "info": sets.info_command,
-    "download": download.download_command,
-    "import": released.import_command,
-    "export": released.export_command,
-    "publish": publish.publish_command,
-    "verify": publish.verify_command,
-    "list": lists.list_command,
+    "synthesize": synthesize_command,
+    "evaluate": evaluate_command,
+    "measure": measure_command,
+    "bench": bench_command,
+    "leaderboard": leaderboard_command,
+    "render": render_command,
+    "info": info_command,
+    "download": download_command,
+    "import": import_command,
+    "export": export_command,
+    "publish": publish_command,
+    "verify": verify_command,
+    "list": list_command,
 }
 for name, function in COMMANDS.items():
     app.command(name)(function)
-app.add_typer(lists.recipe_app, name="recipe")
-app.add_typer(pretrained.teachers_app, name="teachers")
-app.add_typer(pretrained.experts_app, name="experts")
+app.add_typer(recipe_app, name="recipe")
+app.add_typer(teachers_app, name="teachers")
+app.add_typer(experts_app, name="experts")
 
 
 def main() -> NoReturn:

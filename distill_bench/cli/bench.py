@@ -1,8 +1,7 @@
-"""bench and leaderboard: commands on many sets."""
+"""bench: run what is missing of a suite."""
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -10,7 +9,8 @@ import typer
 
 from distill_bench import benchmark
 from distill_bench.benchmark import leaderboard as boards
-from distill_bench.commands.options import (
+from distill_bench.cli.leaderboard import show_board
+from distill_bench.cli.options import (
     COMPILE,
     CheckpointOption,
     ClassesOption,
@@ -29,11 +29,11 @@ from distill_bench.commands.options import (
     listening_monitor,
     own_data,
 )
-from distill_bench.commands.output import show, show_json
+from distill_bench.cli.output import show, show_json
 from distill_bench.datasets import load_source
 from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.runtime.device import resolve_device
-from distill_bench.runtime.files import check_ending, check_place
+from distill_bench.runtime.files import check_place
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import StreamMonitor, clock, stopped
 from distill_bench.runtime.run_info import code_state
@@ -107,47 +107,13 @@ def bench_command(
     if as_json:
         show_json(rows)
     else:
-        _show_board(rows)
+        show_board(rows)
     monitor.say("leaderboard: " + ", ".join(map(str, pages)))
     if failed:
         raise DistillBenchError(
             f"{failed} of {len(pending)} cells failed; the board shows which, their files say why.",
             *dict.fromkeys(work.cannot for work in works if work.cannot),
         )
-
-
-def leaderboard_command(
-    results: ResultsOption = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write all boards as one page to this file.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Render the board of every suite in a folder of results, and print them."""
-    if html and as_json:
-        raise UsageError("--html writes a page and --json prints the rows: give one of them.")
-    if html:
-        check_ending(html, ".html", ".htm")
-        check_place(html)
-    folder = results or home() / "results"
-    rows = boards.board(folder) if folder.is_dir() else []
-    if not rows:
-        raise UsageError(
-            f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR. Looked for are the "
-            ".json files that bench writes, DIR/<suite>/<dataset>/<method>/*.json."
-        )
-    if html:
-        boards.render_page(folder, html)
-        show(html)
-    elif as_json:
-        show_json(rows)
-    else:
-        for suite_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
-            if rows := boards.board(suite_folder):
-                boards.render(suite_folder, suite_folder)
-                _show_board(rows)
-
-
-def _show_board(rows: list[dict]) -> None:
-    show(*boards.markdown(rows, boards.published()).split("\n"))
 
 
 def _check_some_possible(works: list[benchmark.CellWork]) -> None:

@@ -1,4 +1,4 @@
-"""publish and verify: commands on what is claimed, one's own and others'."""
+"""verify: repeat a claim."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from distill_bench.commands.options import (
+from distill_bench.cli.options import (
     AllowLeakOption,
     ClassesOption,
     DeviceOption,
@@ -17,59 +17,19 @@ from distill_bench.commands.options import (
     QuietOption,
     RegistryOption,
     SetArgument,
-    check_out_folder,
     check_registry,
-    choice,
     listening_monitor,
-    set_file,
     source_of_set,
 )
-from distill_bench.commands.output import show, show_json
+from distill_bench.cli.output import show, show_json
 from distill_bench.distilled.distilled_set import load_distilled
-from distill_bench.errors import UsageError
 from distill_bench.hub.formats.result_file import Claimed, check_belongs, read_result
-from distill_bench.hub.publish import release, write_release
 from distill_bench.hub.registry.download import sha256_of
 from distill_bench.hub.registry.published import is_id, obtain
-from distill_bench.hub.upload import check_repository, repository_page, upload
 from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, verify
 from distill_bench.runtime.device import resolve_device
-from distill_bench.runtime.progress import StreamMonitor
 
 DOES_NOT_HOLD = 4
-TARGETS = ("folder", "huggingface")
-
-
-def publish_command(
-    file: SetArgument,
-    to: Annotated[str, typer.Option("--to", help=", ".join(TARGETS))],
-    out: Annotated[Path | None, typer.Option("--out", help="The folder to write; made if it is not there.")] = None,
-    repo: Annotated[str | None, typer.Option("--repo", help="For --to huggingface: owner/name.")] = None,
-    result: Annotated[
-        list[Path] | None, typer.Option("--result", help="A .json of evaluate --json or of bench; repeatable.")
-    ] = None,
-    name: Annotated[str | None, typer.Option("--id", help="Instead of <method>-<dataset>-ipc<k>.")] = None,
-    licence: Annotated[str | None, typer.Option("--licence", help="Such as cc-by-4.0, if not the source's.")] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Where the folder will be found by others.")] = None,
-) -> None:
-    """Put a set into a folder or a Hugging Face repository, with a dataset card, its results and a registry entry."""
-    choice("--to", to, TARGETS)
-    if (to == "folder") != (out is not None) or (to == "huggingface") != (repo is not None):
-        raise UsageError("give --to folder with --out DIR, or --to huggingface with --repo owner/name.")
-    if out is not None:
-        check_out_folder(out)
-    page = repository_page(check_repository(repo)) if repo else None
-    url = url or (f"{page}/resolve/main" if page else None)
-    ready = release(set_file(file), result or (), name=name, licence=licence, url=url, page=page)
-    monitor = StreamMonitor()
-    for line in ready.remarks:
-        monitor.say(line)
-    if out is not None:
-        write_release(ready, out)
-        show(*(out / path for path in ready.files))
-    else:
-        assert repo is not None
-        show(upload(ready, repo))
 
 
 def verify_command(

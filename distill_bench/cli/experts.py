@@ -1,4 +1,4 @@
-"""teachers and experts: commands on networks trained on real data first."""
+"""experts: train, import and list the experts of trajectory matching."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from distill_bench.commands.options import (
+from distill_bench.cli.options import (
     ClassesOption,
     DatasetOption,
     DeviceOption,
@@ -23,15 +23,11 @@ from distill_bench.commands.options import (
     listening_monitor,
     own_data,
 )
-from distill_bench.commands.output import show, show_json
+from distill_bench.cli.output import show, show_json
 from distill_bench.datasets import load_source
 from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
-from distill_bench.evaluation import (
-    recorded_score,
-    score_teacher,
-)
 from distill_bench.hub.formats.replay_buffer import import_experts
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER, parse_values
@@ -39,80 +35,12 @@ from distill_bench.methods.trajectory_matching.trajectory_matching import Expert
 from distill_bench.pretrained import (
     Pretrained,
     list_experts,
-    list_teachers,
     obtain_experts,
-    obtain_teacher,
     outdated,
-    teacher_recipe,
 )
 from distill_bench.runtime.device import resolve_device
-from distill_bench.runtime.run_info import code_state
 
-teachers_app = typer.Typer(help="Train and list teachers.", no_args_is_help=True)
 experts_app = typer.Typer(help="Train, import and list the experts of trajectory matching.", no_args_is_help=True)
-
-
-@teachers_app.command("train")
-def teachers_train(
-    dataset: DatasetOption,
-    network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3 or ConvNetD3BN.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training split.")] = None,
-    values: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value, such as learning_rate.")
-    ] = None,
-    pixel_space: Annotated[str, typer.Option("--pixel-space", help=", ".join(SPACES))] = "normalized",
-    seed: Annotated[int, typer.Option("--seed", help="Of everything random in training.")] = 0,
-    size: SizeOption = None,
-    holdout: HoldoutOption = None,
-    split: SplitOption = None,
-    flip_invariant: FlipOption = None,
-    classes: ClassesOption = None,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-) -> None:
-    """Train a network on a dataset's training split, keep it for the methods that need it, and test it."""
-    code_state()
-    if pixel_space not in SPACES:
-        raise UsageError(f"--pixel-space {pixel_space!r}: give {', '.join(SPACES)}.")
-    options = {"network": network, "epochs": epochs}
-    given = [f"{name}={value}" for name, value in options.items() if value is not None]
-    recipe = teacher_recipe(parse_values([*(values or []), *given]))
-    source = load_source(
-        dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
-    )
-    space = pixel_space_of(source, pixel_space)  # type: ignore[arg-type]
-    training = TrainingData(source, space, resolve_device(device))
-    teacher = obtain_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
-    if source.load_test is not None:
-        score_teacher(teacher, source, device)
-    show(_teacher_line(teacher.kept))
-
-
-@teachers_app.command("list")
-def teachers_list(as_json: JsonOption = False) -> None:
-    """List the teachers that were trained here, with their accuracies on training images and on the test split."""
-    teachers = sorted(list_teachers(), key=lambda kept: (kept.history.get("dataset", ""), kept.key))
-    if as_json:
-        listed = [
-            {"key": kept.key, "dataset": kept.history.get("dataset"), **kept.identity, **kept.facts,
-             "test_accuracy": recorded_score(kept), "path": str(kept.path)}
-            for kept in teachers
-        ]  # fmt: skip
-        show_json(listed)
-        return
-    for kept in teachers:
-        show(_teacher_line(kept))
-
-
-def _teacher_line(kept: Pretrained) -> str:
-    recipe, tested = kept.identity["recipe"], recorded_score(kept)
-    test = "not tested" if tested is None else f"test {tested:.1f} %"
-    how = recipe.get("weights") or f"{kept.facts['epochs']} epochs, seed {kept.identity['seed']}"
-    return (
-        f"{kept.history.get('dataset', '?')}: {recipe['network']}, {how}, "
-        f"{kept.identity['pixel_space']['kind']} pixels: training images "
-        f"{kept.facts['accuracy']:.1f} %, {test}  {kept.key}"
-    )
 
 
 @experts_app.command("train")

@@ -1,0 +1,5 @@
+"""The command ``distill-bench``: a file a command, named as the command."""
+
+from distill_bench.cli.commands import COMMANDS, app, main
+
+__all__ = ["COMMANDS", "app", "main"]

@@ -1,0 +1,165 @@
+"""evaluate: test a set, or the whole training split."""
+
+from typing import Annotated, Any
+
+import typer
+
+from distill_bench.cli.claims import claimed, stored_accuracies
+from distill_bench.cli.options import (
+    COMPILE,
+    LABEL_USES,
+    AllowLeakOption,
+    ClassesOption,
+    CompileOption,
+    DeviceOption,
+    FlipOption,
+    HoldoutOption,
+    JsonOption,
+    LabelsOption,
+    NetworksOption,
+    OptionalDataset,
+    ProtocolOption,
+    QuietOption,
+    RegistryOption,
+    SizeOption,
+    SplitOption,
+    check_registry,
+    choice,
+    holdout_fraction,
+    listening_monitor,
+    own_data,
+    source_of_set,
+)
+from distill_bench.cli.output import notes_shown, protocol_named, show, show_json
+from distill_bench.datasets import Source, load_source
+from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
+from distill_bench.errors import UsageError
+from distill_bench.evaluation import (
+    KeptNetworks,
+    Score,
+    evaluate,
+    evaluate_full,
+    load_protocol,
+    protocol_for,
+    runs_compiled,
+    score_key,
+)
+from distill_bench.hub.registry.published import Obtained, is_id, obtain
+from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.paths import home
+from distill_bench.runtime.progress import StreamMonitor
+from distill_bench.runtime.run_info import code_state, run_block
+
+
+def evaluate_command(
+    file: Annotated[
+        str | None, typer.Argument(help="A distilled set, or a published one's id. Left out for a full-… protocol.")
+    ] = None,
+    protocol: ProtocolOption = None,
+    labels: LabelsOption = "stored",
+    network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3BN, ResNet18BN or ViT.")] = None,
+    networks: NetworksOption = None,
+    dataset: OptionalDataset = None,
+    size: SizeOption = None,
+    holdout: HoldoutOption = None,
+    split: SplitOption = None,
+    allow_leak: AllowLeakOption = False,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
+    device: DeviceOption = "auto",
+    compile: CompileOption = "auto",
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train networks on a set and print their test accuracy."""
+    code_state()
+    choice("--labels", labels, LABEL_USES)
+    choice("--compile", compile, COMPILE)
+    place, found, made = resolve_device(device), None, None
+    if file is None:
+        protocol, source = _whole_split(
+            protocol,
+            dataset,
+            size,
+            holdout_fraction(holdout, split),
+            labels,
+            allow_leak,
+            own_data(flip_invariant, classes),
+        )
+    else:
+        check_registry(registry, file)
+        found = obtain(file, may_download=False, registry=registry) if is_id(file) else None
+        made = load_distilled(found.paths[0] if found else file)
+        source = source_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
+        protocol = protocol_for(made, protocol).id
+    key, monitor = score_key(source, protocol, made, labels, network), listening_monitor(quiet)
+    kept = KeptNetworks(key)
+    if kept.tested:
+        monitor.say(f"networks tested before: {len(kept.tested)}, kept under {home()}")
+    images = len(source.train if made is None else made.images)
+    how = kept.settle(lambda: runs_compiled(source, protocol, images, network, device=device, compile=compile))
+    options: dict[str, Any] = {"network": network, "networks": networks, "device": device, "monitor": monitor}
+    options |= {"compile": how, "kept": kept}
+    if made is None:
+        score = evaluate_full(source, protocol, **options)
+    else:
+        score = evaluate(made, source, protocol, labels=labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
+    if as_json:
+        run = run_block(kept.seconds, place) | {"compiled": kept.compiled}
+        facts = score.model_dump(mode="json") | {"score_key": f"{key}-{score.networks}", "run": run}
+        show_json(facts)
+    else:
+        show(*_sentence(score, made).split("\n"))
+    _say_claims(found, made, monitor, as_json)
+
+
+def _whole_split(
+    protocol: str | None,
+    dataset: str | None,
+    size: int | None,
+    holdout: float | None,
+    labels: str,
+    allow_leak: bool,
+    own: dict[str, Any],
+) -> tuple[str, Source]:
+    """The protocol and the source of an evaluation without a set. Raises UsageError for what goes with a set alone."""
+    if protocol is None or load_protocol(protocol).trains_on != "full":
+        raise UsageError("name the file of a distilled set: distill-bench evaluate FILE.")
+    if dataset is None:
+        raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
+    if labels != "stored" or allow_leak:
+        raise UsageError(f"{protocol} scores a whole training split: --labels and --allow-leak are for distilled sets.")
+    return protocol, load_source(dataset, size=size, holdout=holdout, **own)
+
+
+def _say_claims(found: Obtained | None, made: DistilledSet | None, monitor: StreamMonitor, as_json: bool) -> None:
+    """What is claimed for a set, beside what was found."""
+    if made is not None and found is not None:
+        show(claimed(found.entry, made), err=as_json)
+        if others := found.paths[1:]:
+            monitor.say(
+                f"this is the first of {len(others) + 1} independent sets, of all of which the claim is. Others:"
+            )
+            monitor.say(*map(str, others))
+    elif made is not None and made.card.origin and made.card.origin.stored_accuracies:
+        monitor.say(stored_accuracies(made))
+
+
+def _sentence(score: Score, made: DistilledSet | None) -> str:
+    interval = "" if score.ci_low is None else f", 95 % interval {score.ci_low:.2f} to {score.ci_high:.2f}"
+    spread = f" ± {score.std:.2f} (std of {score.networks} networks{interval})" if score.networks > 1 else ""
+    each = ", ".join(f"{value:.2f}" for value in score.accuracies)
+    return "\n".join(
+        [
+            f"{score.method} on {score.dataset}"
+            + (f" at {score.size} px" if score.size else "")
+            + (f", {score.holdout:g} of its training split held out" if score.holdout else "")
+            + (f", ipc {score.ipc}" if score.ipc else "")
+            + f": {score.accuracy:.2f} %{spread}",
+            f"{protocol_named(score, made)}, network {score.network}, labels {score.labels}, "
+            f"learning rate {score.learning_rate:g}, {score.pixel_space} pixels, {score.bytes:,} bytes",
+            f"networks: {each}",
+            *notes_shown(score.notes),
+        ]
+    )

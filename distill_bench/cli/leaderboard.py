@@ -1,0 +1,47 @@
+"""leaderboard: the boards of a folder of results."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill_bench.benchmark import leaderboard as boards
+from distill_bench.cli.options import JsonOption, ResultsOption
+from distill_bench.cli.output import show, show_json
+from distill_bench.errors import UsageError
+from distill_bench.runtime.files import check_ending, check_place
+from distill_bench.runtime.paths import home
+
+
+def leaderboard_command(
+    results: ResultsOption = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write all boards as one page to this file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Render the board of every suite in a folder of results, and print them."""
+    if html and as_json:
+        raise UsageError("--html writes a page and --json prints the rows: give one of them.")
+    if html:
+        check_ending(html, ".html", ".htm")
+        check_place(html)
+    folder = results or home() / "results"
+    rows = boards.board(folder) if folder.is_dir() else []
+    if not rows:
+        raise UsageError(
+            f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR. Looked for are the "
+            ".json files that bench writes, DIR/<suite>/<dataset>/<method>/*.json."
+        )
+    if html:
+        boards.render_page(folder, html)
+        show(html)
+    elif as_json:
+        show_json(rows)
+    else:
+        for suite_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
+            if rows := boards.board(suite_folder):
+                boards.render(suite_folder, suite_folder)
+                show_board(rows)
+
+
+def show_board(rows: list[dict]) -> None:
+    show(*boards.markdown(rows, boards.published()).split("\n"))

@@ -1,0 +1,93 @@
+"""measure: a set otherwise than by one accuracy."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from distill_bench.cli.options import (
+    LABEL_USES,
+    AllowLeakOption,
+    ClassesOption,
+    DeviceOption,
+    FlipOption,
+    HoldoutOption,
+    JsonOption,
+    LabelsOption,
+    NetworksOption,
+    OptionalDataset,
+    ProtocolOption,
+    QuietOption,
+    SetArgument,
+    SizeOption,
+    SplitOption,
+    choice,
+    listening_monitor,
+    set_file,
+    source_of_set,
+)
+from distill_bench.cli.output import notes_shown, protocol_named, show, show_json
+from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
+from distill_bench.errors import UsageError, unknown
+from distill_bench.evaluation import (
+    protocol_for,
+)
+from distill_bench.evaluation.measures import Transfer, shown, transfer
+from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.run_info import run_block
+
+MEASURES = ("transfer",)
+
+
+def measure_command(
+    file: SetArgument,
+    what: Annotated[str, typer.Argument(help=", ".join(MEASURES))],
+    protocol: ProtocolOption = None,
+    labels: LabelsOption = "stored",
+    network: Annotated[list[str] | None, typer.Option("--network", help="Instead of all networks; repeatable.")] = None,
+    networks: NetworksOption = None,
+    dataset: OptionalDataset = None,
+    size: SizeOption = None,
+    holdout: HoldoutOption = None,
+    split: SplitOption = None,
+    allow_leak: AllowLeakOption = False,
+    flip_invariant: FlipOption = None,
+    classes: ClassesOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
+    if what not in MEASURES:
+        raise UsageError(unknown("measure", what, MEASURES))
+    choice("--labels", labels, LABEL_USES)
+    place = resolve_device(device)
+    made = load_distilled(set_file(file))
+    source = source_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
+    protocol_for(made, protocol)
+    monitor, began = listening_monitor(quiet), time.monotonic()
+    options: dict[str, Any] = {"device": device, "monitor": monitor, "allow_leak": allow_leak}
+    found = transfer(made, source, protocol, network or (), networks, labels, **options)  # type: ignore[arg-type]
+    if as_json:
+        facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}
+        show_json(facts)
+        return
+    show(*_transfer_table(found, made).split("\n"))
+
+
+def _transfer_table(found: Transfer, made: DistilledSet) -> str:
+    first = found.scores[0]
+    lines = [
+        f"{first.method} on {first.dataset}, ipc {first.ipc}, {protocol_named(first, made)}, labels {first.labels}",
+        "",
+    ]
+    lines += ["| network | accuracy (%) | networks |", "| :-- | --: | --: |"]
+    lines += [f"| {s.network} | {shown(s)} | {s.networks} |" for s in found.scores]
+    if found.mean_of_others is not None:
+        measured = found.home in [score.network for score in found.scores]
+        mean = f"mean without {found.home}" if measured else "mean"
+        lines.append(f"| {mean} | {found.mean_of_others:.1f} | |")
+    if any(score.networks > 1 for score in found.scores):
+        lines += ["", "± is the standard deviation over the networks trained."]
+    lines += ["", found.about_home, *notes_shown(found.notes)]
+    return "\n".join([*lines, *(f"left out {name}: {reason}" for name, reason in found.left_out.items())])

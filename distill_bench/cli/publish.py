@@ -1,0 +1,52 @@
+"""publish: a set with its card and claim."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill_bench.cli.options import (
+    SetArgument,
+    check_out_folder,
+    choice,
+    set_file,
+)
+from distill_bench.cli.output import show
+from distill_bench.errors import UsageError
+from distill_bench.hub.publish import release, write_release
+from distill_bench.hub.upload import check_repository, repository_page, upload
+from distill_bench.runtime.progress import StreamMonitor
+
+TARGETS = ("folder", "huggingface")
+
+
+def publish_command(
+    file: SetArgument,
+    to: Annotated[str, typer.Option("--to", help=", ".join(TARGETS))],
+    out: Annotated[Path | None, typer.Option("--out", help="The folder to write; made if it is not there.")] = None,
+    repo: Annotated[str | None, typer.Option("--repo", help="For --to huggingface: owner/name.")] = None,
+    result: Annotated[
+        list[Path] | None, typer.Option("--result", help="A .json of evaluate --json or of bench; repeatable.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--id", help="Instead of <method>-<dataset>-ipc<k>.")] = None,
+    licence: Annotated[str | None, typer.Option("--licence", help="Such as cc-by-4.0, if not the source's.")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Where the folder will be found by others.")] = None,
+) -> None:
+    """Put a set into a folder or a Hugging Face repository, with a dataset card, its results and a registry entry."""
+    choice("--to", to, TARGETS)
+    if (to == "folder") != (out is not None) or (to == "huggingface") != (repo is not None):
+        raise UsageError("give --to folder with --out DIR, or --to huggingface with --repo owner/name.")
+    if out is not None:
+        check_out_folder(out)
+    page = repository_page(check_repository(repo)) if repo else None
+    url = url or (f"{page}/resolve/main" if page else None)
+    ready = release(set_file(file), result or (), name=name, licence=licence, url=url, page=page)
+    monitor = StreamMonitor()
+    for line in ready.remarks:
+        monitor.say(line)
+    if out is not None:
+        write_release(ready, out)
+        show(*(out / path for path in ready.files))
+    else:
+        assert repo is not None
+        show(upload(ready, repo))

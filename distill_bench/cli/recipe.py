@@ -1,0 +1,58 @@
+"""recipe: show and check recipes."""
+
+import contextlib
+from itertools import product
+from typing import Annotated
+
+import typer
+
+from distill_bench.cli.options import DatasetOption, PresetOption, SetOption
+from distill_bench.cli.output import show, show_json
+from distill_bench.datasets import load_source, usual_side
+from distill_bench.errors import DataError
+from distill_bench.evaluation import (
+    load_protocol,
+)
+from distill_bench.methods import load_method
+from distill_bench.methods.recipe import PAPER, load_recipe, parse_values
+from distill_bench.networks import resolve_network
+
+USUAL_SHAPE = (3, 32, 32)
+recipe_app = typer.Typer(help="Show and check recipes.", no_args_is_help=True)
+
+
+@recipe_app.command("show")
+def recipe_show(
+    method: Annotated[str, typer.Argument(help="A method.")],
+    dataset: DatasetOption = "digits",
+    ipc: Annotated[int, typer.Option("--ipc", help="Images per class.")] = 1,
+    preset: PresetOption = PAPER,
+    values: SetOption = None,
+    size: Annotated[
+        int | None, typer.Option("--size", min=1, help="The images' side in pixels, if not the dataset's usual one.")
+    ] = None,
+) -> None:
+    """Print the values a method would run with, and the recipe's tables that they come from."""
+    chosen, side = load_method(method), size or usual_side(dataset)
+    if side is None:
+        with contextlib.suppress(DataError):  # data that is not here: no table of sides applies
+            side = min(load_source(dataset).train.shape[1:])
+    fields = chosen.fields(dataset, ipc, preset, side, **parse_values(values or []))
+    about = {"title": chosen.recipe.title, "paper": chosen.recipe.paper, "protocol": chosen.recipe.protocol}
+    tables = [name for name, table in chosen.recipe.tables(dataset, ipc, preset, side).items() if table]
+    shown = {"method": method, **about, "tables": tables, "fields": fields.model_dump(mode="json")}
+    show_json(shown)
+
+
+@recipe_app.command("validate")
+def recipe_validate(
+    file: Annotated[str, typer.Argument(help="A built-in recipe's name, or a .toml file.")],
+) -> None:
+    """Check every table of a recipe against its method's fields, and the names of networks and protocol."""
+    recipe, chosen = load_recipe(file), load_method(file)
+    load_protocol(recipe.protocol)
+    for preset in [PAPER, *recipe.preset]:
+        for (dataset, ipc), side in product(recipe.tabulated(preset), [None, *recipe.sides(preset)]):
+            fields = chosen.fields(dataset, ipc, preset, side).model_dump()
+            resolve_network(fields.get("network", "ConvNet"), USUAL_SHAPE)
+    show(f"{file}: valid")

@@ -1,0 +1,28 @@
+"""render: a set as a picture."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill_bench.cli.options import DataOption, SetArgument, check_out, paths_of, set_file, source_of_set
+from distill_bench.cli.output import show
+from distill_bench.distilled.distilled_set import load_distilled
+from distill_bench.distilled.render import render_grid
+
+
+def render_command(
+    file: SetArgument,
+    out: Annotated[Path, typer.Option("--out", help="The .png file to write.")],
+    columns: Annotated[int, typer.Option("--columns", min=1, help="Images of a class shown at most.")] = 10,
+    dataset: DataOption = None,
+) -> None:
+    """Draw a set as an image grid, a row a class, with normalisation and whitening undone."""
+    path = set_file(file)
+    check_out(out, [path], ".png")
+    made = load_distilled(path)
+    whitened = made.card.pixel_space.kind == "zca"
+    if whitened:
+        check_out(out, paths_of(dataset or made.card.source.name), ".png")
+    render_grid(made, out, source=source_of_set(made, dataset) if whitened else None, columns=columns)
+    show(out)
