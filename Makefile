@@ -39,7 +39,7 @@ leaderboard: $(INSTALLED)  ## render every board again from the results
 	$(BIN)/distill-bench leaderboard $(BOARDS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
@@ -48,7 +48,7 @@ test-kills: $(INSTALLED)  ## 50 SIGKILLs over every method and stage, then the s
 	$(BIN)/python scripts/kill_suite.py --kills 50 --out $(MEASURED)/reliability
 
 test-ray: $(CLUSTER)  ## a real cluster of two nodes, one of them killed; two runners; the same bytes everywhere: minutes
-	$(BIN)/python -m pytest tests/test_ray.py tests/test_suites.py -m slow -k "test_ray or two_runners"
+	$(BIN)/python -m pytest tests/benchmark/test_ray.py tests/benchmark/test_suites.py -m slow -k "test_ray or two_runners"
 
 test-hostile: $(INSTALLED)  ## more than 2,000 hostile and broken files, each refused as documented: minutes
 	$(BIN)/python -m pytest -m slow tests/hostile

@@ -1,6 +1,6 @@
 """Which form of `distill-bench export` holds which kind of set: the table of docs/published.md.
 
-tests/test_export_forms.py exports, imports and evaluates every pair, and compares the page with this table.
+tests/hub/test_export_forms.py exports, imports and evaluates every pair, and compares the page with this table.
 
 python scripts/forms_table.py            # writes the table between its marks on the page
 """

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import images_folder
-from test_own_method import CODE
+from folders import images_folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,8 +60,7 @@ def test_no_target_of_make_writes_what_is_tracked_unless_told(target):
 @pytest.mark.parametrize("page", ["README.md", "docs/own-method.md"])
 def test_the_commands_run_in_the_order_they_stand(page, tmp_path):
     images_folder(tmp_path / "photos", count=4, side=40)
-    assert CODE is not None
-    (tmp_path / "mean_images.py").write_text(CODE[1])
+    (tmp_path / "mean_images.py").write_text(blocks_of("docs/own-method.md")[0])
     environment = os.environ | {"DISTILL_BENCH_HOME": str(tmp_path / "home")}
     lines = commands(page)
     assert len(lines) >= 3

@@ -5,8 +5,7 @@ import itertools
 
 import pytest
 import torch
-from sklearn.cluster import KMeans
-from test_gradient_matching import (
+from matching_oracles import (
     CLASSES,
     COMMON,
     IPC,
@@ -18,6 +17,7 @@ from test_gradient_matching import (
     network_of,
     start,
 )
+from sklearn.cluster import KMeans
 from torch import nn
 
 from distill_bench import synthesize

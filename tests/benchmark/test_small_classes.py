@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from test_cli import images_folder
-from test_leaderboard import score
+from folders import images_folder
+from result_files import score
 
 from distill_bench.benchmark import Cell, CellWork, Setting, Timed, run_cells
 from distill_bench.benchmark.leaderboard import board, tables

@@ -9,9 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy
 import pytest
-from PIL import Image
+from folders import images_folder
 
 from distill_bench import cli, load_source
 from distill_bench.distilled.distilled_set import load_distilled
@@ -93,17 +92,6 @@ def test_processes_make_the_bytes_of_one_process(command, tmp_path, monkeypatch)
         scores = {path.name: json.loads(path.read_text())["accuracies"] for path in results.rglob("ipc*.json")}
         made[name] = (sets, scores)
     assert made["alone"] == made["two"] and list(map(len, made["two"])) == [2, 2]
-
-
-def images_folder(root, classes=("cat", "dog"), count=6, side=8):
-    """A folder of random pictures, train and test, a class a folder."""
-    draw = numpy.random.default_rng(0)
-    for split in ("train", "test"):
-        for name in classes:
-            (root / split / name).mkdir(parents=True)
-            for k in range(count):
-                pixels = draw.integers(0, 255, (side, side, 3), dtype=numpy.uint8)
-                Image.fromarray(pixels).save(root / split / name / f"{k}.png")
 
 
 def test_ones_own_images_go_all_the_way(command, quick, tmp_path, monkeypatch):

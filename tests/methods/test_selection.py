@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from test_pretrained import StopsAfter, data
+from pretraining import StopsAfter, data
 
 from distill_bench import Interrupted, UsageError, synthesize
 from distill_bench.methods import Checkpoint, load_method

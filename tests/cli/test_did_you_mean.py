@@ -2,7 +2,7 @@
 
 import numpy
 import pytest
-from test_cli import images_folder
+from folders import images_folder
 
 from distill_bench.errors import brief, did_you_mean, unknown
 from distill_bench.methods.recipe import load_recipe

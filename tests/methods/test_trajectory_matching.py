@@ -19,7 +19,7 @@ from distill_bench.runtime.seeds import generator
 
 START = importlib.import_module("distill_bench.methods.trajectory_matching.start")
 TM = importlib.import_module("distill_bench.methods.trajectory_matching.trajectory_matching")
-ORACLE = runpy.run_path(str(Path(__file__).parent.parent / "baselines" / "mtt_unrolled.py"))["unrolled_gradient"]
+ORACLE = runpy.run_path(str(Path(__file__).parents[2] / "baselines" / "mtt_unrolled.py"))["unrolled_gradient"]
 
 QUICK = {
     "network": "ConvNetD1W4",

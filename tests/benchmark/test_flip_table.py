@@ -1,9 +1,5 @@
 """The tables of docs/flip.md: paired gains and their intervals, from results made up for it."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import flip_table
 
 

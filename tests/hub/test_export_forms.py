@@ -4,11 +4,12 @@ import json
 import re
 import shlex
 import sys
-from pathlib import Path
 
+import forms_table
 import numpy
 import pytest
 import torch
+from forms_table import KINDS, LABELS, held, made, pixels, recorded, smooth, soft
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
@@ -24,10 +25,6 @@ from distill_bench.hub import EXPORTERS, way_back
 from distill_bench.hub.formats import export, losses
 from distill_bench.hub.formats.export import class_folder_names
 from distill_bench.hub.formats.image_folder import CLASSES
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-import forms_table
-from forms_table import KINDS, LABELS, held, made, pixels, recorded, smooth, soft
 
 PAIRS = [(kind, form) for kind in KINDS for form in EXPORTERS]
 

@@ -16,7 +16,7 @@ from distill_bench.methods.trajectory_matching.gradient import Student, Trajecto
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 
-ORACLE = runpy.run_path(str(Path(__file__).parent.parent / "baselines" / "mtt_unrolled.py"))["unrolled_gradient"]
+ORACLE = runpy.run_path(str(Path(__file__).parents[2] / "baselines" / "mtt_unrolled.py"))["unrolled_gradient"]
 SHAPE, CLASSES, COUNT, SIZE = (3, 8, 8), 4, 8, 5
 TEMPERATURE = 1.5
 NETWORKS = ("ConvNetD2W6", "ConvNetD2W6BN", "ConvNetD1W4LNASwishMP", "perceptron")

@@ -72,7 +72,7 @@ def test_dms_image_rate_never_falls_back_between_the_tabulated_ipcs():
 def committed_recipes():
     """(method, dataset, IPC, preset) of the committed results, with the hyper-parameters they were made with."""
     found = {}
-    for path in sorted((Path(__file__).parent.parent / "results").rglob("*.json")):
+    for path in sorted((Path(__file__).parents[2] / "results").rglob("*.json")):
         result = json.loads(path.read_text())
         if isinstance(result, dict) and result.get("kind") == "score" and result["ipc"]:
             found[result["method"], result["dataset"], result["ipc"], result["preset"]] = result["recipe"]

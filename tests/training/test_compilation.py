@@ -104,14 +104,14 @@ def test_written_out_norms_are_the_librarys_and_share_its_parameters(norm):
 @pytest.fixture(scope="module")
 def found():
     """What a process without run-time checks of shapes made of compiled and eager training."""
-    script = Path(__file__).parent / "compiled_training.py"
+    script = Path(__file__).parents[1] / "shared" / "compiled_training.py"
     command = [sys.executable, "-W", "ignore", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | CHILD)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-CHILD = {"PYTHONPATH": os.pathsep.join([str(Path(compilation.__file__).parent.parent), *sys.path])}
+CHILD = {"PYTHONPATH": os.pathsep.join([str(Path(compilation.__file__).parents[2]), *sys.path])}
 needs_compiler = pytest.mark.skipif(compilation.unavailable() is not None, reason="nothing can be compiled here")
 
 

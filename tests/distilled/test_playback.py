@@ -1,10 +1,8 @@
 """Sets in a training loop of one's own: what networks are shown there is what the evaluator shows them."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from forms_table import KINDS, made, pixels, recorded, taught
 from torch.nn import functional as F
 
 from distill_bench import DistilledSet, Playback, stored_teacher
@@ -17,9 +15,6 @@ from distill_bench.evaluation.evaluate import _material, exam_of
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import accuracy
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-from forms_table import KINDS, made, pixels, recorded, taught
 
 BATCH = 7
 

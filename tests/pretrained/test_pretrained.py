@@ -9,18 +9,16 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 import torch
 from filelock import FileLock
+from pretraining import StopsAfter, data
 from torchvision.models import resnet18
 
 from distill_bench import DataError, Interrupted, RunFailed, UsageError
 from distill_bench.datasets import Split
-from distill_bench.datasets.pixel_space import pixel_space_of
-from distill_bench.datasets.training_view import TrainingData
 from distill_bench.evaluation import recorded_score, score_teacher
 from distill_bench.networks import NAMED, build_network
 from distill_bench.pretrained import (
@@ -33,11 +31,10 @@ from distill_bench.pretrained import (
     weights,
 )
 from distill_bench.pretrained.teachers import CHECKED_IMAGES
-from distill_bench.runtime.progress import SILENT, SilentMonitor
+from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import accuracy, train
 
-CPU = torch.device("cpu")
 QUICK = TeacherRecipe(network="ConvNetD1W4", epochs=3, learning_rate=0.05)
 
 
@@ -45,28 +42,6 @@ QUICK = TeacherRecipe(network="ConvNetD1W4", epochs=3, learning_rate=0.05)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-def data(source, kind="normalized"):
-    return TrainingData(source, pixel_space_of(source, kind), CPU)
-
-
-class StopsAfter(SilentMonitor):
-    """Asks to stop once its stages have advanced so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        self._left = steps
-        self.stop_requested = steps == 0
-
-    @contextmanager
-    def stage(self, title, total, done=0):
-        yield self
-
-    def advance(self, steps: int = 1) -> None:
-        self._left -= steps
-        self.stop_requested = self._left <= 0
-
-    def note(self, text: str) -> None: ...
 
 
 # the store
@@ -221,11 +196,11 @@ def test_a_killed_teacher_has_the_same_bytes(digits, tmp_path):
     whole = obtain_teacher(data(digits), recipe, 0).kept.path.read_bytes()
     code = (
         "import torch; torch.set_num_threads(1)\n"
-        "from test_pretrained import data, QUICK, obtain_teacher; from distill_bench import load_source\n"
+        "from pretraining import data, QUICK, obtain_teacher; from distill_bench import load_source\n"
         "recipe = QUICK.model_copy(update={'epochs': 60})\n"
         "obtain_teacher(data(load_source('digits')), recipe, 0, every_seconds=0.0)\n"
     )
-    path = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
+    path = os.pathsep.join(filter(None, sys.path))
     environment = os.environ | {"DISTILL_BENCH_HOME": str(tmp_path / "killed"), "PYTHONPATH": path}
     unfinished = tmp_path / "killed/pretrained/teachers/unfinished"
 

@@ -12,7 +12,7 @@ from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods import list_methods, load_method, synthesis_key
 from distill_bench.methods.recipe import list_recipes
 
-PAGE = Path(__file__).parent.parent / "docs" / "own-method.md"
+PAGE = Path(__file__).parents[2] / "docs" / "own-method.md"
 CODE = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 

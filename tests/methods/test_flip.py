@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_gradient_matching import CLASSES, COMMON, IPC, REAL, SHAPE, SOURCE, job_of, network_of, start
+from matching_oracles import CLASSES, COMMON, IPC, REAL, SHAPE, SOURCE, job_of, network_of, start
 from torch.nn import functional as F
 
 from distill_bench import synthesize

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from relabelling import RECORD, TEACHER
 from scipy.stats import ttest_ind
-from test_relabel import RECORD, TEACHER
 
 from distill_bench import evaluate, synthesize
 from distill_bench.distilled.distilled_set import DistilledSet

@@ -15,6 +15,7 @@ import pytest
 import small_suite
 import torch
 from filelock import FileLock
+from kill_suite import same, survive
 
 from distill_bench.benchmark import Cell, CellWork, Setting, expand, list_suites, load_suite, parse_only, run_cells
 from distill_bench.benchmark.helpers import Helpers, Wanted
@@ -25,9 +26,6 @@ from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.locks import take_free
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import StreamMonitor
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-from kill_suite import same, survive
 
 CELL = Cell("digits", "random", 1, 0, "cpu", ("quick-v1",))
 
@@ -102,7 +100,7 @@ def test_a_grid_that_makes_no_sense_is_refused(change, complaint):
 
 
 def test_make_bench_names_its_methods():
-    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
     methods, only = (re.search(pattern, makefile)[1] for pattern in (r"METHODS := (\S+)", r"--only (\S+) --jobs"))
     cells = expand(load_suite("digits"), parse_only(only.replace("$(METHODS)", methods)))
     assert {cell.method for cell in cells} == {"random", "dm", "dc", "dsa", "full"}

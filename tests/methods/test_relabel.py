@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from relabelling import RECORD, TEACHER
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
@@ -25,9 +26,6 @@ from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SilentMonitor
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import Plan, train
-
-TEACHER = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0.1, "augment": "none"}}
-RECORD = {"epochs": 3, "batch_size": 8, "views": {"scale": [0.5, 1.0]}}
 
 
 @pytest.fixture(scope="module")

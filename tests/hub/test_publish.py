@@ -11,7 +11,7 @@ from unittest.mock import create_autospec
 import pytest
 import torch
 import yaml
-from test_hub import CLASSES, LABELS, smooth
+from releases_at_hand import CLASSES, LABELS, smooth
 
 from distill_bench import evaluate, list_sources, load_distilled, synthesize
 from distill_bench.datasets.info import ABOUT
@@ -410,7 +410,7 @@ def test_what_an_upload_needs(command, file, hub_client, monkeypatch, tmp_path):
 
 
 def test_the_form_for_claims_asks_for_what_publish_and_verify_write():
-    form = yaml.safe_load((Path(__file__).parent.parent / ".github/ISSUE_TEMPLATE/result_claim.yml").read_text())
+    form = yaml.safe_load((Path(__file__).parents[2] / ".github/ISSUE_TEMPLATE/result_claim.yml").read_text())
     assert {"name", "description", "body"} <= set(form)
     asked = {item["id"]: item for item in form["body"] if item["type"] != "markdown"}
     assert {"url", "entry", "result", "verdict"} <= set(asked)

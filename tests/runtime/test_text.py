@@ -10,7 +10,7 @@ import tomllib
 import pytest
 import torch
 import yaml
-from test_leaderboard import score
+from result_files import score
 
 from distill_bench import DistilledSet
 from distill_bench.benchmark.leaderboard import board, render, render_page, tables
