@@ -4,13 +4,13 @@ Synthesizers turn a training set into a few synthetic images per class; one fixe
 networks on them; a suite tabulates the result.
 """
 
-from distill_bench.datasets import Source, Split, list_sources, load_source
+from distill_bench.datasets import Dataset, Split, list_datasets, load_dataset
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.distilled.playback import Playback, stored_teacher
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS, Protocol, Score, evaluate, evaluate_full
 from distill_bench.hub.registry.published import load_distilled
-from distill_bench.methods import Fields, Job, Synthetic, list_methods, synthesize, synthesizer
+from distill_bench.methods import Config, Run, Synthetic, list_methods, synthesize, synthesizer
 
 __version__ = "0.1.0"
 
@@ -22,27 +22,27 @@ def list_protocols() -> list[str]:
 
 __all__ = [
     "Card",
+    "Config",
     "DataError",
+    "Dataset",
     "DistillBenchError",
     "DistilledSet",
-    "Fields",
     "Interrupted",
-    "Job",
     "Playback",
     "Protocol",
+    "Run",
     "RunFailed",
     "Score",
-    "Source",
     "Split",
     "Synthetic",
     "UsageError",
     "evaluate",
     "evaluate_full",
+    "list_datasets",
     "list_methods",
     "list_protocols",
-    "list_sources",
+    "load_dataset",
     "load_distilled",
-    "load_source",
     "stored_teacher",
     "synthesize",
     "synthesizer",

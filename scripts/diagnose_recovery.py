@@ -10,9 +10,9 @@ import sys
 
 import torch
 
-from distill_bench import evaluate, load_source, synthesize
+from distill_bench import evaluate, load_dataset, synthesize
 from distill_bench.datasets.training_view import TrainingData
-from distill_bench.methods import Job, load_method
+from distill_bench.methods import Run, load_method
 from distill_bench.methods.decoupled.recover import batch_norm_distances
 from distill_bench.methods.decoupled.relabel import teacher_of
 from distill_bench.runtime.checkpoint import Checkpoint
@@ -36,10 +36,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ipc", type=int)
     ipc = parser.parse_args().ipc
-    source, place = load_source("digits", holdout=HOLDOUT), torch.device("cpu")
+    source, place = load_dataset("digits", holdout=HOLDOUT), torch.device("cpu")
     fields = load_method("sre2l").fields("digits", ipc, "cpu")
     training = TrainingData(source, fields.pixel_space_on(source), place)
-    network = teacher_of(Job("sre2l", training, ipc, fields, 0, place, SILENT, Checkpoint())).network
+    network = teacher_of(Run("sre2l", training, ipc, fields, 0, place, SILENT, Checkpoint())).network
     sys.stdout.write("| images | teacher right | distances from its batch norms | soft labels | hard labels |\n")
     sys.stdout.write("|---|---|---|---|---|\n")
     for title, (method, values) in COMPARED.items():

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from distill_bench import load_source, synthesize
+from distill_bench import load_dataset, synthesize
 from distill_bench.distilled.render import grid
 from distill_bench.runtime.files import write_atomically
 
@@ -22,7 +22,7 @@ IMAGES = Path(__file__).parent.parent / "docs" / "images"
 def draw(method: str) -> bytes:
     """Synthesize, and lay the grid of images beside the loss of every step; a selection has none."""
     history: list[float] = []
-    made = synthesize(load_source("digits"), method, 10, "cpu", history=history)
+    made = synthesize(load_dataset("digits"), method, 10, "cpu", history=history)
     picture = Image.open(BytesIO(grid(made)))
     panels = 2 if history else 1
     figure = Figure(figsize=(5.5 * panels, 5), dpi=110, layout="constrained")

@@ -14,10 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from distill_bench import Source, load_source
+from distill_bench import Dataset, load_dataset
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.datasets.training_view import TrainingData
-from distill_bench.methods import Job, load_method
+from distill_bench.methods import Run, load_method
 from distill_bench.methods.decoupled.recover import Recovery
 from distill_bench.methods.decoupled.relabel import teacher_of
 from distill_bench.methods.loop import optimise
@@ -43,11 +43,11 @@ class Watched(Recovery):
             self.frames.append(self._images.clone())
 
 
-def frames(source: Source, method: str) -> tuple[list[int], list[Tensor]]:
+def frames(source: Dataset, method: str) -> tuple[list[int], list[Tensor]]:
     """Iterations, and after each of them the batch's pixels on [0, 1]."""
-    fields = load_method(method).fields_on(source, 1, "cpu", **CROPS)
+    fields = load_method(method).config_on(source, 1, "cpu", **CROPS)
     space, place = fields.pixel_space_on(source), torch.device("cpu")
-    job = Job(method, TrainingData(source, space, place), 1, fields, 0, place, StreamMonitor(), Checkpoint())
+    job = Run(method, TrainingData(source, space, place), 1, fields, 0, place, StreamMonitor(), Checkpoint())
     images = torch.randn(job.classes, *job.training.shape, generator=job.generator("initial images", 0))
     optimizer = torch.optim.Adam([images], lr=fields.image_lr, betas=fields.image_betas)
     after = [round(part * fields.iterations) for part in SHOWN]
@@ -70,7 +70,7 @@ def sheet(images: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
-    source = load_source(parser.parse_args().dataset)
+    source = load_dataset(parser.parse_args().dataset)
     figure = Figure(figsize=(2 * len(SHOWN), 2.2 * len(METHODS)), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     for row, method in zip(figure.subplots(len(METHODS), len(SHOWN)), METHODS, strict=True):

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distill_bench import DistilledSet, Source, UsageError, load_source
+from distill_bench import Dataset, DistilledSet, UsageError, load_dataset
 from distill_bench.augmentations import views
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.distilled.recorded_labels import Recording
+from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.hub import EXPORTERS
 from distill_bench.hub.formats import losses
 from distill_bench.networks import build_network
@@ -51,26 +51,26 @@ def one_confused() -> Tensor:
     return logits
 
 
-def made(digits: Source, images: Tensor | None = None, labels: Tensor = LABELS, **more) -> DistilledSet:
+def made(digits: Dataset, images: Tensor | None = None, labels: Tensor = LABELS, **more) -> DistilledSet:
     return DistilledSet.from_tensors(smooth(len(labels)) if images is None else images, labels, digits, **more)
 
 
-def with_stored(digits: Source, kind: str, stored: dict[str, Tensor], **card) -> DistilledSet:
+def with_stored(digits: Dataset, kind: str, stored: dict[str, Tensor], **card) -> DistilledSet:
     plain = made(digits)
     fields = {"label_kind": kind, "temperature": 4.0, **card}
     return DistilledSet(plain.images, plain.labels, plain.card.model_copy(update=fields), stored=stored)
 
 
-def taught(digits: Source) -> DistilledSet:
+def taught(digits: Dataset) -> DistilledSet:
     network = build_network("ConvNetD1W4", digits.train.shape, CLASSES, generator("forms", "teacher"))
     stored = {f"teacher.{name}": tensor for name, tensor in network.state_dict().items()}
     return with_stored(digits, "teacher", stored, teacher="ConvNetD1W4")
 
 
-def recorded(digits: Source, top: int = 0) -> DistilledSet:
+def recorded(digits: Dataset, top: int = 0) -> DistilledSet:
     """Three epochs of views mixed by CutMix, with logits of nobody."""
-    recording, draws = Recording.empty(3, len(LABELS), CLASSES, top), generator("forms", "views")
-    rule = views.ViewRule(crop="resized", scale=(0.5, 1.0), mix="cutmix")
+    recording, draws = RecordedLabels.empty(3, len(LABELS), CLASSES, top), generator("forms", "views")
+    rule = views.AugmentPolicy(crop="resized", scale=(0.5, 1.0), mix="cutmix")
     for epoch in range(3):
         for indices in torch.randperm(len(LABELS), generator=draws).split(8):
             drawn = views.sample(rule, len(indices), digits.train.shape, False, draws)
@@ -78,16 +78,16 @@ def recorded(digits: Source, top: int = 0) -> DistilledSet:
     return with_stored(digits, "recorded", recording.to_store())
 
 
-def selected(digits: Source) -> DistilledSet:
+def selected(digits: Dataset) -> DistilledSet:
     space, own = pixel_space_of(digits, "normalized"), torch.cat([own[:IPC] for own in digits.train.class_indices])
     return made(digits, Transform(space, None).encode(digits.train.images(own)))
 
 
-def other_constants(digits: Source) -> DistilledSet:
+def other_constants(digits: Dataset) -> DistilledSet:
     return made(digits, pixel_space=PixelSpace(kind="normalized", mean=(0.5,), std=(0.25,)))
 
 
-KINDS: dict[str, Callable[[Source], DistilledSet]] = {
+KINDS: dict[str, Callable[[Dataset], DistilledSet]] = {
     "normalized pixels, hard labels": made,
     "… as float16": lambda digits: made(digits, smooth().half()),
     "… with other constants than the dataset's": other_constants,
@@ -131,7 +131,7 @@ def held(one: DistilledSet, form: str) -> str:
     return "yes" if not lost else "no: " + "; ".join(re.split(r"[,:(]", text)[0].strip() for text in lost)
 
 
-def table(digits: Source) -> str:
+def table(digits: Dataset) -> str:
     rows = [["a set with", *(f"`{form}`" for form in EXPORTERS)], [":--"] * (len(EXPORTERS) + 1)]
     for kind, make in KINDS.items():
         one = make(digits)
@@ -148,7 +148,7 @@ def main() -> None:
     before, after = (
         PAGE.read_text(encoding="utf-8").split(mark)[part] for mark, part in zip(MARKS, (0, 1), strict=True)
     )
-    PAGE.write_text(before + MARKS[0] + table(load_source("digits")) + MARKS[1] + after, encoding="utf-8")
+    PAGE.write_text(before + MARKS[0] + table(load_dataset("digits")) + MARKS[1] + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-from distill_bench.datasets import load_source
+from distill_bench.datasets import load_dataset
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation import NothingKept, evaluate
 from distill_bench.hub import import_release
@@ -58,7 +58,7 @@ def main() -> None:
 
 def score_release(name: str, entry: dict, files: Path, results: Path) -> None:
     """Evaluate every set of one release."""
-    source = load_source(entry["dataset"])
+    source = load_dataset(entry["dataset"])
     paths = [files / path for path in entry["files"]]
     found = import_release(paths, source, entry.get("space"), method=entry.get("method"), protocol=entry["protocol"])
     for index, made in enumerate(found.sets):
@@ -72,7 +72,7 @@ def score_set(own: str, release: str, entry: dict, made: DistilledSet, path: Pat
     known = earlier if earlier.get("set_sha256") == made.sha256 else {"accuracies": [], "seconds": 0.0}
     monitor = StreamMonitor()
     monitor.listen()
-    source = load_source(entry["dataset"])
+    source = load_dataset(entry["dataset"])
     for count in range(len(known["accuracies"]) + 1, entry["networks"] + 1):
         start = perf_counter()
         kept = Earlier(known["accuracies"])

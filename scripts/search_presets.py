@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from distill_bench import evaluate, load_source, synthesize
+from distill_bench import evaluate, load_dataset, synthesize
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.run_info import run_block
 
@@ -106,7 +106,7 @@ def candidates(dataset: str) -> list[tuple[str, int, dict]]:
 def try_candidate(dataset: str, method: str, ipc: int, fields: dict, networks: int) -> dict:
     """Make a set with the fields and score it on the held-out fifth."""
     torch.set_num_threads(1)
-    source = load_source(dataset, holdout=HOLDOUT)
+    source = load_dataset(dataset, holdout=HOLDOUT)
     began = time.monotonic()
     made = synthesize(source, method, ipc, seed=SEED, **fields)
     seconds = time.monotonic() - began

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from distill_bench import Source, cli, load_source
+from distill_bench import Dataset, cli, load_dataset
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,8 +22,8 @@ def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def digits() -> Source:
-    return load_source("digits")
+def digits() -> Dataset:
+    return load_dataset("digits")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distill_bench import load_source
+from distill_bench import load_dataset
 from distill_bench.datasets.picture import open_image
 from distill_bench.errors import DataError
 
@@ -91,7 +91,7 @@ def test_what_a_table_names_is_not_opened(tmp_path, monkeypatch, secret, kind, h
     }[how]
     pq.write_table(pa.table({"image": cells(kind, named), "label": [0, 1]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"x\.parquet") as caught:
-        _ = load_source(f"parquet:{tmp_path / 'x.parquet'}").train
+        _ = load_dataset(f"parquet:{tmp_path / 'x.parquet'}").train
     message = str(caught.value)
     wanted = {"struct of paths": "no image bytes", "bytes": "cannot be read as an image"}
     assert wanted.get(kind, "Names of files are not followed") in message
@@ -103,7 +103,7 @@ def test_a_pipe_that_a_table_names_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     pq.write_table(pa.table({"image": [{"bytes": str(tmp_path / "pipe.png")}], "label": [0]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match="Names of files are not followed"):
-        _ = load_source(f"parquet:{tmp_path / 'x.parquet'}").train
+        _ = load_dataset(f"parquet:{tmp_path / 'x.parquet'}").train
 
 
 def binary(kind: str) -> pa.Array:
@@ -120,7 +120,7 @@ def test_bytes_of_every_kind_are_pictures(tmp_path, kind, nested):
     column = binary(kind)
     whole = pa.StructArray.from_arrays([column], ["bytes"]) if nested else column
     pq.write_table(pa.table({"image": whole, "label": [0, 1]}), tmp_path / "x.parquet")
-    train = load_source(f"parquet:{tmp_path / 'x.parquet'}").train
+    train = load_dataset(f"parquet:{tmp_path / 'x.parquet'}").train
     assert (train.images(torch.arange(2)) == 7).all()
 
 
@@ -132,7 +132,7 @@ def test_names_in_annotations_are_compared_and_never_opened(tmp_path, secret, na
     table = f"val_0.png\tn1\t0\t0\t1\t1\n{name}\tn1\t0\t0\t1\t1\n"
     (tmp_path / "data" / "val" / "val_annotations.txt").write_text(table)
     with pytest.raises(DataError, match="is in one of them only"):
-        _ = load_source(f"folder:{tmp_path / 'data'}").test
+        _ = load_dataset(f"folder:{tmp_path / 'data'}").test
 
 
 @pytest.mark.parametrize("where", ["class name", "metadata", "label names"])
@@ -140,7 +140,7 @@ def test_names_of_classes_are_text_alone(tmp_path, secret, where):
     if where == "class name":
         names = np.array([str(secret), "b"])
         np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8), np.uint8), labels=[0, 1], class_names=names)
-        source = load_source(f"npz:{tmp_path / 'x.npz'}")
+        source = load_dataset(f"npz:{tmp_path / 'x.npz'}")
         assert source.class_names == (str(secret), "b")
     else:
         label = (
@@ -151,7 +151,7 @@ def test_names_of_classes_are_text_alone(tmp_path, secret, where):
         about = {"info": {"features": {"label": label, "image": {"decode": str(secret)}}, "download": str(secret)}}
         table = pa.table({"image": [{"bytes": png()}] * 2, "label": [0, 1]})
         pq.write_table(table.replace_schema_metadata({b"huggingface": json.dumps(about)}), tmp_path / "x.parquet")
-        source = load_source(f"parquet:{tmp_path / 'x.parquet'}")
+        source = load_dataset(f"parquet:{tmp_path / 'x.parquet'}")
         assert source.class_names == ((str(secret), "b") if where == "label names" else ("0", "1"))
     assert len(source.train) == 2
 
@@ -165,7 +165,7 @@ def test_an_array_of_objects_is_not_unpickled(tmp_path):
     images[:] = [Runs(), Runs()]
     np.savez(tmp_path / "x.npz", images=images, labels=[0, 1])
     with pytest.raises(DataError, match=r"cannot be read as an \.npz file: Object arrays cannot be loaded"):
-        _ = load_source(f"npz:{tmp_path / 'x.npz'}").train
+        _ = load_dataset(f"npz:{tmp_path / 'x.npz'}").train
     assert not (tmp_path / "ran").exists()
 
 
@@ -177,7 +177,7 @@ def test_content_that_another_program_would_read_is_not_handed_on(tmp_path, monk
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.png").write_bytes(text.encode())
     with pytest.raises(DataError, match="it holds none of BMP"):
-        _ = load_source(f"folder:{tmp_path}").train
+        _ = load_dataset(f"folder:{tmp_path}").train
 
 
 # ---- what else a table or an archive may hold
@@ -189,7 +189,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
         columns = [image if name == "image" else pa.array([0]) for name in names]
         pq.write_table(pa.Table.from_arrays(columns, names=names), tmp_path / "x.parquet")
         with pytest.raises(DataError, match="has 2 columns of the name"):
-            _ = load_source(f"parquet:{tmp_path / 'x.parquet'}").train
+            _ = load_dataset(f"parquet:{tmp_path / 'x.parquet'}").train
 
 
 @pytest.mark.parametrize("label", [2**63, 2**64 - 1])
@@ -201,7 +201,7 @@ def test_labels_beyond_63_bits_are_refused(tmp_path, label, way):
     else:
         pq.write_table(pa.table({"image": [{"bytes": png()}] * 2, "label": labels}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=f"has the label {label}"):
-        load_source(f"{way}:{tmp_path / f'x.{way}'}")
+        load_dataset(f"{way}:{tmp_path / f'x.{way}'}")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"PAR1", b"PAR1" + b"\0" * 40 + b"PAR1", b"\x93NUMPY"])
@@ -209,7 +209,7 @@ def test_labels_beyond_63_bits_are_refused(tmp_path, label, way):
 def test_errors_of_readers_stand_in_whole_sentences(tmp_path, way, content):
     (tmp_path / f"x.{way}").write_bytes(content)
     with pytest.raises(DataError) as caught:
-        load_source(f"{way}:{tmp_path / f'x.{way}'}")
+        load_dataset(f"{way}:{tmp_path / f'x.{way}'}")
     message = str(caught.value)
     assert ".." not in message.replace("…", "") and ": ." not in message and "\n" not in message
     assert message.endswith(("Write it again with np.savez.", "Fetch or write it again."))

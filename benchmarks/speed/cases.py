@@ -44,12 +44,12 @@ def evaluator(ipc: int, warm: int, timed: int) -> Case:
         from distill_bench.augmentations import dsa
         from distill_bench.evaluation import PROTOCOLS
         from distill_bench.networks import build_network
-        from distill_bench.runtime.malloc import keep_freed_memory
+        from distill_bench.runtime.malloc import disable_trim
         from distill_bench.runtime.seeds import generator
         from distill_bench.training import compilation
         from distill_bench.training.train import accuracy, train
 
-        keep_freed_memory()
+        disable_trim()
         shape = (CHANNELS, SIDE, SIDE)
         pixels, labels, test, test_labels = random_images(images)
         network = build_network("ConvNet", shape, CLASSES, generator("weights"))
@@ -154,10 +154,10 @@ def trajectory(steps: int) -> Case:
         from distill_bench.augmentations import dsa
         from distill_bench.methods.trajectory_matching.gradient import Student, trajectory_gradient
         from distill_bench.networks import build_network
-        from distill_bench.runtime.malloc import keep_freed_memory
+        from distill_bench.runtime.malloc import disable_trim
         from distill_bench.runtime.seeds import generator
 
-        keep_freed_memory()
+        disable_trim()
         shape = (CHANNELS, SIDE, SIDE)
         images, labels, *_ = random_images(batch)
         student = Student(build_network("ConvNet", shape, CLASSES, generator("shapes")), compiled=True)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_bench import load_source
+from distill_bench import load_dataset
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
@@ -58,7 +58,7 @@ def compare(found: Tensor, true: Tensor) -> dict[str, float]:
 
 def measure(dataset: str) -> list[dict[str, Any]]:
     """One entry for every start, number of steps and learning rate."""
-    chosen, source, monitor = SETTINGS[dataset], load_source(dataset), StreamMonitor()
+    chosen, source, monitor = SETTINGS[dataset], load_dataset(dataset), StreamMonitor()
     training = TrainingData(source, pixel_space_of(source, "normalized"), torch.device("cpu"))
     recipe = ExpertRecipe(epochs=chosen["epochs"], batch_size=chosen["batch"], learning_rate=chosen["rate"])
     experts = obtain_experts(training, NETWORK, recipe, 1, monitor=monitor)

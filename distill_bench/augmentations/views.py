@@ -22,7 +22,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 """Of an image's area."""
 
 
-class ViewRule(BaseModel):
+class AugmentPolicy(BaseModel):
     """How views are drawn. Mirrors come with every rule, where a source is flip-invariant.
 
     Attributes:
@@ -43,7 +43,7 @@ class ViewRule(BaseModel):
 
 
 @dataclass(frozen=True)
-class Views:
+class AugmentParams:
     """What is done to each image of a batch.
 
     Attributes:
@@ -63,7 +63,9 @@ class Views:
     weights: Float[Tensor, " b"]
 
 
-def sample(rule: ViewRule, count: int, shape: tuple[int, int, int], mirror: bool, generator: Generator) -> Views:
+def sample(
+    rule: AugmentPolicy, count: int, shape: tuple[int, int, int], mirror: bool, generator: Generator
+) -> AugmentParams:
     """Draw the views of a batch of ``count`` images of ``shape`` (channels, height, width)."""
     _, height, width = shape
     tiles = torch.rand(count, rule.tiles**2, generator=generator).argsort(dim=1)
@@ -81,10 +83,10 @@ def sample(rule: ViewRule, count: int, shape: tuple[int, int, int], mirror: bool
             boxes = _box(share, height, width, generator).expand(count, 4)
         else:
             weights = torch.full((count,), share)
-    return Views(tiles, crops, mirrored, partners, boxes, weights)
+    return AugmentParams(tiles, crops, mirrored, partners, boxes, weights)
 
 
-def augmentation(rule: ViewRule, mirror: bool) -> Callable[[Tensor, Generator], Tensor]:
+def augmentation(rule: AugmentPolicy, mirror: bool) -> Callable[[Tensor, Generator], Tensor]:
     """From a batch and a generator to its views."""
 
     def augment(images: Tensor, generator: Generator) -> Tensor:
@@ -121,13 +123,13 @@ def sample_crops(
     return torch.where(fits.any(dim=1, keepdim=True), drawn, torch.tensor(_central(height, width, ratio)))
 
 
-def single(views: Views, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def single(views: AugmentParams, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """The views before they are mixed: tiles in their order, the crop, the mirror."""
     crops, mirrored = views.crops.to(images.device), views.mirrored.to(images.device)
     return mirror(mirrored, crop(crops, shuffle_tiles(views.tiles.to(images.device), images)))
 
 
-def shown(views: Views, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def shown(views: AugmentParams, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """The whole views of a batch, mixed with each other."""
     own = single(views, images)
     return mixed(views, own, own[views.partners])
@@ -159,7 +161,9 @@ def shuffle_tiles(order: Int64[Tensor, "b t"], images: Float[Tensor, "b c h w"])
     return grid.permute(0, 3, 1, 4, 2, 5).reshape(images.shape)
 
 
-def mixed(views: Views, own: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def mixed(
+    views: AugmentParams, own: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b c h w"]:
     """``own`` with ``other`` in the boxes, and outside them the mean of both with the views' weights."""
     weights = views.weights.to(own).view(-1, 1, 1, 1)
     top, left, height, width = (each.view(-1, 1) for each in views.boxes.to(own.device).unbind(dim=1))
@@ -170,7 +174,7 @@ def mixed(views: Views, own: Float[Tensor, "b c h w"], other: Float[Tensor, "b c
     return torch.where(inside, other, outside)
 
 
-def own_share(views: Views, height: int, width: int) -> Float[Tensor, " b"]:
+def own_share(views: AugmentParams, height: int, width: int) -> Float[Tensor, " b"]:
     """The part of each mixture that is the image itself, by area and weight."""
     covered = views.boxes[:, 2] * views.boxes[:, 3] / (height * width)
     return views.weights * (1 - covered)

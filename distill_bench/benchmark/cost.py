@@ -65,7 +65,7 @@ def _cell(work: CellWork, calibration: Calibration) -> Timed:
 
 
 def _synthesis(work: CellWork, calibration: Calibration) -> Timed:
-    cell, source = work.cell, work.source
+    cell, dataset = work.cell, work.dataset
     if cell.ipc is None or work.set_path.exists():
         return Timed(0.0)
     ipc = cell.ipc
@@ -73,20 +73,20 @@ def _synthesis(work: CellWork, calibration: Calibration) -> Timed:
     def measure() -> Timed:
         probe = Probe(own=cell.method)
         with contextlib.suppress(Enough):
-            synthesize(source, cell.method, ipc, work.preset, cell.seed, device=work.setting.device, monitor=probe)
+            synthesize(dataset, cell.method, ipc, work.preset, cell.seed, device=work.setting.device, monitor=probe)
         return Timed(probe.seconds, probe.first)
 
-    stage = ["synthesis", source.name, source.train.shape, len(source.class_names), cell.method, work.method.code]
-    return calibration.time([*stage, ipc, work.fields.model_dump(mode="json"), work.setting.device], measure)
+    stage = ["synthesis", dataset.name, dataset.train.shape, len(dataset.class_names), cell.method, work.method.code]
+    return calibration.time([*stage, ipc, work.config.model_dump(mode="json"), work.setting.device], measure)
 
 
 def _score_seconds(work: CellWork, protocol: str, calibration: Calibration) -> float:
-    source, device = work.source, work.setting.device
+    dataset, device = work.dataset, work.setting.device
     networks = work.setting.networks or load_protocol(protocol).networks
     compiled = work.runs_compiled(protocol)
 
     def measure() -> Timed:
-        return Timed(evaluation_seconds(source, protocol, work.images, networks, compiled, device=device))
+        return Timed(evaluation_seconds(dataset, protocol, work.images, networks, compiled, device=device))
 
-    stage = ["evaluation", source.name, source.train.shape, len(source.class_names), len(source.test)]
+    stage = ["evaluation", dataset.name, dataset.train.shape, len(dataset.class_names), len(dataset.test)]
     return calibration.time([*stage, protocol, work.images, networks, compiled, device], measure).seconds

@@ -33,7 +33,7 @@ class Suite(BaseModel):
         preset: of every recipe that has one of that name; the others run as in their paper.
         protocols: every set is scored under each, in tables of their own.
         reference: the protocol of the line trained on the whole training split, or ``"none"``.
-        size, holdout, flip_invariant, classes: as for ``load_source``.
+        size, holdout, flip_invariant, classes: as for ``load_dataset``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +54,7 @@ class Suite(BaseModel):
 
     @property
     def data(self) -> dict[str, Any]:
-        """How every dataset is loaded: arguments of ``load_source``, which cells have as fields."""
+        """How every dataset is loaded: arguments of ``load_dataset``, which cells have as fields."""
         return {name: getattr(self, name) for name in ("size", "holdout", "flip_invariant", "classes")}
 
     @field_validator("name")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_bench.benchmark.suite import FULL, Cell
-from distill_bench.datasets import Source, load_source
+from distill_bench.datasets import Dataset, load_dataset
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import (
@@ -87,7 +87,7 @@ class CellWork:
     """A cell in a setting: where its parts are kept, how far it is, and how to do what is missing.
 
     Args:
-        source: the cell's, where it is loaded already.
+        dataset: the cell's, where it is loaded already.
 
     Attributes:
         cannot: why the cell cannot be run, such as that a class has too few images; None where it can.
@@ -96,9 +96,9 @@ class CellWork:
         UsageError, DataError: on construction, where there is no such dataset, method or preset.
     """
 
-    def __init__(self, cell: Cell, setting: Setting, source: Source | None = None) -> None:
+    def __init__(self, cell: Cell, setting: Setting, dataset: Dataset | None = None) -> None:
         self.cell, self.setting = cell, setting
-        self.source = source or load_source(
+        self.dataset = dataset or load_dataset(
             cell.dataset,
             size=cell.size,
             holdout=cell.holdout,
@@ -110,24 +110,24 @@ class CellWork:
         self.preset = PAPER
         self.cannot: str | None = None
         if cell.ipc is None:
-            self.key = canonical_hash([FULL, *(score_key(self.source, name, None) for name in cell.protocols)])
+            self.key = canonical_hash([FULL, *(score_key(self.dataset, name, None) for name in cell.protocols)])
         else:
             self.method = load_method(cell.method)
             self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
-            self.fields = self.method.fields_on(self.source, cell.ipc, self.preset)
+            self.config = self.method.config_on(self.dataset, cell.ipc, self.preset)
             self.cannot = self._hindrance(cell.ipc)
             if self.cannot:
                 self.key = canonical_hash([str(cell), self.cannot])
             else:
-                self.key = synthesis_key(self.source, self.method, self.fields, cell.ipc, self.preset, cell.seed)
+                self.key = synthesis_key(self.dataset, self.method, self.config, cell.ipc, self.preset, cell.seed)
 
     def _hindrance(self, ipc: int) -> str | None:
-        if short := shortage(self.source, ipc):
+        if short := shortage(self.dataset, ipc):
             reason, most = short
             choose = f" Run the IPCs up to {most} alone, such as --only ipc=1, or add images."
             return reason + (choose if most else "")
         try:
-            self.fields.check(self.source)
+            self.config.check(self.dataset)
         except UsageError as error:
             return str(error)
         return None
@@ -140,7 +140,7 @@ class CellWork:
     @property
     def images(self) -> int:
         """How many a network is trained on."""
-        return len(self.source.train) if self.cell.ipc is None else self.cell.ipc * len(self.source.class_names)
+        return len(self.dataset.train) if self.cell.ipc is None else self.cell.ipc * len(self.dataset.class_names)
 
     @property
     def set_path(self) -> Path:
@@ -219,7 +219,7 @@ class CellWork:
         checkpoint = Checkpoint(self.checkpoint_path, self.setting.checkpoint_seconds)
         try:
             help_make_set(
-                self.source, self.method, self.fields, self.cell.ipc, self.cell.seed, checkpoint=checkpoint, **options
+                self.dataset, self.method, self.config, self.cell.ipc, self.cell.seed, checkpoint=checkpoint, **options
             )
         except Interrupted:
             if monitor.stop_requested:
@@ -231,7 +231,7 @@ class CellWork:
     def open_parts(self) -> tuple[str, int]:
         """The stage that the cell is at, and how many parts of it can be done at a time; 0 where nothing is left."""
         if self.cell.ipc is not None and not self.set_path.exists():
-            return "set", parts_of_set(self.source, self.method, self.fields, self.cell.ipc)
+            return "set", parts_of_set(self.dataset, self.method, self.config, self.cell.ipc)
         if self._asked is None:
             made = self._stored_set()
             if made is None and self.cell.ipc is not None:
@@ -265,7 +265,7 @@ class CellWork:
             for labels in ["stored", HARD] if made is not None and made.has_strict_score else ["stored"]:
                 ending = protocol if labels == "stored" else f"{protocol}.{HARD}"
                 networks = self.setting.networks or load_protocol(protocol).networks
-                keys[ending] = f"{score_key(self.source, protocol, made, labels)}-{networks}"
+                keys[ending] = f"{score_key(self.dataset, protocol, made, labels)}-{networks}"
         return keys
 
     def _synthesize(self, monitor: Monitor, own_process: bool) -> DistilledSet:
@@ -273,9 +273,9 @@ class CellWork:
         checkpoint = Checkpoint(self.checkpoint_path, self.setting.checkpoint_seconds)
         history: list[float] = []
         made = make_set(
-            self.source,
+            self.dataset,
             self.method,
-            self.fields,
+            self.config,
             self.cell.ipc,
             self.preset,
             self.cell.seed,
@@ -302,7 +302,7 @@ class CellWork:
         content = {"kind": "score", **found, **self._identity(), "score_key": key}
         if self.cell.ipc is not None:
             facts = read_json(self.set_path.with_suffix(".run.json")) or {}
-            content["recipe"] = self.fields.model_dump(mode="json")
+            content["recipe"] = self.config.model_dump(mode="json")
             content["synthesis"] = {name: value for name, value in facts.items() if name != "history"}
         write_atomically(result, _pretty(content))
         return result
@@ -317,10 +317,10 @@ class CellWork:
             "kept": kept,
         }
         if made is None:
-            score = evaluate_full(self.source, protocol, **options)
+            score = evaluate_full(self.dataset, protocol, **options)
         else:
             labels: Any = "hard" if ending.endswith(f".{HARD}") else "stored"
-            score = evaluate(made, self.source, protocol, labels=labels, **options)
+            score = evaluate(made, self.dataset, protocol, labels=labels, **options)
             expected = protocol_note(made, protocol)  # a suite has protocols of its own, which head its tables
             score = score.model_copy(update={"notes": tuple(note for note in score.notes if note not in expected)})
         run = run_block(kept.seconds, resolve_device(self.setting.device)) | {"compiled": kept.compiled}
@@ -329,7 +329,7 @@ class CellWork:
     def runs_compiled(self, protocol: str) -> bool:
         """Whether networks of a protocol are compiled, where none has been trained yet."""
         setting = self.setting
-        return runs_compiled(self.source, protocol, self.images, device=setting.device, compile=setting.compile)
+        return runs_compiled(self.dataset, protocol, self.images, device=setting.device, compile=setting.compile)
 
     def _score_path(self, key: str) -> Path:
         return self._store / "scores" / f"{key}.json"

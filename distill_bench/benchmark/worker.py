@@ -25,7 +25,7 @@ from distill_bench.errors import (
     is_out_of_memory,
 )
 from distill_bench.runtime.log import log
-from distill_bench.runtime.malloc import keep_freed_memory
+from distill_bench.runtime.malloc import disable_trim
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import code_state
 from distill_bench.runtime.text import for_terminal
@@ -40,7 +40,7 @@ def order(cell: Cell, setting: Setting, threads: int, quiet: bool, helping: bool
 
 
 def main() -> int:
-    keep_freed_memory()
+    disable_trim()
     code_state()
     line = sys.stdin.readline()
     if not line:

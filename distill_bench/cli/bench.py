@@ -30,7 +30,7 @@ from distill_bench.cli.options import (
     own_data,
 )
 from distill_bench.cli.output import show, show_json
-from distill_bench.datasets import load_source
+from distill_bench.datasets import load_dataset
 from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
@@ -88,7 +88,7 @@ def bench_command(
     cells = benchmark.expand(chosen, benchmark.parse_only(only))
     folder = results or home() / "results"
     setting = benchmark.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
-    sources = {name: load_source(name, **chosen.data) for name in chosen.datasets}
+    sources = {name: load_dataset(name, **chosen.data) for name in chosen.datasets}
     works = [benchmark.CellWork(cell, setting, sources[cell.dataset]) for cell in cells]
     _check_some_possible(works)
     states = {work: work.state() for work in works}

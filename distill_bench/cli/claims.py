@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from distill_bench.benchmark.leaderboard import published
 from distill_bench.benchmark.leaderboard.claims import Claim
 from distill_bench.distilled.distilled_set import DistilledSet
-from distill_bench.hub.registry.registry import Entry, Listed, Stated
+from distill_bench.hub.registry.registry import CsvClaim, Entry, InlineClaim
 
 
 def claimed(entry: Entry, made: DistilledSet | None = None) -> str:
@@ -18,7 +18,7 @@ def claimed(entry: Entry, made: DistilledSet | None = None) -> str:
     if entry.claim == "stored":
         has = made is not None and made.card.origin is not None and made.card.origin.stored_accuracies
         return stored_accuracies(made) if made is not None and has else "claimed: the accuracies stored in its file"
-    if isinstance(entry.claim, Listed):
+    if isinstance(entry.claim, CsvClaim):
         claim = listed_claim(entry, entry.claim)
         spread = "" if claim.std is None else f" ± {claim.std:g}"
         note = f"; {claim.note}" if claim.note else ""
@@ -26,14 +26,14 @@ def claimed(entry: Entry, made: DistilledSet | None = None) -> str:
             f"claimed: {claim.accuracy:g}{spread} % ({claim.paper}, protocol {claim.protocol}, {claim.network}, "
             f"{claim.labels} labels, {claim.selection.replace('-', ' ')}; {claim.source}, {claim.reading}{note})"
         )
-    if isinstance(entry.claim, Stated):
+    if isinstance(entry.claim, InlineClaim):
         spread = "" if entry.claim.std is None else f" ± {entry.claim.std:g}"
         trained = f", {entry.claim.networks} networks" if entry.claim.networks else ""
         return f"claimed: {entry.claim.accuracy:g}{spread} % ({entry.claim.source}{trained})"
     return "claimed: nothing"
 
 
-def listed_claim(entry: Entry, named: Listed) -> Claim:
+def listed_claim(entry: Entry, named: CsvClaim) -> Claim:
     """The line of ``published.csv`` that an entry names. Raises ValueError unless it is exactly one."""
     wanted = named.model_dump(exclude_none=True) | entry.model_dump(include={"method", "dataset", "ipc"})
     found = [

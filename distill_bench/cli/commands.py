@@ -30,7 +30,7 @@ from distill_bench.errors import (
     first_line,
     is_out_of_memory,
 )
-from distill_bench.runtime.malloc import keep_freed_memory
+from distill_bench.runtime.malloc import disable_trim
 from distill_bench.runtime.progress import StoppedEarly, stop_at_once
 from distill_bench.runtime.text import for_terminal
 
@@ -66,7 +66,7 @@ app.add_typer(experts_app, name="experts")
 
 def main() -> NoReturn:
     """Run the command; errors of the package become a line on standard error, or few, and their exit code."""
-    keep_freed_memory()
+    disable_trim()
     stop_at_once()
     try:
         app(prog_name="distill-bench", standalone_mode=True)

@@ -25,13 +25,13 @@ from distill_bench.cli.options import (
     SplitOption,
     check_registry,
     choice,
+    dataset_of_set,
     holdout_fraction,
     listening_monitor,
     own_data,
-    source_of_set,
 )
 from distill_bench.cli.output import notes_shown, protocol_named, show, show_json
-from distill_bench.datasets import Source, load_source
+from distill_bench.datasets import Dataset, load_dataset
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
@@ -44,7 +44,7 @@ from distill_bench.evaluation import (
     runs_compiled,
     score_key,
 )
-from distill_bench.hub.registry.published import Obtained, is_id, obtain
+from distill_bench.hub.registry.published import CachedSet, is_id, obtain
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import StreamMonitor
@@ -78,7 +78,7 @@ def evaluate_command(
     choice("--compile", compile, COMPILE)
     place, found, made = resolve_device(device), None, None
     if file is None:
-        protocol, source = _whole_split(
+        protocol, data = _whole_split(
             protocol,
             dataset,
             size,
@@ -91,20 +91,20 @@ def evaluate_command(
         check_registry(registry, file)
         found = obtain(file, may_download=False, registry=registry) if is_id(file) else None
         made = load_distilled(found.paths[0] if found else file)
-        source = source_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
+        data = dataset_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
         protocol = protocol_for(made, protocol).id
-    key, monitor = score_key(source, protocol, made, labels, network), listening_monitor(quiet)
+    key, monitor = score_key(data, protocol, made, labels, network), listening_monitor(quiet)
     kept = KeptNetworks(key)
     if kept.tested:
         monitor.say(f"networks tested before: {len(kept.tested)}, kept under {home()}")
-    images = len(source.train if made is None else made.images)
-    how = kept.settle(lambda: runs_compiled(source, protocol, images, network, device=device, compile=compile))
+    images = len(data.train if made is None else made.images)
+    how = kept.settle(lambda: runs_compiled(data, protocol, images, network, device=device, compile=compile))
     options: dict[str, Any] = {"network": network, "networks": networks, "device": device, "monitor": monitor}
     options |= {"compile": how, "kept": kept}
     if made is None:
-        score = evaluate_full(source, protocol, **options)
+        score = evaluate_full(data, protocol, **options)
     else:
-        score = evaluate(made, source, protocol, labels=labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
+        score = evaluate(made, data, protocol, labels=labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
     if as_json:
         run = run_block(kept.seconds, place) | {"compiled": kept.compiled}
         facts = score.model_dump(mode="json") | {"score_key": f"{key}-{score.networks}", "run": run}
@@ -122,7 +122,7 @@ def _whole_split(
     labels: str,
     allow_leak: bool,
     own: dict[str, Any],
-) -> tuple[str, Source]:
+) -> tuple[str, Dataset]:
     """The protocol and the source of an evaluation without a set. Raises UsageError for what goes with a set alone."""
     if protocol is None or load_protocol(protocol).trains_on != "full":
         raise UsageError("name the file of a distilled set: distill-bench evaluate FILE.")
@@ -130,10 +130,10 @@ def _whole_split(
         raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
     if labels != "stored" or allow_leak:
         raise UsageError(f"{protocol} scores a whole training split: --labels and --allow-leak are for distilled sets.")
-    return protocol, load_source(dataset, size=size, holdout=holdout, **own)
+    return protocol, load_dataset(dataset, size=size, holdout=holdout, **own)
 
 
-def _say_claims(found: Obtained | None, made: DistilledSet | None, monitor: StreamMonitor, as_json: bool) -> None:
+def _say_claims(found: CachedSet | None, made: DistilledSet | None, monitor: StreamMonitor, as_json: bool) -> None:
     """What is claimed for a set, beside what was found."""
     if made is not None and found is not None:
         show(claimed(found.entry, made), err=as_json)

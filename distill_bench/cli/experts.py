@@ -24,14 +24,14 @@ from distill_bench.cli.options import (
     own_data,
 )
 from distill_bench.cli.output import show, show_json
-from distill_bench.datasets import load_source
+from distill_bench.datasets import load_dataset
 from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
 from distill_bench.hub.formats.replay_buffer import import_experts
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER, parse_values
-from distill_bench.methods.trajectory_matching.trajectory_matching import ExpertFields
+from distill_bench.methods.trajectory_matching.trajectory_matching import ExpertConfig
 from distill_bench.pretrained import (
     Pretrained,
     list_experts,
@@ -64,19 +64,19 @@ def experts_train(
     given = [
         f"{name}={value}" for name, value in {"experts": count, "expert.epochs": epochs}.items() if value is not None
     ]
-    source = load_source(
+    data = load_dataset(
         dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
     )
-    fields = load_method(method).fields_on(source, ipc, preset, **parse_values([*(values or []), *given]))
-    if not isinstance(fields, ExpertFields):
+    config = load_method(method).config_on(data, ipc, preset, **parse_values([*(values or []), *given]))
+    if not isinstance(config, ExpertConfig):
         raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
-    if fields.experts_from:
+    if config.experts_from:
         raise UsageError(
-            f"experts_from={fields.experts_from}: imported experts need no training. To train the recipe's own, leave "
+            f"experts_from={config.experts_from}: imported experts need no training. To train the recipe's own, leave "
             "the setting out, or empty it: --set experts_from=."
         )
-    training = TrainingData(source, fields.pixel_space_on(source), resolve_device(device))
-    found = obtain_experts(training, fields.network, fields.expert, fields.experts, monitor=listening_monitor(quiet))
+    training = TrainingData(data, config.pixel_space_on(data), resolve_device(device))
+    found = obtain_experts(training, config.network, config.expert, config.experts, monitor=listening_monitor(quiet))
     for line in _expert_lines(found.pieces):
         show(line)
 
@@ -94,9 +94,9 @@ def experts_import(
     device: DeviceOption = "auto",
 ) -> None:
     """Keep experts that somebody else trained. Nothing in the files is run."""
-    source = load_source(dataset, size=size, **own_data(flip_invariant, classes))
+    data = load_dataset(dataset, size=size, **own_data(flip_invariant, classes))
     kind = choice("--space", space, SPACES)
-    training = TrainingData(source, pixel_space_of(source, kind, zca_eps), resolve_device(device))
+    training = TrainingData(data, pixel_space_of(data, kind, zca_eps), resolve_device(device))
     found = import_experts(files, training, network)
     for line in _expert_lines(found.pieces):
         show(line)

@@ -11,9 +11,9 @@ from distill_bench import hub
 from distill_bench.cli.options import (
     DataOption,
     check_out_folder,
+    dataset_of_set,
     paths_of,
     set_file,
-    source_of_set,
 )
 from distill_bench.cli.output import show
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
@@ -39,9 +39,9 @@ def export_command(
         check_place(out)
     else:
         check_out_folder(out, inputs)
-    source = source_of_set(whitened or sets[0], dataset) if dataset or (whitened and to == "folder") else None
-    lost = [loss for made in sets for loss in hub.losses(made, to, source)] if lossy else []
-    written = hub.export(sets, to, out, lossy=lossy, source=source)
+    data = dataset_of_set(whitened or sets[0], dataset) if dataset or (whitened and to == "folder") else None
+    lost = [loss for made in sets for loss in hub.losses(made, to, data)] if lossy else []
+    written = hub.export(sets, to, out, lossy=lossy, dataset=data)
     show(*written[:10], *([f"… {len(written)} files"] if written[10:] else []))
     for line in dict.fromkeys(lost):
         show(f"lost: {line}")

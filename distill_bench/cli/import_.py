@@ -19,7 +19,7 @@ from distill_bench.cli.options import (
     paths_of,
 )
 from distill_bench.cli.output import show
-from distill_bench.datasets import Source, load_source
+from distill_bench.datasets import Dataset, load_dataset
 from distill_bench.datasets.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import table
@@ -78,12 +78,12 @@ def import_command(
     check_out(out, [*files, *paths_of(dataset)])
     if protocol:
         load_protocol(protocol)
-    source = load_source(dataset, size=size, holdout=holdout, **own_data(flip_invariant, classes))
+    data = load_dataset(dataset, size=size, holdout=holdout, **own_data(flip_invariant, classes))
     monitor = StreamMonitor()
     found = hub.import_release(
         files,
-        source,
-        _space(source, space, zca_eps, zca_input, mean, std),
+        data,
+        _space(data, space, zca_eps, zca_input, mean, std),
         hub.Options(
             labels=choice("--labels", labels, hub.LABELS),
             layout=choice("--layout", layout, hub.LAYOUTS) or "nchw",
@@ -113,7 +113,7 @@ def import_command(
 
 
 def _space(
-    source: Source, kind: str | None, eps: float, zca_input: str, mean: str | None, std: str | None
+    data: Dataset, kind: str | None, eps: float, zca_input: str, mean: str | None, std: str | None
 ) -> PixelSpace | None:
     """The pixel space that the options describe; None where none is named."""
     if kind is None:
@@ -121,7 +121,7 @@ def _space(
             raise UsageError("--mean and --std describe a pixel space: name it with --space normalized or zca.")
         return None
     usual = pixel_space_of(
-        source,
+        data,
         choice("--space", kind, ("normalized", "zca", "unit")),
         eps,
         choice("--zca-input", zca_input, ("unit", "normalized")),

@@ -7,14 +7,14 @@ import typer
 from distill_bench import benchmark
 from distill_bench.cli.options import JsonOption, RegistryOption
 from distill_bench.cli.output import show, show_json
-from distill_bench.datasets import list_sources
+from distill_bench.datasets import list_datasets
 from distill_bench.errors import UsageError, unknown
 from distill_bench.evaluation import (
     PROTOCOLS,
 )
 from distill_bench.hub.registry.registry import Entry, load_registry
 from distill_bench.methods import list_methods, load_method
-from distill_bench.networks import NAMED
+from distill_bench.networks import ARCHITECTURES
 from distill_bench.runtime.log import log
 
 USUAL_SHAPE = (3, 32, 32)
@@ -30,9 +30,9 @@ def list_command(
     """List methods, sources, networks, protocols and suites; or the published sets that can be had by their id."""
     known = {
         "methods": method_titles(),
-        "sources": dict.fromkeys([*list_sources(), "folder:PATH", "parquet:PATH", "npz:PATH"], ""),
+        "sources": dict.fromkeys([*list_datasets(), "folder:PATH", "parquet:PATH", "npz:PATH"], ""),
         "networks": {"ConvNet": "and its variants, such as ConvNetD3W64BN"}
-        | {name: f"{named.smallest[0]} px or more" for name, named in NAMED.items()},
+        | {name: f"{named.smallest[0]} px or more" for name, named in ARCHITECTURES.items()},
         "protocols": {name: protocol.source for name, protocol in PROTOCOLS.items()},
         "suites": {name: benchmark.load_suite(name).title for name in benchmark.list_suites()},
     }

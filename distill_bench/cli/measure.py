@@ -22,9 +22,9 @@ from distill_bench.cli.options import (
     SizeOption,
     SplitOption,
     choice,
+    dataset_of_set,
     listening_monitor,
     set_file,
-    source_of_set,
 )
 from distill_bench.cli.output import notes_shown, protocol_named, show, show_json
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
@@ -63,11 +63,11 @@ def measure_command(
     choice("--labels", labels, LABEL_USES)
     place = resolve_device(device)
     made = load_distilled(set_file(file))
-    source = source_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
+    data = dataset_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
     protocol_for(made, protocol)
     monitor, began = listening_monitor(quiet), time.monotonic()
     options: dict[str, Any] = {"device": device, "monitor": monitor, "allow_leak": allow_leak}
-    found = transfer(made, source, protocol, network or (), networks, labels, **options)  # type: ignore[arg-type]
+    found = transfer(made, data, protocol, network or (), networks, labels, **options)  # type: ignore[arg-type]
     if as_json:
         facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}
         show_json(facts)

@@ -7,8 +7,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from distill_bench.datasets import Source
-from distill_bench.datasets.card import source_of
+from distill_bench.datasets import Dataset
+from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.folder import TEST_FOLDERS
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError, did_you_mean
@@ -86,7 +86,7 @@ RegistryOption = Annotated[
 ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of results; in the cache by default.")]
 
 
-def source_of_set(
+def dataset_of_set(
     made: DistilledSet,
     dataset: str | None,
     size: int | None = None,
@@ -94,16 +94,16 @@ def source_of_set(
     split: str | None = None,
     flip: str | None = None,
     classes: str | None = None,
-) -> Source:
+) -> Dataset:
     """The source on a set's card, but for what was asked for instead."""
     card = made.card.source
     fraction = holdout_fraction(holdout, split, card.holdout)
     asked = {"name": dataset, "size": size} | own_data(flip, classes)
-    source = source_of(card, holdout=None, **{name: value for name, value in asked.items() if value is not None})
-    check_same_classes(made, source)  # before a folder that a stranger's card names is gone through
+    data = dataset_of(card, holdout=None, **{name: value for name, value in asked.items() if value is not None})
+    check_same_classes(made, data)  # before a folder that a stranger's card names is gone through
     if fraction is None and card.holdout is not None:
-        return source.with_holdout(card.holdout, own_test=True)
-    return source if fraction is None else source.with_holdout(fraction)
+        return data.with_holdout(card.holdout, own_test=True)
+    return data if fraction is None else data.with_holdout(fraction)
 
 
 def check_registry(registry: Path | None, name: str | Path) -> None:
@@ -112,7 +112,7 @@ def check_registry(registry: Path | None, name: str | Path) -> None:
 
 
 def own_data(flip: str | None, classes: str | None) -> dict[str, Any]:
-    """What ``--flip-invariant`` and ``--classes`` say, as arguments of ``load_source``."""
+    """What ``--flip-invariant`` and ``--classes`` say, as arguments of ``load_dataset``."""
     invariant = None if choice("--flip-invariant", flip, ("yes", "no")) is None else flip == "yes"
     names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
     return {"flip_invariant": invariant, "classes": names}

@@ -8,7 +8,7 @@ import typer
 
 from distill_bench.cli.options import DatasetOption, PresetOption, SetOption
 from distill_bench.cli.output import show, show_json
-from distill_bench.datasets import load_source, usual_side
+from distill_bench.datasets import load_dataset, usual_side
 from distill_bench.errors import DataError
 from distill_bench.evaluation import (
     load_protocol,
@@ -36,11 +36,11 @@ def recipe_show(
     chosen, side = load_method(method), size or usual_side(dataset)
     if side is None:
         with contextlib.suppress(DataError):  # data that is not here: no table of sides applies
-            side = min(load_source(dataset).train.shape[1:])
-    fields = chosen.fields(dataset, ipc, preset, side, **parse_values(values or []))
+            side = min(load_dataset(dataset).train.shape[1:])
+    config = chosen.config(dataset, ipc, preset, side, **parse_values(values or []))
     about = {"title": chosen.recipe.title, "paper": chosen.recipe.paper, "protocol": chosen.recipe.protocol}
     tables = [name for name, table in chosen.recipe.tables(dataset, ipc, preset, side).items() if table]
-    shown = {"method": method, **about, "tables": tables, "fields": fields.model_dump(mode="json")}
+    shown = {"method": method, **about, "tables": tables, "fields": config.model_dump(mode="json")}
     show_json(shown)
 
 
@@ -53,6 +53,6 @@ def recipe_validate(
     load_protocol(recipe.protocol)
     for preset in [PAPER, *recipe.preset]:
         for (dataset, ipc), side in product(recipe.tabulated(preset), [None, *recipe.sides(preset)]):
-            fields = chosen.fields(dataset, ipc, preset, side).model_dump()
-            resolve_network(fields.get("network", "ConvNet"), USUAL_SHAPE)
+            config = chosen.config(dataset, ipc, preset, side).model_dump()
+            resolve_network(config.get("network", "ConvNet"), USUAL_SHAPE)
     show(f"{file}: valid")

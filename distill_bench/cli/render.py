@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from distill_bench.cli.options import DataOption, SetArgument, check_out, paths_of, set_file, source_of_set
+from distill_bench.cli.options import DataOption, SetArgument, check_out, dataset_of_set, paths_of, set_file
 from distill_bench.cli.output import show
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.distilled.render import render_grid
@@ -24,5 +24,5 @@ def render_command(
     whitened = made.card.pixel_space.kind == "zca"
     if whitened:
         check_out(out, paths_of(dataset or made.card.source.name), ".png")
-    render_grid(made, out, source=source_of_set(made, dataset) if whitened else None, columns=columns)
+    render_grid(made, out, dataset=dataset_of_set(made, dataset) if whitened else None, columns=columns)
     show(out)

@@ -25,7 +25,7 @@ from distill_bench.cli.options import (
     paths_of,
 )
 from distill_bench.cli.output import notes_shown, show
-from distill_bench.datasets import load_source
+from distill_bench.datasets import load_dataset
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
     pixel_notes,
@@ -63,22 +63,22 @@ def synthesize_command(
     check_out(out, paths_of(dataset))
     code_state()
     overrides, place = parse_values(values or []), resolve_device(device)
-    source = load_source(
+    data = load_dataset(
         dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
     )
     chosen = load_method(name)
-    fields = chosen.fields_on(source, ipc, preset, **overrides)
-    if is_finished_set(init := getattr(fields, "init", "")):
+    config = chosen.config_on(data, ipc, preset, **overrides)
+    if is_finished_set(init := getattr(config, "init", "")):
         check_no_input(out, [Path(init)])
-    key = synthesis_key(source, chosen, fields, ipc, preset, seed)
+    key = synthesis_key(data, chosen, config, ipc, preset, seed)
     checkpoint = Checkpoint(home() / "checkpoints" / f"{key}.safetensors", checkpoint_seconds)
     monitor, history = listening_monitor(quiet), list[float]()
-    if much := memory_of_step(chosen.name, source, fields, ipc):
+    if much := memory_of_step(chosen.name, data, config, ipc):
         monitor.say(much)
     made = make_set(
-        source,
+        data,
         chosen,
-        fields,
+        config,
         ipc,
         preset,
         seed,
@@ -93,4 +93,4 @@ def synthesize_command(
     write_atomically(out.with_suffix(".run.json"), json.dumps(facts) + "\n")
     checkpoint.clear()
     show(f"{out}: {len(made.images)} images, {made.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
-    show(*notes_shown(pixel_notes(made, source)))
+    show(*notes_shown(pixel_notes(made, data)))

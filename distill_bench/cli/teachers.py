@@ -19,7 +19,7 @@ from distill_bench.cli.options import (
     own_data,
 )
 from distill_bench.cli.output import show, show_json
-from distill_bench.datasets import load_source
+from distill_bench.datasets import load_dataset
 from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
@@ -65,14 +65,14 @@ def teachers_train(
     options = {"network": network, "epochs": epochs}
     given = [f"{name}={value}" for name, value in options.items() if value is not None]
     recipe = teacher_recipe(parse_values([*(values or []), *given]))
-    source = load_source(
+    data = load_dataset(
         dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
     )
-    space = pixel_space_of(source, pixel_space)  # type: ignore[arg-type]
-    training = TrainingData(source, space, resolve_device(device))
+    space = pixel_space_of(data, pixel_space)  # type: ignore[arg-type]
+    training = TrainingData(data, space, resolve_device(device))
     teacher = obtain_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
-    if source.load_test is not None:
-        score_teacher(teacher, source, device)
+    if data.load_test is not None:
+        score_teacher(teacher, data, device)
     show(_teacher_line(teacher.kept))
 
 

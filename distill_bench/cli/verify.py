@@ -18,8 +18,8 @@ from distill_bench.cli.options import (
     RegistryOption,
     SetArgument,
     check_registry,
+    dataset_of_set,
     listening_monitor,
-    source_of_set,
 )
 from distill_bench.cli.output import show, show_json
 from distill_bench.distilled.distilled_set import load_distilled
@@ -54,11 +54,11 @@ def verify_command(
     check_belongs(claimed, result, made, path)
     score = claimed.score
     split = "test" if score.holdout is None else None
-    source = source_of_set(made, dataset, score.size, score.holdout, split, flip_invariant, classes)
+    data = dataset_of_set(made, dataset, score.size, score.holdout, split, flip_invariant, classes)
     if threads := threads_to_repeat(claimed):
         torch.set_num_threads(threads)  # sums are ordered by it
     options: dict[str, Any] = {"device": device, "monitor": listening_monitor(quiet), "allow_leak": allow_leak}
-    verdict = verify(made, claimed, source, networks, path=result, **options)
+    verdict = verify(made, claimed, data, networks, path=result, **options)
     if as_json:
         show_json(verdict.model_dump(mode="json"))
     else:

@@ -16,10 +16,10 @@ from filelock import FileLock
 from jaxtyping import Int64
 from torch import Tensor
 
-from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.decode import Shape, resize_pixels
-from distill_bench.datasets.folder import folder_source
-from distill_bench.datasets.parquet import parquet_source, split_files
+from distill_bench.datasets.folder import folder_dataset
+from distill_bench.datasets.parquet import parquet_dataset, split_files
 from distill_bench.errors import DataError
 from distill_bench.runtime.paths import home, offline
 
@@ -96,7 +96,7 @@ BUILT_IN = {
 }
 
 
-def builtin_source(name: str, size: int | None = None) -> Source:
+def builtin_dataset(name: str, size: int | None = None) -> Dataset:
     """A named dataset: from parquet files or class folders under ``home()/sources/<name>``, else through torchvision.
 
     Raises:
@@ -106,11 +106,11 @@ def builtin_source(name: str, size: int | None = None) -> Source:
     folder = home() / "sources" / name
     shape = (facts.shape[0], size, size) if size else facts.shape
     if split_files(folder)[0]:
-        local = parquet_source(name, folder, size, shape)
+        local = parquet_dataset(name, folder, size, shape)
     elif (folder / "train").is_dir():
-        local = folder_source(name, folder, size, shape)
+        local = folder_dataset(name, folder, size, shape)
     else:
-        return Source(
+        return Dataset(
             name,
             facts.class_names,
             lambda: torchvision_split(name, facts, True, size),

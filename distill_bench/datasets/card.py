@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_serializer
 
-from distill_bench.datasets.load import Source, is_own, load_source
+from distill_bench.datasets.load import Dataset, is_own, load_dataset
 from distill_bench.errors import DataError
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
@@ -25,7 +25,7 @@ class SourceCard(Sparse):
     """Which data a set was made from, enough to load it again and to tell whether it is still the same.
 
     Attributes:
-        size, holdout: see ``load_source``.
+        size, holdout: see ``load_dataset``.
         flip_invariant: False where somebody said so of data of their own, whose mirrored images else keep their label.
         classes: the names of those chosen of a larger dataset.
     """
@@ -46,15 +46,15 @@ class SourceCard(Sparse):
         return checked_name(name, "the dataset's name", LONGEST_PATH)
 
 
-def source_card(source: Source) -> SourceCard:
+def source_card(data: Dataset) -> SourceCard:
     """The card's description of a source. Reads the training split."""
     return SourceCard(
-        name=source.name,
-        size=source.size,
-        holdout=source.holdout,
-        flip_invariant=False if is_own(source.name) and not source.flip_invariant else None,
-        classes=source.classes,
-        train_fingerprint=source.train.fingerprint,
+        name=data.name,
+        size=data.size,
+        holdout=data.holdout,
+        flip_invariant=False if is_own(data.name) and not data.flip_invariant else None,
+        classes=data.classes,
+        train_fingerprint=data.train.fingerprint,
     )
 
 
@@ -75,11 +75,11 @@ def data_options(card: SourceCard, dataset: str | None = None) -> list[str]:
     return [word for name, value in said.items() if value is not None for word in (name, str(value))]
 
 
-def source_of(card: SourceCard, **instead: Any) -> Source:
+def dataset_of(card: SourceCard, **instead: Any) -> Dataset:
     """The source that a card describes.
 
     Args:
-        instead: of what the card says: arguments of ``load_source``, and ``name``.
+        instead: of what the card says: arguments of ``load_dataset``, and ``name``.
 
     Raises:
         DataError: it is data of somebody's own that is not there any more, or not from here.
@@ -94,4 +94,4 @@ def source_of(card: SourceCard, **instead: Any) -> Source:
         )
     if not is_own(name):
         told["flip_invariant"] = instead.get("flip_invariant")  # named datasets have their own
-    return load_source(name, **told)
+    return load_dataset(name, **told)

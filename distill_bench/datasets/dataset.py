@@ -111,11 +111,11 @@ def _as_labels(values: Tensor | np.ndarray) -> Int64[Tensor, " n"]:
 
 
 @dataclass(frozen=True)
-class Source:
+class Dataset:
     """A dataset. The splits are loaded when first asked for.
 
     Attributes:
-        name: what ``load_source`` was given, such as ``"digits"`` or ``"folder:photos"``.
+        name: what ``load_dataset`` was given, such as ``"digits"`` or ``"folder:photos"``.
         class_names: in label order.
         load_train, load_test: load one split; ``load_test`` is None where the dataset has no test split.
         flip_invariant: whether a mirrored image keeps its label (false for digits).
@@ -138,7 +138,7 @@ class Source:
     size: int | None = None
     holdout: float | None = None
     classes: tuple[str, ...] | None = None
-    whole: "Source | None" = field(default=None, repr=False, compare=False)
+    whole: "Dataset | None" = field(default=None, repr=False, compare=False)
     _cache: dict[str, Split] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -197,7 +197,7 @@ class Source:
     def std(self) -> tuple[float, ...]:
         return tuple(self.constants[1]) if self.constants else channel_statistics(self.train)[1]
 
-    def with_classes(self, wanted: Sequence[str | int]) -> "Source":
+    def with_classes(self, wanted: Sequence[str | int]) -> "Dataset":
         """The same source with some of its classes alone, in both splits, labelled 0, 1, … in the order given.
 
         Args:
@@ -229,7 +229,7 @@ class Source:
             _cache={},
         )
 
-    def with_holdout(self, fraction: float, *, own_test: bool = False) -> "Source":
+    def with_holdout(self, fraction: float, *, own_test: bool = False) -> "Dataset":
         """The same source with ``fraction`` of each class of the training split held out as its test split.
 
         The choice is fixed (it depends on the fraction and the class alone), so that sets made and scored with the

@@ -13,8 +13,8 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from distill_bench.datasets.dataset import Source, Split
-from distill_bench.datasets.lazy import FilesSplit
+from distill_bench.datasets.dataset import Dataset, Split
+from distill_bench.datasets.lazy import LazyFileSplit
 from distill_bench.datasets.picture import DEEP, FRAMES, EncodedImage, counted, crop_to, listed, open_image
 from distill_bench.errors import DataError
 from distill_bench.runtime.log import log
@@ -28,7 +28,7 @@ Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Encoded:
+class UndecodedSplit:
     """One split before decoding: the label of every image, and the images, which are gone through once."""
 
     labels: Int64[Tensor, " n"]
@@ -38,11 +38,11 @@ class Encoded:
 def decoded_source(
     name: str,
     class_names: Iterable[str],
-    read_train: Callable[[], Encoded],
-    read_test: Callable[[], Encoded] | None,
+    read_train: Callable[[], UndecodedSplit],
+    read_test: Callable[[], UndecodedSplit] | None,
     size: int | None = None,
     shape: Shape | None = None,
-) -> Source:
+) -> Dataset:
     """A source whose splits are decoded when first asked for; one above 4 GiB whenever its images are.
 
     Args:
@@ -52,7 +52,7 @@ def decoded_source(
             and the test split follows it.
     """
 
-    def decode(split: Encoded, shape: Shape | None, reference: str) -> Split:
+    def decode(split: UndecodedSplit, shape: Shape | None, reference: str) -> Split:
         if large := on_demand(split, size, shape, reference):
             return large
         return Split(decode_images(split.images, len(split.labels), size, shape, reference), split.labels)
@@ -65,10 +65,10 @@ def decoded_source(
         assert read_test is not None
         return decode(read_test(), shape or train().shape, name if shape else "the training split")
 
-    return Source(name, tuple(class_names), train, test if read_test else None, flip_invariant=True, size=size)
+    return Dataset(name, tuple(class_names), train, test if read_test else None, flip_invariant=True, size=size)
 
 
-def on_demand(split: Encoded, size: int | None, shape: Shape | None, reference: str) -> Split | None:
+def on_demand(split: UndecodedSplit, size: int | None, shape: Shape | None, reference: str) -> Split | None:
     """The split with its images left in their files, if it is large and has files. Without a shape, they become RGB."""
     if not isinstance(split.images, Sequence):
         return None
@@ -84,7 +84,7 @@ def on_demand(split: Encoded, size: int | None, shape: Shape | None, reference: 
     def decode(files: Sequence[Path]) -> UInt8[Tensor, "k c h w"]:
         return decode_images([(str(file), file) for file in files], len(files), size, shape, reference, remarks=False)
 
-    return FilesSplit(files, split.labels, shape, decode)
+    return LazyFileSplit(files, split.labels, shape, decode)
 
 
 def decode_images(

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.decode import resize_pixels
 from distill_bench.runtime.seeds import generator
 
@@ -13,9 +13,9 @@ TEST_FRACTION = 0.2
 LEVELS = 16
 
 
-def digits_source(size: int | None = None) -> Source:
+def digits_dataset(size: int | None = None) -> Dataset:
     """The digits, with a fixed stratified fifth as the test split (the dataset itself has none)."""
-    return Source(
+    return Dataset(
         name="digits",
         class_names=tuple("0123456789"),
         load_train=lambda: resized(digits_splits()[0], size),

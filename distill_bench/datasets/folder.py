@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from distill_bench.datasets.dataset import Source
-from distill_bench.datasets.decode import Encoded, Shape, decoded_source
+from distill_bench.datasets.dataset import Dataset
+from distill_bench.datasets.decode import Shape, UndecodedSplit, decoded_source
 from distill_bench.datasets.picture import counted, listed
 from distill_bench.errors import DataError
 from distill_bench.runtime.log import log
@@ -23,7 +23,7 @@ BOOKKEEPING = ("thumbs.db", "desktop.ini", "_boxes.txt")
 """How files end that systems, and Tiny-ImageNet, put beside pictures; like hidden ones they are passed over."""
 
 
-def folder_source(name: str, path: Path, size: int | None = None, shape: Shape | None = None) -> Source:
+def folder_dataset(name: str, path: Path, size: int | None = None, shape: Shape | None = None) -> Dataset:
     """A source of class folders; classes are the names of the training folders, sorted.
 
     Raises:
@@ -41,7 +41,7 @@ def folder_source(name: str, path: Path, size: int | None = None, shape: Shape |
             "The test split may only have classes of the training split: rename or remove that folder."
         )
 
-    def read_test() -> Encoded:
+    def read_test() -> UndecodedSplit:
         assert test is not None
         return read_annotated(test, class_names, part=True) if annotated else read_folder(test, class_names)
 
@@ -88,7 +88,7 @@ def class_folders(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def read_folder(path: Path, class_names: Sequence[str]) -> Encoded:
+def read_folder(path: Path, class_names: Sequence[str]) -> UndecodedSplit:
     """The images of the class folders under ``path``, class by class, sorted by path within a class.
 
     Raises:
@@ -116,10 +116,10 @@ def read_folder(path: Path, class_names: Sequence[str]) -> Encoded:
         labels += [label] * len(found)
     if others:
         say_left_out(path, others, f"no pictures of a kind read here ({' '.join(SUFFIXES)})")
-    return Encoded(torch.tensor(labels, dtype=torch.int64), [(str(file), file) for file in files])
+    return UndecodedSplit(torch.tensor(labels, dtype=torch.int64), [(str(file), file) for file in files])
 
 
-def read_annotated(folder: Path, wnids: Sequence[str], part: bool = False) -> Encoded:
+def read_annotated(folder: Path, wnids: Sequence[str], part: bool = False) -> UndecodedSplit:
     """Tiny-ImageNet's own form: ``images/`` and a table of file name, WordNet id and box, separated by tabs.
 
     Names in the table are compared with those of the files, never opened.
@@ -156,7 +156,7 @@ def read_annotated(folder: Path, wnids: Sequence[str], part: bool = False) -> En
         fewer = counted(len(files) - len(kept), "image")
         log.warning("%s: left out %s, of classes that train/ does not have.", folder, fewer)
     found = torch.tensor([classes[file.name] for file in kept], dtype=torch.int64)
-    return Encoded(found, [(str(file), file) for file in kept])
+    return UndecodedSplit(found, [(str(file), file) for file in kept])
 
 
 def image_files(path: Path) -> list[Path]:

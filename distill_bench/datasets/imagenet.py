@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from distill_bench.datasets.dataset import Source
-from distill_bench.datasets.decode import Encoded, decoded_source
+from distill_bench.datasets.dataset import Dataset
+from distill_bench.datasets.decode import UndecodedSplit, decoded_source
 from distill_bench.datasets.folder import ANNOTATIONS, class_folders, read_annotated, read_folder
 from distill_bench.errors import DataError, UsageError
 from distill_bench.runtime.paths import home
@@ -56,7 +56,7 @@ SUBSETS = {
 
 
 @dataclass(frozen=True)
-class Family:
+class ImageNetVariant:
     """What is known of one of these datasets before its folders are opened.
 
     Attributes:
@@ -71,21 +71,21 @@ class Family:
     resized: bool
 
 
-FAMILY = {
-    "tiny_imagenet": Family(200, 64, resized=False),
-    "imagenet": Family(1000, None, resized=True),
-    **dict.fromkeys(SUBSETS, Family(10, SUBSET_SIZE, resized=True)),
+IMAGENET_VARIANTS = {
+    "tiny_imagenet": ImageNetVariant(200, 64, resized=False),
+    "imagenet": ImageNetVariant(1000, None, resized=True),
+    **dict.fromkeys(SUBSETS, ImageNetVariant(10, SUBSET_SIZE, resized=True)),
 }
 
 
-def imagenet_source(name: str, size: int | None = None) -> Source:
-    """One of ``FAMILY``, from ``home()/sources/<name>``; a subset also from ``home()/sources/imagenet``.
+def imagenet_dataset(name: str, size: int | None = None) -> Dataset:
+    """One of ``IMAGENET_VARIANTS``, from ``home()/sources/<name>``; a subset also from ``home()/sources/imagenet``.
 
     Raises:
         DataError: the folders are not there, or have other classes; says which layout was looked for, and where.
         UsageError: images have no usual size and none is given.
     """
-    facts = FAMILY[name]
+    facts = IMAGENET_VARIANTS[name]
     root = find_root(name)
     wnids = list(SUBSETS[name]) if name in SUBSETS else class_folders(root / "train")
     if absent := [wnid for wnid in wnids if not (root / "train" / wnid).is_dir()]:
@@ -99,7 +99,7 @@ def imagenet_source(name: str, size: int | None = None) -> Source:
         raise UsageError(f"{name} has images of many sizes: give --size, such as 64 (TESLA) or 224 (SRe2L).")
     side = size or facts.side
     assert side is not None
-    source = decoded_source(
+    dataset = decoded_source(
         name,
         SUBSETS[name].values() if name in SUBSETS else wnids,
         lambda: read_folder(root / "train", wnids),
@@ -107,7 +107,7 @@ def imagenet_source(name: str, size: int | None = None) -> Source:
         side if facts.resized else size,
         (3, side, side),
     )
-    return replace(source, constants=CONSTANTS)
+    return replace(dataset, constants=CONSTANTS)
 
 
 def folder_names(name: str, class_names: Sequence[str]) -> list[str]:
@@ -150,7 +150,7 @@ def layout(name: str) -> str:
     )
 
 
-def read_validation(name: str, root: Path, wnids: Sequence[str]) -> Encoded:
+def read_validation(name: str, root: Path, wnids: Sequence[str]) -> UndecodedSplit:
     """The validation images, which serve as test split: real test labels were never published.
 
     Raises:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from distill_bench.datasets.imagenet import FAMILY
+from distill_bench.datasets.imagenet import IMAGENET_VARIANTS
 
 
 @dataclass(frozen=True)
-class About:
+class DatasetInfo:
     """A dataset's terms.
 
     Attributes:
@@ -40,8 +40,8 @@ IMAGENET = (
     "O. Russakovsky et al. ImageNet Large Scale Visual Recognition Challenge. IJCV 115, 2015, arXiv 1409.0575.",
 )
 
-ABOUT = {
-    "digits": About(
+DATASET_INFO = {
+    "digits": DatasetInfo(
         "Optical Recognition of Handwritten Digits, as scikit-learn has it",
         "cc-by-4.0",
         "Creative Commons Attribution 4.0",
@@ -49,7 +49,7 @@ ABOUT = {
         "E. Alpaydin and C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, 1998, "
         "doi 10.24432/C50P49.",
     ),
-    "mnist": About(
+    "mnist": DatasetInfo(
         "MNIST",
         "cc-by-sa-3.0",
         "Creative Commons Attribution-ShareAlike 3.0, as Keras's documentation has it; other copies say MIT",
@@ -57,7 +57,7 @@ ABOUT = {
         "Y. LeCun, L. Bottou, Y. Bengio and P. Haffner. Gradient-Based Learning Applied to Document Recognition. "
         "Proceedings of the IEEE 86(11), 1998.",
     ),
-    "fashion_mnist": About(
+    "fashion_mnist": DatasetInfo(
         "Fashion-MNIST",
         "mit",
         "MIT",
@@ -65,7 +65,7 @@ ABOUT = {
         "H. Xiao, K. Rasul and R. Vollgraf. Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning "
         "Algorithms. 2017, arXiv 1708.07747.",
     ),
-    "svhn": About(
+    "svhn": DatasetInfo(
         "The Street View House Numbers (SVHN)",
         "other",
         "for non-commercial use only",
@@ -73,9 +73,9 @@ ABOUT = {
         "Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu and A. Y. Ng. Reading Digits in Natural Images with "
         "Unsupervised Feature Learning. NIPS Workshop on Deep Learning and Unsupervised Feature Learning, 2011.",
     ),
-    "cifar10": About("CIFAR-10", *CIFAR),
-    "cifar100": About("CIFAR-100", *CIFAR),
-    "tiny_imagenet": About(
+    "cifar10": DatasetInfo("CIFAR-10", *CIFAR),
+    "cifar100": DatasetInfo("CIFAR-100", *CIFAR),
+    "tiny_imagenet": DatasetInfo(
         "Tiny ImageNet",
         "other",
         f"no terms of its own; {IMAGENET_TERMS}",
@@ -83,8 +83,10 @@ ABOUT = {
         "Y. Le and X. Yang. Tiny ImageNet Visual Recognition Challenge. Stanford CS 231N, 2015.",
     ),
     **{
-        name: About("ImageNet (ILSVRC 2012)" if name == "imagenet" else f"{name}, a subset of ImageNet", *IMAGENET)
-        for name in FAMILY
+        name: DatasetInfo(
+            "ImageNet (ILSVRC 2012)" if name == "imagenet" else f"{name}, a subset of ImageNet", *IMAGENET
+        )
+        for name in IMAGENET_VARIANTS
         if name != "tiny_imagenet"
     },
 }

@@ -31,7 +31,7 @@ AS_SHOWN = b"as shown: "
 Shape = tuple[int, int, int]
 
 
-class FilesSplit(Split):
+class LazyFileSplit(Split):
     """Images and labels of one split, decoded from files.
 
     Args:
@@ -66,12 +66,12 @@ class FilesSplit(Split):
         with ThreadPoolExecutor(len(parts)) as pool:
             return torch.cat(list(pool.map(self._decode, parts)))
 
-    def subset(self, indices: Int64[Tensor, " k"]) -> "FilesSplit":
+    def subset(self, indices: Int64[Tensor, " k"]) -> "LazyFileSplit":
         files = [self._files[index] for index in indices.tolist()]
-        return FilesSplit(files, self.labels[indices], self._shape, self._decode)
+        return LazyFileSplit(files, self.labels[indices], self._shape, self._decode)
 
-    def relabelled(self, labels: Int64[Tensor, " n"]) -> "FilesSplit":
-        return FilesSplit(self._files, labels, self._shape, self._decode)
+    def relabelled(self, labels: Int64[Tensor, " n"]) -> "LazyFileSplit":
+        return LazyFileSplit(self._files, labels, self._shape, self._decode)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -7,36 +7,36 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from distill_bench.datasets.builtin import BUILT_IN, builtin_source
-from distill_bench.datasets.dataset import Source, readable
-from distill_bench.datasets.digits import digits_source
-from distill_bench.datasets.folder import folder_source
-from distill_bench.datasets.imagenet import FAMILY, imagenet_source
-from distill_bench.datasets.npz import npz_source
-from distill_bench.datasets.parquet import parquet_source, split_files
+from distill_bench.datasets.builtin import BUILT_IN, builtin_dataset
+from distill_bench.datasets.dataset import Dataset, readable
+from distill_bench.datasets.digits import digits_dataset
+from distill_bench.datasets.folder import folder_dataset
+from distill_bench.datasets.imagenet import IMAGENET_VARIANTS, imagenet_dataset
+from distill_bench.datasets.npz import npz_dataset
+from distill_bench.datasets.parquet import parquet_dataset, split_files
 from distill_bench.errors import DistillBenchError, UsageError, did_you_mean
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
 MAX_SIZE = 4096
 
-NAMED: dict[str, Callable[[int | None], Source]] = {
-    "digits": digits_source,
-    **{name: partial(builtin_source, name) for name in BUILT_IN},
-    **{name: partial(imagenet_source, name) for name in FAMILY},
+NAMED: dict[str, Callable[[int | None], Dataset]] = {
+    "digits": digits_dataset,
+    **{name: partial(builtin_dataset, name) for name in BUILT_IN},
+    **{name: partial(imagenet_dataset, name) for name in IMAGENET_VARIANTS},
 }
 SIDES = {
     "digits": 8,
     **{name: facts.shape[1] for name, facts in BUILT_IN.items()},
-    **{name: facts.side or 224 for name, facts in FAMILY.items()},
+    **{name: facts.side or 224 for name, facts in IMAGENET_VARIANTS.items()},
 }
-OWN: dict[str, Callable[[str, Path, int | None], Source]] = {
-    "folder": folder_source,
-    "parquet": parquet_source,
-    "npz": npz_source,
+OWN: dict[str, Callable[[str, Path, int | None], Dataset]] = {
+    "folder": folder_dataset,
+    "parquet": parquet_dataset,
+    "npz": npz_dataset,
 }
 
 
-def list_sources() -> list[str]:
+def list_datasets() -> list[str]:
     """The names of the built-in datasets."""
     return list(NAMED)
 
@@ -55,18 +55,18 @@ def is_own(name: str) -> bool:
     return kind in OWN and bool(path)
 
 
-def load_source(
+def load_dataset(
     name: str,
     *,
     size: int | None = None,
     holdout: float | None = None,
     flip_invariant: bool | None = None,
     classes: Sequence[str | int] | None = None,
-) -> Source:
+) -> Dataset:
     """A dataset by name. Its images are read when a split is first asked for.
 
     Args:
-        name: one of ``list_sources()``, or ``folder:PATH``, ``parquet:PATH``, ``npz:PATH`` for data of one's own.
+        name: one of ``list_datasets()``, or ``folder:PATH``, ``parquet:PATH``, ``npz:PATH`` for data of one's own.
         size: resize every image's shorter side to this many pixels and crop the centre to a square.
         holdout: replace the test split by this fraction of each class of the training split.
         flip_invariant: for data of one's own: whether a mirrored image keeps its label; it does unless said.
@@ -85,21 +85,21 @@ def load_source(
             f"{', '.join(f'{kind}:PATH' for kind in OWN)}."
         )
     with readable(name):
-        source = NAMED[name](size) if name in NAMED else _own(name, size)
+        dataset = NAMED[name](size) if name in NAMED else _own(name, size)
     if flip_invariant is not None:
         if name in NAMED:
-            keep = "keep" if source.flip_invariant else "do not keep"
+            keep = "keep" if dataset.flip_invariant else "do not keep"
             raise UsageError(
                 f"flip_invariant is fixed for {name}: its mirrored images {keep} their label, in every result. It can "
                 "be chosen for data of your own (folder:, parquet:, npz:); leave --flip-invariant out."
             )
-        source = replace(source, flip_invariant=flip_invariant, _cache={})
+        dataset = replace(dataset, flip_invariant=flip_invariant, _cache={})
     if classes is not None:
-        source = source.with_classes(classes)
-    return source if holdout is None else source.with_holdout(holdout)
+        dataset = dataset.with_classes(classes)
+    return dataset if holdout is None else dataset.with_holdout(holdout)
 
 
-def _own(name: str, size: int | None) -> Source:
+def _own(name: str, size: int | None) -> Dataset:
     kind, _, path = name.partition(":")
     try:
         checked_name(name, "the dataset's name", LONGEST_PATH)

@@ -12,7 +12,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from distill_bench.datasets.classes import numbered_classes
-from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.decode import resize_pixels
 from distill_bench.datasets.picture import listed
 from distill_bench.errors import DataError, brief
@@ -29,7 +29,7 @@ MOST_UNFOLDED = 100
 UNFOLDED_ANYWAY = 2**24
 
 
-def npz_source(name: str, path: Path, size: int | None = None) -> Source:
+def npz_dataset(name: str, path: Path, size: int | None = None) -> Dataset:
     """A source of one .npz file.
 
     Raises:
@@ -51,7 +51,7 @@ def npz_source(name: str, path: Path, size: int | None = None) -> Source:
             )
         return split
 
-    return Source(name, class_names, load_train, load_test if test[0] else None, flip_invariant=True, size=size)
+    return Dataset(name, class_names, load_train, load_test if test[0] else None, flip_invariant=True, size=size)
 
 
 def array_names(path: Path) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -14,8 +14,8 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from distill_bench.datasets.classes import numbered_classes
-from distill_bench.datasets.dataset import Source
-from distill_bench.datasets.decode import Encoded, Shape, decoded_source
+from distill_bench.datasets.dataset import Dataset
+from distill_bench.datasets.decode import Shape, UndecodedSplit, decoded_source
 from distill_bench.datasets.picture import EncodedImage, listed
 from distill_bench.errors import DataError, brief
 
@@ -26,7 +26,7 @@ BATCH_ROWS = 256
 """Rows held encoded at a time; a whole split of photographs would not fit."""
 
 
-def parquet_source(name: str, path: Path, size: int | None = None, shape: Shape | None = None) -> Source:
+def parquet_dataset(name: str, path: Path, size: int | None = None, shape: Shape | None = None) -> Dataset:
     """A source of one .parquet file (training only), or of a folder's train and test files.
 
     Raises:
@@ -107,7 +107,7 @@ def schema_class_names(path: Path) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, list) else None
 
 
-def read_files(files: Sequence[Path], class_names: Sequence[str]) -> Encoded:
+def read_files(files: Sequence[Path], class_names: Sequence[str]) -> UndecodedSplit:
     """The rows of ``files``, in order.
 
     Raises:
@@ -118,7 +118,7 @@ def read_files(files: Sequence[Path], class_names: Sequence[str]) -> Encoded:
         beyond = (values >= len(class_names)).nonzero().flatten()
         if len(beyond):
             raise label_error(path, int(beyond[0]), int(values[beyond[0]]), f"from 0 to {len(class_names) - 1}")
-    return Encoded(torch.cat(labels), (image for path in files for image in read_images(path)))
+    return UndecodedSplit(torch.cat(labels), (image for path in files for image in read_images(path)))
 
 
 def read_labels(path: Path) -> Int64[Tensor, " n"]:

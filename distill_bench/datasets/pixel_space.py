@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 from torch import Tensor
 
-from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.whitening import Whitening, whitening_of
 from distill_bench.errors import UsageError, unknown
 
@@ -44,7 +44,7 @@ class PixelSpace(BaseModel):
 
 
 def pixel_space_of(
-    source: Source, kind: SpaceKind, eps: float = 0.1, zca_input: Literal["unit", "normalized"] = "unit"
+    dataset: Dataset, kind: SpaceKind, eps: float = 0.1, zca_input: Literal["unit", "normalized"] = "unit"
 ) -> PixelSpace:
     """The pixel space of a kind with a source's own statistics.
 
@@ -56,7 +56,7 @@ def pixel_space_of(
     if kind == "zca" and not 0 < eps < math.inf:
         raise UsageError(f"--zca-eps {eps:g}: give a positive number, such as 0.1.")
     whitened = {"eps": eps, "zca_input": zca_input} if kind == "zca" else {}
-    return PixelSpace(kind=kind, mean=source.mean, std=source.std, **whitened)  # type: ignore[arg-type]
+    return PixelSpace(kind=kind, mean=dataset.mean, std=dataset.std, **whitened)  # type: ignore[arg-type]
 
 
 class Transform:

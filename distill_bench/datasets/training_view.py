@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, Transform
 
 
@@ -23,14 +23,14 @@ class TrainingData:
         device: where images are given.
     """
 
-    def __init__(self, source: Source, space: PixelSpace, device: torch.device) -> None:
-        split = source.train
-        self.source_name = source.name
-        self.class_names = source.class_names
+    def __init__(self, dataset: Dataset, space: PixelSpace, device: torch.device) -> None:
+        split = dataset.train
+        self.source_name = dataset.name
+        self.class_names = dataset.class_names
         self.shape = split.shape
         self.labels = split.labels
         self.class_indices = split.class_indices
-        self.flip_invariant = source.flip_invariant
+        self.flip_invariant = dataset.flip_invariant
         self.pixel_space = space
         self.device = device
         self._split = split

@@ -22,12 +22,12 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from distill_bench.datasets import Source
+from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import SourceCard, Sparse, source_card
 from distill_bench.datasets.classes import as_option
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.distilled.recorded_labels import PREFIX as RECORDED_PREFIX
-from distill_bench.distilled.recorded_labels import Recording
+from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, UsageError, brief, describe
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.names import LONGEST_PATH, checked_class_names, checked_name
@@ -144,7 +144,7 @@ class DistilledSet:
         cls,
         images: Array,
         labels: Array,
-        source: Source,
+        dataset: Dataset,
         *,
         method: str = "custom",
         pixel_space: SpaceKind | PixelSpace = "normalized",
@@ -166,16 +166,16 @@ class DistilledSet:
         Raises:
             DataError: the tensors do not fit together or do not fit the source.
         """
-        pixels, classes = as_pixels(images), as_classes(labels, len(source.class_names))
+        pixels, classes = as_pixels(images), as_classes(labels, len(dataset.class_names))
         soft = None if soft_labels is None else as_tensor(soft_labels, "the soft labels")
-        space = pixel_space if isinstance(pixel_space, PixelSpace) else pixel_space_of(source, pixel_space)
+        space = pixel_space if isinstance(pixel_space, PixelSpace) else pixel_space_of(dataset, pixel_space)
         most = max(classes.unique(return_counts=True)[1].tolist(), default=0)
         fields: dict[str, Any] = {"ipc": max(most, 1)} | card
         try:
             described = Card(
                 method=method,
-                source=source_card(source),
-                class_names=source.class_names,
+                source=source_card(dataset),
+                class_names=dataset.class_names,
                 pixel_space=space,
                 label_kind=label_kind or ("hard" if soft is None else "logits"),
                 **fields,
@@ -223,18 +223,18 @@ class DistilledSet:
         """
         write_atomically(Path(path), self.to_bytes())
 
-    def to_dataset(self, source: Source | None = None) -> TensorDataset:
+    def to_dataset(self, dataset: Dataset | None = None) -> TensorDataset:
         """A torch Dataset of (image, label); images are float32 in the card's pixel space, 8-bit ones encoded.
 
         The label is the soft one where the set has them: [classes], logits (to be divided by the card's temperature) or
-        probabilities by ``card.label_kind``. Hard labels are ``labels``. ``source`` as for ``playback.transform_of``.
+        probabilities by ``card.label_kind``. Hard labels are ``labels``. ``dataset`` as for ``playback.transform_of``.
 
         Raises:
             UsageError: labels are recorded, or a teacher's: no image has one of its own. See ``playback``.
         """
         from distill_bench.distilled.playback import as_dataset  # which is about sets, and imports them
 
-        return as_dataset(self, source)
+        return as_dataset(self, dataset)
 
 
 def load_distilled(path: str | Path) -> DistilledSet:
@@ -294,27 +294,27 @@ def _read_card(text: str, path: Path) -> Card:
         raise DataError(f"{path}: its card is invalid: not a JSON object ({brief(error)}).") from error
 
 
-def check_same_classes(distilled: DistilledSet, source: Source) -> None:
+def check_same_classes(distilled: DistilledSet, dataset: Dataset) -> None:
     """Raises UsageError where a set and a source do not speak of the same classes. Reads no image."""
-    found, here = distilled.card.class_names, source.class_names
+    found, here = distilled.card.class_names, dataset.class_names
     if found == here:
         return
     first = next(k for k in range(max(len(found), len(here))) if found[k : k + 1] != here[k : k + 1])
     said = [repr(names[first]) if first < len(names) else "no class" for names in (found, here)]
     narrower = f" To take these classes alone: {as_option(found, here)}." if set(found) <= set(here) else ""
     raise UsageError(
-        f"the set has {len(found)} classes, {source.name} has {len(here)}. They differ first at the label {first}, "
+        f"the set has {len(found)} classes, {dataset.name} has {len(here)}. They differ first at the label {first}, "
         f"which is {said[0]} in the set and {said[1]} in the data. Labels would not mean the same.{narrower}"
     )
 
 
-def check_same_source(distilled: DistilledSet, source: Source) -> None:
+def check_same_dataset(distilled: DistilledSet, dataset: Dataset) -> None:
     """Raises UsageError where a set and a source do not speak of the same classes and image shape."""
-    check_same_classes(distilled, source)
-    if tuple(distilled.images.shape[1:]) != source.train.shape:
+    check_same_classes(distilled, dataset)
+    if tuple(distilled.images.shape[1:]) != dataset.train.shape:
         raise UsageError(
-            f"the set's images are {'×'.join(map(str, distilled.images.shape[1:]))}, those of {source.name} "
-            f"{'×'.join(map(str, source.train.shape))} (channels × height × width)."
+            f"the set's images are {'×'.join(map(str, distilled.images.shape[1:]))}, those of {dataset.name} "
+            f"{'×'.join(map(str, dataset.train.shape))} (channels × height × width)."
         )
 
 
@@ -368,4 +368,4 @@ def _check_stored(distilled: DistilledSet) -> None:
         raise DataError("label_kind is 'teacher': the card must name the teacher's network, and its tensors be stored.")
     if kind == "recorded":
         count, _, height, width = distilled.images.shape
-        Recording.stored(distilled.stored, len(distilled.card.class_names)).check(count, height, width)
+        RecordedLabels.stored(distilled.stored, len(distilled.card.class_names)).check(count, height, width)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Num, UInt8
 from torch import Tensor
 
-from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, Transform, pixel_space_of
 
 COMPARED = 1000
@@ -33,7 +33,7 @@ FARTHEST = 200.0
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PixelDiagnosis:
     """A set undone as if it were in ``space``.
 
     Attributes:
@@ -80,13 +80,13 @@ class Evidence:
         return self.eight_bit > 0.999 and self.inside > 0.999
 
 
-def gather(images: Float[Tensor, "n c h w"], source: Source, space: PixelSpace) -> Evidence:
+def gather(images: Float[Tensor, "n c h w"], dataset: Dataset, space: PixelSpace) -> PixelDiagnosis:
     """The evidence for one hypothesis. Fits the whitening of a source where ``space`` is zca."""
-    pixels = Transform(space, source.train).decode(images)
-    count = len(source.train)
-    real = source.train.images(torch.linspace(0, count - 1, min(COMPARED, count)).long()).float() / 255
+    pixels = Transform(space, dataset.train).decode(images)
+    count = len(dataset.train)
+    real = dataset.train.images(torch.linspace(0, count - 1, min(COMPARED, count)).long()).float() / 255
     levels = pixels * 255
-    return Evidence(
+    return PixelDiagnosis(
         space=space,
         stored=(float(images.min()), float(images.max())),
         low=float(pixels.min()),
@@ -98,7 +98,9 @@ def gather(images: Float[Tensor, "n c h w"], source: Source, space: PixelSpace) 
     )
 
 
-def hypotheses(images: Float[Tensor, "n c h w"], source: Source, declared: PixelSpace | None = None) -> list[Evidence]:
+def candidates(
+    images: Float[Tensor, "n c h w"], dataset: Dataset, declared: PixelSpace | None = None
+) -> list[PixelDiagnosis]:
     """The evidence for each pixel space, with the source's own statistics and the field's whitening.
 
     Whitening is left out where images have more than ``FITTED`` values: fitting it takes minutes there.
@@ -109,8 +111,8 @@ def hypotheses(images: Float[Tensor, "n c h w"], source: Source, declared: Pixel
     kinds: list[SpaceKind] = ["unit", "normalized"]
     if images[0].numel() <= FITTED or (declared and declared.kind == "zca"):
         kinds.append("zca")
-    spaces = [declared if declared and declared.kind == kind else pixel_space_of(source, kind) for kind in kinds]
-    return [gather(images, source, space) for space in spaces]
+    spaces = [declared if declared and declared.kind == kind else pixel_space_of(dataset, kind) for kind in kinds]
+    return [gather(images, dataset, space) for space in spaces]
 
 
 def roughness(images: Float[Tensor, "n c h w"]) -> float:
@@ -135,7 +137,7 @@ def seam(images: Num[Tensor, "n c h w"], parts: int) -> float:
     return min(ratios)
 
 
-def table(found: Iterable[Evidence]) -> str:
+def table(found: Iterable[PixelDiagnosis]) -> str:
     """The evidence as text, a line a hypothesis."""
     lines = ["space        pixels from … to    in 0…1   contrast   roughness   8-bit    against it"]
     for item in found:
@@ -153,11 +155,11 @@ def largest_value(space: PixelSpace) -> float:
     return scaled if space.eps is None else scaled / math.sqrt(space.eps)
 
 
-def picture_doubts(images: Num[Tensor, "n c h w"], source: Source) -> tuple[str, ...]:
+def picture_doubts(images: Num[Tensor, "n c h w"], dataset: Dataset) -> tuple[str, ...]:
     """What speaks against 8-bit pictures: such as values of fewer bits, which are nearly black; nothing for floats."""
     if images.is_floating_point():
         return ()
-    found = gather(images.float() / 255, source, pixel_space_of(source, "unit"))
+    found = gather(images.float() / 255, dataset, pixel_space_of(dataset, "unit"))
     low, high = CONTRAST["unit"]
     if low <= found.contrast <= high:
         return ()
@@ -172,9 +174,9 @@ def images_among(pixels: UInt8[Tensor, "n c h w"], split: Split) -> Bool[Tensor,
     return torch.tensor([bool(labels) for labels in _labels_among(pixels, split)], dtype=torch.bool)
 
 
-def training_labels(pixels: UInt8[Tensor, "n c h w"], source: Source) -> list[set[int]]:
+def training_labels(pixels: UInt8[Tensor, "n c h w"], dataset: Dataset) -> list[set[int]]:
     """For every image, the labels of the training images that are the same pixel for pixel; none for most."""
-    return _labels_among(pixels, source.train)
+    return _labels_among(pixels, dataset.train)
 
 
 def _labels_among(pixels: UInt8[Tensor, "n c h w"], split: Split) -> list[set[int]]:

@@ -7,11 +7,11 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 from torch.utils.data import TensorDataset
 
-from distill_bench.datasets.card import source_of
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.card import dataset_of
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled.distilled_set import TEACHER_PREFIX, DistilledSet
-from distill_bench.distilled.recorded_labels import Recording
+from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import Network, blank_network, build_network
 
@@ -23,36 +23,36 @@ NO_TABLE = {
 }
 
 
-def transform_of(distilled: DistilledSet, source: Source | None = None) -> Transform:
+def transform_of(distilled: DistilledSet, dataset: Dataset | None = None) -> Transform:
     """The way into a set's pixel space and back.
 
     Args:
-        source: the set's; needed for whitened sets alone, and loaded by the name on the card unless given.
+        dataset: the set's; needed for whitened sets alone, and loaded by the name on the card unless given.
     """
     card = distilled.card
     if card.pixel_space.kind != "zca":
         return Transform(card.pixel_space, None)
-    source = source or source_of(card.source)
-    return Transform(card.pixel_space, source.train)
+    dataset = dataset or dataset_of(card.source)
+    return Transform(card.pixel_space, dataset.train)
 
 
-def training_images(distilled: DistilledSet, source: Source | None = None) -> Float[Tensor, "n c h w"]:
+def training_images(distilled: DistilledSet, dataset: Dataset | None = None) -> Float[Tensor, "n c h w"]:
     """The images as networks are trained on them: float32 in the card's pixel space, 8-bit pixels encoded.
 
     Args:
-        source: as for ``transform_of``.
+        dataset: as for ``transform_of``.
     """
     images = distilled.images
-    return transform_of(distilled, source).encode(images) if images.dtype == torch.uint8 else images.float()
+    return transform_of(distilled, dataset).encode(images) if images.dtype == torch.uint8 else images.float()
 
 
-def as_dataset(distilled: DistilledSet, source: Source | None = None) -> TensorDataset:
+def as_dataset(distilled: DistilledSet, dataset: Dataset | None = None) -> TensorDataset:
     """See ``DistilledSet.to_dataset``."""
     kind = distilled.card.label_kind
     if kind in NO_TABLE:
         raise UsageError(f"labels of the kind {kind!r} are no table with a row an image: this set's {NO_TABLE[kind]}.")
     labels = distilled.labels if distilled.soft_labels is None else distilled.soft_labels
-    return TensorDataset(training_images(distilled, source), labels)
+    return TensorDataset(training_images(distilled, dataset), labels)
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,15 @@ class Playback:
     """
 
     images: Float[Tensor, "n c h w"]
-    recording: Recording
+    recording: RecordedLabels
     temperature: float
 
     @classmethod
-    def of(cls, distilled: DistilledSet, source: Source | None = None) -> "Playback":
+    def of(cls, distilled: DistilledSet, dataset: Dataset | None = None) -> "Playback":
         """The playback of a recorded set.
 
         Args:
-            source: as for ``transform_of``.
+            dataset: as for ``transform_of``.
 
         Raises:
             UsageError: the set's labels are not recorded.
@@ -82,8 +82,8 @@ class Playback:
         card = distilled.card
         if card.label_kind != "recorded":
             raise UsageError(f"the set's labels are of the kind {card.label_kind!r}; only recorded ones play back.")
-        recording = Recording.stored(distilled.stored, len(card.class_names))
-        return cls(training_images(distilled, source), recording, card.temperature)
+        recording = RecordedLabels.stored(distilled.stored, len(card.class_names))
+        return cls(training_images(distilled, dataset), recording, card.temperature)
 
     @property
     def epochs(self) -> int:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from distill_bench.augmentations import views
-from distill_bench.augmentations.views import Views
+from distill_bench.augmentations.views import AugmentParams
 from distill_bench.errors import DataError
 
 PREFIX = "relabel."
@@ -31,11 +31,11 @@ NEEDED = {*KEPT, LOGITS}
 
 
 @dataclass(frozen=True)
-class Recording:
+class RecordedLabels:
     """Views and labels of n images over e epochs.
 
     Attributes:
-        tensors: the fields of ``Views``, each [e, n, …], with partners as indices of images; ``logits``, float16
+        tensors: the fields of ``AugmentParams``, each [e, n, …], with partners as indices of images; ``logits``, float16
             [e, n, k]; and where only the k largest are kept ``classes``, int16 [e, n, k].
         class_count: how many classes there are.
     """
@@ -44,7 +44,7 @@ class Recording:
     class_count: int
 
     @classmethod
-    def empty(cls, epochs: int, images: int, class_count: int, top: int = 0, tiles: int = 1) -> "Recording":
+    def empty(cls, epochs: int, images: int, class_count: int, top: int = 0, tiles: int = 1) -> "RecordedLabels":
         """Room for a recording that keeps the ``top`` largest logits, or all where that is 0."""
         widths = {"tiles": (tiles**2,), "crops": (4,), "boxes": (4,)}
         tensors = {name: torch.zeros(epochs, images, *widths.get(name, ()), dtype=kind) for name, kind in KEPT.items()}
@@ -54,7 +54,7 @@ class Recording:
         return cls(tensors, class_count)
 
     @classmethod
-    def stored(cls, tensors: Mapping[str, Tensor], class_count: int) -> "Recording":
+    def stored(cls, tensors: Mapping[str, Tensor], class_count: int) -> "RecordedLabels":
         """The recording in a set's stored tensors.
 
         Raises:
@@ -109,7 +109,9 @@ class Recording:
     def images(self) -> int:
         return self.tensors[LOGITS].shape[1]
 
-    def write(self, epoch: int, indices: Int64[Tensor, " b"], drawn: Views, logits: Float[Tensor, "b classes"]) -> None:
+    def write(
+        self, epoch: int, indices: Int64[Tensor, " b"], drawn: AugmentParams, logits: Float[Tensor, "b classes"]
+    ) -> None:
         """Record a batch: ``indices`` of its images, its views, and what the teacher says of them."""
         for name, kind in KEPT.items():
             values = indices[drawn.partners] if name == "partners" else getattr(drawn, name)
@@ -120,11 +122,11 @@ class Recording:
             self.tensors[CLASSES][epoch, indices] = classes.to(torch.int16)
         self.tensors[LOGITS][epoch, indices] = logits.to(torch.float16)
 
-    def views(self, epoch: int, indices: Int64[Tensor, " b"]) -> Views:
+    def views(self, epoch: int, indices: Int64[Tensor, " b"]) -> AugmentParams:
         """The views of images in an epoch; their ``partners`` are indices of images."""
         each = {name: self.tensors[name][epoch, indices] for name in KEPT}
         wide = {name: value.long() for name, value in each.items() if name not in ("mirrored", "weights")}
-        return Views(**(each | wide))
+        return AugmentParams(**(each | wide))
 
     def logits(self, epoch: int, indices: Int64[Tensor, " b"]) -> Float[Tensor, "b classes"]:
         """The recorded logits, float32; those that were not kept are −∞: the kept ones share all probability."""

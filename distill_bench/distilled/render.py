@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import transform_of
 from distill_bench.runtime.files import check_ending, write_atomically
@@ -22,19 +22,21 @@ BACKGROUND, INK, RULE = (255, 255, 255), (40, 40, 40), (200, 200, 200)
 FONT_SIZE = 14
 
 
-def render_pixels(distilled: DistilledSet, source: Source | None = None) -> UInt8[Tensor, "n c h w"]:
+def render_pixels(distilled: DistilledSet, dataset: Dataset | None = None) -> UInt8[Tensor, "n c h w"]:
     """The images as 8-bit pixels, clipped: synthetic values may lie beyond white and black.
 
     Args:
-        source: as for ``playback.transform_of``: a whitened set's transform is fitted on its training split.
+        dataset: as for ``playback.transform_of``: a whitened set's transform is fitted on its training split.
     """
     if distilled.images.dtype == torch.uint8:
         return distilled.images
-    transform = transform_of(distilled, source)
+    transform = transform_of(distilled, dataset)
     return (transform.decode(distilled.images) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def render_grid(distilled: DistilledSet, path: str | Path, *, source: Source | None = None, columns: int = 10) -> None:
+def render_grid(
+    distilled: DistilledSet, path: str | Path, *, dataset: Dataset | None = None, columns: int = 10
+) -> None:
     """Write ``grid`` to a file.
 
     Raises:
@@ -42,16 +44,16 @@ def render_grid(distilled: DistilledSet, path: str | Path, *, source: Source | N
         DataError: the file cannot be written.
     """
     check_ending(Path(path), ".png")
-    write_atomically(Path(path), grid(distilled, source=source, columns=columns))
+    write_atomically(Path(path), grid(distilled, dataset=dataset, columns=columns))
 
 
-def grid(distilled: DistilledSet, *, source: Source | None = None, columns: int = 10) -> bytes:
+def grid(distilled: DistilledSet, *, dataset: Dataset | None = None, columns: int = 10) -> bytes:
     """A PNG: a row a class with its name, at most ``columns`` images of each, enlarged where they are small.
 
     Args:
-        source: as for ``render_pixels``.
+        dataset: as for ``render_pixels``.
     """
-    pixels, labels = render_pixels(distilled, source), distilled.labels
+    pixels, labels = render_pixels(distilled, dataset), distilled.labels
     names = distilled.card.class_names
     height, width = pixels.shape[2:]
     scale = -(-LEAST_SIDE // min(height, width)) if min(height, width) < LEAST_SIDE else 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from distill_bench.datasets import Source
+from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation.protocol import load_protocol
@@ -24,7 +24,7 @@ EVALUATOR_VERSION = 1
 
 
 def score_key(
-    source: Source, protocol: str, distilled: DistilledSet | None, labels: str = "stored", network: str | None = None
+    dataset: Dataset, protocol: str, distilled: DistilledSet | None, labels: str = "stored", network: str | None = None
 ) -> str:
     """The content address of a score: everything it depends on but the number of networks.
 
@@ -35,19 +35,19 @@ def score_key(
     Raises:
         UsageError: an unknown protocol or network.
     """
-    rules = load_protocol(protocol).for_source(source.name)
+    rules = load_protocol(protocol).for_dataset(dataset.name)
     about: dict[str, Any] = {
         "evaluator": EVALUATOR_VERSION,
         "protocol": protocol,
-        "network": resolve_network(rules.network if network is None else network, source.train.shape),
-        "source": [source.name, source.size, source.holdout],
-        "flip_invariant": source.flip_invariant,
-        "train": source.train.fingerprint,
-        "test": source.test.fingerprint,
+        "network": resolve_network(rules.network if network is None else network, dataset.train.shape),
+        "source": [dataset.name, dataset.size, dataset.holdout],
+        "flip_invariant": dataset.flip_invariant,
+        "train": dataset.train.fingerprint,
+        "test": dataset.test.fingerprint,
     }
     if distilled is None:
-        about["pixel_space"] = pixel_space_of(source, "normalized").model_dump(mode="json")
-        about["classes"] = len(source.class_names)
+        about["pixel_space"] = pixel_space_of(dataset, "normalized").model_dump(mode="json")
+        about["classes"] = len(dataset.class_names)
     else:
         about["set"] = distilled.sha256
         about["strict"] = labels == "hard" and distilled.has_strict_score
@@ -118,7 +118,7 @@ class KeptNetworks:
         path = self._folder / "settled.json"
         with alone(path.with_suffix(".lock"), SILENT, "settles the same"):
             settled = read_json(path, "compiled")
-            self.compiled = compilation.goes_on(settled["compiled"]) if settled else decide()
+            self.compiled = compilation.resume_mode(settled["compiled"]) if settled else decide()
             if settled is None:
                 write_atomically(path, json.dumps({"compiled": self.compiled}))
         return "on" if self.compiled else "off"

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from distill_bench.datasets import Source
+from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.evaluation.evaluate import Exam, Material, exam_of
 from distill_bench.evaluation.protocol import load_protocol
@@ -23,24 +23,24 @@ COMPILED_FACTOR = 0.85
 COMPILED_START_SECONDS = 8.0
 
 
-def network_seconds(source: Source, protocol: str, images: int, *, device: str = "auto") -> float:
+def network_seconds(dataset: Dataset, protocol: str, images: int, *, device: str = "auto") -> float:
     """Predicted seconds to train one network of a protocol on so many images, eager, and to test it."""
-    exam = exam_of(source, load_protocol(protocol), pixel_space_of(source, "normalized"), device=device)
+    exam = exam_of(dataset, load_protocol(protocol), pixel_space_of(dataset, "normalized"), device=device)
     batch = min(images, exam.rules.batch_size)
     steps = exam.rules.plan(images).epochs * images / batch
     return steps * _step_seconds(exam, batch) + _test_seconds(exam)
 
 
 def evaluation_seconds(
-    source: Source, protocol: str, images: int, networks: int, compiled: bool, *, device: str = "auto"
+    dataset: Dataset, protocol: str, images: int, networks: int, compiled: bool, *, device: str = "auto"
 ) -> float:
     """Predicted seconds to evaluate a set of so many images."""
-    eager = networks * network_seconds(source, protocol, images, device=device)
+    eager = networks * network_seconds(dataset, protocol, images, device=device)
     return COMPILED_START_SECONDS + COMPILED_FACTOR * eager if compiled else eager
 
 
 def _step_seconds(exam: Exam, batch: int) -> float:
-    split = exam.source.train
+    split = exam.dataset.train
     indices = torch.arange(batch) % len(split)
     images = exam.transform.encode(split.images(indices)).to(exam.device)
     plan = dataclasses.replace(exam.rules.plan(batch), epochs=sys.maxsize, decay_after=None)
@@ -51,10 +51,12 @@ def _step_seconds(exam: Exam, batch: int) -> float:
 
 
 def _test_seconds(exam: Exam) -> float:
-    split = exam.source.test
+    split = exam.dataset.test
     indices = torch.arange(min(PROBE_TESTS, len(split)))
     images, labels = exam.transform.encode(split.images(indices)).to(exam.device), split.labels[indices]
-    network = build_network(exam.network, split.shape, len(exam.source.class_names), generator("probe")).to(exam.device)
+    network = build_network(exam.network, split.shape, len(exam.dataset.class_names), generator("probe")).to(
+        exam.device
+    )
     began = time.perf_counter()
     accuracy(network, images.__getitem__, labels.to(exam.device))
     return (time.perf_counter() - began) * len(split) / len(indices)

@@ -2,7 +2,7 @@
 
 import torch
 
-from distill_bench.datasets import Source
+from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import STRONGEST, gather, images_among, picture_doubts
@@ -18,51 +18,51 @@ def protocol_note(distilled: DistilledSet, protocol: str) -> tuple[str, ...]:
     return () if own == protocol else (f"evaluated under {protocol}; the protocol on the set's card is {own}",)
 
 
-def notes_of(distilled: DistilledSet, source: Source, protocol: str, allow_leak: bool = False) -> tuple[str, ...]:
+def notes_of(distilled: DistilledSet, dataset: Dataset, protocol: str, allow_leak: bool = False) -> tuple[str, ...]:
     """What makes a set's accuracy on a source untrustworthy, in words.
 
     Raises:
         UsageError: test images are among those the set was made from, and that is not allowed.
     """
-    leaks, odd = leaks_of(distilled, source)
+    leaks, odd = leaks_of(distilled, dataset)
     if leaks and not allow_leak:
         raise UsageError(
-            f"{'; '.join(leaks)}: the accuracy would not be one on unseen images. {_advice(distilled, source)}"
+            f"{'; '.join(leaks)}: the accuracy would not be one on unseen images. {_advice(distilled, dataset)}"
         )
     assumed = distilled.card.origin.assumptions if distilled.card.origin else ()
-    pixels, told = pixel_notes(distilled, source), protocol_note(distilled, protocol)
-    return (*source.notes, *assumed, *pixels, *leaks, *odd, *told)
+    pixels, told = pixel_notes(distilled, dataset), protocol_note(distilled, protocol)
+    return (*dataset.notes, *assumed, *pixels, *leaks, *odd, *told)
 
 
-def leaks_of(distilled: DistilledSet, source: Source) -> tuple[list[str], list[str]]:
+def leaks_of(distilled: DistilledSet, dataset: Dataset) -> tuple[list[str], list[str]]:
     """How test images came into what a set was made from, by its card; then what else is odd about the two.
 
     Test images in the set itself are odd and no more: where a set comes from elsewhere, its number is wanted all the
     same. A test image that is a training image as well is the dataset's own duplicate.
     """
     card, leaks, odd = distilled.card.source, [], []
-    if card.train_fingerprint == source.test.fingerprint:
+    if card.train_fingerprint == dataset.test.fingerprint:
         leaks.append("the test images are the split that the set was made from")
-    elif _held_out_of_its_own(distilled, source):
+    elif _held_out_of_its_own(distilled, dataset):
         leaks.append("the test images were held out of a training split that the set was made from")
-    elif card.train_fingerprint != source.train.fingerprint:
+    elif card.train_fingerprint != dataset.train.fingerprint:
         odd.append("the training split is not the one that the set was made from")
-    pixels = _whole_pixels(distilled, source)
-    tested = images_among(pixels, source.test)
-    trained = images_among(pixels, source.train) if tested.any() else tested
+    pixels = _whole_pixels(distilled, dataset)
+    tested = images_among(pixels, dataset.test)
+    trained = images_among(pixels, dataset.train) if tested.any() else tested
     for found, more in ((tested & ~trained, ""), (tested & trained, ", and training images too")):
         if count := int(found.sum()):
             odd.append(f"{count} of {len(distilled.images)} images of the set are test images, pixel for pixel{more}")
     return leaks, odd
 
 
-def pixel_notes(distilled: DistilledSet, source: Source) -> tuple[str, ...]:
+def pixel_notes(distilled: DistilledSet, dataset: Dataset) -> tuple[str, ...]:
     """What speaks against the declared pixel space of a set from elsewhere, or says that synthesis here ran away."""
     card = distilled.card
     if not distilled.images.is_floating_point():
-        doubts = picture_doubts(distilled.images, source)
+        doubts = picture_doubts(distilled.images, dataset)
         return tuple(f"8-bit pictures, but {doubt}: they may be values of another scale" for doubt in doubts)
-    found = gather(distilled.images.float(), source, card.pixel_space)
+    found = gather(distilled.images.float(), dataset, card.pixel_space)
     if card.seed is None:
         kind = card.pixel_space.kind
         return tuple(f"declared as {kind}, but {each}: a wrong space gives a wrong accuracy" for each in found.doubts)
@@ -74,19 +74,19 @@ def pixel_notes(distilled: DistilledSet, source: Source) -> tuple[str, ...]:
     )
 
 
-def _held_out_of_its_own(distilled: DistilledSet, source: Source) -> bool:
+def _held_out_of_its_own(distilled: DistilledSet, dataset: Dataset) -> bool:
     """Whether the test images were held out of the split that a set was made from, or of one that overlaps it."""
     card = distilled.card.source
-    if source.whole is None or card.train_fingerprint == source.train.fingerprint:
+    if dataset.whole is None or card.train_fingerprint == dataset.train.fingerprint:
         return False
-    if card.name == source.name:
-        return card.holdout != source.holdout
-    made_from = source.whole if card.holdout is None else source.whole.with_holdout(card.holdout)
+    if card.name == dataset.name:
+        return card.holdout != dataset.holdout
+    made_from = dataset.whole if card.holdout is None else dataset.whole.with_holdout(card.holdout)
     return card.train_fingerprint == made_from.train.fingerprint
 
 
-def _advice(distilled: DistilledSet, source: Source) -> str:
-    own, whole = distilled.card.source.holdout, source.whole or source
+def _advice(distilled: DistilledSet, dataset: Dataset) -> str:
+    own, whole = distilled.card.source.holdout, dataset.whole or dataset
     if own is not None:
         way = f"Test it on what it was made without (--holdout {own:g}), make a set"
     else:
@@ -97,11 +97,11 @@ def _advice(distilled: DistilledSet, source: Source) -> str:
     )
 
 
-def _whole_pixels(distilled: DistilledSet, source: Source) -> torch.Tensor:
+def _whole_pixels(distilled: DistilledSet, dataset: Dataset) -> torch.Tensor:
     """The images of a set that are 8-bit pictures, as uint8 [k, c, h, w]."""
     images = distilled.images
     if images.dtype == torch.uint8:
         return images
-    levels = Transform(distilled.card.pixel_space, source.train).decode(images.float()) * 255
+    levels = Transform(distilled.card.pixel_space, dataset.train).decode(images.float()) * 255
     whole = levels.round().clamp(0, 255)
     return whole[(levels - whole).abs().amax(dim=(1, 2, 3)) < WHOLE_TOLERANCE].to(torch.uint8)

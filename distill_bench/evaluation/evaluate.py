@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from distill_bench.augmentations import dc, dsa, views
-from distill_bench.datasets import Source
-from distill_bench.datasets.card import source_of
+from distill_bench.datasets import Dataset
+from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.distilled.distilled_set import DistilledSet, check_same_source
+from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset
 from distill_bench.distilled.playback import Playback, stored_teacher
-from distill_bench.distilled.recorded_labels import Recording
+from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.cache import NOTHING_KEPT, Kept
 from distill_bench.evaluation.doubts import notes_of
@@ -48,7 +48,7 @@ class Material:
 
 def evaluate(
     distilled: DistilledSet,
-    source: Source | None = None,
+    dataset: Dataset | None = None,
     protocol: str | None = None,
     network: str | None = None,
     networks: int | None = None,
@@ -63,7 +63,7 @@ def evaluate(
     """Train networks on a distilled set and test them on its source's test split.
 
     Args:
-        source: where to test; the one on the set's card unless given.
+        dataset: where to test; the one on the set's card unless given.
         protocol: an id, see ``PROTOCOLS``; the one on the set's card unless given.
         network: instead of the protocol's.
         networks: how many, instead of the protocol's usual number. Network k is the same for every set.
@@ -81,11 +81,11 @@ def evaluate(
     if labels not in ("stored", "hard"):
         raise UsageError(f"--labels {labels!r}: give stored or hard.")
     rules, card = protocol_for(distilled, protocol), distilled.card
-    source = source or source_of(card.source)
-    check_same_source(distilled, source)
-    notes = notes_of(distilled, source, rules.id, allow_leak)
-    flops = network_flops(source, rules.id, len(distilled.images), network)
-    exam = exam_of(source, rules, card.pixel_space, network, networks, device, monitor, compile, flops)
+    dataset = dataset or dataset_of(card.source)
+    check_same_dataset(distilled, dataset)
+    notes = notes_of(distilled, dataset, rules.id, allow_leak)
+    flops = network_flops(dataset, rules.id, len(distilled.images), network)
+    exam = exam_of(dataset, rules, card.pixel_space, network, networks, device, monitor, compile, flops)
     material = _material(distilled, exam, labels)
     accuracies = exam.accuracies(material, card.method, kept)
     return Score(
@@ -119,7 +119,7 @@ def protocol_for(distilled: DistilledSet, protocol: str | None = None) -> Protoc
 
 
 def evaluate_full(
-    source: Source,
+    dataset: Dataset,
     protocol: str = "full-v1",
     network: str | None = None,
     networks: int | None = None,
@@ -133,9 +133,9 @@ def evaluate_full(
     rules = load_protocol(protocol)
     if rules.trains_on != "full":
         raise UsageError(f"{protocol} scores distilled sets; full-v1 scores a whole training split.")
-    space, flops = pixel_space_of(source, "normalized"), network_flops(source, protocol, len(source.train), network)
-    exam = exam_of(source, rules, space, network, networks, device, monitor, compile, flops)
-    split = source.train
+    space, flops = pixel_space_of(dataset, "normalized"), network_flops(dataset, protocol, len(dataset.train), network)
+    exam = exam_of(dataset, rules, space, network, networks, device, monitor, compile, flops)
+    split = dataset.train
     fetch, targets = exam.transform.fetch(split, exam.device), split.labels.to(exam.device)
     material = Material(fetch, targets, exam.rules.plan(len(split)), "hard")
     accuracies = exam.accuracies(material, "full", kept)
@@ -144,34 +144,34 @@ def evaluate_full(
         ipc=None,
         bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
         set_sha256=None,
-        notes=source.notes,
+        notes=dataset.notes,
         **exam.findings(material, accuracies),
     )
 
 
-def network_flops(source: Source, protocol: str, images: int, network: str | None = None) -> float:
+def network_flops(dataset: Dataset, protocol: str, images: int, network: str | None = None) -> float:
     """Floating-point operations to train one network of a protocol on so many images, and to test it."""
-    rules = load_protocol(protocol).for_source(source.name)
-    shape, classes = source.train.shape, len(source.class_names)
+    rules = load_protocol(protocol).for_dataset(dataset.name)
+    shape, classes = dataset.train.shape, len(dataset.class_names)
     built = build_network(rules.network if network is None else network, shape, classes, generator("flops"))
-    return compilation.training_flops(built, shape, rules.plan(images).epochs * images, len(source.test))
+    return compilation.training_flops(built, shape, rules.plan(images).epochs * images, len(dataset.test))
 
 
 def runs_compiled(
-    source: Source, protocol: str, images: int, network: str | None = None, *, device: str = "auto", compile: str
+    dataset: Dataset, protocol: str, images: int, network: str | None = None, *, device: str = "auto", compile: str
 ) -> bool:
     """What ``evaluate`` makes of its argument ``compile``: the same for every number of networks.
 
     Compiled and eager networks differ in the last bits, so that this is settled before the first one and kept.
     """
-    return compilation.decide(compile, resolve_device(device), network_flops(source, protocol, images, network))
+    return compilation.decide(compile, resolve_device(device), network_flops(dataset, protocol, images, network))
 
 
 @dataclass(frozen=True)
 class Exam:
     """Everything of an evaluation but what is trained on: equal for all sets of one table."""
 
-    source: Source
+    dataset: Dataset
     rules: Protocol
     space: PixelSpace
     transform: Transform
@@ -183,8 +183,8 @@ class Exam:
 
     def accuracies(self, material: Material, method: str, kept: Kept) -> list[float]:
         """Train and test the networks, but for those that are kept or that another process is at."""
-        test = self.transform.fetch(self.source.test, self.device)
-        labels = self.source.test.labels.to(self.device)
+        test = self.transform.fetch(self.dataset.test, self.device)
+        labels = self.dataset.test.labels.to(self.device)
         found, waiting, epochs = dict[int, float](), list(range(self.count)), material.plan.epochs
         seen = {index for index in kept.tested if index < self.count}
         title = f"evaluate {method}, {self.rules.id}, {self.network}"
@@ -215,10 +215,10 @@ class Exam:
 
     def train_network(self, index: int, material: Material, after_epoch: Callable[[], None]) -> nn.Module:
         """Network ``index``, trained. Its seeds are the same for every set, so that sets are compared in pairs."""
-        seeds = (self.source.kind, self.rules.id, index)
-        shape, classes = self.source.train.shape, len(self.source.class_names)
+        seeds = (self.dataset.kind, self.rules.id, index)
+        shape, classes = self.dataset.train.shape, len(self.dataset.class_names)
         network = build_network(self.network, shape, classes, generator(*seeds, "weights")).to(self.device)
-        augment, draws = _augmentation(self.rules, self.source), generator(*seeds, "training")
+        augment, draws = _augmentation(self.rules, self.dataset), generator(*seeds, "training")
         told = (network, material.fetch, material.targets, material.plan, draws, augment, after_epoch)
         train(*told, lesson=material.lesson, compiled=self.compiled)
         return network
@@ -238,9 +238,9 @@ class Exam:
         """The fields of a score that do not depend on the set's card."""
         low, high = student_interval(accuracies)
         return {
-            "dataset": self.source.name,
-            "size": self.source.size,
-            "holdout": self.source.holdout,
+            "dataset": self.dataset.name,
+            "size": self.dataset.size,
+            "holdout": self.dataset.holdout,
             "protocol": self.rules.id,
             "network": self.network,
             "labels": material.labels,
@@ -252,13 +252,13 @@ class Exam:
             "ci_high": high,
             "accuracies": tuple(accuracies),
             "networks": len(accuracies),
-            "train_fingerprint": self.source.train.fingerprint,
-            "test_fingerprint": self.source.test.fingerprint,
+            "train_fingerprint": self.dataset.train.fingerprint,
+            "test_fingerprint": self.dataset.test.fingerprint,
         }
 
 
 def exam_of(
-    source: Source,
+    dataset: Dataset,
     rules: Protocol,
     space: PixelSpace,
     network: str | None = None,
@@ -273,17 +273,17 @@ def exam_of(
     Raises:
         UsageError: unknown names, or no networks.
     """
-    rules = rules.for_source(source.name)
+    rules = rules.for_dataset(dataset.name)
     count = rules.networks if networks is None else networks
     if count < 1:
         raise UsageError(f"--networks {count}: at least one network must be trained.")
     place = resolve_device(device)
     return Exam(
-        source=source,
+        dataset=dataset,
         rules=rules,
         space=space,
-        transform=Transform(space, source.train),
-        network=resolve_network(rules.network if network is None else network, source.train.shape),
+        transform=Transform(space, dataset.train),
+        network=resolve_network(rules.network if network is None else network, dataset.train.shape),
         count=count,
         device=place,
         monitor=monitor,
@@ -293,7 +293,7 @@ def exam_of(
 
 def _material(distilled: DistilledSet, exam: Exam, labels: str) -> Material:
     card, images, device = distilled.card, distilled.images, exam.device
-    rules, classes, mirror = exam.rules, len(card.class_names), exam.source.flip_invariant
+    rules, classes, mirror = exam.rules, len(card.class_names), exam.dataset.flip_invariant
     pixels = (exam.transform.encode(images) if images.dtype == torch.uint8 else images.float()).to(device)
     kind = "hard" if labels == "hard" else card.label_kind
     plan = rules.plan(
@@ -305,10 +305,10 @@ def _material(distilled: DistilledSet, exam: Exam, labels: str) -> Material:
     hard, fetch = distilled.labels.to(device), pixels.__getitem__
     if kind == "teacher":
         teacher = stored_teacher(distilled).to(device)
-        lesson = taught(fetch, _augmentation(rules, exam.source), teacher, card.temperature)
+        lesson = taught(fetch, _augmentation(rules, exam.dataset), teacher, card.temperature)
         return Material(fetch, hard, plan, "teacher", lesson)
     if kind == "recorded":
-        playback = Playback(pixels, Recording.stored(distilled.stored, classes), card.temperature)
+        playback = Playback(pixels, RecordedLabels.stored(distilled.stored, classes), card.temperature)
         return Material(fetch, hard, plan, "teacher", lambda epoch, indices, draws: playback(epoch, indices))
     targets = hard if kind == "hard" else _probabilities(distilled).to(device)
     mixed = mixing(fetch, targets, classes, rules.views, mirror) if rules.augmentation == "views" else None
@@ -321,9 +321,9 @@ def _probabilities(distilled: DistilledSet) -> Tensor:
     return (soft / card.temperature).softmax(dim=1) if card.label_kind == "logits" else soft
 
 
-def _augmentation(rules: Protocol, source: Source) -> Augment | None:
+def _augmentation(rules: Protocol, dataset: Dataset) -> Augment | None:
     if rules.augmentation == "dc":
         return lambda images, draws: dc.augment(images, rules.dc_operations, draws)
     if rules.augmentation == "views":
-        return views.augmentation(rules.views, source.flip_invariant)
-    return dsa.augmentation(source.flip_invariant) if rules.augmentation == "dsa" else None
+        return views.augmentation(rules.views, dataset.flip_invariant)
+    return dsa.augmentation(dataset.flip_invariant) if rules.augmentation == "dsa" else None

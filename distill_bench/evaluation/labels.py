@@ -4,11 +4,11 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from distill_bench.augmentations import views
-from distill_bench.augmentations.views import ViewRule
+from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.training.train import Augment, Fetch, Lesson
 
 
-def mixing(fetch: Fetch, targets: Tensor, classes: int, rule: ViewRule, mirror: bool) -> Lesson:
+def mixing(fetch: Fetch, targets: Tensor, classes: int, rule: AugmentPolicy, mirror: bool) -> Lesson:
     """Images mixed by a rule, and their targets mixed in the same shares.
 
     Args:

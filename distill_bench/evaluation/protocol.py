@@ -7,12 +7,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
-from distill_bench.augmentations.views import ViewRule
+from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.errors import UsageError, unknown
 from distill_bench.training.train import Plan
 
 Augmentation = Literal["none", "dsa", "dc", "views"]
-Override = int | str | tuple[str, ...] | ViewRule
+Override = int | str | tuple[str, ...] | AugmentPolicy
 MANY_CLASSES = 100
 
 
@@ -60,7 +60,7 @@ class Protocol(BaseModel):
     batch_by_ipc: tuple[tuple[int, int], ...] = ()
     augmentation: Augmentation = "dsa"
     dc_operations: tuple[str, ...] = ()
-    views: ViewRule = ViewRule()
+    views: AugmentPolicy = AugmentPolicy()
     networks: int = 5
     overrides: Mapping[str, Mapping[str, Override]] = {}
 
@@ -73,7 +73,7 @@ class Protocol(BaseModel):
     def _plain(self, overrides: Mapping[str, Mapping[str, Override]]) -> dict[str, dict[str, Override]]:
         return {name: dict(fields) for name, fields in overrides.items()}
 
-    def for_source(self, name: str) -> "Protocol":
+    def for_dataset(self, name: str) -> "Protocol":
         """The protocol with the overrides of a source applied."""
         return self.model_copy(update=self.overrides.get(name, {}))
 
@@ -108,13 +108,13 @@ FIELD = "evaluate_synset of VICO-UoE/DatasetCondensation 53f63a6"
 SRE2L_SMALL: dict[str, Override] = {
     "epochs": 400,
     "batch_size": 128,
-    "views": ViewRule(crop="padded", mix="mixup", beta=0.8),
+    "views": AugmentPolicy(crop="padded", mix="mixup", beta=0.8),
 }
 # images of RDED that are stitched from 2 × 2 crops, and evaluated with those in random order
 STITCHED = ("imagenet", "imagenette", "imagewoof", "imagemeow", "imagesquawk", "imagefruit", "imageyellow")
 RDED_TILES: dict[str, Override] = {
     "network": "ResNet18BN_ImageNet",
-    "views": ViewRule(crop="resized", scale=(0.5, 1.0), tiles=2, mix="cutmix"),
+    "views": AugmentPolicy(crop="resized", scale=(0.5, 1.0), tiles=2, mix="cutmix"),
 }
 
 PROTOCOLS = {
@@ -193,7 +193,7 @@ PROTOCOLS = {
             optimizer="adamw",
             annealing=1.0,
             augmentation="views",
-            views=ViewRule(crop="resized", mix="cutmix"),
+            views=AugmentPolicy(crop="resized", mix="cutmix"),
             overrides={
                 "imagenet": {"network": "ResNet18BN_ImageNet"},
                 **dict.fromkeys(("cifar10", "cifar100"), SRE2L_SMALL),
@@ -211,7 +211,7 @@ PROTOCOLS = {
             optimizer="adamw",
             annealing=0.5,
             augmentation="views",
-            views=ViewRule(crop="resized", scale=(1.0, 1.0), mix="cutmix"),
+            views=AugmentPolicy(crop="resized", scale=(1.0, 1.0), mix="cutmix"),
             overrides={"tiny_imagenet": {"batch_by_ipc": (), "batch_size": 100}, **dict.fromkeys(STITCHED, RDED_TILES)},
         ),
     )

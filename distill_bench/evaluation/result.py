@@ -11,7 +11,7 @@ class Score(BaseModel):
     """Test accuracies, in percent, of networks trained on a set.
 
     Attributes:
-        size, holdout: of the source they were tested on, see ``load_source``.
+        size, holdout: of the source they were tested on, see ``load_dataset``.
         accuracies: one per network, in the order of their seeds.
         accuracy, std: their mean and population standard deviation.
         ci_low, ci_high: 95 % Student-t interval of the mean over networks; None with one network.

@@ -2,7 +2,7 @@
 
 import json
 
-from distill_bench.datasets import Source
+from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, Transform
 from distill_bench.pretrained import Pretrained, Teacher
 from distill_bench.runtime.device import resolve_device
@@ -12,15 +12,15 @@ from distill_bench.training.train import accuracy
 ENDING = ".test.json"
 
 
-def score_teacher(teacher: Teacher, source: Source, device: str = "auto") -> float:
+def score_teacher(teacher: Teacher, dataset: Dataset, device: str = "auto") -> float:
     """Percent right on the source's test split, recorded in a file beside the teacher's.
 
     Raises:
         UsageError: the source has no test split.
     """
-    place, test = resolve_device(device), source.test
+    place, test = resolve_device(device), dataset.test
     space = PixelSpace.model_validate(teacher.kept.identity["pixel_space"])
-    fetch = Transform(space, source.train).fetch(test, place)
+    fetch = Transform(space, dataset.train).fetch(test, place)
     percent = accuracy(teacher.network, fetch, test.labels.to(place))
     content = {"accuracy": percent, "test_fingerprint": test.fingerprint}
     write_atomically(teacher.kept.path.with_suffix(ENDING), json.dumps(content) + "\n")

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distill_bench.datasets.info import ABOUT, About
+from distill_bench.datasets.info import DATASET_INFO, DatasetInfo
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import Score, load_protocol
@@ -26,7 +26,7 @@ VERSIONS = ("torch", "numpy", "python", "git_commit", "device", "threads")
 
 
 @dataclass(frozen=True)
-class Subject:
+class SetToPublish:
     """A set, and what is known of it besides its file.
 
     Attributes:
@@ -62,7 +62,7 @@ class Subject:
         return sha256(self.content).hexdigest()
 
     @property
-    def about(self) -> About | None:
+    def about(self) -> DatasetInfo | None:
         """What is known of its source; None of data of one's own."""
         return about_source(self.made)
 
@@ -75,18 +75,18 @@ class Subject:
 
     def _weight(self, score: Score) -> tuple[bool, bool, int, bool]:
         card = self.made.card
-        rules = load_protocol(score.protocol).for_source(card.source.name)
+        rules = load_protocol(score.protocol).for_dataset(card.source.name)
         channels, height, width = self.made.images.shape[1:]
         usual = resolve_network(rules.network, (channels, height, width)) == score.network
         return score.protocol == card.protocol, usual, score.networks, score.labels != "hard"
 
 
-def about_source(made: DistilledSet) -> About | None:
+def about_source(made: DistilledSet) -> DatasetInfo | None:
     """What is known of the source of a set; None of data of one's own."""
-    return ABOUT.get(made.card.source.name)
+    return DATASET_INFO.get(made.card.source.name)
 
 
-def dataset_card(subject: Subject) -> str:
+def dataset_card(subject: SetToPublish) -> str:
     """The README: front matter as Hugging Face reads it, then all that a reader must know."""
     made, card, count = subject.made, subject.made.card, len(subject.made.images)
     paper = cited(made)
@@ -109,7 +109,7 @@ def dataset_card(subject: Subject) -> str:
     )
 
 
-def registry_entry(subject: Subject) -> str:
+def registry_entry(subject: SetToPublish) -> str:
     """A table for a registry, checked to be valid there.
 
     Raises:
@@ -140,7 +140,7 @@ def cited(made: DistilledSet) -> str | None:
     return ". ".join(filter(None, (recipe.title, made.card.paper or recipe.paper)))
 
 
-def _facts(subject: Subject) -> dict[str, str]:
+def _facts(subject: SetToPublish) -> dict[str, str]:
     card, run = subject.made.card, subject.made_with
     facts = {
         "method": card.method,

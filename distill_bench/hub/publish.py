@@ -11,7 +11,7 @@ from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.distilled.render import grid
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import Score
-from distill_bench.hub.dataset_card import Subject, about_source, dataset_card, registry_entry
+from distill_bench.hub.dataset_card import SetToPublish, about_source, dataset_card, registry_entry
 from distill_bench.hub.formats.result_file import Claimed, check_belongs, parse_result, read_result
 from distill_bench.hub.registry.registry import checked_id
 from distill_bench.runtime.files import read_json, write_atomically
@@ -80,7 +80,9 @@ def release(
         )
     found = _results(made, file, results)
     claims = {path: claimed for path, (claimed, _) in found.items()}
-    subject = Subject(made, content, own, terms, claims, _made_with(file, claims), url and url.rstrip("/"), page or url)
+    subject = SetToPublish(
+        made, content, own, terms, claims, _made_with(file, claims), url and url.rstrip("/"), page or url
+    )
     files = {
         subject.file: content,
         CARD: dataset_card(subject).encode(),
@@ -174,7 +176,7 @@ def _stored_results(made: DistilledSet, file: Path) -> list[tuple[Claimed, bytes
     return sorted(found, key=lambda item: -item[0].score.networks)
 
 
-def _remarks(subject: Subject) -> Iterator[str]:
+def _remarks(subject: SetToPublish) -> Iterator[str]:
     if subject.about is None:
         yield f"readers will see the name of its source: {subject.made.card.source.name}"
     if not subject.results:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Score, evaluate, load_protocol, runs_compiled, score_key
@@ -68,7 +68,7 @@ class Verdict(BaseModel):
 def verify(
     distilled: DistilledSet,
     claimed: Claimed,
-    source: Source,
+    data: Dataset,
     networks: int | None = None,
     *,
     path: Path = Path("the result"),
@@ -80,7 +80,7 @@ def verify(
 
     Args:
         claimed: a result of this very set, see ``check_belongs``.
-        source: where it was tested.
+        data: where it was tested.
         networks: how many, instead of as many as the claim has.
         path: of the result, for messages.
         allow_leak: as for ``evaluate``.
@@ -91,19 +91,19 @@ def verify(
         Interrupted: the monitor was asked to stop; the networks tested are kept for the next call.
     """
     score = claimed.score
-    labels = _check_setting(distilled, score, source, path)
-    key = score_key(source, score.protocol, distilled, labels, score.network)
+    labels = _check_setting(distilled, score, data, path)
+    key = score_key(data, score.protocol, distilled, labels, score.network)
     # not those that evaluate keeps: they may be the claim itself
     kept = KeptNetworks(canonical_hash(["verify", key, score.accuracies]))
     recorded = claimed.run.get("compiled")
     compile = "auto" if recorded is None else "on" if recorded else "off"
     images = len(distilled.images)
     how = kept.settle(
-        lambda: runs_compiled(source, score.protocol, images, score.network, device=device, compile=compile)
+        lambda: runs_compiled(data, score.protocol, images, score.network, device=device, compile=compile)
     )
     found = evaluate(
         distilled,
-        source,
+        data,
         score.protocol,
         score.network,
         networks or score.networks,
@@ -167,24 +167,24 @@ def threads_to_repeat(claimed: Claimed) -> int | None:
     return threads if known and isinstance(threads, int) and 1 <= threads <= (os.cpu_count() or 1) else None
 
 
-def _check_setting(distilled: DistilledSet, score: Score, source: Source, path: Path) -> Literal["stored", "hard"]:
+def _check_setting(distilled: DistilledSet, score: Score, data: Dataset, path: Path) -> Literal["stored", "hard"]:
     """Which labels were used; raises DataError unless data, network and learning rate are those of the result."""
     if score.protocol not in PROTOCOLS:
         raise DataError(f"{path}: {unknown('protocol', score.protocol, PROTOCOLS)}")
-    rules, card = load_protocol(score.protocol).for_source(source.name), distilled.card
+    rules, card = load_protocol(score.protocol).for_dataset(data.name), distilled.card
     strict = score.labels == "hard" and (card.label_kind != "hard" or score.learning_rate != distilled.learning_rate)
     rate, kind = (None, "hard") if strict else (distilled.learning_rate, card.label_kind)
     plan = rules.plan(len(distilled.images), rate, classes=len(card.class_names))
     uses = {"hard": "hard", "logits": "soft", "probabilities": "soft"}.get(kind, "teacher")
     facts = {
-        "the training images' fingerprint": (score.train_fingerprint, source.train.fingerprint),
-        "the test images' fingerprint": (score.test_fingerprint, source.test.fingerprint),
-        "size": (score.size, source.size),
-        "holdout": (score.holdout, source.holdout),
+        "the training images' fingerprint": (score.train_fingerprint, data.train.fingerprint),
+        "the test images' fingerprint": (score.test_fingerprint, data.test.fingerprint),
+        "size": (score.size, data.size),
+        "holdout": (score.holdout, data.holdout),
     }
-    check_facts(facts, path, f"the data of {source.name} here")
+    check_facts(facts, path, f"the data of {data.name} here")
     try:
-        network = check_network(score.network, source.train.shape)
+        network = check_network(score.network, data.train.shape)
     except UsageError as error:
         raise DataError(f"{path}: {error}") from error
     facts = {

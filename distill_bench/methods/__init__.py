@@ -11,14 +11,14 @@ from distill_bench.methods.registry import (
     synthesis_key,
     synthesize,
 )
-from distill_bench.methods.run import Fields, Job, Synthetic, synthesizer
+from distill_bench.methods.run import Config, Run, Synthetic, synthesizer
 from distill_bench.runtime.checkpoint import Checkpoint
 
 __all__ = [
     "Checkpoint",
-    "Fields",
-    "Job",
+    "Config",
     "Method",
+    "Run",
     "Synthetic",
     "check_ipc",
     "help_make_set",

@@ -8,25 +8,25 @@ from torch import Tensor
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.distilled.pixel_diagnostics import FARTHEST
 from distill_bench.errors import DataError, RunFailed
-from distill_bench.methods.run import Job, Synthetic
+from distill_bench.methods.run import Run, Synthetic
 
 
-def as_set(made: Any, job: Job[Any], card: Card) -> DistilledSet:
+def as_set(made: Any, run: Run[Any], card: Card) -> DistilledSet:
     """The set with a card that a method's images make.
 
     Raises:
         RunFailed: they are none: of another shape or order, not finite, or far from all real images.
     """
     images = made.images if isinstance(made, Synthetic) else made
-    expected = (job.classes * job.ipc, *job.training.shape)
+    expected = (run.classes * run.ipc, *run.training.shape)
     if not isinstance(images, Tensor) or tuple(images.shape) != expected:
         what = f"images of shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(made).__name__}"
-        raise RunFailed(f"{job.method} returned {what}; a set must be Synthetic, or images of shape {expected}.")
+        raise RunFailed(f"{run.method} returned {what}; a set must be Synthetic, or images of shape {expected}.")
     if not isinstance(made, Synthetic):
-        made = Synthetic(images, job.labels)
-    if not torch.equal(made.labels.cpu(), job.labels):
-        raise RunFailed(f"{job.method} returned labels that are not in class order: {made.labels.tolist()[:20]} …")
-    _check_pixels(made.images, job)
+        made = Synthetic(images, run.labels)
+    if not torch.equal(made.labels.cpu(), run.labels):
+        raise RunFailed(f"{run.method} returned labels that are not in class order: {made.labels.tolist()[:20]} …")
+    _check_pixels(made.images, run)
     try:
         return DistilledSet(
             made.images.detach().cpu().contiguous(),
@@ -37,23 +37,23 @@ def as_set(made: Any, job: Job[Any], card: Card) -> DistilledSet:
             stored=made.stored,
         )
     except DataError as error:  # it is no file that is wrong, but the run
-        raise _no_set(job, str(error)) from error
+        raise _no_set(run, str(error)) from error
 
 
-def _check_pixels(images: Tensor, job: Job[Any]) -> None:
+def _check_pixels(images: Tensor, run: Run[Any]) -> None:
     """Raises RunFailed where images are so far from real ones that they show nothing."""
     if not images.is_floating_point() or not images.isfinite().all():
         return
-    pixels = job.training.pixels(images.detach())
+    pixels = run.training.pixels(images.detach())
     low, high = float(pixels.min()), float(pixels.max())
     if max(-low, high) > FARTHEST:
-        space = f"Images must be in the job's pixel space ({job.training.pixel_space.kind})."
-        raise _no_set(job, f"its pixels go from {low:.3g} to {high:.3g}, those of real images from 0 to 1. {space}")
+        space = f"Images must be in the job's pixel space ({run.training.pixel_space.kind})."
+        raise _no_set(run, f"its pixels go from {low:.3g} to {high:.3g}, those of real images from 0 to 1. {space}")
 
 
-def _no_set(job: Job[Any], what: str) -> RunFailed:
-    lower = job.fields.suggestion(job.fields.calming) or "its learning rates"
+def _no_set(run: Run[Any], what: str) -> RunFailed:
+    lower = run.config.hint(run.config.lr_fields) or "its learning rates"
     return RunFailed(
-        f"{job.method} at ipc {job.ipc}, seed {job.seed}, returned what is no distilled set: {what} If it "
+        f"{run.method} at ipc {run.ipc}, seed {run.seed}, returned what is no distilled set: {what} If it "
         f"diverged, lower {lower}."
     )

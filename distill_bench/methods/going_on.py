@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, UsageError, unknown
-from distill_bench.methods.run import Job
+from distill_bench.methods.run import Run
 
 ENDING = ".safetensors"
 
@@ -44,31 +44,31 @@ def _by_content(init: str) -> str:
 BY_CONTENT = PlainSerializer(_by_content, when_used="json")
 
 
-def images_to_go_on_from(job: Job[Any]) -> Float[Tensor, "n c h w"]:
+def images_to_go_on_from(run: Run[Any]) -> Float[Tensor, "n c h w"]:
     """The images of the set that ``init`` names. Soft labels and a learned rate start as the recipe says.
 
     Raises:
         UsageError: it is not a set such as the job makes.
     """
-    path = job.fields.init
+    path = run.config.init
     made = load_distilled(path)
     facts = {
-        "classes": (made.card.class_names, job.training.class_names),
-        "images": (tuple(made.images.shape), (len(job.labels), *job.training.shape)),
-        "labels": (made.labels.tolist(), job.labels.tolist()),
-        "pixel space": (made.card.pixel_space, job.training.pixel_space),
-        "training split": (made.card.source.train_fingerprint, job.training.fingerprint),
+        "classes": (made.card.class_names, run.training.class_names),
+        "images": (tuple(made.images.shape), (len(run.labels), *run.training.shape)),
+        "labels": (made.labels.tolist(), run.labels.tolist()),
+        "pixel space": (made.card.pixel_space, run.training.pixel_space),
+        "training split": (made.card.source.train_fingerprint, run.training.fingerprint),
     }
     if wrong := [name for name, (has, wanted) in facts.items() if has != wanted]:
         raise UsageError(
             f"init={path}: a set to go on from has the classes, IPC, image size, pixel space and training split of the "
             f"one to make. Different are its {', '.join(wrong)}: it has {_described(made)}; wanted are "
-            f"{job.classes} classes, ipc {job.ipc}, images of {'×'.join(map(str, job.training.shape))}, "
-            f"{job.training.pixel_space.kind} pixels, from {job.training.source_name} as it is loaded here (--holdout)."
+            f"{run.classes} classes, ipc {run.ipc}, images of {'×'.join(map(str, run.training.shape))}, "
+            f"{run.training.pixel_space.kind} pixels, from {run.training.source_name} as it is loaded here (--holdout)."
         )
     if not made.images.is_floating_point():
         raise UsageError(f"init={path}: its images are 8-bit pictures. Go on from a set that was optimised.")
-    return made.images.float().to(job.device)
+    return made.images.float().to(run.device)
 
 
 def _described(made: DistilledSet) -> str:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from distill_bench.distilled.pixel_diagnostics import largest_value
 from distill_bench.errors import RunFailed, is_out_of_memory
-from distill_bench.methods.run import Job
+from distill_bench.methods.run import Run
 from distill_bench.runtime.progress import stopped
 
 LARGEST = {"labels": 1e4, "learning_rate": 1e2}
@@ -20,7 +20,7 @@ EXPLODED = 1e6
 
 
 class Objective(ABC):
-    """What a method contributes: gradients of its loss. Randomness comes from ``job.generator(role, step)`` alone."""
+    """What a method contributes: gradients of its loss. Randomness comes from ``run.generator(role, step)`` alone."""
 
     @abstractmethod
     def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
@@ -38,7 +38,7 @@ class Objective(ABC):
 
 
 def optimise(
-    job: Job[Any],
+    run: Run[Any],
     objective: Objective,
     learnables: dict[str, Tensor],
     optimizers: dict[str, Optimizer],
@@ -57,27 +57,27 @@ def optimise(
             not enough; with the step, the last checkpoint and which fields to lower.
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
-    first = kept = _resume(job, objective, learnables, optimizers)
-    bounds = LARGEST | {"images": largest_value(job.training.pixel_space)}
-    with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", steps, first) as stage:
+    first = kept = _resume(run, objective, learnables, optimizers)
+    bounds = LARGEST | {"images": largest_value(run.training.pixel_space)}
+    with run.monitor.stage(f"{run.method}, ipc {run.ipc}, seed {run.seed}", steps, first) as stage:
         for step in range(first, steps):
             try:
                 loss = _update(step, objective, learnables, optimizers, bounds)
                 objective.after_step(step)
             except RunFailed as error:
-                raise RunFailed(_account(job, step, steps, kept, error)) from error
+                raise RunFailed(_account(run, step, steps, kept, error)) from error
             except (MemoryError, RuntimeError) as error:
                 if is_out_of_memory(error):
-                    raise job.out_of_memory(f"at step {step} of {steps}", error) from error
+                    raise run.out_of_memory(f"at step {step} of {steps}", error) from error
                 raise
-            job.history.append(loss)
+            run.history.append(loss)
             stage.note(f"loss {loss:.4g}")
             stage.advance()
-            if job.monitor.stop_requested:
-                _save(job, objective, learnables, optimizers, step + 1)
-                raise stopped(f"{step + 1} of {steps} steps of {job.method} done")
-            if job.checkpoint.due:
-                _save(job, objective, learnables, optimizers, step + 1)
+            if run.monitor.stop_requested:
+                _save(run, objective, learnables, optimizers, step + 1)
+                raise stopped(f"{step + 1} of {steps} steps of {run.method} done")
+            if run.checkpoint.due:
+                _save(run, objective, learnables, optimizers, step + 1)
                 kept = step + 1
     return steps - first
 
@@ -86,12 +86,12 @@ class _Diverged(RunFailed):
     """Numbers left all bounds: rates are too high."""
 
 
-def _account(job: Job[Any], step: int, steps: int, kept: int, error: RunFailed) -> str:
+def _account(run: Run[Any], step: int, steps: int, kept: int, error: RunFailed) -> str:
     """What happened where, the last good state, and what to lower where the error itself does not say it."""
-    good = f"Its last checkpoint, after step {kept - 1}, is {job.checkpoint.path}." if kept else "It has no checkpoint."
-    lower = job.fields.suggestion(job.fields.calming) or "its learning rates"
+    good = f"Its last checkpoint, after step {kept - 1}, is {run.checkpoint.path}." if kept else "It has no checkpoint."
+    lower = run.config.hint(run.config.lr_fields) or "its learning rates"
     advice = f" Lower {lower}, and start again." if isinstance(error, _Diverged) else ""
-    return f"{job.method} at ipc {job.ipc}, seed {job.seed}, failed at step {step} of {steps}: {error} {good}{advice}"
+    return f"{run.method} at ipc {run.ipc}, seed {run.seed}, failed at step {step} of {steps}: {error} {good}{advice}"
 
 
 def _update(
@@ -117,20 +117,20 @@ def _update(
 
 
 def _save(
-    job: Job[Any], objective: Objective, learnables: dict[str, Tensor], optimizers: dict[str, Optimizer], step: int
+    run: Run[Any], objective: Objective, learnables: dict[str, Tensor], optimizers: dict[str, Optimizer], step: int
 ) -> None:
     tensors = {f"learnable.{name}": tensor for name, tensor in learnables.items()}
     tensors |= {f"objective.{name}": tensor for name, tensor in objective.state().items()}
     for name, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{name}.{index}.{key}": value for key, value in state.items() if value is not None}
-    job.checkpoint.save(tensors, {"step": step, "history": job.history})
+    run.checkpoint.save(tensors, {"step": step, "history": run.history})
 
 
 def _resume(
-    job: Job[Any], objective: Objective, learnables: dict[str, Tensor], optimizers: dict[str, Optimizer]
+    run: Run[Any], objective: Objective, learnables: dict[str, Tensor], optimizers: dict[str, Optimizer]
 ) -> int:
-    saved = job.checkpoint.load()
+    saved = run.checkpoint.load()
     if saved is None:
         return 0
     tensors, facts = saved
@@ -149,5 +149,5 @@ def _resume(
     for name, state in states.items():
         optimizers[name].load_state_dict(optimizers[name].state_dict() | {"state": state})
     objective.restore(own)
-    job.history[:] = facts["history"]
+    run.history[:] = facts["history"]
     return int(facts["step"])

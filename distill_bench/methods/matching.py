@@ -9,15 +9,15 @@ from torch import Generator, Tensor
 
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import with_mirrors
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.going_on import BY_CONTENT, images_to_go_on_from, is_finished_set, one_of
-from distill_bench.methods.run import Fields, Job
+from distill_bench.methods.run import Config, Run
 from distill_bench.methods.selection.selection import embeddings, k_center, k_means, nearest, nearest_distinct
 from distill_bench.networks import Network, build_network
 
 
-class FlipFields(Fields):
+class FlipConfig(Config):
     """FYI's flip, and the change of DSA that its code makes beside it.
 
     Attributes:
@@ -33,23 +33,23 @@ class FlipFields(Fields):
     flip_any_source: bool = False
 
     @model_validator(mode="after")
-    def _augmented(self) -> "FlipFields":
+    def _augmented(self) -> "FlipConfig":
         if self.always_flip and self.augment != "dsa":
             raise ValueError('always_flip is a variant of DSA: it needs augment = "dsa"')
         return self
 
-    def check(self, source: Source) -> None:
+    def check(self, dataset: Dataset) -> None:
         """Raise UsageError where images would be mirrored that may not be."""
         asked = [name for name in ("flip", "always_flip") if getattr(self, name)]
-        if asked and not (source.flip_invariant or self.flip_any_source):
+        if asked and not (dataset.flip_invariant or self.flip_any_source):
             without = " ".join(f"--set {name}=false" for name in asked)
             raise UsageError(
-                f"{' and '.join(asked)}: a mirrored image of {source.name} may not keep its label. Use the method "
+                f"{' and '.join(asked)}: a mirrored image of {dataset.name} may not keep its label. Use the method "
                 f"without it ({without}), or mirror the images all the same: --set flip_any_source=true."
             )
 
 
-class MatchingFields(FlipFields):
+class MatchingConfig(FlipConfig):
     """Fields of the methods that match signals of random networks.
 
     Attributes:
@@ -62,8 +62,8 @@ class MatchingFields(FlipFields):
         network: the network whose signals are matched.
     """
 
-    calming: ClassVar[tuple[str, ...]] = ("image_lr",)
-    bounding: ClassVar[tuple[str, ...]] = ("real_batch",)
+    lr_fields: ClassVar[tuple[str, ...]] = ("image_lr",)
+    memory_fields: ClassVar[tuple[str, ...]] = ("real_batch",)
 
     iterations: PositiveInt
     image_lr: PositiveFloat
@@ -73,61 +73,61 @@ class MatchingFields(FlipFields):
     network: str = "ConvNet"
 
 
-def initial_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
+def initial_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:
     """Where synthesis starts: ipc images a class, in class order, requiring no gradient yet."""
-    if job.fields.init == "noise":
-        shape = (job.classes * job.ipc, *job.training.shape)
-        return torch.randn(shape, generator=job.generator("initial images")).to(job.device)
-    if is_finished_set(job.fields.init):
-        return images_to_go_on_from(job)
-    if job.fields.init in ("k-center", "k-means"):
-        return chosen_images(job)
-    draws = (job.training.draw(c, job.ipc, job.generator("initial images", c)) for c in range(job.classes))
+    if run.config.init == "noise":
+        shape = (run.classes * run.ipc, *run.training.shape)
+        return torch.randn(shape, generator=run.generator("initial images")).to(run.device)
+    if is_finished_set(run.config.init):
+        return images_to_go_on_from(run)
+    if run.config.init in ("k-center", "k-means"):
+        return chosen_images(run)
+    draws = (run.training.draw(c, run.ipc, run.generator("initial images", c)) for c in range(run.classes))
     return torch.cat(list(draws)).clone()
 
 
-def chosen_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
+def chosen_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:
     """For every class the ``ipc`` images that k-center or k-means chooses.
 
     Greedy k-center begins at the image nearest the class's mean; of k-means it is the images nearest the centres of
     ``ipc`` clusters, each taken once. The space is the embedding of one network of random weights, in evaluation mode.
     """
-    draws = job.generator("initial network")
-    network = build_network(job.fields.network, job.training.shape, job.classes, draws).to(job.device).eval()
+    draws = run.generator("initial network")
+    network = build_network(run.config.network, run.training.shape, run.classes, draws).to(run.device).eval()
     chosen = []
-    for label, indices in enumerate(job.training.class_indices):
-        features = embeddings(job, network, indices)
-        if job.fields.init == "k-means":
-            rows = nearest_distinct(features, k_means(features, job.ipc, job.generator("initial clusters", label)))
+    for label, indices in enumerate(run.training.class_indices):
+        features = embeddings(run, network, indices)
+        if run.config.init == "k-means":
+            rows = nearest_distinct(features, k_means(features, run.ipc, run.generator("initial clusters", label)))
         else:
-            rows = k_center(features, job.ipc, nearest(features, features.mean(dim=0)))
+            rows = k_center(features, run.ipc, nearest(features, features.mean(dim=0)))
         chosen.append(indices[rows])
-    return job.training.images(torch.cat(chosen)).clone()
+    return run.training.images(torch.cat(chosen)).clone()
 
 
-def random_network(job: Job[Any], index: int) -> Network:
+def random_network(run: Run[Any], index: int) -> Network:
     """Network ``index`` of the job's stream of random networks, in training mode."""
-    draws = job.generator("network", index)
-    return build_network(job.fields.network, job.training.shape, job.classes, draws).to(job.device)
+    draws = run.generator("network", index)
+    return build_network(run.config.network, run.training.shape, run.classes, draws).to(run.device)
 
 
-def draw_dsa(job: Job[Any], batch: int, generator: Generator) -> dsa.Sample:
+def draw_dsa(run: Run[Any], batch: int, generator: Generator) -> dsa.Sample:
     """An operation and its parameters for ``batch`` images, from those that the source and the recipe allow."""
-    operations = dsa.usual_operations(job.training.flip_invariant)
-    return dsa.sample(operations, batch, job.training.shape, generator, job.fields.always_flip)
+    operations = dsa.usual_operations(run.training.flip_invariant)
+    return dsa.sample(operations, batch, run.training.shape, generator, run.config.always_flip)
 
 
 def augment_pair(
-    job: Job[Any], real: Float[Tensor, "r c h w"], synthetic: Float[Tensor, "s c h w"], generator: Generator
+    run: Run[Any], real: Float[Tensor, "r c h w"], synthetic: Float[Tensor, "s c h w"], generator: Generator
 ) -> tuple[Float[Tensor, "r c h w"], Float[Tensor, "t c h w"]]:
     """Both batches as the network sees them.
 
     The synthetic one is followed by its mirror images where the recipe flips (then t = 2 s, else t = s). Siamese DSA
     puts one operation with one set of parameters on both.
     """
-    if job.fields.flip:
+    if run.config.flip:
         synthetic = with_mirrors(synthetic)
-    if job.fields.augment == "none":
+    if run.config.augment == "none":
         return real, synthetic
-    drawn = draw_dsa(job, 1, generator)
+    drawn = draw_dsa(run, 1, generator)
     return dsa.apply(drawn, real), dsa.apply(drawn, synthetic)

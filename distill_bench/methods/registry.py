@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from distill_bench.datasets import usual_side
 from distill_bench.datasets.card import source_card
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.errors import UsageError, describe, did_you_mean, is_out_of_memory, unknown
@@ -28,10 +28,10 @@ from distill_bench.methods.mean_matching.attention_matching import attention_mat
 from distill_bench.methods.mean_matching.distribution_matching import distribution_matching
 from distill_bench.methods.recipe import PAPER, Recipe, list_recipes, load_recipe
 from distill_bench.methods.run import (
-    Fields,
-    Job,
+    Config,
+    Run,
     Synthesizer,
-    fields_of,
+    config_of,
     sharing_of,
     version_of,
 )
@@ -81,18 +81,18 @@ class Method:
     function: Synthesizer
     code: str | None = None
 
-    def fields_on(self, source: Source, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Fields:
+    def config_on(self, data: Dataset, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Config:
         """The resolved hyper-parameters of a run on a source. Its images are read where their size matters.
 
         Raises:
-            UsageError: as ``fields``.
+            UsageError: as ``config``.
         """
-        side = min(source.train.shape[1:]) if self.recipe.sides(preset) else None
-        return self.fields(source.name, ipc, preset, side, **overrides)
+        side = min(data.train.shape[1:]) if self.recipe.sides(preset) else None
+        return self.config(data.name, ipc, preset, side, **overrides)
 
-    def fields(
+    def config(
         self, dataset: str, ipc: int, preset: str = PAPER, side: int | None = None, /, **overrides: Any
-    ) -> Fields:
+    ) -> Config:
         """The resolved hyper-parameters of a run.
 
         Args:
@@ -102,20 +102,20 @@ class Method:
             UsageError: unknown preset, unknown field or wrong value, naming what is allowed; or no image per class.
         """
         check_some(ipc)
-        model = fields_of(self.function)
+        model = config_of(self.function)
         values = self.recipe.resolve(dataset, ipc, preset, overrides, side or usual_side(dataset))
         strange, known = sorted(set(values) - set(model.model_fields)), sorted(model.model_fields)
         if strange:
             hint = did_you_mean(strange[0], known)
             raise UsageError(f"{self.name} has no field {', '.join(strange)}. Its fields: {', '.join(known)}.{hint}")
         try:
-            fields = model.model_validate(values)
+            config = model.model_validate(values)
         except ValidationError as error:
             raise UsageError(f"{self.name}, preset {preset}: {describe(error)}.") from error
-        if fields.pixel_space != "zca" and (idle := sorted({"zca_eps", "zca_input"} & overrides.keys())):
-            what = f"{' and '.join(idle)} go with whitened pixels; here they are {fields.pixel_space}"
+        if config.pixel_space != "zca" and (idle := sorted({"zca_eps", "zca_input"} & overrides.keys())):
+            what = f"{' and '.join(idle)} go with whitened pixels; here they are {config.pixel_space}"
             raise UsageError(f"{what}. Set pixel_space=zca as well, or leave it out.")
-        return fields
+        return config
 
 
 def list_methods() -> list[str]:
@@ -148,7 +148,7 @@ def load_method(name: str) -> Method:
 
 
 def synthesize(
-    source: Source,
+    data: Dataset,
     method: str,
     ipc: int,
     preset: str = PAPER,
@@ -158,12 +158,12 @@ def synthesize(
     monitor: Monitor = SILENT,
     checkpoint: Checkpoint | None = None,
     history: list[float] | None = None,
-    **fields: Any,
+    **config: Any,
 ) -> DistilledSet:
     """Make a distilled set from the training split of a source. The set is the last iterate.
 
     Args:
-        source: only its training split is read.
+        data: only its training split is read.
         method: a name from ``list_methods``, or ``module:function``.
         ipc: images per class.
         preset: ``"paper"``, or a named variant of the recipe such as ``"cpu"``.
@@ -179,9 +179,9 @@ def synthesize(
         Interrupted: the monitor was asked to stop; the checkpoint was written.
     """
     chosen = load_method(method)
-    resolved = chosen.fields_on(source, ipc, preset, **fields)
+    resolved = chosen.config_on(data, ipc, preset, **config)
     return make_set(
-        source,
+        data,
         chosen,
         resolved,
         ipc,
@@ -195,9 +195,9 @@ def synthesize(
 
 
 def make_set(
-    source: Source,
+    data: Dataset,
     method: Method,
-    fields: Fields,
+    config: Config,
     ipc: int,
     preset: str = PAPER,
     seed: int = 0,
@@ -208,26 +208,26 @@ def make_set(
     history: list[float] | None = None,
 ) -> DistilledSet:
     """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
-    job = _job(source, method, fields, ipc, seed, device, monitor, checkpoint)
-    job.history = [] if history is None else history
+    run = _run_of(data, method, config, ipc, seed, device, monitor, checkpoint)
+    run.history = [] if history is None else history
     try:
-        return as_set(method.function(job), job, _card(source, method, fields, ipc, preset, seed))
+        return as_set(method.function(run), run, _card(data, method, config, ipc, preset, seed))
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
-            raise job.out_of_memory("outside its loop", error) from error
+            raise run.out_of_memory("outside its loop", error) from error
         raise
 
 
-def parts_of_set(source: Source, method: Method, fields: Fields, ipc: int) -> int:
+def parts_of_set(data: Dataset, method: Method, config: Config, ipc: int) -> int:
     """How many processes can work at a set at a time: 1 where its parts depend on each other."""
     sharing = sharing_of(method.function)
-    return max(1, sharing.parts(fields, len(source.class_names), ipc)) if sharing else 1
+    return max(1, sharing.parts(config, len(data.class_names), ipc)) if sharing else 1
 
 
 def help_make_set(
-    source: Source,
+    data: Dataset,
     method: Method,
-    fields: Fields,
+    config: Config,
     ipc: int,
     seed: int = 0,
     *,
@@ -244,29 +244,29 @@ def help_make_set(
         as ``make_set``.
     """
     if (sharing := sharing_of(method.function)) is not None:
-        sharing.work(_job(source, method, fields, ipc, seed, device, monitor, checkpoint))
+        sharing.work(_run_of(data, method, config, ipc, seed, device, monitor, checkpoint))
 
 
-def _job(
-    source: Source,
+def _run_of(
+    data: Dataset,
     method: Method,
-    fields: Fields,
+    config: Config,
     ipc: int,
     seed: int,
     device: str,
     monitor: Monitor,
     checkpoint: Checkpoint | None,
-) -> Job[Any]:
-    check_ipc(source, ipc)
-    fields.check(source)
+) -> Run[Any]:
+    check_ipc(data, ipc)
+    config.check(data)
     place, kept = resolve_device(device), checkpoint or Checkpoint()
-    check_memory(method.name, source, fields, ipc, place)
+    check_memory(method.name, data, config, ipc, place)
     kept.conditions = {"device": str(place), "threads": torch.get_num_threads()}
-    return Job(
+    return Run(
         method=method.name,
-        training=TrainingData(source, fields.pixel_space_on(source), place),
+        training=TrainingData(data, config.pixel_space_on(data), place),
         ipc=ipc,
-        fields=fields,
+        config=config,
         seed=seed,
         device=place,
         monitor=monitor,
@@ -274,7 +274,7 @@ def _job(
     )
 
 
-def synthesis_key(source: Source, method: Method, fields: Fields, ipc: int, preset: str, seed: int) -> str:
+def synthesis_key(data: Dataset, method: Method, config: Config, ipc: int, preset: str, seed: int) -> str:
     """The content address of a set: everything its file depends on, and nothing else.
 
     That is the card the file will have, which holds the training split's fingerprint; whether a mirrored image keeps
@@ -283,11 +283,11 @@ def synthesis_key(source: Source, method: Method, fields: Fields, ipc: int, pres
     Raises:
         UsageError: no class has so many images.
     """
-    check_ipc(source, ipc)
+    check_ipc(data, ipc)
     return canonical_hash(
         {
-            "card": _card(source, method, fields, ipc, preset, seed).model_dump(mode="json"),
-            "flip_invariant": source.flip_invariant,
+            "card": _card(data, method, config, ipc, preset, seed).model_dump(mode="json"),
+            "flip_invariant": data.flip_invariant,
             "synthesizer": method.recipe.synthesizer,
             "version": version_of(method.function),
             "code": method.code,
@@ -295,17 +295,17 @@ def synthesis_key(source: Source, method: Method, fields: Fields, ipc: int, pres
     )
 
 
-def _card(source: Source, method: Method, fields: Fields, ipc: int, preset: str, seed: int) -> Card:
+def _card(data: Dataset, method: Method, config: Config, ipc: int, preset: str, seed: int) -> Card:
     """The card of a set before it is made; what kind of labels it has, its method says in the end."""
     return Card(
         method=method.name,
         paper=method.recipe.paper,
-        source=source_card(source),
-        class_names=source.class_names,
+        source=source_card(data),
+        class_names=data.class_names,
         ipc=ipc,
-        pixel_space=fields.pixel_space_on(source),
+        pixel_space=config.pixel_space_on(data),
         preset=preset,
-        recipe=fields.model_dump(mode="json"),
+        recipe=config.model_dump(mode="json"),
         protocol=method.recipe.protocol,
         seed=seed,
     )

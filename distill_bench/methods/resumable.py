@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import Tensor
 
-from distill_bench.methods.run import Job
+from distill_bench.methods.run import Run
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import stopped
 
 
-def fill(job: Job[Any], rows: str, tensors: Mapping[str, Tensor], make: Callable[[int], None]) -> None:
+def fill(run: Run[Any], rows: str, tensors: Mapping[str, Tensor], make: Callable[[int], None]) -> None:
     """Have ``make(i)`` write row i of every tensor, row after row, going on from the job's checkpoint.
 
     A file of the checkpoint holds the rows made since the one before, so that each is written once, however large all
@@ -25,7 +25,7 @@ def fill(job: Job[Any], rows: str, tensors: Mapping[str, Tensor], make: Callable
     """
 
     def file(first: int) -> Checkpoint:
-        return job.checkpoint.part(f"{rows.replace(' ', '-')}-{first}")
+        return run.checkpoint.part(f"{rows.replace(' ', '-')}-{first}")
 
     count, done = len(next(iter(tensors.values()))), 0
     while (saved := file(done).load()) is not None:
@@ -33,11 +33,11 @@ def fill(job: Job[Any], rows: str, tensors: Mapping[str, Tensor], make: Callable
             tensors[name][done : saved[1]["end"]] = values
         done = saved[1]["end"]
     first, unsaved = done, file(done)
-    with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}: {rows}", count, done) as stage:
+    with run.monitor.stage(f"{run.method}, ipc {run.ipc}, seed {run.seed}: {rows}", count, done) as stage:
         for row in range(done, count):
             make(row)
             stage.advance()
-            stopping = job.monitor.stop_requested
+            stopping = run.monitor.stop_requested
             if stopping or unsaved.due:
                 unsaved.save({name: each[first : row + 1] for name, each in tensors.items()}, {"end": row + 1})
                 first, unsaved = row + 1, file(row + 1)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from pydantic import BaseModel, ConfigDict, PositiveFloat
 from torch import Generator, Tensor
 
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.distilled_set import LabelKind
@@ -20,7 +20,7 @@ from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import Monitor
 
 
-class Fields(BaseModel):
+class Config(BaseModel):
     """The hyper-parameters every method has; a method's own fields are a subclass.
 
     Attributes:
@@ -32,36 +32,36 @@ class Fields(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    calming: ClassVar[tuple[str, ...]] = ()
-    bounding: ClassVar[tuple[str, ...]] = ()
+    lr_fields: ClassVar[tuple[str, ...]] = ()
+    memory_fields: ClassVar[tuple[str, ...]] = ()
 
     pixel_space: Literal["unit", "normalized", "zca"] = "normalized"
     zca_eps: PositiveFloat = 0.1
     zca_input: Literal["unit", "normalized"] = "unit"
 
-    def pixel_space_on(self, source: Source) -> PixelSpace:
+    def pixel_space_on(self, dataset: Dataset) -> PixelSpace:
         """The pixel space with a source's own statistics."""
-        return pixel_space_of(source, self.pixel_space, self.zca_eps, self.zca_input)
+        return pixel_space_of(dataset, self.pixel_space, self.zca_eps, self.zca_input)
 
-    def suggestion(self, names: Sequence[str]) -> str:
+    def hint(self, names: Sequence[str]) -> str:
         """How to lower fields, with what they are now; empty where there are none.
 
         >>> Fields(zca_eps=0.2).suggestion(["zca_eps"])
         '--set zca_eps=… (now 0.2)'
         """
         now = {name: reduce(getattr, name.split("."), self) for name in names}
-        used = {name: value for name, value in now.items() if value or name not in self.calming}
+        used = {name: value for name, value in now.items() if value or name not in self.lr_fields}
         return ", or ".join(f"--set {name}=… (now {value or 'all'})" for name, value in used.items())
 
-    def check(self, source: Source) -> None:
+    def check(self, dataset: Dataset) -> None:
         """Raise UsageError where these values cannot be run on a source. Called before any work is done."""
 
-    def step_bytes(self, source: Source, ipc: int) -> int:
+    def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """About how many bytes a step's images take in the networks, where that grows with the classes; 0 elsewhere."""
         return 0
 
 
-F = TypeVar("F", bound=Fields)
+F = TypeVar("F", bound=Config)
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Synthetic:
 
 
 @dataclass
-class Job(Generic[F]):
+class Run(Generic[F]):
     """One set to make.
 
     Attributes:
@@ -97,7 +97,7 @@ class Job(Generic[F]):
     method: str
     training: TrainingData
     ipc: int
-    fields: F
+    config: F
     seed: int
     device: torch.device
     monitor: Monitor
@@ -115,7 +115,7 @@ class Job(Generic[F]):
 
     def out_of_memory(self, where: str, error: BaseException) -> RunFailed:
         """The error of a run for which memory was not enough, naming what bounds it."""
-        bounds = self.fields.suggestion(self.fields.bounding)
+        bounds = self.config.hint(self.config.memory_fields)
         return RunFailed(
             f"{self.method} at ipc {self.ipc}, seed {self.seed}, ran out of memory {where} ({first_line(error)}). "
             + (f"Lower {bounds}, which bounds it; " if bounds else "Lower the method's batch sizes or --ipc; ")
@@ -127,7 +127,7 @@ class Job(Generic[F]):
         return seeds.generator(self.seed, "synthesis", role, index)
 
 
-Synthesizer = Callable[[Job[Any]], Synthetic | Tensor]
+Synthesizer = Callable[[Run[Any]], Synthetic | Tensor]
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,11 @@ class Sharing:
     """
 
     parts: Callable[[Any, int, int], int]
-    work: Callable[[Job[Any]], object]
+    work: Callable[[Run[Any]], object]
 
 
 def synthesizer(
-    fields: type[Fields], version: int = 1, sharing: Sharing | None = None
+    config: type[Config], version: int = 1, sharing: Sharing | None = None
 ) -> Callable[[Synthesizer], Synthesizer]:
     """Declare which hyper-parameters a synthesizer function takes.
 
@@ -155,15 +155,15 @@ def synthesizer(
     """
 
     def declare(function: Synthesizer) -> Synthesizer:
-        function.fields, function.version, function.sharing = fields, version, sharing  # type: ignore[attr-defined]
+        function.config, function.version, function.sharing = config, version, sharing  # type: ignore[attr-defined]
         return function
 
     return declare
 
 
-def fields_of(function: Synthesizer) -> type[Fields]:
+def config_of(function: Synthesizer) -> type[Config]:
     """The declared fields of a synthesizer function; the common ones where it declares none."""
-    return getattr(function, "fields", Fields)
+    return getattr(function, "fields", Config)
 
 
 def sharing_of(function: Synthesizer) -> Sharing | None:

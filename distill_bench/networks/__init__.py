@@ -1,7 +1,7 @@
 """Networks by the field's names."""
 
 from distill_bench.networks.architectures import (
-    NAMED,
+    ARCHITECTURES,
     activation_values,
     blank_network,
     build_network,
@@ -14,7 +14,7 @@ from distill_bench.networks.initialise import initialise
 from distill_bench.networks.network import Network
 
 __all__ = [
-    "NAMED",
+    "ARCHITECTURES",
     "ConvNet",
     "Network",
     "activation_values",

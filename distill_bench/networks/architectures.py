@@ -30,7 +30,7 @@ USUAL_CONVNETS = ("ConvNet", "ConvNetBN", "ConvNetD3", "ConvNetD3BN")
 
 
 @dataclass(frozen=True)
-class Named:
+class Architecture:
     """A network that is not a ConvNet.
 
     Attributes:
@@ -48,24 +48,26 @@ POOLS_FIVE_TIMES = (32, "it halves the image five times (28 px are padded to 32)
 CONSTANT = (
     "instance norm makes a map of one pixel constant, and its last maps would be no larger; with batch norm it is"
 )
-NAMED = {
-    "MLP": Named(mlp),
-    "LeNet": Named(lenet, (16, "its 5×5 convolutions are not padded (at 28 px the first one is)")),
-    "AlexNet": Named(alexnet, (8, "it halves the image three times")),
-    "AlexNetBN": Named(partial(alexnet, norm="batch"), (8, "it halves the image three times")),
-    "VGG11": Named(vgg11, POOLS_FIVE_TIMES),
-    "VGG11BN": Named(partial(vgg11, norm="batch"), POOLS_FIVE_TIMES),
-    "ResNet18": Named(resnet18, (9, f"{CONSTANT} ResNet18BN and takes any size")),
-    "ResNet18BN": Named(partial(resnet18, norm="batch")),
-    "ResNet18BN_ImageNet": Named(
+ARCHITECTURES = {
+    "MLP": Architecture(mlp),
+    "LeNet": Architecture(lenet, (16, "its 5×5 convolutions are not padded (at 28 px the first one is)")),
+    "AlexNet": Architecture(alexnet, (8, "it halves the image three times")),
+    "AlexNetBN": Architecture(partial(alexnet, norm="batch"), (8, "it halves the image three times")),
+    "VGG11": Architecture(vgg11, POOLS_FIVE_TIMES),
+    "VGG11BN": Architecture(partial(vgg11, norm="batch"), POOLS_FIVE_TIMES),
+    "ResNet18": Architecture(resnet18, (9, f"{CONSTANT} ResNet18BN and takes any size")),
+    "ResNet18BN": Architecture(partial(resnet18, norm="batch")),
+    "ResNet18BN_ImageNet": Architecture(
         partial(resnet18, norm="batch", small=False),
         (64, "it halves the image five times; ResNet18BN is for small images"),
     ),
-    "ResNet18_AP": Named(partial(resnet18, average_pooling=True), (16, f"{CONSTANT} ResNet18BN_AP and takes 8 px")),
-    "ResNet18BN_AP": Named(
+    "ResNet18_AP": Architecture(
+        partial(resnet18, average_pooling=True), (16, f"{CONSTANT} ResNet18BN_AP and takes 8 px")
+    ),
+    "ResNet18BN_AP": Architecture(
         partial(resnet18, norm="batch", average_pooling=True), (8, "it halves the image three times")
     ),
-    "ViT": Named(vit, initialise=initialise_vit),
+    "ViT": Architecture(vit, initialise=initialise_vit),
 }
 
 
@@ -86,17 +88,17 @@ def resolve_network(name: str, shape: Shape) -> str:
     Raises:
         UsageError: the name is unknown, or no name.
     """
-    if isinstance(name, str) and name in NAMED:
+    if isinstance(name, str) and name in ARCHITECTURES:
         return name
     match = CONVNET.fullmatch(name) if isinstance(name, str) else None
     if match is None:
-        hint = did_you_mean(name, [*USUAL_CONVNETS, *NAMED]) if isinstance(name, str) else ""
+        hint = did_you_mean(name, [*USUAL_CONVNETS, *ARCHITECTURES]) if isinstance(name, str) else ""
         asked = repr(name) if isinstance(name, str) else f"{type(name).__name__}: networks are given by name"
         raise UsageError(
             f"unknown network {asked}.{hint} Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
             "activation AR|AL|AS|ASwish and pooling NP|MP|AP in that order, such as ConvNetD3 or ConvNetD4W64BN; "
-            f"{', '.join(NAMED)}. A network of your own is trained in a loop of your own, on the images and labels of "
-            "DistilledSet.to_dataset(): here every set meets the same networks, or figures could not be compared."
+            f"{', '.join(ARCHITECTURES)}. A network of your own is trained in a loop of your own, on the images and labels "
+            "of DistilledSet.to_dataset(): here every set meets the same networks, or figures could not be compared."
         )
     usual = CONVNET.fullmatch(usual_convnet(shape))
     assert usual is not None
@@ -114,10 +116,10 @@ def check_network(name: str, shape: Shape) -> str:
     """
     name = resolve_network(name, shape)
     height, width = shape[1:]
-    if name not in NAMED:
+    if name not in ARCHITECTURES:
         _check_convnet(name, shape)
-    elif _padded_side(shape) < NAMED[name].smallest[0]:
-        side, reason = NAMED[name].smallest
+    elif _padded_side(shape) < ARCHITECTURES[name].smallest[0]:
+        side, reason = ARCHITECTURES[name].smallest
         raise UsageError(f"{name} needs images of {side} px or more, not {height}×{width}: {reason}.")
     elif name == "ViT" and height != width:
         raise UsageError(f"{name} needs square images, not {height}×{width}: give --size.")
@@ -132,7 +134,7 @@ def build_network(name: str, shape: Shape, classes: int, generator: torch.Genera
     """
     name = check_network(name, shape)
     network = blank_network(name, shape, classes).to_empty(device="cpu")
-    return (NAMED[name].initialise if name in NAMED else initialise)(network, generator)
+    return (ARCHITECTURES[name].initialise if name in ARCHITECTURES else initialise)(network, generator)
 
 
 def blank_network(name: str, shape: Shape, classes: int) -> Network:
@@ -144,7 +146,7 @@ def blank_network(name: str, shape: Shape, classes: int) -> Network:
     name = check_network(name, shape)
     # the constructors would draw from torch's global generator elsewhere
     with torch.device("meta"):
-        return NAMED[name].build(shape, classes) if name in NAMED else _convnet(name, shape, classes)
+        return ARCHITECTURES[name].build(shape, classes) if name in ARCHITECTURES else _convnet(name, shape, classes)
 
 
 def activation_values(name: str, shape: Shape, classes: int) -> tuple[int, int]:

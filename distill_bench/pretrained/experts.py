@@ -239,7 +239,7 @@ def _train(
     if (saved := checkpoint.load()) is not None:
         standing, losses = restore(network, *saved), saved[1]["losses"]
         trajectory[: standing.epoch + 1] = saved[0][TRAJECTORY]
-        compiled = compilation.goes_on(saved[1]["compiled"])
+        compiled = compilation.resume_mode(saved[1]["compiled"])
         stage.advance(standing.epoch)
     else:
         flops = compilation.training_flops(network, training.shape, plan.epochs * len(training))

@@ -95,7 +95,7 @@ class TeacherRecipe(BaseModel):
     def augmentation(self, flip_invariant: bool) -> Augment | None:
         """What is done to every batch."""
         if self.augment == "shift":
-            return views.augmentation(views.ViewRule(crop="padded"), flip_invariant)
+            return views.augmentation(views.AugmentPolicy(crop="padded"), flip_invariant)
         return dsa.augmentation(flip_invariant) if self.augment == "dsa" else None
 
 
@@ -207,7 +207,7 @@ def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint:
     weights = generator(seed, "teacher", "weights")
     network = build_network(recipe.network, training.shape, len(training.class_names), weights).to(training.device)
     if (saved := checkpoint.load()) is not None:
-        standing, compiled = restore(network, *saved), compilation.goes_on(saved[1].get("compiled", False))
+        standing, compiled = restore(network, *saved), compilation.resume_mode(saved[1].get("compiled", False))
     else:
         flops = compilation.training_flops(network, training.shape, plan.epochs * len(training))
         compiled = compilation.decide("auto", training.device, flops)

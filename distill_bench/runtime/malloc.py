@@ -11,7 +11,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 TOP_PAD_BYTES = 64 * 2**20
 
 
-def keep_freed_memory() -> bool:
+def disable_trim() -> bool:
     """Have this process keep what it frees; call it before the first large tensor. Results are the same to the bit.
 
     Returns whether it was done: glibc alone has the setting, and elsewhere nothing happens. It belongs to programs (the

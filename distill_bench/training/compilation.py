@@ -48,7 +48,7 @@ def decide(choice: str, device: torch.device, flops: float) -> bool:
     return wanted
 
 
-def goes_on(was_compiled: bool) -> bool:
+def resume_mode(was_compiled: bool) -> bool:
     """Whether a stage that was begun runs compiled: as it was begun.
 
     Raises:
@@ -108,7 +108,7 @@ def compiled(function: Callable[..., Tensor], network: nn.Module) -> Callable[..
 
     Parameters and buffers are the network's own, so its gradients arrive there. The first call for a shape compiles.
     """
-    twin, name = _written_out(network), f"{function.__name__} of {network}, {network.training}"
+    twin, name = _decompose_group_norm(network), f"{function.__name__} of {network}, {network.training}"
     run = _compiled_function(function)
 
     def call(*arguments: Any) -> Tensor:
@@ -121,7 +121,7 @@ def compiled(function: Callable[..., Tensor], network: nn.Module) -> Callable[..
 
 @functools.cache
 def _compiled_function(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    keep_what_is_compiled()
+    set_inductor_cache()
 
     def channels_last(network: nn.Module, images: Tensor, *others: Any) -> Tensor:
         return function(network, images.contiguous(memory_format=torch.channels_last), *others)
@@ -129,7 +129,7 @@ def _compiled_function(function: Callable[..., Tensor]) -> Callable[..., Tensor]
     return torch.compile(channels_last, fullgraph=True, dynamic=False)
 
 
-def keep_what_is_compiled() -> None:
+def set_inductor_cache() -> None:
     """Name the cache, and compile in this process: a pool of compilers would cost each worker of a suite memory."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home() / "compiled"))
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
@@ -169,7 +169,7 @@ class _WrittenOutNorm(nn.Module):
         return ((grouped - mean) * (variance + self._eps).rsqrt()).flatten(1, 2) * weight + bias
 
 
-def _written_out(network: nn.Module) -> nn.Module:
+def _decompose_group_norm(network: nn.Module) -> nn.Module:
     """The network with its group norms written out; parameters and buffers are the same objects."""
     own = itertools.chain(network.parameters(), network.buffers())
     twin = copy.deepcopy(network, {id(tensor): tensor for tensor in own})

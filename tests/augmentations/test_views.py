@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from distill_bench.augmentations import views
-from distill_bench.augmentations.views import ViewRule
-from distill_bench.distilled.recorded_labels import Recording
+from distill_bench.augmentations.views import AugmentPolicy
+from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError
 from distill_bench.runtime.seeds import generator
 
 SHAPE = (3, 12, 10)
-EVERYTHING = ViewRule(crop="resized", tiles=2, mix="cutmix")
+EVERYTHING = AugmentPolicy(crop="resized", tiles=2, mix="cutmix")
 
 
 def images_of(count, dtype=torch.float32):
@@ -69,7 +69,7 @@ def test_positions_are_uniform():
 
 
 def test_another_scale_moves_no_other_draw():
-    small, large = (views.sample(ViewRule(scale=s, mix="cutmix"), 6, SHAPE, True, generator("stream"))
+    small, large = (views.sample(AugmentPolicy(scale=s, mix="cutmix"), 6, SHAPE, True, generator("stream"))
                     for s in ((0.08, 1.0), (0.9, 1.0)))  # fmt: skip
     assert not torch.equal(small.crops, large.crops)
     for name in ("tiles", "mirrored", "partners", "boxes", "weights"):
@@ -77,7 +77,7 @@ def test_another_scale_moves_no_other_draw():
 
 
 def test_mirrors_are_half_and_none_where_they_change_the_label():
-    rule = ViewRule(crop="none")
+    rule = AugmentPolicy(crop="none")
     assert 450 < views.sample(rule, 1000, SHAPE, True, generator("mirrors")).mirrored.sum() < 550
     assert not views.sample(rule, 1000, SHAPE, False, generator("mirrors")).mirrored.any()
     images = images_of(2)
@@ -92,7 +92,7 @@ def test_tiles_go_where_their_order_says():
 
 def test_cutmix_by_hand():
     images = images_of(5)
-    drawn = views.sample(ViewRule(crop="none", mix="cutmix"), 5, SHAPE, False, generator("cutmix", 3))
+    drawn = views.sample(AugmentPolicy(crop="none", mix="cutmix"), 5, SHAPE, False, generator("cutmix", 3))
     shown, share = views.shown(drawn, images), views.own_share(drawn, *SHAPE[1:])
     assert drawn.boxes[0, 2] * drawn.boxes[0, 3] > 0
     for i in range(5):
@@ -105,7 +105,7 @@ def test_cutmix_by_hand():
 
 
 def test_the_share_of_cutmix_is_that_of_its_beta():
-    rule = ViewRule(crop="none", mix="cutmix")
+    rule = AugmentPolicy(crop="none", mix="cutmix")
     boxes = torch.stack([views.sample(rule, 1, (1, 512, 512), False, generator("box", i)).boxes[0] for i in range(800)])
     covered = (boxes[:, 2] * boxes[:, 3]).double() / 512**2
     assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= 512).all()
@@ -115,7 +115,7 @@ def test_the_share_of_cutmix_is_that_of_its_beta():
 
 def test_mixup_by_hand_with_the_weights_of_beta():
     images = images_of(4)
-    rule = ViewRule(crop="none", mix="mixup", beta=0.8)
+    rule = AugmentPolicy(crop="none", mix="mixup", beta=0.8)
     drawn = views.sample(rule, 4, SHAPE, False, generator("mixup"))
     weight = float(drawn.weights[0])
     torch.testing.assert_close(views.shown(drawn, images), weight * images + (1 - weight) * images[drawn.partners])
@@ -125,7 +125,7 @@ def test_mixup_by_hand_with_the_weights_of_beta():
 
 
 def recording_of(rule, epochs=3, count=7, classes=5, top=0):
-    recording, images = Recording.empty(epochs, count, classes, top, rule.tiles), images_of(count)
+    recording, images = RecordedLabels.empty(epochs, count, classes, top, rule.tiles), images_of(count)
     seen = torch.empty(epochs, *images.shape)
     logits = torch.randn(epochs, count, classes, generator=generator("logits"))
     for epoch in range(epochs):
@@ -137,10 +137,12 @@ def recording_of(rule, epochs=3, count=7, classes=5, top=0):
     return recording, images, seen, logits
 
 
-@pytest.mark.parametrize("rule", [EVERYTHING, ViewRule(mix="mixup", beta=0.8), ViewRule(crop="padded")], ids=str)
+@pytest.mark.parametrize(
+    "rule", [EVERYTHING, AugmentPolicy(mix="mixup", beta=0.8), AugmentPolicy(crop="padded")], ids=str
+)
 def test_a_recording_shows_what_the_teacher_saw_whatever_the_batches(rule):
     recording, images, seen, logits = recording_of(rule)
-    again = Recording.stored(recording.to_store(), 5)
+    again = RecordedLabels.stored(recording.to_store(), 5)
     for epoch in range(3):
         indices = torch.randperm(7, generator=generator("another order", epoch))
         assert torch.equal(again.replay(images, epoch, indices), seen[epoch, indices])
@@ -160,7 +162,7 @@ def test_of_the_top_two_logits_the_rest_has_no_probability():
 def test_an_incomplete_recording_is_refused():
     tensors = recording_of(EVERYTHING)[0].to_store()
     with pytest.raises(DataError, match=r"lacks relabel\.boxes, relabel\.crops"):
-        Recording.stored({k: v for k, v in tensors.items() if k not in ("relabel.crops", "relabel.boxes")}, 5)
+        RecordedLabels.stored({k: v for k, v in tensors.items() if k not in ("relabel.crops", "relabel.boxes")}, 5)
 
 
 @pytest.mark.parametrize(
@@ -180,12 +182,12 @@ def test_an_incomplete_recording_is_refused():
 def test_a_recording_that_does_not_fit_is_refused(change, message):
     tensors = recording_of(EVERYTHING)[0].to_store() | {f"relabel.{name}": each for name, each in change.items()}
     with pytest.raises(DataError, match=message):
-        Recording.stored(tensors, 5)
+        RecordedLabels.stored(tensors, 5)
 
 
 def replayed_digest(path, batch):
     """sha256 over all views and labels of a recording in a file, replayed in batches of another size."""
-    recording, images = Recording.stored(load_file(path), 5), images_of(7)
+    recording, images = RecordedLabels.stored(load_file(path), 5), images_of(7)
     digest = hashlib.sha256()
     for epoch in range(3):
         shown = [recording.replay(images, epoch, indices) for indices in torch.arange(7).split(batch)]

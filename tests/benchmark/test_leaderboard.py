@@ -12,7 +12,7 @@ from distill_bench.benchmark.leaderboard import board, published, render, render
 from distill_bench.benchmark.leaderboard.claims import claim_for, differences, load_claims
 from distill_bench.benchmark.leaderboard.collect import ROW_KEYS, STRICT, leaderboard_rows, read_results
 from distill_bench.benchmark.leaderboard.figures import accuracy_figure, panels_of
-from distill_bench.datasets import list_sources
+from distill_bench.datasets import list_datasets
 from distill_bench.errors import DataError
 from distill_bench.evaluation.statistics import student_interval
 
@@ -279,7 +279,7 @@ def test_a_methods_own_paper_stands_before_others():
 
 def test_published_claims_are_complete_and_say_what_is_in_doubt():
     assert len(CLAIMS) == 528
-    assert {c.dataset for c in CLAIMS} <= {*list_sources(), "imagenet21k", "imagenet100"}
+    assert {c.dataset for c in CLAIMS} <= {*list_datasets(), "imagenet21k", "imagenet100"}
     assert all(c.note for c in CLAIMS if c.reading == "recalled" or "issue" in c.paper)
     assert {c.selection for c in CLAIMS if c.protocol in ("dc-v1", "dsa-v1") and c.paper in ("DC", "DSA", "DM")} == {
         "last",

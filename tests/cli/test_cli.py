@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from folders import images_folder
 
-from distill_bench import cli, load_source
+from distill_bench import cli, load_dataset
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import DataError
 from distill_bench.runtime.run_info import code_state
@@ -297,7 +297,7 @@ def test_a_recipe_names_networks_and_protocols_that_are_there(command, tmp_path,
 
 
 def test_a_set_made_with_a_holdout_is_tested_on_it_unless_the_test_split_is_asked_for(command, quick, tmp_path):
-    out, digits = tmp_path / "held.safetensors", load_source("digits")
+    out, digits = tmp_path / "held.safetensors", load_dataset("digits")
     made = ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", out]
     assert command(*made, "--holdout", 0.3)[0] == 0
     scores = {}
@@ -361,7 +361,7 @@ def test_what_code_runs_is_noted_before_the_work_begins(command, monkeypatch, wo
 
     code_state.cache_clear()
     for module in (cli.synthesize, cli.bench):
-        monkeypatch.setattr(module, "load_source", load)
+        monkeypatch.setattr(module, "load_dataset", load)
     assert command(*words)[0] == 3
 
 
@@ -374,7 +374,7 @@ def test_a_stop_while_data_loads_is_no_failure(command, tmp_path, monkeypatch, n
             raise DataError("unreadable") from error
 
     for module in (cli.synthesize, cli.bench):
-        monkeypatch.setattr(module, "load_source", interrupted)
+        monkeypatch.setattr(module, "load_dataset", interrupted)
     for words in (["synthesize", "dm", "--ipc", 1, "--out", tmp_path / "x.safetensors"], ["bench", "digits"]):
         code, _, error = command(*words, "--dataset", "digits")
         assert (code, error) == (130, "error: stopped on request, before any work began.\n")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distill_bench import DistilledSet, load_source
+from distill_bench import DistilledSet, load_dataset
 from distill_bench.distilled.render import render_grid
 from distill_bench.errors import DataError, UsageError
 from distill_bench.runtime.files import UNFINISHED, check_no_input, check_place
@@ -19,7 +19,7 @@ LABELS = torch.arange(10).repeat_interleave(2)
 def place(tmp_path, monkeypatch):
     """A folder to be in, with a set, its tensors, a result and pictures."""
     monkeypatch.chdir(tmp_path)
-    digits = load_source("digits")
+    digits = load_dataset("digits")
     made = DistilledSet.from_tensors(digits.train.images(torch.arange(20)), LABELS, digits)
     made.save("set.safetensors")
     torch.save({"data": [[made.images.float() / 100, LABELS]], "accs_all_exps": {}}, "tensors.pt")
@@ -44,8 +44,8 @@ COMMANDS = {
     "render": (("render", "set.safetensors", "--out", "{}.png"), "pets/train/a/0.png"),
 }
 WORK = {
-    "synthesize": "cli.synthesize.load_source",
-    "import": "cli.import_.load_source",
+    "synthesize": "cli.synthesize.load_dataset",
+    "import": "cli.import_.load_dataset",
     "export": "hub.formats.export._write",
     "render": "cli.render.render_grid",
     "publish": "cli.publish.release",

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from distill_bench.datasets import Split, list_sources, load_source
+from distill_bench.datasets import Split, list_datasets, load_dataset
 from distill_bench.datasets.builtin import BUILT_IN
 from distill_bench.datasets.dataset import channel_statistics
 from distill_bench.errors import DataError, UsageError
@@ -67,7 +67,7 @@ def write_parquet(path: Path, tmp_path, labels, names=None, columns=("image", "l
 
 def refusal(spec: str, split: str = "train", **options) -> str:
     with pytest.raises(DataError) as caught:
-        getattr(load_source(spec, **options), split)
+        getattr(load_dataset(spec, **options), split)
     return str(caught.value)
 
 
@@ -77,23 +77,23 @@ def refusal(spec: str, split: str = "train", **options) -> str:
 def test_names():
     small = ["digits", "mnist", "fashion_mnist", "svhn", "cifar10", "cifar100"]
     subsets = ["imagenette", "imagewoof", "imagemeow", "imagesquawk", "imagefruit", "imageyellow"]
-    assert list_sources() == [*small, "tiny_imagenet", "imagenet", *subsets]
+    assert list_datasets() == [*small, "tiny_imagenet", "imagenet", *subsets]
 
 
 @pytest.mark.parametrize("name", ["imagenet1k", "", "folder:", "zip:photos", "digits:"])
 def test_unknown_names_say_what_is_allowed(name):
     with pytest.raises(UsageError, match=r"digits, mnist.*cifar100.*folder:PATH, parquet:PATH, npz:PATH"):
-        load_source(name)
+        load_dataset(name)
 
 
 @pytest.mark.parametrize("size", [0, -1, 100_000])
 def test_size_out_of_range(size):
     with pytest.raises(UsageError, match="from 1 to 4096"):
-        load_source("digits", size=size)
+        load_dataset("digits", size=size)
 
 
 def test_digits():
-    source = load_source("digits")
+    source = load_dataset("digits")
     assert source.train.shape == source.test.shape == (1, 8, 8)
     assert len(source.train) + len(source.test) == 1797
     assert (source.class_names, source.flip_invariant, source.name) == (tuple("0123456789"), False, "digits")
@@ -104,7 +104,7 @@ def test_digits():
 def test_digits_are_scaled_and_stratified():
     from sklearn.datasets import load_digits
 
-    source, bunch = load_source("digits"), load_digits()
+    source, bunch = load_dataset("digits"), load_digits()
     everything = torch.cat([source.train.images(torch.arange(1438)), source.test.images(torch.arange(359))])
     assert int(everything.max()) == 255
     # No image in both: the two splits together are the whole dataset, as a multiset.
@@ -115,25 +115,25 @@ def test_digits_are_scaled_and_stratified():
 
 
 def test_digits_at_another_size():
-    source = load_source("digits", size=16)
+    source = load_dataset("digits", size=16)
     assert source.train.shape == source.test.shape == (1, 16, 16)
     assert source.size == 16
 
 
 def test_holdout_is_disjoint_stratified_and_fixed():
-    whole, source = load_source("digits").train, load_source("digits", holdout=0.25)
+    whole, source = load_dataset("digits").train, load_dataset("digits", holdout=0.25)
     images = [{(i.numpy().tobytes()) for i in s.images(torch.arange(len(s)))} for s in (source.train, source.test)]
     assert not images[0] & images[1]
     assert images[0] | images[1] == {i.numpy().tobytes() for i in whole.images(torch.arange(len(whole)))}
     assert len(source.train) + len(source.test) == len(whole)
     assert [len(k) for k in source.test.class_indices] == [round(0.25 * len(k)) for k in whole.class_indices]
-    assert source.test.fingerprint == load_source("digits", holdout=0.25).test.fingerprint
+    assert source.test.fingerprint == load_dataset("digits", holdout=0.25).test.fingerprint
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 2.0])
 def test_holdout_out_of_range(fraction):
     with pytest.raises(UsageError, match="above 0 and below 1"):
-        load_source("digits", holdout=fraction)
+        load_dataset("digits", holdout=fraction)
 
 
 def test_channel_statistics_match_numpy():
@@ -145,7 +145,7 @@ def test_channel_statistics_match_numpy():
 
 
 def test_fingerprint_is_over_pixels_then_labels():
-    split = load_source("digits").test
+    split = load_dataset("digits").test
     pixels, labels = split.images(torch.arange(len(split))).numpy(), split.labels.numpy()
     assert split.fingerprint == hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
 
@@ -158,7 +158,7 @@ def test_folder(tmp_path):
     (root / "train" / ".cache").mkdir()
     (root / "train" / "cat" / "._train0.png").write_bytes(b"not an image")
     (root / "train" / "cat" / "notes.txt").write_text("ignored")
-    source = load_source(f"folder:{root}")
+    source = load_dataset(f"folder:{root}")
     assert source.name == f"folder:{root}"
     assert source.class_names == ("cat", "dog")
     assert source.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
@@ -172,27 +172,27 @@ def test_folder(tmp_path):
 def test_folder_with_val_nested_files_and_a_missing_test_class(tmp_path):
     root = make_folder(tmp_path, splits=("train",))
     save(picture(0), root / "val" / "dog" / "images" / "deep.JPEG")
-    assert load_source(f"folder:{root}").test.labels.tolist() == [1]
+    assert load_dataset(f"folder:{root}").test.labels.tolist() == [1]
 
 
 def test_folder_without_splits_is_training_only(tmp_path):
     make_folder(tmp_path, splits=("photos",))
-    source = load_source(f"folder:{tmp_path / 'photos'}")
+    source = load_dataset(f"folder:{tmp_path / 'photos'}")
     assert len(source.train) == 6
     with pytest.raises(UsageError, match="--holdout"):
         _ = source.test
-    assert len(load_source(f"folder:{tmp_path / 'photos'}", holdout=0.34).test) == 2
+    assert len(load_dataset(f"folder:{tmp_path / 'photos'}", holdout=0.34).test) == 2
 
 
 def test_grey_and_colour(tmp_path):
     grey = make_folder(tmp_path / "grey", mode="L")
     save(picture(5), grey / "test" / "cat" / "colour.png")
-    source = load_source(f"folder:{grey}")
+    source = load_dataset(f"folder:{grey}")
     assert source.train.shape == source.test.shape == (1, 6, 6)
 
     mixed = make_folder(tmp_path / "mixed", mode="L")
     save(picture(5), mixed / "train" / "dog" / "colour.png")
-    source = load_source(f"folder:{mixed}")
+    source = load_dataset(f"folder:{mixed}")
     assert source.train.shape == source.test.shape == (3, 6, 6)
     first = source.train.images(torch.tensor([0]))[0].numpy()
     assert (first == np.asarray(Image.open(mixed / "train" / "cat" / "train0.png"))).all()
@@ -208,7 +208,7 @@ def test_every_mode_decodes(tmp_path):
     save(colour.convert("RGBA"), root / "colour" / "b.webp")
     save(colour.convert("CMYK"), root / "colour" / "c.jpg")
     save(colour.convert("P"), root / "colour" / "d.gif")
-    train = load_source(f"folder:{root}").train
+    train = load_dataset(f"folder:{root}").train
     assert (len(train), train.shape) == (7, (3, 6, 6))
     assert (train.images(torch.tensor([4])) == 0x7F).all()
 
@@ -220,7 +220,7 @@ def test_size_resizes_the_shorter_side_and_crops_the_centre(tmp_path):
         stripes[:, 10 * third : 10 * third + 10, third] = 255
     save(Image.fromarray(stripes), tmp_path / "wide" / "stripes.png")
     save(picture(0, (7, 40)), tmp_path / "tall" / "noise.png")
-    train = load_source(f"folder:{tmp_path}", size=4).train
+    train = load_dataset(f"folder:{tmp_path}", size=4).train
     assert train.shape == (3, 4, 4)
     inner = train.images(torch.tensor([1]))[0, :, :, 1:3]
     assert (inner[1] == 255).all()
@@ -234,7 +234,7 @@ def test_mixed_sizes_name_the_file_both_sizes_and_the_rule(tmp_path):
     assert "odd.png is 5x7" in message
     assert "train0.png is 6x6" in message
     assert "--size N" in message
-    assert load_source(f"folder:{root}", size=5).train.shape == (3, 5, 5)
+    assert load_dataset(f"folder:{root}", size=5).train.shape == (3, 5, 5)
 
 
 def test_test_split_of_another_size(tmp_path):
@@ -308,7 +308,7 @@ def test_parquet(tmp_path, nested, columns):
     root = tmp_path / "data set"
     write_parquet(root / "train.parquet", tmp_path, [0, 1, 2] * 4, "abc", columns, nested)
     write_parquet(root / "test.parquet", tmp_path, [2, 1], "abc", columns, nested)
-    source = load_source(f"parquet:{root}")
+    source = load_dataset(f"parquet:{root}")
     assert source.class_names == ("a", "b", "c")
     assert source.train.labels.tolist() == [0, 1, 2] * 4
     assert source.train.shape == (1, 6, 6)
@@ -323,7 +323,7 @@ def test_parquet_shards_under_data_with_validation(tmp_path):
     write_parquet(root / "data" / "train-00001-of-00002.parquet", tmp_path, [1, 1])
     write_parquet(root / "data" / "train-00000-of-00002.parquet", tmp_path, [0])
     write_parquet(root / "data" / "validation-00000-of-00001.parquet", tmp_path, [1])
-    source = load_source(f"parquet:{root}")
+    source = load_dataset(f"parquet:{root}")
     assert source.class_names == ("0", "1")
     assert source.train.labels.tolist() == [0, 1, 1]
     assert source.test.labels.tolist() == [1]
@@ -333,7 +333,7 @@ def test_parquet_shards_under_data_with_validation(tmp_path):
 
 def test_parquet_of_one_file(tmp_path):
     write_parquet(tmp_path / "mine.parquet", tmp_path, [0, 1], mode="RGB", size=9)
-    source = load_source(f"parquet:{tmp_path / 'mine.parquet'}", size=5)
+    source = load_dataset(f"parquet:{tmp_path / 'mine.parquet'}", size=5)
     assert source.train.shape == (3, 5, 5)
     assert source.load_test is None
 
@@ -397,7 +397,7 @@ def save_npz(tmp_path: Path, **arrays) -> str:
     ids=["nhw", "nhwc", "nchw", "int64", "whole floats"],
 )
 def test_npz_layouts(tmp_path, images):
-    source = load_source(save_npz(tmp_path, images=images, labels=LABELS))
+    source = load_dataset(save_npz(tmp_path, images=images, labels=LABELS))
     assert source.train.shape == (1, 5, 6)
     assert (source.train.images(torch.arange(4))[:, 0].numpy() == PIXELS).all()
     assert (source.class_names, source.load_test) == (("0", "1"), None)
@@ -409,7 +409,7 @@ def test_npz_layouts(tmp_path, images):
 def test_npz_with_a_test_split(tmp_path, names):
     colour = np.stack([PIXELS] * 3, axis=-1)
     arrays = dict(zip(names.split(), [colour, LABELS[:, None], colour[:2], LABELS[:2]], strict=True))
-    source = load_source(save_npz(tmp_path, class_names=np.array(["cat", "dog"]), **arrays), size=4)
+    source = load_dataset(save_npz(tmp_path, class_names=np.array(["cat", "dog"]), **arrays), size=4)
     assert source.class_names == ("cat", "dog")
     assert source.train.shape == source.test.shape == (3, 4, 4)
     assert source.test.labels.tolist() == [0, 1]
@@ -472,14 +472,14 @@ def test_missing_and_offline_says_what_to_put_where(tmp_path, name, split):
 
 
 def test_facts_need_no_files():
-    source = load_source("cifar100")
+    source = load_dataset("cifar100")
     assert len(set(source.class_names)) == 100
     assert list(source.class_names) == sorted(source.class_names)
     assert (source.mean, source.std) == ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))
-    invariant = {name: load_source(name).flip_invariant for name in ("digits", *BUILT_IN)}
+    invariant = {name: load_dataset(name).flip_invariant for name in ("digits", *BUILT_IN)}
     assert [name for name, flips in invariant.items() if not flips] == ["digits", "mnist", "svhn"]
-    assert load_source("svhn").mean == (0.4377, 0.4438, 0.4728)
-    assert load_source("svhn").std == (0.1980, 0.2010, 0.1970)
+    assert load_dataset("svhn").mean == (0.4377, 0.4438, 0.4728)
+    assert load_dataset("svhn").std == (0.1980, 0.2010, 0.1970)
 
 
 def test_a_failed_download_names_the_files_and_the_reason(monkeypatch):
@@ -503,10 +503,10 @@ def test_builtin_from_torchvision_files(tmp_path):
         images = struct.pack(">IIII", 2051, 10, 28, 28) + pixels.tobytes()
         (raw / f"{split}-images-idx3-ubyte").write_bytes(images)
         (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 10) + bytes(range(10)))
-    source = load_source("mnist")
+    source = load_dataset("mnist")
     assert (source.train.images(torch.arange(10))[:, 0].numpy() == pixels).all()
     assert source.train.labels.tolist() == source.test.labels.tolist() == list(range(10))
-    assert load_source("mnist", size=32).test.shape == (1, 32, 32)
+    assert load_dataset("mnist", size=32).test.shape == (1, 32, 32)
 
 
 def test_svhn_from_torchvision_files(tmp_path, monkeypatch):
@@ -523,10 +523,10 @@ def test_svhn_from_torchvision_files(tmp_path, monkeypatch):
         digest = hashlib.md5((root / f"{split}_32x32.mat").read_bytes()).hexdigest()
         sums[split] = [*SVHN.split_list[split][:2], digest]
     monkeypatch.setattr(SVHN, "split_list", SVHN.split_list | sums)
-    source = load_source("svhn")
+    source = load_dataset("svhn")
     assert source.train.labels.tolist() == source.test.labels.tolist() == [*range(1, 10), 0]
     assert (source.train.images(torch.arange(10)).numpy() == pixels.transpose(3, 2, 0, 1)).all()
-    assert load_source("svhn", size=16).test.shape == (3, 16, 16)
+    assert load_dataset("svhn", size=16).test.shape == (3, 16, 16)
 
 
 def test_builtin_from_parquet_spelt_as_hugging_face_does(tmp_path):
@@ -535,7 +535,7 @@ def test_builtin_from_parquet_spelt_as_hugging_face_does(tmp_path):
     for split in ("train", "test"):
         path = folder / f"{split}-00000-of-00001.parquet"
         write_parquet(path, tmp_path, list(range(100)), names, ("img", "fine_label"), mode="RGB", size=32)
-    source = load_source("cifar100")
+    source = load_dataset("cifar100")
     assert source.class_names == BUILT_IN["cifar100"].class_names
     assert source.train.labels.tolist() == list(range(100))
     assert (source.train.shape, source.mean[0]) == ((3, 32, 32), 0.5071)
@@ -547,7 +547,7 @@ def test_builtin_from_folders_keeps_the_canonical_order(tmp_path):
         for split in ("train", "val"):
             image = Image.new("RGB", (28, 28), (label, label, label))
             save(image, home_of(tmp_path, "fashion_mnist") / split / name.replace("/", "_") / "0.png")
-    source = load_source("fashion_mnist")
+    source = load_dataset("fashion_mnist")
     assert source.class_names == names
     assert source.train.shape == (1, 28, 28)
     for split in (source.train, source.test):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from distill_bench.datasets import lazy, load_source
+from distill_bench.datasets import lazy, load_dataset
 from distill_bench.datasets.imagenet import SUBSETS
-from distill_bench.datasets.lazy import FilesSplit
+from distill_bench.datasets.lazy import LazyFileSplit
 from distill_bench.errors import DataError, UsageError
 
 MTT = {
@@ -54,7 +54,7 @@ def tiny(root, classes=200):
 
 def refusal(name, split="train", **options):
     with pytest.raises(DataError) as caught:
-        getattr(load_source(name, **options), split)
+        getattr(load_dataset(name, **options), split)
     return str(caught.value)
 
 
@@ -77,7 +77,7 @@ def test_folders_sort_as_their_classes_are_numbered():
 
 def test_tiny_imagenet_as_it_is_unpacked(sources):
     wnids = tiny(sources / "tiny_imagenet")
-    source = load_source("tiny_imagenet")
+    source = load_dataset("tiny_imagenet")
     assert source.class_names == tuple(wnids)
     assert source.train.labels.tolist() == list(range(200))
     assert source.train.shape == source.test.shape == (3, 64, 64)
@@ -86,7 +86,7 @@ def test_tiny_imagenet_as_it_is_unpacked(sources):
     assert source.test.labels.tolist() == [5, 199, 0]
     assert (source.mean, source.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert source.flip_invariant
-    assert load_source("tiny_imagenet", size=32).train.shape == (3, 32, 32)
+    assert load_dataset("tiny_imagenet", size=32).train.shape == (3, 32, 32)
 
 
 def test_tiny_imagenet_in_class_folders(sources):
@@ -96,7 +96,7 @@ def test_tiny_imagenet_in_class_folders(sources):
         name.unlink()
     (sources / "tiny_imagenet" / "val" / "images").rmdir()
     save(sources / "tiny_imagenet" / "val" / wnids[3] / "a.JPEG", 0, (64, 64))
-    assert load_source("tiny_imagenet").test.labels.tolist() == [3]
+    assert load_dataset("tiny_imagenet").test.labels.tolist() == [3]
 
 
 def test_a_subset_is_cut_out_of_imagenet(sources):
@@ -105,31 +105,31 @@ def test_a_subset_is_cut_out_of_imagenet(sources):
         save(root / "train" / wnid / "a.JPEG", number, (300, 200))
         save(root / "val" / wnid / "b.JPEG", number, (200, 300))
     save(root / "train" / "n01440764" / "tench.JPEG", 99, (300, 200))
-    source = load_source("imagefruit")
+    source = load_dataset("imagefruit")
     assert source.class_names[:3] == ("pineapple", "banana", "strawberry")
     assert source.train.shape == (3, 128, 128)
     assert source.size == 128
     assert source.train.labels.tolist() == list(range(10))
-    first = load_source(f"folder:{root}", size=128)  # sorted by folder: another order, the same pictures
+    first = load_dataset(f"folder:{root}", size=128)  # sorted by folder: another order, the same pictures
     sorted_wnids = sorted(SUBSETS["imagefruit"])
     for label, wnid in enumerate(SUBSETS["imagefruit"]):
         position = torch.tensor([1 + sorted_wnids.index(wnid)])
         assert torch.equal(source.train.images(torch.tensor([label])), first.train.images(position))
-    assert load_source("imagefruit", size=64).test.shape == (3, 64, 64)
+    assert load_dataset("imagefruit", size=64).test.shape == (3, 64, 64)
     own = sources / "imagefruit"
     for wnid in SUBSETS["imagefruit"]:
         for split in ("train", "val"):
             save(own / split / wnid / "a.JPEG")
-    assert len(load_source("imagefruit").train) == 10
-    assert load_source("imagefruit").train.fingerprint != source.train.fingerprint  # its own folder comes first
+    assert len(load_dataset("imagefruit").train) == 10
+    assert load_dataset("imagefruit").train.fingerprint != source.train.fingerprint  # its own folder comes first
 
 
 def test_imagenet_asks_for_a_size(sources):
     for number in range(1000):
         (sources / "imagenet" / "train" / f"n{number:08}").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"many sizes: give --size, such as 64 \(TESLA\)"):
-        load_source("imagenet")
-    source = load_source("imagenet", size=64)
+        load_dataset("imagenet")
+    source = load_dataset("imagenet", size=64)
     assert (len(source.class_names), source.class_names[1]) == (1000, "n00000001")
 
 
@@ -149,7 +149,7 @@ def test_imagenet_asks_for_a_size(sources):
 )
 def test_without_files_the_layout_is_said(sources, name, expected):
     with pytest.raises(DataError, match=expected) as caught:
-        load_source(name)
+        load_dataset(name)
     assert str(caught.value).startswith(f"{name} is not in {sources / name}")
     assert caught.value.exit_code == 3
 
@@ -200,11 +200,11 @@ def large(monkeypatch):
 
 
 def test_decoded_on_demand_is_what_is_decoded_at_once(photos, large, monkeypatch):
-    lazy = load_source(photos)
-    assert isinstance(lazy.train, FilesSplit) and isinstance(lazy.test, FilesSplit)
+    lazy = load_dataset(photos)
+    assert isinstance(lazy.train, LazyFileSplit) and isinstance(lazy.test, LazyFileSplit)
     monkeypatch.setattr("distill_bench.datasets.decode.RESIDENT_BYTES", 2**32)
-    resident = load_source(photos)
-    assert not isinstance(resident.train, FilesSplit)
+    resident = load_dataset(photos)
+    assert not isinstance(resident.train, LazyFileSplit)
     assert lazy.train.shape == resident.train.shape == (3, 8, 8)
     assert torch.equal(lazy.train.labels, resident.train.labels)
     indices = torch.tensor([7, 0, 0, 3, 9])
@@ -221,50 +221,50 @@ def test_decoded_on_demand_is_what_is_decoded_at_once(photos, large, monkeypatch
 
 def test_the_limit_counts_what_images_are_decoded_to(photos, monkeypatch):
     monkeypatch.setattr("distill_bench.datasets.decode.RESIDENT_BYTES", 10 * 3 * 8 * 8)
-    assert not isinstance(load_source(photos).train, FilesSplit)
-    assert isinstance(load_source(photos, size=9).train, FilesSplit)
-    assert load_source(photos, size=9).train.images(torch.tensor([3])).shape == (1, 3, 9, 9)
+    assert not isinstance(load_dataset(photos).train, LazyFileSplit)
+    assert isinstance(load_dataset(photos, size=9).train, LazyFileSplit)
+    assert load_dataset(photos, size=9).train.images(torch.tensor([3])).shape == (1, 3, 9, 9)
 
 
 def test_the_fingerprint_is_over_files(photos, large, tmp_path):
-    train = load_source(photos).train
+    train = load_dataset(photos).train
     files = sorted((tmp_path / "photos" / "train").rglob("*.png"))
     sums = b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)
     labels = np.repeat(np.arange(2, dtype=np.int64), 5).tobytes()
     assert train.fingerprint == hashlib.sha256(b"(3, 8, 8)" + sums + labels).hexdigest()
-    assert load_source(photos, size=4).train.fingerprint != train.fingerprint
+    assert load_dataset(photos, size=4).train.fingerprint != train.fingerprint
     assert train.subset(torch.arange(9)).fingerprint != train.fingerprint
     assert train.relabelled(1 - train.labels).fingerprint != train.fingerprint
 
 
 def test_files_are_summed_once_and_again_when_they_change(photos, large, tmp_path, monkeypatch):
     monkeypatch.setattr(lazy, "GROUP", 4)
-    first = load_source(photos).train.fingerprint
+    first = load_dataset(photos).train.fingerprint
     assert len(list((tmp_path / "home" / "digests").iterdir())) == 3  # 10 files, 4 at a time
     read = []
     digest = lazy._digest
     monkeypatch.setattr(lazy, "_digest", lambda file: read.append(file.name) or digest(file))
-    assert load_source(photos).train.fingerprint == first
+    assert load_dataset(photos).train.fingerprint == first
     assert read == []
     changed = tmp_path / "photos" / "train" / "dog" / "4.png"
     content, times = changed.read_bytes(), changed.stat()
     changed.write_bytes(content[:-1] + b"x")
     os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
-    assert load_source(photos).train.fingerprint != first
+    assert load_dataset(photos).train.fingerprint != first
     assert sorted(read) == ["3.png", "4.png"]  # the last group alone
     changed.write_bytes(content)
-    assert load_source(photos).train.fingerprint == first
+    assert load_dataset(photos).train.fingerprint == first
 
 
 def test_a_damaged_cache_of_sums_is_made_again(photos, large, tmp_path):
-    first = load_source(photos).train.fingerprint
+    first = load_dataset(photos).train.fingerprint
     for path in (tmp_path / "home" / "digests").iterdir():
         path.write_bytes(b"short")
-    assert load_source(photos).train.fingerprint == first
+    assert load_dataset(photos).train.fingerprint == first
 
 
 def test_files_that_disappear_or_differ_are_named(photos, large, tmp_path):
-    train = load_source(photos).train
+    train = load_dataset(photos).train
     save(tmp_path / "photos" / "train" / "cat" / "2.png", 0, (9, 8))
     with pytest.raises(DataError, match=r"2\.png is 9x8 pixels, but \S+cat/0\.png is 8x8"):
         train.images(torch.tensor([2]))
@@ -282,9 +282,9 @@ def test_sets_are_made_and_scored_from_files(photos, large, monkeypatch):
     monkeypatch.setattr("distill_bench.datasets.pixel_space.RESIDENT_BYTES", 0)
     short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 2, "networks": 1, "network": "ConvNetD1W4"})
     monkeypatch.setitem(PROTOCOLS, "quick-v1", short)
-    source = load_source(photos)
+    source = load_dataset(photos)
     lazy = synthesize(source, "random", ipc=2)
     score = evaluate(lazy, source, "quick-v1")
     monkeypatch.undo()
-    assert torch.equal(lazy.images, synthesize(load_source(photos), "random", ipc=2).images)
+    assert torch.equal(lazy.images, synthesize(load_dataset(photos), "random", ipc=2).images)
     assert score.train_fingerprint == source.train.fingerprint == lazy.card.source.train_fingerprint

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from distill_bench import Source, Split, evaluate, synthesize
+from distill_bench import Dataset, Split, evaluate, synthesize
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.pixel_diagnostics import COMPARED
@@ -41,14 +41,14 @@ class Counting(Split):
 
 
 @pytest.fixture
-def source(monkeypatch) -> Source:
+def source(monkeypatch) -> Dataset:
     monkeypatch.setattr("distill_bench.datasets.dataset.CHUNK_BYTES", 100 * 3 * 16 * 16)
     monkeypatch.setattr(Counting, "most", 0)
     draws = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (COUNT, *SHAPE), generator=draws, dtype=torch.uint8)
     split = Counting(pixels, torch.arange(COUNT) % 10)
     test = Counting(pixels[:1000], torch.arange(1000) % 10)
-    return Source("mine", tuple("0123456789"), lambda: split, lambda: test, True)
+    return Dataset("mine", tuple("0123456789"), lambda: split, lambda: test, True)
 
 
 @pytest.mark.parametrize("space", ["normalized", "unit"])

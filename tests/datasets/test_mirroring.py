@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from typer.main import get_command
 
-from distill_bench import cli, evaluate, list_sources, load_distilled, load_source, synthesize
+from distill_bench import cli, evaluate, list_datasets, load_dataset, load_distilled, synthesize
 from distill_bench.datasets.card import source_card
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, score_key
@@ -55,7 +55,7 @@ def made_of(kind: str, tmp_path: Path) -> str:
 @pytest.mark.parametrize("kind", OWN)
 def test_own_data_is_mirrored_unless_said(tmp_path, kind):
     spec = made_of(kind, tmp_path)
-    assert [load_source(spec, flip_invariant=told).flip_invariant for told in (None, True, False)] == [
+    assert [load_dataset(spec, flip_invariant=told).flip_invariant for told in (None, True, False)] == [
         True,
         True,
         False,
@@ -66,30 +66,31 @@ def test_own_data_is_mirrored_unless_said(tmp_path, kind):
 def test_named_datasets_have_their_own_answer(told, tmp_path, monkeypatch):
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path))
     for name in ("digits", "mnist", "cifar10", "svhn"):
-        answer = "keep their" if load_source(name).flip_invariant else "do not keep their"
+        answer = "keep their" if load_dataset(name).flip_invariant else "do not keep their"
         with pytest.raises(UsageError, match=f"fixed for {name}: its mirrored images {answer} label"):
-            load_source(name, flip_invariant=told)
-    assert "digits" in list_sources()
+            load_dataset(name, flip_invariant=told)
+    assert "digits" in list_datasets()
 
 
 def test_the_card_keeps_it_and_says_nothing_where_it_is_as_usual(own):
     cards = {
-        told: source_card(load_source(own, flip_invariant=told)).model_dump(mode="json") for told in (None, True, False)
+        told: source_card(load_dataset(own, flip_invariant=told)).model_dump(mode="json")
+        for told in (None, True, False)
     }
     assert cards[None] == cards[True]
     assert cards[None].keys() == {"name", "size", "holdout", "train_fingerprint"}
     assert cards[False] == cards[None] | {"flip_invariant": False}
-    changed = dataclasses.replace(load_source(own), flip_invariant=False)  # as in Python
-    assert source_card(changed) == source_card(load_source(own, flip_invariant=False))
+    changed = dataclasses.replace(load_dataset(own), flip_invariant=False)  # as in Python
+    assert source_card(changed) == source_card(load_dataset(own, flip_invariant=False))
 
 
 def test_networks_see_mirrored_digits_only_where_they_keep_their_label(own, quick):
     """The same set and the same seeds: other accuracies."""
-    made = synthesize(load_source(own), "random", 1)
-    sources = {told: load_source(own, flip_invariant=told) for told in (True, False)}
+    made = synthesize(load_dataset(own), "random", 1)
+    sources = {told: load_dataset(own, flip_invariant=told) for told in (True, False)}
     scores = {told: evaluate(made, source, protocol="quick-v1") for told, source in sources.items()}
     assert scores[True].accuracies != scores[False].accuracies
-    assert evaluate(made, load_source(own), protocol="quick-v1").accuracies == scores[True].accuracies
+    assert evaluate(made, load_dataset(own), protocol="quick-v1").accuracies == scores[True].accuracies
     turned = "mirrored images do not keep their label"
     assert (turned in scores[True].notes, turned in scores[False].notes) == (False, True)
     assert score_key(sources[True], "quick-v1", made) != score_key(sources[False], "quick-v1", made)
@@ -101,11 +102,11 @@ def test_an_evaluation_takes_it_from_the_card(own, quick, tmp_path, command):
     assert command(*made, "--flip-invariant", "no")[0] == 0
     distilled = load_distilled(out)
     assert distilled.card.source.flip_invariant is False
-    expected = evaluate(distilled, load_source(own, flip_invariant=False), protocol="quick-v1").accuracies
+    expected = evaluate(distilled, load_dataset(own, flip_invariant=False), protocol="quick-v1").accuracies
     assert evaluate(distilled, protocol="quick-v1").accuracies == expected
     asked = ["evaluate", out, "--protocol", "quick-v1", "--json"]
     assert tuple(json.loads(command(*asked)[1])["accuracies"]) == expected
-    mirrored = evaluate(distilled, load_source(own), protocol="quick-v1").accuracies
+    mirrored = evaluate(distilled, load_dataset(own), protocol="quick-v1").accuracies
     assert tuple(json.loads(command(*asked, "--flip-invariant", "yes")[1])["accuracies"]) == mirrored != expected
     # a named dataset keeps its own answer, whatever the card says
     assert command("evaluate", out, "--protocol", "quick-v1", "--dataset", "digits")[0] == 0
@@ -114,7 +115,7 @@ def test_an_evaluation_takes_it_from_the_card(own, quick, tmp_path, command):
 def test_it_is_part_of_a_sets_address(own):
     dm = load_method("dm")
     keys = [
-        synthesis_key(load_source(own, flip_invariant=told), dm, dm.fields("npz", 1, "cpu"), 1, "cpu", 0)
+        synthesis_key(load_dataset(own, flip_invariant=told), dm, dm.fields("npz", 1, "cpu"), 1, "cpu", 0)
         for told in (None, True, False)
     ]
     assert keys[0] == keys[1] != keys[2]
@@ -123,7 +124,7 @@ def test_it_is_part_of_a_sets_address(own):
 def test_synthesis_mirrors_only_where_it_may(own):
     values = {"iterations": 3, "network": "ConvNetD1W4", "real_batch": 8}
     images = [
-        synthesize(load_source(own, flip_invariant=told), "dm", 1, **values).images for told in (None, True, False)
+        synthesize(load_dataset(own, flip_invariant=told), "dm", 1, **values).images for told in (None, True, False)
     ]
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])

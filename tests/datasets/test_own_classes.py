@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distill_bench import DistilledSet, Source, Split, evaluate, load_distilled, load_source, synthesize
+from distill_bench import Dataset, DistilledSet, Split, evaluate, load_dataset, load_distilled, synthesize
 from distill_bench.datasets.card import source_card
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.errors import DataError, UsageError
@@ -69,7 +69,7 @@ def test_absent_classes_are_an_error_with_a_way_ready_to_copy(command, tmp_path,
 
 
 def test_chosen_classes_are_numbered_in_their_order_in_both_splits(tmp_path):
-    source = load_source(client(tmp_path / "x.npz"), classes=["c5", "c3"])
+    source = load_dataset(client(tmp_path / "x.npz"), classes=["c5", "c3"])
     assert source.class_names == source.classes == ("c5", "c3")
     for split, count in ((source.train, 20), (source.test, 4)):
         assert len(split) == count
@@ -83,23 +83,23 @@ def test_chosen_classes_are_numbered_in_their_order_in_both_splits(tmp_path):
     [(["4", "c3"], ("c4", "c3")), ([3, 4], ("c3", "c4")), (["c6"], ("c6",)), ((6, "5"), ("c6", "c5"))],
 )
 def test_classes_are_chosen_by_name_or_label(tmp_path, wanted, names):
-    assert load_source(client(tmp_path / "x.npz"), classes=wanted).class_names == names
+    assert load_dataset(client(tmp_path / "x.npz"), classes=wanted).class_names == names
 
 
 def test_a_name_that_is_a_number_is_a_name_first(tmp_path):
     names = np.array([str(9 - k) for k in range(10)])  # the class called 9 has the label 0
-    source = load_source(client(tmp_path / "x.npz", present=range(10), names=names), classes=["9"])
+    source = load_dataset(client(tmp_path / "x.npz", present=range(10), names=names), classes=["9"])
     assert source.train.images(torch.tensor([0])).unique().tolist() == [1]
 
 
 @pytest.mark.parametrize("wanted", [[], ["c3", "c3"], ["c3", 3], ["c3", "3"], ["nope"], [10], [-1], [True], ["-1"]])
 def test_wrong_choices_say_what_there_is(tmp_path, wanted):
     with pytest.raises(UsageError, match=r"^classes: .*--classes a,b"):
-        load_source(client(tmp_path / "x.npz"), classes=wanted)
+        load_dataset(client(tmp_path / "x.npz"), classes=wanted)
 
 
 def test_all_classes_in_their_order_are_no_choice(digits):
-    assert load_source("digits", classes=list("0123456789")).classes is None
+    assert load_dataset("digits", classes=list("0123456789")).classes is None
     assert source_card(digits).model_dump(mode="json").keys() == {"name", "size", "holdout", "train_fingerprint"}
 
 
@@ -113,7 +113,7 @@ def test_every_kind_of_data_takes_a_choice(tmp_path, form):
         spec, wanted = f"parquet:{tmp_path / 'x.parquet'}", ["2", "0"]
     else:
         spec, wanted = "digits", ["7", "1"]
-    whole, chosen = load_source(spec), load_source(spec, classes=wanted)
+    whole, chosen = load_dataset(spec), load_dataset(spec, classes=wanted)
     labels = [whole.class_names.index(name) for name in wanted]
     counts = [int((whole.train.labels == label).sum()) for label in labels]
     assert [len(indices) for indices in chosen.train.class_indices] == counts
@@ -122,24 +122,24 @@ def test_every_kind_of_data_takes_a_choice(tmp_path, form):
 
 def test_chosen_classes_stay_in_their_files_where_these_are_large(tmp_path, monkeypatch):
     monkeypatch.setattr("distill_bench.datasets.decode.RESIDENT_BYTES", 0)
-    source = load_source(make_photos(tmp_path), classes=["cat"])
-    assert type(source.train).__name__ == "FilesSplit"
+    source = load_dataset(make_photos(tmp_path), classes=["cat"])
+    assert type(source.train).__name__ == "LazyFileSplit"
     assert (source.train.images(torch.tensor([1]))[0, 0].numpy() == PIXELS[5]).all()
 
 
 def test_a_holdout_is_of_the_chosen_classes(tmp_path):
-    source = load_source(client(tmp_path / "x.npz"), classes=["c3", "c4"], holdout=0.5)
+    source = load_dataset(client(tmp_path / "x.npz"), classes=["c3", "c4"], holdout=0.5)
     assert source.classes == ("c3", "c4")
     assert [len(k) for k in source.test.class_indices] == [5, 5]
 
 
 def test_a_set_remembers_its_classes(tmp_path, quick, command):
     spec, out = client(tmp_path / "x.npz"), tmp_path / "x.safetensors"
-    made = synthesize(load_source(spec, classes=["c6", "c3"]), "random", 1)
+    made = synthesize(load_dataset(spec, classes=["c6", "c3"]), "random", 1)
     made.save(out)
     assert load_distilled(out).card.source.classes == ("c6", "c3")
     score = evaluate(load_distilled(out), protocol="quick-v1")  # the source is loaded from the card alone
-    assert score.test_fingerprint == load_source(spec, classes=["c6", "c3"]).test.fingerprint
+    assert score.test_fingerprint == load_dataset(spec, classes=["c6", "c3"]).test.fingerprint
     assert "of the classes c6, c3 alone, in training and test" in score.notes
     assert command("evaluate", out, "--protocol", "quick-v1", "--json")[0] == 0
     # elsewhere the same classes are taken
@@ -147,7 +147,7 @@ def test_a_set_remembers_its_classes(tmp_path, quick, command):
 
 
 def test_a_choice_is_part_of_every_address(digits):
-    some, other = load_source("digits", classes=["1", "7"]), load_source("digits", classes=["7", "1"])
+    some, other = load_dataset("digits", classes=["1", "7"]), load_dataset("digits", classes=["7", "1"])
     method = load_method("random")
     sets = {synthesis_key(s, method, method.fields("digits", 1), 1, "paper", 0) for s in (digits, some, other)}
     scores = {score_key(s, "full-v1", None) for s in (digits, some, other)}
@@ -187,7 +187,7 @@ def test_many_chosen_classes_still_make_a_name_of_a_file():
 
 def test_sets_of_disjoint_classes_are_joined(digits, quick):
     """The lines of docs/own-data.md."""
-    parts = [synthesize(load_source("digits", classes=part), "random", 2) for part in (range(5), range(5, 10))]
+    parts = [synthesize(load_dataset("digits", classes=part), "random", 2) for part in (range(5), range(5, 10))]
     low, high = parts
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (digits.mean, digits.std))
     pixels = torch.cat([Transform(part.card.pixel_space, None).decode(part.images) for part in (low, high)])
@@ -204,33 +204,33 @@ def test_sets_of_disjoint_classes_are_joined(digits, quick):
 
 
 def test_labels_with_gaps_say_which_there_are_and_what_to_do(tmp_path):
-    source = load_source(client(tmp_path / "x.npz", (2, 9), names=None))
+    source = load_dataset(client(tmp_path / "x.npz", (2, 9), names=None))
     with pytest.raises(
         DataError, match=r"label 0 \('0'\), nor any of 7 other .* take the 2 .*: --classes 2,9 \(in Python"
     ):
         _ = source.train
-    assert len(load_source(source.name, classes=[2, 9]).train) == 40
+    assert len(load_dataset(source.name, classes=[2, 9]).train) == 40
 
 
 @pytest.mark.parametrize("top", [100_000, 2_000_000, 2**62])
 def test_labels_far_apart_are_named_and_nothing_is_made_of_them(tmp_path, top):
     np.savez(tmp_path / "x.npz", images=PIXELS, labels=np.where(np.arange(40) % 2, top, 7))
     with pytest.raises(DataError, match=rf"label {top}; labels are 0 to 99,999 at most\. Found: 7, {top}\. Number the"):
-        load_source(f"npz:{tmp_path / 'x.npz'}")
+        load_dataset(f"npz:{tmp_path / 'x.npz'}")
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float32, np.uint8])
 def test_one_hot_labels_of_an_archive_are_refused_by_name(tmp_path, dtype):
     np.savez(tmp_path / "x.npz", images=PIXELS, labels=np.eye(4, dtype=dtype)[np.arange(40) % 4])
     with pytest.raises(DataError, match=r"of one-hot labels, store labels\.argmax\(1\)"):
-        load_source(f"npz:{tmp_path / 'x.npz'}")
+        load_dataset(f"npz:{tmp_path / 'x.npz'}")
 
 
 def test_several_labels_an_image_are_refused_by_name(tmp_path):
     cell = {"bytes": (Path(make_photos(tmp_path / "p")[7:]) / "train/ant/0.png").read_bytes()}
     pq.write_table(pa.table({"image": [cell] * 2, "label": [[0, 1], [1]]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match="one class an image: lists of several"):
-        load_source(f"parquet:{tmp_path / 'x.parquet'}")
+        load_dataset(f"parquet:{tmp_path / 'x.parquet'}")
 
 
 # ---- a Split made in Python
@@ -286,13 +286,13 @@ def test_class_names_that_cannot_be_written_and_read_are_refused_where_they_come
     if way == "npz" and "\ud800" in bad:
         pytest.skip("NumPy writes no such text")
 
-    def load() -> Source:
+    def load() -> Dataset:
         if way == "Python":
-            return Source("mine", ("a", bad), lambda: Split(PIXELS[:2, None], torch.arange(2)), None, True)
+            return Dataset("mine", ("a", bad), lambda: Split(PIXELS[:2, None], torch.arange(2)), None, True)
         if way == "npz":
             np.savez(tmp_path / "x.npz", images=PIXELS, labels=np.arange(40) % 2, class_names=np.array(["a", bad]))
-            return load_source(f"npz:{tmp_path / 'x.npz'}")
-        return load_source(f"parquet:{named_parquet(tmp_path, ['a', bad])}")
+            return load_dataset(f"npz:{tmp_path / 'x.npz'}")
+        return load_dataset(f"parquet:{named_parquet(tmp_path, ['a', bad])}")
 
     with pytest.raises(DataError, match="name of class 1 of"):
         load()
@@ -309,17 +309,17 @@ def named_parquet(tmp_path: Path, names) -> Path:
 
 
 def test_a_text_for_names_is_not_taken_apart(tmp_path):
-    assert load_source(f"parquet:{named_parquet(tmp_path, 'cat')}").class_names == ("0", "1")
+    assert load_dataset(f"parquet:{named_parquet(tmp_path, 'cat')}").class_names == ("0", "1")
 
 
 def test_two_classes_of_one_name_are_refused():
     with pytest.raises(DataError, match="two classes of the name 'a'"):
-        Source("mine", ("a", "a"), lambda: Split(PIXELS[:2, None], torch.arange(2)), None, True)
+        Dataset("mine", ("a", "a"), lambda: Split(PIXELS[:2, None], torch.arange(2)), None, True)
 
 
 def test_classes_are_counted_before_anything_large_is_done():
     with pytest.raises(DataError, match=r"2,000,000 classes\. At most 100,000"):
-        Source("mine", tuple(map(str, range(2_000_000))), lambda: pytest.fail("loaded"), None, True)
+        Dataset("mine", tuple(map(str, range(2_000_000))), lambda: pytest.fail("loaded"), None, True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such names")
@@ -337,14 +337,14 @@ def test_a_class_folder_that_is_not_utf_8_is_refused_before_a_set_is_made(comman
 @pytest.mark.parametrize("name", ["folder:a\nb", "npz:" + "x" * 5000, "folder:\udce9"])
 def test_a_name_of_data_that_no_card_could_hold_is_refused(name):
     with pytest.raises(UsageError, match="the dataset's name"):
-        load_source(name)
+        load_dataset(name)
 
 
 # ---- sets and data that disagree
 
 
 def test_class_lists_that_differ_say_where_first_and_how_many_each_has(command, quick, tmp_path, digits):
-    made = synthesize(load_source("digits", classes=range(5)), "random", 1)
+    made = synthesize(load_dataset("digits", classes=range(5)), "random", 1)
     made.card = made.card.model_copy(update={"source": source_card(digits)})  # as of data that has five classes
     made.save(tmp_path / "five.safetensors")
     code, _, error = command("evaluate", tmp_path / "five.safetensors", "--protocol", "quick-v1")
@@ -407,13 +407,13 @@ def test_a_path_without_its_kind_is_told_its_kind(tmp_path, monkeypatch, kind):
         named_parquet(tmp_path, ["a", "b"]).rename(tmp_path / "hub" / "data" / "train-00000-of-00001.parquet")
         name, meant = "hub", "There is a folder of that name: parquet:hub."
     with pytest.raises(UsageError) as caught:
-        load_source(name)
+        load_dataset(name)
     assert meant in str(caught.value)
 
 
 def test_a_name_that_is_no_path_is_not_told_to_be_one():
     with pytest.raises(UsageError, match=r"there is no dataset 'x{300}'.*npz:PATH\.$"):
-        load_source("x" * 300)
+        load_dataset("x" * 300)
 
 
 # ---- Tiny-ImageNet's own layout, of any classes
@@ -447,7 +447,7 @@ def test_a_part_of_tiny_imagenet_is_read_in_its_own_layout(command, tmp_path, mo
     advice = f"folder:{root}"
     assert advice in error
     assert command(*made, advice)[0] == 0  # what the error says works
-    source = load_source(advice)
+    source = load_dataset(advice)
     assert source.class_names == ("n01443537", "n02002724")
     assert source.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert source.test.labels.tolist() == [0, 1]
@@ -460,7 +460,7 @@ def test_annotations_that_are_no_text_are_said(tmp_path):
     spec = tiny(tmp_path)
     (tmp_path / "val" / "val_annotations.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"val_annotations\.txt is no text: invalid start byte at byte 0"):
-        _ = load_source(spec).test
+        _ = load_dataset(spec).test
 
 
 # ---- splits that would be classes
@@ -474,27 +474,27 @@ def test_splits_spelled_otherwise_are_no_classes(tmp_path, names):
     for name in names:
         (tmp_path / "x" / f"{name} ").rename(tmp_path / "x" / name)
     with pytest.raises(DataError, match=r"which would be a class. Splits are named train and test"):
-        load_source(f"folder:{tmp_path / 'x'}")
+        load_dataset(f"folder:{tmp_path / 'x'}")
 
 
 def test_splits_a_folder_further_down_are_no_class(tmp_path):
     make_photos(tmp_path / "parent" / "photos")
     with pytest.raises(DataError, match=r"has splits in its folder photos. Give that one: folder:.*parent/photos"):
-        load_source(f"folder:{tmp_path / 'parent'}")
+        load_dataset(f"folder:{tmp_path / 'parent'}")
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])
 def test_every_usual_name_of_a_test_split_is_one(tmp_path, name):
     make_photos(tmp_path)
     (tmp_path / "test").rename(tmp_path / name)
-    assert len(load_source(f"folder:{tmp_path}").test) == 6
+    assert len(load_dataset(f"folder:{tmp_path}").test) == 6
 
 
 def test_a_second_test_split_and_arrays_that_nobody_reads_are_named(tmp_path, caplog):
     make_photos(tmp_path)
     shutil.copytree(tmp_path / "test", tmp_path / "val")
-    assert len(load_source(f"folder:{tmp_path}").test) == 6
+    assert len(load_dataset(f"folder:{tmp_path}").test) == 6
     assert "another test split is there: val" in caplog.text
     np.savez(tmp_path / "x.npz", x_train=PIXELS, y_train=np.arange(40) % 2, x_val=PIXELS, y_val=np.arange(40) % 2)
-    load_source(f"npz:{tmp_path / 'x.npz'}")
+    load_dataset(f"npz:{tmp_path / 'x.npz'}")
     assert "not read: x_val, y_val" in caplog.text

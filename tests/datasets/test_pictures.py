@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distill_bench import load_source, synthesize
+from distill_bench import load_dataset, synthesize
 from distill_bench.errors import DataError
 
 CORNER = np.zeros((4, 6), np.uint8)
@@ -53,10 +53,10 @@ def pixels(tmp_path: Path, content: bytes, way: str = "folder") -> np.ndarray:
     """[c, h, w] of one encoded picture that is a training split by itself."""
     if way == "parquet":
         pq.write_table(pa.table({"image": [{"bytes": content}], "label": [0]}), tmp_path / "one.parquet")
-        train = load_source(f"parquet:{tmp_path / 'one.parquet'}").train
+        train = load_dataset(f"parquet:{tmp_path / 'one.parquet'}").train
     else:
         place(tmp_path / way / "train" / "a" / "x.png", content)  # Pillow looks at the content alone
-        train = load_source(f"folder:{tmp_path / way}").train
+        train = load_dataset(f"folder:{tmp_path / way}").train
     return train.images(torch.tensor([0]))[0].numpy()
 
 
@@ -116,7 +116,7 @@ def test_turned_and_upright_pictures_of_one_look_are_of_one_size(tmp_path):
     exif[0x0112] = 6
     place(tmp_path / "a" / "0.png", encoded(Image.fromarray(CORNER), exif=exif))
     place(tmp_path / "a" / "1.png", encoded(Image.fromarray(np.ascontiguousarray(turned(6)))))
-    train = load_source(f"folder:{tmp_path}").train
+    train = load_dataset(f"folder:{tmp_path}").train
     assert train.shape == (1, 6, 4)
     assert torch.equal(*train.images(torch.arange(2)))
 
@@ -220,7 +220,7 @@ def test_12_bit_values_in_16_bits_are_said_to_come_out_dark(tmp_path, said, colo
 def test_a_black_frame_among_bright_ones_is_no_mistake(tmp_path, said):
     place(tmp_path / "a" / "0.png", encoded(Image.fromarray(RAMP)))
     place(tmp_path / "a" / "1.png", encoded(Image.fromarray(RAMP * 0)))
-    assert load_source(f"folder:{tmp_path}").train.images(torch.tensor([1])).max() == 0
+    assert load_dataset(f"folder:{tmp_path}").train.images(torch.tensor([1])).max() == 0
     assert said() == []
 
 
@@ -252,9 +252,9 @@ def test_pictures_decoded_on_demand_are_shown_alike_and_counted_as_other_picture
     place(tmp_path / "data" / "a" / "0.png", encoded(Image.fromarray(CORNER).convert("RGB"), exif=exif))
     place(tmp_path / "data" / "a" / "1.png", TRANSPARENT["colour and alpha"])
     place(tmp_path / "data" / "a" / "2.png", encoded(Image.fromarray(CORNER).convert("RGB")))
-    resident = load_source(f"folder:{tmp_path / 'data'}").train.images(torch.arange(3))
+    resident = load_dataset(f"folder:{tmp_path / 'data'}").train.images(torch.arange(3))
     monkeypatch.setattr("distill_bench.datasets.decode.RESIDENT_BYTES", 0)
-    lazy = load_source(f"folder:{tmp_path / 'data'}").train
+    lazy = load_dataset(f"folder:{tmp_path / 'data'}").train
     assert torch.equal(lazy.images(torch.arange(3)), resident)
     assert (resident[0, 0].numpy() == turned(3)).all()
     # the sum of the plain file is that of its bytes; those of the others are not, whose pixels were once read otherwise
@@ -281,11 +281,11 @@ def tree(root: Path) -> str:
 
 def test_files_that_are_no_pictures_are_counted_and_named(tmp_path, said):
     spec = tree(tmp_path / "photos")
-    _ = load_source(spec).train
+    _ = load_dataset(spec).train
     assert said() == []  # what systems leave is no news
     for name in ("cat/a.heic", "cat/notes.txt", "dog/deeper/b", "dog/c.mp4", "dog/d.svg", "dog/e.raw", "loose.png"):
         place(tmp_path / "photos" / "train" / name, b"anything")
-    source = load_source(spec)
+    source = load_dataset(spec)
     assert source.train.labels.tolist() == [0, 1, 1]
     loose, others = said()
     train = tmp_path / "photos" / "train"
@@ -306,20 +306,20 @@ def test_a_class_of_none_but_other_files_names_them(tmp_path):
     spec = tree(tmp_path / "photos")
     place(tmp_path / "photos" / "train" / "eel" / "a.heic", b"")
     with pytest.raises(DataError, match=r"eel holds no image \(1 other file: a\.heic\)\. Add images \(\.bmp"):
-        _ = load_source(spec).train
+        _ = load_dataset(spec).train
 
 
 def test_names_of_files_do_not_reach_the_terminal_raw(tmp_path, said):
     spec = tree(tmp_path / "photos")
     place(tmp_path / "photos" / "train" / "cat" / "a\x1b]0;title\x07.txt", b"")
-    _ = load_source(spec).train
+    _ = load_dataset(spec).train
     assert "\x1b" not in said()[0] and "a\\x1b]0;title\\x07.txt" in said()[0]
 
 
 def test_what_is_named_a_picture_and_is_none_says_what_was_looked_for(tmp_path):
     place(tmp_path / "a" / "x.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(ran) print\n")
     with pytest.raises(DataError, match=r"x\.jpg cannot be read as an image: it holds none of BMP, DIB, GIF, JPEG"):
-        _ = load_source(f"folder:{tmp_path}").train
+        _ = load_dataset(f"folder:{tmp_path}").train
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
@@ -329,7 +329,7 @@ def test_pipes_and_devices_are_not_opened_and_links_are(tmp_path, said):
     (tmp_path / "photos" / "train" / "cat" / "zero.png").symlink_to("/dev/zero")
     outside = place(tmp_path / "elsewhere" / "x.png", encoded(Image.fromarray(turned(3).copy())))
     (tmp_path / "photos" / "train" / "cat" / "link.png").symlink_to(outside)
-    train = load_source(spec).train
+    train = load_dataset(spec).train
     assert train.labels.tolist() == [0, 0, 1, 1]
     assert "left out 2 files" in said()[0] and "cat/pipe.png, cat/zero.png" in said()[0]
     assert (train.images(torch.tensor([1]))[0, 0].numpy() == turned(3)).all()
@@ -355,7 +355,7 @@ def test_folders_that_may_not_be_read_say_why(tmp_path, monkeypatch, where):
     monkeypatch.setattr(os, "listdir", refusing(listdir))
 
     def read() -> None:
-        source = load_source(spec)
+        source = load_dataset(spec)
         _ = source.train, source.test
 
     with pytest.raises(DataError, match=f"{closed} cannot be read: Permission denied. Allow reading it"):
@@ -364,7 +364,7 @@ def test_folders_that_may_not_be_read_say_why(tmp_path, monkeypatch, where):
 
 def test_a_path_too_long_for_the_system_is_said(tmp_path):
     with pytest.raises(DataError, match="cannot be read: File name too long"):
-        load_source(f"folder:{tmp_path / ('x' * 300)}")
+        load_dataset(f"folder:{tmp_path / ('x' * 300)}")
 
 
 # ---- sizes
@@ -376,12 +376,12 @@ def test_mixed_sizes_are_refused_after_turning(tmp_path):
     place(tmp_path / "a" / "0.png", encoded(Image.fromarray(CORNER)))
     place(tmp_path / "a" / "1.png", encoded(Image.fromarray(CORNER), exif=exif))
     with pytest.raises(DataError, match=r"1\.png is 4x6 pixels, but \S+0\.png is 6x4: .* Give --size N"):
-        _ = load_source(f"folder:{tmp_path}").train
-    assert load_source(f"folder:{tmp_path}", size=4).train.shape == (1, 4, 4)
+        _ = load_dataset(f"folder:{tmp_path}").train
+    assert load_dataset(f"folder:{tmp_path}", size=4).train.shape == (1, 4, 4)
 
 
 def test_sets_of_such_pictures_are_made(tmp_path):
     for index, content in enumerate((TRANSPARENT["colour and alpha"], encoded(Image.fromarray(RAMP)))):
         place(tmp_path / "ab"[index] / "x.png", content)
-    made = synthesize(load_source(f"folder:{tmp_path}"), "random", 1)
+    made = synthesize(load_dataset(f"folder:{tmp_path}"), "random", 1)
     assert made.images.shape == (2, 3, 4, 6)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill_bench.datasets import Source, Split, whitening
+from distill_bench.datasets import Dataset, Split, whitening
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.datasets.whitening import fit_whitening, whitening_of
 from distill_bench.runtime.seeds import generator
@@ -22,7 +22,7 @@ def split(count=60, seed=0):
 @pytest.fixture
 def source(tmp_path, monkeypatch):
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path))
-    return Source("made", ("a", "b", "c"), split, lambda: split(20, 1), flip_invariant=True, constants=STATISTICS)
+    return Dataset("made", ("a", "b", "c"), split, lambda: split(20, 1), flip_invariant=True, constants=STATISTICS)
 
 
 def explicit(images, eps):

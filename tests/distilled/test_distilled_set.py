@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save as save_tensors
 
-from distill_bench.datasets import Source, Split
+from distill_bench.datasets import Dataset, Split
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.distilled.distilled_set import Card, DistilledSet, load_distilled
 from distill_bench.distilled.render import render_grid, render_pixels
@@ -420,7 +420,7 @@ def colourful():
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32])
 def test_a_picture_in_colour_and_in_the_types_a_set_may_have(tmp_path, dtype):
-    source = Source("made", ("a", "b", "c"), colourful, None, flip_invariant=True)
+    source = Dataset("made", ("a", "b", "c"), colourful, None, flip_invariant=True)
     pixels = source.train.images(torch.arange(12))
     images = pixels if dtype == torch.uint8 else (pixels.float() / 255).to(dtype)
     made = DistilledSet.from_tensors(images, source.train.labels, source, pixel_space="unit")
@@ -429,7 +429,7 @@ def test_a_picture_in_colour_and_in_the_types_a_set_may_have(tmp_path, dtype):
 
 
 def test_a_picture_shows_no_more_columns_than_asked_for(tmp_path):
-    source = Source("made", ("a", "b", "c"), colourful, None, flip_invariant=True)
+    source = Dataset("made", ("a", "b", "c"), colourful, None, flip_invariant=True)
     pixels = source.train.images(torch.arange(12))
     render_grid(DistilledSet.from_tensors(pixels, source.train.labels, source), tmp_path / "made.png", columns=2)
     shown = [0, 1, 4, 5, 8, 9]

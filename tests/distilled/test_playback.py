@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from distill_bench import DistilledSet, Playback, stored_teacher
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.distilled.playback import training_images
-from distill_bench.distilled.recorded_labels import Recording
+from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
 from distill_bench.evaluation.evaluate import _material, exam_of
@@ -36,7 +36,7 @@ def test_a_recording_plays_back_what_the_evaluator_trains_with(digits, kind):
     one = RECORDED[kind](digits)
     given = _material(one, exam_of(digits, load_protocol("quick-v1"), one.card.pixel_space), "stored")
     playback = Playback.of(one)
-    recording = Recording.stored(one.stored, 10)
+    recording = RecordedLabels.stored(one.stored, 10)
     encoded = one.images.dtype == torch.uint8
     images = Transform(one.card.pixel_space, digits.train).encode(one.images) if encoded else one.images.float()
     assert playback.epochs == 3

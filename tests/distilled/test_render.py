@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from distill_bench import DistilledSet
-from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.distilled.render import grid
 
 BLUE = (10, 20, 250)
@@ -20,7 +20,7 @@ def test_a_class_name_stands_next_to_its_own_images_and_apart_from_its_left_neig
     pixels = torch.tensor(BLUE, dtype=torch.uint8).view(1, 3, 1, 1).expand(classes * ipc, 3, 32, 32).contiguous()
     labels = torch.arange(classes).repeat_interleave(ipc)
     names = tuple("i" * (1 + label % 9) + f"{label:03d}" for label in range(classes))
-    source = Source("made", names, lambda: Split(pixels, labels), None, flip_invariant=True)
+    source = Dataset("made", names, lambda: Split(pixels, labels), None, flip_invariant=True)
     made = DistilledSet.from_tensors(pixels, labels, source, pixel_space="unit")
     sheet = np.asarray(Image.open(io.BytesIO(grid(made)))).astype(int)
     image = (sheet == BLUE).all(axis=2)

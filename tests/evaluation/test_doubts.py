@@ -11,7 +11,7 @@ import numpy
 import pytest
 import torch
 
-from distill_bench import DistilledSet, Split, UsageError, evaluate, load_distilled, load_source, synthesize
+from distill_bench import DistilledSet, Split, UsageError, evaluate, load_dataset, load_distilled, synthesize
 from distill_bench.benchmark import Cell, CellWork, Setting, run_cells
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.errors import RunFailed
@@ -70,7 +70,7 @@ def test_a_holdout_of_the_same_data_under_another_name_is_a_leak_too(digits, few
         arrays = {f"x_{part}": split.images(torch.arange(len(split))).numpy() for part, split in parts(digits)}
         arrays |= {f"y_{part}": split.labels.numpy() for part, split in parts(digits)}
         numpy.savez(tmp_path / f"{name}.npz", **arrays)
-    here, there = (load_source(f"npz:{tmp_path / name}.npz") for name in ("here", "there"))
+    here, there = (load_dataset(f"npz:{tmp_path / name}.npz") for name in ("here", "there"))
     made = blurred(synthesize(here, "random", ipc=1))
     with pytest.raises(UsageError, match=HELD):
         evaluate(made, there.with_holdout(0.2))

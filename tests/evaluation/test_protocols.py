@@ -133,19 +133,19 @@ def rates(plan):
     ],
 )
 def test_the_papers_protocols_have_the_rates_of_the_reference_loop(name, source, epochs, batch):
-    plan = load_protocol(name).for_source(source).plan(100)
+    plan = load_protocol(name).for_dataset(source).plan(100)
     assert rates(plan) == pytest.approx(reference_rates(epochs))
     assert plan.reset_momentum and (plan.momentum, plan.weight_decay, plan.batch_size) == (0.9, 5e-4, batch)
 
 
 def test_dc_augments_on_mnist_alone():
     protocol = load_protocol("dc-v1")
-    assert protocol.for_source("mnist").augmentation == "dc"
-    assert protocol.for_source("mnist").dc_operations == ("crop", "scale", "rotate")
+    assert protocol.for_dataset("mnist").augmentation == "dc"
+    assert protocol.for_dataset("mnist").dc_operations == ("crop", "scale", "rotate")
     for name in ("digits", "fashion_mnist", "cifar10", "folder:mnist"):
-        assert protocol.for_source(name) == protocol
+        assert protocol.for_dataset(name) == protocol
     assert protocol.augmentation == "none"  # the protocol itself is as before
-    assert protocol.for_source("mnist").id == "dc-v1"
+    assert protocol.for_dataset("mnist").id == "dc-v1"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_dc_augments_on_mnist_alone():
 def test_the_whole_split_is_trained_on_for_few_epochs_but_500_steps_where_the_source_sets_no_number(
     source, images, epochs
 ):
-    plan = load_protocol("full-v1").for_source(source).plan(images)
+    plan = load_protocol("full-v1").for_dataset(source).plan(images)
     assert (plan.epochs, plan.decay_after) == (epochs, epochs // 2)
 
 

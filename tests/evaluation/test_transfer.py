@@ -9,7 +9,7 @@ from distill_bench import evaluate, synthesize
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.evaluation.measures import shown, transfer
-from distill_bench.networks import NAMED
+from distill_bench.networks import ARCHITECTURES
 from distill_bench.training import compilation
 
 MODULE = importlib.import_module(
@@ -50,7 +50,7 @@ def test_by_default_all_that_take_the_resolution(digits, few, monkeypatch):
     found = transfer(few, digits, "quick-v1")
     fitting = ["MLP", "AlexNet", "AlexNetBN", "ResNet18BN", "ResNet18BN_AP", "ViT"]
     assert [score.network for score in found.scores] == ["ConvNetD1W4", *fitting]
-    assert found.left_out.keys() == NAMED.keys() - set(fitting)
+    assert found.left_out.keys() == ARCHITECTURES.keys() - set(fitting)
     assert "LeNet needs images of 16 px or more, not 8×8" in found.left_out["LeNet"]
 
 

@@ -10,7 +10,7 @@ import texts
 import torch
 from makers import COUNT, LABELS, Raw, images
 
-from distill_bench import DataError, UsageError, load_distilled, load_source
+from distill_bench import DataError, UsageError, load_dataset, load_distilled
 from distill_bench.benchmark import load_suite
 from distill_bench.benchmark.leaderboard.collect import read_results
 from distill_bench.datasets.decode import allocate
@@ -142,17 +142,17 @@ def test_labels_do_not_make_classes_without_images(tmp_path):
     labels[3] = 2**40
     written(tmp_path / "x.npz", makers.npz(images=makers.pixels(), labels=labels))
     with pytest.raises(DataError, match="has the label 1099511627776; labels are 0 to 99,999"):
-        load_source(f"npz:{tmp_path / 'x.npz'}")
+        load_dataset(f"npz:{tmp_path / 'x.npz'}")
     table = makers.parquet([makers.picture()] * COUNT, labels.tolist(), metadata=b"{}")
     with pytest.raises(DataError, match="has the label 1099511627776; labels are 0 to 99,999"):
-        load_source(f"parquet:{written(tmp_path / 'x.parquet', table)}")
+        load_dataset(f"parquet:{written(tmp_path / 'x.parquet', table)}")
 
 
 def test_arrays_that_unfold_are_refused_unread(tmp_path, digits):
     size = 2**28
     head = [("labels.npy", makers.npy(LABELS.numpy()))]
     path = written(tmp_path / "x.npz", makers.raw_zip(head, ("images.npy", size)))
-    for refused in (lambda: load_source(f"npz:{path}"), lambda: import_release([path], digits, "normalized")):
+    for refused in (lambda: load_dataset(f"npz:{path}"), lambda: import_release([path], digits, "normalized")):
         with pytest.raises(DataError, match="unfolds to 256 MiB"):
             refused()
 
@@ -169,7 +169,7 @@ def test_headers_that_claim_are_one_clear_error(tmp_path, member):
     data = makers.zip_of([("images.npy", makers.npy(makers.pixels())), ("labels.npy", member)])
     path = written(tmp_path / "x.npz", data)
     with pytest.raises(DataError, match=r"cannot be read as an \.npz file"):
-        load_source(f"npz:{path}")
+        load_dataset(f"npz:{path}")
 
 
 def test_more_pictures_than_the_machine_holds_are_refused_at_once():
@@ -212,4 +212,4 @@ def test_archives_of_published_sets_may_not_unfold(tmp_path):
 def test_numpy_is_not_asked_for_objects(tmp_path):
     path = written(tmp_path / "x.npz", makers.npz(images=numpy.array([None] * 4, dtype=object), labels=LABELS.numpy()))
     with pytest.raises(DataError, match="cannot be read"):
-        load_source(f"npz:{path}").train.images(torch.arange(1))
+        load_dataset(f"npz:{path}").train.images(torch.arange(1))

@@ -13,9 +13,9 @@ from forms_table import KINDS, LABELS, held, made, pixels, recorded, smooth, sof
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from distill_bench import evaluate, load_distilled, load_source
+from distill_bench import evaluate, load_dataset, load_distilled
 from distill_bench.datasets.builtin import BUILT_IN
-from distill_bench.datasets.dataset import Source, Split
+from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.imagenet import SUBSETS
 from distill_bench.distilled.distilled_set import DistilledSet, Origin
 from distill_bench.distilled.playback import training_images
@@ -159,7 +159,7 @@ def test_how_far_pictures_are_off_is_said(digits):
 
 def test_a_picture_of_other_channels_than_grey_and_colour_is_refused(tmp_path):
     split = Split(torch.zeros(4, 2, 8, 8, dtype=torch.uint8), torch.tensor([0, 0, 1, 1]))
-    source = Source("made", ("a", "b"), lambda: split, None, flip_invariant=True)
+    source = Dataset("made", ("a", "b"), lambda: split, None, flip_invariant=True)
     one = DistilledSet.from_tensors(split.images(torch.arange(4)), split.labels, source, pixel_space="unit")
     with pytest.raises(UsageError, match="1 or 3 channels; this set's images have 2"):
         export([one], "folder", tmp_path / "back", lossy=True)
@@ -206,10 +206,10 @@ def test_stored_accuracies_go_with_all_the_sets_they_are_of_and_with_no_part(dig
 # --- folders
 
 
-def source_of(name, classes, side=8):
+def dataset_of(name, classes, side=8):
     count = len(classes)
     split = Split(torch.arange(count * 3 * side**2, dtype=torch.uint8).view(count, 3, side, side), torch.arange(count))
-    return Source(name, tuple(classes), lambda: split, None, flip_invariant=True)
+    return Dataset(name, tuple(classes), lambda: split, None, flip_invariant=True)
 
 
 def of_pictures(source):
@@ -224,7 +224,7 @@ def test_exported_folders_are_numbered_by_imagefolder_as_the_real_images_are(tmp
     for wnid in wnids:
         (tmp_path / "val" / wnid).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "val" / wnid / "x.png")
-    export([of_pictures(source_of(name, names))], "folder", tmp_path / "back")
+    export([of_pictures(dataset_of(name, names))], "folder", tmp_path / "back")
     real, ours = ImageFolder(tmp_path / "val"), ImageFolder(tmp_path / "back")
     assert ours.classes == real.classes == sorted(wnids)
     listed = json.loads((tmp_path / "back" / CLASSES).read_text())
@@ -244,7 +244,7 @@ def test_a_set_of_a_subset_of_imagenet_comes_back_with_its_labels_and_in_its_ord
             (tmp_path / "home" / "sources" / "imagewoof" / split / wnid).mkdir(parents=True)
             picture = Image.new("RGB", (128, 128), (25 * label, 80, 9))
             picture.save(tmp_path / "home" / "sources" / "imagewoof" / split / wnid / "x.png")
-    source = load_source("imagewoof")
+    source = load_dataset("imagewoof")
     one = DistilledSet.from_tensors(255 - source.train.images(torch.arange(10)), source.train.labels, source)
     code, said, _, out = exported(one, "folder")
     assert (code, sorted(path.name for path in out.iterdir())) == (0, [CLASSES, *sorted(SUBSETS["imagewoof"])])
@@ -267,12 +267,12 @@ def test_a_set_of_a_subset_of_imagenet_comes_back_with_its_labels_and_in_its_ord
     ],
 )
 def test_folders_are_class_names_where_readers_sort_them_into_label_order_and_numbers_else(names, folders):
-    one = of_pictures(source_of("folder:x", names, side=1))
+    one = of_pictures(dataset_of("folder:x", names, side=1))
     assert class_folder_names(one) == list(folders)
 
 
 def test_a_subset_with_other_class_names_than_the_datasets_is_not_named_by_wordnet_id():
-    assert class_folder_names(of_pictures(source_of("imagenette", ("a", "b")))) == ["a", "b"]
+    assert class_folder_names(of_pictures(dataset_of("imagenette", ("a", "b")))) == ["a", "b"]
 
 
 @pytest.mark.parametrize("form", ["mtt", "datm", "folder"])
@@ -364,7 +364,7 @@ def test_forms_and_labels_are_those_of_the_page():
 def test_a_set_of_some_classes_that_are_not_mirrored_comes_back_by_the_printed_command(command, tmp_path, monkeypatch):
     """The way back names all that loads the data: other classes, or mirrored images, would be another set."""
     monkeypatch.chdir(tmp_path)
-    digits = load_source("digits")
+    digits = load_dataset("digits")
     indices = torch.cat([each[:6] for each in digits.train.class_indices])
     numpy.savez(
         "own.npz",

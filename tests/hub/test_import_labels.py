@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from releases_at_hand import FORMS, LABELS, SHUFFLED, pictures, smooth
 
-from distill_bench import load_distilled, load_source
+from distill_bench import load_dataset, load_distilled
 from distill_bench.datasets.imagenet import SUBSETS
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError
@@ -235,7 +235,7 @@ def as_image_folder(wnids):
 @pytest.mark.parametrize("counted", [as_it_is, as_image_folder], ids=["dataset", "sorted"])
 @pytest.mark.parametrize("pattern", ["{:05d}", "new{:03d}", "{}"])
 def test_numbered_folders_are_asked_about_unless_training_images_tell(command, tmp_path, woof, counted, pattern):
-    source = load_source("imagewoof")
+    source = load_dataset("imagewoof")
     for shade, name in ((0, "real"), (50, "made")):
         for number, label in enumerate(counted(woof)):
             put(tmp_path / name / pattern.format(number) / "0.png", colour(label, shade))
@@ -257,12 +257,12 @@ def test_the_wrong_order_of_training_images_is_an_error_though_it_is_told(tmp_pa
     for number, label in enumerate(as_image_folder(woof)):
         put(tmp_path / "real" / f"{number:05d}" / "0.png", colour(label))
     with pytest.raises(DataError, match=r"have another class there.*--class-order sorted would fit"):
-        import_release([tmp_path / "real"], load_source("imagewoof"), options=Options(class_order="dataset"))
+        import_release([tmp_path / "real"], load_dataset("imagewoof"), options=Options(class_order="dataset"))
 
 
 @pytest.mark.parametrize("naming", ["wnid", "name", "written otherwise", "number and name"])
 def test_folders_are_known_by_wordnet_id_and_by_name(tmp_path, woof, naming):
-    source = load_source("imagewoof")
+    source = load_dataset("imagewoof")
     for label, (wnid, name) in enumerate(zip(woof, source.class_names, strict=True)):
         folder = {
             "wnid": wnid,
@@ -277,7 +277,7 @@ def test_folders_are_known_by_wordnet_id_and_by_name(tmp_path, woof, naming):
 
 
 def test_a_list_of_classes_beside_numbered_folders_settles_their_order(tmp_path, woof):
-    source, listed = load_source("imagewoof"), []
+    source, listed = load_dataset("imagewoof"), []
     for number, label in enumerate(as_image_folder(woof)):
         put(tmp_path / "set" / f"{number:03d}" / "0.png", colour(label, 50))
         listed.append({"label": number, "folder": f"{number:03d}", "name": source.class_names[label]})
@@ -291,7 +291,7 @@ def test_a_list_of_classes_beside_numbered_folders_settles_their_order(tmp_path,
 
 
 def test_numbers_in_tensors_of_such_a_dataset_are_said_to_be_in_its_order_and_can_be_told_otherwise(tmp_path, woof):
-    source = load_source("imagewoof")
+    source = load_dataset("imagewoof")
     images = torch.rand(10, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1
     files = FORMS["loose"](tmp_path, images, torch.arange(10))
     found = import_release(files, source, "normalized")
@@ -313,7 +313,7 @@ def test_numbered_folders_of_any_dataset_whose_classes_are_not_sorted_are_asked_
     for number in range(2):
         put(tmp_path / "set" / f"new{number:03d}" / "0.png", numpy.full((8, 8), number, numpy.uint8))
     with pytest.raises(UsageError, match="--class-order dataset"):
-        import_release([tmp_path / "set"], load_source(f"npz:{tmp_path / 'data.npz'}"))
+        import_release([tmp_path / "set"], load_dataset(f"npz:{tmp_path / 'data.npz'}"))
 
 
 # --- sets from arrays of one's own
@@ -365,7 +365,7 @@ def test_wordnet_folders_of_some_classes_in_another_order_are_those_classes(tmp_
             Image.new("RGB", (128, 128), (20 * number, 9, 200)).save(picture)
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path))
     titles = list(SUBSETS["imagewoof"].values())
-    source = load_source("imagewoof", classes=[titles[2], titles[1], titles[0]])
+    source = load_dataset("imagewoof", classes=[titles[2], titles[1], titles[0]])
     for number, wnid in enumerate(wnids[:3]):
         picture = tmp_path / "set" / wnid / "0.png"
         picture.parent.mkdir(parents=True)

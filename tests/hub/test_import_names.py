@@ -5,7 +5,7 @@ import pytest
 import torch
 from releases_at_hand import FORMS, LABELS, smooth
 
-from distill_bench import load_distilled, load_source
+from distill_bench import load_dataset, load_distilled
 from distill_bench.cli.claims import stored_accuracies
 from distill_bench.errors import DataError
 from distill_bench.hub import import_release
@@ -82,7 +82,7 @@ def test_names_are_read_of_every_form(tmp_path, digits, form):
 
 def test_a_dataset_of_ones_own_may_be_any_and_what_the_name_says_is_shown(tmp_path):
     numpy.savez(tmp_path / "own.npz", images=numpy.zeros((20, 8, 8), "uint8"), labels=numpy.arange(20) % 10)
-    found = import_release([res(tmp_path, "res_DC_MNIST_ConvNet_2ipc.pt")], load_source(f"npz:{tmp_path / 'own.npz'}"))
+    found = import_release([res(tmp_path, "res_DC_MNIST_ConvNet_2ipc.pt")], load_dataset(f"npz:{tmp_path / 'own.npz'}"))
     assert "by the file name: method dc, dataset mnist, network ConvNet, ipc 2" in found.remarks
 
 

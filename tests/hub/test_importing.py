@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from distill_bench import evaluate, load_source
+from distill_bench import evaluate, load_dataset
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
-from distill_bench.distilled.pixel_diagnostics import gather, hypotheses, roughness, training_labels
+from distill_bench.distilled.pixel_diagnostics import candidates, gather, roughness, training_labels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import EXPORTERS, Options, import_release, load_pickled
@@ -136,7 +136,7 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, content):
     path = tmp_path / "images_best.pt"
     path.write_bytes(content)
     with pytest.raises(DataError, match="images_best"):
-        import_release([path], load_source("digits"))
+        import_release([path], load_dataset("digits"))
 
 
 def test_a_truncated_file_is_an_error(saved):
@@ -326,7 +326,7 @@ def test_roughness_is_one_for_noise_and_small_for_smooth_images():
 
 def textured(count=400):
     """A source of 16×16 colour images, strong large patches and weak detail: whitening turns that round."""
-    from distill_bench.datasets.dataset import Source, Split
+    from distill_bench.datasets.dataset import Dataset, Split
 
     draws = torch.Generator().manual_seed(3)
     patches = torch.nn.functional.interpolate(torch.randn(count, 1, 2, 2, generator=draws), size=16, mode="bilinear")
@@ -334,7 +334,7 @@ def textured(count=400):
     pixels = (patches * 80 + detail * 20 + 128).clamp(0, 255).to(torch.uint8)
     split, test = (Split(each, torch.arange(count) % 2) for each in (pixels, pixels.flip(3)))
     statistics = ((0.5,) * 3, (0.3,) * 3)
-    return Source("textured", ("a", "b"), lambda: split, lambda: test, flip_invariant=True, constants=statistics)
+    return Dataset("textured", ("a", "b"), lambda: split, lambda: test, flip_invariant=True, constants=statistics)
 
 
 @pytest.mark.parametrize("truth", ["normalized", "zca"])
@@ -342,7 +342,7 @@ def test_the_true_space_raises_no_doubt_and_another_one_does(truth):
     source = textured()
     images = Transform(pixel_space_of(source, truth), source.train).encode(source.train.images(torch.arange(40)))
     images = images + 0.05 * images.std() * torch.randn(images.shape, generator=torch.Generator().manual_seed(4))
-    found = {item.space.kind: item.doubts for item in hypotheses(images, source)}
+    found = {item.space.kind: item.doubts for item in candidates(images, source)}
     assert not found[truth]
     assert found["zca" if truth == "normalized" else "normalized"]
 
@@ -361,7 +361,7 @@ def test_evaluating_under_a_space_that_the_numbers_contradict_warns(monkeypatch)
 
 
 def test_whitening_is_not_tried_on_large_images(digits):
-    assert [item.space.kind for item in hypotheses(smooth(), digits)] == ["unit", "normalized", "zca"]
+    assert [item.space.kind for item in candidates(smooth(), digits)] == ["unit", "normalized", "zca"]
     from distill_bench.distilled import pixel_diagnostics
 
     large = torch.zeros(1, 3, 64, 64)

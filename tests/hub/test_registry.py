@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from distill_bench import DataError, UsageError, list_sources, load_source
+from distill_bench import DataError, UsageError, list_datasets, load_dataset
 from distill_bench.cli.claims import claimed, listed_claim
 from distill_bench.hub import IMPORTERS
 from distill_bench.hub.registry.registry import (
     BUILT_IN,
+    CsvClaim,
     Entry,
-    Listed,
     RemoteFile,
     Space,
     load_registry,
@@ -48,7 +48,7 @@ def written(tmp_path):
 def test_an_entry_says_what_its_id_says(name):
     entry = REGISTRY[name]
     assert re.fullmatch(rf"[a-z0-9-]+-{entry.dataset}-ipc{entry.ipc}(-v\d+)?", name)
-    assert entry.dataset in list_sources()
+    assert entry.dataset in list_datasets()
     assert entry.importer in IMPORTERS
     assert all(url.startswith("https://") for file in entry.files for url in file.urls)
     assert all((file.member == ".") == (entry.importer == "folder") for file in entry.files)
@@ -66,13 +66,13 @@ def test_sums_name_one_file_each():
 
 
 def test_every_claim_that_is_listed_is_one_line():
-    listed = {name: entry for name, entry in REGISTRY.items() if isinstance(entry.claim, Listed)}
+    listed = {name: entry for name, entry in REGISTRY.items() if isinstance(entry.claim, CsvClaim)}
     found = {name: listed_claim(entry, entry.claim).accuracy for name, entry in listed.items()}
     assert found["datm-cifar10-ipc10"] == 66.8
     assert found["mtt-cifar10-ipc1"] == 44.19
     assert len(found) >= 30
     with pytest.raises(ValueError, match="unpack"):
-        listed_claim(listed["datm-cifar10-ipc10"], Listed(paper="nobody"))
+        listed_claim(listed["datm-cifar10-ipc10"], CsvClaim(paper="nobody"))
 
 
 def test_it_agrees_with_the_sets_that_were_scored():
@@ -82,7 +82,7 @@ def test_it_agrees_with_the_sets_that_were_scored():
         assert (entry.dataset, entry.protocol) == (known["dataset"], known["protocol"])
         assert [file.name for file in entry.files] == [path.rpartition("/")[2] for path in known["files"]]
         assert entry.space is None or entry.space.kind == known.get("space", "normalized")
-        if isinstance(entry.claim, Listed):
+        if isinstance(entry.claim, CsvClaim):
             assert listed_claim(entry, entry.claim).accuracy == known["claimed"]
         else:
             assert (entry.claim, known["claimed_source"][:18]) == ("stored", "stored in the file")
@@ -101,7 +101,7 @@ def test_claims_in_words():
 
 
 def test_a_space_is_the_sources_unless_it_says_otherwise():
-    source = load_source("digits")
+    source = load_dataset("digits")
     assert Space(kind="normalized").of(source).mean == source.mean
     other = Space(kind="zca", zca_eps=0.2, zca_input="normalized", mean=(0.1,), std=(0.2,)).of(source)
     assert (other.kind, other.eps, other.zca_input, other.mean, other.std) == ("zca", 0.2, "normalized", (0.1,), (0.2,))

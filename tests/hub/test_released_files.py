@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distill_bench.hub import IMPORTERS, Options
-from distill_bench.hub.formats.released import Foreign
+from distill_bench.hub.formats.released import ReleasedFile
 
 FOLDER = Path(os.environ.get("DISTILL_BENCH_RELEASED", ""))
 pytestmark = pytest.mark.skipif(not (FOLDER / "index.json").is_file(), reason="DISTILL_BENCH_RELEASED is not set")
@@ -21,7 +21,7 @@ def listed():
 
 @pytest.mark.parametrize("entry", listed(), ids=lambda entry: entry["file"])
 def test_a_released_file_is_read_and_has_what_the_index_says(entry):
-    file = Foreign(FOLDER / entry["file"])
+    file = ReleasedFile(FOLDER / entry["file"])
     assert file.sha256 == entry["sha256"]
     if "shape" in entry:
         assert list(file.content.shape) == entry["shape"]

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from distill_bench import Source, load_source, synthesize
+from distill_bench import Dataset, load_dataset, synthesize
 from distill_bench.evaluation import cache, load_protocol, score_key
 from distill_bench.methods import load_method, synthesis_key
 from distill_bench.methods.recipe import PAPER
@@ -12,7 +12,7 @@ from distill_bench.methods.recipe import PAPER
 VALUES = {"iterations": 1, "real_batch": 8, "network": "ConvNetD1W4"}
 
 
-def altered(source: Source, **facts) -> Source:
+def altered(source: Dataset, **facts) -> Dataset:
     """The same pixels under other facts."""
     changed = dataclasses.replace(source, **facts)
     changed._cache.update(train=source.train, test=source.test)
@@ -94,7 +94,7 @@ def test_scores_of_another_set_protocol_network_or_evaluator(digits, monkeypatch
     made, other = (synthesize(digits, "random", 1, seed=seed) for seed in (0, 1))
     keys = [score_key(digits, "quick-v1", made), score_key(digits, "quick-v1", other)]
     keys += [score_key(digits, "standard-v1", made), score_key(digits, "quick-v1", made, network="ConvNetD1")]
-    keys += [score_key(load_source("digits", holdout=0.2), "quick-v1", made)]
+    keys += [score_key(load_dataset("digits", holdout=0.2), "quick-v1", made)]
     monkeypatch.setattr(cache, "EVALUATOR_VERSION", 2)
     keys.append(score_key(digits, "quick-v1", made))
     assert len(set(keys)) == len(keys)

@@ -13,8 +13,8 @@ from matching_oracles import (
     SOURCE,
     check_slopes,
     draws_of,
-    job_of,
     network_of,
+    run_of,
     start,
 )
 from sklearn.cluster import KMeans
@@ -26,13 +26,13 @@ from distill_bench.errors import UsageError
 from distill_bench.methods.matching import initial_images
 from distill_bench.methods.mean_matching.attention_matching import (
     AttentionMatching,
-    AttentionMatchingFields,
+    AttentionMatchingConfig,
     attention_and_embedding,
     attention_loss,
     spatial_attention,
 )
 from distill_bench.methods.mean_matching.distribution_matching import DistributionMatching
-from distill_bench.methods.mean_matching.mean_matching import MeanMatchingFields, mean_distance
+from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig, mean_distance
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 
@@ -117,8 +117,8 @@ def test_what_is_matched_is_all_activations_but_the_last_and_the_embedding(name)
 
 
 def matching(**options):
-    fields = AttentionMatchingFields(**COMMON | {"network": "ConvNetD2W4"} | options)
-    job = job_of(fields)
+    fields = AttentionMatchingConfig(**COMMON | {"network": "ConvNetD2W4"} | options)
+    job = run_of(fields)
     return job, AttentionMatching(job, start())
 
 
@@ -201,13 +201,13 @@ def test_gradcheck_through_a_tiny_network(chunk):
 def test_all_classes_in_one_pass_in_chunks_and_class_by_class_are_the_same(kind, flip, chunk, monkeypatch):
     monkeypatch.setattr(MEAN, "random_network", lambda job, step: network_of("ConvNetD2W4"))
     fields, objective = {
-        "dm": (MeanMatchingFields, DistributionMatching),
-        "datadam": (AttentionMatchingFields, AttentionMatching),
+        "dm": (MeanMatchingConfig, DistributionMatching),
+        "datadam": (AttentionMatchingConfig, AttentionMatching),
     }[kind]
     common = COMMON | {"augment": "dsa", "flip": flip}
 
     def step(images, **options):
-        job = job_of(fields(**common | options))
+        job = run_of(fields(**common | options))
         return job, objective(job, images).gradients(1)
 
     job, (loss, together) = step(start())
@@ -260,7 +260,7 @@ def test_a_network_of_one_activation_layer_has_nothing_to_attend_to():
 
 def embedded(init, network_name, ipc):
     """A job that begins so, and of every class its images with their embeddings, in float64."""
-    job = job_of(MeanMatchingFields(**COMMON | {"network": network_name, "init": init}))
+    job = run_of(MeanMatchingConfig(**COMMON | {"network": network_name, "init": init}))
     job.ipc = ipc
     job.training._fetch = lambda indices, fetch=job.training._fetch: fetch(indices).float()
     network = build_network(network_name, SHAPE, CLASSES, job.generator("initial network")).eval()

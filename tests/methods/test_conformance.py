@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from distill_bench import Source, Split, load_source, synthesize
+from distill_bench import Dataset, Split, load_dataset, synthesize
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.methods import Checkpoint, load_method
@@ -84,9 +84,9 @@ def no_test_split() -> Split:
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
+def source() -> Dataset:
     """Digits whose test split raises when it is touched."""
-    return dataclasses.replace(load_source("digits"), load_test=no_test_split)
+    return dataclasses.replace(load_dataset("digits"), load_test=no_test_split)
 
 
 class StopsAfter(SilentMonitor):

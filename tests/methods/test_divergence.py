@@ -12,12 +12,12 @@ from distill_bench.evaluation import PROTOCOLS
 from distill_bench.evaluation.doubts import pixel_notes
 from distill_bench.methods import Synthetic, load_method, synthesis_key, synthesizer
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.matching import MatchingFields
+from distill_bench.methods.matching import MatchingConfig
 
 BRIEF = ["--preset", "cpu", "--set", "iterations=6", "--set", "network=ConvNetD2W4", "--set", "real_batch=8"]
 
 
-class Own(MatchingFields):
+class Own(MatchingConfig):
     iterations: int = 6
     image_lr: float = 0.5
     what: str = ""

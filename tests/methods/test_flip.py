@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from matching_oracles import CLASSES, COMMON, IPC, REAL, SHAPE, SOURCE, job_of, network_of, start
+from matching_oracles import CLASSES, COMMON, IPC, REAL, SHAPE, SOURCE, network_of, run_of, start
 from torch.nn import functional as F
 
 from distill_bench import synthesize
@@ -13,11 +13,11 @@ from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped, with_mirrors
 from distill_bench.benchmark import Cell, CellWork, Setting
 from distill_bench.errors import UsageError
-from distill_bench.methods.gradient_matching.gradient_matching import GradientMatching, GradientMatchingFields
+from distill_bench.methods.gradient_matching.gradient_matching import GradientMatching, GradientMatchingConfig
 from distill_bench.methods.matching import augment_pair, draw_dsa
-from distill_bench.methods.mean_matching.attention_matching import AttentionMatching, AttentionMatchingFields
+from distill_bench.methods.mean_matching.attention_matching import AttentionMatching, AttentionMatchingConfig
 from distill_bench.methods.mean_matching.distribution_matching import DistributionMatching
-from distill_bench.methods.mean_matching.mean_matching import MeanMatchingFields
+from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import Plan, train
 
@@ -26,10 +26,10 @@ MEAN = importlib.import_module("distill_bench.methods.mean_matching.mean_matchin
 MATCHING = importlib.import_module("distill_bench.methods.matching")
 NAME = "ConvNetD2W4ASwish"
 METHODS = {
-    "dc": (GradientMatching, GradientMatchingFields, {"outer_loop": 1, "inner_loop": 1}),
-    "dsa": (GradientMatching, GradientMatchingFields, {"outer_loop": 1, "inner_loop": 1, "augment": "dsa"}),
-    "dm": (DistributionMatching, MeanMatchingFields, {"augment": "dsa"}),
-    "datadam": (AttentionMatching, AttentionMatchingFields, {"augment": "dsa"}),
+    "dc": (GradientMatching, GradientMatchingConfig, {"outer_loop": 1, "inner_loop": 1}),
+    "dsa": (GradientMatching, GradientMatchingConfig, {"outer_loop": 1, "inner_loop": 1, "augment": "dsa"}),
+    "dm": (DistributionMatching, MeanMatchingConfig, {"augment": "dsa"}),
+    "datadam": (AttentionMatching, AttentionMatchingConfig, {"augment": "dsa"}),
 }
 
 
@@ -42,7 +42,7 @@ def one_network(monkeypatch):
 
 def step(method, images, source=SOURCE, **options):
     objective, fields, own = METHODS[method]
-    job = job_of(fields(**COMMON | own | {"flip": True} | options), source)
+    job = run_of(fields(**COMMON | own | {"flip": True} | options), source)
     loss, gradients = objective(job, images).gradients(0)
     return loss, gradients["images"]
 
@@ -99,7 +99,7 @@ def test_the_gradient_is_the_sum_of_the_two_halves(method, monkeypatch):
 
 
 def test_the_real_batch_is_not_doubled_and_both_halves_undergo_the_same(monkeypatch):
-    job = job_of(MeanMatchingFields(**COMMON, augment="dsa", flip=True))
+    job = run_of(MeanMatchingConfig(**COMMON, augment="dsa", flip=True))
     real = torch.randn(REAL, *SHAPE, generator=generator("real"), dtype=torch.float64)
     own = start()[:IPC]
     for index in range(12):
@@ -114,8 +114,8 @@ def test_the_inner_loop_trains_on_the_mirror_images_too(monkeypatch):
     seen = []
     monkeypatch.setattr(GM, "train", lambda *arguments, enlarge: seen.append(enlarge))
     for flip in (True, False):
-        fields = GradientMatchingFields(**COMMON, outer_loop=2, inner_loop=1, flip=flip)
-        GradientMatching(job_of(fields), start()).after_step(0)
+        fields = GradientMatchingConfig(**COMMON, outer_loop=2, inner_loop=1, flip=flip)
+        GradientMatching(run_of(fields), start()).after_step(0)
     assert seen == [flipped, None]
 
 
@@ -125,7 +125,7 @@ def test_the_inner_loop_has_the_dsa_of_the_recipe(always_flip, monkeypatch):
     found = []
     monkeypatch.setattr(GM, "train", lambda *arguments, enlarge: found.append(arguments[-1]))
     common = COMMON | {"outer_loop": 2, "inner_loop": 1, "augment": "dsa"}
-    GradientMatching(job_of(GradientMatchingFields(**common, always_flip=always_flip)), start()).after_step(0)
+    GradientMatching(run_of(GradientMatchingConfig(**common, always_flip=always_flip)), start()).after_step(0)
     (augment,) = found
     for index in range(8):
         drawn = dsa.sample(dsa.OPERATIONS, CLASSES * IPC, SHAPE, generator("inner", index), always_flip)
@@ -171,7 +171,7 @@ def test_always_flip_mirrors_half_of_the_images_and_then_draws_from_the_other_op
 def test_without_always_flip_the_draws_are_as_before():
     drawn = dsa.sample(dsa.OPERATIONS, 3, SHAPE, generator("plain"))
     assert drawn.mirrored is None
-    job = job_of(MeanMatchingFields(**COMMON, augment="dsa"))
+    job = run_of(MeanMatchingConfig(**COMMON, augment="dsa"))
     again = draw_dsa(job, 3, generator("plain"))
     assert again.operation == drawn.operation
     assert all(torch.equal(again.values[name], value) for name, value in drawn.values.items())

@@ -5,18 +5,18 @@ import importlib
 import numpy as np
 import pytest
 import torch
-from matching_oracles import CLASSES, COMMON, IPC, REAL, SHAPE, check_slopes, draws_of, job_of, network_of, start
+from matching_oracles import CLASSES, COMMON, IPC, REAL, SHAPE, check_slopes, draws_of, network_of, run_of, start
 
 from distill_bench.augmentations import dsa
-from distill_bench.datasets import Source, Split
+from distill_bench.datasets import Dataset, Split
 from distill_bench.methods.gradient_matching.gradient_matching import (
     GradientMatching,
-    GradientMatchingFields,
+    GradientMatchingConfig,
     gradient_distance,
     parameter_gradients,
 )
 from distill_bench.methods.mean_matching.distribution_matching import DistributionMatching
-from distill_bench.methods.mean_matching.mean_matching import MeanMatchingFields, class_means, mean_distance
+from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig, class_means, mean_distance
 from distill_bench.runtime.seeds import generator
 
 GM = importlib.import_module("distill_bench.methods.gradient_matching.gradient_matching")
@@ -135,8 +135,8 @@ def matching_loss(job, network, step, images, labels=range(CLASSES)):
 
 def matching(name="ConvNetD1W4ASwish", **options):
     """(job, objective in the middle of an iteration, its network): the next step, 1, begins no new network."""
-    fields = GradientMatchingFields(**COMMON | {"outer_loop": 3, "inner_loop": 2, "network": "ConvNetD1W4"} | options)
-    job = job_of(fields)
+    fields = GradientMatchingConfig(**COMMON | {"outer_loop": 3, "inner_loop": 2, "network": "ConvNetD1W4"} | options)
+    job = run_of(fields)
     objective = GradientMatching(job, start())
     objective._network = network_of(name)
     return job, objective, objective._network
@@ -207,7 +207,7 @@ def test_real_and_synthetic_images_of_a_class_undergo_the_same_and_those_of_anot
         matching(augment="dsa")[1].gradients(1)
     else:
         monkeypatch.setattr(DM, "random_network", lambda job, step: network_of(NETWORKS[0]))
-        DistributionMatching(job_of(MeanMatchingFields(**COMMON, augment="dsa")), start()).gradients(0)
+        DistributionMatching(run_of(MeanMatchingConfig(**COMMON, augment="dsa")), start()).gradients(0)
     assert [count for _, count in seen] == [REAL, IPC] * CLASSES
     drawn = [sample for sample, _ in seen]
     assert all(drawn[i] is drawn[i + 1] for i in range(0, 2 * CLASSES, 2))
@@ -259,9 +259,9 @@ def test_between_dsa_updates_images_are_augmented_one_by_one(monkeypatch):
 
 def test_batch_norm_has_the_statistics_of_sixteen_real_images_a_class_and_holds_them():
     many = Split(torch.randint(256, (90, *SHAPE), generator=generator("many"), dtype=torch.uint8), torch.arange(90) % 3)
-    job = job_of(
-        GradientMatchingFields(**COMMON, outer_loop=2, inner_loop=1),
-        Source("made", tuple("abc"), lambda: many, None, True),
+    job = run_of(
+        GradientMatchingConfig(**COMMON, outer_loop=2, inner_loop=1),
+        Dataset("made", tuple("abc"), lambda: many, None, True),
     )
     seen = []
     draw = job.training.draw
@@ -326,7 +326,7 @@ def distribution_loss(job, network, step, images, together):
 def test_the_gradient_of_distribution_matching_is_the_slope_of_the_distance(name, together, augment, monkeypatch):
     networks = []
     monkeypatch.setattr(DM, "random_network", lambda job, step: networks.append(step) or network_of(name, step))
-    job = job_of(MeanMatchingFields(**COMMON, augment=augment))
+    job = run_of(MeanMatchingConfig(**COMMON, augment=augment))
     objective, images = DistributionMatching(job, start()), start()
     for step in (0, 1):
         loss, gradients = objective.gradients(step)
@@ -340,7 +340,7 @@ def test_the_gradient_of_distribution_matching_is_the_slope_of_the_distance(name
 
 
 def test_real_batches_are_different_images_of_the_class_drawn_anew_every_step():
-    job = job_of(MeanMatchingFields(**COMMON))
+    job = run_of(MeanMatchingConfig(**COMMON))
     steps = [[real for real, _ in draws_of(job, step)] for step in range(2)]
     for label in range(CLASSES):
         own = job.training.images(job.training.class_indices[label])
@@ -357,4 +357,4 @@ def test_matching_draws_nothing_from_the_global_generator(monkeypatch):
     _, objective, _ = matching(augment="dsa")
     objective.gradients(1)
     monkeypatch.setattr(DM, "random_network", lambda job, step: network_of(NETWORKS[0]))
-    DistributionMatching(job_of(MeanMatchingFields(**COMMON, augment="dsa")), start()).gradients(0)
+    DistributionMatching(run_of(MeanMatchingConfig(**COMMON, augment="dsa")), start()).gradients(0)

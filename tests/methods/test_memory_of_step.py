@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distill_bench import Source, Split, synthesize
+from distill_bench import Dataset, Split, synthesize
 from distill_bench.errors import UsageError
 from distill_bench.methods import limits, load_method, memory_of_step
 from distill_bench.networks import activation_values
@@ -12,7 +12,7 @@ from distill_bench.networks import activation_values
 def many_classes(classes, side=32, images=20):
     labels = torch.arange(classes).repeat_interleave(images)
     pixels = torch.zeros(len(labels), 3, side, side, dtype=torch.uint8)
-    return Source("mine", tuple(map(str, range(classes))), lambda: Split(pixels, labels), None, True)
+    return Dataset("mine", tuple(map(str, range(classes))), lambda: Split(pixels, labels), None, True)
 
 
 def test_a_networks_values_are_those_of_its_layers_counted_by_hand():

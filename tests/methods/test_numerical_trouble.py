@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from distill_bench import RunFailed, errors, load_source, synthesize
+from distill_bench import RunFailed, errors, load_dataset, synthesize
 from distill_bench.benchmark import Cell, CellWork, Setting, run_cells
 from distill_bench.errors import is_out_of_memory
 from distill_bench.evaluation import PROTOCOLS
@@ -65,8 +65,8 @@ def test_every_method_names_fields_that_it_has(digits):
 
     for name in list_recipes():
         fields = load_method(name).fields("digits", 1)
-        assert "--set" in fields.suggestion(fields.calming) or name in ("random", "random-zca")
-        assert "--set" in fields.suggestion(fields.bounding) or name in ("random", "random-zca")
+        assert "--set" in fields.hint(fields.lr_fields) or name in ("random", "random-zca")
+        assert "--set" in fields.hint(fields.memory_fields) or name in ("random", "random-zca")
 
 
 def test_what_counts_as_out_of_memory():
@@ -112,7 +112,7 @@ def test_the_command_says_it_where_nothing_else_does(monkeypatch, command):
     def starving(*_, **__):
         raise MemoryError("not a byte")
 
-    monkeypatch.setattr("distill_bench.cli.synthesize.load_source", starving)
+    monkeypatch.setattr("distill_bench.cli.synthesize.load_dataset", starving)
     code, _, err = command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors")
     assert code == 1
     assert err.startswith("error: ran out of memory (not a byte). Lower a batch size")
@@ -125,7 +125,7 @@ def test_a_teacher_and_an_expert_that_diverge_say_whose_rate_to_lower(trouble):
     from distill_bench.pretrained.experts import ExpertRecipe
     from distill_bench.pretrained.teachers import TeacherRecipe
 
-    source = load_source("digits")
+    source = load_dataset("digits")
     training = TrainingData(source, pixel_space_of(source, "normalized"), torch.device("cpu"))
     wild = {"learning_rate": 1e20, "epochs": 2}
     with pytest.raises(RunFailed, match=r"teacher ConvNetD1W4 on digits, seed 3: .*nan.*--set teacher.learning_rate=…"):

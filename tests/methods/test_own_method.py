@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill_bench import load_source, synthesize
+from distill_bench import load_dataset, synthesize
 from distill_bench.cli.list import method_titles
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods import list_methods, load_method, synthesis_key
@@ -110,4 +110,4 @@ def test_a_recipe_file_of_ones_own(folder):
     )
     method = load_method("mine.toml")
     assert [method.fields("digits", ipc).model_dump()["blend"] for ipc in (1, 3)] == [5, 7]
-    assert synthesize(load_source("digits"), "mine.toml", 1).images.shape == (10, 1, 8, 8)
+    assert synthesize(load_dataset("digits"), "mine.toml", 1).images.shape == (10, 1, 8, 8)

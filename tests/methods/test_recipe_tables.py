@@ -8,16 +8,16 @@ import torch
 
 from distill_bench import synthesize
 from distill_bench.benchmark.leaderboard.claims import network_norm
-from distill_bench.datasets import Source, Split
+from distill_bench.datasets import Dataset, Split
 from distill_bench.evaluation import load_protocol
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER, Recipe, load_recipe
 
 
-def own_data(*shape: int) -> Source:
+def own_data(*shape: int) -> Dataset:
     """Data of one's own: two classes of two images of a shape."""
     pixels = torch.zeros(4, *shape, dtype=torch.uint8)
-    return Source("folder:mine", ("a", "b"), lambda: Split(pixels, torch.tensor([0, 0, 1, 1])), None, False)
+    return Dataset("folder:mine", ("a", "b"), lambda: Split(pixels, torch.tensor([0, 0, 1, 1])), None, False)
 
 
 # ---- IPCs

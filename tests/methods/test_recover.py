@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from distill_bench import load_source, synthesize
-from distill_bench.datasets import Source, Split
+from distill_bench import load_dataset, synthesize
+from distill_bench.datasets import Dataset, Split
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
-from distill_bench.methods import Job, help_make_set, load_method, make_set, parts_of_set
+from distill_bench.methods import Run, help_make_set, load_method, make_set, parts_of_set
 from distill_bench.methods.decoupled.recover import (
     Recovery,
     annealed,
@@ -35,13 +35,13 @@ QUICK = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0
 @pytest.fixture(scope="module")
 def mirrored_source():
     """Digits that may be mirrored."""
-    return dataclasses.replace(load_source("digits"), flip_invariant=True)
+    return dataclasses.replace(load_dataset("digits"), flip_invariant=True)
 
 
 def job_on(source, **fields):
     chosen = load_method("sre2l").fields("digits", 1, **QUICK | fields)
     training = TrainingData(source, chosen.pixel_space_on(source), torch.device("cpu"))
-    return Job("sre2l", training, 1, chosen, 0, torch.device("cpu"), SILENT, Checkpoint())
+    return Run("sre2l", training, 1, chosen, 0, torch.device("cpu"), SILENT, Checkpoint())
 
 
 def batch_norm_network(side=8):
@@ -306,6 +306,6 @@ def test_a_shift_larger_than_the_images_is_refused_before_any_work(digits, metho
 
 def test_the_shorter_side_bounds_the_shift():
     pixels = torch.zeros(2, 1, 8, 12, dtype=torch.uint8)
-    wide = Source("folder:wide", ("a", "b"), lambda: Split(pixels, torch.arange(2)), None, False)
+    wide = Dataset("folder:wide", ("a", "b"), lambda: Split(pixels, torch.arange(2)), None, False)
     with pytest.raises(UsageError, match=r"8×12 px\. .*jitter=8"):
         job_on(wide, jitter=10).fields.check(wide)

@@ -11,16 +11,16 @@ from torch.nn import functional as F
 
 from distill_bench import evaluate, synthesize
 from distill_bench.augmentations import views
-from distill_bench.augmentations.views import ViewRule
+from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.distilled.playback import stored_teacher
-from distill_bench.distilled.recorded_labels import Recording
+from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
 from distill_bench.evaluation.evaluate import _material, exam_of
 from distill_bench.evaluation.labels import mixing, taught
-from distill_bench.methods.decoupled.realistic_crops import CropFields, best_crops, crop_losses, shrunk, stitched
+from distill_bench.methods.decoupled.realistic_crops import CropConfig, best_crops, crop_losses, shrunk, stitched
 from distill_bench.methods.decoupled.relabel import predict
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SilentMonitor
@@ -108,7 +108,7 @@ def test_a_teacher_labels_just_what_is_shown(sets, digits):
 
 def test_a_recording_comes_round_again(sets, digits):
     given, made = material(sets["recorded"], digits), sets["recorded"]
-    recording, indices = Recording.stored(made.stored, 10), torch.tensor([7, 3, 12])
+    recording, indices = RecordedLabels.stored(made.stored, 10), torch.tensor([7, 3, 12])
     for epoch in (1, 4):
         images, wanted = given.lesson(epoch, indices, generator("unused"))
         assert torch.equal(images, recording.replay(made.images, 1, indices))
@@ -117,7 +117,7 @@ def test_a_recording_comes_round_again(sets, digits):
 
 
 def test_recorded_labels_are_the_teachers_in_half_precision(sets):
-    recording, teacher = Recording.stored(sets["recorded"].stored, 10), stored_teacher(sets["teacher"])
+    recording, teacher = RecordedLabels.stored(sets["recorded"].stored, 10), stored_teacher(sets["teacher"])
     for epoch in range(3):
         seen = recording.replay(sets["recorded"].images, epoch, torch.arange(20))
         torch.testing.assert_close(recording.logits(epoch, torch.arange(20)), teacher(seen), rtol=2e-3, atol=2e-3)
@@ -222,7 +222,7 @@ def test_a_stored_teacher_of_another_kind_is_refused(sets):
 def test_targets_are_mixed_as_images_are(soft):
     images, classes = torch.rand(6, 1, 8, 8, generator=generator("mix")), torch.arange(6) % 3
     targets = torch.rand(6, 3, generator=generator("targets")).softmax(dim=1) if soft else classes
-    rule, indices = ViewRule(crop="none", mix="cutmix"), torch.tensor([4, 0, 3, 2])
+    rule, indices = AugmentPolicy(crop="none", mix="cutmix"), torch.tensor([4, 0, 3, 2])
     shown, wanted = mixing(images.__getitem__, targets, 3, rule, False)(0, indices, generator("lesson", 1))
     drawn = views.sample(rule, 4, (1, 8, 8), False, generator("lesson", 1))
     plain = targets[indices] if soft else torch.eye(3)[classes[indices]]
@@ -286,7 +286,7 @@ class Brightness(nn.Module):
 
 def test_of_every_image_the_crop_with_the_least_loss():
     pool = torch.rand(5, 1, 12, 12, generator=generator("pool"))
-    fields = CropFields(teacher={}, pool=5, crops=7, scale=(0.1, 0.6), factor=2)
+    fields = CropConfig(teacher={}, pool=5, crops=7, scale=(0.1, 0.6), factor=2)
     best, least = best_crops(Brightness(), pool, 1, fields, generator("crops"))
     draws, losses, crops = generator("crops"), [], []
     for _ in range(7):
@@ -353,7 +353,7 @@ def test_batches_of_rded_grow_with_ipc_and_classes():
              for ipc in (1, 9, 10, 50, 200) for classes in (10, 100)}  # fmt: skip
     assert [sizes[ipc, 10] for ipc in (1, 9, 10, 50, 200)] == [10, 10, 50, 100, 100]
     assert [sizes[ipc, 100] for ipc in (1, 9, 10, 50, 200)] == [20, 20, 100, 200, 200]
-    assert rules.for_source("tiny_imagenet").plan(200 * 50, classes=200).batch_size == 100
+    assert rules.for_dataset("tiny_imagenet").plan(200 * 50, classes=200).batch_size == 100
 
 
 def test_the_papers_rates_at_their_ends():

@@ -11,7 +11,7 @@ from distill_bench import RunFailed, UsageError, synthesize
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
-from distill_bench.methods import Checkpoint, Job, load_method
+from distill_bench.methods import Checkpoint, Run, load_method
 from distill_bench.methods.trajectory_matching.start import averaged_logits, correct_images
 from distill_bench.networks import build_network
 from distill_bench.runtime.progress import SILENT
@@ -36,15 +36,15 @@ QUICK = {
 }
 
 
-def job_of(source, method="mtt", ipc=1, seed=0, **fields):
+def run_of(source, method="mtt", ipc=1, seed=0, **fields):
     resolved = load_method(method).fields(source.name, ipc, **QUICK | fields)
     place = torch.device("cpu")
     training = TrainingData(source, pixel_space_of(source, "normalized"), place)
-    return Job(method, training, ipc, resolved, seed, place, SILENT, Checkpoint())
+    return Run(method, training, ipc, resolved, seed, place, SILENT, Checkpoint())
 
 
 def objective_of(source, method="mtt", ipc=1, **fields):
-    job = job_of(source, method, ipc, **fields)
+    job = run_of(source, method, ipc, **fields)
     return TM.TrajectoryMatching(job, TM.experts_of(job))
 
 
@@ -174,7 +174,7 @@ def test_augmentation_is_drawn_anew_for_each_step_and_the_same_when_asked_again(
 @pytest.mark.parametrize("labels", ["hard", "learned"])
 def test_two_iterations_are_sgd_with_momentum_on_the_unrolled_gradient(digits, labels):
     fields = {"labels": labels, "label_lr": 0.5, "iterations": 2, "student_batch": 4, "image_gradient_scale": 0.5}
-    job, begun = job_of(digits, **fields), objective_of(digits, **fields)
+    job, begun = run_of(digits, **fields), objective_of(digits, **fields)
     images, given, rate = begun._images.clone(), begun._labels.clone(), begun._rate.clone()
     names = ["images", "labels", "learning_rate"] if labels == "learned" else ["images", "learning_rate"]
     values = dict(zip(names, [images, given, rate] if labels == "learned" else [images, rate], strict=True))
@@ -201,7 +201,7 @@ def test_two_iterations_are_sgd_with_momentum_on_the_unrolled_gradient(digits, l
 
 def test_teacher_labels_are_the_last_targets_logits_of_the_images_before_their_last_update(digits):
     fields = {"labels": "teacher", "iterations": 1}
-    begun, made = objective_of(digits, "tesla", **fields), TM.trajectory_matching(job_of(digits, "tesla", **fields))
+    begun, made = objective_of(digits, "tesla", **fields), TM.trajectory_matching(run_of(digits, "tesla", **fields))
     network = build_network("ConvNetD1W4", (1, 8, 8), 10, generator("any"))
     torch.nn.utils.vector_to_parameters(begun._segment(0)[1], network.parameters())
     torch.testing.assert_close(made.soft_labels, network(begun._images).detach())
@@ -214,10 +214,10 @@ def test_the_average_of_the_images_is_what_the_recursion_says(digits):
     fields = {"ema_decay": 0.7, "iterations": 4}
     average = objective_of(digits, "ftd", **fields)._images.clone()
     for count in range(1, 5):
-        plain = TM.trajectory_matching(job_of(digits, "ftd", **fields | {"ema_decay": 0.0, "iterations": count}))
+        plain = TM.trajectory_matching(run_of(digits, "ftd", **fields | {"ema_decay": 0.0, "iterations": count}))
         average = 0.7 * average + 0.3 * plain.images
         seen.append(plain.images)
-    made = TM.trajectory_matching(job_of(digits, "ftd", **fields))
+    made = TM.trajectory_matching(run_of(digits, "ftd", **fields))
     torch.testing.assert_close(made.images, average)
     assert not torch.allclose(made.images, seen[-1])
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from distill_bench.errors import UsageError
-from distill_bench.networks import NAMED, build_network, resolve_network
+from distill_bench.networks import ARCHITECTURES, build_network, resolve_network
 from distill_bench.networks.vit import initialise_vit, patch_side, vit
 
 DIGITS, MNIST, CIFAR, TINY = (1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64)
@@ -172,7 +172,9 @@ REFERENCES = {
 
 
 def test_every_network_has_a_reference():
-    assert REFERENCES.keys() == NAMED.keys() - {"ResNet18BN_ImageNet"}  # which is compared with torchvision's itself
+    assert REFERENCES.keys() == ARCHITECTURES.keys() - {
+        "ResNet18BN_ImageNet"
+    }  # which is compared with torchvision's itself
 
 
 @pytest.mark.parametrize("shape", [MNIST, CIFAR], ids=["28 px", "32 px"])
@@ -254,7 +256,7 @@ EMBEDDINGS = {
 }
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("column", range(4))
 def test_every_resolution_works_or_is_refused(name, column):
     shape, width = (DIGITS, MNIST, CIFAR, TINY)[column], EMBEDDINGS[name][column]
@@ -282,7 +284,7 @@ def test_the_smallest_size_is_the_smallest_that_works(name, side):
 
 def test_instance_norm_of_one_pixel_says_nothing():
     """Why ResNet18 refuses 8 px."""
-    network = NAMED["ResNet18"].build(DIGITS, 10)
+    network = ARCHITECTURES["ResNet18"].build(DIGITS, 10)
     embedded = network.embed(torch.randn(4, *DIGITS, generator=torch.Generator().manual_seed(3)))
     assert embedded.std(dim=0).max() < 1e-3  # rounding
 
@@ -302,7 +304,7 @@ def test_patches(side, patch):
 # ---- names
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_name_stands_for_itself(name):
     assert resolve_network(name, CIFAR) == name
 
@@ -313,7 +315,7 @@ def test_other_names_are_refused_with_all_that_are_known(name):
         build(name)
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_name_says_which_norm(name):
     norms = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
     found = [module for module in build(name, TINY).modules() if isinstance(module, norms)]
@@ -334,7 +336,7 @@ def test_the_name_says_which_norm(name):
 def test_initial_values_are_those_of_torchs_own_constructors(name):
     ours = build(name, MNIST, seed=7).state_dict()
     torch.manual_seed(7)
-    theirs = NAMED[name].build(MNIST, 10).state_dict()
+    theirs = ARCHITECTURES[name].build(MNIST, 10).state_dict()
     assert ours.keys() == theirs.keys()
     for key, value in theirs.items():
         assert torch.equal(ours[key], value), key
@@ -383,7 +385,7 @@ def kurtosis(values):
 
 
 @pytest.mark.usefixtures("global_rng_untouched")
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_building_leaves_the_global_generator_alone(name):
     first, again, other = (build(name, TINY, seed=seed) for seed in (1, 1, 2))
     pairs = zip(first.parameters(), again.parameters(), other.parameters(), strict=True)

@@ -20,7 +20,7 @@ from torchvision.models import resnet18
 from distill_bench import DataError, Interrupted, RunFailed, UsageError
 from distill_bench.datasets import Split
 from distill_bench.evaluation import recorded_score, score_teacher
-from distill_bench.networks import NAMED, build_network
+from distill_bench.networks import ARCHITECTURES, build_network
 from distill_bench.pretrained import (
     TeacherRecipe,
     kept,
@@ -94,14 +94,14 @@ def test_unfinished_work_is_found_again_and_then_cleared(home):
         checkpoint.save({"t": torch.ones(1)}, {"step": 4})
         raise Interrupted("stopped")
 
-    def goes_on(checkpoint):
+    def resume_mode(checkpoint):
         tensors, facts = checkpoint.load()
         return tensors, facts
 
     with pytest.raises(Interrupted):
         obtain("things", {"x": 1}, stops, SILENT, dataset="d")
     assert kept("things") == []
-    made = obtain("things", {"x": 1}, goes_on, SILENT, dataset="d")
+    made = obtain("things", {"x": 1}, resume_mode, SILENT, dataset="d")
     assert made.facts["step"] == 4
     assert list((home / "pretrained/things/unfinished").iterdir()) == []
 
@@ -196,9 +196,10 @@ def test_a_killed_teacher_has_the_same_bytes(digits, tmp_path):
     whole = obtain_teacher(data(digits), recipe, 0).kept.path.read_bytes()
     code = (
         "import torch; torch.set_num_threads(1)\n"
-        "from pretraining import data, QUICK, obtain_teacher; from distill_bench import load_source\n"
+        "from pretraining import data\n"
+        "from test_pretrained import QUICK, obtain_teacher; from distill_bench import load_dataset\n"
         "recipe = QUICK.model_copy(update={'epochs': 60})\n"
-        "obtain_teacher(data(load_source('digits')), recipe, 0, every_seconds=0.0)\n"
+        "obtain_teacher(data(load_dataset('digits')), recipe, 0, every_seconds=0.0)\n"
     )
     path = os.pathsep.join(filter(None, sys.path))
     environment = os.environ | {"DISTILL_BENCH_HOME": str(tmp_path / "killed"), "PYTHONPATH": path}
@@ -379,5 +380,5 @@ def test_the_known_weights_are_those_of_our_network():
     assert found.url == "https://download.pytorch.org/models/resnet18-f37072fd.pth"
     with torch.device("meta"):
         state = resnet18().state_dict()
-        expected = NAMED["ResNet18BN_ImageNet"].build((3, 224, 224), 1000).state_dict()
+        expected = ARCHITECTURES["ResNet18BN_ImageNet"].build((3, 224, 224), 1000).state_dict()
     assert {name: t.shape for name, t in weights.as_network(state).items()} == {n: t.shape for n, t in expected.items()}

@@ -342,7 +342,7 @@ def test_a_stop_while_data_loads_exits_with_130(command, folder, monkeypatch, na
         raise AssertionError("went on")
 
     for module in (cli.synthesize, cli.evaluate, cli.bench, cli.teachers, cli.experts, card):
-        monkeypatch.setattr(module, "load_source", interrupted)
+        monkeypatch.setattr(module, "load_dataset", interrupted)
     code, out, error = command(*COMMANDS[name])
     assert (code, out, error) == (130, "", "error: stopped on request, before any work began.\n")
 

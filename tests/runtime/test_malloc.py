@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from distill_bench.runtime.malloc import keep_freed_memory
+from distill_bench.runtime.malloc import disable_trim
 
 FAULTS = """
 import resource, torch
@@ -36,4 +36,4 @@ def test_freed_memory_is_used_again_without_faulting_in_and_only_where_asked_for
 
 def test_elsewhere_nothing_happens(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    assert keep_freed_memory() is False
+    assert disable_trim() is False

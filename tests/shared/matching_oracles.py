@@ -3,9 +3,9 @@
 import torch
 
 from distill_bench.augmentations import dsa
-from distill_bench.datasets import Source, Split
+from distill_bench.datasets import Dataset, Split
 from distill_bench.datasets.training_view import TrainingData
-from distill_bench.methods import Checkpoint, Job
+from distill_bench.methods import Checkpoint, Run
 from distill_bench.networks import build_network
 from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.seeds import generator
@@ -21,18 +21,18 @@ def split():
     return Split(pixels, torch.arange(30) % CLASSES)
 
 
-SOURCE = Source("made", ("a", "b", "c"), split, None, flip_invariant=True)
+SOURCE = Dataset("made", ("a", "b", "c"), split, None, flip_invariant=True)
 
 
 COMMON = {"iterations": 4, "image_lr": 0.1, "real_batch": REAL}
 
 
-def job_of(fields, source=SOURCE):
+def run_of(fields, source=SOURCE):
     """A job whose real images come in float64."""
     training = TrainingData(source, fields.pixel_space_on(source), torch.device("cpu"))
     fetch = training._fetch
     training._fetch = lambda indices: fetch(indices).double()
-    return Job("a test", training, IPC, fields, 0, torch.device("cpu"), SILENT, Checkpoint())
+    return Run("a test", training, IPC, fields, 0, torch.device("cpu"), SILENT, Checkpoint())
 
 
 def start():

@@ -4,10 +4,10 @@ import torch
 
 from distill_bench.methods import synthesizer
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.matching import MatchingFields
+from distill_bench.methods.matching import MatchingConfig
 
 
-class Own(MatchingFields):
+class Own(MatchingConfig):
     iterations: int = 9
     image_lr: float = 0.5
 

@@ -64,11 +64,11 @@ def test_what_would_not_be_compiled_needs_no_compiler(monkeypatch, caplog):
 
 def test_work_goes_on_as_it_was_begun(monkeypatch):
     monkeypatch.setattr(compilation, "unavailable", lambda: None)
-    assert (compilation.goes_on(True), compilation.goes_on(False)) == (True, False)
+    assert (compilation.resume_mode(True), compilation.resume_mode(False)) == (True, False)
     monkeypatch.setattr(compilation, "unavailable", lambda: "there is no compiler.")
-    assert not compilation.goes_on(False)
+    assert not compilation.resume_mode(False)
     with pytest.raises(UsageError, match=r"begun compiled .* there is no compiler\."):
-        compilation.goes_on(True)
+        compilation.resume_mode(True)
 
 
 def test_operations_of_a_network_are_those_of_its_products():
@@ -86,7 +86,7 @@ def test_written_out_norms_are_the_librarys_and_share_its_parameters(norm):
     with torch.no_grad():
         for number, parameter in enumerate(network.parameters()):
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator("more", number)))
-    twin = compilation._written_out(network)
+    twin = compilation._decompose_group_norm(network)
     assert [*map(id, twin.parameters())] == [*map(id, network.parameters())]
     assert [*map(id, twin.buffers())] == [*map(id, network.buffers())]
     images = 1 + 2 * torch.randn(5, 2, 8, 8, generator=generator("images"), dtype=torch.float64)

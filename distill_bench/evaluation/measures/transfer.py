@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from distill_bench.datasets import Source
-from distill_bench.datasets.card import source_of
+from distill_bench.datasets import Dataset
+from distill_bench.datasets.card import dataset_of
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import KeptNetworks, Score, evaluate, protocol_for, runs_compiled, score_key
-from distill_bench.networks import NAMED, check_network, resolve_network
+from distill_bench.networks import ARCHITECTURES, check_network, resolve_network
 from distill_bench.networks.classic import Shape
 from distill_bench.runtime.progress import SILENT, Monitor
 
@@ -74,7 +74,7 @@ def shown(score: Score) -> str:
 
 def transfer(
     distilled: DistilledSet,
-    source: Source | None = None,
+    dataset: Dataset | None = None,
     protocol: str | None = None,
     names: Sequence[str] = (),
     networks: int | None = None,
@@ -99,12 +99,12 @@ def transfer(
         Interrupted: the monitor was asked to stop.
     """
     card, rules = distilled.card, protocol_for(distilled, protocol)
-    source = source or source_of(card.source)
-    protocol, shape = rules.id, source.train.shape
-    own = resolve_network(rules.for_source(source.name).network, shape)
+    dataset = dataset or dataset_of(card.source)
+    protocol, shape = rules.id, dataset.train.shape
+    own = resolve_network(rules.for_dataset(dataset.name).network, shape)
     left_out: dict[str, str] = {}
     chosen: list[str] = []
-    for name in names or (own, *NAMED):
+    for name in names or (own, *ARCHITECTURES):
         try:
             chosen.append(check_network(name, shape))
         except UsageError as error:
@@ -113,13 +113,13 @@ def transfer(
             left_out[name] = str(error)
     scores = []
     for name in dict.fromkeys(chosen):
-        kept = KeptNetworks(score_key(source, protocol, distilled, labels, name))
+        kept = KeptNetworks(score_key(dataset, protocol, distilled, labels, name))
         images = len(distilled.images)
-        how = kept.settle(partial(runs_compiled, source, protocol, images, name, device=device, compile="auto"))
+        how = kept.settle(partial(runs_compiled, dataset, protocol, images, name, device=device, compile="auto"))
         options: dict[str, Any] = {"kept": kept, "device": device, "monitor": monitor, "compile": how}
         options["allow_leak"] = allow_leak
         try:
-            scores.append(evaluate(distilled, source, protocol, name, networks, labels, **options))
+            scores.append(evaluate(distilled, dataset, protocol, name, networks, labels, **options))
         except RunFailed as error:
             left_out[name] = str(error)
     if not scores:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from distill_bench.errors import UsageError
-from distill_bench.hub.formats.released import Foreign, Options, Released, class_names_in, not_read
+from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile, class_names_in, not_read
 from distill_bench.hub.formats.targets import read_targets
 from distill_bench.runtime.tensors import as_tensor
 
@@ -21,12 +21,12 @@ RATES = ("lr", "syn_lr", "learning_rate")
 """What a learned rate is called in a dictionary."""
 
 
-def recognises(files: Sequence[Foreign]) -> bool:
+def recognises(files: Sequence[ReleasedFile]) -> bool:
     """One dictionary of tensors, as an .npz file is, or a bare list of two."""
     return len(files) == 1 and len(_arrays(files[0].content)) > 0
 
 
-def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Released]:
+def read(files: Sequence[ReleasedFile], classes: int, options: Options) -> list[ImportedTensors]:
     """The one set.
 
     Raises:
@@ -42,7 +42,7 @@ def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Relea
     pair = type(content) in (list, tuple) and arrays[images].is_floating_point()
     targets = read_targets(None if labels is None else arrays[labels], len(arrays[images]), classes, options, where)
     return [
-        Released(
+        ImportedTensors(
             arrays[images],
             targets,
             "custom",

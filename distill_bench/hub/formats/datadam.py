@@ -8,26 +8,26 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from distill_bench.hub.formats.released import Foreign, Options, Released, class_names_in, not_read
+from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile, class_names_in, not_read
 from distill_bench.hub.formats.targets import read_targets
 
 NAME = "datadam"
 
 
-def recognises(files: Sequence[Foreign]) -> bool:
+def recognises(files: Sequence[ReleasedFile]) -> bool:
     """One file, a dictionary whose ``data`` is a pair of tensors."""
     content = files[0].content if len(files) == 1 else None
     data = content.get("data") if isinstance(content, dict) else None
     return isinstance(data, (list, tuple)) and len(data) == 2 and all(isinstance(item, Tensor) for item in data)
 
 
-def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Released]:
+def read(files: Sequence[ReleasedFile], classes: int, options: Options) -> list[ImportedTensors]:
     """The one set."""
     content = files[0].content
     images, labels = content["data"]
     targets = read_targets(labels.detach(), len(images), classes, options, str(files[0].path))
     return [
-        Released(
+        ImportedTensors(
             images,
             targets,
             "datadam",

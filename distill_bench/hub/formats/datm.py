@@ -7,17 +7,17 @@ trained with; the rate is one number. Images come in class order, which the larg
 from collections.abc import Sequence
 
 from distill_bench.hub.formats.loose_tensors import are_loose_tensors, parts_of, read_loose
-from distill_bench.hub.formats.released import Foreign, Options, Released
+from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile
 
 NAME = "datm"
 
 
-def recognises(files: Sequence[Foreign]) -> bool:
+def recognises(files: Sequence[ReleasedFile]) -> bool:
     """Images with a label matrix."""
     return are_loose_tensors(files) and parts_of(files).is_matrix
 
 
-def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Released]:
+def read(files: Sequence[ReleasedFile], classes: int, options: Options) -> list[ImportedTensors]:
     """The one set.
 
     Raises:

@@ -6,17 +6,17 @@ Form, from data_loader/ of justincui03/dc_benchmark 2a57711: normalised images; 
 from collections.abc import Sequence
 
 from distill_bench.hub.formats.loose_tensors import are_loose_tensors, parts_of, read_loose
-from distill_bench.hub.formats.released import Foreign, Options, Released
+from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile
 
 NAME = "dcbench"
 
 
-def recognises(files: Sequence[Foreign]) -> bool:
+def recognises(files: Sequence[ReleasedFile]) -> bool:
     """Images with class numbers that are floats."""
     labels = parts_of(files).labels if are_loose_tensors(files) else None
     return labels is not None and labels.is_floating_point() and (labels.ndim == 1 or labels.shape[1] == 1)
 
 
-def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Released]:
+def read(files: Sequence[ReleasedFile], classes: int, options: Options) -> list[ImportedTensors]:
     """The one set."""
     return [read_loose(files, classes, options, "selection", "dsa-v1")]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from distill_bench.datasets import Source
+from distill_bench.datasets import Dataset
 from distill_bench.datasets.imagenet import folder_names
 from distill_bench.datasets.pixel_space import PixelSpace, Transform
 from distill_bench.distilled.distilled_set import DistilledSet
@@ -28,7 +28,7 @@ EXPORTERS = ("res", "mtt", "datm", "folder")
 
 
 def export(
-    sets: Sequence[DistilledSet], form: str, out: Path, *, lossy: bool = False, source: Source | None = None
+    sets: Sequence[DistilledSet], form: str, out: Path, *, lossy: bool = False, dataset: Dataset | None = None
 ) -> list[Path]:
     """Write sets in another repository's form and return the files.
 
@@ -36,7 +36,7 @@ def export(
         form: one of ``EXPORTERS``. ``res``: one file of all sets; the others take one set and write into a folder of
             its own, new or empty.
         lossy: write also what a form cannot hold whole; ``losses`` says what is lost.
-        source: the sets'; needed for 8-bit images and pictures of whitened sets, and loaded by the name on their card
+        dataset: the sets'; needed for 8-bit images and pictures of whitened sets, and loaded by the name on their card
             unless given.
 
     Raises:
@@ -45,14 +45,14 @@ def export(
     """
     _check_request(sets, form)
     for made in sets:
-        lost = losses(made, form, source)
+        lost = losses(made, form, dataset)
         if lost and not lossy:
             raise _refusal(made, form, lost)
     if form == "res":
         check_ending(out, *TORCH_SUFFIXES)
-        return _write(out.parent, [(out.name, _saved(_res_content(sets, source)))])
+        return _write(out.parent, [(out.name, _saved(_res_content(sets, dataset)))])
     _check_folder(out, form)
-    return _write(out, _pictures(sets[0], source) if form == "folder" else _tensors(sets[0], form, source))
+    return _write(out, _pictures(sets[0], dataset) if form == "folder" else _tensors(sets[0], form, dataset))
 
 
 def _check_request(sets: Sequence[DistilledSet], form: str) -> None:
@@ -103,9 +103,9 @@ def _loses(made: DistilledSet, form: str) -> bool:
         return True
 
 
-def _res_content(sets: Sequence[DistilledSet], source: Source | None) -> dict[str, Any]:
+def _res_content(sets: Sequence[DistilledSet], dataset: Dataset | None) -> dict[str, Any]:
     """``{"data": [[images, labels], …], "accs_all_exps": {network: [fraction, …]}}``, as DC, DSA and DM write."""
-    pairs = [[_normalized(made, source), made.labels] for made in sets]
+    pairs = [[_normalized(made, dataset), made.labels] for made in sets]
     return {"data": pairs, "accs_all_exps": {name: list(values) for name, values in stored_accuracies(sets).items()}}
 
 
@@ -119,26 +119,26 @@ def stored_accuracies(sets: Sequence[DistilledSet]) -> dict[str, tuple[float, ..
     return first.stored_accuracies
 
 
-def _normalized(made: DistilledSet, source: Source | None) -> Tensor:
+def _normalized(made: DistilledSet, dataset: Dataset | None) -> Tensor:
     """The images in the space that res files are in."""
     space, usual = made.card.pixel_space, usual_statistics(made)
     if space.kind == "normalized" and usual in (None, (space.mean, space.std)):
-        return training_images(made, source)
+        return training_images(made, dataset)
     mean, std = usual or (space.mean, space.std)
     wanted = PixelSpace(kind="normalized", mean=mean, std=std)
     if made.images.dtype == torch.uint8:
         return Transform(wanted, None).encode(made.images)
-    pixels = transform_of(made, source).decode(made.images)
+    pixels = transform_of(made, dataset).decode(made.images)
     return (pixels - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
 
 
-def _tensors(made: DistilledSet, form: str, source: Source | None) -> Iterator[tuple[str, bytes]]:
+def _tensors(made: DistilledSet, form: str, dataset: Dataset | None) -> Iterator[tuple[str, bytes]]:
     """``images_best.pt`` and ``labels_best.pt`` (of DATM logits), with ``lr_best.pt`` where there is a learned rate."""
     labels = made.labels
     if form == "datm":
         assert made.soft_labels is not None
         labels = made.soft_labels.float() / made.card.temperature
-    yield "images_best.pt", _saved(training_images(made, source))
+    yield "images_best.pt", _saved(training_images(made, dataset))
     yield "labels_best.pt", _saved(labels)
     if made.learning_rate is not None:
         rate = torch.tensor(made.learning_rate)
@@ -146,13 +146,13 @@ def _tensors(made: DistilledSet, form: str, source: Source | None) -> Iterator[t
         yield "lr_best.pt", _saved(rate if exact else torch.tensor(made.learning_rate, dtype=torch.float64))
 
 
-def _pictures(made: DistilledSet, source: Source | None) -> Iterator[tuple[str, bytes]]:
+def _pictures(made: DistilledSet, dataset: Dataset | None) -> Iterator[tuple[str, bytes]]:
     """PNG pictures, a folder a class, and the classes' names: exact for 8-bit pixels, others rounded and clipped."""
     folders, names = class_folder_names(made), made.card.class_names
     about = [{"label": label, "folder": folders[label], "name": name} for label, name in enumerate(names)]
     yield CLASSES, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode()
     digits = max(6, len(str(len(made.labels) - 1)))
-    pixels = render_pixels(made, source)
+    pixels = render_pixels(made, dataset)
     for index, (picture, label) in enumerate(zip(pixels, made.labels.tolist(), strict=True)):
         buffer = io.BytesIO()
         array = picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from distill_bench.datasets import list_sources
+from distill_bench.datasets import list_datasets
 from distill_bench.datasets.imagenet import SUBSETS
 from distill_bench.methods.recipe import list_recipes
 
@@ -70,7 +70,7 @@ def _read_name(name: str) -> Named:
     tokens = [token for token in re.split(r"[^A-Za-z0-9]+", name) if token]
     method, between, rest = _of_res_file(tokens)
     methods = {_plain(recipe): recipe for recipe in list_recipes()}
-    known = {_plain(source): source for source in list_sources()} | ALSO_CALLED
+    known = {_plain(data): data for data in list_datasets()} | ALSO_CALLED
     if method or any(IPC.fullmatch(token) or _plain(token) in methods for token in tokens):
         known |= SHORT_FOR
     datasets, network, ipc = [known.get(_plain(between), between)] if between else [], None, None

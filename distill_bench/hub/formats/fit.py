@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.imagenet import SUBSETS
 from distill_bench.distilled.pixel_diagnostics import seam
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.formats.file_name import Named
 from distill_bench.hub.formats.image_folder import sorted_classes
-from distill_bench.hub.formats.released import Foreign, Options, Released, Targets
+from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile, Targets
 from distill_bench.runtime.tensors import as_pixels
 
 SEAM = 3.0
@@ -23,7 +23,7 @@ SURELY_EIGHT_BIT = 32
 """Whole numbers from 0 to 255 that reach this are no normalised or whitened pixels."""
 
 
-def read_pixels(item: Released, source: Source, options: Options, where: str) -> Tensor:
+def read_pixels(item: ImportedTensors, dataset: Dataset, options: Options, where: str) -> Tensor:
     """The images as uint8 pictures or float32 [n, c, h, w] of the source's shape.
 
     Raises:
@@ -34,11 +34,11 @@ def read_pixels(item: Released, source: Source, options: Options, where: str) ->
         images = images[:, None]
     if options.layout == "nhwc" and images.ndim == 4:
         images = images.permute(0, 3, 1, 2).contiguous()
-    shape, expected = tuple(images.shape[1:]), source.train.shape
+    shape, expected = tuple(images.shape[1:]), dataset.train.shape
     if shape != expected:
         hint = " Its channels come last: add --layout nhwc." if (shape[2:] + shape[:2]) == expected else ""
         raise DataError(
-            f"{where}: images of {shape}, but {source.name} has {expected} (channels, height, width).{hint} Or the set "
+            f"{where}: images of {shape}, but {dataset.name} has {expected} (channels, height, width).{hint} Or the set "
             "was made for another dataset: --dataset."
         )
     if images.dtype != torch.uint8:
@@ -64,23 +64,25 @@ def check_range(images: Tensor, kind: str | None, where: str) -> None:
         )
 
 
-def in_dataset_order(item: Released, source: Source, options: Options, where: str) -> tuple[Targets, tuple[str, ...]]:
+def in_dataset_order(
+    item: ImportedTensors, dataset: Dataset, options: Options, where: str
+) -> tuple[Targets, tuple[str, ...]]:
     """Labels that count the dataset's classes in its own order, and remarks on it.
 
     Raises:
         DataError: the file's class names are not the dataset's.
     """
-    targets, names, usual = item.targets, item.class_names, list(range(len(source.class_names)))
+    targets, names, usual = item.targets, item.class_names, list(range(len(dataset.class_names)))
     if names is not None:
-        if sorted(names) != sorted(source.class_names):
+        if sorted(names) != sorted(dataset.class_names):
             raise DataError(
                 f"{where}: its class names ({', '.join(names[:3])} …, {len(names)} in number) are not those of "
-                f"{source.name} ({', '.join(source.class_names[:3])} …, {len(usual)}). Give the dataset that the set "
+                f"{dataset.name} ({', '.join(dataset.class_names[:3])} …, {len(usual)}). Give the dataset that the set "
                 "was made for: --dataset."
             )
-        order, why = [source.class_names.index(name) for name in names], "by the class names in the file"
+        order, why = [dataset.class_names.index(name) for name in names], "by the class names in the file"
     elif targets.numbered and options.class_order == "sorted":
-        order, why = sorted_classes(source), "from the sorted class folders, as --class-order says"
+        order, why = sorted_classes(dataset), "from the sorted class folders, as --class-order says"
     else:
         order, why = usual, ""
     if order != usual:
@@ -88,8 +90,8 @@ def in_dataset_order(item: Released, source: Source, options: Options, where: st
         soft = None if targets.soft is None else targets.soft[:, back]
         remark = f"labels are renumbered {why}"
         return replace(targets, labels=torch.tensor(order)[targets.labels], soft=soft), (remark,)
-    if targets.numbered and not why and source.name in SUBSETS and sorted_classes(source) != usual:
-        first = f"class numbers are in {source.name}'s own order (0 is {source.class_names[0]})"
+    if targets.numbered and not why and dataset.name in SUBSETS and sorted_classes(dataset) != usual:
+        first = f"class numbers are in {dataset.name}'s own order (0 is {dataset.class_names[0]})"
         return targets, (f"assumed: {first}, not in that of its sorted folders (--class-order sorted)",)
     return targets, ()
 
@@ -118,7 +120,7 @@ def unpacked(images: Tensor, labels: Tensor, factor: int) -> tuple[Tensor, Tenso
     return large, labels.repeat(factor * factor)
 
 
-def against_whole(item: Released, options: Options) -> list[str]:
+def against_whole(item: ImportedTensors, options: Options) -> list[str]:
     """What says that the images of a bare pair hold several smaller ones each. ``--factor`` settles it."""
     if not item.pair or options.factor is not None:
         return []
@@ -131,45 +133,45 @@ def against_whole(item: Released, options: Options) -> list[str]:
     ]
 
 
-def against_name(named: Named, source: Source, files: Sequence[Foreign]) -> list[str]:
+def against_name(named: Named, dataset: Dataset, files: Sequence[ReleasedFile]) -> list[str]:
     """What file names say against the dataset."""
-    if not named.speaks_against(source.name):
+    if not named.speaks_against(dataset.name):
         return []
     listed = ", ".join(file.path.name for file in files)
-    return [f"the name {listed} says {' and '.join(named.datasets)}, the dataset asked for is {source.name}"]
+    return [f"the name {listed} says {' and '.join(named.datasets)}, the dataset asked for is {dataset.name}"]
 
 
-def without_image(targets: Targets, source: Source) -> list[str]:
+def without_image(targets: Targets, dataset: Dataset) -> list[str]:
     """The classes that have no image, in words."""
-    counts = targets.labels.bincount(minlength=len(source.class_names))
+    counts = targets.labels.bincount(minlength=len(dataset.class_names))
     empty = (counts == 0).nonzero().flatten().tolist()
-    names = ", ".join(source.class_names[label] for label in empty[:5]) + (" …" if len(empty) > 5 else "")
-    return [f"{len(empty)} of {source.name}'s {len(counts)} classes have no image: {names}"] if empty else []
+    names = ", ".join(dataset.class_names[label] for label in empty[:5]) + (" …" if len(empty) > 5 else "")
+    return [f"{len(empty)} of {dataset.name}'s {len(counts)} classes have no image: {names}"] if empty else []
 
 
-def against_ipc(targets: Targets, named: Named, source: Source) -> list[str]:
+def against_ipc(targets: Targets, named: Named, dataset: Dataset) -> list[str]:
     """What the number of images says against the file's name."""
-    counts = targets.labels.bincount(minlength=len(source.class_names))
+    counts = targets.labels.bincount(minlength=len(dataset.class_names))
     if not named.ipc or named.ipc in (int(counts.max()), len(targets.labels) / len(counts)):
         return []
     return [
         f"the name says {named.ipc} images a class, but there are {len(targets.labels)} for the {len(counts)} classes "
-        f"of {source.name}, up to {int(counts.max())} of one"
+        f"of {dataset.name}, up to {int(counts.max())} of one"
     ]
 
 
-def against_training(labels: Tensor, true: Sequence[set[int]], source: Source) -> list[str]:
+def against_training(labels: Tensor, true: Sequence[set[int]], dataset: Dataset) -> list[str]:
     """What the training images among a set's images say against its labels."""
     pairs = [(read, known) for read, known in zip(labels.tolist(), true, strict=True) if known]
     wrong = [(index, known) for index, known in enumerate(true) if known and int(labels[index]) not in known]
     if not wrong:
         return []
     index, known = wrong[0]
-    names = source.class_names
-    order = sorted_classes(source)
+    names = dataset.class_names
+    order = sorted_classes(dataset)
     hint = " (--class-order sorted would fit)" if all(order[read] in known for read, known in pairs) else ""
     return [
-        f"{len(wrong)} of the {len(pairs)} images that are training images of {source.name} have another class there: "
+        f"{len(wrong)} of the {len(pairs)} images that are training images of {dataset.name} have another class there: "
         f"image {index} is read as {names[int(labels[index])]}, and is {' or '.join(names[k] for k in sorted(known))}"
         f"{hint}"
     ]

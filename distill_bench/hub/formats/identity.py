@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from distill_bench.hub.formats.file_name import Named
 from distill_bench.hub.formats.loose_tensors import ASSUMED_RATE
-from distill_bench.hub.formats.released import Released
+from distill_bench.hub.formats.released import ImportedTensors
 from distill_bench.methods.recipe import Recipe, list_recipes, load_recipe
 
 SELECTED, SELECTED_PROTOCOL = "selection", "dsa-v1"
@@ -28,7 +28,7 @@ class Identity:
 
 
 def identify(
-    item: Released, form: str, named: Named, method: str | None, protocol: str | None, selected: bool
+    item: ImportedTensors, form: str, named: Named, method: str | None, protocol: str | None, selected: bool
 ) -> Identity:
     """The identity of a set.
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.decode import decode_images
 from distill_bench.datasets.folder import class_folders, image_files
 from distill_bench.datasets.imagenet import folder_names
 from distill_bench.distilled.pixel_diagnostics import training_labels
 from distill_bench.errors import DataError, UsageError
-from distill_bench.hub.formats.released import Foreign, Options, Released, Targets
+from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile, Targets
 
 NAME = "folder"
 CLASSES = "classes.json"
@@ -28,12 +28,12 @@ Order = Mapping[str, int]
 """The label of every folder."""
 
 
-def recognises(files: Sequence[Foreign]) -> bool:
+def recognises(files: Sequence[ReleasedFile]) -> bool:
     """One folder."""
     return len(files) == 1 and files[0].path.is_dir()
 
 
-def read_folder(files: Sequence[Foreign], source: Source, options: Options) -> list[Released]:
+def read_folder(files: Sequence[ReleasedFile], dataset: Dataset, options: Options) -> list[ImportedTensors]:
     """The one set, as 8-bit pictures, in label order.
 
     Raises:
@@ -42,33 +42,33 @@ def read_folder(files: Sequence[Foreign], source: Source, options: Options) -> l
     """
     root = files[0].path
     folders = class_folders(root)
-    named = _by_list(root, folders, source) or _by_name(folders, source)
-    orders = {"": named} if named else _by_number(folders, source)
+    named = _by_list(root, folders, dataset) or _by_name(folders, dataset)
+    orders = {"": named} if named else _by_number(folders, dataset)
     if not orders:
         raise DataError(
             f"{root}: has the folders {', '.join(folders[:4]) or '(none)'}{' …' if len(folders) > 4 else ''}, "
-            f"{len(folders)} in number. Needed are {len(source.class_names)}, one a class, named as the classes "
-            f"({', '.join(source.class_names[:3])} …), by WordNet id, or with their numbers (new000, new001, … or "
+            f"{len(folders)} in number. Needed are {len(dataset.class_names)}, one a class, named as the classes "
+            f"({', '.join(dataset.class_names[:3])} …), by WordNet id, or with their numbers (new000, new001, … or "
             "00000, 00001, …). Or the set was made for another dataset: --dataset."
         )
     found = [(name, file) for name in folders for file in image_files(root / name)]
     if not found:
         raise DataError(f"{root}: the class folders hold no picture.")
     images = decode_images(((str(file), file) for _, file in found), len(found))
-    order, remarks = (named, ()) if named else _settle(orders, [name for name, _ in found], images, source, options)
+    order, remarks = (named, ()) if named else _settle(orders, [name for name, _ in found], images, dataset, options)
     labels = torch.tensor([order[name] for name, _ in found], dtype=torch.int64)
     by_label = labels.argsort(stable=True)
     targets = Targets(labels[by_label], numbered=False)
-    return [Released(images[by_label], targets, "custom", space="unit", remarks=remarks)]
+    return [ImportedTensors(images[by_label], targets, "custom", space="unit", remarks=remarks)]
 
 
-def sorted_classes(source: Source) -> list[int]:
+def sorted_classes(dataset: Dataset) -> list[int]:
     """The labels of the classes in the order of their folders' names: the place in it is what ImageFolder numbers."""
-    folders = folder_names(source.name, source.class_names)
+    folders = folder_names(dataset.name, dataset.class_names)
     return sorted(range(len(folders)), key=folders.__getitem__)
 
 
-def _by_list(root: Path, folders: Sequence[str], source: Source) -> Order | None:
+def _by_list(root: Path, folders: Sequence[str], dataset: Dataset) -> Order | None:
     """By the list of classes beside the folders, where there is one.
 
     Raises:
@@ -80,21 +80,21 @@ def _by_list(root: Path, folders: Sequence[str], source: Source) -> Order | None
         names = {str(entry["folder"]): str(entry["name"]) for entry in json.loads((root / CLASSES).read_bytes())}
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f"{root / CLASSES}: not a list of folders and names ({error}). Mend or remove it.") from error
-    labels = {name: label for label, name in enumerate(source.class_names)}
+    labels = {name: label for label, name in enumerate(dataset.class_names)}
     for folder in folders:
         if names.get(folder) not in labels:
             raise DataError(
                 f"{root / CLASSES} says that the folder {folder} is of the class {names.get(folder)!r}, which "
-                f"{source.name} does not have ({', '.join(source.class_names[:3])} …). Give the dataset that the set "
+                f"{dataset.name} does not have ({', '.join(dataset.class_names[:3])} …). Give the dataset that the set "
                 "was made for: --dataset."
             )
     return {folder: labels[names[folder]] for folder in folders}
 
 
-def _by_name(folders: Sequence[str], source: Source) -> Order | None:
+def _by_name(folders: Sequence[str], dataset: Dataset) -> Order | None:
     """By class names, exactly or but for case and punctuation, also behind a number; or by WordNet ids."""
-    exact = {name: label for label, name in enumerate(source.class_names)}
-    real = folder_names(source.name, source.class_names)
+    exact = {name: label for label, name in enumerate(dataset.class_names)}
+    real = folder_names(dataset.name, dataset.class_names)
     for known in (exact, {folder: label for label, folder in enumerate(real)}):
         if folders and set(folders) <= known.keys():
             return {name: known[name] for name in folders}
@@ -110,33 +110,33 @@ def _loosely(name: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", name.casefold()))
 
 
-def _by_number(folders: Sequence[str], source: Source) -> dict[str, Order]:
+def _by_number(folders: Sequence[str], dataset: Dataset) -> dict[str, Order]:
     """What the numbers in folders' names may mean, by the option that says it; nothing where they are no numbers."""
     numbers = {name: int(found[0]) for name in folders if (found := re.search(r"\d+", name))}
-    count = len(source.class_names)
+    count = len(dataset.class_names)
     if not folders or len(numbers) < len(folders) or len(set(numbers.values())) < len(folders):
         return {}
     if max(numbers.values()) >= count:
         return {}
-    ordered = sorted_classes(source)
+    ordered = sorted_classes(dataset)
     return {"dataset": numbers, "sorted": {name: ordered[number] for name, number in numbers.items()}}
 
 
 def _settle(
-    orders: Mapping[str, Order], folders: Sequence[str], images: Tensor, source: Source, options: Options
+    orders: Mapping[str, Order], folders: Sequence[str], images: Tensor, dataset: Dataset, options: Options
 ) -> tuple[Order, tuple[str, ...]]:
     """The order that numbered folders are in, and a remark on it.
 
     Raises:
         UsageError: nothing tells.
     """
-    first = {way: _spelled(order, source) for way, order in orders.items()}
+    first = {way: _spelled(order, dataset) for way, order in orders.items()}
     if orders["dataset"] == orders["sorted"]:
         return orders["dataset"], (f"numbered folders are the classes in order: {first['dataset']}",)
     if options.class_order:
         way, why = str(options.class_order), "as --class-order says"
     else:
-        true = training_labels(images, source)
+        true = training_labels(images, dataset)
         agreeing = [
             way
             for way, order in orders.items()
@@ -144,7 +144,7 @@ def _settle(
         ]
         if len(agreeing) != 1:
             raise UsageError(
-                f"the folders are numbered, and {source.name}'s classes are not in the order of their folders' names. "
+                f"the folders are numbered, and {dataset.name}'s classes are not in the order of their folders' names. "
                 f"Say what the numbers count: --class-order dataset ({first['dataset']}), or --class-order sorted, as "
                 f"torchvision's ImageFolder numbers them ({first['sorted']})."
             )
@@ -152,6 +152,6 @@ def _settle(
     return orders[way], (f"numbered folders are read in the order {way!r}, {why}: {first[way]}",)
 
 
-def _spelled(order: Order, source: Source) -> str:
+def _spelled(order: Order, dataset: Dataset) -> str:
     folders = sorted(order, key=lambda name: int(re.search(r"\d+", name)[0]))[:3]  # type: ignore[index]
-    return ", ".join(f"{name} is {source.class_names[order[name]]}" for name in folders) + " …"
+    return ", ".join(f"{name} is {dataset.class_names[order[name]]}" for name in folders) + " …"

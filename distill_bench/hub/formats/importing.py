@@ -9,10 +9,10 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, Transform, pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet, Origin
-from distill_bench.distilled.pixel_diagnostics import Evidence, hypotheses, picture_doubts, table, training_labels
+from distill_bench.distilled.pixel_diagnostics import PixelDiagnosis, candidates, picture_doubts, table, training_labels
 from distill_bench.errors import DataError, UsageError, brief, unknown
 from distill_bench.hub.formats import arrays, datadam, datm, dcbench, image_folder, mtt, res_file
 from distill_bench.hub.formats.file_name import Named, read_names
@@ -29,7 +29,7 @@ from distill_bench.hub.formats.fit import (
 )
 from distill_bench.hub.formats.identity import Identity, identify
 from distill_bench.hub.formats.loose_tensors import are_loose_tensors
-from distill_bench.hub.formats.released import Foreign, Options, Released
+from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile
 
 IMPORTERS: dict[str, ModuleType] = {
     module.NAME: module for module in (image_folder, res_file, datadam, datm, dcbench, mtt, arrays)
@@ -51,7 +51,7 @@ class Imported:
     """
 
     sets: list[DistilledSet]
-    evidence: list[Evidence]
+    evidence: list[PixelDiagnosis]
     real: int
     seen: tuple[str, ...] = ()
     picture_doubts: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Imported:
 
 def import_release(
     paths: Sequence[Path],
-    source: Source,
+    dataset: Dataset,
     space: SpaceKind | PixelSpace | None = None,
     options: Options = NOTHING_SAID,
     *,
@@ -100,19 +100,19 @@ def import_release(
         DataError: a file is missing, damaged, would run code, or does not fit the source.
         UsageError: something has to be said first: the question names the options.
     """
-    files = [Foreign(Path(path)) for path in paths]
+    files = [ReleasedFile(Path(path)) for path in paths]
     if not files:
         raise UsageError("name at least one file.")
     named = read_names(file.path.stem for file in files)
-    doubts = against_name(named, source, files)
+    doubts = against_name(named, dataset, files)
     _refuse(doubts, files[0], force)
     importer = _importer(files, form)
-    found = _fitting(_read(importer, files, source, options), source, options, files[0])
+    found = _fitting(_read(importer, files, dataset, options), dataset, options, files[0])
     everything, labels = (torch.cat(each) for each in zip(*((i.images, i.targets.labels) for i in found), strict=True))
-    pixel_space, evidence = _space_of(everything, source, space or found[0].space, files[0])
-    true = training_labels(_pixels(everything, pixel_space, source), source)
+    pixel_space, evidence = _space_of(everything, dataset, space or found[0].space, files[0])
+    true = training_labels(_pixels(everything, pixel_space, dataset), dataset)
     real = sum(map(bool, true))
-    doubts += _against(found, named, source, options) + against_training(labels, true, source)
+    doubts += _against(found, named, dataset, options) + against_training(labels, true, dataset)
     _refuse(doubts, files[0], force)
     identity = identify(found[0], importer.NAME, named, method, protocol, selected=real == len(true))
     origin = Origin(
@@ -123,14 +123,14 @@ def import_release(
         assumptions=(*identity.assumptions, *(f"taken with --force although {text}" for text in doubts)),
     )
     sets = [
-        _made(item, source, identity, pixel_space, options.factor or 1, origin.model_copy(update={"set_index": index}))
+        _made(item, dataset, identity, pixel_space, options.factor or 1, origin.model_copy(update={"set_index": index}))
         for index, item in enumerate(found)
     ]
-    return Imported(sets, evidence, real, (*identity.seen, *found[0].remarks), picture_doubts(everything, source))
+    return Imported(sets, evidence, real, (*identity.seen, *found[0].remarks), picture_doubts(everything, dataset))
 
 
 def _made(
-    item: Released, source: Source, identity: Identity, space: PixelSpace, factor: int, origin: Origin
+    item: ImportedTensors, dataset: Dataset, identity: Identity, space: PixelSpace, factor: int, origin: Origin
 ) -> DistilledSet:
     targets, images, labels, soft = item.targets, item.images, item.targets.labels, item.targets.soft
     card = {}
@@ -141,7 +141,7 @@ def _made(
     return DistilledSet.from_tensors(
         images,
         labels,
-        source,
+        dataset,
         method=identity.method,
         protocol=identity.protocol,
         pixel_space=space,
@@ -153,7 +153,7 @@ def _made(
     )
 
 
-def _importer(files: Sequence[Foreign], form: str | None) -> ModuleType:
+def _importer(files: Sequence[ReleasedFile], form: str | None) -> ModuleType:
     found = next((importer for importer in IMPORTERS.values() if importer.recognises(files)), None)
     hold = "; ".join(f"{file.path} holds {_outline(file.content)}" for file in files)
     if form is not None:
@@ -173,25 +173,29 @@ def _importer(files: Sequence[Foreign], form: str | None) -> ModuleType:
     )
 
 
-def _read(importer: ModuleType, files: Sequence[Foreign], source: Source, options: Options) -> list[Released]:
+def _read(
+    importer: ModuleType, files: Sequence[ReleasedFile], dataset: Dataset, options: Options
+) -> list[ImportedTensors]:
     try:
         if importer is image_folder:
-            return image_folder.read_folder(files, source, options)
-        found: list[Released] = importer.read(files, len(source.class_names), options)
+            return image_folder.read_folder(files, dataset, options)
+        found: list[ImportedTensors] = importer.read(files, len(dataset.class_names), options)
         return found
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
         raise DataError(f"{files[0].path}: does not have the form {importer.NAME} ({brief(error)}).") from error
 
 
-def _fitting(found: Sequence[Released], source: Source, options: Options, file: Foreign) -> list[Released]:
+def _fitting(
+    found: Sequence[ImportedTensors], dataset: Dataset, options: Options, file: ReleasedFile
+) -> list[ImportedTensors]:
     """The sets with pixels and labels as the source has them."""
     where, fitting = str(file.path), []
     for item in found:
-        images = read_pixels(item, source, options, where)
-        targets, remarks = in_dataset_order(item, source, options, where)
+        images = read_pixels(item, dataset, options, where)
+        targets, remarks = in_dataset_order(item, dataset, options, where)
         remarks = (*item.remarks, *targets.remarks, *remarks)
         if targets.learned:
-            remarks = (*remarks, *without_image(targets, source))
+            remarks = (*remarks, *without_image(targets, dataset))
         fitting.append(replace(item, images=images, targets=targets, remarks=remarks))
     if not any(len(item.images) for item in fitting):
         raise DataError(f"{where}: holds no image.")
@@ -200,16 +204,16 @@ def _fitting(found: Sequence[Released], source: Source, options: Options, file: 
     return fitting
 
 
-def _against(found: Sequence[Released], named: Named, source: Source, options: Options) -> list[str]:
+def _against(found: Sequence[ImportedTensors], named: Named, dataset: Dataset, options: Options) -> list[str]:
     """What the classes and the pixels say against the source and the file's name, each once."""
     said = dict[str, None]()
     for item in found:
-        empty = [] if item.targets.learned else without_image(item.targets, source)
-        said |= dict.fromkeys((*empty, *against_ipc(item.targets, named, source), *against_whole(item, options)))
+        empty = [] if item.targets.learned else without_image(item.targets, dataset)
+        said |= dict.fromkeys((*empty, *against_ipc(item.targets, named, dataset), *against_whole(item, options)))
     return list(said)
 
 
-def _refuse(doubts: Sequence[str], file: Foreign, force: bool) -> None:
+def _refuse(doubts: Sequence[str], file: ReleasedFile, force: bool) -> None:
     if doubts and not force:
         raise DataError(
             f"{file.path}: {'; '.join(doubts)}. Name the dataset that it was made for (--dataset), or take it all the "
@@ -218,19 +222,19 @@ def _refuse(doubts: Sequence[str], file: Foreign, force: bool) -> None:
 
 
 def _space_of(
-    images: Tensor, source: Source, said: SpaceKind | PixelSpace | None, file: Foreign
-) -> tuple[PixelSpace, list[Evidence]]:
+    images: Tensor, dataset: Dataset, said: SpaceKind | PixelSpace | None, file: ReleasedFile
+) -> tuple[PixelSpace, list[PixelDiagnosis]]:
     """The pixel space of the images, and what they look like in each; 8-bit pictures need no evidence."""
-    declared = pixel_space_of(source, said) if isinstance(said, str) else said
+    declared = pixel_space_of(dataset, said) if isinstance(said, str) else said
     if images.dtype == torch.uint8:
-        return declared or pixel_space_of(source, "unit"), []  # seen as pictures: ``picture_doubts``
+        return declared or pixel_space_of(dataset, "unit"), []  # seen as pictures: ``picture_doubts``
     check_range(images, declared.kind if declared else None, str(file.path))
-    evidence = hypotheses(images, source, declared)
+    evidence = candidates(images, dataset, declared)
     settled = declared or next((item.space for item in evidence if item.settled), None)
     return settled or _ask(file, evidence), evidence
 
 
-def _ask(file: Foreign, evidence: Sequence[Evidence]) -> NoReturn:
+def _ask(file: ReleasedFile, evidence: Sequence[PixelDiagnosis]) -> NoReturn:
     raise UsageError(
         f"{file.path} does not say what its pixel values mean. Undone under each hypothesis they look like this "
         "(contrast and roughness relative to real images):",
@@ -244,10 +248,10 @@ def _ask(file: Foreign, evidence: Sequence[Evidence]) -> NoReturn:
     )
 
 
-def _pixels(images: Tensor, space: PixelSpace, source: Source) -> Tensor:
+def _pixels(images: Tensor, space: PixelSpace, dataset: Dataset) -> Tensor:
     if images.dtype == torch.uint8:
         return images
-    return (Transform(space, source.train).decode(images) * 255).round().clamp(0, 255).to(torch.uint8)
+    return (Transform(space, dataset.train).decode(images) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def _outline(content: object, depth: int = 2) -> str:

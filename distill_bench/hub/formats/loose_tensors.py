@@ -7,7 +7,7 @@ from torch import Tensor
 
 from distill_bench.distilled.distilled_set import LabelKind
 from distill_bench.errors import DataError
-from distill_bench.hub.formats.released import Foreign, Options, Released
+from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile
 from distill_bench.hub.formats.targets import read_targets
 from distill_bench.runtime.tensors import is_zeros_and_ones
 
@@ -35,7 +35,7 @@ class Parts:
         return "logits" if self.labels is not None and self.rate is not None and bool((self.labels < 0).any()) else None
 
 
-def are_loose_tensors(files: Sequence[Foreign]) -> bool:
+def are_loose_tensors(files: Sequence[ReleasedFile]) -> bool:
     """Whether every file is one tensor and exactly one of them holds images. A single .npy file is for ``arrays``."""
     if len(files) == 1 and files[0].path.suffix.lower() == ".npy":
         return False
@@ -46,13 +46,13 @@ def are_loose_tensors(files: Sequence[Foreign]) -> bool:
     )
 
 
-def parts_of(files: Sequence[Foreign]) -> Parts:
+def parts_of(files: Sequence[ReleasedFile]) -> Parts:
     """The role of each file.
 
     Raises:
         DataError: two files have the same role, or one has none.
     """
-    roles: dict[str, tuple[Foreign, Tensor]] = {}
+    roles: dict[str, tuple[ReleasedFile, Tensor]] = {}
     for file in files:
         tensor = file.tensor
         assert tensor is not None
@@ -72,8 +72,8 @@ def parts_of(files: Sequence[Foreign]) -> Parts:
 
 
 def read_loose(
-    files: Sequence[Foreign], classes: int, options: Options, method: str, protocol: str, *, ordered: bool = False
-) -> Released:
+    files: Sequence[ReleasedFile], classes: int, options: Options, method: str, protocol: str, *, ordered: bool = False
+) -> ImportedTensors:
     """The one set, whose method and protocol its form suggests.
 
     Args:
@@ -85,4 +85,4 @@ def read_loose(
     rate = options.learning_rate if options.learning_rate is not None else parts.rate
     assumed = (ASSUMED_RATE,) if rate is None else ()
     assumptions = (*targets.assumptions, *assumed) if ordered else (*assumed, *targets.assumptions)
-    return Released(parts.images, targets, method, protocol, learning_rate=rate, assumptions=assumptions)
+    return ImportedTensors(parts.images, targets, method, protocol, learning_rate=rate, assumptions=assumptions)

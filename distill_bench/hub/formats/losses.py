@@ -6,8 +6,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from distill_bench.datasets import Source, is_own
-from distill_bench.datasets.card import data_options, source_of
+from distill_bench.datasets import Dataset, is_own
+from distill_bench.datasets.card import data_options, dataset_of
 from distill_bench.datasets.pixel_space import PixelSpace
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import transform_of
@@ -21,16 +21,16 @@ LEVEL = 1e-3
 """Of 255 levels: what differs by less from a whole one is one, but for rounding."""
 
 
-def losses(made: DistilledSet, form: str, source: Source | None = None) -> list[str]:
+def losses(made: DistilledSet, form: str, data: Dataset | None = None) -> list[str]:
     """What would be lost of a set in a form of ``export``; nothing where the form holds the set.
 
     Args:
-        source: the set's; needed for pictures of a whitened set, and loaded by the name on its card unless given.
+        data: the set's; needed for pictures of a whitened set, and loaded by the name on its card unless given.
 
     Raises:
         UsageError: nothing of the kind can be written in that form: DATM's labels are logits.
     """
-    return [*_labels_lost(made, form), *_pixels_lost(made, form, source)]
+    return [*_labels_lost(made, form), *_pixels_lost(made, form, data)]
 
 
 def _labels_lost(made: DistilledSet, form: str) -> Iterator[str]:
@@ -59,7 +59,7 @@ def _labels_lost(made: DistilledSet, form: str) -> Iterator[str]:
         yield f"a learning rate of {made.learning_rate:.6g}, learned with the images"
 
 
-def _pixels_lost(made: DistilledSet, form: str, source: Source | None) -> Iterator[str]:
+def _pixels_lost(made: DistilledSet, form: str, data: Dataset | None) -> Iterator[str]:
     space, usual = made.card.pixel_space, usual_statistics(made)
     if form == "res":
         if space.kind != "normalized":
@@ -70,10 +70,10 @@ def _pixels_lost(made: DistilledSet, form: str, source: Source | None) -> Iterat
                 f"pixels normalized with {made.card.source.name}'s own constants"
             )
     if form == "folder":
-        yield from _pictures_lose(made, source)
+        yield from _pictures_lose(made, data)
 
 
-def _pictures_lose(made: DistilledSet, source: Source | None) -> Iterator[str]:
+def _pictures_lose(made: DistilledSet, data: Dataset | None) -> Iterator[str]:
     if made.images.shape[1] not in (1, 3):
         raise UsageError(f"pictures have 1 or 3 channels; this set's images have {made.images.shape[1]}.")
     if (made.labels.diff() < 0).any():
@@ -82,18 +82,18 @@ def _pictures_lose(made: DistilledSet, source: Source | None) -> Iterator[str]:
         names = ", ".join(made.card.class_names[label] for label in absent[:3]) + (" …" if absent[3:] else "")
         yield f"classes without an image ({names}): readers of folders number those that are there"
     if made.images.dtype != torch.uint8:
-        pixels = render_pixels(made, source)
-        if not torch.equal(transform_of(made, source).encode(pixels), made.images.float()):
-            yield _rounded(made, pixels, source)
+        pixels = render_pixels(made, data)
+        if not torch.equal(transform_of(made, data).encode(pixels), made.images.float()):
+            yield _rounded(made, pixels, data)
 
 
 def _absent(made: DistilledSet) -> list[int]:
     return sorted(set(range(len(made.card.class_names))) - set(made.labels.tolist()))
 
 
-def _rounded(made: DistilledSet, pixels: UInt8[Tensor, "n c h w"], source: Source | None) -> str:
+def _rounded(made: DistilledSet, pixels: UInt8[Tensor, "n c h w"], data: Dataset | None) -> str:
     """What 8-bit pixels are off by, as text."""
-    exact = transform_of(made, source).decode(made.images) * 255
+    exact = transform_of(made, data).decode(made.images) * 255
     beyond = ((exact < -LEVEL) | (exact > 255 + LEVEL)).float().mean()
     away = (exact - pixels).abs()
     return (
@@ -107,10 +107,10 @@ def usual_statistics(made: DistilledSet) -> tuple[tuple[float, ...], tuple[float
     if is_own(made.card.source.name):
         return None
     try:
-        source = source_of(made.card.source)
+        data = dataset_of(made.card.source)
     except DistillBenchError:  # a name or folder that this machine does not have
         return None
-    return source.mean, source.std
+    return data.mean, data.std
 
 
 def way_back(made: DistilledSet, form: str, files: Sequence[str], dataset: str | None = None) -> list[str]:

@@ -70,7 +70,7 @@ class Targets:
 
 
 @dataclass(frozen=True)
-class Released:
+class ImportedTensors:
     """One set as it was found, before it is known what its pixels mean.
 
     Attributes:
@@ -98,7 +98,7 @@ class Released:
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ReleasedFile:
     """A file (or a folder of pictures) that somebody released."""
 
     path: Path

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_bench.hub.formats.released import Foreign, Options, Released, class_names_in, not_read
+from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile, class_names_in, not_read
 from distill_bench.hub.formats.targets import read_targets
 
 NAME = "res"
@@ -24,13 +24,13 @@ of DSA on CIFAR-10 have 0.55 to 0.67 with one another; on digits two seeds of dc
 run of dm or dc 0.97 to 0.99."""
 
 
-def recognises(files: Sequence[Foreign]) -> bool:
+def recognises(files: Sequence[ReleasedFile]) -> bool:
     """One file, a dictionary whose ``data`` is a list of (images, labels)."""
     content = files[0].content if len(files) == 1 else None
     return isinstance(content, dict) and _is_list_of_pairs(content.get("data"))
 
 
-def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Released]:
+def read(files: Sequence[ReleasedFile], classes: int, options: Options) -> list[ImportedTensors]:
     """Every set in the file; each carries the accuracies of all, where those are of all."""
     content, where = files[0].content, str(files[0].path)
     pairs = [(images.detach(), labels.detach()) for images, labels in content["data"]]
@@ -44,7 +44,7 @@ def read(files: Sequence[Foreign], classes: int, options: Options) -> list[Relea
     for images, labels in pairs:
         targets = read_targets(labels, len(images), classes, options, where)
         found.append(
-            Released(
+            ImportedTensors(
                 images,
                 targets,
                 "custom",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_bench.datasets import load_source
+from distill_bench.datasets import load_dataset
 from distill_bench.distilled import distilled_set
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError
@@ -29,7 +29,7 @@ DECIDES_SET = {"method", "dataset", "size", "paper", "files", "importer", "optio
 
 
 @dataclass(frozen=True)
-class Obtained:
+class CachedSet:
     """A published set in the cache.
 
     Attributes:
@@ -51,7 +51,7 @@ def obtain(
     registry: Path | None = None,
     monitor: Monitor = SILENT,
     patience: Patience = PATIENT,
-) -> Obtained:
+) -> CachedSet:
     """The set of an id, downloaded and imported where it has not been.
 
     Args:
@@ -69,7 +69,7 @@ def obtain(
     if entry.importer == OWN_FORM:
         path = fetch(entry.files[0], name, entry, **how)  # type: ignore[arg-type]
         _check(distilled_set.load_distilled(path), name, entry)
-        return Obtained(name, entry, (path,))
+        return CachedSet(name, entry, (path,))
     folder, remarks = _folder(name, entry), list[str]()
     with alone(folder.with_name(folder.name + ".lock"), monitor, "imports the same set"):
         paths = _kept(folder)
@@ -77,7 +77,7 @@ def obtain(
             files = [_unpacked(file, fetch(file, name, entry, **how)) for file in entry.files]  # type: ignore[arg-type]
             remarks = _import(files, name, entry, folder)
             paths = _kept(folder)
-    return Obtained(name, entry, paths, tuple(remarks))
+    return CachedSet(name, entry, paths, tuple(remarks))
 
 
 def load_distilled(path: str | Path, download: bool = False, registry: Path | None = None) -> DistilledSet:
@@ -132,11 +132,11 @@ def _unpacked(file: RemoteFile, path: Path) -> Path:
 
 def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> list[str]:
     """Write the sets that a release has into a folder, all or none."""
-    source = load_source(entry.dataset, size=entry.size)
+    dataset = load_dataset(entry.dataset, size=entry.size)
     found = import_release(
         paths,
-        source,
-        entry.space.of(source) if entry.space else None,
+        dataset,
+        entry.space.of(dataset) if entry.space else None,
         entry.options.options(),
         form=entry.importer,
         method=entry.method,

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.errors import DataError, UsageError, brief, describe, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
@@ -78,13 +78,13 @@ Url = Annotated[str, AfterValidator(checked_url)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Part(BaseModel):
+class RegistryModel(BaseModel):
     """Base of everything in a registry: unchangeable, unknown keys forbidden."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RemoteFile(Part):
+class RemoteFile(RegistryModel):
     """A file of a published set.
 
     Attributes:
@@ -106,7 +106,7 @@ class RemoteFile(Part):
         return PurePosixPath(self.path).name
 
 
-class Space(Part):
+class Space(RegistryModel):
     """The pixel space of a set's images; the source's usual constants where none are given."""
 
     kind: SpaceKind
@@ -115,14 +115,14 @@ class Space(Part):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
-    def of(self, source: Source) -> PixelSpace:
+    def of(self, data: Dataset) -> PixelSpace:
         """The full description."""
-        usual = pixel_space_of(source, self.kind, self.zca_eps, self.zca_input)
+        usual = pixel_space_of(data, self.kind, self.zca_eps, self.zca_input)
         given = {name: value for name in ("mean", "std") if (value := getattr(self, name)) is not None}
         return PixelSpace.model_validate(usual.model_dump() | given)
 
 
-class Reading(Part):
+class Reading(RegistryModel):
     """What the files do not say: ``Options`` of the importers."""
 
     labels: Literal["logits", "probabilities", "argmax", "order"] | None = None
@@ -135,7 +135,7 @@ class Reading(Part):
         return Options(**self.model_dump())
 
 
-class Listed(Part):
+class CsvClaim(RegistryModel):
     """A claim in the leaderboard's ``published.csv``: the line of this method, dataset, IPC and values."""
 
     paper: str
@@ -144,7 +144,7 @@ class Listed(Part):
     selection: str | None = None
 
 
-class Stated(Part):
+class InlineClaim(RegistryModel):
     """A claim that stands here: an accuracy in percent, and where it comes from."""
 
     accuracy: Annotated[float, Field(ge=0, le=100)]
@@ -155,7 +155,7 @@ class Stated(Part):
     source: str
 
 
-class Entry(Part):
+class Entry(RegistryModel):
     """A published set.
 
     Attributes:
@@ -180,7 +180,7 @@ class Entry(Part):
     options: Reading = Reading()
     space: Space | None = None
     protocol: Annotated[str, _known("protocol", PROTOCOLS)]
-    claim: Literal["stored"] | Listed | Stated | None = None
+    claim: Literal["stored"] | CsvClaim | InlineClaim | None = None
     licence: str | None = None
     page: Url
     by_hand: str | None = None

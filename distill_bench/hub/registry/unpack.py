@@ -65,8 +65,8 @@ def _write(archive: Path, member: str, folder: Path, most: int) -> None:
         except ValueError as error:
             raise DataError(f"{archive}: a member's name leads elsewhere: {error}.") from error
         target.parent.mkdir(parents=True, exist_ok=True)
-        with content() as source, target.open("xb") as out:
-            shutil.copyfileobj(source, out)
+        with content() as dataset, target.open("xb") as out:
+            shutil.copyfileobj(dataset, out)
     if member not in (EVERYTHING, *written):
         raise DataError(f"{archive}: has no {member}; it has {', '.join(written[:8]) or 'nothing'}.")
 

@@ -11,14 +11,14 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from distill_bench.augmentations import views
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
-from distill_bench.methods.decoupled.relabel import RelabelFields, predict, relabel, teacher_of
+from distill_bench.methods.decoupled.relabel import RelabelConfig, predict, relabel, teacher_of
 from distill_bench.methods.resumable import fill
-from distill_bench.methods.run import Job, Synthetic, synthesizer
+from distill_bench.methods.run import Run, Synthetic, synthesizer
 
 
-class CropFields(RelabelFields):
+class CropConfig(RelabelConfig):
     """Fields of RDED.
 
     Attributes:
@@ -33,47 +33,47 @@ class CropFields(RelabelFields):
     scale: tuple[views.Share, views.Share] = (0.08, 1.0)
     factor: PositiveInt = 1
 
-    def check(self, source: Source) -> None:
+    def check(self, dataset: Dataset) -> None:
         """Raise UsageError where images cannot be cut into equal parts."""
-        super().check(source)
-        _, height, width = source.train.shape
+        super().check(dataset)
+        _, height, width = dataset.train.shape
         if height % self.factor or width % self.factor:
             raise UsageError(f"factor {self.factor} does not divide {height}×{width} px. Give 1, or a divisor.")
 
 
-@synthesizer(CropFields)
-def realistic_crops(job: Job[CropFields]) -> Synthetic:
+@synthesizer(CropConfig)
+def realistic_crops(run: Run[CropConfig]) -> Synthetic:
     """RDED: class by class, then relabelled."""
-    _check_pool(job)
-    teacher = teacher_of(job)
-    images = torch.empty(job.classes, job.ipc, *job.training.shape)
+    _check_pool(run)
+    teacher = teacher_of(run)
+    images = torch.empty(run.classes, run.ipc, *run.training.shape)
 
     def one_class(label: int) -> None:
-        images[label] = best_images(job, teacher.network, label)
+        images[label] = best_images(run, teacher.network, label)
 
-    fill(job, "classes cut out", {"images": images}, one_class)
-    return relabel(job, teacher, images.flatten(0, 1))
+    fill(run, "classes cut out", {"images": images}, one_class)
+    return relabel(run, teacher, images.flatten(0, 1))
 
 
-def best_images(job: Job[CropFields], network: nn.Module, label: int) -> Float[Tensor, "ipc c h w"]:
+def best_images(run: Run[CropConfig], network: nn.Module, label: int) -> Float[Tensor, "ipc c h w"]:
     """The images of a class."""
-    fields = job.fields
-    pool = job.training.draw(label, fields.pool, job.generator("pool", label))
-    draws = job.generator("crops", label)
-    crops, losses = best_crops(network, pool, label, fields, draws)
-    kept = crops[losses.argsort(stable=True)[: job.ipc * fields.factor**2]]
-    return stitched(kept, fields.factor)
+    config = run.config
+    pool = run.training.draw(label, config.pool, run.generator("pool", label))
+    draws = run.generator("crops", label)
+    crops, losses = best_crops(network, pool, label, config, draws)
+    kept = crops[losses.argsort(stable=True)[: run.ipc * config.factor**2]]
+    return stitched(kept, config.factor)
 
 
 def best_crops(
-    network: nn.Module, pool: Float[Tensor, "n c h w"], label: int, fields: CropFields, draws: Generator
+    network: nn.Module, pool: Float[Tensor, "n c h w"], label: int, config: CropConfig, draws: Generator
 ) -> tuple[Float[Tensor, "n c s t"], Float[Tensor, " n"]]:
     """Of every image the crop with the least loss, height / factor × width / factor, and that loss."""
     sides = (pool.shape[2], pool.shape[3])
-    height, width = sides[0] // fields.factor, sides[1] // fields.factor
+    height, width = sides[0] // config.factor, sides[1] // config.factor
     best, least = pool.new_empty(len(pool), pool.shape[1], height, width), pool.new_full((len(pool),), torch.inf)
-    for _ in range(fields.crops):
-        regions = views.sample_crops(len(pool), *sides, fields.scale, draws, ratio=(1.0, 1.0))
+    for _ in range(config.crops):
+        regions = views.sample_crops(len(pool), *sides, config.scale, draws, ratio=(1.0, 1.0))
         crops = shrunk(pool, regions, height, width)
         losses = crop_losses(network, crops, label, sides)
         better = losses < least
@@ -108,13 +108,13 @@ def stitched(crops: Float[Tensor, "n c s t"], factor: int) -> Float[Tensor, "ipc
     return grid.reshape(ipc, channels, factor * height, factor * width)
 
 
-def _check_pool(job: Job[CropFields]) -> None:
+def _check_pool(run: Run[CropConfig]) -> None:
     """Raises UsageError where fewer images are looked at than crops are needed, before a teacher is trained."""
-    fields = job.fields
-    least = min(min(len(indices), fields.pool) for indices in job.training.class_indices)
-    if least < job.ipc * fields.factor**2:
+    config = run.config
+    least = min(min(len(indices), config.pool) for indices in run.training.class_indices)
+    if least < run.ipc * config.factor**2:
         raise UsageError(
-            f"{job.method} keeps one crop of an image and needs {job.ipc * fields.factor**2} of a class; it looks at "
-            f"{least}. Give --ipc {least // fields.factor**2} or less, or where there are more images a larger pool "
+            f"{run.method} keeps one crop of an image and needs {run.ipc * config.factor**2} of a class; it looks at "
+            f"{least}. Give --ipc {least // config.factor**2} or less, or where there are more images a larger pool "
             "(--set pool=…)."
         )

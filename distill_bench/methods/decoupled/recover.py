@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill_bench.augmentations import views
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
-from distill_bench.methods.decoupled.relabel import RelabelFields, relabel, teacher_of
+from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.run import Job, Sharing, Synthetic, synthesizer
+from distill_bench.methods.run import Run, Sharing, Synthetic, synthesizer
 from distill_bench.networks import build_network
 from distill_bench.runtime.progress import Within
 
 Curriculum = Literal["none", "step", "linear", "cosine"]
 
 
-class RecoverFields(RelabelFields):
+class RecoverConfig(RelabelConfig):
     """Fields of SRe2L and CDA.
 
     Attributes:
@@ -48,8 +48,8 @@ class RecoverFields(RelabelFields):
         jitter_both_ways: in either direction, or only down and right.
     """
 
-    calming: ClassVar[tuple[str, ...]] = ("image_lr", "bn_weight")
-    bounding: ClassVar[tuple[str, ...]] = ("classes_per_batch", "teacher.batch_size", "record.batch_size")
+    lr_fields: ClassVar[tuple[str, ...]] = ("image_lr", "bn_weight")
+    memory_fields: ClassVar[tuple[str, ...]] = ("classes_per_batch", "teacher.batch_size", "record.batch_size")
 
     iterations: PositiveInt
     image_lr: PositiveFloat
@@ -64,17 +64,17 @@ class RecoverFields(RelabelFields):
     jitter: NonNegativeInt = 0
     jitter_both_ways: bool = False
 
-    def check(self, source: Source) -> None:
+    def check(self, dataset: Dataset) -> None:
         """Raise UsageError for shifts larger than the images, or a teacher without batch norm to recover from."""
-        super().check(source)
-        _, height, width = source.train.shape
+        super().check(dataset)
+        _, height, width = dataset.train.shape
         if self.jitter > min(height, width):
             raise UsageError(
-                f"jitter {self.jitter} shifts images of {source.name} by more than their {height}×{width} px. Give "
+                f"jitter {self.jitter} shifts images of {dataset.name} by more than their {height}×{width} px. Give "
                 f"--set jitter={min(height, width)} or less; the authors take 4 up to 64 px and 32 at 224."
             )
         name = self.teacher.network
-        network = build_network(name, source.train.shape, len(source.class_names), torch.Generator())
+        network = build_network(name, dataset.train.shape, len(dataset.class_names), torch.Generator())
         if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
             raise UsageError(
                 f"images are recovered from the statistics of a teacher's batch norms, and {name} has none. Give --set "
@@ -82,58 +82,58 @@ class RecoverFields(RelabelFields):
             )
 
 
-def _batches(fields: RecoverFields, classes: int, ipc: int) -> int:
-    return len(class_batches(classes, fields.classes_per_batch, ipc))
+def _batches(config: RecoverConfig, classes: int, ipc: int) -> int:
+    return len(class_batches(classes, config.classes_per_batch, ipc))
 
 
-def _recover_some(job: Job[RecoverFields]) -> None:
-    recovered_images(job, teacher_of(job).network)
+def _recover_some(run: Run[RecoverConfig]) -> None:
+    recovered_images(run, teacher_of(run).network)
 
 
-@synthesizer(RecoverFields, sharing=Sharing(_batches, _recover_some))
-def recover(job: Job[RecoverFields]) -> Synthetic:
+@synthesizer(RecoverConfig, sharing=Sharing(_batches, _recover_some))
+def recover(run: Run[RecoverConfig]) -> Synthetic:
     """Squeeze (a teacher is trained, or found), recover, relabel."""
-    teacher = teacher_of(job)
-    return relabel(job, teacher, recovered_images(job, teacher.network))
+    teacher = teacher_of(run)
+    return relabel(run, teacher, recovered_images(run, teacher.network))
 
 
-def recovered_images(job: Job[RecoverFields], network: nn.Module) -> Float[Tensor, "n c h w"]:
+def recovered_images(run: Run[RecoverConfig], network: nn.Module) -> Float[Tensor, "n c h w"]:
     """All images in class order, on the CPU, recovered batch by batch.
 
     A batch depends on no other: its draws are its own, and so is its checkpoint, which also keeps the finished one. Of
     several processes at the same set, each recovers batches that no other is at.
     """
-    batches = class_batches(job.classes, job.fields.classes_per_batch, job.ipc)
-    images = torch.empty(job.classes * job.ipc, *job.training.shape)
-    title, waiting, losses = f"{job.method}, ipc {job.ipc}, seed {job.seed}", list(range(len(batches))), {}
-    with job.monitor.stage(title, len(batches) * job.fields.iterations) as stage:
+    batches = class_batches(run.classes, run.config.classes_per_batch, run.ipc)
+    images = torch.empty(run.classes * run.ipc, *run.training.shape)
+    title, waiting, losses = f"{run.method}, ipc {run.ipc}, seed {run.seed}", list(range(len(batches))), {}
+    with run.monitor.stage(title, len(batches) * run.config.iterations) as stage:
         while waiting:
-            with job.checkpoint.shared(waiting, "batch", job.monitor) as (number, checkpoint):
+            with run.checkpoint.shared(waiting, "batch", run.monitor) as (number, checkpoint):
                 part = dataclasses.replace(
-                    job,
-                    monitor=Within(job.monitor, stage),
-                    method=f"{job.method} batch {number + 1} of {len(batches)}",
+                    run,
+                    monitor=Within(run.monitor, stage),
+                    method=f"{run.method} batch {number + 1} of {len(batches)}",
                     checkpoint=checkpoint,
                     history=[],
                 )
                 rows = batches[number]
-                images[rows] = recover_batch(part, network, job.labels[rows], number).cpu()
+                images[rows] = recover_batch(part, network, run.labels[rows], number).cpu()
                 losses[number] = part.history
-    job.history += [loss for number in range(len(batches)) for loss in losses[number]]
+    run.history += [loss for number in range(len(batches)) for loss in losses[number]]
     return images
 
 
 def recover_batch(
-    job: Job[RecoverFields], network: nn.Module, labels: Int64[Tensor, " b"], number: int
+    run: Run[RecoverConfig], network: nn.Module, labels: Int64[Tensor, " b"], number: int
 ) -> Float[Tensor, "b c h w"]:
     """The last iterate of batch ``number``, from noise N(0, 1) in the pixel space."""
-    fields = job.fields
-    noise = torch.randn(len(labels), *job.training.shape, generator=job.generator("initial images", number))
-    images = noise.to(job.device)
-    optimizer = torch.optim.Adam([images], lr=fields.image_lr, betas=fields.image_betas)
-    recovery = Recovery(job, network, labels.to(job.device), images, optimizer, number)
-    if optimise(job, recovery, {"images": images}, {"images": optimizer}, fields.iterations):
-        job.checkpoint.save({"learnable.images": images}, {"step": fields.iterations, "history": job.history})
+    config = run.config
+    noise = torch.randn(len(labels), *run.training.shape, generator=run.generator("initial images", number))
+    images = noise.to(run.device)
+    optimizer = torch.optim.Adam([images], lr=config.image_lr, betas=config.image_betas)
+    recovery = Recovery(run, network, labels.to(run.device), images, optimizer, number)
+    if optimise(run, recovery, {"images": images}, {"images": optimizer}, config.iterations):
+        run.checkpoint.save({"learnable.images": images}, {"step": config.iterations, "history": run.history})
     return images
 
 
@@ -142,47 +142,47 @@ class Recovery(Objective):
 
     def __init__(
         self,
-        job: Job[RecoverFields],
+        run: Run[RecoverConfig],
         network: nn.Module,
         labels: Int64[Tensor, " b"],
         images: Float[Tensor, "b c h w"],
         optimizer: torch.optim.Optimizer,
         number: int,
     ) -> None:
-        self._job, self._network, self._labels = job, network, labels
+        self._run_of, self._network, self._labels = run, network, labels
         self._images, self._optimizer, self._number = images, optimizer, number
 
     def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
-        fields = self._job.fields
+        config = self._run_of.config
         for group in self._optimizer.param_groups:
-            group["lr"] = annealed(fields.image_lr, step, fields.iterations)
+            group["lr"] = annealed(config.image_lr, step, config.iterations)
         leaf = self._images.detach().requires_grad_()
         with batch_norm_distances(self._network) as distances:
             logits = self._network(self.view(leaf, step))
         loss = F.cross_entropy(logits, self._labels)
-        loss = loss + fields.bn_weight * weighted_sum(distances, fields.first_bn_multiplier)
+        loss = loss + config.bn_weight * weighted_sum(distances, config.first_bn_multiplier)
         (gradient,) = torch.autograd.grad(loss, leaf)
         return float(loss.detach()), {"images": gradient}
 
     def after_step(self, step: int) -> None:
-        self._images.copy_(self._job.training.clip(self._images))
+        self._images.copy_(self._run_of.training.clip(self._images))
 
     def view(self, images: Float[Tensor, "b c h w"], step: int) -> Float[Tensor, "b c h w"]:
         """What the network is shown at a step. Crop, mirror and shift draw from streams of their own."""
-        job, fields = self._job, self._job.fields
-        _, height, width = job.training.shape
-        if fields.crop:
-            scale = least_scale(fields.curriculum, step, fields.iterations, fields.milestone, fields.least_scale)
+        run, config = self._run_of, self._run_of.config
+        _, height, width = run.training.shape
+        if config.crop:
+            scale = least_scale(config.curriculum, step, config.iterations, config.milestone, config.least_scale)
             region = views.sample_crops(1, height, width, (scale, 1.0), self._draws("crop", step))
             images = views.crop(region.to(images.device), images)
             mirrored = torch.rand(1, generator=self._draws("mirror", step)) < 0.5
-            images = views.mirror(mirrored.to(images.device) & job.training.flip_invariant, images)
-        lowest = -fields.jitter if fields.jitter_both_ways else 0
-        shifts = torch.randint(lowest, fields.jitter + 1, (2,), generator=self._draws("jitter", step))
+            images = views.mirror(mirrored.to(images.device) & run.training.flip_invariant, images)
+        lowest = -config.jitter if config.jitter_both_ways else 0
+        shifts = torch.randint(lowest, config.jitter + 1, (2,), generator=self._draws("jitter", step))
         return images.roll(shifts.tolist(), (2, 3))
 
     def _draws(self, role: str, step: int) -> torch.Generator:
-        return self._job.generator(f"{role} of batch {self._number}", step)
+        return self._run_of.generator(f"{role} of batch {self._number}", step)
 
 
 def class_batches(classes: int, most: int, ipc: int) -> list[Int64[Tensor, " b"]]:

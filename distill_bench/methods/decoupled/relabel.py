@@ -11,19 +11,19 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, Posit
 from torch import Tensor, nn
 
 from distill_bench.augmentations import views
-from distill_bench.augmentations.views import ViewRule
-from distill_bench.datasets.dataset import Source
+from distill_bench.augmentations.views import AugmentPolicy
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import TEACHER_PREFIX
-from distill_bench.distilled.recorded_labels import Recording
+from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import UsageError
 from distill_bench.methods.resumable import fill
-from distill_bench.methods.run import Fields, Job, Synthetic
+from distill_bench.methods.run import Config, Run, Synthetic
 from distill_bench.pretrained import Teacher, TeacherRecipe, obtain_teacher
 
 TEACHER_BATCH, TEACHER_SIDE = 500, 64
 
 
-class RecordFields(BaseModel):
+class RecordConfig(BaseModel):
     """How labels are recorded.
 
     Attributes:
@@ -38,10 +38,10 @@ class RecordFields(BaseModel):
     epochs: PositiveInt = 300
     batch_size: PositiveInt = 1024
     top: NonNegativeInt = 0
-    views: ViewRule = ViewRule(mix="cutmix")
+    views: AugmentPolicy = AugmentPolicy(mix="cutmix")
 
 
-class RelabelFields(Fields):
+class RelabelConfig(Config):
     """Fields of the methods whose labels a teacher makes.
 
     Attributes:
@@ -52,17 +52,17 @@ class RelabelFields(Fields):
         record: of recorded labels.
     """
 
-    calming: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
-    bounding: ClassVar[tuple[str, ...]] = ("teacher.batch_size", "record.batch_size")
+    lr_fields: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
+    memory_fields: ClassVar[tuple[str, ...]] = ("teacher.batch_size", "record.batch_size")
 
     teacher: TeacherRecipe
     labels: Literal["hard", "soft", "teacher", "recorded"] = "soft"
     temperature: PositiveFloat = 20.0
-    record: RecordFields = RecordFields()
+    record: RecordConfig = RecordConfig()
 
-    def check(self, source: Source) -> None:
+    def check(self, dataset: Dataset) -> None:
         """Raise UsageError where labels cannot be recorded so."""
-        classes, (_, height, width) = len(source.class_names), source.train.shape
+        classes, (_, height, width) = len(dataset.class_names), dataset.train.shape
         top, tiles = self.record.top, self.record.views.tiles
         if self.labels == "recorded" and top > classes:
             raise UsageError(f"record.top is {top}; there are {classes} classes. Give 0 to keep all.")
@@ -70,36 +70,36 @@ class RelabelFields(Fields):
             raise UsageError(f"record.views.tiles {tiles} does not divide {height}×{width} px. Give 1, or a divisor.")
 
 
-def teacher_of(job: Job[Any]) -> Teacher:
+def teacher_of(run: Run[Any]) -> Teacher:
     """The teacher of the job's recipe and seed."""
     return obtain_teacher(
-        job.training,
-        job.fields.teacher,
-        job.seed,
-        monitor=job.monitor,
-        every_seconds=job.checkpoint.every_seconds,
+        run.training,
+        run.config.teacher,
+        run.seed,
+        monitor=run.monitor,
+        every_seconds=run.checkpoint.every_seconds,
     )
 
 
-def relabel(job: Job[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> Synthetic:
+def relabel(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> Synthetic:
     """The finished set: images in class order, with the kind of labels that the recipe names.
 
     Raises:
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
-    fields: RelabelFields = job.fields
-    common: dict[str, Any] = {"temperature": fields.temperature}
-    if fields.labels == "hard":
-        return Synthetic(images, job.labels)
-    if fields.labels == "soft":
-        logits = predict(teacher.network, images, job.device)
-        return Synthetic(images, job.labels, logits.cpu(), "logits", **common)
-    if fields.labels == "teacher":
+    config: RelabelConfig = run.config
+    common: dict[str, Any] = {"temperature": config.temperature}
+    if config.labels == "hard":
+        return Synthetic(images, run.labels)
+    if config.labels == "soft":
+        logits = predict(teacher.network, images, run.device)
+        return Synthetic(images, run.labels, logits.cpu(), "logits", **common)
+    if config.labels == "teacher":
         tensors = {TEACHER_PREFIX + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
         name = teacher.kept.identity["recipe"]["network"]
-        return Synthetic(images, job.labels, label_kind="teacher", stored=tensors, teacher=name, **common)
-    tensors = record(job, teacher, images).to_store()
-    return Synthetic(images, job.labels, label_kind="recorded", stored=tensors, **common)
+        return Synthetic(images, run.labels, label_kind="teacher", stored=tensors, teacher=name, **common)
+    tensors = record(run, teacher, images).to_store()
+    return Synthetic(images, run.labels, label_kind="recorded", stored=tensors, **common)
 
 
 def predict(network: nn.Module, images: Float[Tensor, "n c h w"], device: torch.device) -> Float[Tensor, "n k"]:
@@ -109,17 +109,17 @@ def predict(network: nn.Module, images: Float[Tensor, "n c h w"], device: torch.
         return torch.cat([network(batch.to(device)) for batch in images.split(size)])
 
 
-def record(job: Job[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> Recording:
+def record(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> RecordedLabels:
     """The teacher's labels for views of every epoch. An epoch's draws are its own, so that stopped work can go on."""
-    rule, fields = job.fields.record.views, job.fields.record
-    recording = Recording.empty(fields.epochs, len(images), job.classes, fields.top, rule.tiles)
+    rule, config = run.config.record.views, run.config.record
+    recording = RecordedLabels.empty(config.epochs, len(images), run.classes, config.top, rule.tiles)
 
     def epoch(number: int) -> None:
-        draws = job.generator("relabel", number)
-        for indices in torch.randperm(len(images), generator=draws).split(fields.batch_size):
-            drawn = views.sample(rule, len(indices), job.training.shape, job.training.flip_invariant, draws)
-            shown = views.shown(drawn, images[indices].to(job.device))
-            recording.write(number, indices, drawn, predict(teacher.network, shown, job.device))
+        draws = run.generator("relabel", number)
+        for indices in torch.randperm(len(images), generator=draws).split(config.batch_size):
+            drawn = views.sample(rule, len(indices), run.training.shape, run.training.flip_invariant, draws)
+            shown = views.shown(drawn, images[indices].to(run.device))
+            recording.write(number, indices, drawn, predict(teacher.network, shown, run.device))
 
-    fill(job, "epochs of labels recorded", recording.tensors, epoch)
+    fill(run, "epochs of labels recorded", recording.tensors, epoch)
     return recording

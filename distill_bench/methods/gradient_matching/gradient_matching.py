@@ -17,15 +17,15 @@ from torch.nn import functional as F
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.matching import MatchingFields, augment_pair, initial_images, random_network
-from distill_bench.methods.run import Job, Synthetic, synthesizer
+from distill_bench.methods.matching import MatchingConfig, augment_pair, initial_images, random_network
+from distill_bench.methods.run import Run, Synthetic, synthesizer
 from distill_bench.training.train import Plan, train
 
 NORM_GUARD = 1e-6
 BATCH_NORM_IMAGES = 16
 
 
-class GradientMatchingFields(MatchingFields):
+class GradientMatchingConfig(MatchingConfig):
     """Fields of DC and DSA. An iteration is one random network with ``outer_loop`` image updates.
 
     Attributes:
@@ -35,8 +35,8 @@ class GradientMatchingFields(MatchingFields):
         distance: the layer-wise cosine distance of the paper, or over all gradients at once.
     """
 
-    calming: ClassVar[tuple[str, ...]] = ("image_lr", "network_lr")
-    bounding: ClassVar[tuple[str, ...]] = ("real_batch", "train_batch")
+    lr_fields: ClassVar[tuple[str, ...]] = ("image_lr", "network_lr")
+    memory_fields: ClassVar[tuple[str, ...]] = ("real_batch", "train_batch")
 
     outer_loop: PositiveInt
     inner_loop: PositiveInt
@@ -45,35 +45,35 @@ class GradientMatchingFields(MatchingFields):
     distance: Literal["layerwise", "cosine", "mse"] = "layerwise"
 
 
-@synthesizer(GradientMatchingFields)
-def gradient_matching(job: Job[GradientMatchingFields]) -> Synthetic:
+@synthesizer(GradientMatchingConfig)
+def gradient_matching(run: Run[GradientMatchingConfig]) -> Synthetic:
     """DC and DSA: synthetic images whose network gradients match those of real images."""
-    images = initial_images(job)
-    fields = job.fields
-    optimizer = torch.optim.SGD([images], lr=fields.image_lr, momentum=fields.image_momentum)
-    objective = GradientMatching(job, images)
-    optimise(job, objective, {"images": images}, {"images": optimizer}, fields.iterations * fields.outer_loop)
-    return Synthetic(images, job.labels)
+    images = initial_images(run)
+    config = run.config
+    optimizer = torch.optim.SGD([images], lr=config.image_lr, momentum=config.image_momentum)
+    objective = GradientMatching(run, images)
+    optimise(run, objective, {"images": images}, {"images": optimizer}, config.iterations * config.outer_loop)
+    return Synthetic(images, run.labels)
 
 
 class GradientMatching(Objective):
     """One step is one image update. Every ``outer_loop`` steps a new network begins."""
 
-    def __init__(self, job: Job[GradientMatchingFields], images: Float[Tensor, "n c h w"]) -> None:
-        self._job, self._images = job, images
-        self._labels = job.labels.to(job.device)
-        self._network: nn.Module = random_network(job, 0)
+    def __init__(self, run: Run[GradientMatchingConfig], images: Float[Tensor, "n c h w"]) -> None:
+        self._run_of, self._images = run, images
+        self._labels = run.labels.to(run.device)
+        self._network: nn.Module = random_network(run, 0)
 
     def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
-        job, outer = self._job, self._job.fields.outer_loop
+        run, outer = self._run_of, self._run_of.config.outer_loop
         if step % outer == 0:
-            self._network = random_network(job, step // outer)
-        freeze_batch_norm(self._network, job, step)
+            self._network = random_network(run, step // outer)
+        freeze_batch_norm(self._network, run, step)
         losses, gradients = [], []
         # class by class: the gradient of the sum is theirs side by side, and one class's graph lives at a time
-        for label, own in enumerate(self._images.split(job.ipc)):
-            draws = job.generator(f"match {label}", step)
-            real = job.training.draw(label, job.fields.real_batch, draws)
+        for label, own in enumerate(self._images.split(run.ipc)):
+            draws = run.generator(f"match {label}", step)
+            real = run.training.draw(label, run.config.real_batch, draws)
             loss, gradient = self._match(label, real, own, draws)
             losses.append(loss)
             gradients.append(gradient)
@@ -81,11 +81,11 @@ class GradientMatching(Objective):
 
     def _match(self, label: int, real: Tensor, synthetic: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
         leaf = synthetic.detach().requires_grad_()
-        real, augmented = augment_pair(self._job, real, leaf, draws)
+        real, augmented = augment_pair(self._run_of, real, leaf, draws)
         parameters = list(self._network.parameters())
         target = parameter_gradients(self._network, parameters, real, label, keep_graph=False)
         ours = parameter_gradients(self._network, parameters, augmented, label, keep_graph=True)
-        loss = gradient_distance(ours, target, self._job.fields.distance)
+        loss = gradient_distance(ours, target, self._run_of.config.distance)
         (gradient,) = torch.autograd.grad(loss, leaf)
         return loss.detach(), gradient
 
@@ -94,17 +94,17 @@ class GradientMatching(Objective):
 
         With FYI's flip every batch is followed by its mirror images here too.
         """
-        job, fields = self._job, self._job.fields
-        if step % fields.outer_loop == fields.outer_loop - 1:
+        run, config = self._run_of, self._run_of.config
+        if step % config.outer_loop == config.outer_loop - 1:
             return
         train(
             self._network,
             self._images.detach().__getitem__,
             self._labels,
-            Plan(epochs=fields.inner_loop, batch_size=fields.train_batch, learning_rate=fields.network_lr),
-            job.generator("inner loop", step),
-            dsa.augmentation(job.training.flip_invariant, fields.always_flip) if fields.augment == "dsa" else None,
-            enlarge=flipped if fields.flip else None,
+            Plan(epochs=config.inner_loop, batch_size=config.train_batch, learning_rate=config.network_lr),
+            run.generator("inner loop", step),
+            dsa.augmentation(run.training.flip_invariant, config.always_flip) if config.augment == "dsa" else None,
+            enlarge=flipped if config.flip else None,
         )
 
     def state(self) -> dict[str, Tensor]:
@@ -154,7 +154,7 @@ def row_distance(synthetic: Float[Tensor, "rows ..."], real: Float[Tensor, "rows
     return (1 - (ours * theirs).sum(dim=1) / (norms + NORM_GUARD)).sum()
 
 
-def freeze_batch_norm(network: nn.Module, job: Job[GradientMatchingFields], step: int) -> None:
+def freeze_batch_norm(network: nn.Module, run: Run[GradientMatchingConfig], step: int) -> None:
     """Bring batch-norm layers' running statistics nearer those of 16 real images a class, then hold them.
 
     As in main.py it is one pass in training mode, which moves them by the layers' momentum: a tenth of the way.
@@ -162,8 +162,8 @@ def freeze_batch_norm(network: nn.Module, job: Job[GradientMatchingFields], step
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     if not layers:
         return
-    draws = job.generator("batch norm", step)
-    batch = [job.training.draw(label, BATCH_NORM_IMAGES, draws) for label in range(job.classes)]
+    draws = run.generator("batch norm", step)
+    batch = [run.training.draw(label, BATCH_NORM_IMAGES, draws) for label in range(run.classes)]
     network.train()
     with torch.no_grad():
         network(torch.cat(batch))

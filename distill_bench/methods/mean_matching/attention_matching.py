@@ -14,17 +14,17 @@ from torch.nn import functional as F
 from distill_bench.errors import UsageError
 from distill_bench.methods.mean_matching.mean_matching import (
     MeanMatching,
-    MeanMatchingFields,
+    MeanMatchingConfig,
     match_means,
     mean_distance,
 )
-from distill_bench.methods.run import Job, Synthetic, synthesizer
+from distill_bench.methods.run import Run, Synthetic, synthesizer
 from distill_bench.networks import Network
 
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.SiLU)
 
 
-class AttentionMatchingFields(MeanMatchingFields):
+class AttentionMatchingConfig(MeanMatchingConfig):
     """Fields of DataDAM.
 
     Attributes:
@@ -38,20 +38,20 @@ class AttentionMatchingFields(MeanMatchingFields):
     loss_scale: PositiveFloat = 100.0
 
 
-@synthesizer(AttentionMatchingFields)
-def attention_matching(job: Job[AttentionMatchingFields]) -> Synthetic:
+@synthesizer(AttentionMatchingConfig)
+def attention_matching(run: Run[AttentionMatchingConfig]) -> Synthetic:
     """DataDAM: the signals are the attention maps of all activation layers but the last, and the embedding."""
-    return match_means(job, AttentionMatching)
+    return match_means(run, AttentionMatching)
 
 
-class AttentionMatching(MeanMatching[AttentionMatchingFields]):
+class AttentionMatching(MeanMatching[AttentionMatchingConfig]):
     def signals(self, network: Network, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
-        return attention_and_embedding(network, images, self._job.fields.power)
+        return attention_and_embedding(network, images, self._run_of.config.power)
 
     def distance(self, synthetic: list[Tensor], real: list[Tensor]) -> Tensor:
-        fields = self._job.fields
+        config = self._run_of.config
         attention = attention_loss(synthetic[:-1], real[:-1])
-        return fields.loss_scale * (attention + fields.task_balance * mean_distance(synthetic[-1], real[-1]))
+        return config.loss_scale * (attention + config.task_balance * mean_distance(synthetic[-1], real[-1]))
 
 
 def spatial_attention(features: Float[Tensor, "n c h w"], power: float) -> Float[Tensor, "n h*w"]:

@@ -9,21 +9,21 @@ from torch import Tensor
 
 from distill_bench.methods.mean_matching.mean_matching import (
     MeanMatching,
-    MeanMatchingFields,
+    MeanMatchingConfig,
     match_means,
     mean_distance,
 )
-from distill_bench.methods.run import Job, Synthetic, synthesizer
+from distill_bench.methods.run import Run, Synthetic, synthesizer
 from distill_bench.networks import Network
 
 
-@synthesizer(MeanMatchingFields)
-def distribution_matching(job: Job[MeanMatchingFields]) -> Synthetic:
+@synthesizer(MeanMatchingConfig)
+def distribution_matching(run: Run[MeanMatchingConfig]) -> Synthetic:
     """DM: the signal is the network's embedding."""
-    return match_means(job, DistributionMatching)
+    return match_means(run, DistributionMatching)
 
 
-class DistributionMatching(MeanMatching[MeanMatchingFields]):
+class DistributionMatching(MeanMatching[MeanMatchingConfig]):
     def signals(self, network: Network, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
         return [network.embed(images)]
 

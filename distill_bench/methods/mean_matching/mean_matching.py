@@ -9,11 +9,11 @@ from jaxtyping import Float
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
-from distill_bench.datasets.dataset import Source
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.matching import MatchingFields, augment_pair, initial_images, random_network
-from distill_bench.methods.run import Job, Synthetic
+from distill_bench.methods.matching import MatchingConfig, augment_pair, initial_images, random_network
+from distill_bench.methods.run import Run, Synthetic
 from distill_bench.networks import Network, activation_values, build_network
 from distill_bench.runtime.seeds import generator
 
@@ -23,7 +23,7 @@ Distance = Callable[[list[Tensor], list[Tensor]], Tensor]
 """From the class means [k, d] of the synthetic and of the real images' signals to a scalar."""
 
 
-class MeanMatchingFields(MatchingFields):
+class MeanMatchingConfig(MatchingConfig):
     """An iteration is one random network and one image update.
 
     Attributes:
@@ -31,40 +31,40 @@ class MeanMatchingFields(MatchingFields):
             statistics are over the whole batch.
     """
 
-    bounding: ClassVar[tuple[str, ...]] = ("chunk", "real_batch")
+    memory_fields: ClassVar[tuple[str, ...]] = ("chunk", "real_batch")
 
     chunk: NonNegativeInt = 0
 
-    def check(self, source: Source) -> None:
+    def check(self, dataset: Dataset) -> None:
         """Raise UsageError for a flip the source does not allow, and for chunks of a network with batch norm."""
-        super().check(source)
+        super().check(dataset)
         if not self.chunk:
             return
-        network = build_network(self.network, source.train.shape, len(source.class_names), generator("checked"))
+        network = build_network(self.network, dataset.train.shape, len(dataset.class_names), generator("checked"))
         if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
             raise UsageError(
                 f"chunk = {self.chunk} with {self.network}: batch norm takes its statistics over all images of a step, "
                 "which chunks would change. Use --set chunk=0, or a network without batch norm."
             )
 
-    def step_bytes(self, source: Source, ipc: int) -> int:
+    def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """Of float32: the real images pass without a graph, the synthetic ones with all that their gradient needs."""
-        classes = len(source.class_names)
-        at_once, for_gradient = activation_values(self.network, source.train.shape, classes)
-        real = sum(min(self.real_batch, len(indices)) for indices in source.train.class_indices)
+        classes = len(dataset.class_names)
+        at_once, for_gradient = activation_values(self.network, dataset.train.shape, classes)
+        real = sum(min(self.real_batch, len(indices)) for indices in dataset.train.class_indices)
         synthetic = classes * ipc * (2 if self.flip else 1)
         most = self.chunk or max(real, synthetic)
         return 4 * max(min(real, most) * at_once, min(synthetic, most) * for_gradient)
 
 
-F = TypeVar("F", bound=MeanMatchingFields)
+F = TypeVar("F", bound=MeanMatchingConfig)
 
 
 class MeanMatching(Objective, Generic[F]):
     """All classes go through the network together: batch norm needs it, the other norms see each image alone."""
 
-    def __init__(self, job: Job[F], images: Float[Tensor, "n c h w"]) -> None:
-        self._job, self._images = job, images
+    def __init__(self, run: Run[F], images: Float[Tensor, "n c h w"]) -> None:
+        self._run_of, self._images = run, images
 
     @abstractmethod
     def signals(self, network: Network, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
@@ -75,31 +75,31 @@ class MeanMatching(Objective, Generic[F]):
         """The loss, from the class means [k, d] of every signal."""
 
     def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
-        job = self._job
+        run = self._run_of
         leaf = self._images.detach().requires_grad_()
         pairs = []
-        for label, own in enumerate(leaf.split(job.ipc)):
-            draws = job.generator(f"match {label}", step)
-            pairs.append(augment_pair(job, job.training.draw(label, job.fields.real_batch, draws), own, draws))
-        network = random_network(job, step).requires_grad_(False)
+        for label, own in enumerate(leaf.split(run.ipc)):
+            draws = run.generator(f"match {label}", step)
+            pairs.append(augment_pair(run, run.training.draw(label, run.config.real_batch, draws), own, draws))
+        network = random_network(run, step).requires_grad_(False)
         real, synthetic = (torch.cat(side) for side in zip(*pairs, strict=True))
         real_sizes, sizes = ([len(batch) for batch in side] for side in zip(*pairs, strict=True))
 
         def signals(images: Tensor) -> list[Tensor]:
             return self.signals(network, images)
 
-        target = mean_signals(signals, real, real_sizes, job.fields.chunk)
-        loss, slope = distance_and_slope(signals, self.distance, synthetic, sizes, target, job.fields.chunk)
+        target = mean_signals(signals, real, real_sizes, run.config.chunk)
+        loss, slope = distance_and_slope(signals, self.distance, synthetic, sizes, target, run.config.chunk)
         (gradient,) = torch.autograd.grad(synthetic, leaf, slope)
         return float(loss), {"images": gradient}
 
 
-def match_means(job: Job[Any], objective: type[MeanMatching[Any]]) -> Synthetic:
+def match_means(run: Run[Any], objective: type[MeanMatching[Any]]) -> Synthetic:
     """Run an objective from the recipe's initial images."""
-    images = initial_images(job)
-    optimizer = torch.optim.SGD([images], lr=job.fields.image_lr, momentum=job.fields.image_momentum)
-    optimise(job, objective(job, images), {"images": images}, {"images": optimizer}, job.fields.iterations)
-    return Synthetic(images, job.labels)
+    images = initial_images(run)
+    optimizer = torch.optim.SGD([images], lr=run.config.image_lr, momentum=run.config.image_momentum)
+    optimise(run, objective(run, images), {"images": images}, {"images": optimizer}, run.config.iterations)
+    return Synthetic(images, run.labels)
 
 
 @torch.no_grad()

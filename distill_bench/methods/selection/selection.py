@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
-from distill_bench.methods.decoupled.relabel import RelabelFields, relabel, teacher_of
-from distill_bench.methods.run import Fields, Job, Synthetic, synthesizer
+from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of
+from distill_bench.methods.run import Config, Run, Synthetic, synthesizer
 from distill_bench.networks import Network
 from distill_bench.pretrained import TeacherRecipe
 from distill_bench.runtime.progress import stopped
@@ -21,37 +21,37 @@ FEATURE_BATCH = 500
 RESTARTS = 10
 
 
-@synthesizer(Fields)
-def random_selection(job: Job[Fields]) -> Synthetic:
+@synthesizer(Config)
+def random_selection(run: Run[Config]) -> Synthetic:
     """``ipc`` different images of every class, drawn uniformly."""
-    return Synthetic(_random_images(job), job.labels)
+    return Synthetic(_random_images(run), run.labels)
 
 
-@synthesizer(RelabelFields)
-def relabelled_selection(job: Job[RelabelFields]) -> Synthetic:
+@synthesizer(RelabelConfig)
+def relabelled_selection(run: Run[RelabelConfig]) -> Synthetic:
     """The images of ``random_selection`` with a teacher's labels: what there is to beat for methods that relabel."""
-    return relabel(job, teacher_of(job), _random_images(job))
+    return relabel(run, teacher_of(run), _random_images(run))
 
 
-def _random_images(job: Job[Any]) -> Float[Tensor, "n c h w"]:
-    draws = (job.training.draw(label, job.ipc, job.generator("selection", label)) for label in range(job.classes))
+def _random_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:
+    draws = (run.training.draw(label, run.ipc, run.generator("selection", label)) for label in range(run.classes))
     return torch.cat(list(draws))
 
 
-class SelectionFields(Fields):
+class SelectionConfig(Config):
     """Fields of the methods that choose by features.
 
     Attributes:
         teacher: how the network is trained whose last features count. Its seed is the job's.
     """
 
-    calming: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
-    bounding: ClassVar[tuple[str, ...]] = ("teacher.batch_size",)
+    lr_fields: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
+    memory_fields: ClassVar[tuple[str, ...]] = ("teacher.batch_size",)
 
     teacher: TeacherRecipe
 
 
-class KCenterFields(SelectionFields):
+class KCenterConfig(SelectionConfig):
     """Fields of k-center.
 
     Attributes:
@@ -61,58 +61,58 @@ class KCenterFields(SelectionFields):
     start: Literal["mean", "random"] = "mean"
 
 
-@synthesizer(SelectionFields)
-def herding_selection(job: Job[SelectionFields]) -> Synthetic:
+@synthesizer(SelectionConfig)
+def herding_selection(run: Run[SelectionConfig]) -> Synthetic:
     """Herding: images whose features together have the mean of the class's."""
-    return _select(job, lambda features, label: herding(features, job.ipc))
+    return _select(run, lambda features, label: herding(features, run.ipc))
 
 
-@synthesizer(KCenterFields)
-def k_center_selection(job: Job[KCenterFields]) -> Synthetic:
+@synthesizer(KCenterConfig)
+def k_center_selection(run: Run[KCenterConfig]) -> Synthetic:
     """k-center: images near one of which every image of the class lies."""
 
     def choose(features: Tensor, label: int) -> Tensor:
-        if job.fields.start == "mean":
+        if run.config.start == "mean":
             first = nearest(features, features.mean(dim=0))
         else:
-            first = int(torch.randint(len(features), (), generator=job.generator("start", label)))
-        return k_center(features, job.ipc, first)
+            first = int(torch.randint(len(features), (), generator=run.generator("start", label)))
+        return k_center(features, run.ipc, first)
 
-    return _select(job, choose)
+    return _select(run, choose)
 
 
-@synthesizer(SelectionFields)
-def k_means_selection(job: Job[SelectionFields]) -> Synthetic:
+@synthesizer(SelectionConfig)
+def k_means_selection(run: Run[SelectionConfig]) -> Synthetic:
     """k-means: the images nearest the centres of clusters of the class's features."""
 
     def choose(features: Tensor, label: int) -> Tensor:
-        return nearest_distinct(features, k_means(features, job.ipc, job.generator("k-means", label)))
+        return nearest_distinct(features, k_means(features, run.ipc, run.generator("k-means", label)))
 
-    return _select(job, choose)
+    return _select(run, choose)
 
 
-def _select(job: Job[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthetic:
+def _select(run: Run[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthetic:
     """The images that ``choose`` picks of every class, given its features [n, d]; one class's are held at a time."""
-    teacher = teacher_of(job)
-    saved = job.checkpoint.load()
+    teacher = teacher_of(run)
+    saved = run.checkpoint.load()
     chosen = [] if saved is None else list(saved[0]["chosen"])
-    with job.monitor.stage(f"{job.method}, ipc {job.ipc}, seed {job.seed}", job.classes, len(chosen)) as stage:
-        for label in range(len(chosen), job.classes):
-            indices = job.training.class_indices[label]
-            chosen.append(indices[choose(embeddings(job, teacher.network, indices), label)])
+    with run.monitor.stage(f"{run.method}, ipc {run.ipc}, seed {run.seed}", run.classes, len(chosen)) as stage:
+        for label in range(len(chosen), run.classes):
+            indices = run.training.class_indices[label]
+            chosen.append(indices[choose(embeddings(run, teacher.network, indices), label)])
             stage.advance()
-            stopping = job.monitor.stop_requested
-            if stopping or job.checkpoint.due:
-                job.checkpoint.save({"chosen": torch.stack(chosen)}, {})
+            stopping = run.monitor.stop_requested
+            if stopping or run.checkpoint.due:
+                run.checkpoint.save({"chosen": torch.stack(chosen)}, {})
             if stopping:
-                raise stopped(f"images of {label + 1} of {job.classes} classes chosen by {job.method}")
-    return Synthetic(job.training.images(torch.cat(chosen)), job.labels)
+                raise stopped(f"images of {label + 1} of {run.classes} classes chosen by {run.method}")
+    return Synthetic(run.training.images(torch.cat(chosen)), run.labels)
 
 
-def embeddings(job: Job[Any], network: Network, indices: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
+def embeddings(run: Run[Any], network: Network, indices: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
     """The inputs of the network's classifier for these training images, in float64 on the CPU."""
     with torch.inference_mode():
-        batches = [network.embed(job.training.images(batch)).cpu() for batch in indices.split(FEATURE_BATCH)]
+        batches = [network.embed(run.training.images(batch)).cpu() for batch in indices.split(FEATURE_BATCH)]
     return torch.cat(batches).double()
 
 

@@ -65,7 +65,7 @@ class Student:
         self._temperature = temperature
         self.gradient: Callable[[Tensor, Tensor, Tensor], Tensor] = grad(self.loss)
         if compiled:
-            compilation.keep_what_is_compiled()
+            compilation.set_inductor_cache()
             torch.compiler.reset()  # another student's code counts towards torch's limit of variants
             self.gradient = torch.compile(self.gradient, dynamic=False, fullgraph=True)
             self.derivatives_along = torch.compile(self.derivatives_along, dynamic=False, fullgraph=True)  # type: ignore[method-assign]

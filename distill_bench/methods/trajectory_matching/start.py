@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import RunFailed
 from distill_bench.methods.matching import initial_images
-from distill_bench.methods.run import Job
+from distill_bench.methods.run import Run
 from distill_bench.methods.trajectory_matching.gradient import Student
 from distill_bench.pretrained import Experts
 
@@ -26,43 +26,43 @@ LogitsOf = Callable[[int, Tensor], Tensor]
 """From the number of an expert and indices [b] of training images to its logits [b, k] after its last epoch."""
 
 
-def beginning(job: Job[Any], experts: Experts, student: Student) -> tuple[Float[Tensor, "n c h w"], Tensor]:
+def beginning(run: Run[Any], experts: Experts, student: Student) -> tuple[Float[Tensor, "n c h w"], Tensor]:
     """The images and labels a job starts from: classes int64 [n], or logits [n, k] where labels are learned.
 
     Logits are those of the experts that are right, averaged, where the images were chosen so that one is; else those of
     one expert, as in the released code.
     """
-    labels = job.labels.to(job.device)
+    labels = run.labels.to(run.device)
 
     @lru_cache(maxsize=1)
     def last_snapshot(expert: int) -> Tensor:
-        return experts.snapshot(expert, -1).to(job.device)
+        return experts.snapshot(expert, -1).to(run.device)
 
     @lru_cache(maxsize=1)
     def mixed(expert: int) -> Tensor:
-        order = torch.randperm(len(job.training), generator=job.generator("mixed batches"))
-        logits = [student.logits(last_snapshot(expert), job.training.images(some)) for some in order.split(BATCH)]
-        return torch.cat(logits)[order.argsort().to(job.device)]
+        order = torch.randperm(len(run.training), generator=run.generator("mixed batches"))
+        logits = [student.logits(last_snapshot(expert), run.training.images(some)) for some in order.split(BATCH)]
+        return torch.cat(logits)[order.argsort().to(run.device)]
 
     @torch.no_grad()
     def logits_of(expert: int, indices: Tensor) -> Tensor:
         # snapshots hold no running statistics: with batch norm the others of a batch count, and need to be any images
         if student.has_batch_norm:
-            return mixed(expert)[indices.to(job.device)]
-        return logits_at(student, last_snapshot(expert), job.training.images(indices))
+            return mixed(expert)[indices.to(run.device)]
+        return logits_at(student, last_snapshot(expert), run.training.images(indices))
 
-    if job.fields.init != "correct":
-        images = initial_images(job)
-        return images, logits_at(student, last_snapshot(0), images) if job.fields.labels == "learned" else labels
-    draws = [job.generator("initial images", label) for label in range(job.classes)]
+    if run.config.init != "correct":
+        images = initial_images(run)
+        return images, logits_at(student, last_snapshot(0), images) if run.config.labels == "learned" else labels
+    draws = [run.generator("initial images", label) for label in range(run.classes)]
     chosen = torch.cat(
         [
-            correct_images(job.training, logits_of, len(experts), label, job.ipc, draw)
+            correct_images(run.training, logits_of, len(experts), label, run.ipc, draw)
             for label, draw in enumerate(draws)
         ]
     )
-    learned = job.fields.labels == "learned"
-    return job.training.images(chosen), averaged_logits(logits_of, len(experts), chosen, labels) if learned else labels
+    learned = run.config.labels == "learned"
+    return run.training.images(chosen), averaged_logits(logits_of, len(experts), chosen, labels) if learned else labels
 
 
 @torch.no_grad()

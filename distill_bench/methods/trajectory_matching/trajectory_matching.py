@@ -31,8 +31,8 @@ from distill_bench.augmentations.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods.going_on import BY_CONTENT, one_of
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.matching import FlipFields, draw_dsa
-from distill_bench.methods.run import Fields, Job, Sharing, Synthetic, synthesizer
+from distill_bench.methods.matching import FlipConfig, draw_dsa
+from distill_bench.methods.run import Config, Run, Sharing, Synthetic, synthesizer
 from distill_bench.methods.trajectory_matching.gradient import Batch, GradientKind, Student, trajectory_gradient
 from distill_bench.methods.trajectory_matching.start import beginning, logits_at
 from distill_bench.networks import build_network
@@ -40,7 +40,7 @@ from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, obt
 from distill_bench.training import compilation
 
 
-class ExpertFields(Fields):
+class ExpertConfig(Config):
     """Which experts a method matches. They are shared by all methods and IPCs that say the same here.
 
     Attributes:
@@ -56,7 +56,7 @@ class ExpertFields(Fields):
     experts_from: str = ""
 
 
-class TrajectoryFields(ExpertFields, FlipFields):
+class TrajectoryConfig(ExpertConfig, FlipConfig):
     """An iteration is one segment of one expert and one update.
 
     Attributes:
@@ -81,8 +81,8 @@ class TrajectoryFields(ExpertFields, FlipFields):
         ema_decay: the set's images are the moving average S ← d·S + (1−d)·images (FTD); 0: the images themselves.
     """
 
-    calming: ClassVar[tuple[str, ...]] = ("image_lr", "rate_lr", "student_lr", "label_lr", "expert.learning_rate")
-    bounding: ClassVar[tuple[str, ...]] = ("student_batch", "student_steps", "expert.batch_size")
+    lr_fields: ClassVar[tuple[str, ...]] = ("image_lr", "rate_lr", "student_lr", "label_lr", "expert.learning_rate")
+    memory_fields: ClassVar[tuple[str, ...]] = ("student_batch", "student_steps", "expert.batch_size")
 
     iterations: PositiveInt
     gradient: GradientKind = "exact"
@@ -106,7 +106,7 @@ class TrajectoryFields(ExpertFields, FlipFields):
     ema_decay: NonNegativeFloat = Field(0.0, lt=1)
 
     @model_validator(mode="after")
-    def _segments_exist(self) -> "TrajectoryFields":
+    def _segments_exist(self) -> "TrajectoryConfig":
         low, first, last = self.segment
         if not low < first <= last:
             raise ValueError(f"segment {self.segment}: needs T⁻ < T ≤ T⁺")
@@ -118,37 +118,37 @@ class TrajectoryFields(ExpertFields, FlipFields):
         return self
 
     @model_validator(mode="after")
-    def _learned_labels_have_a_rate(self) -> "TrajectoryFields":
+    def _learned_labels_have_a_rate(self) -> "TrajectoryConfig":
         if self.labels == "learned" and not self.label_lr:
             raise ValueError("labels = learned needs label_lr > 0: with 0 they would stay as they start")
         return self
 
-    def suggestion(self, names: Sequence[str]) -> str:
+    def hint(self, names: Sequence[str]) -> str:
         """How to lower fields; imported experts are trained already."""
-        return super().suggestion([name for name in names if not (self.experts_from and name.startswith("expert."))])
+        return super().hint([name for name in names if not (self.experts_from and name.startswith("expert."))])
 
 
-def experts_of(job: Job[TrajectoryFields]) -> Experts:
+def experts_of(run: Run[TrajectoryConfig]) -> Experts:
     """The experts that a job's recipe asks for.
 
     Raises:
         UsageError: imported ones are not there, or too short.
     """
-    fields = job.fields
-    if not fields.experts_from:
+    config = run.config
+    if not config.experts_from:
         return obtain_experts(
-            job.training,
-            fields.network,
-            fields.expert,
-            fields.experts,
-            monitor=job.monitor,
-            every_seconds=job.checkpoint.every_seconds,
+            run.training,
+            config.network,
+            config.expert,
+            config.experts,
+            monitor=run.monitor,
+            every_seconds=run.checkpoint.every_seconds,
         )
-    found = adopted_experts(job.training, fields.network, fields.experts_from)
-    if found.epochs < fields.segment[-1] - 1 + fields.segment_epochs:
+    found = adopted_experts(run.training, config.network, config.experts_from)
+    if found.epochs < config.segment[-1] - 1 + config.segment_epochs:
         raise UsageError(
-            f"the imported experts have {found.epochs} epochs; segments of {fields.segment_epochs} that start before "
-            f"epoch {fields.segment[-1]} do not fit. Lower --set segment=… or segment_epochs."
+            f"the imported experts have {found.epochs} epochs; segments of {config.segment_epochs} that start before "
+            f"epoch {config.segment[-1]} do not fit. Lower --set segment=… or segment_epochs."
         )
     return found
 
@@ -159,38 +159,38 @@ def latest_start(segment: tuple[int, int, int], growth: int, step: int) -> int:
     return min(first + (last - first) * step // growth, last)
 
 
-def work(job: Job[TrajectoryFields]) -> float:
+def work(run: Run[TrajectoryConfig]) -> float:
     """Floating-point operations of all iterations: a step has a gradient's 3 passes, and some 8 for its derivative."""
-    fields, weights = job.fields, job.generator("shapes")
-    network = build_network(fields.network, job.training.shape, job.classes, weights)
-    images = fields.iterations * fields.student_steps * (fields.student_batch or len(job.labels))
-    return compilation.training_flops(network, job.training.shape, images) * (3 + 8) / 3
+    config, weights = run.config, run.generator("shapes")
+    network = build_network(config.network, run.training.shape, run.classes, weights)
+    images = config.iterations * config.student_steps * (config.student_batch or len(run.labels))
+    return compilation.training_flops(network, run.training.shape, images) * (3 + 8) / 3
 
 
-def _own_experts(fields: TrajectoryFields, classes: int, ipc: int) -> int:
-    return 0 if fields.experts_from else fields.experts
+def _own_experts(config: TrajectoryConfig, classes: int, ipc: int) -> int:
+    return 0 if config.experts_from else config.experts
 
 
-@synthesizer(TrajectoryFields, sharing=Sharing(_own_experts, experts_of))
-def trajectory_matching(job: Job[TrajectoryFields]) -> Synthetic:
+@synthesizer(TrajectoryConfig, sharing=Sharing(_own_experts, experts_of))
+def trajectory_matching(run: Run[TrajectoryConfig]) -> Synthetic:
     """MTT and what followed it."""
-    fields, experts = job.fields, experts_of(job)
-    objective = TrajectoryMatching(job, experts)
+    config, experts = run.config, experts_of(run)
+    objective = TrajectoryMatching(run, experts)
     rates = {
-        "images": (fields.image_lr, fields.image_momentum),
-        "labels": (fields.label_lr, fields.label_momentum),
-        "learning_rate": (fields.rate_lr, fields.rate_momentum),
+        "images": (config.image_lr, config.image_momentum),
+        "labels": (config.label_lr, config.label_momentum),
+        "learning_rate": (config.rate_lr, config.rate_momentum),
     }
     learnables = objective.learnables
     optimizers: dict[str, Optimizer] = {
         name: torch.optim.SGD([tensor], lr=rates[name][0], momentum=rates[name][1])
         for name, tensor in learnables.items()
     }
-    optimise(job, objective, learnables, optimizers, fields.iterations)
-    if fields.loss_gate and min(job.history) > fields.loss_gate:
+    optimise(run, objective, learnables, optimizers, config.iterations)
+    if config.loss_gate and min(run.history) > config.loss_gate:
         raise RunFailed(
-            f"the lowest loss of {fields.iterations} iterations was {min(job.history):.3g}, above loss_gate = "
-            f"{fields.loss_gate:g}: nothing was learned. Raise --set loss_gate=…, or student_lr."
+            f"the lowest loss of {config.iterations} iterations was {min(run.history):.3g}, above loss_gate = "
+            f"{config.loss_gate:g}: nothing was learned. Raise --set loss_gate=…, or student_lr."
         )
     return objective.result()
 
@@ -198,24 +198,24 @@ def trajectory_matching(job: Job[TrajectoryFields]) -> Synthetic:
 class TrajectoryMatching(Objective):
     """Matches one segment a step. Learns images, the student's rate, and labels where the recipe says so."""
 
-    def __init__(self, job: Job[TrajectoryFields], experts: Experts) -> None:
-        fields = job.fields
-        self._job, self._experts = job, experts
-        self._student = self._new_student(compilation.decide(fields.compiled, job.device, work(job)))
-        self._images, self._labels = beginning(job, experts, self._student)
-        self._rate = torch.tensor(fields.student_lr, device=job.device)
-        self._average = self._images.clone() if fields.ema_decay else None
+    def __init__(self, run: Run[TrajectoryConfig], experts: Experts) -> None:
+        config = run.config
+        self._run_of, self._experts = run, experts
+        self._student = self._new_student(compilation.decide(config.compiled, run.device, work(run)))
+        self._images, self._labels = beginning(run, experts, self._student)
+        self._rate = torch.tensor(config.student_lr, device=run.device)
+        self._average = self._images.clone() if config.ema_decay else None
 
     @property
     def learnables(self) -> dict[str, Tensor]:
         """What is optimised, by name."""
-        labels = {"labels": self._labels} if self._job.fields.labels == "learned" else {}
+        labels = {"labels": self._labels} if self._run_of.config.labels == "learned" else {}
         return {"images": self._images, **labels, "learning_rate": self._rate}
 
     def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
-        fields = self._job.fields
+        config = self._run_of.config
         start, target = self._segment(step)
-        if fields.labels == "teacher":
+        if config.labels == "teacher":
             self._labels = logits_at(self._student, target, self._images)
         found = trajectory_gradient(
             self._student,
@@ -224,14 +224,14 @@ class TrajectoryMatching(Objective):
             self._images,
             self._labels,
             self._rate,
-            self._batches(self._job.generator("student", step)),
-            fields.gradient,
+            self._batches(self._run_of.generator("student", step)),
+            config.gradient,
         )
         loss = float(found.loss)
-        if fields.loss_gate and loss > fields.loss_gate:
+        if config.loss_gate and loss > config.loss_gate:
             return loss, {}
-        gradients = {"images": found.images * fields.image_gradient_scale, "learning_rate": found.learning_rate}
-        if fields.labels == "learned":
+        gradients = {"images": found.images * config.image_gradient_scale, "learning_rate": found.learning_rate}
+        if config.labels == "learned":
             assert found.labels is not None
             gradients["labels"] = found.labels
         return loss, gradients
@@ -248,61 +248,61 @@ class TrajectoryMatching(Objective):
                 "Lower its own rate (--set rate_lr=…) or start it higher (--set student_lr=…)."
             )
         if self._average is not None:
-            self._average.lerp_(self._images, 1 - self._job.fields.ema_decay)
+            self._average.lerp_(self._images, 1 - self._run_of.config.ema_decay)
 
     def result(self) -> Synthetic:
         """The set as it is now."""
-        soft = self._job.fields.labels != "hard"
+        soft = self._run_of.config.labels != "hard"
         return Synthetic(
             self._images if self._average is None else self._average,
-            self._job.labels,
+            self._run_of.labels,
             soft_labels=self._labels if soft else None,
             label_kind="logits" if soft else "hard",
             learning_rate=float(self._rate),
         )
 
     def state(self) -> dict[str, Tensor]:
-        teacher = {"labels": self._labels} if self._job.fields.labels == "teacher" else {}
+        teacher = {"labels": self._labels} if self._run_of.config.labels == "teacher" else {}
         average = {} if self._average is None else {"average": self._average}
-        return {"compiled": torch.tensor(self._job.checkpoint.compiled)} | teacher | average
+        return {"compiled": torch.tensor(self._run_of.checkpoint.compiled)} | teacher | average
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        if (was := compilation.goes_on(bool(state["compiled"]))) != self._job.checkpoint.compiled:
+        if (was := compilation.resume_mode(bool(state["compiled"]))) != self._run_of.checkpoint.compiled:
             self._student = self._new_student(was)
-        self._labels = state.get("labels", self._labels).to(self._job.device)
+        self._labels = state.get("labels", self._labels).to(self._run_of.device)
         if self._average is not None:
             self._average.copy_(state["average"])
 
     def _new_student(self, compiled: bool) -> Student:
-        job = self._job
-        job.checkpoint.compiled = compiled
-        network = build_network(job.fields.network, job.training.shape, job.classes, job.generator("shapes"))
-        return Student(network.to(job.device), compiled=compiled)
+        run = self._run_of
+        run.checkpoint.compiled = compiled
+        network = build_network(run.config.network, run.training.shape, run.classes, run.generator("shapes"))
+        return Student(network.to(run.device), compiled=compiled)
 
     def _segment(self, step: int) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
         """θ*_t and θ*_{t+M}: the experts in shuffled rounds, t uniform over the epochs of the schedule."""
-        fields, count = self._job.fields, len(self._experts)
-        order = torch.randperm(count, generator=self._job.generator("experts", step // count))
-        limits = fields.segment[0], latest_start(fields.segment, fields.segment_growth, step)
-        start = int(torch.randint(*limits, (), generator=self._job.generator("segment", step)))
-        expert, epochs = int(order[step % count]), (start, start + fields.segment_epochs)
-        first, last = (self._experts.snapshot(expert, epoch).to(self._job.device) for epoch in epochs)
+        config, count = self._run_of.config, len(self._experts)
+        order = torch.randperm(count, generator=self._run_of.generator("experts", step // count))
+        limits = config.segment[0], latest_start(config.segment, config.segment_growth, step)
+        start = int(torch.randint(*limits, (), generator=self._run_of.generator("segment", step)))
+        expert, epochs = int(order[step % count]), (start, start + config.segment_epochs)
+        first, last = (self._experts.snapshot(expert, epoch).to(self._run_of.device) for epoch in epochs)
         return first, last
 
     def _batches(self, draws: Generator) -> list[Batch]:
         """The student's mini-batches: random permutations of the set, cut from the end, each batch with its DSA."""
-        fields, count = self._job.fields, len(self._images)
-        size = min(fields.student_batch or count, count)
-        size = max(1, size // 2) if fields.flip else size
+        config, count = self._run_of.config, len(self._images)
+        size = min(config.student_batch or count, count)
+        size = max(1, size // 2) if config.flip else size
         pending: list[Tensor] = []
         batches = []
-        for _ in range(fields.student_steps):
+        for _ in range(config.student_steps):
             if not pending:
                 pending = list(torch.randperm(count, generator=draws).split(size))
             indices = pending.pop()  # the last one first: a short remainder comes before the whole batches
-            seen = len(indices) * (2 if fields.flip else 1)
-            drawn = draw_dsa(self._job, seen, draws) if fields.augment == "dsa" else None
-            batches.append(_batch(indices, fields.flip, drawn))
+            seen = len(indices) * (2 if config.flip else 1)
+            drawn = draw_dsa(self._run_of, seen, draws) if config.augment == "dsa" else None
+            batches.append(_batch(indices, config.flip, drawn))
         return batches
 
 
