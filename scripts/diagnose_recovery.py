@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("ipc", type=int)
     ipc = parser.parse_args().ipc
     source, place = load_dataset("digits", holdout=HOLDOUT), torch.device("cpu")
-    fields = load_method("sre2l").fields("digits", ipc, "cpu")
+    fields = load_method("sre2l").config("digits", ipc, "cpu")
     training = TrainingData(source, fields.pixel_space_on(source), place)
     network = teacher_of(Run("sre2l", training, ipc, fields, 0, place, SILENT, Checkpoint())).network
     sys.stdout.write("| images | teacher right | distances from its batch norms | soft labels | hard labels |\n")

@@ -89,7 +89,7 @@ def dataset_of(card: SourceCard, **instead: Any) -> Dataset:
     if is_own(name) and "name" not in instead and not os.path.exists(found):
         raise DataError(
             f"the set was made from {card.name}, and there is no {found} here. Where the data lies elsewhere "
-            f"now, say so: --dataset {card.name.partition(':')[0]}:PATH (in Python: source=load_source(…)); where the "
+            f"now, say so: --dataset {card.name.partition(':')[0]}:PATH (in Python: dataset=load_dataset(…)); where the "
             "path is relative, run this where the set was made."
         )
     if not is_own(name):

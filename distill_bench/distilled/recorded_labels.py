@@ -35,8 +35,8 @@ class RecordedLabels:
     """Views and labels of n images over e epochs.
 
     Attributes:
-        tensors: the fields of ``AugmentParams``, each [e, n, …], with partners as indices of images; ``logits``, float16
-            [e, n, k]; and where only the k largest are kept ``classes``, int16 [e, n, k].
+        tensors: the fields of ``AugmentParams``, each [e, n, …], with partners as indices of images; ``logits``,
+            float16 [e, n, k]; and where only the k largest are kept ``classes``, int16 [e, n, k].
         class_count: how many classes there are.
     """
 

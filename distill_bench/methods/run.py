@@ -162,8 +162,8 @@ def synthesizer(
 
 
 def config_of(function: Synthesizer) -> type[Config]:
-    """The declared fields of a synthesizer function; the common ones where it declares none."""
-    return getattr(function, "fields", Config)
+    """The declared hyper-parameters of a synthesizer function; the common ones where it declares none."""
+    return getattr(function, "config", Config)
 
 
 def sharing_of(function: Synthesizer) -> Sharing | None:

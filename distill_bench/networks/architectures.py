@@ -97,8 +97,9 @@ def resolve_network(name: str, shape: Shape) -> str:
         raise UsageError(
             f"unknown network {asked}.{hint} Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
             "activation AR|AL|AS|ASwish and pooling NP|MP|AP in that order, such as ConvNetD3 or ConvNetD4W64BN; "
-            f"{', '.join(ARCHITECTURES)}. A network of your own is trained in a loop of your own, on the images and labels "
-            "of DistilledSet.to_dataset(): here every set meets the same networks, or figures could not be compared."
+            f"{', '.join(ARCHITECTURES)}. A network of your own is trained in a loop of your own, on the images and "
+            "labels of DistilledSet.to_dataset(): here every set meets the same networks, or figures could not be "
+            "compared."
         )
     usual = CONVNET.fullmatch(usual_convnet(shape))
     assert usual is not None

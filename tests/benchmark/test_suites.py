@@ -328,7 +328,7 @@ def test_a_cell_that_another_runner_is_at_is_passed_by_and_a_dead_runner_holds_n
 
 
 def test_who_waits_for_another_runner_can_be_stopped(quick, monkeypatch):
-    monkeypatch.setattr("distill_bench.runtime.files.LOCK_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("distill_bench.runtime.locks.LOCK_POLL_SECONDS", 0.01)
     work, monitor = CellWork(CELL, quick), StreamMonitor(quiet=True)
     monitor.stop_requested = True
     work.lock.parent.mkdir(parents=True)
@@ -373,7 +373,7 @@ def test_a_worker_helps_with_the_networks_of_a_cell_that_another_one_does(quick,
 
 
 def test_who_cannot_help_waits_all_the_same(quick, monkeypatch, caplog):
-    monkeypatch.setattr("distill_bench.runtime.files.LOCK_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("distill_bench.runtime.locks.LOCK_POLL_SECONDS", 0.01)
     monkeypatch.setattr(CellWork, "help", lambda *_: 1 / 0)
     work, lock = CellWork(CELL, quick), FileLock(CellWork(CELL, quick).lock, thread_local=False)
     work.lock.parent.mkdir(parents=True)

@@ -115,7 +115,7 @@ def test_an_evaluation_takes_it_from_the_card(own, quick, tmp_path, command):
 def test_it_is_part_of_a_sets_address(own):
     dm = load_method("dm")
     keys = [
-        synthesis_key(load_dataset(own, flip_invariant=told), dm, dm.fields("npz", 1, "cpu"), 1, "cpu", 0)
+        synthesis_key(load_dataset(own, flip_invariant=told), dm, dm.config("npz", 1, "cpu"), 1, "cpu", 0)
         for told in (None, True, False)
     ]
     assert keys[0] == keys[1] != keys[2]

@@ -149,7 +149,7 @@ def test_a_set_remembers_its_classes(tmp_path, quick, command):
 def test_a_choice_is_part_of_every_address(digits):
     some, other = load_dataset("digits", classes=["1", "7"]), load_dataset("digits", classes=["7", "1"])
     method = load_method("random")
-    sets = {synthesis_key(s, method, method.fields("digits", 1), 1, "paper", 0) for s in (digits, some, other)}
+    sets = {synthesis_key(s, method, method.config("digits", 1), 1, "paper", 0) for s in (digits, some, other)}
     scores = {score_key(s, "full-v1", None) for s in (digits, some, other)}
     assert (len(sets), len(scores)) == (3, 3)
 
@@ -371,7 +371,7 @@ def test_data_that_a_set_remembers_and_is_not_here_is_named_with_the_way_to_say_
     (tmp_path / "x.json").write_text(result)
     monkeypatch.chdir(tmp_path)
     if way == "Python":
-        with pytest.raises(DataError, match=r"--dataset folder:PATH \(in Python: source=load_source"):
+        with pytest.raises(DataError, match=r"--dataset folder:PATH \(in Python: dataset=load_dataset"):
             evaluate(load_distilled(out), protocol="quick-v1")
         return
     words = {

@@ -409,7 +409,7 @@ def test_a_picture_of_real_images_shows_their_pixels_in_every_space(digits, tmp_
     made = make(digits, images=Transform(space, digits.train).encode(pixels), pixel_space=space)
     source = digits if given == "the source" else None
     assert torch.equal(render_pixels(made, source), pixels)
-    render_grid(made, tmp_path / "made.png", source=source)
+    render_grid(made, tmp_path / "made.png", dataset=source)
     check_picture(tmp_path / "made.png", pixels, made.labels, scale=6)  # 8 px are shown as 48
 
 

@@ -198,7 +198,7 @@ def test_kept_networks_are_believed_and_not_trained_again(digits, few, home, mon
 
 def test_processes_at_one_score_test_each_network_once_and_agree(digits, few, home, monkeypatch):
     whole, tested = evaluate(few, digits, "brief"), []
-    monkeypatch.setattr("distill_bench.runtime.files.LOCK_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("distill_bench.runtime.locks.LOCK_POLL_SECONDS", 0.01)
     build = MODULE.build_network
     monkeypatch.setattr(MODULE, "build_network", lambda *told: tested.append(1) or build(*told))
 

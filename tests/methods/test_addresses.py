@@ -31,7 +31,7 @@ RECIPE = {"a paper": {"paper": "another"}, "a protocol": {"protocol": "dc-v1"}}
 
 
 def address(source, method, preset=PAPER, ipc=1, seed=0, **values):
-    fields = method.fields("digits", ipc, preset, **VALUES | values)
+    fields = method.config("digits", ipc, preset, **VALUES | values)
     return synthesis_key(source, method, fields, ipc, preset, seed)
 
 

@@ -140,13 +140,13 @@ def loss_by_loops(job, network, step, images):
         for label in range(CLASSES):
             means = []
             for features in (real[label], own[label]):
-                maps = [(image.abs() ** job.fields.power).sum(dim=0) for image in features]
+                maps = [(image.abs() ** job.config.power).sum(dim=0) for image in features]
                 means.append(sum(m / (m * m).sum().sqrt() for m in maps) / len(maps))
             total = total + ((means[0] - means[1]) ** 2).sum()
     for label in range(CLASSES):
         means = [sum(side[label]) / len(side[label]) for side in embeddings]
-        total = total + job.fields.task_balance * ((means[0] - means[1]) ** 2).sum()
-    return job.fields.loss_scale * total
+        total = total + job.config.task_balance * ((means[0] - means[1]) ** 2).sum()
+    return job.config.loss_scale * total
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_all_classes_in_one_pass_in_chunks_and_class_by_class_are_the_same(kind,
     network = network_of("ConvNetD2W4").requires_grad_(False)
     for label, own in enumerate(start().split(IPC)):
         leaf, draws = own.requires_grad_(), job.generator(f"match {label}", 1)
-        real, ours = MEAN.augment_pair(job, job.training.draw(label, job.fields.real_batch, draws), leaf, draws)
+        real, ours = MEAN.augment_pair(job, job.training.draw(label, job.config.real_batch, draws), leaf, draws)
         signals = [objective(job, own).signals(network, batch) for batch in (ours, real)]
         means = [[signal.mean(dim=0, keepdim=True) for signal in side] for side in signals]
         own_loss = objective(job, own).distance(*means)

@@ -114,7 +114,7 @@ def test_shapes_labels_and_card(source, method, ipc):
     assert made.labels.tolist() == [label for label in range(10) for _ in range(ipc)]
     assert made.card.class_names == source.class_names
     assert made.card.source.train_fingerprint == source.train.fingerprint
-    assert made.card.recipe == load_method(method).fields("digits", ipc, **TABLE[method]).model_dump(mode="json")
+    assert made.card.recipe == load_method(method).config("digits", ipc, **TABLE[method]).model_dump(mode="json")
 
 
 @pytest.mark.parametrize("method", TABLE)

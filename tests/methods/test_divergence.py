@@ -28,12 +28,12 @@ class Runs(Objective):
     """Adds to what it learns until it has the value asked for."""
 
     def __init__(self, job, learnables):
-        self.fields, self.learnables = job.fields, learnables
+        self.config, self.learnables = job.config, learnables
 
     def gradients(self, step):
-        towards = -self.fields.value / self.fields.iterations / self.fields.image_lr
+        towards = -self.config.value / self.config.iterations / self.config.image_lr
         return 1.0, {
-            name: torch.full_like(t, towards) for name, t in self.learnables.items() if name == self.fields.what
+            name: torch.full_like(t, towards) for name, t in self.learnables.items() if name == self.config.what
         }
 
 
@@ -42,15 +42,15 @@ def runs(job):
     images = torch.zeros(len(job.labels), *job.training.shape)
     labels, rate = torch.zeros(len(images), job.classes), torch.tensor(0.01)
     learnables = {"images": images, "labels": labels, "learning_rate": rate}
-    optimizers = {name: torch.optim.SGD([tensor], lr=job.fields.image_lr) for name, tensor in learnables.items()}
-    optimise(job, Runs(job, learnables), learnables, optimizers, job.fields.iterations)
+    optimizers = {name: torch.optim.SGD([tensor], lr=job.config.image_lr) for name, tensor in learnables.items()}
+    optimise(job, Runs(job, learnables), learnables, optimizers, job.config.iterations)
     return Synthetic(images, job.labels, labels, "logits", float(rate))
 
 
 @synthesizer(Own)
 def returns(job):
     """No loop: what is returned has the value."""
-    value, shape = job.fields.value, (len(job.labels), *job.training.shape)
+    value, shape = job.config.value, (len(job.labels), *job.training.shape)
     images = job.training.images(torch.arange(len(job.labels)))
     images = images + torch.where(torch.arange(shape[-1]) % 2 == 0, value, -value)
     return Synthetic(images, job.labels)
@@ -177,7 +177,7 @@ def test_the_address_of_a_set_that_goes_on_has_the_other_ones_content(digits, fi
     method = load_method("dm")
 
     def address():
-        return synthesis_key(digits, method, method.fields("digits", 1, "cpu", init=str(first)), 1, "cpu", 0)
+        return synthesis_key(digits, method, method.config("digits", 1, "cpu", init=str(first)), 1, "cpu", 0)
 
     before = address()
     synthesize(digits, "random", 1).save(first)

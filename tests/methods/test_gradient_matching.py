@@ -121,7 +121,7 @@ def matching_loss(job, network, step, images, labels=range(CLASSES)):
         batches = [images[IPC * label : IPC * (label + 1)], real]
         batches = batches if drawn is None else [dsa.apply(drawn, batch) for batch in batches]
         ours, theirs = (explicit_gradients(network, batch, label) for batch in batches)
-        if job.fields.distance == "layerwise":
+        if job.config.distance == "layerwise":
             for mine, other in zip(ours, theirs, strict=True):
                 for a, b in zip(mine, other, strict=True) if mine.ndim > 1 else ():
                     total = total + 1 - (a * b).sum() / ((a * a).sum().sqrt() * (b * b).sum().sqrt() + 1e-6)
@@ -129,7 +129,7 @@ def matching_loss(job, network, step, images, labels=range(CLASSES)):
             mine, other = (torch.cat([g.flatten() for g in side]) for side in (ours, theirs))
             squared = ((mine - other) ** 2).sum()
             cosine = 1 - (mine * other).sum() / ((mine**2).sum().sqrt() * (other**2).sum().sqrt() + 1e-6)
-            total = total + (squared if job.fields.distance == "mse" else cosine)
+            total = total + (squared if job.config.distance == "mse" else cosine)
     return total
 
 

@@ -25,7 +25,7 @@ def test_a_networks_values_are_those_of_its_layers_counted_by_hand():
 @pytest.mark.parametrize("classes", [10, 30])
 def test_memory_that_grows_with_the_classes_is_predicted(method, classes):
     source = many_classes(classes)
-    fields = load_method(method).fields(source.name, 1)
+    fields = load_method(method).config(source.name, 1)
     real = 4 * classes * 20 * 2 * 128 * 32**2  # float32, 20 real images of a class are all there are
     assert fields.step_bytes(source, 1) >= real
     assert fields.step_bytes(source, 1) == pytest.approx(real, rel=0.2)
@@ -33,8 +33,8 @@ def test_memory_that_grows_with_the_classes_is_predicted(method, classes):
 
 def test_chunks_bound_it_and_other_methods_do_not_grow():
     source = many_classes(100)
-    assert load_method("dm").fields(source.name, 1, chunk=256).step_bytes(source, 1) < 6e8
-    assert load_method("dsa").fields(source.name, 1).step_bytes(source, 1) == 0
+    assert load_method("dm").config(source.name, 1, chunk=256).step_bytes(source, 1) < 6e8
+    assert load_method("dsa").config(source.name, 1).step_bytes(source, 1) == 0
 
 
 def test_what_the_machine_does_not_have_is_refused_before_the_first_step(monkeypatch):
@@ -48,5 +48,5 @@ def test_what_the_machine_does_not_have_is_refused_before_the_first_step(monkeyp
 def test_a_line_says_it_before_work_begins_where_it_is_much_and_nothing_where_it_is_little(digits):
     dm = load_method("dm")
     source = many_classes(100)
-    assert "2.1 GB a step" in memory_of_step("dm", source, dm.fields(source.name, 1), 1)
-    assert memory_of_step("dm", digits, dm.fields("digits", 1, "cpu"), 1) == ""
+    assert "2.1 GB a step" in memory_of_step("dm", source, dm.config(source.name, 1), 1)
+    assert memory_of_step("dm", digits, dm.config("digits", 1, "cpu"), 1) == ""

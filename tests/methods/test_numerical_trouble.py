@@ -64,7 +64,7 @@ def test_every_method_names_fields_that_it_has(digits):
     from distill_bench.methods.recipe import list_recipes
 
     for name in list_recipes():
-        fields = load_method(name).fields("digits", 1)
+        fields = load_method(name).config("digits", 1)
         assert "--set" in fields.hint(fields.lr_fields) or name in ("random", "random-zca")
         assert "--set" in fields.hint(fields.memory_fields) or name in ("random", "random-zca")
 

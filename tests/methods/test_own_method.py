@@ -99,7 +99,7 @@ def test_edited_code_is_new_work(folder, digits):
     def key(name: str) -> str:
         (folder / f"{name}.py").write_text(f"def method(job):\n    return '{name}'\n")
         method = load_method(f"{name}:method")
-        return synthesis_key(digits, method, method.fields("digits", 1), 1, "paper", 0)
+        return synthesis_key(digits, method, method.config("digits", 1), 1, "paper", 0)
 
     assert key("first_version") != key("second_version")
 
@@ -109,5 +109,5 @@ def test_a_recipe_file_of_ones_own(folder):
         'title = "mine"\nsynthesizer = "mean_images:mean_images"\n[defaults]\nblend = 5\n[cell.digits.3]\nblend = 7\n'
     )
     method = load_method("mine.toml")
-    assert [method.fields("digits", ipc).model_dump()["blend"] for ipc in (1, 3)] == [5, 7]
+    assert [method.config("digits", ipc).model_dump()["blend"] for ipc in (1, 3)] == [5, 7]
     assert synthesize(load_dataset("digits"), "mine.toml", 1).images.shape == (10, 1, 8, 8)

@@ -60,13 +60,13 @@ def test_an_ipc_between_those_that_authors_tell_takes_the_values_of_the_nearest_
 ):
     chosen = load_method(method)
     for ipc in between:
-        assert chosen.fields(dataset, ipc) == chosen.fields(dataset, tabulated)
+        assert chosen.config(dataset, ipc) == chosen.config(dataset, tabulated)
 
 
 def test_dms_image_rate_never_falls_back_between_the_tabulated_ipcs():
     dm = load_method("dm")
-    assert [dm.fields("cifar10", ipc).image_lr for ipc in (1, 50, 99)] == [1, 1, 1]
-    assert {dm.fields("cifar10", ipc).image_lr for ipc in (100, 125, 150, 300, 600, 1000, 5000)} == {10}
+    assert [dm.config("cifar10", ipc).image_lr for ipc in (1, 50, 99)] == [1, 1, 1]
+    assert {dm.config("cifar10", ipc).image_lr for ipc in (100, 125, 150, 300, 600, 1000, 5000)} == {10}
 
 
 def committed_recipes():
@@ -83,7 +83,7 @@ def test_what_committed_results_were_made_with_is_what_their_recipes_still_say()
     committed = committed_recipes()
     assert len(committed) > 100
     for (method, *cell), recipe in committed.items():
-        now = load_method(method).fields(*cell).model_dump(mode="json")
+        now = load_method(method).config(*cell).model_dump(mode="json")
         # of before these fields were there
         absent = {"flip": False, "always_flip": False, "flip_any_source": False, "chunk": 0}
         assert now == {name: absent[name] for name in absent.keys() & now.keys()} | recipe, (method, *cell)
@@ -128,7 +128,7 @@ CDA_LARGE = (True, 4000, 32, 0.25, 0.01)
 )  # fmt: skip
 def test_sre2l_and_cda_go_by_the_images_size_on_data_without_a_table_too(dataset, side, sre2l, cda):
     for method, expected in (("sre2l", sre2l), ("cda", cda)):
-        f = load_method(method).fields(dataset, 10, PAPER, side)
+        f = load_method(method).config(dataset, 10, PAPER, side)
         assert (f.crop, f.iterations, f.jitter, f.image_lr, f.bn_weight, f.temperature) == expected
         assert f.jitter_both_ways == (method == "sre2l" and expected == TINY)
 
@@ -136,8 +136,8 @@ def test_sre2l_and_cda_go_by_the_images_size_on_data_without_a_table_too(dataset
 @pytest.mark.parametrize(("side", "balance"), [(32, 0.01), (64, 0.01), (127, 0.01), (128, 0.02), (224, 0.02)])
 def test_datadams_balance_goes_by_the_resolution_and_the_released_calls_does_not(side, balance):
     for dataset in ("folder:mine", "imagenet", "imagenette"):
-        assert load_method("datadam").fields(dataset, 1, PAPER, side).task_balance == balance
-        assert load_method("datadam-released").fields(dataset, 1, PAPER, side).task_balance == 0.01
+        assert load_method("datadam").config(dataset, 1, PAPER, side).task_balance == balance
+        assert load_method("datadam-released").config(dataset, 1, PAPER, side).task_balance == 0.01
 
 
 @pytest.mark.parametrize(
@@ -163,11 +163,11 @@ def test_a_set_of_ones_own_data_is_made_with_the_values_of_its_shorter_side(shap
 
 @pytest.mark.parametrize("method", ["datadam", "datadam-released", "fyi-datadam", "dm", "dsa", "dc", "mtt", "datm"])
 def test_the_norm_that_a_recipe_matches_with_is_that_of_its_protocol(method):
-    network = load_method(method).fields("cifar10", 10).network
+    network = load_method(method).config("cifar10", 10).network
     assert network_norm(network) == network_norm(load_protocol(load_recipe(method).protocol).network)
 
 
 def test_datadam_is_the_papers_and_datadam_released_the_codes():
     assert load_recipe("datadam").protocol == "dsa-v1"
     assert load_recipe("datadam-released").protocol == "datadam-v1"
-    assert load_method("datadam-released").fields("tiny_imagenet", 1).network == "ConvNetD3BN"
+    assert load_method("datadam-released").config("tiny_imagenet", 1).network == "ConvNetD3BN"

@@ -54,26 +54,26 @@ def test_a_datasets_table_holds_at_every_ipc():
 
 def test_an_ipc_takes_the_nearest_table_below():
     method = load_method("dc")
-    loops = {ipc: method.fields("cifar10", ipc) for ipc in (1, 2, 9, 10, 15, 25, 50, 100)}
+    loops = {ipc: method.config("cifar10", ipc) for ipc in (1, 2, 9, 10, 15, 25, 50, 100)}
     assert [(f.outer_loop, f.inner_loop) for f in loops.values()] == [  # methods of the paper's get_loops
         (1, 1), (1, 1), (1, 1), (10, 50), (10, 50), (20, 25), (50, 10), (50, 10),
     ]  # fmt: skip
 
 
 def test_the_papers_values():
-    dc, dsa, dm = (load_method(name).fields("cifar10", 10) for name in ("dc", "dsa", "dm"))
+    dc, dsa, dm = (load_method(name).config("cifar10", 10) for name in ("dc", "dsa", "dm"))
     assert (dc.init, dc.augment, dc.iterations, dc.image_lr, dc.real_batch) == ("noise", "none", 1000, 0.1, 256)
     assert (dsa.init, dsa.augment, dsa.iterations, dsa.image_lr) == ("real", "dsa", 1000, 0.1)
     assert (dm.init, dm.augment, dm.iterations, dm.image_lr, dm.image_momentum) == ("real", "dsa", 20000, 1.0, 0.5)
-    assert load_method("dm").fields("cifar10", 500).image_lr == 10.0
-    ours, released = (load_method(name).fields("cifar10", 10) for name in ("datadam", "datadam-released"))
+    assert load_method("dm").config("cifar10", 500).image_lr == 10.0
+    ours, released = (load_method(name).config("cifar10", 10) for name in ("datadam", "datadam-released"))
     assert (ours.power, ours.network, ours.iterations, ours.zca_input) == (4, "ConvNet", 8000, "unit")
     assert (released.power, released.network, released.iterations, released.real_batch) == (1, "ConvNetD3BN", 20000, 64)
     assert released.zca_input == "normalized"
     assert [fields.pixel_space for fields in (ours, released)] == ["zca", "normalized"]
     for fields in (ours, released):
         assert (fields.image_lr, fields.task_balance) == (1.0, 0.01)
-    rates = {name: [load_method(name).fields("cifar10", ipc).image_lr for ipc in (1, 50, 51, 99, 100)]
+    rates = {name: [load_method(name).config("cifar10", ipc).image_lr for ipc in (1, 50, 51, 99, 100)]
              for name in ("datadam", "datadam-released")}  # fmt: skip
     assert rates == {"datadam": [1, 1, 10, 10, 10], "datadam-released": [1, 1, 1, 1, 10]}
 
@@ -125,7 +125,7 @@ DATM = {
     [(method, *row) for method, table in (("mtt", MTT), ("ftd", FTD)) for row in table.items()],
 )
 def test_the_commands_of_mtt_and_ftd(method, cell, values):
-    f = load_method(method).fields(*cell)
+    f = load_method(method).config(*cell)
     found = (
         f.student_steps, f.segment_epochs, f.segment[2], f.student_batch, f.image_lr, f.rate_lr, f.student_lr,
         f.pixel_space, f.expert.alpha, f.ema_decay,
@@ -139,7 +139,7 @@ def test_the_commands_of_mtt_and_ftd(method, cell, values):
 @pytest.mark.parametrize("method", ["datm", "datm-tesla"])
 @pytest.mark.parametrize(("cell", "values"), DATM.items())
 def test_the_configs_of_datm(method, cell, values):
-    f = load_method(method).fields(*cell)
+    f = load_method(method).config(*cell)
     growth = f.segment_growth if f.segment[1] < f.segment[2] else 1
     assert values == (
         f.student_steps, f.segment_epochs, *f.segment, growth, f.student_batch, f.image_lr, f.label_lr,
@@ -151,14 +151,14 @@ def test_the_configs_of_datm(method, cell, values):
 def test_the_pixel_space_holds_between_the_tables_too():
     for method in ("datm", "datadam"):
         for dataset in ("cifar10", "cifar100"):
-            assert {load_method(method).fields(dataset, ipc).pixel_space for ipc in (1, 2, 10, 20, 50)} == {"zca"}
-    assert {load_method("datadam").fields("cifar10", ipc, "cpu").pixel_space for ipc in (1, 10, 50)} == {"normalized"}
-    sides = {load_method("datadam").fields(name, 1).task_balance for name in SUBSETS}
-    assert sides == {0.02} and load_method("datadam").fields("tiny_imagenet", 1).task_balance == 0.01
+            assert {load_method(method).config(dataset, ipc).pixel_space for ipc in (1, 2, 10, 20, 50)} == {"zca"}
+    assert {load_method("datadam").config("cifar10", ipc, "cpu").pixel_space for ipc in (1, 10, 50)} == {"normalized"}
+    sides = {load_method("datadam").config(name, 1).task_balance for name in SUBSETS}
+    assert sides == {0.02} and load_method("datadam").config("tiny_imagenet", 1).task_balance == 0.01
 
 
 def test_the_loops_of_fyis_own_are_fyis():
-    loops = {name: load_method(name).fields("cifar100", 50) for name in ("dc", "dsa", "fyi-dc", "fyi-dsa")}
+    loops = {name: load_method(name).config("cifar100", 50) for name in ("dc", "dsa", "fyi-dc", "fyi-dsa")}
     assert {name: (f.outer_loop, f.inner_loop) for name, f in loops.items()} == {
         "dc": (50, 10), "dsa": (50, 10), "fyi-dc": (10, 10), "fyi-dsa": (10, 10),
     }  # fmt: skip
@@ -168,15 +168,15 @@ def test_the_loops_of_fyis_own_are_fyis():
 @pytest.mark.parametrize("preset", [PAPER, "cpu"])
 @pytest.mark.parametrize("ipc", [1, 10])
 def test_fyi_is_the_flip_and_nothing_else(name, preset, ipc):
-    plain, flipped = (load_method(method).fields("cifar10", ipc, preset) for method in (name, f"fyi-{name}"))
+    plain, flipped = (load_method(method).config("cifar10", ipc, preset) for method in (name, f"fyi-{name}"))
     assert flipped == plain.model_copy(update={"flip": True})
 
 
 @pytest.mark.parametrize("name", ["dsa", "dm"])
 def test_the_changed_augmentation_of_fyis_code_is_a_field_of_its_own(name):
-    plain = load_method(name).fields("cifar10", 10, "cpu")
-    changed = load_method(f"{name}-always-flip").fields("cifar10", 10, "cpu")
-    both = load_method(f"fyi-{name}-released").fields("cifar10", 10, "cpu")
+    plain = load_method(name).config("cifar10", 10, "cpu")
+    changed = load_method(f"{name}-always-flip").config("cifar10", 10, "cpu")
+    both = load_method(f"fyi-{name}-released").config("cifar10", 10, "cpu")
     assert changed == plain.model_copy(update={"always_flip": True})
     assert both == plain.model_copy(update={"always_flip": True, "flip": True})
 
@@ -213,7 +213,7 @@ def test_every_table_of_every_recipe_is_valid(name):
     recipe = load_recipe(name)
     for preset in [PAPER, *recipe.preset]:
         for (dataset, ipc), side in product(recipe.tabulated(preset), [None, *recipe.sides(preset)]):
-            load_method(name).fields(dataset, ipc, preset, side)
+            load_method(name).config(dataset, ipc, preset, side)
 
 
 @pytest.mark.parametrize(
@@ -242,11 +242,11 @@ def test_unknown_names_say_what_is_known():
     with pytest.raises(UsageError, match=r"Known: .*dc, .*dm, .*dsa, .*random.*; your own: module:function"):
         load_method("dcc")
     with pytest.raises(UsageError, match=r"no preset 'fast'.*paper"):
-        load_method("dm").fields("digits", 1, "fast")
+        load_method("dm").config("digits", 1, "fast")
     with pytest.raises(UsageError, match=r"no field imagelr.*image_lr"):
-        load_method("dm").fields("digits", 1, imagelr=1)
+        load_method("dm").config("digits", 1, imagelr=1)
     with pytest.raises(UsageError, match="image_lr: Input should be greater than 0"):
-        load_method("dm").fields("digits", 1, image_lr=-1)
+        load_method("dm").config("digits", 1, image_lr=-1)
     with pytest.raises(UsageError, match="cannot load the method 'nowhere:f'"):
         load_method("nowhere:f")
 
@@ -254,9 +254,9 @@ def test_unknown_names_say_what_is_known():
 def test_no_hyper_parameter_is_taken_for_an_argument():
     for name in ("ipc", "dataset", "preset", "self"):
         with pytest.raises(UsageError, match=rf"dm has no field {name}\. Its fields: always_flip, augment"):
-            load_method("dm").fields("digits", 1, PAPER, **{name: 3})
+            load_method("dm").config("digits", 1, PAPER, **{name: 3})
     with pytest.raises(UsageError, match="zca_eps: Input should be greater than 0"):
-        load_method("random").fields("digits", 1, zca_eps=-1)
+        load_method("random").config("digits", 1, zca_eps=-1)
 
 
 def test_a_folder_is_no_recipe(tmp_path):

@@ -39,7 +39,7 @@ def mirrored_source():
 
 
 def job_on(source, **fields):
-    chosen = load_method("sre2l").fields("digits", 1, **QUICK | fields)
+    chosen = load_method("sre2l").config("digits", 1, **QUICK | fields)
     training = TrainingData(source, chosen.pixel_space_on(source), torch.device("cpu"))
     return Run("sre2l", training, 1, chosen, 0, torch.device("cpu"), SILENT, Checkpoint())
 
@@ -241,7 +241,7 @@ def test_all_of_a_stopped_works_files_go_with_the_finished_one(digits, tmp_path)
 
 def test_batches_that_another_process_recovered_are_taken_over(digits, tmp_path, monkeypatch):
     method, path = load_method("sre2l"), tmp_path / "unfinished.safetensors"
-    fields = method.fields("digits", 2, **QUICK | {"classes_per_batch": 4})
+    fields = method.config("digits", 2, **QUICK | {"classes_per_batch": 4})
     assert parts_of_set(digits, method, fields, 2) == 6
     losses: list[float] = []
     alone = make_set(digits, method, fields, 2, history=losses)
@@ -282,7 +282,7 @@ def test_all_batches_are_one_stage(digits, monkeypatch):
 
 
 def test_the_papers_values():
-    fields = {name: [load_method(name).fields(d, 50) for d in ("tiny_imagenet", "imagenet", "cifar100")]
+    fields = {name: [load_method(name).config(d, 50) for d in ("tiny_imagenet", "imagenet", "cifar100")]
               for name in ("sre2l", "cda")}  # fmt: skip
     assert [(f.image_lr, f.bn_weight, f.iterations, f.jitter, f.curriculum, f.crop) for f in fields["cda"][:2]] == [
         (0.4, 0.05, 4000, 4, "cosine", True), (0.25, 0.01, 4000, 32, "cosine", True),
@@ -308,4 +308,4 @@ def test_the_shorter_side_bounds_the_shift():
     pixels = torch.zeros(2, 1, 8, 12, dtype=torch.uint8)
     wide = Dataset("folder:wide", ("a", "b"), lambda: Split(pixels, torch.arange(2)), None, False)
     with pytest.raises(UsageError, match=r"8×12 px\. .*jitter=8"):
-        job_on(wide, jitter=10).fields.check(wide)
+        job_on(wide, jitter=10).config.check(wide)

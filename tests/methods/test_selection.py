@@ -254,8 +254,8 @@ def test_classes_chosen_before_a_stop_are_not_chosen_again(digits, tmp_path, mon
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_recipes_teacher_is_the_one_that_teachers_train_makes(method):
-    assert load_method(method).fields("cifar10", 10).teacher == TeacherRecipe()
-    quick = load_method(method).fields("cifar10", 10, "cpu").teacher
+    assert load_method(method).config("cifar10", 10).teacher == TeacherRecipe()
+    quick = load_method(method).config("cifar10", 10, "cpu").teacher
     assert quick == TeacherRecipe(epochs=2, minimum_steps=500)
     assert load_recipe(method).protocol == "dsa-v1"
 

@@ -37,7 +37,7 @@ QUICK = {
 
 
 def run_of(source, method="mtt", ipc=1, seed=0, **fields):
-    resolved = load_method(method).fields(source.name, ipc, **QUICK | fields)
+    resolved = load_method(method).config(source.name, ipc, **QUICK | fields)
     place = torch.device("cpu")
     training = TrainingData(source, pixel_space_of(source, "normalized"), place)
     return Run(method, training, ipc, resolved, seed, place, SILENT, Checkpoint())
@@ -92,7 +92,7 @@ def test_segments_start_anywhere_in_the_schedule_and_experts_take_turns(digits):
 )
 def test_impossible_fields_are_refused(fields, message):
     with pytest.raises(UsageError, match=message):
-        load_method("mtt").fields("digits", 1, **QUICK | fields)
+        load_method("mtt").config("digits", 1, **QUICK | fields)
 
 
 # ---- batches

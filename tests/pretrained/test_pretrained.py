@@ -127,7 +127,7 @@ def test_several_that_need_the_same_make_it_once():
 
 
 def test_who_waits_for_another_process_can_be_stopped(monkeypatch):
-    monkeypatch.setattr("distill_bench.runtime.files.LOCK_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("distill_bench.runtime.locks.LOCK_POLL_SECONDS", 0.01)
     first = obtain("things", {"x": 1}, piece, SILENT, dataset="d")
     with FileLock(first.path.with_suffix(".lock")), pytest.raises(Interrupted, match="another process"):
         obtain("things", {"x": 1}, piece, StopsAfter(0), dataset="d")

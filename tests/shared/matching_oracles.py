@@ -54,8 +54,8 @@ def draws_of(job, step):
     operations = dsa.usual_operations(job.training.flip_invariant)
     for label in range(CLASSES):
         draws = job.generator(f"match {label}", step)
-        real = job.training.draw(label, job.fields.real_batch, draws)
-        yield real, dsa.sample(operations, 1, SHAPE, draws) if job.fields.augment == "dsa" else None
+        real = job.training.draw(label, job.config.real_batch, draws)
+        yield real, dsa.sample(operations, 1, SHAPE, draws) if job.config.augment == "dsa" else None
 
 
 def finite_differences(loss, images, places):

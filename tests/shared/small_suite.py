@@ -18,7 +18,7 @@ def counted(job):
         file.write(f"{os.getpid()} {os.environ.get('RAY_RAYLET_PID', 0)}\\n")
     return distribution_matching(job)
 
-counted.fields = distribution_matching.fields
+counted.config = distribution_matching.config
 """
 RECIPES = {
     "matched": """

@@ -33,8 +33,8 @@ class Trouble(Objective):
 
 def run(job, what):
     images = torch.zeros(len(job.labels), *job.training.shape)
-    optimizer = torch.optim.SGD([images], lr=job.fields.image_lr)
-    optimise(job, Trouble(images, what), {"images": images}, {"images": optimizer}, job.fields.iterations)
+    optimizer = torch.optim.SGD([images], lr=job.config.image_lr)
+    optimise(job, Trouble(images, what), {"images": images}, {"images": optimizer}, job.config.iterations)
     return images
 
 

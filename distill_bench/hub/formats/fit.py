@@ -38,8 +38,8 @@ def read_pixels(item: ImportedTensors, dataset: Dataset, options: Options, where
     if shape != expected:
         hint = " Its channels come last: add --layout nhwc." if (shape[2:] + shape[:2]) == expected else ""
         raise DataError(
-            f"{where}: images of {shape}, but {dataset.name} has {expected} (channels, height, width).{hint} Or the set "
-            "was made for another dataset: --dataset."
+            f"{where}: images of {shape}, but {dataset.name} has {expected} (channels, height, width).{hint} Or the "
+            "set was made for another dataset: --dataset."
         )
     if images.dtype != torch.uint8:
         return images.float()
