@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from distill_bench.augmentations import views
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
-from distill_bench.methods.decoupled.relabel import RelabelConfig, predict, relabel, teacher_of
+from distill_bench.methods.decoupled.relabel import RelabelConfig, predict, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.resumable import fill
 from distill_bench.methods.run import Run, Synthetic, synthesizer
 
@@ -41,7 +41,7 @@ class CropConfig(RelabelConfig):
             raise UsageError(f"factor {self.factor} does not divide {height}×{width} px. Give 1, or a divisor.")
 
 
-@synthesizer(CropConfig)
+@synthesizer(CropConfig, pretrained=teacher_pieces)
 def realistic_crops(run: Run[CropConfig]) -> Synthetic:
     """RDED: class by class, then relabelled."""
     _check_pool(run)
