@@ -98,19 +98,19 @@ def run_cells(
         record(work, str(work.cannot))
         monitor.say(f"{work.cell} cannot be run: {work.cannot}")
     works = [work for work in works if not work.cannot]
-    count, report = threads or usual_threads(executor, jobs), _Report(len(works), monitor)
+    count, failed = threads or usual_threads(executor, jobs), len(impossible)
     with contextlib.ExitStack() as stack:
         if executor == IN_PROCESS:
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(count)
-            _Runner(works, InProcess(monitor), monitor, report).run()
+            failed += _Runner(works, InProcess(monitor), monitor).run()
         elif executor == LOCAL:
-            _Runner(works, Processes(jobs or 1, count, quiet), monitor, report).run()
+            failed += _Runner(works, Processes(jobs or 1, count, quiet), monitor).run()
         elif works:
-            _Runner(works, stack.enter_context(RayWorkers(works, jobs, count, quiet)), monitor, report).run()
+            failed += _Runner(works, stack.enter_context(RayWorkers(works, jobs, count, quiet)), monitor).run()
     if monitor.stop_requested:
         raise Interrupted("stopped on request. Run the same command again to go on from there.")
-    return len(impossible) + report.failed
+    return failed
 
 
 class _Report:
@@ -139,13 +139,15 @@ class _Report:
 class _Runner:
     """Hands out cells, and tasks of cells, until all are done."""
 
-    def __init__(self, works: list[CellTasks[Any]], workers: Workers, monitor: StreamMonitor, report: _Report) -> None:
-        self._waiting, self._workers, self._monitor, self._report = list(works), workers, monitor, report
+    def __init__(self, works: list[CellTasks[Any]], workers: Workers, monitor: StreamMonitor) -> None:
+        self._waiting, self._workers, self._monitor = list(works), workers, monitor
+        self._report = _Report(len(works), monitor)
         self._failed_before = {work for work in works if work.state() == "failed"}  # these are tried again
         self._running = list[Order]()
         self._handed_out = set[tuple[str, Task]]()
 
-    def run(self) -> None:
+    def run(self) -> int:
+        """Returns how many cells failed."""
         workers, monitor = self._workers, self._monitor
         while self._waiting or len(workers):
             while not monitor.stop_requested and (order := self._next()):
@@ -158,6 +160,7 @@ class _Runner:
                 self._running.remove(order)
                 if not order.tasks:
                     self._end(order.work, code, reason)
+        return self._report.failed
 
     def _next(self) -> Order | None:
         """What to begin now: a cell that is ready, or else tasks of one that a process is at."""

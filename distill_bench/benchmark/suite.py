@@ -305,16 +305,18 @@ def _given_sets(suite: Suite) -> list[GivenSetCell]:
     """The cells of sets that are there already.
 
     Raises:
-        UsageError: the registry has no such set, or one is of a dataset that the suite does not have.
+        UsageError: the registry has no such set, one is of a dataset that the suite does not have, or two have one name.
         DataError: one is not downloaded, or cannot be read.
     """
-    cells = []
+    cells = list[GivenSetCell]()
     for each in suite.sets:
         file = Path(each) if each.endswith(SET_ENDING) else obtain(each, may_download=False).paths[0]
         name, card = (file.stem if each.endswith(SET_ENDING) else each), load_distilled(file).card
         if card.source.name not in suite.datasets:
             datasets = ", ".join(suite.datasets)
             raise UsageError(f"suite {suite.name}: the set {each} is of {card.source.name}; the suite has {datasets}.")
+        if name in [cell.name for cell in cells]:
+            raise UsageError(f"suite {suite.name} has two sets called {name}; their results would be one file.")
         about = (card.method, card.ipc, card.seed or 0, card.preset or name)
         cells.append(GivenSetCell(card.source.name, name, str(file.absolute()), *about, suite.protocols, **suite.data))
     return cells

@@ -349,11 +349,11 @@ class Nobody(executor.InProcess):
 def test_a_cell_that_another_runner_is_at_is_passed_by_and_a_dead_runner_holds_none(quick):
     first, second = works = [tasks_of(dataclasses.replace(CELL, seed=seed), quick) for seed in range(2)]
     with hold(first) as other:
-        runner = executor._Runner(works, Nobody(), StreamMonitor(quiet=True), None)
+        runner = executor._Runner(works, Nobody(), StreamMonitor(quiet=True))
         assert [runner._next().work for _ in works] == [second, first]
         other.send_signal(signal.SIGKILL)
     assert first.lock.exists()
-    assert executor._Runner(works, Nobody(), StreamMonitor(quiet=True), None)._next().work == first
+    assert executor._Runner(works, Nobody(), StreamMonitor(quiet=True))._next().work == first
     assert run([first]) == 0
     assert first.state() == "done"
 
@@ -411,7 +411,9 @@ def test_a_set_that_cannot_be_read_is_made_again_by_one_process(quick):
 
 
 def test_pretraining_comes_before_parts_and_both_are_made_apart(quick, monkeypatch, tmp_path):
-    (tmp_path / "two.toml").write_text(small_suite.RECIPES["recovered"].replace("per_batch = 1", "per_batch = 5"))
+    (tmp_path / "two.toml").write_text(
+        small_suite.RECIPES["recovered"].replace("per_batch = 1", "per_batch = 5").replace("= 200", "= 5")
+    )
     cell = dataclasses.replace(CELL, method=str(tmp_path / "two.toml"), preset="paper")
     work, monitor = tasks_of(cell, quick), StreamMonitor(quiet=True)
     assert work.open_tasks() == [Task("pretrain", 0)] and len(work.needs()) == 1
@@ -447,14 +449,15 @@ def test_a_part_that_is_overtaken_by_the_set_leaves_nothing(quick, monkeypatch):
     assert not list(work.checkpoint_path.parent.iterdir())
 
 
-class Tasks:
+class Tasks(CellTasks):
     """A cell whose open tasks are told, and whose pretrained networks have names."""
 
-    cell, cannot, key = CELL, None, "a key"
-
-    def __init__(self, folder, tasks=(), needs=()):
-        self.tasks, self.lock = list(tasks), folder / "a lock"
+    def __init__(self, tasks=(), needs=()):
+        self.cell, self.key, self.tasks = CELL, "a key", list(tasks)
         self._needs = {Path(name) for name in needs}
+
+    def stored_set(self):
+        return None
 
     def state(self):
         return "missing"
@@ -474,9 +477,9 @@ def handed_out(runner):
     return [(order.work, [task.number for task in order.tasks]) for order in runner._workers.orders]
 
 
-def test_processes_without_a_cell_of_their_own_get_tasks_from_the_end(tmp_path):
-    work = Tasks(tmp_path, [Task("network", number, "quick-v1") for number in range(10)])
-    runner = executor._Runner([work], Nobody(room=3), StreamMonitor(quiet=True), None)
+def test_processes_without_a_cell_of_their_own_get_tasks_from_the_end(quick):
+    work = Tasks([Task("network", number, "quick-v1") for number in range(10)])
+    runner = executor._Runner([work], Nobody(room=3), StreamMonitor(quiet=True))
     assert handed_out(runner) == [(work, []), (work, [9, 8]), (work, [7])]
     runner._workers.orders.pop()
     assert handed_out(runner)[2:] == [(work, [6])]  # nothing is handed out twice
@@ -485,10 +488,10 @@ def test_processes_without_a_cell_of_their_own_get_tasks_from_the_end(tmp_path):
     assert len(handed_out(runner)) == 2  # the last task is that of the process at the cell
 
 
-def test_a_cell_waits_for_the_networks_that_another_one_trains_and_its_process_trains_some(tmp_path):
+def test_a_cell_waits_for_the_networks_that_another_one_trains_and_its_process_trains_some(quick):
     experts = [Task("pretrain", number) for number in range(4)]
-    first, same, other = Tasks(tmp_path, experts, ["e"]), Tasks(tmp_path, experts, ["e"]), Tasks(tmp_path, [], ["f"])
-    runner = executor._Runner([first, same, other], Nobody(room=3), StreamMonitor(quiet=True), None)
+    first, same, other = Tasks(experts, ["e"]), Tasks(experts, ["e"]), Tasks([], ["f"])
+    runner = executor._Runner([first, same, other], Nobody(room=3), StreamMonitor(quiet=True))
     assert handed_out(runner) == [(first, []), (other, []), (first, [3])]
     first._needs = set()
     runner._workers.orders.pop()
@@ -505,7 +508,7 @@ def test_a_failed_task_of_a_cell_that_another_process_does_is_no_failed_cell(qui
 def test_a_runner_does_tasks_of_a_cell_that_another_is_at_and_then_waits(quick, monkeypatch):
     work = tasks_of(CELL, quick)
     monkeypatch.setattr(type(work), "open_tasks", lambda _: [Task("network", k, "quick-v1") for k in range(2)])
-    runner = executor._Runner([work], Nobody(), StreamMonitor(quiet=True), None)
+    runner = executor._Runner([work], Nobody(), StreamMonitor(quiet=True))
     with hold(work) as other:
         assert [runner._next().tasks, runner._next().tasks] == [(Task("network", 1, "quick-v1"),), ()]
         other.kill()
