@@ -305,7 +305,7 @@ def _given_sets(suite: Suite) -> list[GivenSetCell]:
     """The cells of sets that are there already.
 
     Raises:
-        UsageError: the registry has no such set, one is of a dataset that the suite does not have, or two have one name.
+        UsageError: the registry has no such set, one is of another dataset than the suite, or two have one name.
         DataError: one is not downloaded, or cannot be read.
     """
     cells = list[GivenSetCell]()
