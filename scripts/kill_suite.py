@@ -85,7 +85,7 @@ WHEN_AND_WHERE = ("run", "synthesis", "seconds")
 STAGE_OF_FILE = {
     "pretrained/teachers": "teacher",
     "pretrained/experts": "experts",
-    ".epochs-of-labels": "relabelling",
+    ".recorded-": "relabelling",
     "store/checkpoints": "distillation",
     "store/": "evaluation",
 }

@@ -17,7 +17,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import TEACHER_PREFIX
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import UsageError
-from distill_bench.methods.resumable import fill
+from distill_bench.methods.resumable import fill_rows
 from distill_bench.methods.run import Config, Piece, Run, Synthetic
 from distill_bench.pretrained import Teacher, TeacherRecipe, obtain_teacher, teacher_path
 
@@ -127,5 +127,5 @@ def record(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) ->
             shown = views.shown(drawn, images[indices].to(run.device))
             recording.write(number, indices, drawn, predict(teacher.network, shown, run.device))
 
-    fill(run, "epochs of labels recorded", recording.tensors, epoch)
+    fill_rows(run, "recorded", "epochs of labels recorded", recording.tensors, epoch)
     return recording
