@@ -154,7 +154,8 @@ class CellTasks(ABC, Generic[C]):
         """``done``, ``partial``, ``failed`` or ``missing``, read from disk; or ``impossible``, see ``cannot``."""
         if self.cannot:
             return "impossible"
-        keys = {} if self.lacks_set else self._score_keys(self.stored_set())
+        distilled = self.stored_set()
+        keys = {} if distilled is None and self.lacks_set else self._score_keys(distilled)
         if keys and all(self._is_filed(ending, key) for ending, key in keys.items()):
             return "done"
         if find_result(self.result_path(FAILED), {"cell_key": self.key}):
@@ -184,9 +185,10 @@ class CellTasks(ABC, Generic[C]):
     def open_tasks(self) -> list[Task]:
         """Tasks of the present stage that are missing and do not depend on each other, in the order of ``run``."""
         if self._keys is None:
-            if self.lacks_set:
+            distilled = self.stored_set()
+            if distilled is None and self.lacks_set:
                 return self._open_tasks_of_set()
-            self._keys = self._score_keys(self.stored_set())
+            self._keys = self._score_keys(distilled)
         return [
             Task("network", number, ending)
             for ending, key in self._keys.items()
@@ -336,7 +338,7 @@ class SetTasks(CellTasks[SetCell]):
 
     @property
     def begun(self) -> bool:
-        return not self.lacks_set or bool(Checkpoint(self.checkpoint_path).files)
+        return self.set_path.exists() or bool(Checkpoint(self.checkpoint_path).files)
 
     @property
     def lacks_set(self) -> bool:
