@@ -32,7 +32,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from distill_bench import cli, load_distilled
-from distill_bench.benchmark import executor as executors
+from distill_bench.benchmark import worker
 from distill_bench.cli import bench as command
 from distill_bench.methods.recipe import list_recipes, load_recipe
 from distill_bench.runtime.files import UNFINISHED
@@ -85,7 +85,7 @@ WHEN_AND_WHERE = ("run", "synthesis", "seconds")
 STAGE_OF_FILE = {
     "pretrained/teachers": "teacher",
     "pretrained/experts": "experts",
-    ".epochs-of-labels": "relabelling",
+    ".recorded-": "relabelling",
     "store/checkpoints": "distillation",
     "store/": "evaluation",
 }
@@ -149,7 +149,7 @@ class Told:
     def note(self, text: str) -> None: ...
 
 
-recording = executors.run_recording
+recording = worker.run_recording
 
 
 def start(folder: Path, home: Path, executor: str) -> tuple[int, int]:
@@ -167,7 +167,7 @@ def start(folder: Path, home: Path, executor: str) -> tuple[int, int]:
     os.environ["DISTILL_BENCH_HOME"] = str(home)
     monitor = Telling(writing)
     command.listening_monitor = lambda quiet: monitor
-    executors.run_recording = monitor.runs
+    worker.run_recording = monitor.runs
     options = ["--executor", executor, "--checkpoint-seconds", "0", "--networks", str(NETWORKS), "--quiet"]
     options += ["--jobs", "2"] if executor == "local" else []  # so that the last cells are shared
     sys.argv = ["distill-bench", "bench", "killed.toml", *options, "--results", str(home / "results")]
@@ -294,7 +294,7 @@ def child(process: int) -> int | None:
     """A child of a process, by Linux's own account."""
     with contextlib.suppress(OSError):
         for number in Path(f"/proc/{process}/task/{process}/children").read_text().split():
-            if b"suites.worker" in Path(f"/proc/{number}/cmdline").read_bytes():
+            if b"benchmark.worker" in Path(f"/proc/{number}/cmdline").read_bytes():
                 return int(number)
     return None
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from distill_bench import DistilledSet
-from distill_bench.benchmark import Cell, Setting, expand, load_suite
-from distill_bench.benchmark.suite import slug
+from distill_bench.benchmark import Setting, expand, load_suite
+from distill_bench.benchmark.suite import SetCell, slug
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.publish import release
 from distill_bench.hub.registry.registry import load_registry, read_registry
@@ -74,7 +74,7 @@ def test_the_names_in_a_grid_can_be_printed(key, name, tmp_path):
     "name", [".", "..", "...", "folder:..", "folder:../../etc", "a" * 300, "猫" * 300, "folder:" + "a/" * 2000]
 )
 def test_results_lie_below_the_suites_folder(name, tmp_path):
-    path = tmp_path / Cell(name, name, 1, 0, "cpu", ()).result_name("quick-v1")
+    path = tmp_path / SetCell(name, name, 1, 0, "cpu", ()).result_name("quick-v1")
     path.parent.mkdir(parents=True)  # neither too long for a file system
     assert len(path.resolve().relative_to(tmp_path.resolve()).parts) == 3
 

@@ -1,20 +1,30 @@
 """Suites: a grid of cells, each read from disk, done where missing, and filed as results."""
 
-from distill_bench.benchmark.cost import Calibration, Timed, predict
 from distill_bench.benchmark.executor import EXECUTORS, RAY, check_executor, run_cells, usual_threads
-from distill_bench.benchmark.suite import Cell, Suite, expand, list_suites, load_suite, parse_only
-from distill_bench.benchmark.tasks import IMPOSSIBLE, CellWork, Setting
+from distill_bench.benchmark.predict import predict
+from distill_bench.benchmark.suite import (
+    Cell,
+    GivenSetCell,
+    ReferenceCell,
+    SetCell,
+    Suite,
+    expand,
+    list_suites,
+    load_suite,
+    parse_only,
+)
+from distill_bench.benchmark.tasks import CellTasks, Setting, tasks_of
 
 __all__ = [
     "EXECUTORS",
-    "IMPOSSIBLE",
     "RAY",
-    "Calibration",
     "Cell",
-    "CellWork",
+    "CellTasks",
+    "GivenSetCell",
+    "ReferenceCell",
+    "SetCell",
     "Setting",
     "Suite",
-    "Timed",
     "check_executor",
     "expand",
     "list_suites",
@@ -22,5 +32,6 @@ __all__ = [
     "parse_only",
     "predict",
     "run_cells",
+    "tasks_of",
     "usual_threads",
 ]

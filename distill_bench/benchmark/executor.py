@@ -1,21 +1,27 @@
-"""Run the cells of a suite that are not done: one after another, in several processes, or on a Ray cluster."""
+"""Run the cells of a suite that are not done: in this process, in several, or on a Ray cluster.
+
+One loop hands out what is ready, whatever runs it. A process is given a whole cell where one waits whose pretrained
+networks no other is making. Where none does, it is given tasks of a cell that another process is at: from the end of
+those that are open, while the other goes on from their beginning.
+"""
 
 import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from distill_bench.benchmark.helpers import Helpers, Wanted
-from distill_bench.benchmark.on_ray import require_ray, run_on_ray
-from distill_bench.benchmark.tasks import FAILED, CellWork
-from distill_bench.benchmark.worker import WORKER, order, record, run_recording
+from distill_bench.benchmark.on_ray import RayWorkers, require_ray
+from distill_bench.benchmark.results import FAILED
+from distill_bench.benchmark.tasks import CellTasks, Task
+from distill_bench.benchmark.worker import WORKER, Order, record
 from distill_bench.errors import Interrupted, UsageError, unknown
-from distill_bench.runtime.locks import take_free
+from distill_bench.runtime.locks import is_held
 from distill_bench.runtime.progress import StreamMonitor, clock
 
 POLL_SECONDS = 0.1
@@ -36,8 +42,33 @@ def usual_threads(executor: str, jobs: int | None) -> int:
     return 1 if executor == RAY else max(1, torch.get_num_threads() // (jobs or 1))
 
 
+@runtime_checkable
+class Workers(Protocol):
+    """What runs orders.
+
+    Attributes:
+        room: how many at a time.
+        room_for_cells: how many may be with them when a cell is begun: a cluster keeps those that wait.
+    """
+
+    room: int
+    room_for_cells: int
+
+    def __len__(self) -> int:
+        """How many orders are with them."""
+
+    def start(self, order: Order) -> None:
+        """Begin an order."""
+
+    def ended(self) -> Iterable[tuple[Order, int, str]]:
+        """Those that have ended since: exit code, and where it has no meaning, why. Waits a moment for one."""
+
+    def stop(self, orders: Iterable[Order]) -> None:
+        """Ask orders to stop at their next checkpoint, each once."""
+
+
 def run_cells(
-    works: list[CellWork],
+    works: list[CellTasks[Any]],
     executor: str,
     jobs: int | None,
     monitor: StreamMonitor,
@@ -49,11 +80,14 @@ def run_cells(
     Several runners may be at the same cells: each takes those that no other is at.
 
     Args:
+        works: the cells.
         executor: ``local``: every cell in a fresh process, so that its peak memory is its own; ``in-process``: here;
-            ``ray``: one task a cell, see ``run_on_ray``.
+            ``ray``: one Ray task each, see ``RayWorkers``.
         jobs: processes at a time: 1 unless given, on a Ray cluster as many as there is room for. In-process it is
-            always 1. Where they are more than the cells left, they share these: experts, recovered batches, networks.
-        threads: of every cell, on which the last bits of its sums depend; ``usual_threads`` unless given.
+            always 1.
+        monitor: hears of every cell, and may ask to stop.
+        quiet: whether workers report no progress.
+        threads: of every process, on which the last bits of sums depend; ``usual_threads`` unless given.
 
     Raises:
         Interrupted: the monitor was asked to stop; every cell has its checkpoint.
@@ -64,17 +98,19 @@ def run_cells(
         record(work, str(work.cannot))
         monitor.say(f"{work.cell} cannot be run: {work.cannot}")
     works = [work for work in works if not work.cannot]
-    report = _Report(len(works), monitor)
-    count = threads or usual_threads(executor, jobs)
-    if executor == IN_PROCESS:
-        _run_here(works, count, monitor, report)
-    elif executor == RAY and works:
-        run_on_ray(works, jobs, count, monitor, quiet, report)
-    elif executor == LOCAL:
-        _run_in_processes(works, jobs or 1, count, monitor, quiet, report)
+    count, failed = threads or usual_threads(executor, jobs), len(impossible)
+    with contextlib.ExitStack() as stack:
+        if executor == IN_PROCESS:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(count)
+            failed += _Runner(works, InProcess(monitor), monitor).run()
+        elif executor == LOCAL:
+            failed += _Runner(works, Processes(jobs or 1, count, quiet), monitor).run()
+        elif works:
+            failed += _Runner(works, stack.enter_context(RayWorkers(works, jobs, count, quiet)), monitor).run()
     if monitor.stop_requested:
         raise Interrupted("stopped on request. Run the same command again to go on from there.")
-    return len(impossible) + report.failed
+    return failed
 
 
 class _Report:
@@ -85,7 +121,7 @@ class _Report:
         self._total, self._monitor = total, monitor
         self._began = time.monotonic()
 
-    def __call__(self, work: CellWork, code: int) -> None:
+    def __call__(self, work: CellTasks[Any], code: int) -> None:
         if code == Interrupted.exit_code:
             return
         self.done += 1
@@ -100,120 +136,158 @@ class _Report:
         return f"; about {clock(spent * others)} left for the suite, if the others take as long" if others else ""
 
 
-def _failed(works: list[CellWork]) -> set[CellWork]:
-    return {work for work in works if work.state() == "failed"}
+class _Runner:
+    """Hands out cells, and tasks of cells, until all are done."""
+
+    def __init__(self, works: list[CellTasks[Any]], workers: Workers, monitor: StreamMonitor) -> None:
+        self._waiting, self._workers, self._monitor = list(works), workers, monitor
+        self._report = _Report(len(works), monitor)
+        self._failed_before = {work for work in works if work.state() == "failed"}  # these are tried again
+        self._running = list[Order]()
+        self._handed_out = set[tuple[str, Task]]()
+
+    def run(self) -> int:
+        """Returns how many cells failed."""
+        workers, monitor = self._workers, self._monitor
+        while self._waiting or len(workers):
+            while not monitor.stop_requested and (order := self._next()):
+                self._running.append(order)
+                workers.start(order)
+            if monitor.stop_requested:
+                self._waiting.clear()
+                workers.stop(self._running)
+            for order, code, reason in workers.ended():
+                self._running.remove(order)
+                if not order.tasks:
+                    self._end(order.work, code, reason)
+        return self._report.failed
+
+    def _next(self) -> Order | None:
+        """What to begin now: a cell that is ready, or else tasks of one that a process is at."""
+        if len(self._workers) < self._workers.room_for_cells and (order := self._next_cell()):
+            return order
+        if len(self._workers) >= self._workers.room:
+            return None
+        taken = [work for work in self._waiting if is_held(work.lock)]
+        for work in [*self._cells(), *taken]:
+            if tasks := self._some_of(work):
+                return Order(work, tasks)
+        for work in taken:
+            self._waiting.remove(work)
+            return Order(work)  # which waits for the other runner
+        return None
+
+    def _next_cell(self) -> Order | None:
+        """A cell that no other runner is at, and whose pretrained networks no process makes now."""
+        being_made = {path for work in self._cells() for path in work.needs()} if self._waiting else set()
+        for work in list(self._waiting):
+            if not is_held(work.lock) and not (being_made and being_made & work.needs()):
+                self._waiting.remove(work)
+                if (code := self._done_elsewhere(work)) is None:
+                    return Order(work)
+                self._report(work, code)
+        return None
+
+    def _cells(self) -> list[CellTasks[Any]]:
+        return [order.work for order in self._running if not order.tasks]
+
+    def _some_of(self, work: CellTasks[Any]) -> tuple[Task, ...]:
+        """Open tasks of a cell for one process more. The first is left to the process that is at the cell."""
+        left = [task for task in work.open_tasks()[1:] if (work.key, task) not in self._handed_out]
+        chosen = left[-max(1, len(left) // (self._workers.room + 1)) :] if left else []
+        self._handed_out |= {(work.key, task) for task in chosen}
+        return tuple(reversed(chosen))
+
+    def _done_elsewhere(self, work: CellTasks[Any]) -> int | None:
+        """The exit code of a cell that another runner has done meanwhile; None for one that is to be done."""
+        state = work.state()
+        if state == "failed" and work not in self._failed_before:
+            return 1
+        return 0 if state == "done" else None
+
+    def _end(self, work: CellTasks[Any], code: int, reason: str) -> None:
+        """Say how a cell went, and file why it failed where its process did not."""
+        stopping = self._monitor.stop_requested
+        self._workers.stop([order for order in self._running if order.work is work])
+        if reason and stopping:
+            return  # it was stopped before it could listen
+        if code == Interrupted.exit_code and not stopping:
+            self._waiting.append(work)  # another than us told it to stop
+        if reason and work.state() == "done":
+            code, reason = 0, ""  # killed when nothing was left to do
+        if reason:
+            record(work, reason)
+        elif code not in (0, Interrupted.exit_code) and not work.result_path(FAILED).exists():
+            record(work, f"its process ended with exit code {code} before it began.")
+        self._report(work, code)
 
 
-def _done_elsewhere(work: CellWork, failed: set[CellWork]) -> int | None:
-    """The exit code of a cell that another runner has done meanwhile; None for one that is to be done.
+class InProcess:
+    """Runs orders here, one after another."""
 
-    Args:
-        failed: cells that had failed when this run began: they are tried again.
-    """
-    state = work.state()
-    if state == "failed" and work not in failed:
-        return 1
-    return 0 if state == "done" else None
+    room = room_for_cells = 1
 
+    def __init__(self, monitor: StreamMonitor) -> None:
+        self._monitor, self._ended = monitor, list[tuple[Order, int, str]]()
 
-def _run_here(
-    works: list[CellWork], threads: int, monitor: StreamMonitor, report: Callable[[CellWork, int], None]
-) -> None:
-    waiting, before, failed = list(works), torch.get_num_threads(), _failed(works)
-    torch.set_num_threads(threads)
-    try:
-        while waiting and not monitor.stop_requested:
-            work = take_free(waiting, lambda work: work.lock)
-            code = _done_elsewhere(work, failed)
-            report(work, run_recording(work, monitor) if code is None else code)
-    finally:
-        torch.set_num_threads(before)
+    def __len__(self) -> int:
+        return len(self._ended)
+
+    def start(self, order: Order) -> None:
+        self._ended.append((order, order.run(self._monitor), ""))
+
+    def ended(self) -> list[tuple[Order, int, str]]:
+        ended, self._ended = self._ended, []
+        return ended
+
+    def stop(self, orders: Iterable[Order]) -> None: ...
 
 
-def _run_in_processes(
-    works: list[CellWork],
-    jobs: int,
-    threads: int,
-    monitor: StreamMonitor,
-    quiet: bool,
-    report: Callable[[CellWork, int], None],
-) -> None:
-    waiting, running = list(works), list[tuple[CellWork, subprocess.Popen[str]]]()
-    told_to_stop, failed = False, _failed(works)
-    helpers = _HelpingProcesses(threads, quiet)
-    while waiting or running or helpers.count():
-        while waiting and len(running) + helpers.count() < jobs and not monitor.stop_requested:
-            work = take_free(waiting, lambda work: work.lock)
-            code = _done_elsewhere(work, failed)
-            if code is None:
-                running.append((work, _start(work, threads, quiet)))
-            else:
-                report(work, code)
-        if monitor.stop_requested:
-            waiting.clear()
-            for _, process in running if not told_to_stop else []:
-                process.terminate()
-            told_to_stop = True
-        elif len(running) + helpers.count() < jobs:
-            helpers.start([work for work, _ in running])
-        helpers.leave_but([] if told_to_stop else [work for work, _ in running])
-        time.sleep(POLL_SECONDS)
-        for entry in [entry for entry in running if entry[1].poll() is not None]:
-            running.remove(entry)
-            work, process = entry
-            process.communicate()  # closes the pipe that told the worker its parent lives
-            if process.returncode < 0 and monitor.stop_requested:
-                continue  # it was stopped before it could listen
-            if process.returncode == Interrupted.exit_code and not monitor.stop_requested:
-                waiting.append(work)  # another than us told it to stop
-            code = process.returncode
-            if code < 0 and work.state() == "done":
-                code = 0  # killed when nothing was left to do
-            if code < 0:
-                record(
-                    work,
-                    f"the process was killed by signal {-code}; 9 may mean out of memory: run fewer "
-                    "cells at a time (--jobs), or lower the method's batch sizes (chunk, real_batch, …). Run the suite "
-                    "again to go on from its last checkpoint.",
-                )
-            elif code not in (0, Interrupted.exit_code) and not work.result_path(FAILED).exists():
-                record(work, f"its process ended with exit code {code} before it began.")
-            report(work, code)
+class Processes:
+    """Runs every order in a fresh process of this machine."""
 
-
-class _HelpingProcesses:
-    """Processes that help with cells which others do."""
-
-    def __init__(self, threads: int, quiet: bool) -> None:
+    def __init__(self, room: int, threads: int, quiet: bool) -> None:
+        self.room = self.room_for_cells = room
         self._threads, self._quiet = threads, quiet
-        self._helpers = Helpers()
-        self._running = list[tuple[Wanted, subprocess.Popen[str]]]()
+        self._running = list[tuple[Order, subprocess.Popen[str]]]()
         self._told = set[int]()
 
-    def count(self) -> int:
-        """How many there are."""
-        for entry in [entry for entry in self._running if entry[1].poll() is not None]:
-            wanted, process = entry
-            process.communicate()
-            self._helpers.ended(wanted)
-            self._running.remove(entry)
+    def __len__(self) -> int:
         return len(self._running)
 
-    def start(self, running: list[CellWork]) -> None:
-        """Start one more, where a cell has a part for it."""
-        if (wanted := self._helpers.wanted(running)) is not None:
-            process = _start(wanted.work, self._threads, self._quiet, helping=True)
-            self._running.append((wanted, process))
+    def start(self, order: Order) -> None:
+        self._running.append((order, _process(order.line(self._threads, self._quiet))))
 
-    def leave_but(self, running: list[CellWork]) -> None:
-        """Tell those to stop that help with other cells than these."""
-        for wanted, process in self._running:
-            if wanted.work not in running and process.pid not in self._told:
+    def ended(self) -> list[tuple[Order, int, str]]:
+        if self._running:
+            time.sleep(POLL_SECONDS)
+        ended = []
+        for entry in [entry for entry in self._running if entry[1].poll() is not None]:
+            self._running.remove(entry)
+            order, process = entry
+            process.communicate()  # closes the pipe that told the worker its parent lives
+            ended.append((order, process.returncode, _killed(process.returncode)))
+        return ended
+
+    def stop(self, orders: Iterable[Order]) -> None:
+        wanted = list(orders)
+        for order, process in self._running:
+            if order in wanted and process.pid not in self._told:
                 process.terminate()
                 self._told.add(process.pid)
 
 
-def _start(work: CellWork, threads: int, quiet: bool, helping: bool = False) -> "subprocess.Popen[str]":
+def _killed(code: int) -> str:
+    if code >= 0:
+        return ""
+    return (
+        f"the process was killed by signal {-code}; 9 may mean out of memory: run fewer cells at a time (--jobs), or "
+        "lower the method's batch sizes (chunk, real_batch, …). Run the suite again to go on from its last checkpoint."
+    )
+
+
+def _process(line: str) -> "subprocess.Popen[str]":
+    """A worker that is told a line."""
     path = os.pathsep.join(entry for entry in sys.path if entry and Path(entry).exists())
     process = subprocess.Popen(
         [sys.executable, "-c", WORKER],
@@ -225,6 +299,6 @@ def _start(work: CellWork, threads: int, quiet: bool, helping: bool = False) -> 
     )
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # it has ended already: its exit code says how
-        process.stdin.write(order(work.cell, work.setting, threads, quiet, helping))
+        process.stdin.write(line)
         process.stdin.flush()
     return process

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -20,12 +20,10 @@ from typing import Any
 
 import torch
 
-from distill_bench.benchmark.helpers import Helpers, Wanted
-from distill_bench.benchmark.tasks import CellWork
-from distill_bench.benchmark.worker import WORKER, order
-from distill_bench.errors import Interrupted, UsageError
+from distill_bench.benchmark.tasks import CellTasks
+from distill_bench.benchmark.worker import WORKER, Order
+from distill_bench.errors import UsageError
 from distill_bench.runtime.paths import home
-from distill_bench.runtime.progress import StreamMonitor
 
 POLL_SECONDS = 0.2
 RETRIES = 3
@@ -56,96 +54,65 @@ def require_ray() -> ModuleType:
     return ray
 
 
-def run_on_ray(
-    works: list[CellWork],
-    jobs: int | None,
-    threads: int,
-    monitor: StreamMonitor,
-    quiet: bool,
-    report: Callable[[CellWork, int], None],
-) -> None:
-    """Run cells on the cluster at ``RAY_ADDRESS``, or else on a Ray of this machine's own, one task a cell.
+class RayWorkers(contextlib.ExitStack):
+    """Runs every order as a task of the cluster at ``RAY_ADDRESS``, or else of a Ray of this machine's own.
 
-    Where the cluster has room for more tasks than there are cells, more tasks share a cell: they train experts, recover
-    batches and test networks that no other is at.
-    A task asks for as many CPUs as it has threads, and for a GPU where cells run on one, or what the recipe says. One
-    whose worker, process or node dies is given to another, three times at most, and goes on from its checkpoint.
+    A task asks for as many CPUs as it has threads, and for a GPU where cells run on one, or what the recipe says. A
+    cell whose worker, process or node dies is given to another, three times at most, and goes on from its checkpoint.
 
     Args:
+        works: the cells.
         jobs: tasks at a time; None for as many as there is room for.
+        threads: of every process.
+        quiet: whether workers report no progress.
 
     Raises:
         UsageError: Ray is not installed, there is no cluster at the address, or no node of it can run a cell.
     """
-    ray = require_ray()
-    cpus = max(torch.get_num_threads(), threads * (jobs or 1))
-    with _connected(ray, cpus, quiet), _marks(works[0]) as marks:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        tasks = _Tasks(ray, {work.key: _request(nodes, work, threads) for work in works}, threads, quiet, marks)
-        room = jobs or max(_room(nodes, request) for request in tasks.requests.values())
-        waiting, helpers, told_to_stop = list(works), Helpers(), False
-        while waiting or len(tasks):
-            while waiting and len(tasks.running) < (jobs or len(works)) and not monitor.stop_requested:
-                tasks.begin(waiting.pop(0))
-            if monitor.stop_requested:
-                waiting.clear()
-                tasks.cancel([*tasks.running, *tasks.helping])
-                told_to_stop = True
-            elif len(tasks) < room and (wanted := helpers.wanted(tasks.running.values())):
-                tasks.help(wanted)
-            for work, reference in tasks.ended(helpers):
-                report(work, _outcome(ray, reference, work, told_to_stop))
 
+    def __init__(self, works: list[CellTasks[Any]], jobs: int | None, threads: int, quiet: bool) -> None:
+        super().__init__()
+        self._ray, self._works, self._jobs, self._threads, self._quiet = require_ray(), works, jobs, threads, quiet
+        self._orders, self._cancelled = dict[Any, Order](), set[Any]()
 
-class _Tasks:
-    """Tasks that are with the cluster: those that do cells, and those that help with them.
-
-    Args:
-        requests: what each cell asks for, by its key.
-        marks: see ``_marks``.
-    """
-
-    def __init__(
-        self, ray: ModuleType, requests: dict[str, dict[str, Any]], threads: int, quiet: bool, marks: list[str]
-    ) -> None:
-        self._ray, self.requests, self._threads, self._quiet = ray, requests, threads, quiet
+    def __enter__(self) -> "RayWorkers":
+        cpus = max(torch.get_num_threads(), self._threads * (self._jobs or 1))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_connected(self._ray, cpus, self._quiet))
+            marks = stack.enter_context(_marks(self._works[0]))
+            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+            self._requests = {work.key: _request(nodes, work, self._threads) for work in self._works}
+            self.push(stack.pop_all())
         self._surroundings = (WORKER, os.getcwd(), _import_path(), _environment(), marks)
-        self.running, self.helping = dict[Any, CellWork](), dict[Any, Wanted]()
-        self._cancelled = set[Any]()
+        self.room = self._jobs or max(_room(nodes, request) for request in self._requests.values())
+        self.room_for_cells = self._jobs or sys.maxsize  # Ray places them, on nodes that join later too
+        return self
 
     def __len__(self) -> int:
-        return len(self.running) + len(self.helping)
+        return len(self._orders)
 
-    def begin(self, work: CellWork) -> None:
-        """Give the cluster a cell."""
-        self.running[self._remote(work, RETRIES)] = work
+    def start(self, order: Order) -> None:
+        retries = 0 if order.tasks else RETRIES
+        options = {**self._requests[order.work.key], "max_retries": retries, "retry_exceptions": retries > 0}
+        line = order.line(self._threads, self._quiet)
+        self._orders[self._ray.remote(**options)(_task()).remote(line, *self._surroundings)] = order
 
-    def help(self, wanted: Wanted) -> None:
-        """Give the cluster a task that helps with a cell. The cell does without, where it dies."""
-        self.helping[self._remote(wanted.work, 0, helping=True)] = wanted
+    def ended(self) -> list[tuple[Order, int, str]]:
+        ready = self._ray.wait([*self._orders], timeout=POLL_SECONDS)[0] if self._orders else []
+        return [(self._orders.pop(reference), *self._outcome(reference)) for reference in ready]
 
-    def _remote(self, work: CellWork, retries: int, helping: bool = False) -> Any:
-        told = order(work.cell, work.setting, self._threads, self._quiet, helping)
-        options = {**self.requests[work.key], "max_retries": retries, "retry_exceptions": retries > 0}
-        return self._ray.remote(**options)(_task()).remote(told, *self._surroundings)
-
-    def ended(self, helpers: Helpers) -> list[tuple[CellWork, Any]]:
-        """Cells whose tasks have ended, and these. Who helps with them is told to end."""
-        ready = self._ray.wait([*self.running, *self.helping], timeout=POLL_SECONDS)[0] if len(self) else []
-        found = [(self.running.pop(reference), reference) for reference in ready if reference in self.running]
-        for reference in self.helping.keys() & {*ready}:
-            helpers.ended(self.helping.pop(reference))
-            with contextlib.suppress(self._ray.exceptions.RayError):
-                self._ray.get(reference)  # else Ray complains of an error that nobody took
-        self.cancel([each for each, wanted in self.helping.items() if wanted.work not in self.running.values()])
-        return found
-
-    def cancel(self, references: list[Any]) -> None:
-        """Ask tasks to end, once."""
-        for reference in references:
-            if reference not in self._cancelled:
+    def stop(self, orders: Iterable[Order]) -> None:
+        wanted = list(orders)
+        for reference, order in self._orders.items():
+            if order in wanted and reference not in self._cancelled:
                 self._ray.cancel(reference)
                 self._cancelled.add(reference)
+
+    def _outcome(self, reference: Any) -> tuple[int, str]:
+        try:
+            return self._ray.get(reference), ""
+        except self._ray.exceptions.RayError as error:
+            return 1, f"tried {1 + RETRIES} times on Ray: {getattr(error, 'cause', None) or error}"
 
 
 def _task() -> Callable[..., int]:
@@ -189,17 +156,6 @@ def _task() -> Callable[..., int]:
     return run
 
 
-def _outcome(ray: ModuleType, reference: Any, work: CellWork, stopping: bool) -> int:
-    """The exit code of a task that ended; where it has none, why not is filed as the cell's failure."""
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayError as error:
-        if stopping:
-            return Interrupted.exit_code
-        work.record_failure(f"tried {1 + RETRIES} times on Ray: {getattr(error, 'cause', None) or error}")
-        return 1
-
-
 def _import_path() -> list[str]:
     """Where this process imports from, but for the folders that every Python has of its own."""
     own = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
@@ -237,7 +193,7 @@ def _connected(ray: ModuleType, cpus: int, quiet: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _marks(work: CellWork) -> Iterator[list[str]]:
+def _marks(work: CellTasks[Any]) -> Iterator[list[str]]:
     """A file in each folder that all nodes must share, for as long as the run lasts."""
     marks = []
     try:
@@ -251,7 +207,7 @@ def _marks(work: CellWork) -> Iterator[list[str]]:
             Path(mark).unlink(missing_ok=True)
 
 
-def _request(nodes: list[dict[str, Any]], work: CellWork, threads: int) -> dict[str, Any]:
+def _request(nodes: list[dict[str, Any]], work: CellTasks[Any], threads: int) -> dict[str, Any]:
     """What a cell asks the cluster for. All run on the same kind of device, so that bytes are equal."""
     device, resources = work.setting.device, work.resources
     if device not in DEVICES:

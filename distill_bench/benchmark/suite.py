@@ -3,14 +3,16 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator, model_validator
 
+from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError, describe, did_you_mean, unknown
 from distill_bench.evaluation import load_protocol
+from distill_bench.hub.registry.published import obtain
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER, list_recipes
 from distill_bench.runtime.files import read_toml
@@ -21,6 +23,9 @@ LONGEST_SLUG = 240
 """Bytes, so that it is a file's name with its hash too."""
 FULL, NONE = "full", "none"
 LONGEST_LIST = 60
+OF_SETS = ("dataset", "method", "ipc", "seed")
+SET_ENDING = ".safetensors"
+DATA = ("size", "holdout", "flip_invariant", "classes")
 FILTERS = ("dataset", "method", "ipc", "seed", "protocol")
 
 
@@ -30,6 +35,7 @@ class Suite(BaseModel):
     Attributes:
         name: the file's name without its ending; results lie under it.
         datasets, methods, ipc, seeds: the grid.
+        sets: besides the grid, sets that are there already: ids of the registry, or files.
         preset: of every recipe that has one of that name; the others run as in their paper.
         protocols: every set is scored under each, in tables of their own.
         reference: the protocol of the line trained on the whole training split, or ``"none"``.
@@ -41,8 +47,9 @@ class Suite(BaseModel):
     name: str
     title: str
     datasets: tuple[str, ...]
-    methods: tuple[str, ...]
-    ipc: tuple[PositiveInt, ...]
+    methods: tuple[str, ...] = ()
+    ipc: tuple[PositiveInt, ...] = ()
+    sets: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     preset: str = "cpu"
     protocols: tuple[str, ...] = ("quick-v1",)
@@ -55,7 +62,13 @@ class Suite(BaseModel):
     @property
     def data(self) -> dict[str, Any]:
         """How every dataset is loaded: arguments of ``load_dataset``, which cells have as fields."""
-        return {name: getattr(self, name) for name in ("size", "holdout", "flip_invariant", "classes")}
+        return {name: getattr(self, name) for name in DATA}
+
+    @model_validator(mode="after")
+    def _has_a_grid_or_sets(self) -> "Suite":
+        if not self.sets and not {"methods", "ipc"} <= self.model_fields_set:
+            raise ValueError("a suite names methods and ipc, or sets")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -92,22 +105,19 @@ class Suite(BaseModel):
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One set to make and score, or one reference line (method ``full``, no IPC)."""
+class _OnData:
+    """What all cells say of their dataset: arguments of ``load_dataset``."""
 
     dataset: str
-    method: str
-    ipc: int | None
-    seed: int
-    preset: str
-    protocols: tuple[str, ...]
-    size: int | None = None
-    holdout: float | None = None
-    flip_invariant: bool | None = None
-    classes: tuple[str, ...] | None = None
+    size: int | None = field(default=None, kw_only=True)
+    holdout: float | None = field(default=None, kw_only=True)
+    flip_invariant: bool | None = field(default=None, kw_only=True)
+    classes: tuple[str, ...] | None = field(default=None, kw_only=True)
 
-    def __str__(self) -> str:
-        return f"{self.data} {self.method}" + (f" ipc {self.ipc} seed {self.seed}" if self.ipc else "")
+    @property
+    def options(self) -> dict[str, Any]:
+        """How the dataset is loaded."""
+        return {name: getattr(self, name) for name in DATA}
 
     @property
     def data(self) -> str:
@@ -120,10 +130,73 @@ class Cell:
             + (f" classes {_short(self.classes)}" if self.classes else "")
         )
 
+    def _result_name(self, method: str, name: str, ending: str) -> Path:
+        return Path(slug(self.data)) / slug(method) / f"{name}.{ending}.json"
+
+
+@dataclass(frozen=True)
+class SetCell(_OnData):
+    """A set to make and to score."""
+
+    method: str
+    ipc: int
+    seed: int
+    preset: str
+    protocols: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.data} {self.method} ipc {self.ipc} seed {self.seed}"
+
     def result_name(self, ending: str) -> Path:
         """Where, under the suite's results, the file with this ending lies."""
-        ipc = f"ipc{self.ipc}" if self.ipc else FULL
-        return Path(slug(self.data)) / slug(self.method) / f"{ipc}-seed{self.seed}.{ending}.json"
+        return self._result_name(self.method, f"ipc{self.ipc}-seed{self.seed}", ending)
+
+
+@dataclass(frozen=True)
+class ReferenceCell(_OnData):
+    """The line of networks trained on the whole training split."""
+
+    protocols: tuple[str, ...]
+    method: ClassVar[str] = FULL
+    ipc: ClassVar[None] = None
+    seed: ClassVar[int] = 0
+    preset: ClassVar[str] = PAPER
+
+    def __str__(self) -> str:
+        return f"{self.data} {FULL}"
+
+    def result_name(self, ending: str) -> Path:
+        """As that of ``SetCell``."""
+        return self._result_name(FULL, f"{FULL}-seed0", ending)
+
+
+@dataclass(frozen=True)
+class GivenSetCell(_OnData):
+    """A set to score that is there already: downloaded, imported, or made by ``synthesize``.
+
+    Attributes:
+        name: its id, or its file's name without the ending.
+        file: its path.
+        method, ipc, seed, preset: of its card; where that has no seed, 0, and where it has no preset, the name.
+    """
+
+    name: str
+    file: str
+    method: str
+    ipc: int
+    seed: int
+    preset: str
+    protocols: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.data} {self.method} ipc {self.ipc} set {self.name}"
+
+    def result_name(self, ending: str) -> Path:
+        """As that of ``SetCell``."""
+        return self._result_name(self.method, f"ipc{self.ipc}-set-{slug(self.name)}", ending)
+
+
+Cell = SetCell | ReferenceCell | GivenSetCell
 
 
 def _short(classes: Sequence[str]) -> str:
@@ -163,6 +236,8 @@ def load_suite(name: str) -> Suite:
         suite = Suite.model_validate({"name": path.stem} | read_toml(path))
     except ValidationError as error:
         raise UsageError(f"{path}: {describe(error, Suite.model_fields)}.") from error
+    sets = [str(path.parent / each) if each.endswith(SET_ENDING) else each for each in suite.sets]
+    suite = suite.model_copy(update={"sets": tuple(sets)})
     for protocol in suite.protocols:
         if load_protocol(protocol).trains_on == FULL:
             raise UsageError(f"{path}: protocols: {protocol} scores a whole training split; name it as the reference.")
@@ -197,26 +272,53 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
             what the suite does not have.
     """
     _check_grid(suite)
-    _check_filter(suite, wanted)
+    given = _given_sets(suite)
+    _check_filter(suite, given, wanted)
 
     def chosen(key: str, values: Iterable[object]) -> list:
         return [value for value in values if key not in wanted or str(value) in wanted[key]]
 
     protocols = tuple(chosen("protocol", suite.protocols))
-    cells = [
-        Cell(dataset, method, ipc, seed, suite.preset, protocols, **suite.data)
+    cells: list[Cell] = [
+        SetCell(dataset, method, ipc, seed, suite.preset, protocols, **suite.data)
         for dataset in chosen("dataset", suite.datasets)
         for ipc in chosen("ipc", suite.ipc)
         for method in chosen("method", suite.methods)
         for seed in chosen("seed", suite.seeds)
         if protocols
     ]
+    cells += [
+        replace(cell, protocols=protocols)
+        for cell in given
+        if protocols and all(chosen(key, [getattr(cell, key)]) for key in OF_SETS)
+    ]
     if suite.reference != NONE and chosen("method", [FULL]):
         reference = (suite.reference,)
         datasets = chosen("dataset", suite.datasets)
-        cells += [Cell(d, FULL, None, 0, "paper", reference, **suite.data) for d in datasets]
+        cells += [ReferenceCell(dataset, reference, **suite.data) for dataset in datasets]
     if not cells:
         raise UsageError(f"the filter leaves no cell of suite {suite.name}: what it names never comes together.")
+    return cells
+
+
+def _given_sets(suite: Suite) -> list[GivenSetCell]:
+    """The cells of sets that are there already.
+
+    Raises:
+        UsageError: the registry has no such set, one is of another dataset than the suite, or two have one name.
+        DataError: one is not downloaded, or cannot be read.
+    """
+    cells = list[GivenSetCell]()
+    for each in suite.sets:
+        file = Path(each) if each.endswith(SET_ENDING) else obtain(each, may_download=False).paths[0]
+        name, card = (file.stem if each.endswith(SET_ENDING) else each), load_distilled(file).card
+        if card.source.name not in suite.datasets:
+            datasets = ", ".join(suite.datasets)
+            raise UsageError(f"suite {suite.name}: the set {each} is of {card.source.name}; the suite has {datasets}.")
+        if name in [cell.name for cell in cells]:
+            raise UsageError(f"suite {suite.name} has two sets called {name}; their results would be one file.")
+        about = (card.method, card.ipc, card.seed or 0, card.preset or name)
+        cells.append(GivenSetCell(card.source.name, name, str(file.absolute()), *about, suite.protocols, **suite.data))
     return cells
 
 
@@ -256,8 +358,10 @@ def _check_value(suite: Suite, key: str, value: str) -> None:
         raise UsageError(f"{error}.") from error
 
 
-def _check_filter(suite: Suite, wanted: dict[str, set[str]]) -> None:
+def _check_filter(suite: Suite, given: list[GivenSetCell], wanted: dict[str, set[str]]) -> None:
     for key, values in _axes(suite).items():
+        if key in OF_SETS:
+            values = list(dict.fromkeys([*values, *(str(getattr(cell, key)) for cell in given)]))
         strange = sorted(wanted.get(key, set()) - set(values))
         if strange:
             hint = did_you_mean(strange[0], values)

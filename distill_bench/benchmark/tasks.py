@@ -1,47 +1,47 @@
-"""One cell: its set and its scores, each content-addressed in the store, and the result files made from them."""
+"""The tasks of one cell: what it needs pretrained, parts of its set, the set, networks, results.
 
+Each has an address in the store, is made where it is missing, and only once. ``CellTasks.run`` goes through all of a
+cell in order. ``open_tasks`` names those that do not depend on each other, for processes without a cell of their own.
+"""
+
+import contextlib
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from distill_bench.benchmark.suite import FULL, Cell
+from distill_bench.benchmark.results import FAILED, file_failure, file_result, find_result
+from distill_bench.benchmark.suite import Cell, GivenSetCell, ReferenceCell, SetCell
 from distill_bench.datasets import Dataset, load_dataset
-from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
-from distill_bench.errors import DataError, Interrupted, UsageError
+from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset, load_distilled
+from distill_bench.errors import DataError, DistillBenchError, UsageError
 from distill_bench.evaluation import (
-    KeptNetworks,
+    Score,
+    ScoreCache,
     evaluate,
     evaluate_full,
     load_protocol,
     protocol_note,
-    runs_compiled,
+    score_folder,
     score_key,
 )
-from distill_bench.methods import (
-    Checkpoint,
-    help_make_set,
-    load_method,
-    make_set,
-    parts_of_set,
-    shortage,
-    synthesis_key,
-)
+from distill_bench.methods import Checkpoint, load_method, make_set, new_run, shortage, synthesis_key
 from distill_bench.methods.recipe import PAPER, Resources
+from distill_bench.methods.run import Run, parts_of, pretrained_of
 from distill_bench.runtime.checkpoint import EVERY_SECONDS
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
-from distill_bench.runtime.locks import alone, is_held
+from distill_bench.runtime.locks import alone
 from distill_bench.runtime.log import log
 from distill_bench.runtime.names import checked_file_name
 from distill_bench.runtime.paths import home
-from distill_bench.runtime.progress import Monitor
+from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.run_info import peak_memory_mb, run_block
 
-FAILED = "failed"
-IMPOSSIBLE = "impossible"
-HARD = "hard"
+HARD = ".hard"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Setting:
     Attributes:
         suite: the name results are filed under.
         results: the folder of all results.
+        device: as for ``evaluate``.
         networks: how many networks score a set; the protocol's number if None.
         checkpoint_seconds: the least time between checkpoints of unfinished sets.
         compile: ``auto``, ``on`` or ``off``, for work that begins; what was begun goes on as it was.
@@ -71,274 +72,202 @@ class Setting:
             raise UsageError(f"{error}.") from error
 
 
-class _Until:
-    """A monitor that asks to stop as soon as a file exists."""
+class Task(NamedTuple):
+    """A task that depends on no other of its kind.
 
-    def __init__(self, monitor: Monitor, path: Path) -> None:
-        self._path, self.stage = path, monitor.stage
-        self._monitor = monitor
+    Attributes:
+        kind: ``pretrain`` (a teacher, an expert), ``part`` (a recovered batch) or ``network``.
+        number: which of its kind.
+        of: of a network, the file ending of the score.
+    """
 
-    @property
-    def stop_requested(self) -> bool:
-        return self._monitor.stop_requested or self._path.exists()
+    kind: Literal["pretrain", "part", "network"]
+    number: int
+    of: str = ""
 
 
-class CellWork:
-    """A cell in a setting: where its parts are kept, how far it is, and how to do what is missing.
+C = TypeVar("C", SetCell, ReferenceCell, GivenSetCell)
+
+
+class CellTasks(ABC, Generic[C]):
+    """A cell in a setting: what of it is in the store, and how to make what is missing.
 
     Args:
+        cell: the cell.
+        setting: what it has in common with others.
         dataset: the cell's, where it is loaded already.
 
     Attributes:
+        key: the content address of the cell's set, or what stands for it.
+        preset: of the recipe.
         cannot: why the cell cannot be run, such as that a class has too few images; None where it can.
-
-    Raises:
-        UsageError, DataError: on construction, where there is no such dataset, method or preset.
+        resources: what the cell asks a cluster for.
     """
 
-    def __init__(self, cell: Cell, setting: Setting, dataset: Dataset | None = None) -> None:
-        self.cell, self.setting = cell, setting
-        self.dataset = dataset or load_dataset(
-            cell.dataset,
-            size=cell.size,
-            holdout=cell.holdout,
-            flip_invariant=cell.flip_invariant,
-            classes=cell.classes,
-        )
-        self._store = home() / "store"
-        self._asked: dict[str, str] | None = None
-        self.preset = PAPER
-        self.cannot: str | None = None
-        if cell.ipc is None:
-            self.key = canonical_hash([FULL, *(score_key(self.dataset, name, None) for name in cell.protocols)])
-        else:
-            self.method = load_method(cell.method)
-            self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
-            self.config = self.method.config_on(self.dataset, cell.ipc, self.preset)
-            self.cannot = self._hindrance(cell.ipc)
-            if self.cannot:
-                self.key = canonical_hash([str(cell), self.cannot])
-            else:
-                self.key = synthesis_key(self.dataset, self.method, self.config, cell.ipc, self.preset, cell.seed)
+    key: str
+    preset: str = PAPER
+    cannot: str | None = None
+    resources = Resources()
 
-    def _hindrance(self, ipc: int) -> str | None:
-        if short := shortage(self.dataset, ipc):
-            reason, most = short
-            choose = f" Run the IPCs up to {most} alone, such as --only ipc=1, or add images."
-            return reason + (choose if most else "")
-        try:
-            self.config.check(self.dataset)
-        except UsageError as error:
-            return str(error)
-        return None
-
-    @property
-    def resources(self) -> Resources:
-        """What the cell asks a cluster for."""
-        return Resources() if self.cell.ipc is None else self.method.recipe.resources
-
-    @property
-    def images(self) -> int:
-        """How many a network is trained on."""
-        return len(self.dataset.train) if self.cell.ipc is None else self.cell.ipc * len(self.dataset.class_names)
-
-    @property
-    def set_path(self) -> Path:
-        return self._store / "sets" / f"{self.key}.safetensors"
-
-    @property
-    def checkpoint_path(self) -> Path:
-        return self._store / "checkpoints" / f"{self.key}.safetensors"
+    def __init__(self, cell: C, setting: Setting, dataset: Dataset | None = None) -> None:
+        self.cell: C = cell
+        self.setting = setting
+        self.dataset = dataset or load_dataset(cell.dataset, **cell.options)
+        self._keys: dict[str, str] | None = None
 
     @property
     def lock(self) -> Path:
         """Held by the process that is at this cell."""
-        return self._store / "locks" / f"{self.key}.lock"
+        return home() / "store" / "locks" / f"{self.key}.lock"
+
+    @abstractmethod
+    def stored_set(self) -> DistilledSet | None:
+        """The set that is scored; None where it is not in the store, or where the whole split is scored."""
+
+    def obtain_set(self, monitor: Monitor, own_process: bool) -> DistilledSet | None:
+        """The set that is scored, made and stored now where it is missing. Arguments and errors as ``run``."""
+        return self.stored_set()
+
+    @property
+    def lacks_set(self) -> bool:
+        """Whether a set has to be made before anything can be scored."""
+        return False
+
+    @property
+    def begun(self) -> bool:
+        """Whether a set is there, or a part of one."""
+        return False
+
+    def needs(self) -> set[Path]:
+        """Files of pretrained networks that the set needs and the store lacks."""
+        return set()
+
+    def result_facts(self) -> dict[str, Any]:
+        """Fields of the cell's results that not every kind of cell has."""
+        return {}
 
     def result_path(self, ending: str) -> Path:
+        """Where the result with this ending is filed: a protocol, with ``.hard`` if strict; or ``failed``."""
         return self.setting.results / self.setting.suite / self.cell.result_name(ending)
 
     def state(self) -> str:
         """``done``, ``partial``, ``failed`` or ``missing``, read from disk; or ``impossible``, see ``cannot``."""
         if self.cannot:
-            return IMPOSSIBLE
-        made = self._stored_set()
-        keys = self._score_keys(made) if made or self.cell.ipc is None else {}
-        if keys and all(self._is_current(self.result_path(ending), key) for ending, key in keys.items()):
+            return "impossible"
+        distilled = self.stored_set()
+        keys = {} if distilled is None and self.lacks_set else self._score_keys(distilled)
+        if keys and all(self._is_filed(ending, key) for ending, key in keys.items()):
             return "done"
-        if (read_json(self.result_path(FAILED)) or {}).get("cell_key") == self.key:
+        if find_result(self.result_path(FAILED), {"cell_key": self.key}):
             return "failed"
-        begun = any(KeptNetworks(_address(key)).tested for key in keys.values())
-        return "partial" if made or begun or Checkpoint(self.checkpoint_path).files else "missing"
+        return "partial" if self.begun or any(self._tested(key) for key in keys.values()) else "missing"
 
     def run(self, monitor: Monitor, own_process: bool = False) -> list[Path]:
-        """Do what is missing and return the result files.
+        """Do all tasks that are missing, in order.
 
         Args:
-            own_process: whether this process does nothing else, so that its peak memory is the cell's.
+            monitor: hears of progress and may ask to stop.
+            own_process: whether this process does nothing else, so that its peak memory is the set's.
+
+        Returns:
+            The result files.
 
         Raises:
-            DistillBenchError: of the stage that failed; what was complete before is kept.
+            DistillBenchError: of the task that failed; what was complete before is stored.
         """
         if self.cannot:
             raise UsageError(self.cannot)
-        if is_held(self.lock):
-            self._help_first(monitor)
         with alone(self.lock, monitor, "does the same cell"):
             self.result_path(FAILED).unlink(missing_ok=True)
-            made = self._stored_set()
-            if made is None and self.cell.ipc is not None:
-                made = self._synthesize(monitor, own_process)
-            Checkpoint(self.checkpoint_path).clear()
-            return [self._score(made, ending, key, monitor) for ending, key in self._score_keys(made).items()]
+            distilled = self.obtain_set(monitor, own_process)
+            return [self._result(distilled, *each, monitor) for each in self._score_keys(distilled).items()]
 
-    def _help_first(self, monitor: Monitor) -> None:
-        """Help whoever is at the cell, before waiting for it. What fails here need not fail there."""
-        try:
-            self.help(monitor)
-        except Interrupted:
-            raise
-        except Exception as error:
-            log.warning("could not help with %s, which another process does: %s", self.cell, error)
+    def open_tasks(self) -> list[Task]:
+        """Tasks of the present stage that are missing and do not depend on each other, in the order of ``run``."""
+        if self._keys is None:
+            distilled = self.stored_set()
+            if distilled is None and self.lacks_set:
+                return self._open_tasks_of_set()
+            self._keys = self._score_keys(distilled)
+        return [
+            Task("network", number, ending)
+            for ending, key in self._keys.items()
+            if not self._score_path(key).exists()
+            for number in range(self.networks(ending))
+            if number not in self._tested(key)
+        ]
 
-    def help(self, monitor: Monitor) -> None:
-        """Do parts that no process is at, of a cell that another one does and files.
+    def do(self, tasks: Sequence[Task], monitor: Monitor) -> None:
+        """Do some of the tasks that ``open_tasks`` named. What has been done meanwhile is not done again.
 
         Raises:
-            DistillBenchError: of the stage that failed; what was complete before is kept.
+            DistillBenchError: of the task that failed; what was complete before is stored.
         """
-        made = self._stored_set()
-        if made is None and self.set_path.exists():
-            return  # it cannot be read, and is made again
-        if made is not None or self.cell.ipc is None:
-            for ending, key in self._score_keys(made).items():
-                if not self._score_path(key).exists():
-                    self._evaluate(made, ending, key, monitor)
-            return
-        options: dict[str, Any] = {"device": self.setting.device, "monitor": _Until(monitor, self.set_path)}
-        checkpoint = Checkpoint(self.checkpoint_path, self.setting.checkpoint_seconds)
-        try:
-            help_make_set(
-                self.dataset, self.method, self.config, self.cell.ipc, self.cell.seed, checkpoint=checkpoint, **options
-            )
-        except Interrupted:
-            if monitor.stop_requested:
-                raise  # else the other has done without
-        finally:
-            if self.set_path.exists():
-                checkpoint.clear()
+        for task in tasks:
+            if task.kind != "network":
+                self._do_of_set(task, monitor)
+            elif not self.lacks_set:
+                self._evaluate(self.stored_set(), task.of, [task.number], monitor)
 
-    def open_parts(self) -> tuple[str, int]:
-        """The stage that the cell is at, and how many parts of it can be done at a time; 0 where nothing is left."""
-        if self.cell.ipc is not None and not self.set_path.exists():
-            return "set", parts_of_set(self.dataset, self.method, self.config, self.cell.ipc)
-        if self._asked is None:
-            made = self._stored_set()
-            if made is None and self.cell.ipc is not None:
-                return "set", 1  # it cannot be read, and is made again
-            self._asked = self._score_keys(made)
-        for ending, key in self._asked.items():
-            left = int(key.rsplit("-", 1)[1]) - len(KeptNetworks(_address(key)).tested)
-            if left > 0 and not self._score_path(key).exists():
-                return ending, left
-        return "", 0
+    def _open_tasks_of_set(self) -> list[Task]:
+        """As ``open_tasks``, where there is no set yet."""
+        return []
+
+    def _do_of_set(self, task: Task, monitor: Monitor) -> None:
+        """Do a task of the set, unless that is finished."""
 
     def record_failure(self, message: str) -> None:
         """File why the cell failed."""
-        content = {"kind": "failure", **self._identity(), "error": message, "run": run_block(0.0)}
-        write_atomically(self.result_path(FAILED), _pretty(content))
+        file_failure(self.result_path(FAILED), {**self._identity(), "error": message, "run": run_block(0.0)})
 
-    def _stored_set(self) -> DistilledSet | None:
-        """The cell's set from the store, or None where there is none; one that cannot be read will be made again."""
-        if not self.set_path.exists():
-            return None
-        try:
-            return load_distilled(self.set_path)
-        except DataError as error:
-            log.warning("%s It counts as missing.", error)
-            return None
+    def networks(self, ending: str) -> int:
+        """How many networks a score asks for."""
+        return self.setting.networks or load_protocol(ending.removesuffix(HARD)).networks
 
-    def _score_keys(self, made: DistilledSet | None) -> dict[str, str]:
+    def _score_keys(self, distilled: DistilledSet | None) -> dict[str, str]:
         """For every score the cell has, its file ending and its content address."""
         keys = {}
         for protocol in self.cell.protocols:
-            for labels in ["stored", HARD] if made is not None and made.has_strict_score else ["stored"]:
-                ending = protocol if labels == "stored" else f"{protocol}.{HARD}"
-                networks = self.setting.networks or load_protocol(protocol).networks
-                keys[ending] = f"{score_key(self.dataset, protocol, made, labels)}-{networks}"
+            for labels in ["stored", "hard"] if distilled is not None and distilled.has_strict_score else ["stored"]:
+                ending = protocol if labels == "stored" else protocol + HARD
+                keys[ending] = f"{score_key(self.dataset, protocol, distilled, labels)}-{self.networks(ending)}"
         return keys
 
-    def _synthesize(self, monitor: Monitor, own_process: bool) -> DistilledSet:
-        assert self.cell.ipc is not None
-        checkpoint = Checkpoint(self.checkpoint_path, self.setting.checkpoint_seconds)
-        history: list[float] = []
-        made = make_set(
-            self.dataset,
-            self.method,
-            self.config,
-            self.cell.ipc,
-            self.preset,
-            self.cell.seed,
-            device=self.setting.device,
-            monitor=monitor,
-            checkpoint=checkpoint,
-            history=history,
-        )
-        run = run_block(checkpoint.seconds, resolve_device(self.setting.device)) | {"compiled": checkpoint.compiled}
-        facts = {"peak_memory_mb": peak_memory_mb() if own_process else None, "history": history, **run}
-        # the set last: where it exists, its facts do too
-        write_atomically(self.set_path.with_suffix(".run.json"), json.dumps(facts))
-        made.save(self.set_path)
-        return made
+    def _result(self, distilled: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> Path:
+        path, stored = self.result_path(ending), self._score_path(key)
+        if self._is_filed(ending, key):
+            return path
+        score = read_json(stored, "accuracies")
+        if score is None:
+            numbers = range(self.networks(ending))
+            score = self._evaluate(distilled, ending, numbers, monitor).model_dump(mode="json")
+            write_atomically(stored, json.dumps(score))
+        file_result(path, {**score, **self._identity(), "score_key": key, **self.result_facts()})
+        return path
 
-    def _score(self, made: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> Path:
-        stored, result = self._score_path(key), self.result_path(ending)
-        if self._is_current(result, key):
-            return result
-        found = read_json(stored, "accuracies")
-        if found is None:
-            found = self._evaluate(made, ending, key, monitor)
-            write_atomically(stored, json.dumps(found))
-        content = {"kind": "score", **found, **self._identity(), "score_key": key}
-        if self.cell.ipc is not None:
-            facts = read_json(self.set_path.with_suffix(".run.json")) or {}
-            content["recipe"] = self.config.model_dump(mode="json")
-            content["synthesis"] = {name: value for name, value in facts.items() if name != "history"}
-        write_atomically(result, _pretty(content))
-        return result
+    def _evaluate(
+        self, distilled: DistilledSet | None, ending: str, networks: Sequence[int], monitor: Monitor
+    ) -> Score:
+        protocol, setting = ending.removesuffix(HARD), self.setting
+        options: dict[str, Any] = {"device": setting.device, "compile": setting.compile, "monitor": monitor}
+        options |= {"networks": networks, "cache": score_folder()}
+        if distilled is None:
+            return evaluate_full(self.dataset, protocol, **options)
+        labels: Any = "hard" if ending.endswith(HARD) else "stored"
+        score = evaluate(distilled, self.dataset, protocol, labels=labels, **options)
+        expected = protocol_note(distilled, protocol)  # a suite has protocols of its own, which head its tables
+        return score.model_copy(update={"notes": tuple(note for note in score.notes if note not in expected)})
 
-    def _evaluate(self, made: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> dict[str, Any]:
-        protocol, kept = ending.removesuffix(f".{HARD}"), KeptNetworks(_address(key))
-        options: dict[str, Any] = {
-            "networks": self.setting.networks,
-            "device": self.setting.device,
-            "compile": kept.settle(lambda: self.runs_compiled(protocol)),
-            "monitor": monitor,
-            "kept": kept,
-        }
-        if made is None:
-            score = evaluate_full(self.dataset, protocol, **options)
-        else:
-            labels: Any = "hard" if ending.endswith(f".{HARD}") else "stored"
-            score = evaluate(made, self.dataset, protocol, labels=labels, **options)
-            expected = protocol_note(made, protocol)  # a suite has protocols of its own, which head its tables
-            score = score.model_copy(update={"notes": tuple(note for note in score.notes if note not in expected)})
-        run = run_block(kept.seconds, resolve_device(self.setting.device)) | {"compiled": kept.compiled}
-        return {**score.model_dump(mode="json"), "run": run}
-
-    def runs_compiled(self, protocol: str) -> bool:
-        """Whether networks of a protocol are compiled, where none has been trained yet."""
-        setting = self.setting
-        return runs_compiled(self.dataset, protocol, self.images, device=setting.device, compile=setting.compile)
+    def _tested(self, key: str) -> dict[int, dict[str, float]]:
+        """The networks of a score that the store has; more can join them, so its address has no number of networks."""
+        return ScoreCache(score_folder(), key.rsplit("-", 1)[0]).networks
 
     def _score_path(self, key: str) -> Path:
-        return self._store / "scores" / f"{key}.json"
+        return home() / "store" / "scores" / f"{key}.json"
 
-    def _is_current(self, result: Path, key: str) -> bool:
-        """Whether a result file is the one with this address, and the store of this machine has it too."""
-        if not self._score_path(key).exists():
-            return False
-        return (read_json(result) or {}).get("score_key") == key
+    def _is_filed(self, ending: str, key: str) -> bool:
+        """Whether the result of a score is filed, and the store of this machine has it too."""
+        return self._score_path(key).exists() and bool(find_result(self.result_path(ending), {"score_key": key}))
 
     def _identity(self) -> dict[str, Any]:
         cell = self.cell
@@ -353,10 +282,155 @@ class CellWork:
         }
 
 
-def _address(key: str) -> str:
-    """A score's address without the number of networks it asks for: more can join those tested."""
-    return key.rsplit("-", 1)[0]
+class ReferenceTasks(CellTasks[ReferenceCell]):
+    """Networks trained on the whole training split."""
+
+    def __init__(self, cell: ReferenceCell, setting: Setting, dataset: Dataset | None = None) -> None:
+        super().__init__(cell, setting, dataset)
+        self.key = canonical_hash(["full", *(score_key(self.dataset, name, None) for name in cell.protocols)])
+
+    def stored_set(self) -> None:
+        return None
 
 
-def _pretty(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+class GivenSetTasks(CellTasks[GivenSetCell]):
+    """A set that is there already."""
+
+    def __init__(self, cell: GivenSetCell, setting: Setting, dataset: Dataset | None = None) -> None:
+        super().__init__(cell, setting, dataset)
+        self.preset, self._set = cell.preset, load_distilled(cell.file)
+        self.key = canonical_hash(["given", self._set.sha256, self.dataset.test.fingerprint])
+        try:
+            check_same_dataset(self._set, self.dataset)
+        except UsageError as error:
+            self.cannot = f"{cell.name}: {error}"
+
+    def stored_set(self) -> DistilledSet:
+        return self._set
+
+    def result_facts(self) -> dict[str, Any]:
+        return {"recipe": self._set.card.recipe, "set": self.cell.name}
+
+
+class SetTasks(CellTasks[SetCell]):
+    """A set that a method makes."""
+
+    def __init__(self, cell: SetCell, setting: Setting, dataset: Dataset | None = None) -> None:
+        super().__init__(cell, setting, dataset)
+        self.method = load_method(cell.method)
+        self.resources = self.method.recipe.resources
+        self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
+        self.config = self.method.config_on(self.dataset, cell.ipc, self.preset)
+        self.cannot = self._hindrance()
+        self._needed: list[Path] | None = None
+        if self.cannot:
+            self.key = canonical_hash([str(cell), self.cannot])
+        else:
+            self.key = synthesis_key(self.dataset, self.method, self.config, cell.ipc, self.preset, cell.seed)
+
+    @property
+    def set_path(self) -> Path:
+        return home() / "store" / "sets" / f"{self.key}.safetensors"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return home() / "store" / "checkpoints" / f"{self.key}.safetensors"
+
+    @property
+    def begun(self) -> bool:
+        return self.set_path.exists() or bool(Checkpoint(self.checkpoint_path).files)
+
+    @property
+    def lacks_set(self) -> bool:
+        return self.stored_set() is None
+
+    def stored_set(self) -> DistilledSet | None:
+        """The set; one that cannot be read counts as missing, and will be made again."""
+        if not self.set_path.exists():
+            return None
+        try:
+            return load_distilled(self.set_path)
+        except DataError as error:
+            log.warning("%s It counts as missing.", error)
+            return None
+
+    def obtain_set(self, monitor: Monitor, own_process: bool) -> DistilledSet:
+        checkpoint = Checkpoint(self.checkpoint_path, self.setting.checkpoint_seconds)
+        distilled = self.stored_set()
+        if distilled is None:
+            history: list[float] = []
+            distilled = make_set(
+                self.dataset, self.method, self.config, self.cell.ipc, self.preset, self.cell.seed,
+                device=self.setting.device, monitor=monitor, checkpoint=checkpoint, history=history,
+            )  # fmt: skip
+            run = run_block(checkpoint.seconds, resolve_device(self.setting.device)) | {"compiled": checkpoint.compiled}
+            facts = {"peak_memory_mb": peak_memory_mb() if own_process else None, "history": history, **run}
+            # the set last: where it exists, its facts do too
+            write_atomically(self.set_path.with_suffix(".run.json"), json.dumps(facts))
+            distilled.save(self.set_path)
+        checkpoint.clear()
+        return distilled
+
+    def needs(self) -> set[Path]:
+        if self.set_path.exists():
+            return set()
+        if self._needed is None:
+            self._needed, self._parts = [], 0
+            with contextlib.suppress(DistillBenchError):  # which the cell meets too, and files
+                run = self._run("cpu", SILENT)  # the same on every device, and there may be no other here
+                self._needed = [piece.path for piece in pretrained_of(self.method.function)(run)]
+                self._parts = len(parts_of(self.method.function)(run))
+        return {path for path in self._needed if not path.exists()}
+
+    def result_facts(self) -> dict[str, Any]:
+        facts = read_json(self.set_path.with_suffix(".run.json")) or {}
+        synthesis = {name: value for name, value in facts.items() if name != "history"}
+        return {"recipe": self.config.model_dump(mode="json"), "synthesis": synthesis}
+
+    def _open_tasks_of_set(self) -> list[Task]:
+        if self.set_path.exists():
+            return []  # it cannot be read, and is made again
+        missing = self.needs()
+        assert self._needed is not None
+        pretrain = [Task("pretrain", number) for number, path in enumerate(self._needed) if path in missing]
+        return pretrain or [Task("part", number) for number in range(self._parts)]
+
+    def _do_of_set(self, task: Task, monitor: Monitor) -> None:
+        if self.set_path.exists():
+            return
+        run = self._run(self.setting.device, monitor)
+        try:
+            list_pieces = pretrained_of if task.kind == "pretrain" else parts_of
+            list_pieces(self.method.function)(run)[task.number].make()
+        finally:
+            if self.set_path.exists():  # finished meanwhile, without this part
+                run.checkpoint.clear()
+
+    def _run(self, device: str, monitor: Monitor) -> Run[Any]:
+        checkpoint = Checkpoint(self.checkpoint_path, self.setting.checkpoint_seconds)
+        options: dict[str, Any] = {"device": device, "monitor": monitor, "checkpoint": checkpoint}
+        return new_run(self.dataset, self.method, self.config, self.cell.ipc, self.cell.seed, **options)
+
+    def _hindrance(self) -> str | None:
+        if short := shortage(self.dataset, self.cell.ipc):
+            reason, most = short
+            choose = f" Run the IPCs up to {most} alone, such as --only ipc=1, or add images."
+            return reason + (choose if most else "")
+        try:
+            self.config.check(self.dataset)
+        except UsageError as error:
+            return str(error)
+        return None
+
+
+def tasks_of(cell: Cell, setting: Setting, dataset: Dataset | None = None) -> "CellTasks[Any]":
+    """The tasks of a cell. Arguments as for ``CellTasks``.
+
+    Raises:
+        UsageError, DataError: there is no such dataset, method, preset or set.
+    """
+    if isinstance(cell, SetCell):
+        return SetTasks(cell, setting, dataset)
+    if isinstance(cell, GivenSetCell):
+        return GivenSetTasks(cell, setting, dataset)
+    return ReferenceTasks(cell, setting, dataset)

@@ -1,4 +1,4 @@
-"""A process that does one cell: told which by JSON on standard input, answering by files and its exit code.
+"""A process that does tasks of one cell: told which by JSON on standard input, answering by files and its exit code.
 
 Standard input stays open as long as the parent lives; at its end the worker stops at once, so that no worker outlives a
 killed run.
@@ -10,12 +10,14 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from distill_bench.benchmark.suite import Cell
-from distill_bench.benchmark.tasks import CellWork, Setting
+from distill_bench.benchmark import suite
+from distill_bench.benchmark.tasks import CellTasks, Setting, Task, tasks_of
 from distill_bench.errors import (
     MEMORY_ADVICE,
     DataError,
@@ -33,10 +35,24 @@ from distill_bench.runtime.text import for_terminal
 WORKER = "import sys; from distill_bench.benchmark.worker import main; sys.exit(main())"
 
 
-def order(cell: Cell, setting: Setting, threads: int, quiet: bool, helping: bool = False) -> str:
-    """The line that tells a worker what to do: a cell, or parts of one that another worker does."""
-    told = {"cell": dataclasses.asdict(cell), "setting": dataclasses.asdict(setting)}
-    return json.dumps(told | {"threads": threads, "quiet": quiet, "helping": helping}, default=str) + "\n"
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What a process is to do: a whole cell, or some of the tasks of one that another process does."""
+
+    work: CellTasks[Any]
+    tasks: tuple[Task, ...] = ()
+
+    def line(self, threads: int, quiet: bool) -> str:
+        """The line that a worker is told."""
+        cell = {"kind": type(self.work.cell).__name__, **dataclasses.asdict(self.work.cell)}
+        told = {"cell": cell, "setting": dataclasses.asdict(self.work.setting), "tasks": self.tasks}
+        return json.dumps(told | {"threads": threads, "quiet": quiet}, default=str) + "\n"
+
+    def run(self, monitor: StreamMonitor, own_process: bool = False) -> int:
+        """Do it here. Returns the exit code that says how it went."""
+        return (
+            run_some(self.work, self.tasks, monitor) if self.tasks else run_recording(self.work, monitor, own_process)
+        )
 
 
 def main() -> int:
@@ -49,24 +65,27 @@ def main() -> int:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(told["threads"])
     lists = {name: value and tuple(value) for name, value in told["cell"].items() if name in ("protocols", "classes")}
-    cell = Cell(**told["cell"] | lists)
+    kind: type[suite.Cell] = getattr(suite, told["cell"].pop("kind"))
     setting = Setting(**told["setting"] | {"results": Path(told["setting"]["results"])})
     monitor = StreamMonitor(quiet=told["quiet"])
     monitor.listen()
-    work = CellWork(cell, setting)
-    return _help(work, monitor) if told["helping"] else run_recording(work, monitor, own_process=True)
+    work = tasks_of(kind(**told["cell"] | lists), setting)
+    return Order(work, tuple(Task(*task) for task in told["tasks"])).run(monitor, own_process=True)
 
 
-def _help(work: CellWork, monitor: StreamMonitor) -> int:
-    """Help another worker with its cell. What fails here fails there too, and is filed by it."""
+def run_some(work: CellTasks[Any], tasks: Sequence[Task], monitor: StreamMonitor) -> int:
+    """Do tasks of a cell that another process does. What fails here fails there too, and is filed by it."""
     try:
-        work.help(monitor)
+        work.do(tasks, monitor)
     except DistillBenchError as error:
         return error.exit_code
+    except Exception as error:
+        log.warning("a task of %s failed: %s", work.cell, error)
+        return 1
     return 0
 
 
-def run_recording(work: CellWork, monitor: StreamMonitor, own_process: bool = False) -> int:
+def run_recording(work: CellTasks[Any], monitor: StreamMonitor, own_process: bool = False) -> int:
     """Run a cell; file a failure as its result. Returns the exit code that says how it went."""
     try:
         work.run(monitor, own_process)
@@ -85,7 +104,7 @@ def run_recording(work: CellWork, monitor: StreamMonitor, own_process: bool = Fa
     return 0
 
 
-def record(work: CellWork, message: str) -> None:
+def record(work: CellTasks[Any], message: str) -> None:
     """File a failure; where that cannot be written either, say it."""
     try:
         work.record_failure(message)

@@ -1,10 +1,7 @@
 """bench: run what is missing of a suite."""
 
-from collections import Counter
-from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
-import torch
 import typer
 
 from distill_bench import benchmark
@@ -35,7 +32,7 @@ from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
 from distill_bench.runtime.paths import home
-from distill_bench.runtime.progress import StreamMonitor, clock, stopped
+from distill_bench.runtime.progress import clock
 from distill_bench.runtime.run_info import code_state
 
 
@@ -89,13 +86,12 @@ def bench_command(
     folder = results or home() / "results"
     setting = benchmark.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
     sources = {name: load_dataset(name, **chosen.data) for name in chosen.datasets}
-    works = [benchmark.CellWork(cell, setting, sources[cell.dataset]) for cell in cells]
+    works = [benchmark.tasks_of(cell, setting, sources[cell.dataset]) for cell in cells]
     _check_some_possible(works)
     states = {work: work.state() for work in works}
     monitor = listening_monitor(quiet)
     if dry_run:
-        count = threads or benchmark.usual_threads(executor, jobs)
-        _print_states(states, _predictions(states, count, monitor), jobs or 1, as_json)
+        _print_states(states, benchmark.predict(works, folder), jobs or 1, as_json)
         return
     check_place(folder / chosen.name / "file")
     pending = [work for work, state in states.items() if state != "done"]
@@ -116,35 +112,16 @@ def bench_command(
         )
 
 
-def _check_some_possible(works: list[benchmark.CellWork]) -> None:
+def _check_some_possible(works: list[benchmark.CellTasks[Any]]) -> None:
     """Raises UsageError where no set that was asked for can be made: the reference alone is not what was meant."""
     sets = [work for work in works if work.cell.ipc is not None]
     if sets and all(work.cannot for work in sets):
         raise UsageError(str(sets[0].cannot))
 
 
-def _predictions(
-    states: dict[benchmark.CellWork, str], threads: int, monitor: StreamMonitor
-) -> dict[benchmark.CellWork, benchmark.Timed]:
-    """Seconds that every cell will take at this number of threads."""
-    predicted, before = dict[benchmark.CellWork, benchmark.Timed](), torch.get_num_threads()
-    torch.set_num_threads(threads)
-    monitor.say("timing the first steps of what is not done (remembered on this machine)")
-    try:
-        with monitor.stage("timing", len(states)) as stage:
-            for work, needed in benchmark.predict(states, benchmark.Calibration()):
-                predicted[work] = needed
-                stage.advance()
-                if monitor.stop_requested:
-                    raise stopped("only timing")
-        return predicted
-    finally:
-        torch.set_num_threads(before)
-
-
 def _print_states(
-    states: dict[benchmark.CellWork, str],
-    predicted: dict[benchmark.CellWork, benchmark.Timed],
+    states: dict[benchmark.CellTasks[Any], str],
+    predicted: dict[benchmark.CellTasks[Any], float | None],
     jobs: int,
     as_json: bool,
 ) -> None:
@@ -152,7 +129,7 @@ def _print_states(
         listed = [
             {"dataset": w.cell.dataset, "method": w.cell.method, "ipc": w.cell.ipc, "seed": w.cell.seed,
              "preset": w.preset, "protocols": w.cell.protocols, "state": state,
-             "predicted_seconds": round(predicted[w].seconds, 1), "first": predicted[w].first or None,
+             "predicted_seconds": None if (seconds := predicted[w]) is None else round(seconds, 1), "first": None,
              "cannot": w.cannot}
             for w, state in states.items()
         ]  # fmt: skip
@@ -162,21 +139,19 @@ def _print_states(
         show(f"{state:<10} {work.cell}  {_about(work, state, predicted[work])}")
     counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
     show(f"{len(states)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
-    if total := sum(needed.seconds for needed in predicted.values()):
-        show(f"about {clock(total / jobs)} for the suite, {jobs} at a time{_besides(predicted.values())}")
+    known = [seconds for seconds in predicted.values() if seconds is not None]
+    if total := sum(known):
+        unknown = len(predicted) - len(known)
+        rest = f", not counting {unknown} cells of which no time is known yet" if unknown else ""
+        show(f"about {clock(total / jobs)} for the suite, {jobs} at a time{rest}")
 
 
-def _about(work: benchmark.CellWork, state: str, needed: benchmark.Timed) -> str:
+def _about(work: benchmark.CellTasks[Any], state: str, seconds: float | None) -> str:
     if work.cannot:
         return work.cannot
-    made = f"preset {work.preset}" if work.cell.ipc else "the suite's reference, trained on the whole training split"
-    after = f", and {needed.first} before, with the set" if needed.first else ""
-    left = "" if state == "done" else f", about {clock(needed.seconds)}{after}"
-    return f"{made}, {', '.join(work.cell.protocols)}{left}"
-
-
-def _besides(predicted: Iterable[benchmark.Timed]) -> str:
-    """What is not among the predicted seconds, as it cannot be timed before it was begun."""
-    firsts = Counter(needed.first for needed in predicted if needed.first)
-    listed = "; ".join(f"{first}, then the sets of {count} cells" for first, count in sorted(firsts.items()))
-    return f", not counting what has to come first and is not timed: {listed}" if firsts else ""
+    if isinstance(work.cell, benchmark.ReferenceCell):
+        what = "the suite's reference, trained on the whole training split"
+    else:
+        what = f"preset {work.preset}" if isinstance(work.cell, benchmark.SetCell) else work.cell.file
+    left = "" if state == "done" else ", no time known yet" if seconds is None else f", about {clock(seconds)}"
+    return f"{what}, {', '.join(work.cell.protocols)}{left}"

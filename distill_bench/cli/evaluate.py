@@ -35,20 +35,20 @@ from distill_bench.datasets import Dataset, load_dataset
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
-    KeptNetworks,
     Score,
+    ScoreCache,
     evaluate,
     evaluate_full,
     load_protocol,
     protocol_for,
-    runs_compiled,
+    score_folder,
     score_key,
 )
 from distill_bench.hub.registry.published import CachedSet, is_id, obtain
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import StreamMonitor
-from distill_bench.runtime.run_info import code_state, run_block
+from distill_bench.runtime.run_info import code_state
 
 
 def evaluate_command(
@@ -76,7 +76,8 @@ def evaluate_command(
     code_state()
     choice("--labels", labels, LABEL_USES)
     choice("--compile", compile, COMPILE)
-    place, found, made = resolve_device(device), None, None
+    resolve_device(device)
+    found, made = None, None
     if file is None:
         protocol, data = _whole_split(
             protocol,
@@ -93,22 +94,17 @@ def evaluate_command(
         made = load_distilled(found.paths[0] if found else file)
         data = dataset_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
         protocol = protocol_for(made, protocol).id
-    key, monitor = score_key(data, protocol, made, labels, network), listening_monitor(quiet)
-    kept = KeptNetworks(key)
-    if kept.tested:
-        monitor.say(f"networks tested before: {len(kept.tested)}, kept under {home()}")
-    images = len(data.train if made is None else made.images)
-    how = kept.settle(lambda: runs_compiled(data, protocol, images, network, device=device, compile=compile))
-    options: dict[str, Any] = {"network": network, "networks": networks, "device": device, "monitor": monitor}
-    options |= {"compile": how, "kept": kept}
+    monitor, cache = listening_monitor(quiet), score_folder()
+    if tested := ScoreCache(cache, score_key(data, protocol, made, labels, network)).networks:
+        monitor.say(f"networks tested before: {len(tested)}, kept under {home()}")
+    options: dict[str, Any] = {"network": network, "networks": networks, "device": device, "compile": compile}
+    options |= {"monitor": monitor, "cache": cache}
     if made is None:
         score = evaluate_full(data, protocol, **options)
     else:
         score = evaluate(made, data, protocol, labels=labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
     if as_json:
-        run = run_block(kept.seconds, place) | {"compiled": kept.compiled}
-        facts = score.model_dump(mode="json") | {"score_key": f"{key}-{score.networks}", "run": run}
-        show_json(facts)
+        show_json(score.model_dump(mode="json"))
     else:
         show(*_sentence(score, made).split("\n"))
     _say_claims(found, made, monitor, as_json)

@@ -29,9 +29,7 @@ from distill_bench.cli.options import (
 from distill_bench.cli.output import notes_shown, protocol_named, show, show_json
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError, unknown
-from distill_bench.evaluation import (
-    protocol_for,
-)
+from distill_bench.evaluation import protocol_for, score_folder
 from distill_bench.evaluation.measures import Transfer, shown, transfer
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.run_info import run_block
@@ -66,8 +64,8 @@ def measure_command(
     data = dataset_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
     protocol_for(made, protocol)
     monitor, began = listening_monitor(quiet), time.monotonic()
-    options: dict[str, Any] = {"device": device, "monitor": monitor, "allow_leak": allow_leak}
-    found = transfer(made, data, protocol, network or (), networks, labels, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"device": device, "monitor": monitor, "cache": score_folder()}
+    found = transfer(made, data, protocol, network or (), networks, labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
     if as_json:
         facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}
         show_json(facts)

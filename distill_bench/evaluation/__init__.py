@@ -1,29 +1,25 @@
 """The fixed evaluator. Knows nothing of how sets are made."""
 
-from distill_bench.evaluation.cache import KeptNetworks, NothingKept, score_key
-from distill_bench.evaluation.cost import evaluation_seconds
+from distill_bench.evaluation.cache import ScoreCache, score_folder, score_key
 from distill_bench.evaluation.doubts import pixel_notes, protocol_note
-from distill_bench.evaluation.evaluate import evaluate, evaluate_full, network_flops, protocol_for, runs_compiled
+from distill_bench.evaluation.evaluate import evaluate, evaluate_full, protocol_for
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.result import Score
 from distill_bench.evaluation.teachers import recorded_score, score_teacher
 
 __all__ = [
     "PROTOCOLS",
-    "KeptNetworks",
-    "NothingKept",
     "Protocol",
     "Score",
+    "ScoreCache",
     "evaluate",
     "evaluate_full",
-    "evaluation_seconds",
     "load_protocol",
-    "network_flops",
     "pixel_notes",
     "protocol_for",
     "protocol_note",
     "recorded_score",
-    "runs_compiled",
+    "score_folder",
     "score_key",
     "score_teacher",
 ]

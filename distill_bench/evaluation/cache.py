@@ -1,11 +1,10 @@
-"""Networks tested so far, kept in the store, so that an evaluation that was cut off goes on and more can join later."""
+"""Scores by their address: networks tested so far, so that an evaluation that was cut off goes on and more can join."""
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import pixel_space_of
@@ -14,13 +13,18 @@ from distill_bench.evaluation.protocol import load_protocol
 from distill_bench.networks import resolve_network
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
-from distill_bench.runtime.locks import alone, take_free
+from distill_bench.runtime.locks import get_or_make
 from distill_bench.runtime.paths import home
-from distill_bench.runtime.progress import SILENT, Monitor
+from distill_bench.runtime.progress import Monitor
 from distill_bench.training import compilation
 
 EVALUATOR_VERSION = 1
-"""Raised with every change of the evaluator that changes accuracies, so that scores found before are found again."""
+"""Raised with every change of the evaluator that changes accuracies, so that cached scores are computed again."""
+
+
+def score_folder() -> Path:
+    """Where commands and suites cache the networks of all scores."""
+    return home() / "store" / "networks"
 
 
 def score_key(
@@ -54,109 +58,77 @@ def score_key(
     return canonical_hash(about)
 
 
-@runtime_checkable
-class Kept(Protocol):
-    """Where an evaluation finds networks that were tested before, and leaves those that it tests."""
+class ScoreCache:
+    """Accuracies of the networks of one score that were tested, and whether they run compiled: a file each.
 
-    @property
-    def tested(self) -> dict[int, float]:
-        """Accuracies in percent by the networks' numbers."""
-
-    def take(self, waiting: list[int]) -> int:
-        """Take the number of the network to go on with from a list."""
-
-    def obtain(self, index: int, test: Callable[[], float], monitor: Monitor) -> float:
-        """The accuracy in percent of a network; ``test`` trains and tests it."""
-
-
-class NothingKept:
-    """Every network is tested, one after another."""
-
-    @property
-    def tested(self) -> dict[int, float]:
-        return {}
-
-    def take(self, waiting: list[int]) -> int:
-        return waiting.pop(0)
-
-    def obtain(self, index: int, test: Callable[[], float], monitor: Monitor) -> float:
-        return test()
-
-
-NOTHING_KEPT = NothingKept()
-
-
-class KeptNetworks:
-    """The networks of a score that were tested so far, by its address: a file each, and one that says how they run.
-
-    Several processes may be at the same score: each tests networks that no other is at.
+    Args:
+        folder: of all scores; None: nothing is stored, or looked up.
+        key: the score's address, see ``score_key``.
 
     Attributes:
-        compiled: whether they run compiled; ``settle`` says how, before the first.
+        networks: accuracy in percent and seconds of every network by its number: those stored before, whatever number
+            was asked for, and those that ``get_or_run`` has given since.
     """
 
-    def __init__(self, key: str) -> None:
-        self._folder = home() / "store" / "networks" / key
-        self.compiled = False
-
-    @property
-    def tested(self) -> dict[int, float]:
-        """Accuracies in percent by the networks' numbers, whatever number was asked for."""
-        return {index: found["accuracy"] for index, found in self._found().items()}
+    def __init__(self, folder: Path | None, key: str) -> None:
+        self.key, self._folder = key, None if folder is None else folder / key
+        numbers = [] if self._folder is None else sorted(int(path.stem) for path in self._folder.glob("[0-9]*.json"))
+        entries = {index: self._read(index) for index in numbers}
+        self.networks = {index: entry for index, entry in entries.items() if entry is not None}
 
     @property
     def seconds(self) -> float:
         """Time spent on all networks, in whatever process."""
-        return sum(found["seconds"] for found in self._found().values())
+        return sum(entry["seconds"] for entry in self.networks.values())
 
-    def settle(self, decide: Callable[[], bool]) -> compilation.Choice:
-        """How the networks run: as was settled by the first process at this score, or as ``decide`` says.
+    def fix_compile_mode(self, decide: Callable[[], bool], monitor: Monitor) -> bool:
+        """Whether networks run compiled: as the first of them did, or as ``decide`` says. The two differ in last bits.
 
         Raises:
-            UsageError: that was compiled, and nothing can be compiled here now.
+            UsageError: they did, and nothing can be compiled here now.
         """
+        if self._folder is None:
+            return decide()
         path = self._folder / "settled.json"
-        with alone(path.with_suffix(".lock"), SILENT, "settles the same"):
-            settled = read_json(path, "compiled")
-            self.compiled = compilation.resume_mode(settled["compiled"]) if settled else decide()
-            if settled is None:
-                write_atomically(path, json.dumps({"compiled": self.compiled}))
-        return "on" if self.compiled else "off"
 
-    def take(self, waiting: list[int]) -> int:
-        """The first network that no process is at, which leaves the list; where they are at all, the first."""
-        return take_free(waiting, self._lock)
+        def make() -> dict[str, Any]:
+            mode = {"compiled": decide()}
+            write_atomically(path, json.dumps(mode))
+            return mode
 
-    def obtain(self, index: int, test: Callable[[], float], monitor: Monitor) -> float:
-        """The accuracy of a network. Of several processes that ask for it, one tests it.
+        mode = get_or_make(path, lambda: read_json(path, "compiled"), make, monitor, "begins the same evaluation")
+        return compilation.resume_mode(mode["compiled"])
+
+    def get_or_run(self, index: int, test: Callable[[], float], monitor: Monitor) -> float:
+        """The accuracy, in percent, of a network.
+
+        Args:
+            index: its number.
+            test: trains and tests it, where no accuracy is stored.
+            monitor: may ask to stop while another process tests it.
 
         Raises:
-            Interrupted: the monitor was asked to stop while another process was at it.
+            Interrupted: it did.
         """
-        with alone(self._lock(index), monitor, "tests the same network"):
-            found = self._read(index)
-            if found is None:
-                began = time.monotonic()
-                found = {"accuracy": test(), "seconds": time.monotonic() - began}
-                write_atomically(self._path(index), json.dumps(found))
-            return float(found["accuracy"])
 
-    def forget(self) -> None:
-        """Delete what is kept."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        def make() -> dict[str, float]:
+            began = time.monotonic()
+            entry = {"accuracy": test(), "seconds": time.monotonic() - began}
+            if self._folder is not None:
+                write_atomically(self._path(index), json.dumps(entry))
+            return entry
 
-    def _found(self) -> dict[int, dict[str, Any]]:
-        indices = sorted(int(path.stem) for path in self._folder.glob("[0-9]*.json"))
-        found = {index: self._read(index) for index in indices}
-        return {index: each for index, each in found.items() if each is not None}
+        if self._folder is None:
+            entry = make()
+        else:
+            entry = get_or_make(self._path(index), lambda: self._read(index), make, monitor, "tests the same network")
+        self.networks[index] = entry
+        return float(entry["accuracy"])
 
-    def _read(self, index: int) -> dict[str, Any] | None:
-        found = read_json(self._path(index), "accuracy", "seconds") or {}
-        numbers = all(isinstance(found.get(name), int | float) for name in ("accuracy", "seconds"))
-        return found if numbers else None
+    def _read(self, index: int) -> dict[str, float] | None:
+        entry = read_json(self._path(index), "accuracy", "seconds") or {}
+        return entry if all(isinstance(entry.get(name), int | float) for name in ("accuracy", "seconds")) else None
 
     def _path(self, index: int) -> Path:
+        assert self._folder is not None
         return self._folder / f"{index}.json"
-
-    def _lock(self, index: int) -> Path:
-        return self._folder / f"{index}.lock"

@@ -1,8 +1,9 @@
 """The fixed evaluator: trains freshly initialised networks on a set, the same way whatever made the set."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy
@@ -17,15 +18,16 @@ from distill_bench.distilled.distilled_set import DistilledSet, check_same_datas
 from distill_bench.distilled.playback import Playback, stored_teacher
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
-from distill_bench.evaluation.cache import NOTHING_KEPT, Kept
+from distill_bench.evaluation.cache import ScoreCache, score_key
 from distill_bench.evaluation.doubts import notes_of
 from distill_bench.evaluation.labels import mixing, taught
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.result import LabelUse, Score
 from distill_bench.evaluation.statistics import student_interval
-from distill_bench.networks import build_network, resolve_network
+from distill_bench.networks import blank_network, build_network, resolve_network
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
+from distill_bench.runtime.run_info import run_block
 from distill_bench.runtime.seeds import generator
 from distill_bench.training import compilation
 from distill_bench.training.train import Augment, Fetch, Lesson, Plan, accuracy, train
@@ -36,7 +38,7 @@ WITHOUT_LEARNED_RATE = (
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainInputs:
     """What networks are trained on."""
 
     fetch: Fetch
@@ -51,32 +53,40 @@ def evaluate(
     dataset: Dataset | None = None,
     protocol: str | None = None,
     network: str | None = None,
-    networks: int | None = None,
+    networks: int | Sequence[int] | None = None,
     labels: Literal["stored", "hard"] = "stored",
     *,
     device: str = "auto",
     compile: compilation.Choice = "auto",
     monitor: Monitor = SILENT,
-    kept: Kept = NOTHING_KEPT,
+    cache: Path | None = None,
     allow_leak: bool = False,
 ) -> Score:
-    """Train networks on a distilled set and test them on its source's test split.
+    """Train networks on a distilled set and test them on its dataset's test split.
 
     Args:
+        distilled: the set.
         dataset: where to test; the one on the set's card unless given.
         protocol: an id, see ``PROTOCOLS``; the one on the set's card unless given.
         network: instead of the protocol's.
-        networks: how many, instead of the protocol's usual number. Network k is the same for every set.
+        networks: how many, from number 0 on, instead of the protocol's usual number; or their numbers. Network k is
+            the same for every set.
         labels: ``"stored"`` uses soft labels and a learned rate where the set has them; ``"hard"`` is the strict
             evaluation with classes and the protocol's own rate.
-        kept: where tested networks are kept, such as ``KeptNetworks(score_key(…))``; nowhere unless given.
-        compile: ``"on"``, ``"off"``, or ``"auto"``: where that pays (see ``runs_compiled``).
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or the like.
+        compile: ``"on"``, ``"off"``, or ``"auto"``: where that pays (see ``compilation.decide``). Networks that join
+            cached ones run as these did.
+        monitor: hears of every epoch, and may ask to stop.
+        cache: a folder where accuracies of tested networks are stored and looked up; nothing is stored unless given.
         allow_leak: whether a set may be tested on images that it was made from; the score's notes say it then.
 
+    Returns:
+        The accuracies, their statistics, and how they were found.
+
     Raises:
-        UsageError: unknown names, a set that does not fit the source, or one made from its test images.
+        UsageError: unknown names, a set that does not fit the dataset, or one made from its test images.
         RunFailed: a network's training diverged.
-        Interrupted: the monitor was asked to stop; ``kept`` has all networks that were tested.
+        Interrupted: the monitor was asked to stop; the cache has all networks that were tested.
     """
     if labels not in ("stored", "hard"):
         raise UsageError(f"--labels {labels!r}: give stored or hard.")
@@ -84,17 +94,17 @@ def evaluate(
     dataset = dataset or dataset_of(card.source)
     check_same_dataset(distilled, dataset)
     notes = notes_of(distilled, dataset, rules.id, allow_leak)
-    flops = network_flops(dataset, rules.id, len(distilled.images), network)
-    exam = exam_of(dataset, rules, card.pixel_space, network, networks, device, monitor, compile, flops)
-    material = _material(distilled, exam, labels)
-    accuracies = exam.accuracies(material, card.method, kept)
+    setup = setup_evaluation(dataset, rules, card.pixel_space, network, networks, device, monitor)
+    scores = ScoreCache(cache, score_key(dataset, rules.id, distilled, labels, network))
     return Score(
         method=card.method,
         ipc=card.ipc,
         bytes=distilled.nbytes,
         set_sha256=distilled.sha256,
         notes=notes,
-        **exam.findings(material, accuracies),
+        **setup.score_fields(
+            _train_inputs(distilled, setup, labels), card.method, len(distilled.images), compile, scores
+        ),
     )
 
 
@@ -122,120 +132,64 @@ def evaluate_full(
     dataset: Dataset,
     protocol: str = "full-v1",
     network: str | None = None,
-    networks: int | None = None,
+    networks: int | Sequence[int] | None = None,
     *,
     device: str = "auto",
     compile: compilation.Choice = "auto",
     monitor: Monitor = SILENT,
-    kept: Kept = NOTHING_KEPT,
+    cache: Path | None = None,
 ) -> Score:
     """The reference line: networks trained on the whole training split. Arguments and errors as ``evaluate``."""
-    rules = load_protocol(protocol)
+    rules, split = load_protocol(protocol), dataset.train
     if rules.trains_on != "full":
         raise UsageError(f"{protocol} scores distilled sets; full-v1 scores a whole training split.")
-    space, flops = pixel_space_of(dataset, "normalized"), network_flops(dataset, protocol, len(dataset.train), network)
-    exam = exam_of(dataset, rules, space, network, networks, device, monitor, compile, flops)
-    split = dataset.train
-    fetch, targets = exam.transform.fetch(split, exam.device), split.labels.to(exam.device)
-    material = Material(fetch, targets, exam.rules.plan(len(split)), "hard")
-    accuracies = exam.accuracies(material, "full", kept)
+    setup = setup_evaluation(dataset, rules, pixel_space_of(dataset, "normalized"), network, networks, device, monitor)
+    fetch, targets = setup.transform.fetch(split, setup.device), split.labels.to(setup.device)
+    inputs = TrainInputs(fetch, targets, setup.rules.plan(len(split)), "hard")
+    scores = ScoreCache(cache, score_key(dataset, protocol, None, network=network))
     return Score(
         method="full",
         ipc=None,
         bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
         set_sha256=None,
         notes=dataset.notes,
-        **exam.findings(material, accuracies),
+        **setup.score_fields(inputs, "full", len(split), compile, scores),
     )
 
 
-def network_flops(dataset: Dataset, protocol: str, images: int, network: str | None = None) -> float:
-    """Floating-point operations to train one network of a protocol on so many images, and to test it."""
-    rules = load_protocol(protocol).for_dataset(dataset.name)
-    shape, classes = dataset.train.shape, len(dataset.class_names)
-    built = build_network(rules.network if network is None else network, shape, classes, generator("flops"))
-    return compilation.training_flops(built, shape, rules.plan(images).epochs * images, len(dataset.test))
-
-
-def runs_compiled(
-    dataset: Dataset, protocol: str, images: int, network: str | None = None, *, device: str = "auto", compile: str
-) -> bool:
-    """What ``evaluate`` makes of its argument ``compile``: the same for every number of networks.
-
-    Compiled and eager networks differ in the last bits, so that this is settled before the first one and kept.
-    """
-    return compilation.decide(compile, resolve_device(device), network_flops(dataset, protocol, images, network))
-
-
 @dataclass(frozen=True)
-class Exam:
-    """Everything of an evaluation but what is trained on: equal for all sets of one table."""
+class EvalSetup:
+    """Everything of an evaluation but what is trained on: equal for all sets of one table.
+
+    Attributes:
+        numbers: of the networks.
+        compiled: whether they run compiled.
+    """
 
     dataset: Dataset
     rules: Protocol
     space: PixelSpace
     transform: Transform
     network: str
-    count: int
+    numbers: Sequence[int]
     device: torch.device
     monitor: Monitor
-    compiled: bool
+    compiled: bool = False
 
-    def accuracies(self, material: Material, method: str, kept: Kept) -> list[float]:
-        """Train and test the networks, but for those that are kept or that another process is at."""
-        test = self.transform.fetch(self.dataset.test, self.device)
-        labels = self.dataset.test.labels.to(self.device)
-        found, waiting, epochs = dict[int, float](), list(range(self.count)), material.plan.epochs
-        seen = {index for index in kept.tested if index < self.count}
-        title = f"evaluate {method}, {self.rules.id}, {self.network}"
-        with self.monitor.stage(title, self.count * epochs, len(seen) * epochs) as stage:
+    def score_fields(
+        self, inputs: TrainInputs, method: str, images: int, compile: str, scores: ScoreCache
+    ) -> dict[str, Any]:
+        """Train and test the networks; the fields of a score that do not depend on the set's card.
 
-            def tick() -> None:
-                stage.advance()
-                if self.monitor.stop_requested:
-                    raise stopped(f"{len(found)} of {self.count} networks tested")
-
-            def tested(index: int) -> float:
-                seen.add(index)
-                try:
-                    return accuracy(self.train_network(index, material, tick), test, labels, compiled=self.compiled)
-                except RunFailed as error:
-                    raise self._diverged(index, material, error) from error
-                except (MemoryError, RuntimeError) as error:
-                    if is_out_of_memory(error):
-                        raise self._out_of_memory(index, material, error) from error
-                    raise
-
-            while waiting:
-                index = kept.take(waiting)
-                found[index] = kept.obtain(index, partial(tested, index), self.monitor)
-                stage.advance(0 if index in seen else epochs)
-                stage.note(f"accuracy {found[index]:.1f} %")
-        return [found[index] for index in range(self.count)]
-
-    def train_network(self, index: int, material: Material, after_epoch: Callable[[], None]) -> nn.Module:
-        """Network ``index``, trained. Its seeds are the same for every set, so that sets are compared in pairs."""
-        seeds = (self.dataset.kind, self.rules.id, index)
-        shape, classes = self.dataset.train.shape, len(self.dataset.class_names)
-        network = build_network(self.network, shape, classes, generator(*seeds, "weights")).to(self.device)
-        augment, draws = _augmentation(self.rules, self.dataset), generator(*seeds, "training")
-        told = (network, material.fetch, material.targets, material.plan, draws, augment, after_epoch)
-        train(*told, lesson=material.lesson, compiled=self.compiled)
-        return network
-
-    def _diverged(self, index: int, material: Material, error: RunFailed) -> RunFailed:
-        learned = material.plan.learning_rate != self.rules.learning_rate
-        return RunFailed(f"network {index}: {error}{WITHOUT_LEARNED_RATE if learned else ''}")
-
-    def _out_of_memory(self, index: int, material: Material, error: BaseException) -> RunFailed:
-        return RunFailed(
-            f"network {index}: ran out of memory ({first_line(error)}). Batches of {material.plan.batch_size} images "
-            f"and the network {self.network} are the protocol's: take more memory. Run fewer cells at a time (--jobs), "
-            "on another device (--device), or another network (--network)."
-        )
-
-    def findings(self, material: Material, accuracies: list[float]) -> dict[str, Any]:
-        """The fields of a score that do not depend on the set's card."""
+        Args:
+            inputs: what they are trained on.
+            method: which made it, for progress.
+            images: how many a network is trained on in an epoch.
+            compile: as for ``evaluate``.
+            scores: where tested networks are looked up and stored.
+        """
+        compiled = scores.fix_compile_mode(lambda: self._pays_compiled(compile, images), self.monitor)
+        accuracies = replace(self, compiled=compiled)._accuracies(inputs, method, scores)
         low, high = student_interval(accuracies)
         return {
             "dataset": self.dataset.name,
@@ -243,8 +197,8 @@ class Exam:
             "holdout": self.dataset.holdout,
             "protocol": self.rules.id,
             "network": self.network,
-            "labels": material.labels,
-            "learning_rate": material.plan.learning_rate,
+            "labels": inputs.labels,
+            "learning_rate": inputs.plan.learning_rate,
             "pixel_space": self.space.kind,
             "accuracy": float(numpy.mean(accuracies)),
             "std": float(numpy.std(accuracies)),
@@ -254,47 +208,107 @@ class Exam:
             "networks": len(accuracies),
             "train_fingerprint": self.dataset.train.fingerprint,
             "test_fingerprint": self.dataset.test.fingerprint,
+            "score_key": f"{scores.key}-{len(accuracies)}",
+            "run": run_block(scores.seconds, self.device) | {"compiled": compiled},
         }
 
+    def _pays_compiled(self, compile: str, images: int) -> bool:
+        flops = 0.0
+        if compile == "auto":
+            shape, trained = self.dataset.train.shape, self.rules.plan(images).epochs * images
+            blank = blank_network(self.network, shape, len(self.dataset.class_names))
+            network = blank.to_empty(device="cpu")  # operations do not depend on values
+            flops = compilation.training_flops(network, shape, trained, len(self.dataset.test))
+        return compilation.decide(compile, self.device, flops)
 
-def exam_of(
+    def _accuracies(self, inputs: TrainInputs, method: str, scores: ScoreCache) -> list[float]:
+        test = self.transform.fetch(self.dataset.test, self.device)
+        labels = self.dataset.test.labels.to(self.device)
+        epochs, accuracies = inputs.plan.epochs, list[float]()
+        counted = {index for index in scores.networks if index in self.numbers}
+        title = f"evaluate {method}, {self.rules.id}, {self.network}"
+        with self.monitor.stage(title, len(self.numbers) * epochs, len(counted) * epochs) as stage:
+
+            def after_epoch() -> None:
+                stage.advance()
+                if self.monitor.stop_requested:
+                    raise stopped(f"{len(accuracies)} of {len(self.numbers)} networks tested")
+
+            def test_network(index: int) -> float:
+                counted.add(index)
+                try:
+                    network = self.train_network(index, inputs, after_epoch)
+                    return accuracy(network, test, labels, compiled=self.compiled)
+                except RunFailed as error:
+                    raise self._diverged(index, inputs, error) from error
+                except (MemoryError, RuntimeError) as error:
+                    if is_out_of_memory(error):
+                        raise self._out_of_memory(index, inputs, error) from error
+                    raise
+
+            for index in self.numbers:
+                accuracies.append(scores.get_or_run(index, partial(test_network, index), self.monitor))
+                stage.advance(0 if index in counted else epochs)  # another process has tested it meanwhile
+                stage.note(f"accuracy {accuracies[-1]:.1f} %")
+        return accuracies
+
+    def train_network(self, index: int, inputs: TrainInputs, after_epoch: Callable[[], None]) -> nn.Module:
+        """Network ``index``, trained. Its seeds are the same for every set, so that sets are compared in pairs."""
+        seeds = (self.dataset.kind, self.rules.id, index)
+        shape, classes = self.dataset.train.shape, len(self.dataset.class_names)
+        network = build_network(self.network, shape, classes, generator(*seeds, "weights")).to(self.device)
+        augment, draws = _augmentation(self.rules, self.dataset), generator(*seeds, "training")
+        told = (network, inputs.fetch, inputs.targets, inputs.plan, draws, augment, after_epoch)
+        train(*told, lesson=inputs.lesson, compiled=self.compiled)
+        return network
+
+    def _diverged(self, index: int, inputs: TrainInputs, error: RunFailed) -> RunFailed:
+        learned = inputs.plan.learning_rate != self.rules.learning_rate
+        return RunFailed(f"network {index}: {error}{WITHOUT_LEARNED_RATE if learned else ''}")
+
+    def _out_of_memory(self, index: int, inputs: TrainInputs, error: BaseException) -> RunFailed:
+        return RunFailed(
+            f"network {index}: ran out of memory ({first_line(error)}). Batches of {inputs.plan.batch_size} images "
+            f"and the network {self.network} are the protocol's: take more memory. Run fewer cells at a time (--jobs), "
+            "on another device (--device), or another network (--network)."
+        )
+
+
+def setup_evaluation(
     dataset: Dataset,
     rules: Protocol,
     space: PixelSpace,
     network: str | None = None,
-    networks: int | None = None,
+    networks: int | Sequence[int] | None = None,
     device: str = "auto",
     monitor: Monitor = SILENT,
-    compile: compilation.Choice = "off",
-    flops: float = 0.0,
-) -> Exam:
-    """Everything of an evaluation but what is trained on. One network takes ``flops``, see ``compilation.decide``.
+) -> EvalSetup:
+    """Everything of an evaluation but what is trained on. Arguments as for ``evaluate``.
 
     Raises:
         UsageError: unknown names, or no networks.
     """
     rules = rules.for_dataset(dataset.name)
-    count = rules.networks if networks is None else networks
-    if count < 1:
-        raise UsageError(f"--networks {count}: at least one network must be trained.")
-    place = resolve_device(device)
-    return Exam(
+    asked = rules.networks if networks is None else networks
+    numbers = range(asked) if isinstance(asked, int) else asked
+    if not numbers:
+        raise UsageError(f"--networks {asked}: at least one network must be trained.")
+    return EvalSetup(
         dataset=dataset,
         rules=rules,
         space=space,
         transform=Transform(space, dataset.train),
         network=resolve_network(rules.network if network is None else network, dataset.train.shape),
-        count=count,
-        device=place,
+        numbers=numbers,
+        device=resolve_device(device),
         monitor=monitor,
-        compiled=compilation.decide(compile, place, flops),
     )
 
 
-def _material(distilled: DistilledSet, exam: Exam, labels: str) -> Material:
-    card, images, device = distilled.card, distilled.images, exam.device
-    rules, classes, mirror = exam.rules, len(card.class_names), exam.dataset.flip_invariant
-    pixels = (exam.transform.encode(images) if images.dtype == torch.uint8 else images.float()).to(device)
+def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> TrainInputs:
+    card, images, device = distilled.card, distilled.images, setup.device
+    rules, classes, mirror = setup.rules, len(card.class_names), setup.dataset.flip_invariant
+    pixels = (setup.transform.encode(images) if images.dtype == torch.uint8 else images.float()).to(device)
     kind = "hard" if labels == "hard" else card.label_kind
     plan = rules.plan(
         len(images),
@@ -305,14 +319,14 @@ def _material(distilled: DistilledSet, exam: Exam, labels: str) -> Material:
     hard, fetch = distilled.labels.to(device), pixels.__getitem__
     if kind == "teacher":
         teacher = stored_teacher(distilled).to(device)
-        lesson = taught(fetch, _augmentation(rules, exam.dataset), teacher, card.temperature)
-        return Material(fetch, hard, plan, "teacher", lesson)
+        lesson = taught(fetch, _augmentation(rules, setup.dataset), teacher, card.temperature)
+        return TrainInputs(fetch, hard, plan, "teacher", lesson)
     if kind == "recorded":
         playback = Playback(pixels, RecordedLabels.stored(distilled.stored, classes), card.temperature)
-        return Material(fetch, hard, plan, "teacher", lambda epoch, indices, draws: playback(epoch, indices))
+        return TrainInputs(fetch, hard, plan, "teacher", lambda epoch, indices, draws: playback(epoch, indices))
     targets = hard if kind == "hard" else _probabilities(distilled).to(device)
     mixed = mixing(fetch, targets, classes, rules.views, mirror) if rules.augmentation == "views" else None
-    return Material(fetch, targets, plan, "hard" if kind == "hard" else "soft", mixed)
+    return TrainInputs(fetch, targets, plan, "hard" if kind == "hard" else "soft", mixed)
 
 
 def _probabilities(distilled: DistilledSet) -> Tensor:

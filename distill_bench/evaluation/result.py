@@ -1,8 +1,8 @@
 """What an evaluation found."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 LabelUse = Literal["hard", "soft", "teacher"]
 
@@ -21,6 +21,8 @@ class Score(BaseModel):
         bytes: storage of the set in bytes (of the training pixels and labels, where the whole split was used).
         set_sha256: of the set's file content; None where the whole split was used.
         notes: what a reader of the number must know.
+        score_key: the content address of the score, with the number of networks.
+        run: seconds, device, versions and machine, and whether the networks ran compiled.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,3 +48,5 @@ class Score(BaseModel):
     train_fingerprint: str
     test_fingerprint: str
     notes: tuple[str, ...] = ()
+    score_key: str | None = None
+    run: dict[str, Any] = Field(default_factory=dict, repr=False)

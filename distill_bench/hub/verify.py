@@ -1,6 +1,7 @@
 """A claimed result put to the test: the same evaluation once more, and whether its outcome is the claimed one."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,12 +10,12 @@ from pydantic import BaseModel, ConfigDict
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError, unknown
-from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Score, evaluate, load_protocol, runs_compiled, score_key
+from distill_bench.evaluation import PROTOCOLS, Score, evaluate, load_protocol, score_key
 from distill_bench.evaluation.statistics import chance_margin
 from distill_bench.hub.formats.result_file import Claimed, check_facts
 from distill_bench.networks import check_network
-from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.hashing import canonical_hash
+from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.run_info import run_block
 
@@ -93,14 +94,9 @@ def verify(
     score = claimed.score
     labels = _check_setting(distilled, score, data, path)
     key = score_key(data, score.protocol, distilled, labels, score.network)
-    # not those that evaluate keeps: they may be the claim itself
-    kept = KeptNetworks(canonical_hash(["verify", key, score.accuracies]))
+    # a cache of its own: what evaluate has cached may be the claim itself
+    cache = home() / "store" / "verify" / canonical_hash([key, score.accuracies])
     recorded = claimed.run.get("compiled")
-    compile = "auto" if recorded is None else "on" if recorded else "off"
-    images = len(distilled.images)
-    how = kept.settle(
-        lambda: runs_compiled(data, score.protocol, images, score.network, device=device, compile=compile)
-    )
     found = evaluate(
         distilled,
         data,
@@ -109,14 +105,13 @@ def verify(
         networks or score.networks,
         labels,
         device=device,
-        compile=how,
+        compile="auto" if recorded is None else "on" if recorded else "off",
         monitor=monitor,
-        kept=kept,
+        cache=cache,
         allow_leak=allow_leak,
     )
-    here = run_block(0.0, resolve_device(device)) | {"compiled": kept.compiled}
-    verdict = judge(score, found, unlike(claimed, here, key))
-    kept.forget()
+    verdict = judge(score, found, unlike(claimed, found.run, key))
+    shutil.rmtree(cache, ignore_errors=True)
     return verdict
 
 

@@ -3,11 +3,10 @@
 from distill_bench.methods.limits import check_ipc, memory_of_step, shortage
 from distill_bench.methods.registry import (
     Method,
-    help_make_set,
     list_methods,
     load_method,
     make_set,
-    parts_of_set,
+    new_run,
     synthesis_key,
     synthesize,
 )
@@ -21,12 +20,11 @@ __all__ = [
     "Run",
     "Synthetic",
     "check_ipc",
-    "help_make_set",
     "list_methods",
     "load_method",
     "make_set",
     "memory_of_step",
-    "parts_of_set",
+    "new_run",
     "shortage",
     "synthesis_key",
     "synthesize",

@@ -32,7 +32,6 @@ from distill_bench.methods.run import (
     Run,
     Synthesizer,
     config_of,
-    sharing_of,
     version_of,
 )
 from distill_bench.methods.selection.selection import (
@@ -208,7 +207,7 @@ def make_set(
     history: list[float] | None = None,
 ) -> DistilledSet:
     """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
-    run = _run_of(data, method, config, ipc, seed, device, monitor, checkpoint)
+    run = new_run(data, method, config, ipc, seed, device=device, monitor=monitor, checkpoint=checkpoint)
     run.history = [] if history is None else history
     try:
         return as_set(method.function(run), run, _card(data, method, config, ipc, preset, seed))
@@ -218,13 +217,7 @@ def make_set(
         raise
 
 
-def parts_of_set(data: Dataset, method: Method, config: Config, ipc: int) -> int:
-    """How many processes can work at a set at a time: 1 where its parts depend on each other."""
-    sharing = sharing_of(method.function)
-    return max(1, sharing.parts(config, len(data.class_names), ipc)) if sharing else 1
-
-
-def help_make_set(
+def new_run(
     data: Dataset,
     method: Method,
     config: Config,
@@ -233,35 +226,14 @@ def help_make_set(
     *,
     device: str = "auto",
     monitor: Monitor = SILENT,
-    checkpoint: Checkpoint,
-) -> None:
-    """Do parts of a set that another process makes, which finds them: experts, recovered batches.
-
-    Args:
-        checkpoint: at the path of the other process's.
-
-    Raises:
-        as ``make_set``.
-    """
-    if (sharing := sharing_of(method.function)) is not None:
-        sharing.work(_run_of(data, method, config, ipc, seed, device, monitor, checkpoint))
-
-
-def _run_of(
-    data: Dataset,
-    method: Method,
-    config: Config,
-    ipc: int,
-    seed: int,
-    device: str,
-    monitor: Monitor,
-    checkpoint: Checkpoint | None,
+    checkpoint: Checkpoint | None = None,
 ) -> Run[Any]:
+    """What the method's function is handed. Arguments and errors as ``make_set``."""
     check_ipc(data, ipc)
     config.check(data)
-    place, kept = resolve_device(device), checkpoint or Checkpoint()
+    place, checkpoint = resolve_device(device), checkpoint or Checkpoint()
     check_memory(method.name, data, config, ipc, place)
-    kept.conditions = {"device": str(place), "threads": torch.get_num_threads()}
+    checkpoint.conditions = {"device": str(place), "threads": torch.get_num_threads()}
     return Run(
         method=method.name,
         training=TrainingData(data, config.pixel_space_on(data), place),
@@ -270,7 +242,7 @@ def _run_of(
         seed=seed,
         device=place,
         monitor=monitor,
-        checkpoint=kept,
+        checkpoint=checkpoint,
     )
 
 

@@ -10,36 +10,39 @@ from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import stopped
 
 
-def fill(run: Run[Any], rows: str, tensors: Mapping[str, Tensor], make: Callable[[int], None]) -> None:
-    """Have ``make(i)`` write row i of every tensor, row after row, going on from the job's checkpoint.
+def fill_rows(run: Run[Any], name: str, title: str, tensors: Mapping[str, Tensor], make: Callable[[int], None]) -> None:
+    """Have ``make(i)`` write row i of every tensor, row after row, going on from the run's checkpoint.
 
     A file of the checkpoint holds the rows made since the one before, so that each is written once, however large all
     of them together are.
 
     Args:
-        rows: what they are, for progress and errors, such as ``"classes cut out"``.
+        run: whose checkpoint it is.
+        name: of the checkpoint's parts.
+        title: what the rows are, for progress and errors, such as ``"classes cut out"``.
         tensors: [rows, …] by name, on the CPU.
+        make: writes a row.
 
     Raises:
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
 
     def file(first: int) -> Checkpoint:
-        return run.checkpoint.part(f"{rows.replace(' ', '-')}-{first}")
+        return run.checkpoint.part(f"{name}-{first}")
 
     count, done = len(next(iter(tensors.values()))), 0
     while (saved := file(done).load()) is not None:
-        for name, values in saved[0].items():
-            tensors[name][done : saved[1]["end"]] = values
+        for key, values in saved[0].items():
+            tensors[key][done : saved[1]["end"]] = values
         done = saved[1]["end"]
     first, unsaved = done, file(done)
-    with run.monitor.stage(f"{run.method}, ipc {run.ipc}, seed {run.seed}: {rows}", count, done) as stage:
+    with run.monitor.stage(f"{run.method}, ipc {run.ipc}, seed {run.seed}: {title}", count, done) as stage:
         for row in range(done, count):
             make(row)
             stage.advance()
             stopping = run.monitor.stop_requested
             if stopping or unsaved.due:
-                unsaved.save({name: each[first : row + 1] for name, each in tensors.items()}, {"end": row + 1})
+                unsaved.save({key: each[first : row + 1] for key, each in tensors.items()}, {"end": row + 1})
                 first, unsaved = row + 1, file(row + 1)
             if stopping:
-                raise stopped(f"{row + 1} of {count} {rows}")
+                raise stopped(f"{row + 1} of {count} {title}")

@@ -1,8 +1,9 @@
 """What a synthesizer is handed, and what it hands back."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
@@ -17,6 +18,7 @@ from distill_bench.distilled.distilled_set import LabelKind
 from distill_bench.errors import RunFailed, first_line
 from distill_bench.runtime import seeds
 from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.locks import get_or_make
 from distill_bench.runtime.progress import Monitor
 
 
@@ -62,6 +64,7 @@ class Config(BaseModel):
 
 
 F = TypeVar("F", bound=Config)
+T = TypeVar("T")
 
 
 @dataclass
@@ -126,36 +129,62 @@ class Run(Generic[F]):
         """A fresh generator for a role and an index (a step, a class). The same arguments give the same stream."""
         return seeds.generator(self.seed, "synthesis", role, index)
 
+    def part(self, name: str, make: Callable[["Run[F]"], T]) -> T:
+        """What ``make`` makes of a part that depends on no other: a run with a checkpoint and a history of its own.
+
+        Args:
+            name: of the part's checkpoint.
+            make: goes on from the checkpoint where the part was begun; a finished part is taken from there.
+        """
+        checkpoint = self.checkpoint.independent(name)
+        part = replace(self, checkpoint=checkpoint, history=[])
+        if checkpoint.path is None:
+            return make(part)
+        made = get_or_make(checkpoint.path, lambda: None, lambda: make(part), self.monitor, f"makes the same {name}")
+        self.checkpoint.add_time_before(checkpoint)
+        return made
+
 
 Synthesizer = Callable[[Run[Any]], Synthetic | Tensor]
 
 
 @dataclass(frozen=True)
-class Sharing:
-    """The part of a synthesizer's work that several processes can share, with locks between them.
+class Piece:
+    """Work that a set needs and that depends on no other piece of its list: an expert, a recovered batch.
 
     Attributes:
-        parts: how many there are that do not depend on each other, given the job's fields, classes and IPC.
-        work: does parts that no other process is at, until none is left, and keeps what it made where all find it.
+        path: the file that is there when it is done, or begun.
+        make: does it, where it is not done, and stores it.
     """
 
-    parts: Callable[[Any, int, int], int]
-    work: Callable[[Run[Any]], object]
+    path: Path
+    make: Callable[[], object]
+
+
+Pieces = Callable[[Run[Any]], list[Piece]]
+
+
+def no_pieces(run: Run[Any]) -> list[Piece]:
+    """Of a method that needs nothing pretrained, or whose images depend on each other."""
+    return []
 
 
 def synthesizer(
-    config: type[Config], version: int = 1, sharing: Sharing | None = None
+    config: type[Config], version: int = 1, pretrained: Pieces = no_pieces, parts: Pieces = no_pieces
 ) -> Callable[[Synthesizer], Synthesizer]:
     """Declare which hyper-parameters a synthesizer function takes.
 
     Args:
-        sharing: how other processes can help, where they can.
+        config: their class.
         version: raised with every change, here or in what it calls, that makes other sets of the same hyper-parameters,
             so that sets made before are not taken for new ones.
+        pretrained: lists the networks that the function trains on real data first, each of which is stored.
+        parts: lists the parts of the set that do not depend on each other, each of which is checkpointed.
     """
 
     def declare(function: Synthesizer) -> Synthesizer:
-        function.config, function.version, function.sharing = config, version, sharing  # type: ignore[attr-defined]
+        function.config, function.version = config, version  # type: ignore[attr-defined]
+        function.pretrained, function.parts = pretrained, parts  # type: ignore[attr-defined]
         return function
 
     return declare
@@ -166,9 +195,14 @@ def config_of(function: Synthesizer) -> type[Config]:
     return getattr(function, "config", Config)
 
 
-def sharing_of(function: Synthesizer) -> Sharing | None:
-    """How other processes can help a synthesizer function; None where they cannot."""
-    return getattr(function, "sharing", None)
+def pretrained_of(function: Synthesizer) -> Pieces:
+    """What lists the networks that a synthesizer function needs pretrained."""
+    return getattr(function, "pretrained", no_pieces)
+
+
+def parts_of(function: Synthesizer) -> Pieces:
+    """What lists the parts of a set that do not depend on each other."""
+    return getattr(function, "parts", no_pieces)
 
 
 def version_of(function: Synthesizer) -> int:

@@ -5,12 +5,20 @@ from distill_bench.pretrained.experts import (
     Experts,
     adopt_experts,
     adopted_experts,
+    expert_path,
     list_experts,
     obtain_experts,
     outdated,
 )
 from distill_bench.pretrained.store import Pretrained, kept, obtain
-from distill_bench.pretrained.teachers import Teacher, TeacherRecipe, list_teachers, obtain_teacher, teacher_recipe
+from distill_bench.pretrained.teachers import (
+    Teacher,
+    TeacherRecipe,
+    list_teachers,
+    obtain_teacher,
+    teacher_path,
+    teacher_recipe,
+)
 
 __all__ = [
     "ExpertRecipe",
@@ -20,6 +28,7 @@ __all__ = [
     "TeacherRecipe",
     "adopt_experts",
     "adopted_experts",
+    "expert_path",
     "kept",
     "list_experts",
     "list_teachers",
@@ -27,5 +36,6 @@ __all__ = [
     "obtain_experts",
     "obtain_teacher",
     "outdated",
+    "teacher_path",
     "teacher_recipe",
 ]

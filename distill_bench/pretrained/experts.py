@@ -6,7 +6,8 @@ Improve Dataset Distillation", CVPR 2023). An expert depends on how it was train
 asks for it: all methods share them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -18,11 +19,10 @@ from distill_bench.augmentations import dsa
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import blank_network, build_network, resolve_network
-from distill_bench.pretrained.store import Made, Pretrained, holds, kept, lock_of, obtain
+from distill_bench.pretrained.store import Made, Pretrained, holds, kept, obtain, path_of
 from distill_bench.pretrained.teachers import training_accuracy
 from distill_bench.pretrained.unfinished import diverged, restore, unfinished
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
-from distill_bench.runtime.locks import take_free
 from distill_bench.runtime.progress import SILENT, Monitor, Stage, stopped
 from distill_bench.runtime.seeds import generator
 from distill_bench.training import compilation
@@ -97,41 +97,46 @@ def obtain_experts(
     training: TrainingData,
     network: str,
     recipe: ExpertRecipe,
-    count: int,
+    numbers: int | Sequence[int],
     *,
     monitor: Monitor = SILENT,
     every_seconds: float = EVERY_SECONDS,
 ) -> Experts:
-    """The first ``count`` experts of a recipe on a training split; those that the store lacks are trained now.
-
-    Of several processes that ask for the same, each trains those that no other is at.
+    """Experts of a recipe on a training split; those that the store lacks are trained now.
 
     Args:
+        training: what they are trained on.
         network: a name without depth means the one usual at the resolution.
+        recipe: how they are trained.
+        numbers: how many, from number 0 on; or their numbers. What number k is depends on no other.
+        monitor: hears of every epoch, and may ask to stop.
+        every_seconds: the least time between two checkpoints.
 
     Raises:
         RunFailed: training diverged.
         Interrupted: the monitor was asked to stop; the next call goes on from there.
     """
-    name = resolve_network(network, training.shape)
-    if not recipe.rho:
-        recipe = recipe.model_copy(update={"alpha": 0.0})  # which plain steps have no use for
-    trained = {"version": _version(recipe.rho), "network": name, "recipe": recipe.model_dump(mode="json")}
-    about = _ground(training) | trained
-    identities = [about | {"index": index} for index in range(count)]
+    name, recipe = resolve_network(network, training.shape), _effective(recipe)
+    numbers = range(numbers) if isinstance(numbers, int) else numbers
+    identities = [_identity(training, name, recipe, number) for number in numbers]
     there = sum(holds(KIND, identity) for identity in identities)
-    title = f"{count} {'flat' if recipe.rho else 'plain'} experts {name} on {training.source_name}"
-    pieces, waiting = dict[int, Pretrained](), list(range(count))
+    title = f"{len(numbers)} {'flat' if recipe.rho else 'plain'} experts {name} on {training.source_name}"
     options: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
-    with monitor.stage(title, count * recipe.epochs, there * recipe.epochs) as stage:
-        while waiting:
-            index = take_free(waiting, lambda index: lock_of(KIND, identities[index]))
+    pieces = []
+    with monitor.stage(title, len(numbers) * recipe.epochs, there * recipe.epochs) as stage:
+        for identity in identities:
 
-            def make(checkpoint: Checkpoint, index: int = index) -> Made:
-                return _train(training, name, recipe, index, checkpoint, monitor, stage)
+            def make(checkpoint: Checkpoint, number: int = identity["index"]) -> Made:
+                return _train(training, name, recipe, number, checkpoint, monitor, stage)
 
-            pieces[index] = obtain(KIND, identities[index], make, monitor, every_seconds=every_seconds, **options)
-    return Experts([pieces[index] for index in range(count)])
+            pieces.append(obtain(KIND, identity, make, monitor, every_seconds=every_seconds, **options))
+    return Experts(pieces)
+
+
+def expert_path(training: TrainingData, network: str, recipe: ExpertRecipe, number: int) -> Path:
+    """Where the store has an expert, if it has. Arguments as for ``obtain_experts``."""
+    name = resolve_network(network, training.shape)
+    return path_of(KIND, _identity(training, name, _effective(recipe), number))
 
 
 def adopt_experts(
@@ -211,6 +216,16 @@ def outdated(expert: Pretrained) -> bool:
 
 def _version(rho: float) -> int:
     return FLAT_VERSION if rho else VERSION
+
+
+def _effective(recipe: ExpertRecipe) -> ExpertRecipe:
+    """A recipe without what plain steps have no use for."""
+    return recipe if recipe.rho else recipe.model_copy(update={"alpha": 0.0})
+
+
+def _identity(training: TrainingData, network: str, recipe: ExpertRecipe, number: int) -> dict[str, Any]:
+    trained = {"version": _version(recipe.rho), "network": network, "recipe": recipe.model_dump(mode="json")}
+    return {**_ground(training), **trained, "index": number}
 
 
 def _ground(training: TrainingData) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
-from distill_bench.runtime.locks import alone
+from distill_bench.runtime.locks import get_or_make
 from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import Monitor
@@ -82,28 +82,31 @@ def obtain(
     Raises:
         Interrupted: the monitor was asked to stop.
     """
-    path = _path(kind, identity)
-    with alone(lock_of(kind, identity), monitor, "trains the same"):
+    path = path_of(kind, identity)
+    conditions = {"device": str(device), "threads": torch.get_num_threads()}
+    unfinished = Checkpoint(path.parent / "unfinished" / path.name, every_seconds, conditions)
+
+    def read() -> Pretrained | None:
         found = _read(path)
-        conditions = {"device": str(device), "threads": torch.get_num_threads()}
-        unfinished = Checkpoint(path.parent / "unfinished" / path.name, every_seconds, conditions)
         if found is None or found.identity != json.loads(json.dumps(identity)):
-            tensors, facts = make(unfinished)
-            history = {"dataset": dataset, **run_block(unfinished.seconds, device)}
-            write_atomically(path.with_suffix(".run.json"), json.dumps(history) + "\n")
-            found = _write(path, tensors, identity, facts)
+            return None
+        unfinished.clear()  # a killed process may have left it
+        return found
+
+    def train() -> Pretrained:
+        tensors, facts = make(unfinished)
+        history = {"dataset": dataset, **run_block(unfinished.seconds, device)}
+        write_atomically(path.with_suffix(".run.json"), json.dumps(history) + "\n")
+        found = _write(path, tensors, identity, facts)
         unfinished.clear()
         return found
+
+    return get_or_make(path, read, train, monitor, "trains the same")
 
 
 def holds(kind: str, identity: dict[str, Any]) -> bool:
     """Whether the store has the piece with this identity."""
-    return _read(_path(kind, identity)) is not None
-
-
-def lock_of(kind: str, identity: dict[str, Any]) -> Path:
-    """Held by the process that makes the piece with this identity."""
-    return _path(kind, identity).with_suffix(".lock")
+    return _read(path_of(kind, identity)) is not None
 
 
 def kept(kind: str) -> list[Pretrained]:
@@ -112,7 +115,8 @@ def kept(kind: str) -> list[Pretrained]:
     return [piece for piece in pieces if piece is not None]
 
 
-def _path(kind: str, identity: dict[str, Any]) -> Path:
+def path_of(kind: str, identity: dict[str, Any]) -> Path:
+    """The file of the piece with this identity, if the store has it."""
     return home() / "pretrained" / kind / f"{canonical_hash(identity)}.safetensors"
 
 

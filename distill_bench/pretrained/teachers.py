@@ -9,6 +9,7 @@ must come near the accuracy that is stated of them.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -28,7 +29,7 @@ from distill_bench.augmentations import dsa, views
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
 from distill_bench.networks import Network, build_network, resolve_network
-from distill_bench.pretrained.store import Made, Pretrained, kept, obtain
+from distill_bench.pretrained.store import Made, Pretrained, kept, obtain, path_of
 from distill_bench.pretrained.unfinished import diverged, restore, unfinished
 from distill_bench.pretrained.weights import Weights, find_weights
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
@@ -154,6 +155,11 @@ def obtain_teacher(
     identity = _identity(training, recipe, seed)
     about: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
     return _checked(training, obtain(KIND, identity, make, monitor, every_seconds=every_seconds, **about))
+
+
+def teacher_path(training: TrainingData, recipe: TeacherRecipe, seed: int) -> Path:
+    """Where the store has the teacher of a recipe and a seed, if it has."""
+    return path_of(KIND, _identity(training, recipe, seed))
 
 
 def list_teachers() -> list[Pretrained]:

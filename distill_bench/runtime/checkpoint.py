@@ -3,8 +3,6 @@
 import glob
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from distill_bench.runtime.files import UNFINISHED, write_atomically
-from distill_bench.runtime.locks import alone, take_free
 from distill_bench.runtime.log import log
-from distill_bench.runtime.progress import Monitor
 
 EVERY_SECONDS = 30.0
 
@@ -58,25 +54,14 @@ class Checkpoint:
         path = self.path and self.path.with_name(f"{self.path.stem}.{name}{self.path.suffix}")
         return Checkpoint(path, self.every_seconds, self.conditions, self.whole or self)
 
-    @contextmanager
-    def shared(self, waiting: list[int], name: str, monitor: Monitor) -> Iterator[tuple[int, "Checkpoint"]]:
-        """A part of those ``waiting`` that no other process is at, and its checkpoint; it leaves the list.
+    def independent(self, name: str) -> "Checkpoint":
+        """As ``part``, with a clock of its own: what earlier processes spent on it is added by ``add_time_before``."""
+        part = self.part(name)
+        return Checkpoint(part.path, self.every_seconds, self.conditions)
 
-        Its lock is held meanwhile. Where others are at all of them, this waits for the first. A part has a clock of its
-        own; what other processes spent on it is added to this one's.
-
-        Raises:
-            Interrupted: the monitor was asked to stop while it waited.
-        """
-        paths = {number: self.part(f"{name}{number}").path for number in waiting}
-        if self.path is None:
-            yield waiting.pop(0), Checkpoint()
-            return
-        number = take_free(waiting, lambda number: _lock(paths[number]))
-        with alone(_lock(paths[number]), monitor, f"does the same {name}"):
-            part = Checkpoint(paths[number], self.every_seconds, self.conditions)
-            yield number, part
-            self._earlier += part._earlier
+    def add_time_before(self, part: "Checkpoint") -> None:
+        """Count what earlier processes spent on an independent part."""
+        self._earlier += part._earlier
 
     def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Replace the saved state."""
@@ -122,8 +107,3 @@ class Checkpoint:
             return []
         parts = sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}{ending}"))
         return [path for path in [self.path.with_name(self.path.name + ending), *parts] if path.exists()]
-
-
-def _lock(part: Path | None) -> Path:
-    assert part is not None
-    return part.with_suffix(".lock")

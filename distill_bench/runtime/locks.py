@@ -43,11 +43,23 @@ def alone(path: Path, monitor: Monitor, what: str) -> Iterator[None]:
         lock.release()
 
 
-def take_free(waiting: list[T], lock: Callable[[T], Path]) -> T:
-    """Take from a list the first thing whose lock no process holds now; where all are held, the first."""
-    thing = next((thing for thing in waiting if not is_held(lock(thing))), waiting[0])
-    waiting.remove(thing)
-    return thing
+def get_or_make(path: Path, read: Callable[[], T | None], make: Callable[[], T], monitor: Monitor, what: str) -> T:
+    """What ``read`` finds, or else what ``make`` makes and stores. Of several processes that need it, one makes it.
+
+    Args:
+        path: of its file; the lock's lies beside it.
+        read: from the store; None where it is not there, or damaged.
+        make: the work.
+        monitor: may ask to stop while another process does the work.
+        what: that other process does.
+
+    Raises:
+        DataError: the lock's file cannot be written.
+        Interrupted: the monitor was asked to stop.
+    """
+    with alone(path.with_suffix(".lock"), monitor, what):
+        stored = read()
+        return make() if stored is None else stored
 
 
 def is_held(path: Path) -> bool:

@@ -15,7 +15,6 @@ from distill_bench.errors import Interrupted
 from distill_bench.runtime.text import for_terminal
 
 LINE_EVERY_SECONDS = 15.0
-PROBE_SECONDS = 0.5
 
 
 @runtime_checkable
@@ -153,74 +152,6 @@ def stop_at_once() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-
-
-class Enough(Exception):
-    """Raised out of work that was only to be timed."""
-
-
-class Stopwatch:
-    """Called at the end of every step of some work; raises ``Enough`` when the steps after the first took long enough.
-
-    Args:
-        most: seconds. A first step longer than that is the only one.
-    """
-
-    def __init__(self, most: float = PROBE_SECONDS) -> None:
-        self._most, self._ends = most, [time.perf_counter()]
-
-    def __call__(self) -> None:
-        self._ends.append(time.perf_counter())
-        first_too_long = self._ends[1] - self._ends[0] >= self._most
-        if first_too_long or self._ends[-1] - self._ends[1] >= self._most:
-            raise Enough
-
-    @property
-    def seconds(self) -> float:
-        """Of a step: the mean of those after the first, which warms up, where there are any; 0 before any step."""
-        steps = len(self._ends) - 1
-        first = min(1, max(steps - 1, 0))
-        return (self._ends[-1] - self._ends[first]) / (steps - first) if steps else 0.0
-
-
-class Probe:
-    """A monitor that times the steps of a piece of work and cuts it off. Is its own stage.
-
-    Args:
-        own: how titles of stages begin that are timed. Work ends at any other, which is what it needs first.
-
-    Attributes:
-        seconds: predicted of the stage that was cut off; spent on all, where none was; 0 where others come first.
-        first: the title of the stage that has to come first, or ``""``.
-    """
-
-    stop_requested = False
-
-    def __init__(self, own: str) -> None:
-        self.first, self._own = "", own
-        self._began = time.perf_counter()
-        self._predicted: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._began if self._predicted is None else self._predicted
-
-    @contextmanager
-    def stage(self, title: str, total: int, done: int = 0) -> Iterator["Probe"]:
-        if not title.startswith(self._own):
-            self.first, self._predicted = title, 0.0
-            raise Enough
-        self._watch = watch = Stopwatch()
-        try:
-            yield self
-        except Enough:
-            self._predicted = watch.seconds * (total - done)
-            raise
-
-    def advance(self, steps: int = 1) -> None:
-        self._watch()
-
-    def note(self, text: str) -> None: ...
 
 
 def stopped(where: str) -> Interrupted:

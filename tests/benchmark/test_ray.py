@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,13 +14,14 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from small_suite import CELLS, begun, bench, finish, outcome, write
 
-from distill_bench.benchmark import Cell, CellWork, Setting, on_ray, run_cells
+from distill_bench.benchmark import SetCell, Setting, on_ray, run_cells, tasks_of
+from distill_bench.benchmark.tasks import Task
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.runtime.progress import StreamMonitor
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra cluster is not installed")
 SMALL_STORE = 80_000_000
-CELL = Cell("digits", "random", 1, 0, "cpu", ("quick-v1",))
+CELL = SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",))
 
 
 def test_ray_is_not_imported_unless_asked_for():
@@ -81,13 +81,13 @@ class Cluster(ModuleType):
 
 def on(device, method="dm"):
     cell = dataclasses.replace(CELL, method=method)
-    return CellWork(cell, Setting("mine", Path("results"), device=device))
+    return tasks_of(cell, Setting("mine", Path("results"), device=device))
 
 
 @pytest.fixture
 def work(monkeypatch, tmp_path):
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
-    return CellWork(CELL, Setting("mine", tmp_path / "results"))
+    return tasks_of(CELL, Setting("mine", tmp_path / "results"))
 
 
 def run_on(cluster, works, monkeypatch, monitor=None, **options):
@@ -140,7 +140,7 @@ def test_room_is_counted_by_what_is_scarcest():
     assert on_ray._room(nodes, {"num_cpus": 1, "num_gpus": 0.25}) == 4
 
 
-def test_room_that_cells_leave_is_for_helpers_who_are_let_go_with_the_cell(work, monkeypatch):
+def test_room_that_cells_leave_is_for_their_tasks_which_end_with_the_cell(work, monkeypatch):
     cluster = Cluster([0, RayError("cancelled"), RayError("cancelled")], CPU=3)
     asked, wait = [], cluster.wait
 
@@ -148,27 +148,26 @@ def test_room_that_cells_leave_is_for_helpers_who_are_let_go_with_the_cell(work,
         asked.append(1)
         return wait(references, timeout) if len(asked) >= 5 else ([], references)
 
-    monkeypatch.setattr("distill_bench.benchmark.helpers.LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(CellWork, "open_parts", lambda work: ("quick-v1", 9))
+    open_tasks = [["network", number, "quick-v1"] for number in range(9)]
+    monkeypatch.setattr(type(work), "open_tasks", lambda work: [Task(*task) for task in open_tasks])
     monkeypatch.setattr(cluster, "wait", wait_long)
     assert run_on(cluster, [work], monkeypatch) == 0
-    assert [json.loads(told)["helping"] for told, *_ in cluster.tasks] == [False, True, True]
+    told = [json.loads(line)["tasks"] for line, *_ in cluster.tasks]
+    assert told == [[], open_tasks[:-3:-1], [open_tasks[6]]]
     assert cluster.cancelled == [2, 3] and not cluster.ends
     assert cluster.options["max_retries"] == 0
 
 
-def test_a_helper_that_ended_or_died_is_not_followed_by_another_in_its_stage(work, monkeypatch):
+def test_tasks_whose_process_died_are_left_to_the_cell(work, monkeypatch):
     cluster = Cluster([RayError("died"), 0], CPU=2)
-    stage = iter(["set", "set", "quick-v1"])
-    monkeypatch.setattr("distill_bench.benchmark.helpers.LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(CellWork, "open_parts", lambda work: (next(stage, "quick-v1"), 9))
+    monkeypatch.setattr(type(work), "open_tasks", lambda work: [Task("network", k, "quick-v1") for k in range(2)])
     monkeypatch.setattr(cluster, "wait", lambda references, timeout: (references[-1:], references[:-1]))
     assert run_on(cluster, [work], monkeypatch) == 0
     assert len(cluster.tasks) == 2 and not work.result_path("failed").exists()
 
 
 def test_a_cell_that_ray_gave_up_has_failed_and_the_others_go_on(work, monkeypatch):
-    works = [work, CellWork(dataclasses.replace(CELL, seed=1), work.setting)]
+    works = [work, tasks_of(dataclasses.replace(CELL, seed=1), work.setting)]
     cluster = Cluster([RayError("the node is gone"), 0], CPU=1)
     assert run_on(cluster, works, monkeypatch) == 1
     assert cluster.options == {"num_cpus": 1, "num_gpus": 0, "max_retries": 3, "retry_exceptions": True}
@@ -181,7 +180,7 @@ def test_a_request_to_stop_cancels_what_runs_and_begins_nothing(work, monkeypatc
         def say(self, text):
             self.stop_requested = True
 
-    works = [work, CellWork(CELL, work.setting), CellWork(CELL, work.setting)]
+    works = [work, tasks_of(CELL, work.setting), tasks_of(CELL, work.setting)]
     cluster, monitor = Cluster([0, RayError("cancelled"), 130], CPU=1), Stops()
     with pytest.raises(Interrupted):
         run_on(cluster, works, monkeypatch, monitor)
@@ -277,29 +276,13 @@ def test_the_ray_that_a_run_starts_is_at_127_0_0_1():
     assert said == b"['127.0.0.1']\n"
 
 
-HELPED = """
-import sys
-from distill_bench.cli import main
-from distill_bench.benchmark import on_ray
-remote = on_ray._Tasks._remote
-def noted(tasks, work, retries, helping=False):
-    print("helps" if helping else "does", work.open_parts(), file=sys.stderr, flush=True)
-    return remote(tasks, work, retries, helping)
-on_ray._Tasks._remote = noted
-main()
-"""
-
-
 @needs_ray
 @pytest.mark.slow
-def test_two_tasks_share_one_cell_and_make_the_same_bytes(alone):
+def test_two_processes_share_one_cell_and_make_the_same_bytes(alone):
     folder, _ = alone
     one = ("--only", f"method={folder / 'recovered.toml'},seed=0", "--networks", "4")
     finish(bench(folder, folder / "one task", "in-process", *one))
-    said = finish(bench(folder, folder / "shared", "ray", *one, "--jobs", "2", program=HELPED, RAY_ADDRESS=""))
-    begun = re.findall(r"(does|helps) \('(.*)', (\d+)\)", said)
-    assert begun[:2] == [("does", "set", "10"), ("helps", "set", "10")], said
-    assert begun[2][:2] == ("helps", "quick-v1")
+    finish(bench(folder, folder / "shared", "ray", *one, "--jobs", "2", RAY_ADDRESS=""))
     assert outcome(folder / "shared") == outcome(folder / "one task")
 
 

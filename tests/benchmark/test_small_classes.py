@@ -6,7 +6,7 @@ import pytest
 from folders import images_folder
 from result_files import score
 
-from distill_bench.benchmark import Cell, CellWork, Setting, Timed, run_cells
+from distill_bench.benchmark import SetCell, Setting, run_cells, tasks_of
 from distill_bench.benchmark.leaderboard import board, tables
 from distill_bench.benchmark.leaderboard.collect import leaderboard_rows
 from distill_bench.distilled.distilled_set import load_distilled
@@ -92,8 +92,8 @@ def test_it_runs_when_there_are_images_enough(command, pets, tmp_path):
 
 def test_any_reason_stops_its_cell_alone(pets, tmp_path):
     setting = Setting("mine", tmp_path / "results")
-    cells = [Cell("digits", method, 1, 0, "cpu", ("quick-v1",)) for method in ("random", "rded")]
-    works = [CellWork(cell, setting) for cell in cells]
+    cells = [SetCell("digits", method, 1, 0, "cpu", ("quick-v1",)) for method in ("random", "rded")]
+    works = [tasks_of(cell, setting) for cell in cells]
     works[1].cannot = "it takes square images"  # as a method's fields say of a source
     assert run_cells(works, "in-process", 1, StreamMonitor(quiet=True)) == 1
     assert [row["status"] for row in board(tmp_path / "results")] == ["done", "failed"]
@@ -128,14 +128,13 @@ def test_a_time_has_its_units(seconds, said):
 def test_the_total_says_what_it_leaves_out(command, pets, monkeypatch):
     monkeypatch.setattr(
         "distill_bench.benchmark.predict",
-        lambda works, _: [(work, Timed(750.0, "" if work.cell.ipc == 1 else "100 plain experts")) for work in works],
+        lambda works, _: {work: 750.0 if work.cell.ipc == 1 else None for work in works},
     )
     _, out, _ = command("bench", "digits", "--only", "method=mtt,ipc=1,ipc=10,seed=0,protocol=quick-v1", "--dry-run")
-    assert "about 12 min 30 s, and 100 plain experts before, with the set" in out
-    assert (
-        "about 25 min 00 s for the suite, 1 at a time, not counting what has to come first and is not timed: 100 plain "
-        "experts, then the sets of 1 cells" in out
-    )
+    assert "digits mtt ipc 1 seed 0  preset cpu, quick-v1, about 12 min 30 s\n" in out
+    assert "digits mtt ipc 10 seed 0  preset cpu, quick-v1, no time known yet\n" in out
+    rest = "not counting 1 cells of which no time is known yet"
+    assert f"about 12 min 30 s for the suite, 1 at a time, {rest}" in out
 
 
 # --- what a board says of itself

@@ -17,17 +17,30 @@ import torch
 from filelock import FileLock
 from kill_suite import same, survive
 
-from distill_bench.benchmark import Cell, CellWork, Setting, expand, list_suites, load_suite, parse_only, run_cells
-from distill_bench.benchmark.helpers import Helpers, Wanted
+from distill_bench.benchmark import (
+    CellTasks,
+    ReferenceCell,
+    SetCell,
+    Setting,
+    executor,
+    expand,
+    list_suites,
+    load_suite,
+    parse_only,
+    run_cells,
+    tasks_of,
+    worker,
+)
 from distill_bench.benchmark.leaderboard import board
 from distill_bench.benchmark.suite import slug
+from distill_bench.benchmark.tasks import Task
 from distill_bench.errors import Interrupted, UsageError
+from distill_bench.methods.run import Piece
 from distill_bench.runtime.checkpoint import Checkpoint
-from distill_bench.runtime.locks import take_free
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import StreamMonitor
 
-CELL = Cell("digits", "random", 1, 0, "cpu", ("quick-v1",))
+CELL = SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",))
 
 
 @pytest.fixture
@@ -41,7 +54,7 @@ def quick(monkeypatch, tmp_path):
     return Setting("mine", tmp_path / "results")
 
 
-def run(works: list[CellWork]) -> int:
+def run(works: list[CellTasks]) -> int:
     return run_cells(works, "in-process", 1, StreamMonitor(quiet=True))
 
 
@@ -51,7 +64,7 @@ def test_every_suite_that_comes_along_expands():
     cells = expand(digits, {})
     assert len(cells) == len(digits.methods) * len(digits.ipc) * len(digits.seeds) + 1
     assert {1, 2, 5, 10} <= set(digits.ipc)
-    assert cells[-1] == Cell("digits", "full", None, 0, "paper", ("full-v1",))
+    assert cells[-1] == ReferenceCell("digits", ("full-v1",))
 
 
 def test_only_keeps_what_it_names():
@@ -123,13 +136,13 @@ def test_a_process_that_our_stop_killed_is_no_failed_cell(quick, monkeypatch):
         def say(self, text):
             self.said += text
 
-    def start(work, threads, quiet):
+    def start(line):
         monitor.stop_requested = True
         return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.PIPE, text=True)
 
     monitor = Stopping(quiet=True)
-    monkeypatch.setattr("distill_bench.benchmark.executor._start", start)
-    work = CellWork(CELL, quick)
+    monkeypatch.setattr("distill_bench.benchmark.executor._process", start)
+    work = tasks_of(CELL, quick)
     with pytest.raises(Interrupted):
         run_cells([work], "local", 1, monitor)
     assert monitor.said == ""
@@ -147,7 +160,7 @@ def test_a_process_that_ends_before_it_reads_its_order_is_one_failed_cell(quick,
 
     monkeypatch.setattr("distill_bench.benchmark.executor.subprocess.Popen", DiesAtOnce)
     monitor, stopping = StreamMonitor(quiet=True), False
-    works = [CellWork(CELL, quick)]
+    works = [tasks_of(CELL, quick)]
     assert run_cells(works, "local", 1, monitor) == 1
     assert "killed by signal 2" in json.loads(works[0].result_path("failed").read_text())["error"]
     stopping = True
@@ -174,13 +187,13 @@ def test_a_bad_suite_is_one_clear_error(tmp_path, text, complaint):
 
 
 def test_a_cell_goes_from_missing_to_done_and_is_not_done_again(quick):
-    work = CellWork(CELL, quick)
+    work = tasks_of(CELL, quick)
     assert work.state() == "missing"
     assert run([work]) == 0
     assert work.state() == "done"
     result = work.result_path("quick-v1")
     before = result.stat().st_mtime_ns
-    assert run([CellWork(CELL, quick)]) == 0
+    assert run([tasks_of(CELL, quick)]) == 0
     assert result.stat().st_mtime_ns == before
     content = json.loads(result.read_text())
     assert content["kind"] == "score"
@@ -192,13 +205,13 @@ def test_a_cell_goes_from_missing_to_done_and_is_not_done_again(quick):
 
 
 def test_results_of_another_machine_are_made_again_here(quick, monkeypatch, tmp_path):
-    run([CellWork(CELL, quick)])
+    run([tasks_of(CELL, quick)])
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "another"))
-    assert CellWork(CELL, quick).state() == "missing"
+    assert tasks_of(CELL, quick).state() == "missing"
 
 
 def test_a_lost_result_is_filed_again_from_the_store(quick):
-    work = CellWork(CELL, quick)
+    work = tasks_of(CELL, quick)
     run([work])
     content = work.result_path("quick-v1").read_text()
     work.result_path("quick-v1").unlink()
@@ -223,7 +236,7 @@ DAMAGE = {
     ],
 )
 def test_what_cannot_be_read_counts_as_missing_and_is_made_again(quick, tmp_path, caplog, pattern, damage):
-    work = CellWork(CELL, quick)
+    work = tasks_of(CELL, quick)
     run([work])
     whole = json.loads(work.result_path("quick-v1").read_text())
     damaged = list(tmp_path.glob(pattern))
@@ -251,7 +264,7 @@ def test_a_failure_of_changed_code_is_what_the_board_shows(quick, monkeypatch, t
         (tmp_path / "fickle_method.py").write_text(f"import torch\ndef fickle(job):\n    return {body}\n")
         sys.modules.pop("fickle_method", None)
         importlib.invalidate_caches()
-        work = CellWork(cell, quick)
+        work = tasks_of(cell, quick)
         assert work.state() == "missing"
         run([work])
         (row,) = board(quick.results / "mine")
@@ -260,22 +273,22 @@ def test_a_failure_of_changed_code_is_what_the_board_shows(quick, monkeypatch, t
 
 
 def test_a_cell_of_which_only_a_part_is_kept_has_begun(quick):
-    work = CellWork(CELL, quick)
+    work = tasks_of(CELL, quick)
     assert work.state() == "missing"
     Checkpoint(work.checkpoint_path).part("batch0").save({"x": torch.ones(1)}, {})
     assert work.state() == "partial"
 
 
 def test_more_networks_join_those_that_were_tested(quick):
-    run([CellWork(CELL, dataclasses.replace(quick, networks=1))])
-    work = CellWork(CELL, dataclasses.replace(quick, networks=3))
+    run([tasks_of(CELL, dataclasses.replace(quick, networks=1))])
+    work = tasks_of(CELL, dataclasses.replace(quick, networks=3))
     one = json.loads(work.result_path("quick-v1").read_text())
     assert work.state() == "partial"
     run([work])
     three = json.loads(work.result_path("quick-v1").read_text())
     assert (len(one["accuracies"]), len(three["accuracies"])) == (1, 3)
     assert three["accuracies"][0] == one["accuracies"][0]
-    assert CellWork(CELL, dataclasses.replace(quick, networks=1)).state() == "partial"
+    assert tasks_of(CELL, dataclasses.replace(quick, networks=1)).state() == "partial"
 
 
 def test_resized_and_held_out_data_are_filed_apart():
@@ -291,7 +304,7 @@ def test_two_runners_at_once_do_every_cell_once(quick, monkeypatch, tmp_path):
     (tmp_path / "slow_method.py").write_text("import torch\n" + code + PICK.format(1) + "\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     cells = [dataclasses.replace(CELL, method="slow_method:slow", seed=seed) for seed in range(4)]
-    runners = [[CellWork(cell, quick) for cell in cells] for _ in range(2)]
+    runners = [[tasks_of(cell, quick) for cell in cells] for _ in range(2)]
     failed = []
     threads = [threading.Thread(target=lambda works=works: failed.append(run(works))) for works in runners]
     for thread in threads:
@@ -303,7 +316,7 @@ def test_two_runners_at_once_do_every_cell_once(quick, monkeypatch, tmp_path):
     assert {work.state() for work in runners[0]} == {"done"}
 
 
-def hold(work: CellWork) -> subprocess.Popen:
+def hold(work: CellTasks) -> subprocess.Popen:
     """Another process that is at a cell until it is killed."""
     work.lock.parent.mkdir(parents=True, exist_ok=True)
     code = f"import time; from filelock import FileLock; lock = FileLock({str(work.lock)!r}); lock.acquire()"
@@ -315,21 +328,39 @@ def hold(work: CellWork) -> subprocess.Popen:
     return process
 
 
+class Nobody(executor.InProcess):
+    """Takes orders and does nothing."""
+
+    def __init__(self, room=1):
+        self.room = self.room_for_cells = room
+        self.orders = []
+
+    def __len__(self):
+        return len(self.orders)
+
+    def start(self, order):
+        self.orders.append(order)
+
+    def ended(self):
+        ended, self.orders = self.orders, []
+        return [(order, 130, "") for order in ended]
+
+
 def test_a_cell_that_another_runner_is_at_is_passed_by_and_a_dead_runner_holds_none(quick):
-    first, second = works = [CellWork(dataclasses.replace(CELL, seed=seed), quick) for seed in range(2)]
+    first, second = works = [tasks_of(dataclasses.replace(CELL, seed=seed), quick) for seed in range(2)]
     with hold(first) as other:
-        waiting = list(works)
-        assert [take_free(waiting, lambda work: work.lock) for _ in works] == [second, first]
+        runner = executor._Runner(works, Nobody(), StreamMonitor(quiet=True))
+        assert [runner._next().work for _ in works] == [second, first]
         other.send_signal(signal.SIGKILL)
     assert first.lock.exists()
-    assert take_free(list(works), lambda work: work.lock) == first
+    assert executor._Runner(works, Nobody(), StreamMonitor(quiet=True))._next().work == first
     assert run([first]) == 0
     assert first.state() == "done"
 
 
 def test_who_waits_for_another_runner_can_be_stopped(quick, monkeypatch):
     monkeypatch.setattr("distill_bench.runtime.locks.LOCK_POLL_SECONDS", 0.01)
-    work, monitor = CellWork(CELL, quick), StreamMonitor(quiet=True)
+    work, monitor = tasks_of(CELL, quick), StreamMonitor(quiet=True)
     monitor.stop_requested = True
     work.lock.parent.mkdir(parents=True)
     with FileLock(work.lock), pytest.raises(Interrupted, match="waiting for another process that does the same cell"):
@@ -341,108 +372,155 @@ def test_a_process_that_another_than_us_stopped_is_started_again(quick, monkeypa
     monitor = StreamMonitor()
     monkeypatch.setattr(monitor, "say", said.append)
 
-    def start(work, threads, quiet):
+    def start(line):
         return subprocess.Popen([sys.executable, "-c", f"exit({codes.pop(0)})"], stdin=subprocess.PIPE, text=True)
 
-    monkeypatch.setattr("distill_bench.benchmark.executor._start", start)
-    assert run_cells([CellWork(CELL, quick)], "local", 1, monitor) == 0
+    monkeypatch.setattr("distill_bench.benchmark.executor._process", start)
+    assert run_cells([tasks_of(CELL, quick)], "local", 1, monitor) == 0
     assert codes == [] and len(said) == 1
 
 
-def test_a_worker_helps_with_the_networks_of_a_cell_that_another_one_does(quick, monkeypatch):
-    work, monitor = CellWork(CELL, quick), StreamMonitor(quiet=True)
-    assert work.open_parts() == ("set", 1)
-    work.help(monitor)
-    assert work.state() == "missing"  # before there is a set, nothing of this method can be shared
+def test_networks_that_another_process_tested_are_not_tested_again(quick, monkeypatch):
+    work, monitor = tasks_of(CELL, quick), StreamMonitor(quiet=True)
+    assert work.open_tasks() == []  # before there is a set, nothing of this method can be done apart
     with monkeypatch.context() as patch:
-        patch.setattr(CellWork, "_score_keys", lambda *_: {})
+        patch.setattr(type(work), "_score_keys", lambda *_: {})
         work.run(monitor)
-    assert work.open_parts() == ("quick-v1", 2)
-    work.help(monitor)
-    assert work.open_parts() == ("", 0)
+    assert work.open_tasks() == [Task("network", 0, "quick-v1"), Task("network", 1, "quick-v1")]
+    work.do([Task("network", 1, "quick-v1")], monitor)
+    assert work.open_tasks() == [Task("network", 0, "quick-v1")]
+    work.do(work.open_tasks(), monitor)
+    assert work.open_tasks() == [] and work.state() == "partial"
     assert not list(quick.results.rglob("*quick-v1.json"))
     module = sys.modules["distill_bench.evaluation.evaluate"]
     with monkeypatch.context() as patch:
         patch.setattr(module, "train", lambda *_, **__: pytest.fail("trained a network again"))
         work.run(monitor)
-    helped = json.loads(work.result_path("quick-v1").read_text())["accuracies"]
+    apart = json.loads(work.result_path("quick-v1").read_text())["accuracies"]
     shutil.rmtree(home() / "store" / "networks")
     shutil.rmtree(home() / "store" / "scores")
     work.run(monitor)
-    assert json.loads(work.result_path("quick-v1").read_text())["accuracies"] == helped
+    assert json.loads(work.result_path("quick-v1").read_text())["accuracies"] == apart
 
 
-def test_who_cannot_help_waits_all_the_same(quick, monkeypatch, caplog):
-    monkeypatch.setattr("distill_bench.runtime.locks.LOCK_POLL_SECONDS", 0.01)
-    monkeypatch.setattr(CellWork, "help", lambda *_: 1 / 0)
-    work, lock = CellWork(CELL, quick), FileLock(CellWork(CELL, quick).lock, thread_local=False)
-    work.lock.parent.mkdir(parents=True)
-    lock.acquire()
-    threading.Timer(0.2, lock.release).start()
-    assert run([work]) == 0
-    assert work.state() == "done" and "could not help" in caplog.text
-
-
-def test_a_set_that_cannot_be_read_is_nothing_to_help_with(quick, monkeypatch):
-    work = CellWork(CELL, quick)
+def test_a_set_that_cannot_be_read_is_made_again_by_one_process(quick):
+    work = tasks_of(dataclasses.replace(CELL, method="sre2l"), quick)
     work.set_path.parent.mkdir(parents=True)
     work.set_path.write_bytes(b"damaged")
-    monkeypatch.setattr("distill_bench.benchmark.tasks.help_make_set", lambda *_, **__: pytest.fail("helped"))
-    work.help(StreamMonitor(quiet=True))
-    assert work.open_parts() == ("set", 1)
+    assert work.open_tasks() == []
 
 
-def test_a_helper_ends_with_the_set_that_it_helps_with_and_leaves_nothing(quick, monkeypatch):
-    work, asked = CellWork(dataclasses.replace(CELL, method="sre2l"), quick), []
-
-    def others_finish(source, method, fields, ipc, seed, *, device, monitor, checkpoint):
-        checkpoint.part("batch0").save({"x": torch.ones(1)}, {})
-        assert not monitor.stop_requested
-        work.set_path.parent.mkdir(parents=True)
-        work.set_path.touch()
-        asked.append(monitor.stop_requested)
-        raise Interrupted("stopped")
-
-    monkeypatch.setattr("distill_bench.benchmark.tasks.help_make_set", others_finish)
-    monitor = StreamMonitor(quiet=True)
-    work.help(monitor)
-    assert asked == [True] and not list(work.checkpoint_path.parent.iterdir())
-    work.set_path.unlink()
-    work.set_path.parent.rmdir()
-    monitor.stop_requested = True
-    monkeypatch.setattr(
-        "distill_bench.benchmark.tasks.help_make_set", lambda *_, **__: (_ for _ in ()).throw(Interrupted("stopped"))
+def test_pretraining_comes_before_parts_and_both_are_made_apart(quick, monkeypatch, tmp_path):
+    (tmp_path / "two.toml").write_text(
+        small_suite.RECIPES["recovered"].replace("per_batch = 1", "per_batch = 5").replace("= 200", "= 5")
     )
+    cell = dataclasses.replace(CELL, method=str(tmp_path / "two.toml"), preset="paper")
+    work, monitor = tasks_of(cell, quick), StreamMonitor(quiet=True)
+    assert work.open_tasks() == [Task("pretrain", 0)] and len(work.needs()) == 1
+    work.do(work.open_tasks(), monitor)
+    assert work.needs() == set()
+    assert work.open_tasks() == [Task("part", 0), Task("part", 1)]
+    work.do([Task("part", 1)], monitor)
+    assert work.state() == "partial" and not work.set_path.exists()
+    assert run([work]) == 0 and not list(work.checkpoint_path.parent.iterdir())
+    apart = work.set_path.read_bytes()
+    work.do([Task("part", 1)], monitor)  # too late: nothing is done, and nothing left behind
+    assert not list(work.checkpoint_path.parent.iterdir())
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "another"))
+    assert run([tasks_of(cell, quick)]) == 0
+    assert tasks_of(cell, quick).set_path.read_bytes() == apart
+
+
+def test_a_part_that_is_overtaken_by_the_set_leaves_nothing(quick, monkeypatch):
+    work = tasks_of(dataclasses.replace(CELL, method="sre2l"), quick)
+
+    def overtaken(run):
+        def make():
+            run.checkpoint.part("batch0").save({"x": torch.ones(1)}, {})
+            work.set_path.parent.mkdir(parents=True)
+            work.set_path.touch()
+            raise Interrupted("stopped")
+
+        return [Piece(work.set_path, make)]
+
+    monkeypatch.setattr("distill_bench.benchmark.tasks.parts_of", lambda function: overtaken)
     with pytest.raises(Interrupted):
-        work.help(monitor)
+        work.do([Task("part", 0)], StreamMonitor(quiet=True))
+    assert not list(work.checkpoint_path.parent.iterdir())
 
 
-def test_processes_without_a_cell_of_their_own_share_the_last_one(quick, monkeypatch):
-    started, start = [], sys.modules["distill_bench.benchmark.executor"]._start
+class Tasks(CellTasks):
+    """A cell whose open tasks are told, and whose pretrained networks have names."""
 
-    def noted(work, threads, quiet, helping=False):
-        started.append((helping, process := start(work, threads, quiet, helping)))
-        return process
+    def __init__(self, tasks=(), needs=()):
+        self.cell, self.key, self.tasks = CELL, "a key", list(tasks)
+        self._needs = {Path(name) for name in needs}
 
-    monkeypatch.setattr("distill_bench.benchmark.executor._start", noted)
-    monkeypatch.setattr(CellWork, "open_parts", lambda work: ("quick-v1", 2))
-    assert run_cells([CellWork(CELL, quick)], "local", 3, StreamMonitor(quiet=True)) == 0
-    assert [helping for helping, _ in started] == [False, True]
-    assert started[1][1].returncode in (0, Interrupted.exit_code, -signal.SIGTERM)
-    assert len(list(quick.results.rglob("*quick-v1.json"))) == 1
+    def stored_set(self):
+        return None
+
+    def state(self):
+        return "missing"
+
+    def open_tasks(self):
+        return self.tasks
+
+    def needs(self):
+        return self._needs
 
 
-def test_helpers_are_as_many_as_parts_and_a_stage_they_left_has_none_again(quick, monkeypatch):
-    monkeypatch.setattr("distill_bench.benchmark.helpers.LOOK_SECONDS", 0.0)
-    stage = ["set", 3]
-    monkeypatch.setattr(CellWork, "open_parts", lambda work: tuple(stage))
-    work, helpers = CellWork(CELL, quick), Helpers()
-    assert [helpers.wanted([work]) for _ in range(4)] == [(work, "set"), (work, "set"), None, None]
-    stage[:] = ["quick-v1", 4]
-    assert helpers.wanted([work]) == (work, "quick-v1")
-    helpers.ended(Wanted(work, "quick-v1"))
-    assert helpers.wanted([work]) is None
-    assert helpers.wanted([]) is None
+def handed_out(runner):
+    """Begin what can be begun."""
+    while order := runner._next():
+        runner._running.append(order)
+        runner._workers.start(order)
+    return [(order.work, [task.number for task in order.tasks]) for order in runner._workers.orders]
+
+
+def test_processes_without_a_cell_of_their_own_get_tasks_from_the_end(quick):
+    work = Tasks([Task("network", number, "quick-v1") for number in range(10)])
+    runner = executor._Runner([work], Nobody(room=3), StreamMonitor(quiet=True))
+    assert handed_out(runner) == [(work, []), (work, [9, 8]), (work, [7])]
+    runner._workers.orders.pop()
+    assert handed_out(runner)[2:] == [(work, [6])]  # nothing is handed out twice
+    work.tasks = work.tasks[:1]
+    runner._workers.orders.pop()
+    assert len(handed_out(runner)) == 2  # the last task is that of the process at the cell
+
+
+def test_a_cell_waits_for_the_networks_that_another_one_trains_and_its_process_trains_some(quick):
+    experts = [Task("pretrain", number) for number in range(4)]
+    first, same, other = Tasks(experts, ["e"]), Tasks(experts, ["e"]), Tasks([], ["f"])
+    runner = executor._Runner([first, same, other], Nobody(room=3), StreamMonitor(quiet=True))
+    assert handed_out(runner) == [(first, []), (other, []), (first, [3])]
+    first._needs = set()
+    runner._workers.orders.pop()
+    assert handed_out(runner)[2:] == [(same, [])]
+
+
+def test_a_failed_task_of_a_cell_that_another_process_does_is_no_failed_cell(quick, monkeypatch):
+    work = tasks_of(CELL, quick)
+    monkeypatch.setattr(type(work), "do", lambda *_: 1 / 0)
+    assert worker.Order(work, (Task("network", 1, "quick-v1"),)).run(StreamMonitor(quiet=True)) == 1
+    assert not work.result_path("failed").exists()
+
+
+def test_a_runner_does_tasks_of_a_cell_that_another_is_at_and_then_waits(quick, monkeypatch):
+    work = tasks_of(CELL, quick)
+    monkeypatch.setattr(type(work), "open_tasks", lambda _: [Task("network", k, "quick-v1") for k in range(2)])
+    runner = executor._Runner([work], Nobody(), StreamMonitor(quiet=True))
+    with hold(work) as other:
+        assert [runner._next().tasks, runner._next().tasks] == [(Task("network", 1, "quick-v1"),), ()]
+        other.kill()
+
+
+@pytest.mark.slow
+def test_processes_that_share_a_cell_make_the_same_bytes(tmp_path):
+    small_suite.write(tmp_path)
+    only = ("--only", f"method={tmp_path / 'recovered.toml'},seed=0", "--networks", "4")
+    small_suite.finish(small_suite.bench(tmp_path, tmp_path / "one", "in-process", *only))
+    small_suite.finish(small_suite.bench(tmp_path, tmp_path / "three", "local", *only, "--jobs", "3"))
+    assert small_suite.outcome(tmp_path / "three") == small_suite.outcome(tmp_path / "one")
 
 
 def test_a_failure_of_another_runner_counts_and_is_not_repeated(quick, monkeypatch, tmp_path):
@@ -452,9 +530,9 @@ def test_a_failure_of_another_runner_counts_and_is_not_repeated(quick, monkeypat
     (tmp_path / "other_method.py").write_text(f"{code}    return {PICK.format(1)}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     first, second = (dataclasses.replace(CELL, method=f"other_method:{name}") for name in ("other", "broken"))
-    works = [CellWork(first, quick), CellWork(second, quick)]
+    works = [tasks_of(first, quick), tasks_of(second, quick)]
     module = sys.modules["other_method"]
-    module.meanwhile = lambda: run([CellWork(second, quick)])
+    module.meanwhile = lambda: run([tasks_of(second, quick)])
     assert run(works) == 1
     assert (module.begun, works[0].state()) == ([1], "done")
     assert run(works) == 1
@@ -462,9 +540,9 @@ def test_a_failure_of_another_runner_counts_and_is_not_repeated(quick, monkeypat
 
 
 def test_what_another_runner_did_meanwhile_starts_no_process(quick, monkeypatch):
-    works = [CellWork(CELL, quick), CellWork(CELL, quick)]
+    works = [tasks_of(CELL, quick), tasks_of(CELL, quick)]
     run(works[:1])
-    monkeypatch.setattr("distill_bench.benchmark.executor._start", lambda *told: pytest.fail("a process was started"))
+    monkeypatch.setattr("distill_bench.benchmark.executor._process", lambda *told: pytest.fail("a process was started"))
     assert run_cells(works, "local", 1, StreamMonitor(quiet=True)) == 0
 
 
@@ -486,14 +564,14 @@ def test_two_runners_one_of_them_killed_make_the_same_bytes(tmp_path):
 
 def test_another_seed_ipc_or_data_is_another_address(quick):
     cells = [CELL] + [dataclasses.replace(CELL, **change) for change in ({"seed": 1}, {"ipc": 2}, {"holdout": 0.2})]
-    assert len({CellWork(cell, quick).key for cell in cells}) == 4
+    assert len({tasks_of(cell, quick).key for cell in cells}) == 4
 
 
 def test_a_failing_method_is_filed_and_the_others_go_on(quick, monkeypatch, tmp_path, capsys):
     (tmp_path / "broken_method.py").write_text("def broken(job):\n    raise ValueError('no such luck')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    broken = CellWork(dataclasses.replace(CELL, method="broken_method:broken"), quick)
-    fine = CellWork(CELL, quick)
+    broken = tasks_of(dataclasses.replace(CELL, method="broken_method:broken"), quick)
+    fine = tasks_of(CELL, quick)
     assert run([broken, fine]) == 1
     assert (broken.state(), fine.state()) == ("failed", "done")
     assert json.loads(broken.result_path("failed").read_text())["error"] == "ValueError: no such luck"
@@ -505,7 +583,7 @@ def test_the_reference_line(quick, monkeypatch):
 
     short = PROTOCOLS["full-v1"].model_copy(update={"epochs": 1, "minimum_steps": 1, "network": "ConvNetD1W4"})
     monkeypatch.setitem(PROTOCOLS, "full-v1", short)
-    work = CellWork(Cell("digits", "full", None, 0, "paper", ("full-v1",)), quick)
+    work = tasks_of(ReferenceCell("digits", ("full-v1",)), quick)
     assert run([work]) == 0
     content = json.loads((quick.results / "mine/digits/full/full-seed0.full-v1.json").read_text())
     assert content["ipc"] is None
@@ -524,7 +602,7 @@ def soft(job):
 """
     (tmp_path / "soft_method.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    work = CellWork(dataclasses.replace(CELL, method="soft_method:soft"), quick)
+    work = tasks_of(dataclasses.replace(CELL, method="soft_method:soft"), quick)
     assert run([work]) == 0
     stored, strict = (json.loads(work.result_path(e).read_text()) for e in ("quick-v1", "quick-v1.hard"))
     assert (stored["labels"], stored["learning_rate"]) == ("soft", 0.02)
@@ -542,26 +620,3 @@ def test_killed_suites_and_workers_resume_to_the_same_bytes(tmp_path):
     found = survive(6, tmp_path, seed=2, methods=["random", "dm", "datm", "sre2l"], reference="none", in_processes=2)
     assert (found["kills"], found["killed"]["worker"], found["cells"]) == (6, 1, 4)
     assert same(found), found
-
-
-def test_whether_networks_are_compiled_is_recorded_and_the_later_ones_are_as_the_first(quick, monkeypatch):
-    from distill_bench.benchmark import tasks as module
-    from distill_bench.training import compilation
-
-    asked = []
-
-    def evaluate(*arguments, compile, evaluate=module.evaluate, **options):
-        asked.append(compile)
-        return evaluate(*arguments, compile="off", **options)
-
-    monkeypatch.setattr(module, "evaluate", evaluate)
-    monkeypatch.setattr(compilation, "unavailable", lambda: None)
-    for networks, choice in ((1, "on"), (2, "off"), (3, "auto")):
-        work = CellWork(CELL, dataclasses.replace(quick, networks=networks, compile=choice))
-        run([work])
-        assert json.loads(work.result_path("quick-v1").read_text())["run"]["compiled"] is True
-    assert asked == ["on", "on", "on"]
-    other = CellWork(dataclasses.replace(CELL, seed=1), dataclasses.replace(quick, compile="auto"))
-    run([other])  # too little to do
-    assert json.loads(other.result_path("quick-v1").read_text())["run"]["compiled"] is False
-    assert asked[-1] == "off"

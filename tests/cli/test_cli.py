@@ -327,20 +327,20 @@ def test_a_set_whose_source_is_gone_is_drawn_all_the_same(command, tmp_path, mon
 
 
 def test_an_interrupted_evaluation_keeps_its_networks(command, quick, tmp_path, monkeypatch):
-    from distill_bench.evaluation import KeptNetworks, evaluate
+    from distill_bench.evaluation import ScoreCache, evaluate
 
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
     out = tmp_path / "set.safetensors"
     assert command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", out)[0] == 0
-    obtain = KeptNetworks.obtain
+    get_or_run = ScoreCache.get_or_run
 
-    def obtain_and_interrupt(*told):
-        accuracy = obtain(*told)
+    def run_and_interrupt(*told):
+        accuracy = get_or_run(*told)
         signal.raise_signal(signal.SIGINT)
         return accuracy
 
     with monkeypatch.context() as patch:
-        patch.setattr(KeptNetworks, "obtain", obtain_and_interrupt)
+        patch.setattr(ScoreCache, "get_or_run", run_and_interrupt)
         code, _, error = command("evaluate", out)
     assert (code, "1 of 2 networks tested" in error) == (130, True)
     with monkeypatch.context() as patch:

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from distill_bench import UsageError, evaluate, load_distilled, synthesize
-from distill_bench.evaluation import evaluate_full, runs_compiled
+from distill_bench.evaluation import evaluate_full
 from distill_bench.evaluation.measures import transfer
+from distill_bench.training.compilation import decide
 
 SET = "set.safetensors"
 MAKE = ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "new.safetensors"]
@@ -88,7 +89,7 @@ def test_python_refuses_the_same(digits, here):
         with pytest.raises(UsageError, match=said):
             evaluate(made, digits, **options)
     with pytest.raises(UsageError, match="--compile 'yes': give auto, on, off"):
-        runs_compiled(digits, "quick-v1", 10, compile="yes")
+        decide("yes", torch.device("cpu"), 1.0)
     with pytest.raises(UsageError, match="not a distilled set"):
         transfer(made, digits, "full-v1")
     with pytest.raises(UsageError, match="quick-v1 scores distilled sets"):

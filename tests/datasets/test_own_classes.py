@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from distill_bench import Dataset, DistilledSet, Split, evaluate, load_dataset, load_distilled, synthesize
+from distill_bench.benchmark.suite import SetCell
 from distill_bench.datasets.card import source_card
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.errors import DataError, UsageError
@@ -175,10 +176,9 @@ def test_bench_takes_a_choice_and_calls_it_other_data(command, quick, tmp_path, 
 
 
 def test_many_chosen_classes_still_make_a_name_of_a_file():
-    from distill_bench.benchmark.suite import Cell
-
     cells = [
-        Cell("digits", "random", 1, 0, "cpu", (), classes=tuple(f"class {k + j}" for k in range(500))) for j in (0, 1)
+        SetCell("digits", "random", 1, 0, "cpu", (), classes=tuple(f"class {k + j}" for k in range(500)))
+        for j in (0, 1)
     ]
     names = {cell.result_name("x") for cell in cells}
     assert len(names) == 2

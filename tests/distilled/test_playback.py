@@ -11,7 +11,7 @@ from distill_bench.distilled.playback import training_images
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
-from distill_bench.evaluation.evaluate import _material, exam_of
+from distill_bench.evaluation.evaluate import _train_inputs, setup_evaluation
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import accuracy
@@ -34,7 +34,7 @@ RECORDED = {
 @pytest.mark.parametrize("kind", RECORDED)
 def test_a_recording_plays_back_what_the_evaluator_trains_with(digits, kind):
     one = RECORDED[kind](digits)
-    given = _material(one, exam_of(digits, load_protocol("quick-v1"), one.card.pixel_space), "stored")
+    given = _train_inputs(one, setup_evaluation(digits, load_protocol("quick-v1"), one.card.pixel_space), "stored")
     playback = Playback.of(one)
     recording = RecordedLabels.stored(one.stored, 10)
     encoded = one.images.dtype == torch.uint8
@@ -56,8 +56,8 @@ def test_a_loop_of_ones_own_trains_the_network_that_the_evaluator_trains(digits,
     short = {"epochs": 4, "network": "MLP", "batch_size": BATCH, "decay_after": 99, "weight_decay": 0.0}
     monkeypatch.setitem(PROTOCOLS, "quick-v1", load_protocol("quick-v1").model_copy(update=short))
     one = recorded(digits)
-    exam = exam_of(digits, load_protocol("quick-v1"), one.card.pixel_space, networks=1)
-    theirs = exam.train_network(0, _material(one, exam, "stored"), lambda: None)
+    exam = setup_evaluation(digits, load_protocol("quick-v1"), one.card.pixel_space, networks=1)
+    theirs = exam.train_network(0, _train_inputs(one, exam, "stored"), lambda: None)
 
     seeds = (digits.kind, "quick-v1", 0)
     network = build_network("MLP", digits.train.shape, 10, generator(*seeds, "weights")).train()
@@ -77,7 +77,7 @@ def test_a_loop_of_ones_own_trains_the_network_that_the_evaluator_trains(digits,
 
 def test_a_stored_teacher_can_be_asked(digits):
     one = taught(digits)
-    given = _material(one, exam_of(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
+    given = _train_inputs(one, setup_evaluation(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
     images, wanted = given.lesson(0, torch.arange(20), generator("unused"))  # dc-v1 shows digits as they are
     assert torch.equal(images, one.images)
     assert torch.equal((stored_teacher(one)(images) / one.card.temperature).softmax(dim=1), wanted)
@@ -87,7 +87,7 @@ def test_a_stored_teacher_can_be_asked(digits):
 def test_a_dataset_of_every_other_kind_has_the_images_and_labels_that_networks_are_trained_on(digits, kind):
     one = KINDS[kind](digits)
     images, labels = one.to_dataset().tensors
-    given = _material(one, exam_of(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
+    given = _train_inputs(one, setup_evaluation(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
     assert images.dtype == torch.float32
     # the source's own transform: a set of a holdout is whitened, and tested, as its source is
     if one.card.source.holdout is None:

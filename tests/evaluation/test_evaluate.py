@@ -14,8 +14,8 @@ from distill_bench.datasets import Split
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import Interrupted, RunFailed, UsageError
-from distill_bench.evaluation import PROTOCOLS, KeptNetworks, Protocol, evaluate, evaluate_full, load_protocol
-from distill_bench.evaluation.evaluate import exam_of
+from distill_bench.evaluation import PROTOCOLS, Protocol, ScoreCache, evaluate, evaluate_full, load_protocol
+from distill_bench.evaluation.evaluate import setup_evaluation
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
@@ -44,6 +44,11 @@ def real_set(source, ipc=10, **options):
     images = Transform(space, source.train).encode(source.train.images(indices))
     options = {"protocol": "brief", "pixel_space": space} | options
     return DistilledSet.from_tensors(images, source.train.labels[indices], source, **options)
+
+
+def found(score):
+    """What is the same whoever trained the networks, and when."""
+    return score.model_dump(exclude={"run"})
 
 
 @pytest.fixture
@@ -147,7 +152,7 @@ def test_the_global_generator_is_left_alone_and_its_seed_does_not_show(digits, f
     torch.manual_seed(99)
     second = evaluate(few, digits, "brief")
     torch.set_rng_state(state)
-    assert first == second
+    assert found(first) == found(second)
 
 
 # ---- interruption
@@ -171,67 +176,82 @@ class StopsAfter(SilentMonitor):
     def note(self, text): ...
 
 
+def cached(tmp_path, score):
+    return ScoreCache(tmp_path, score.score_key.rsplit("-", 1)[0])
+
+
 @pytest.mark.parametrize("done", [0, 1, 2])
-def test_an_evaluation_goes_on_where_it_was_cut_off(digits, few, home, done):
+def test_an_evaluation_goes_on_where_it_was_cut_off(digits, few, tmp_path, done):
     whole = evaluate(few, digits, "brief")
-    kept, monitor = KeptNetworks("few"), StopsAfter(3 * done + 1)  # after the first epoch of a network
-    kept.settle(lambda: False)
+    monitor = StopsAfter(3 * done + 1)  # after the first epoch of a network
     with pytest.raises(Interrupted, match=f"{done} of 3 networks tested") as error:
-        evaluate(few, digits, "brief", monitor=monitor, kept=kept)
+        evaluate(few, digits, "brief", monitor=monitor, cache=tmp_path)
     assert error.value.exit_code == 130 and (monitor.total, monitor.done) == (9, 0)
-    assert kept.tested == dict(enumerate(whole.accuracies[:done]))
+    tested = cached(tmp_path, whole).networks
+    assert {index: entry["accuracy"] for index, entry in tested.items()} == dict(enumerate(whole.accuracies[:done]))
     silent = StopsAfter(100)
-    assert evaluate(few, digits, "brief", monitor=silent, kept=KeptNetworks("few")) == whole
-    assert silent.done == 3 * done
-    kept.forget()
-    assert kept.tested == {}
+    resumed = evaluate(few, digits, "brief", monitor=silent, cache=tmp_path)
+    assert found(resumed) == found(whole) and silent.done == 3 * done
+    assert resumed.run["seconds"] >= sum(entry["seconds"] for entry in tested.values())
 
 
-def test_kept_networks_are_believed_and_not_trained_again(digits, few, home, monkeypatch):
+def test_cached_networks_are_believed_and_not_trained_again(digits, few, tmp_path, monkeypatch):
+    scores = cached(tmp_path, evaluate(few, digits, "brief", networks=1))
     monkeypatch.setattr(MODULE, "train", lambda *_, **__: pytest.fail("trained a network"))
-    kept = KeptNetworks("few")
     for index in (2, 0, 1):
-        kept.obtain(index, lambda index=index: index + 1.0, SILENT)
-    assert evaluate(few, digits, "brief", kept=kept).accuracies == (1.0, 2.0, 3.0)
-    assert evaluate(few, digits, "brief", networks=2, kept=kept).accuracies == (1.0, 2.0)
+        scores.get_or_run(index, lambda index=index: index + 1.0, SILENT)
+    assert evaluate(few, digits, "brief", cache=tmp_path).accuracies == (1.0, 2.0, 3.0)
+    assert evaluate(few, digits, "brief", networks=2, cache=tmp_path).accuracies == (1.0, 2.0)
+    assert evaluate(few, digits, "brief", networks=[2, 1], cache=tmp_path).accuracies == (3.0, 2.0)
 
 
-def test_processes_at_one_score_test_each_network_once_and_agree(digits, few, home, monkeypatch):
+def test_networks_asked_for_by_number_are_those_of_the_whole(digits, few):
+    whole = evaluate(few, digits, "brief")
+    assert evaluate(few, digits, "brief", networks=[2]).accuracies == whole.accuracies[2:]
+    with pytest.raises(UsageError, match="at least one network"):
+        evaluate(few, digits, "brief", networks=[])
+
+
+def test_processes_at_one_score_test_each_network_once_and_agree(digits, few, tmp_path, monkeypatch):
     whole, tested = evaluate(few, digits, "brief"), []
     monkeypatch.setattr("distill_bench.runtime.locks.LOCK_POLL_SECONDS", 0.01)
     build = MODULE.build_network
     monkeypatch.setattr(MODULE, "build_network", lambda *told: tested.append(1) or build(*told))
-
-    def one(_):
-        kept = KeptNetworks("few")
-        kept.settle(lambda: False)
-        return evaluate(few, digits, "brief", kept=kept)
-
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(one, range(3))) == [whole] * 3
-    assert len(tested) == 3 + 3  # once each; and each of the three counted operations on a network of its own
+        scores = list(pool.map(lambda _: evaluate(few, digits, "brief", cache=tmp_path), range(3)))
+    assert [found(score) for score in scores] == [found(whole)] * 3
+    assert len(tested) == 3  # once each, and none to count its operations
+
+
+@pytest.mark.parametrize("choice", ["on", "off"])
+def test_operations_are_counted_only_where_they_decide(digits, few, monkeypatch, choice):
+    monkeypatch.setattr(MODULE.compilation, "training_flops", lambda *_: pytest.fail("counted"))
+    monkeypatch.setattr(MODULE.compilation, "decide", lambda *_: False)
+    assert evaluate(few, digits, "brief", networks=1, compile=choice).run["compiled"] is False
+
+
+def test_networks_that_join_run_compiled_as_the_first(digits, few, tmp_path, monkeypatch):
+    modes = []
+    monkeypatch.setattr(MODULE.compilation, "unavailable", lambda: None)
+    monkeypatch.setattr(MODULE, "train", lambda *_, compiled, **__: modes.append(compiled))
+    monkeypatch.setattr(MODULE, "accuracy", lambda *_, **__: 50.0)
+    for networks, choice in ((1, "on"), (2, "off"), (3, "auto")):
+        assert evaluate(few, digits, "brief", networks=networks, compile=choice, cache=tmp_path).run["compiled"] is True
+    assert modes == [True] * 3
+    assert evaluate(few, digits, "brief", networks=1).run["compiled"] is False  # too little to do
 
 
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"accuracy": "x", "seconds": 1}', '{"accuracy": null, "seconds": 1}']
 )
-def test_a_kept_network_that_cannot_be_read_is_tested_again(home, tmp_path, content):
-    kept = KeptNetworks("few")
-    kept.obtain(0, lambda: 1.0, SILENT)
+def test_a_cached_network_that_cannot_be_read_is_tested_again(tmp_path, content):
+    ScoreCache(tmp_path, "few").get_or_run(0, lambda: 1.0, SILENT)
     (file,) = tmp_path.rglob("0.json")
     file.write_text(content)
-    assert kept.tested == {}
-    assert kept.obtain(0, lambda: 2.0, SILENT) == 2.0
-    assert kept.tested == {0: 2.0}
-
-
-def test_a_network_that_another_process_is_at_is_left_for_last(home):
-    kept, waiting = KeptNetworks("few"), [0, 1, 2]
-
-    def others():
-        return [kept.take(waiting) for _ in range(3)]
-
-    assert kept.obtain(0, lambda: float(str(others()) == "[1, 2, 0]"), SILENT) == 1.0
+    scores = ScoreCache(tmp_path, "few")
+    assert scores.networks == {}
+    assert scores.get_or_run(0, lambda: 2.0, SILENT) == 2.0
+    assert ScoreCache(tmp_path, "few").networks[0]["accuracy"] == 2.0
 
 
 # ---- labels and rates
@@ -423,7 +443,7 @@ def test_a_protocol_for_sets_is_refused_for_the_whole_split(digits):
 def test_a_protocol_may_have_another_network_for_a_source(digits):
     rules = load_protocol("quick-v1").model_copy(update={"overrides": {"digits": {"network": "MLP"}}})
     space = pixel_space_of(digits, "normalized")
-    assert exam_of(digits, rules, space).network == "MLP"
-    assert exam_of(digits, rules, space, network="ConvNetBN").network == "ConvNetD2W64BN"
+    assert setup_evaluation(digits, rules, space).network == "MLP"
+    assert setup_evaluation(digits, rules, space, network="ConvNetBN").network == "ConvNetD2W64BN"
     other = rules.model_copy(update={"overrides": {"mnist": {"network": "MLP"}}})
-    assert exam_of(digits, other, space).network == "ConvNetD2W64"
+    assert setup_evaluation(digits, other, space).network == "ConvNetD2W64"

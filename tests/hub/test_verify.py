@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy
@@ -13,7 +14,7 @@ from scipy.stats import ttest_ind
 from distill_bench import evaluate, synthesize
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, UsageError
-from distill_bench.evaluation import PROTOCOLS, KeptNetworks, score_key
+from distill_bench.evaluation import PROTOCOLS, ScoreCache, score_folder, score_key
 from distill_bench.evaluation.statistics import chance_margin, student_interval
 from distill_bench.hub import verify as room
 from distill_bench.hub.formats.result_file import check_belongs, parse_result, read_result
@@ -90,23 +91,22 @@ def test_an_embellished_claim_does_not_hold(command, files, score):
     assert "versions, threads and processor are those of the claim" in said
 
 
-def keep(kept, accuracies):
-    kept.settle(lambda: False)
-    kept.forget()
+def keep(scores, accuracies):
+    shutil.rmtree(score_folder() / scores.key)
     for index, accuracy in enumerate(accuracies):
-        kept.obtain(index, lambda accuracy=accuracy: accuracy, SILENT)
+        scores.get_or_run(index, lambda accuracy=accuracy: accuracy, SILENT)
 
 
-def test_networks_that_evaluate_has_kept_are_not_believed(command, files, made, digits):
-    kept = KeptNetworks(score_key(digits, "quick-v1", made))
-    honest = kept.tested
-    forged = [value + 1 for value in honest.values()]
-    keep(kept, forged)
+def test_networks_that_evaluate_has_cached_are_not_believed(command, files, made, digits):
+    scores = ScoreCache(score_folder(), score_key(digits, "quick-v1", made))
+    honest = [entry["accuracy"] for entry in scores.networks.values()]
+    forged = [value + 1 for value in honest]
+    keep(scores, forged)
     _, said, _ = command("evaluate", files[0], "--protocol", "quick-v1", "--json")
     assert json.loads(said)["accuracies"] == forged
     files[1].write_text(said)
     assert command("verify", *files)[0] == 4
-    keep(kept, honest.values())
+    keep(scores, honest)
 
 
 def test_a_result_of_bench_is_verified_too(command, tmp_path, monkeypatch):
@@ -308,7 +308,6 @@ def test_networks_run_compiled_or_not_as_recorded(made, score, digits, monkeypat
         return score
 
     monkeypatch.setattr(room, "evaluate", recording)
-    monkeypatch.setattr(room, "runs_compiled", lambda *_, compile, **__: compile == "on")
     claimed = parse_result(score.model_dump(mode="json") | {"run": {"compiled": recorded}}, Path("r"))
     assert verify(made, claimed, digits).holds
 
@@ -316,10 +315,11 @@ def test_networks_run_compiled_or_not_as_recorded(made, score, digits, monkeypat
 def test_an_interrupted_verification_goes_on_and_a_finished_one_starts_again(made, score, digits, monkeypatch):
     seen = []
 
-    def stopping(*_, kept, **__):
-        seen.append(kept.tested)
-        if not kept.tested:
-            kept.obtain(0, lambda: score.accuracies[0], SILENT)
+    def stopping(*_, cache, **__):
+        tested = ScoreCache(cache, "key")
+        seen.append([*tested.networks])
+        if not tested.networks:
+            tested.get_or_run(0, lambda: score.accuracies[0], SILENT)
             raise Interrupted("stopped")
         return score
 
@@ -329,4 +329,4 @@ def test_an_interrupted_verification_goes_on_and_a_finished_one_starts_again(mad
         with pytest.raises(Interrupted):
             verify(made, claimed, digits)
         assert verify(made, claimed, digits).holds
-    assert seen == [{}, {0: score.accuracies[0]}] * 2
+    assert seen == [[], [0]] * 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distill_bench import RunFailed, errors, load_dataset, synthesize
-from distill_bench.benchmark import Cell, CellWork, Setting, run_cells
+from distill_bench.benchmark import SetCell, Setting, run_cells, tasks_of
 from distill_bench.errors import is_out_of_memory
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.runtime.checkpoint import Checkpoint
@@ -101,7 +101,7 @@ def test_a_suite_goes_on_and_its_board_shows_what_failed(trouble, command):
 
 
 def test_a_worker_that_ends_before_it_begins_is_a_failed_cell(trouble, monkeypatch):
-    work = CellWork(Cell("digits", "random", 1, 0, "cpu", ("quick-v1",)), Setting("mine", trouble / "results"))
+    work = tasks_of(SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",)), Setting("mine", trouble / "results"))
     monkeypatch.setattr("distill_bench.benchmark.executor.WORKER", "import sys; sys.stdin.readline(); sys.exit(7)")
     assert run_cells([work], "local", 1, StreamMonitor(quiet=True)) == 1
     assert work.state() == "failed"

@@ -18,7 +18,7 @@ from distill_bench.distilled.playback import stored_teacher
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
-from distill_bench.evaluation.evaluate import _material, exam_of
+from distill_bench.evaluation.evaluate import _train_inputs, setup_evaluation
 from distill_bench.evaluation.labels import mixing, taught
 from distill_bench.methods.decoupled.realistic_crops import CropConfig, best_crops, crop_losses, shrunk, stitched
 from distill_bench.methods.decoupled.relabel import predict
@@ -37,7 +37,7 @@ def sets(digits):
 
 
 def material(made, digits, protocol="quick-v1", labels="stored"):
-    return _material(made, exam_of(digits, load_protocol(protocol), made.card.pixel_space), labels)
+    return _train_inputs(made, setup_evaluation(digits, load_protocol(protocol), made.card.pixel_space), labels)
 
 
 def test_its_images_are_those_of_random(sets, digits):
@@ -154,7 +154,7 @@ def test_a_damaged_piece_is_made_again(digits, tmp_path, caplog):
     fields, kept = {"labels": "soft", **TEACHER}, Checkpoint(tmp_path / "c.safetensors", every_seconds=0.0)
     whole = synthesize(digits, "rded", 2, checkpoint=kept, **fields).to_bytes()
     assert len(list(tmp_path.iterdir())) == 10
-    (tmp_path / "c.classes-cut-out-4.safetensors").write_bytes(b"hello")
+    (tmp_path / "c.crops-4.safetensors").write_bytes(b"hello")
     assert synthesize(digits, "rded", 2, checkpoint=Checkpoint(kept.path), **fields).to_bytes() == whole
     assert "cannot be read" in caplog.text
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from filelock import FileLock
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector
@@ -191,21 +190,14 @@ def test_stopped_training_goes_on_to_the_same_bytes(training, recipe, after, hom
     assert [piece.path.read_bytes() for piece in obtain_experts(training, NETWORK, recipe, 2).pieces] == resumed
 
 
-def test_an_expert_that_another_process_trains_comes_last(training, monkeypatch):
-    (piece,) = obtain_experts(training, NETWORK, QUICK, 1).pieces
-    piece.path.unlink()
-    other, order, train = FileLock(piece.path.with_suffix(".lock")), [], experts._train
-
-    def noted(training, name, recipe, index, *rest):
-        order.append(index)
-        other.release()
-        return train(training, name, recipe, index, *rest)
-
-    monkeypatch.setattr(experts, "_train", noted)
-    with other:
-        found = obtain_experts(training, NETWORK, QUICK, 2)
-    assert order == [1, 0]
-    assert [piece.identity["index"] for piece in found.pieces] == [0, 1]
+def test_an_expert_is_the_same_whichever_are_trained_with_it(training, monkeypatch, home):
+    (second,) = obtain_experts(training, NETWORK, QUICK, [1]).pieces
+    assert second.path == experts.expert_path(training, NETWORK, QUICK, 1)
+    alone = second.path.read_bytes()
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(home.parent / "another"))
+    pieces = obtain_experts(training, NETWORK, QUICK, 2).pieces
+    assert [piece.identity["index"] for piece in pieces] == [0, 1]
+    assert pieces[1].path.read_bytes() == alone
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads /proc")

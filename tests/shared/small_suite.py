@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 METHOD = """
 import os
-from distill_bench.runtime.files import home
+from distill_bench.runtime.paths import home
 from distill_bench.methods.mean_matching.distribution_matching import distribution_matching
 
 def counted(job):

@@ -6,7 +6,7 @@ repository and a small vision transformer.
 
 import contextlib
 from collections.abc import Sequence
-from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import dataset_of
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.errors import RunFailed, UsageError
-from distill_bench.evaluation import KeptNetworks, Score, evaluate, protocol_for, runs_compiled, score_key
+from distill_bench.evaluation import Score, evaluate, protocol_for
 from distill_bench.networks import ARCHITECTURES, check_network, resolve_network
 from distill_bench.networks.classic import Shape
 from distill_bench.runtime.progress import SILENT, Monitor
@@ -82,16 +82,18 @@ def transfer(
     *,
     device: str = "auto",
     monitor: Monitor = SILENT,
+    cache: Path | None = None,
     allow_leak: bool = False,
 ) -> Transfer:
     """Evaluate one set on network after network, everything else as the protocol (the card's unless given) says.
 
-    Accuracies are kept in the cache, so that what was cut off goes on and more networks can join later.
-
     Args:
-        names: of the networks; by default the protocol's own and all of ``networks.NAMED`` that take the resolution.
+        distilled, dataset, protocol, labels, device, monitor, cache, allow_leak: as for ``evaluate``.
+        names: of the networks; by default the protocol's own and all of ``ARCHITECTURES`` that take the resolution.
         networks: how many of each are trained, instead of the protocol's usual number.
-        allow_leak: as for ``evaluate``.
+
+    Returns:
+        The scores, and which networks have none.
 
     Raises:
         UsageError: as ``evaluate``, or a network that was asked for is unknown or cannot take the resolution.
@@ -111,13 +113,9 @@ def transfer(
             if names:
                 raise
             left_out[name] = str(error)
+    options: dict[str, Any] = {"device": device, "monitor": monitor, "cache": cache, "allow_leak": allow_leak}
     scores = []
     for name in dict.fromkeys(chosen):
-        kept = KeptNetworks(score_key(dataset, protocol, distilled, labels, name))
-        images = len(distilled.images)
-        how = kept.settle(partial(runs_compiled, dataset, protocol, images, name, device=device, compile="auto"))
-        options: dict[str, Any] = {"kept": kept, "device": device, "monitor": monitor, "compile": how}
-        options["allow_leak"] = allow_leak
         try:
             scores.append(evaluate(distilled, dataset, protocol, name, networks, labels, **options))
         except RunFailed as error:

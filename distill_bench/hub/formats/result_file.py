@@ -56,8 +56,10 @@ def read_result(path: Path) -> Claimed:
 def parse_result(content: Any, path: Path) -> Claimed:
     """The claim in a result's content. Errors as ``read_result``."""
     try:
-        score = Score.model_validate({key: content[key] for key in Score.model_fields if key in content})
-        rest = {key: content[key] for key in ("run", "score_key", "synthesis") if key in content}
+        about = ("run", "score_key", "synthesis")
+        fields = [key for key in Score.model_fields if key in content and key not in about]
+        score = Score.model_validate({key: content[key] for key in fields})
+        rest = {key: content[key] for key in about if key in content}
         claimed = Claimed(score=score, **rest)
     except ValidationError as error:
         raise DataError(f"{path}: not a whole result of evaluate or bench: {describe(error)}.") from error

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from distill_bench.augmentations import views
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
-from distill_bench.methods.decoupled.relabel import RelabelConfig, predict, relabel, teacher_of
-from distill_bench.methods.resumable import fill
+from distill_bench.methods.decoupled.relabel import RelabelConfig, predict, relabel, teacher_of, teacher_pieces
+from distill_bench.methods.resumable import fill_rows
 from distill_bench.methods.run import Run, Synthetic, synthesizer
 
 
@@ -41,7 +41,7 @@ class CropConfig(RelabelConfig):
             raise UsageError(f"factor {self.factor} does not divide {height}×{width} px. Give 1, or a divisor.")
 
 
-@synthesizer(CropConfig)
+@synthesizer(CropConfig, pretrained=teacher_pieces)
 def realistic_crops(run: Run[CropConfig]) -> Synthetic:
     """RDED: class by class, then relabelled."""
     _check_pool(run)
@@ -51,7 +51,7 @@ def realistic_crops(run: Run[CropConfig]) -> Synthetic:
     def one_class(label: int) -> None:
         images[label] = best_images(run, teacher.network, label)
 
-    fill(run, "classes cut out", {"images": images}, one_class)
+    fill_rows(run, "crops", "classes cut out", {"images": images}, one_class)
     return relabel(run, teacher, images.flatten(0, 1))
 
 

@@ -5,10 +5,10 @@ with. Source: Yin, Xing & Shen, "Squeeze, Recover and Relabel" (NeurIPS 2023); Y
 Curriculum Data Synthesis in Large Data Era" (TMLR 2024); folders SRe2L and CDA of VILA-Lab/SRe2L 8d00cba.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -20,11 +20,11 @@ from torch.nn import functional as F
 from distill_bench.augmentations import views
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
-from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of
+from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.run import Run, Sharing, Synthetic, synthesizer
+from distill_bench.methods.run import Piece, Run, Synthetic, synthesizer
 from distill_bench.networks import build_network
-from distill_bench.runtime.progress import Within
+from distill_bench.runtime.progress import Stage, Within
 
 Curriculum = Literal["none", "step", "linear", "cosine"]
 
@@ -82,15 +82,24 @@ class RecoverConfig(RelabelConfig):
             )
 
 
-def _batches(config: RecoverConfig, classes: int, ipc: int) -> int:
-    return len(class_batches(classes, config.classes_per_batch, ipc))
+def batches_of(run: Run[RecoverConfig]) -> list[Int64[Tensor, " b"]]:
+    """The rows of every batch."""
+    return class_batches(run.classes, run.config.classes_per_batch, run.ipc)
 
 
-def _recover_some(run: Run[RecoverConfig]) -> None:
-    recovered_images(run, teacher_of(run).network)
+def batch_pieces(run: Run[RecoverConfig]) -> list[Piece]:
+    """The batches, none of which depends on another; without checkpoints nothing can be made apart."""
+    paths = [run.checkpoint.part(f"batch{number}").path for number in range(len(batches_of(run)))]
+    return [Piece(path, partial(_make_batch, run, number)) for number, path in enumerate(paths) if path is not None]
 
 
-@synthesizer(RecoverConfig, sharing=Sharing(_batches, _recover_some))
+def _make_batch(run: Run[RecoverConfig], number: int) -> None:
+    network, title = teacher_of(run).network, f"{run.method}, ipc {run.ipc}, seed {run.seed}: batch {number + 1}"
+    with run.monitor.stage(title, run.config.iterations) as stage:
+        recovered_batch(run, network, number, stage)
+
+
+@synthesizer(RecoverConfig, pretrained=teacher_pieces, parts=batch_pieces)
 def recover(run: Run[RecoverConfig]) -> Synthetic:
     """Squeeze (a teacher is trained, or found), recover, relabel."""
     teacher = teacher_of(run)
@@ -98,29 +107,35 @@ def recover(run: Run[RecoverConfig]) -> Synthetic:
 
 
 def recovered_images(run: Run[RecoverConfig], network: nn.Module) -> Float[Tensor, "n c h w"]:
-    """All images in class order, on the CPU, recovered batch by batch.
-
-    A batch depends on no other: its draws are its own, and so is its checkpoint, which also keeps the finished one. Of
-    several processes at the same set, each recovers batches that no other is at.
-    """
-    batches = class_batches(run.classes, run.config.classes_per_batch, run.ipc)
+    """All images in class order, on the CPU, recovered batch by batch."""
+    batches = batches_of(run)
     images = torch.empty(run.classes * run.ipc, *run.training.shape)
-    title, waiting, losses = f"{run.method}, ipc {run.ipc}, seed {run.seed}", list(range(len(batches))), {}
+    title = f"{run.method}, ipc {run.ipc}, seed {run.seed}"
     with run.monitor.stage(title, len(batches) * run.config.iterations) as stage:
-        while waiting:
-            with run.checkpoint.shared(waiting, "batch", run.monitor) as (number, checkpoint):
-                part = dataclasses.replace(
-                    run,
-                    monitor=Within(run.monitor, stage),
-                    method=f"{run.method} batch {number + 1} of {len(batches)}",
-                    checkpoint=checkpoint,
-                    history=[],
-                )
-                rows = batches[number]
-                images[rows] = recover_batch(part, network, run.labels[rows], number).cpu()
-                losses[number] = part.history
-    run.history += [loss for number in range(len(batches)) for loss in losses[number]]
+        for number, rows in enumerate(batches):
+            images[rows], losses = recovered_batch(run, network, number, stage)
+            run.history += losses
     return images
+
+
+def recovered_batch(
+    run: Run[RecoverConfig], network: nn.Module, number: int, stage: Stage
+) -> tuple[Float[Tensor, "b c h w"], list[float]]:
+    """A batch, on the CPU, and its losses. Its draws are its own, and its checkpoint, which keeps the finished batch.
+
+    Args:
+        run: of the whole set.
+        network: the teacher's.
+        number: which batch.
+        stage: that its steps count for.
+    """
+    batches = batches_of(run)
+
+    def make(part: Run[RecoverConfig]) -> tuple[Tensor, list[float]]:
+        part.monitor, part.method = Within(run.monitor, stage), f"{run.method} batch {number + 1} of {len(batches)}"
+        return recover_batch(part, network, run.labels[batches[number]], number).cpu(), part.history
+
+    return run.part(f"batch{number}", make)
 
 
 def recover_batch(

@@ -3,6 +3,7 @@
 Source: Yin, Xing & Shen, "Squeeze, Recover and Relabel" (NeurIPS 2023), section 3.3, and VILA-Lab/SRe2L 8d00cba.
 """
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,9 +17,9 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import TEACHER_PREFIX
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import UsageError
-from distill_bench.methods.resumable import fill
-from distill_bench.methods.run import Config, Run, Synthetic
-from distill_bench.pretrained import Teacher, TeacherRecipe, obtain_teacher
+from distill_bench.methods.resumable import fill_rows
+from distill_bench.methods.run import Config, Piece, Run, Synthetic
+from distill_bench.pretrained import Teacher, TeacherRecipe, obtain_teacher, teacher_path
 
 TEACHER_BATCH, TEACHER_SIDE = 500, 64
 
@@ -81,6 +82,11 @@ def teacher_of(run: Run[Any]) -> Teacher:
     )
 
 
+def teacher_pieces(run: Run[Any]) -> list[Piece]:
+    """The teacher, as what a method needs pretrained."""
+    return [Piece(teacher_path(run.training, run.config.teacher, run.seed), partial(teacher_of, run))]
+
+
 def relabel(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> Synthetic:
     """The finished set: images in class order, with the kind of labels that the recipe names.
 
@@ -121,5 +127,5 @@ def record(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) ->
             shown = views.shown(drawn, images[indices].to(run.device))
             recording.write(number, indices, drawn, predict(teacher.network, shown, run.device))
 
-    fill(run, "epochs of labels recorded", recording.tensors, epoch)
+    fill_rows(run, "recorded", "epochs of labels recorded", recording.tensors, epoch)
     return recording

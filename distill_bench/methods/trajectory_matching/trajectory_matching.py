@@ -32,11 +32,11 @@ from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods.going_on import BY_CONTENT, one_of
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import FlipConfig, draw_dsa
-from distill_bench.methods.run import Config, Run, Sharing, Synthetic, synthesizer
+from distill_bench.methods.run import Config, Piece, Run, Synthetic, synthesizer
 from distill_bench.methods.trajectory_matching.gradient import Batch, GradientKind, Student, trajectory_gradient
 from distill_bench.methods.trajectory_matching.start import beginning, logits_at
 from distill_bench.networks import build_network
-from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, obtain_experts
+from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, expert_path, obtain_experts
 from distill_bench.training import compilation
 
 
@@ -136,14 +136,7 @@ def experts_of(run: Run[TrajectoryConfig]) -> Experts:
     """
     config = run.config
     if not config.experts_from:
-        return obtain_experts(
-            run.training,
-            config.network,
-            config.expert,
-            config.experts,
-            monitor=run.monitor,
-            every_seconds=run.checkpoint.every_seconds,
-        )
+        return _trained_experts(run, config.experts)
     found = adopted_experts(run.training, config.network, config.experts_from)
     if found.epochs < config.segment[-1] - 1 + config.segment_epochs:
         raise UsageError(
@@ -151,6 +144,17 @@ def experts_of(run: Run[TrajectoryConfig]) -> Experts:
             f"epoch {config.segment[-1]} do not fit. Lower --set segment=… or segment_epochs."
         )
     return found
+
+
+def _trained_experts(run: Run[TrajectoryConfig], numbers: int | Sequence[int]) -> Experts:
+    return obtain_experts(
+        run.training,
+        run.config.network,
+        run.config.expert,
+        numbers,
+        monitor=run.monitor,
+        every_seconds=run.checkpoint.every_seconds,
+    )
 
 
 def latest_start(segment: tuple[int, int, int], growth: int, step: int) -> int:
@@ -167,11 +171,19 @@ def work(run: Run[TrajectoryConfig]) -> float:
     return compilation.training_flops(network, run.training.shape, images) * (3 + 8) / 3
 
 
-def _own_experts(config: TrajectoryConfig, classes: int, ipc: int) -> int:
-    return 0 if config.experts_from else config.experts
+def expert_pieces(run: Run[TrajectoryConfig]) -> list[Piece]:
+    """The experts, as what the method needs pretrained; imported ones are there already."""
+    config, training = run.config, run.training
+
+    def piece(number: int) -> Piece:
+        return Piece(
+            expert_path(training, config.network, config.expert, number), lambda: _trained_experts(run, [number])
+        )
+
+    return [] if config.experts_from else [piece(number) for number in range(config.experts)]
 
 
-@synthesizer(TrajectoryConfig, sharing=Sharing(_own_experts, experts_of))
+@synthesizer(TrajectoryConfig, pretrained=expert_pieces)
 def trajectory_matching(run: Run[TrajectoryConfig]) -> Synthetic:
     """MTT and what followed it."""
     config, experts = run.config, experts_of(run)

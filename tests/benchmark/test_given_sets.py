@@ -1,0 +1,87 @@
+"""Suites that name sets which are there already: files beside the suite, and published ones by their ids."""
+
+import json
+
+import pytest
+
+from distill_bench import synthesize
+from distill_bench.benchmark import GivenSetCell, expand, load_suite, parse_only
+from distill_bench.benchmark.leaderboard import board
+from distill_bench.errors import DataError, UsageError
+from distill_bench.evaluation import PROTOCOLS
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path, digits):
+    """A suite of one set beside it, and protocols that take a moment."""
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 2, "networks": 2, "network": "ConvNetD1W4"})
+    monkeypatch.setitem(PROTOCOLS, "quick-v1", short)
+    synthesize(digits, "random", 1, preset="cpu", seed=7).save(tmp_path / "mine.safetensors")
+    write(tmp_path)
+    return tmp_path
+
+
+def write(folder, **changes):
+    values = {"title": "t", "datasets": ["digits"], "sets": ["mine.safetensors"], "reference": "none"} | changes
+    (folder / "own.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
+    return load_suite(str(folder / "own.toml"))
+
+
+def test_a_set_stands_on_the_board_beside_those_that_the_suite_makes(folder, command):
+    write(folder, methods=["random"], ipc=[1])
+    results = ["--results", folder / "results", "--executor", "in-process"]
+    code, said, _ = command("bench", folder / "own.toml", *results, "--json")
+    assert code == 0
+    (row,) = json.loads(said)
+    assert (row["method"], row["ipc"], row["preset"], row["seeds"], row["status"]) == ("random", 1, "cpu", 2, "done")
+    file = folder / "results/own/digits/random/ipc1-set-mine.quick-v1.json"
+    result = json.loads(file.read_text())
+    assert (result["seed"], result["set"], len(result["accuracies"])) == (7, "mine", 2)
+    before = file.stat().st_mtime_ns
+    assert command("bench", folder / "own.toml", *results)[0] == 0
+    assert file.stat().st_mtime_ns == before  # done, and not done again
+    assert len(board(folder / "results/own")) == 1
+
+
+def test_sets_alone_are_a_suite_and_a_filter_can_name_them(folder):
+    suite = write(folder)
+    (cell,) = expand(suite, parse_only("method=random,ipc=1,seed=7"))
+    assert isinstance(cell, GivenSetCell)
+    assert (cell.name, cell.file, cell.preset) == ("mine", str(folder / "mine.safetensors"), "cpu")
+    with pytest.raises(UsageError, match=r"--only ipc=2: suite own has ipc 1"):
+        expand(suite, parse_only("ipc=2"))
+    with pytest.raises(UsageError, match="the filter leaves no cell"):
+        expand(write(folder, methods=["random"], ipc=[2], seeds=[0]), parse_only("ipc=2,seed=7"))
+
+
+def test_a_worker_process_is_told_of_a_set(folder, command):
+    code, said, _ = command("bench", folder / "own.toml", "--results", folder / "results", "--json")
+    assert (code, [row["status"] for row in json.loads(said)]) == (0, ["done"])
+
+
+def test_a_dry_run_names_the_file(folder, command):
+    _, said, _ = command("bench", folder / "own.toml", "--dry-run")
+    assert f"missing    digits random ipc 1 set mine  {folder / 'mine.safetensors'}, quick-v1, no time known" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"sets": ["nowhere.safetensors"]}, DataError, "nowhere.safetensors: no such file"),
+        ({"sets": ["dm-cifar10-ipc9999"]}, UsageError, "dm-cifar10-ipc9999"),
+        ({"sets": ["dc-cifar10-ipc1"]}, DataError, "distill-bench download dc-cifar10-ipc1"),
+        ({"sets": ["mine.safetensors"] * 2}, UsageError, "two sets called mine"),
+        ({"datasets": ["mnist"]}, UsageError, "mine.safetensors is of digits; the suite has mnist"),
+        ({"sets": []}, UsageError, "a suite names methods and ipc, or sets"),
+    ],
+)
+def test_what_is_not_there_or_does_not_fit_is_one_clear_error(folder, changes, error, said):
+    with pytest.raises(error, match=said):
+        expand(write(folder, **changes), {})
+
+
+def test_a_set_that_does_not_fit_the_suites_data_cannot_be_run(folder, command):
+    write(folder, size=16)
+    code, _, said = command("bench", folder / "own.toml", "--results", folder / "results")
+    assert (code, "the set's images are 1×8×8, those of digits 1×16×16" in said) == (2, True)
