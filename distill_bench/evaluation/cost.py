@@ -9,12 +9,12 @@ import torch
 
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import pixel_space_of
-from distill_bench.evaluation.evaluate import Exam, Material, exam_of
+from distill_bench.evaluation.evaluate import Exam, Material, augmentation_of, exam_of
 from distill_bench.evaluation.protocol import load_protocol
 from distill_bench.networks import build_network
 from distill_bench.runtime.progress import Enough, Stopwatch
 from distill_bench.runtime.seeds import generator
-from distill_bench.training.train import accuracy
+from distill_bench.training.train import accuracy, table_batches
 
 PROBE_TESTS = 500
 # what a compiled network takes of an eager one's time, see docs/speed.md
@@ -44,9 +44,10 @@ def _step_seconds(exam: Exam, batch: int) -> float:
     indices = torch.arange(batch) % len(split)
     images = exam.transform.encode(split.images(indices)).to(exam.device)
     plan = dataclasses.replace(exam.rules.plan(batch), epochs=sys.maxsize, decay_after=None)
-    watch = Stopwatch()
+    labels, augment = split.labels[indices].to(exam.device), augmentation_of(exam.rules, exam.dataset)
+    batches, watch = table_batches(images.__getitem__, labels, augment), Stopwatch()
     with contextlib.suppress(Enough):
-        exam.train_network(0, Material(images.__getitem__, split.labels[indices].to(exam.device), plan, "hard"), watch)
+        exam.train_network(0, Material(batches, batch, plan, "hard"), watch)
     return watch.seconds
 
 

@@ -19,7 +19,7 @@ from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.cache import NOTHING_KEPT, Kept
 from distill_bench.evaluation.doubts import notes_of
-from distill_bench.evaluation.labels import mixing, taught
+from distill_bench.evaluation.labels import mixed_batches, recorded_batches, teacher_labelled
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.result import LabelUse, Score
 from distill_bench.evaluation.statistics import student_interval
@@ -28,7 +28,7 @@ from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.seeds import generator
 from distill_bench.training import compilation
-from distill_bench.training.train import Augment, Fetch, Lesson, Plan, accuracy, train
+from distill_bench.training.train import Augment, BatchFn, Plan, accuracy, table_batches, train
 
 WITHOUT_LEARNED_RATE = (
     " The rate is the set's own. Its images can be evaluated with the protocol's rate and hard labels: --labels hard."
@@ -39,11 +39,10 @@ WITHOUT_LEARNED_RATE = (
 class Material:
     """What networks are trained on."""
 
-    fetch: Fetch
-    targets: Tensor
+    batches: BatchFn
+    count: int
     plan: Plan
     labels: LabelUse
-    lesson: Lesson | None = None
 
 
 def evaluate(
@@ -136,8 +135,9 @@ def evaluate_full(
     space, flops = pixel_space_of(dataset, "normalized"), network_flops(dataset, protocol, len(dataset.train), network)
     exam = exam_of(dataset, rules, space, network, networks, device, monitor, compile, flops)
     split = dataset.train
-    fetch, targets = exam.transform.fetch(split, exam.device), split.labels.to(exam.device)
-    material = Material(fetch, targets, exam.rules.plan(len(split)), "hard")
+    load, targets = exam.transform.fetch(split, exam.device), split.labels.to(exam.device)
+    batches = table_batches(load, targets, augmentation_of(exam.rules, dataset))
+    material = Material(batches, len(split), exam.rules.plan(len(split)), "hard")
     accuracies = exam.accuracies(material, "full", kept)
     return Score(
         method="full",
@@ -218,9 +218,8 @@ class Exam:
         seeds = (self.dataset.kind, self.rules.id, index)
         shape, classes = self.dataset.train.shape, len(self.dataset.class_names)
         network = build_network(self.network, shape, classes, generator(*seeds, "weights")).to(self.device)
-        augment, draws = _augmentation(self.rules, self.dataset), generator(*seeds, "training")
-        told = (network, material.fetch, material.targets, material.plan, draws, augment, after_epoch)
-        train(*told, lesson=material.lesson, compiled=self.compiled)
+        inputs = (material.batches, material.count, material.plan, generator(*seeds, "training"))
+        train(network, *inputs, after_epoch, compiled=self.compiled)
         return network
 
     def _diverged(self, index: int, material: Material, error: RunFailed) -> RunFailed:
@@ -302,17 +301,19 @@ def _material(distilled: DistilledSet, exam: Exam, labels: str) -> Material:
         1.0 if kind == "hard" else card.temperature,
         classes,
     )
-    hard, fetch = distilled.labels.to(device), pixels.__getitem__
+    load, count, augment = pixels.__getitem__, len(images), augmentation_of(rules, exam.dataset)
     if kind == "teacher":
         teacher = stored_teacher(distilled).to(device)
-        lesson = taught(fetch, _augmentation(rules, exam.dataset), teacher, card.temperature)
-        return Material(fetch, hard, plan, "teacher", lesson)
+        return Material(teacher_labelled(load, augment, teacher, card.temperature), count, plan, "teacher")
     if kind == "recorded":
         playback = Playback(pixels, RecordedLabels.stored(distilled.stored, classes), card.temperature)
-        return Material(fetch, hard, plan, "teacher", lambda epoch, indices, draws: playback(epoch, indices))
-    targets = hard if kind == "hard" else _probabilities(distilled).to(device)
-    mixed = mixing(fetch, targets, classes, rules.views, mirror) if rules.augmentation == "views" else None
-    return Material(fetch, targets, plan, "hard" if kind == "hard" else "soft", mixed)
+        return Material(recorded_batches(playback), count, plan, "teacher")
+    targets = (distilled.labels if kind == "hard" else _probabilities(distilled)).to(device)
+    mixed = rules.augmentation == "views"
+    batches = (
+        mixed_batches(load, targets, classes, rules.views, mirror) if mixed else table_batches(load, targets, augment)
+    )
+    return Material(batches, count, plan, "hard" if kind == "hard" else "soft")
 
 
 def _probabilities(distilled: DistilledSet) -> Tensor:
@@ -321,7 +322,8 @@ def _probabilities(distilled: DistilledSet) -> Tensor:
     return (soft / card.temperature).softmax(dim=1) if card.label_kind == "logits" else soft
 
 
-def _augmentation(rules: Protocol, dataset: Dataset) -> Augment | None:
+def augmentation_of(rules: Protocol, dataset: Dataset) -> Augment | None:
+    """What a protocol does to every batch of images of a dataset; None: nothing."""
     if rules.augmentation == "dc":
         return lambda images, draws: dc.augment(images, rules.dc_operations, draws)
     if rules.augmentation == "views":

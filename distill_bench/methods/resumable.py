@@ -10,28 +10,31 @@ from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import stopped
 
 
-def fill(run: Run[Any], rows: str, tensors: Mapping[str, Tensor], make: Callable[[int], None]) -> None:
+def fill(run: Run[Any], key: str, rows: str, tensors: Mapping[str, Tensor], make: Callable[[int], None]) -> None:
     """Have ``make(i)`` write row i of every tensor, row after row, going on from the job's checkpoint.
 
     A file of the checkpoint holds the rows made since the one before, so that each is written once, however large all
     of them together are.
 
     Args:
+        run: whose checkpoint and monitor are used.
+        key: names the checkpoint's files.
         rows: what they are, for progress and errors, such as ``"classes cut out"``.
         tensors: [rows, …] by name, on the CPU.
+        make: writes one row.
 
     Raises:
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
 
     def file(first: int) -> Checkpoint:
-        return run.checkpoint.part(f"{rows.replace(' ', '-')}-{first}")
+        return run.checkpoint.part(f"{key}-{first}")
 
     count, done = len(next(iter(tensors.values()))), 0
     while (saved := file(done).load()) is not None:
-        for name, values in saved[0].items():
-            tensors[name][done : saved[1]["end"]] = values
-        done = saved[1]["end"]
+        for name, values in saved["rows"].items():
+            tensors[name][done : saved["end"]] = values
+        done = saved["end"]
     first, unsaved = done, file(done)
     with run.monitor.stage(f"{run.method}, ipc {run.ipc}, seed {run.seed}: {rows}", count, done) as stage:
         for row in range(done, count):
@@ -39,7 +42,7 @@ def fill(run: Run[Any], rows: str, tensors: Mapping[str, Tensor], make: Callable
             stage.advance()
             stopping = run.monitor.stop_requested
             if stopping or unsaved.due:
-                unsaved.save({name: each[first : row + 1] for name, each in tensors.items()}, {"end": row + 1})
+                unsaved.save({"end": row + 1, "rows": {name: each[first : row + 1] for name, each in tensors.items()}})
                 first, unsaved = row + 1, file(row + 1)
             if stopping:
                 raise stopped(f"{row + 1} of {count} {rows}")

@@ -262,7 +262,7 @@ def test_a_failure_of_changed_code_is_what_the_board_shows(quick, monkeypatch, t
 def test_a_cell_of_which_only_a_part_is_kept_has_begun(quick):
     work = CellWork(CELL, quick)
     assert work.state() == "missing"
-    Checkpoint(work.checkpoint_path).part("batch0").save({"x": torch.ones(1)}, {})
+    Checkpoint(work.checkpoint_path).part("batch0").save({"x": torch.ones(1)})
     assert work.state() == "partial"
 
 
@@ -396,7 +396,7 @@ def test_a_helper_ends_with_the_set_that_it_helps_with_and_leaves_nothing(quick,
     work, asked = CellWork(dataclasses.replace(CELL, method="sre2l"), quick), []
 
     def others_finish(source, method, fields, ipc, seed, *, device, monitor, checkpoint):
-        checkpoint.part("batch0").save({"x": torch.ones(1)}, {})
+        checkpoint.part("batch0").save({"x": torch.ones(1)})
         assert not monitor.stop_requested
         work.set_path.parent.mkdir(parents=True)
         work.set_path.touch()

@@ -51,7 +51,7 @@ def realistic_crops(run: Run[CropConfig]) -> Synthetic:
     def one_class(label: int) -> None:
         images[label] = best_images(run, teacher.network, label)
 
-    fill(run, "classes cut out", {"images": images}, one_class)
+    fill(run, "classes-cut-out", "classes cut out", {"images": images}, one_class)
     return relabel(run, teacher, images.flatten(0, 1))
 
 

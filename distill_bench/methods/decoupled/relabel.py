@@ -121,5 +121,5 @@ def record(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) ->
             shown = views.shown(drawn, images[indices].to(run.device))
             recording.write(number, indices, drawn, predict(teacher.network, shown, run.device))
 
-    fill(run, "epochs of labels recorded", recording.tensors, epoch)
+    fill(run, "epochs-of-labels-recorded", "epochs of labels recorded", recording.tensors, epoch)
     return recording
