@@ -2,6 +2,7 @@
 
 import glob
 import io
+import pickle
 import time
 import zipfile
 from collections.abc import Iterator
@@ -102,6 +103,9 @@ class Checkpoint:
                 file.seek(0)
                 saved = torch.load(file, map_location="cpu", weights_only=True)
             state, seconds, earlier = dict(saved["state"]), float(saved["seconds"]), dict(saved["conditions"])
+        except pickle.UnpicklingError:  # torch's text advises to run the code in it
+            log.warning("the checkpoint %s cannot be read (it holds other objects): the work starts again.", self.path)
+            return None
         except Exception as error:  # damaged files raise errors of many types
             log.warning("the checkpoint %s cannot be read (%s): the work starts again.", self.path, first_line(error))
             return None
