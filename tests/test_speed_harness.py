@@ -10,7 +10,7 @@ from distill_bench.augmentations import dsa
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.compilation import flops_of
-from distill_bench.training.train import Plan, accuracy, train
+from distill_bench.training.train import Plan, accuracy, table_batches, train
 
 FOLDER = Path(__file__).parent.parent / "benchmarks/speed"
 SHAPE = (3, 32, 32)
@@ -44,7 +44,7 @@ def test_the_reference_trains_and_tests_as_the_package_does(harness, monkeypatch
         for _ in range(4):
             training.epoch()
     plan = Plan(4, batch_size=256, learning_rate=0.01, momentum=0.9, weight_decay=5e-4)
-    train(network, images.__getitem__, labels, plan, generator("order"))
+    train(network, table_batches(images.__getitem__, labels), 12, plan, generator("order"))
     for theirs, ours in zip(own, network.parameters(), strict=True):
         torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-5)  # the orders of the batch differ
     assert training.test(images, labels) == accuracy(network, images.__getitem__, labels)

@@ -47,7 +47,7 @@ def evaluator(ipc: int, warm: int, timed: int) -> Case:
         from distill_bench.runtime.malloc import disable_trim
         from distill_bench.runtime.seeds import generator
         from distill_bench.training import compilation
-        from distill_bench.training.train import accuracy, train
+        from distill_bench.training.train import accuracy, table_batches, train
 
         disable_trim()
         shape = (CHANNELS, SIDE, SIDE)
@@ -71,7 +71,8 @@ def evaluator(ipc: int, warm: int, timed: int) -> Case:
 
         started = time.perf_counter()
         try:
-            train(network, pixels.__getitem__, labels, plan, generator("order"), augment, tick, compiled=compiled)
+            batches = table_batches(pixels.__getitem__, labels, augment)
+            train(network, batches, images, plan, generator("order"), tick, compiled=compiled)
         except Enough:
             epochs = sorted(after - before for before, after in zip(ends[warm:], ends[warm + 1 :], strict=False))
         first = ends[1] - started

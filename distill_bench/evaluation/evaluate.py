@@ -20,7 +20,7 @@ from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.cache import ScoreCache, score_key
 from distill_bench.evaluation.doubts import notes_of
-from distill_bench.evaluation.labels import mixing, taught
+from distill_bench.evaluation.labels import mixed_batches, recorded_batches, teacher_labelled
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.result import LabelUse, Score
 from distill_bench.evaluation.statistics import student_interval
@@ -30,7 +30,7 @@ from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.run_info import run_block
 from distill_bench.runtime.seeds import generator
 from distill_bench.training import compilation
-from distill_bench.training.train import Augment, Fetch, Lesson, Plan, accuracy, train
+from distill_bench.training.train import Augment, BatchFn, Plan, accuracy, table_batches, train
 
 WITHOUT_LEARNED_RATE = (
     " The rate is the set's own. Its images can be evaluated with the protocol's rate and hard labels: --labels hard."
@@ -41,11 +41,10 @@ WITHOUT_LEARNED_RATE = (
 class TrainInputs:
     """What networks are trained on."""
 
-    fetch: Fetch
-    targets: Tensor
+    batches: BatchFn
+    count: int
     plan: Plan
     labels: LabelUse
-    lesson: Lesson | None = None
 
 
 def evaluate(
@@ -144,8 +143,9 @@ def evaluate_full(
     if rules.trains_on != "full":
         raise UsageError(f"{protocol} scores distilled sets; full-v1 scores a whole training split.")
     setup = setup_evaluation(dataset, rules, pixel_space_of(dataset, "normalized"), network, networks, device, monitor)
-    fetch, targets = setup.transform.fetch(split, setup.device), split.labels.to(setup.device)
-    inputs = TrainInputs(fetch, targets, setup.rules.plan(len(split)), "hard")
+    load, targets = setup.transform.fetch(split, setup.device), split.labels.to(setup.device)
+    batches = table_batches(load, targets, augmentation_of(setup.rules, dataset))
+    inputs = TrainInputs(batches, len(split), setup.rules.plan(len(split)), "hard")
     scores = ScoreCache(cache, score_key(dataset, protocol, None, network=network))
     return Score(
         method="full",
@@ -257,9 +257,8 @@ class EvalSetup:
         seeds = (self.dataset.kind, self.rules.id, index)
         shape, classes = self.dataset.train.shape, len(self.dataset.class_names)
         network = build_network(self.network, shape, classes, generator(*seeds, "weights")).to(self.device)
-        augment, draws = _augmentation(self.rules, self.dataset), generator(*seeds, "training")
-        told = (network, inputs.fetch, inputs.targets, inputs.plan, draws, augment, after_epoch)
-        train(*told, lesson=inputs.lesson, compiled=self.compiled)
+        draws = generator(*seeds, "training")
+        train(network, inputs.batches, inputs.count, inputs.plan, draws, after_epoch, compiled=self.compiled)
         return network
 
     def _diverged(self, index: int, inputs: TrainInputs, error: RunFailed) -> RunFailed:
@@ -316,17 +315,19 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
         1.0 if kind == "hard" else card.temperature,
         classes,
     )
-    hard, fetch = distilled.labels.to(device), pixels.__getitem__
+    load, count, augment = pixels.__getitem__, len(images), augmentation_of(rules, setup.dataset)
     if kind == "teacher":
         teacher = stored_teacher(distilled).to(device)
-        lesson = taught(fetch, _augmentation(rules, setup.dataset), teacher, card.temperature)
-        return TrainInputs(fetch, hard, plan, "teacher", lesson)
+        return TrainInputs(teacher_labelled(load, augment, teacher, card.temperature), count, plan, "teacher")
     if kind == "recorded":
         playback = Playback(pixels, RecordedLabels.stored(distilled.stored, classes), card.temperature)
-        return TrainInputs(fetch, hard, plan, "teacher", lambda epoch, indices, draws: playback(epoch, indices))
-    targets = hard if kind == "hard" else _probabilities(distilled).to(device)
-    mixed = mixing(fetch, targets, classes, rules.views, mirror) if rules.augmentation == "views" else None
-    return TrainInputs(fetch, targets, plan, "hard" if kind == "hard" else "soft", mixed)
+        return TrainInputs(recorded_batches(playback), count, plan, "teacher")
+    targets = (distilled.labels if kind == "hard" else _probabilities(distilled)).to(device)
+    mixed = rules.augmentation == "views"
+    batches = (
+        mixed_batches(load, targets, classes, rules.views, mirror) if mixed else table_batches(load, targets, augment)
+    )
+    return TrainInputs(batches, count, plan, "hard" if kind == "hard" else "soft")
 
 
 def _probabilities(distilled: DistilledSet) -> Tensor:
@@ -335,7 +336,8 @@ def _probabilities(distilled: DistilledSet) -> Tensor:
     return (soft / card.temperature).softmax(dim=1) if card.label_kind == "logits" else soft
 
 
-def _augmentation(rules: Protocol, dataset: Dataset) -> Augment | None:
+def augmentation_of(rules: Protocol, dataset: Dataset) -> Augment | None:
+    """What a protocol does to every batch of images of a dataset; None: nothing."""
     if rules.augmentation == "dc":
         return lambda images, draws: dc.augment(images, rules.dc_operations, draws)
     if rules.augmentation == "views":

@@ -29,11 +29,11 @@ class Objective(ABC):
     def after_step(self, step: int) -> None:  # noqa: B027 (most methods have nothing to do here)
         """Called when the learnables have been updated."""
 
-    def state(self) -> dict[str, Tensor]:
-        """What the next step needs besides the learnables."""
+    def state(self) -> dict[str, Any]:
+        """What the next step needs besides the learnables: tensors, numbers and strings."""
         return {}
 
-    def restore(self, state: dict[str, Tensor]) -> None:  # noqa: B027
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
         """Take back what ``state`` gave."""
 
 
@@ -119,12 +119,15 @@ def _update(
 def _save(
     run: Run[Any], objective: Objective, learnables: dict[str, Tensor], optimizers: dict[str, Optimizer], step: int
 ) -> None:
-    tensors = {f"learnable.{name}": tensor for name, tensor in learnables.items()}
-    tensors |= {f"objective.{name}": tensor for name, tensor in objective.state().items()}
-    for name, optimizer in optimizers.items():
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{name}.{index}.{key}": value for key, value in state.items() if value is not None}
-    run.checkpoint.save(tensors, {"step": step, "history": run.history})
+    run.checkpoint.save(
+        {
+            "step": step,
+            "history": run.history,
+            "learnables": learnables,
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
+            "objective": objective.state(),
+        }
+    )
 
 
 def _resume(
@@ -133,21 +136,11 @@ def _resume(
     saved = run.checkpoint.load()
     if saved is None:
         return 0
-    tensors, facts = saved
-    states: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in optimizers}
-    own: dict[str, Tensor] = {}
     with torch.no_grad():
-        for full_name, tensor in tensors.items():
-            part, name = full_name.split(".", 1)
-            if part == "learnable":
-                learnables[name].copy_(tensor)
-            elif part == "objective":
-                own[name] = tensor
-            else:
-                optimizer, index, key = name.split(".")
-                states[optimizer].setdefault(int(index), {})[key] = tensor
-    for name, state in states.items():
-        optimizers[name].load_state_dict(optimizers[name].state_dict() | {"state": state})
-    objective.restore(own)
-    run.history[:] = facts["history"]
-    return int(facts["step"])
+        for name, tensor in saved["learnables"].items():
+            learnables[name].copy_(tensor)
+    for name, state in saved["optimizers"].items():
+        optimizers[name].load_state_dict(state)
+    objective.restore(saved["objective"])
+    run.history[:] = saved["history"]
+    return int(saved["step"])

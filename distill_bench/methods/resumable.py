@@ -32,9 +32,9 @@ def fill_rows(run: Run[Any], name: str, title: str, tensors: Mapping[str, Tensor
 
     count, done = len(next(iter(tensors.values()))), 0
     while (saved := file(done).load()) is not None:
-        for key, values in saved[0].items():
-            tensors[key][done : saved[1]["end"]] = values
-        done = saved[1]["end"]
+        for key, values in saved["rows"].items():
+            tensors[key][done : saved["end"]] = values
+        done = saved["end"]
     first, unsaved = done, file(done)
     with run.monitor.stage(f"{run.method}, ipc {run.ipc}, seed {run.seed}: {title}", count, done) as stage:
         for row in range(done, count):
@@ -42,7 +42,7 @@ def fill_rows(run: Run[Any], name: str, title: str, tensors: Mapping[str, Tensor
             stage.advance()
             stopping = run.monitor.stop_requested
             if stopping or unsaved.due:
-                unsaved.save({key: each[first : row + 1] for key, each in tensors.items()}, {"end": row + 1})
+                unsaved.save({"end": row + 1, "rows": {key: each[first : row + 1] for key, each in tensors.items()}})
                 first, unsaved = row + 1, file(row + 1)
             if stopping:
                 raise stopped(f"{row + 1} of {count} {title}")

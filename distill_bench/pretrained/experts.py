@@ -19,15 +19,14 @@ from distill_bench.augmentations import dsa
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import blank_network, build_network, resolve_network
-from distill_bench.pretrained.store import Made, Pretrained, holds, kept, obtain, path_of
+from distill_bench.pretrained.store import Made, Pretrained, diverged, holds, kept, obtain, path_of
 from distill_bench.pretrained.teachers import training_accuracy
-from distill_bench.pretrained.unfinished import diverged, restore, unfinished
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor, Stage, stopped
 from distill_bench.runtime.seeds import generator
 from distill_bench.training import compilation
-from distill_bench.training.sharpness_aware import flat_descent
-from distill_bench.training.train import Plan, Standing, train
+from distill_bench.training.sharpness_aware import gsam_gradient
+from distill_bench.training.train import Plan, TrainState, table_batches, train
 
 KIND = "experts"
 # of the training: raised where experts of the same recipe and data come out otherwise
@@ -247,38 +246,38 @@ def _train(
     monitor: Monitor,
     stage: Stage,
 ) -> Made:
-    standing, losses, plan = Standing(), list[float](), recipe.plan()
+    state, losses, plan = TrainState(), list[float](), recipe.plan()
     weights = generator("expert", index, "weights")
     network = build_network(name, training.shape, len(training.class_names), weights).to(training.device)
     trajectory = parameters_to_vector(network.parameters()).detach().cpu().repeat(recipe.epochs + 1, 1)
     if (saved := checkpoint.load()) is not None:
-        standing, losses = restore(network, *saved), saved[1]["losses"]
-        trajectory[: standing.epoch + 1] = saved[0][TRAJECTORY]
-        compiled = compilation.resume_mode(saved[1]["compiled"])
-        stage.advance(standing.epoch)
+        network.load_state_dict(saved["network"])
+        state, losses = TrainState(**saved["training"]), saved["losses"]
+        trajectory[: state.epoch + 1] = saved[TRAJECTORY]
+        compiled = compilation.resume_mode(saved["compiled"])
+        stage.advance(state.epoch)
     else:
         flops = compilation.training_flops(network, training.shape, plan.epochs * len(training))
         compiled = compilation.decide("auto", training.device, flops)
 
     def after_epoch() -> None:
-        losses.append(standing.loss)
-        trajectory[standing.epoch] = parameters_to_vector(network.parameters()).detach().cpu()
-        stage.note(f"expert {index + 1}, loss {standing.loss:.3g}")
+        losses.append(state.loss)
+        trajectory[state.epoch] = parameters_to_vector(network.parameters()).detach().cpu()
+        stage.note(f"expert {index + 1}, loss {state.loss:.3g}")
         stage.advance()
         stopping = monitor.stop_requested
         if stopping or checkpoint.due:
-            tensors, facts = unfinished(network, standing)
-            tensors[TRAJECTORY] = trajectory[: standing.epoch + 1]
-            checkpoint.save(tensors, facts | {"losses": losses, "compiled": compiled})
+            unfinished = {"network": network.state_dict(), "training": vars(state), "compiled": compiled}
+            checkpoint.save(unfinished | {TRAJECTORY: trajectory[: state.epoch + 1], "losses": losses})
         if stopping:
-            raise stopped(f"{standing.epoch} of {recipe.epochs} epochs of expert {index} trained")
+            raise stopped(f"{state.epoch} of {recipe.epochs} epochs of expert {index} trained")
 
     augment = dsa.augmentation(training.flip_invariant) if recipe.augment == "dsa" else None
-    descend = flat_descent(recipe.rho, recipe.alpha) if recipe.rho else None
-    draws, targets = generator("expert", index, "training"), training.labels.to(training.device)
-    options: dict[str, Any] = {"descend": descend, "compiled": compiled}
+    batches = table_batches(training.images, training.labels.to(training.device), augment)
+    gradient = gsam_gradient(recipe.rho, recipe.alpha) if recipe.rho else None
+    inputs = (batches, len(training), plan, generator("expert", index, "training"))
     try:
-        train(network, training.images, targets, plan, draws, augment, after_epoch, standing, **options)
+        train(network, *inputs, after_epoch, state, gradient, compiled=compiled)
     except RunFailed as error:
         what = f"expert {index}, {name} on {training.source_name}"
         raise diverged(what, error, checkpoint, "expert.learning_rate") from error

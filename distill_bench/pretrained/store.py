@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from distill_bench.errors import RunFailed
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
@@ -102,6 +103,13 @@ def obtain(
         return found
 
     return get_or_make(path, read, train, monitor, "trains the same")
+
+
+def diverged(what: str, error: RunFailed, checkpoint: Checkpoint, setting: str) -> RunFailed:
+    """The error of a training that diverged, with its last checkpoint and what to lower."""
+    there = checkpoint.path is not None and checkpoint.path.exists()
+    good = f"Its last checkpoint is {checkpoint.path}." if there else "It has no checkpoint."
+    return RunFailed(f"{what}: {error} {good} Lower its learning rate (--set {setting}=…), and start again.")
 
 
 def holds(kind: str, identity: dict[str, Any]) -> bool:

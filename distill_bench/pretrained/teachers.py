@@ -29,14 +29,13 @@ from distill_bench.augmentations import dsa, views
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
 from distill_bench.networks import Network, build_network, resolve_network
-from distill_bench.pretrained.store import Made, Pretrained, kept, obtain, path_of
-from distill_bench.pretrained.unfinished import diverged, restore, unfinished
+from distill_bench.pretrained.store import Made, Pretrained, diverged, kept, obtain, path_of
 from distill_bench.pretrained.weights import Weights, find_weights
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.seeds import generator
 from distill_bench.training import compilation
-from distill_bench.training.train import Augment, Plan, Standing, accuracy, train
+from distill_bench.training.train import Augment, Plan, TrainState, accuracy, table_batches, train
 
 KIND = "teachers"
 VERSION = 1  # raised with every change that makes other teachers of the same recipe
@@ -209,34 +208,35 @@ def _adopt(training: TrainingData, weights: Weights) -> Made:
 
 
 def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint: Checkpoint, monitor: Monitor) -> Made:
-    draws, standing, plan = generator(seed, "teacher", "training"), Standing(), recipe.plan(len(training))
+    draws, state, plan = generator(seed, "teacher", "training"), TrainState(), recipe.plan(len(training))
     weights = generator(seed, "teacher", "weights")
     network = build_network(recipe.network, training.shape, len(training.class_names), weights).to(training.device)
     if (saved := checkpoint.load()) is not None:
-        standing, compiled = restore(network, *saved), compilation.resume_mode(saved[1].get("compiled", False))
+        network.load_state_dict(saved["network"])
+        state, compiled = TrainState(**saved["training"]), compilation.resume_mode(saved["compiled"])
     else:
         flops = compilation.training_flops(network, training.shape, plan.epochs * len(training))
         compiled = compilation.decide("auto", training.device, flops)
     title = f"teacher {resolve_network(recipe.network, training.shape)} on {training.source_name}, seed {seed}"
-    with monitor.stage(title, plan.epochs, standing.epoch) as stage:
+    with monitor.stage(title, plan.epochs, state.epoch) as stage:
 
         def after_epoch() -> None:
-            stage.note(f"loss {standing.loss:.3g}")
+            stage.note(f"loss {state.loss:.3g}")
             stage.advance()
             stopping = monitor.stop_requested
             if stopping or checkpoint.due:
-                tensors, facts = unfinished(network, standing)
-                checkpoint.save(tensors, facts | {"compiled": compiled})
+                unfinished = {"network": network.state_dict(), "training": vars(state), "compiled": compiled}
+                checkpoint.save(unfinished)
             if stopping:
-                raise stopped(f"{standing.epoch} of {plan.epochs} epochs of a teacher trained")
+                raise stopped(f"{state.epoch} of {plan.epochs} epochs of a teacher trained")
 
-        augment = recipe.augmentation(training.flip_invariant)
-        targets = training.labels.to(training.device)
+        augment, targets = recipe.augmentation(training.flip_invariant), training.labels.to(training.device)
+        batches = table_batches(training.images, targets, augment)
         try:
-            train(network, training.images, targets, plan, draws, augment, after_epoch, standing, compiled=compiled)
+            train(network, batches, len(training), plan, draws, after_epoch, state, compiled=compiled)
         except RunFailed as error:
             raise diverged(title, error, checkpoint, "teacher.learning_rate") from error
-    found = {"accuracy": training_accuracy(network, training), "epochs": standing.epoch, "loss": standing.loss}
+    found = {"accuracy": training_accuracy(network, training), "epochs": state.epoch, "loss": state.loss}
     return dict(network.state_dict()), found | {"compiled": compiled}
 
 

@@ -1,16 +1,18 @@
-"""Where unfinished work is kept: tensors and a few facts in one safetensors file, replaced as a whole."""
+"""Where unfinished work is kept: one nested dictionary, written by ``torch.save`` and replaced as a whole."""
 
 import glob
-import json
+import io
+import pickle
 import time
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import torch
 from torch import Tensor
 
+from distill_bench.errors import first_line
 from distill_bench.runtime.files import UNFINISHED, write_atomically
 from distill_bench.runtime.log import log
 
@@ -63,33 +65,41 @@ class Checkpoint:
         """Count what earlier processes spent on an independent part."""
         self._earlier += part._earlier
 
-    def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Replace the saved state."""
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the saved state: dictionaries and lists of tensors, numbers and strings."""
         if self.path is not None:
-            metadata = {"facts": json.dumps(facts | {"seconds": self.seconds, "conditions": self.conditions})}
-            write_atomically(self.path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
+            saved, content = {"state": state, "seconds": self.seconds, "conditions": self.conditions}, io.BytesIO()
+            torch.save(_on_cpu(saved), content)
+            write_atomically(self.path, content.getbuffer())
             self._saved = time.monotonic()
 
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The saved state, or None where there is none. A damaged file counts as none: the work starts again.
+    def load(self) -> dict[str, Any] | None:
+        """The saved state, on the CPU, or None where there is none. A damaged file counts as none: the work restarts.
 
-        A line in the log says that a file is damaged, or was saved under other conditions.
+        No code in a file is run. A line in the log says that a file is damaged, or was saved under other conditions.
         """
         if self.path is None or not self.path.exists():
             return None
         try:
-            with safe_open(self.path, framework="pt") as file:
-                facts = json.loads(file.metadata()["facts"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            clock, earlier = self.whole or self, facts.get("conditions", self.conditions)
-            clock._earlier = max(clock._earlier, facts["seconds"])  # parts were saved one after another
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            log.warning("the checkpoint %s cannot be read (%s): the work starts again.", self.path, error)
+            with open(self.path, "rb") as file:
+                with zipfile.ZipFile(file) as archive:  # torch does not compare the check sums that it writes
+                    if (damaged := archive.testzip()) is not None:
+                        raise ValueError(f"{damaged} is damaged")
+                file.seek(0)
+                saved = torch.load(file, map_location="cpu", weights_only=True)
+            state, seconds, earlier = dict(saved["state"]), float(saved["seconds"]), dict(saved["conditions"])
+        except pickle.UnpicklingError:  # torch's text advises to run the code in it
+            log.warning("the checkpoint %s cannot be read (it holds other objects): the work starts again.", self.path)
             return None
+        except Exception as error:  # damaged files raise errors of many types
+            log.warning("the checkpoint %s cannot be read (%s): the work starts again.", self.path, first_line(error))
+            return None
+        clock = self.whole or self
+        clock._earlier = max(clock._earlier, seconds)  # parts were saved one after another
         if earlier != self.conditions:
             now = [", ".join(f"{name} {value}" for name, value in each.items()) for each in (earlier, self.conditions)]
             log.warning("a checkpoint made with %s goes on with %s: the set may differ in its last digits.", *now)
-        return tensors, facts
+        return state
 
     @property
     def files(self) -> list[Path]:
@@ -107,3 +117,13 @@ class Checkpoint:
             return []
         parts = sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}{ending}"))
         return [path for path in [self.path.with_name(self.path.name + ending), *parts] if path.exists()]
+
+
+def _on_cpu(value: Any) -> Any:
+    """The same dictionaries and lists with plain tensors on the CPU; of views, only what they show."""
+    if isinstance(value, Tensor):
+        tensor = value.detach().cpu()
+        return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+    if isinstance(value, dict):
+        return {name: _on_cpu(item) for name, item in value.items()}
+    return [_on_cpu(item) for item in value] if isinstance(value, list) else value

@@ -23,7 +23,7 @@ if sys.platform != "win32":
 UNFINISHED = ".unfinished"
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
     """Write ``content`` to ``path`` through a temporary file beside it and a rename: readers see all of it or none.
 
     What a killed process left of such a file, the next one to write the same path takes over.

@@ -9,15 +9,20 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from distill_bench.training.train import Descend
+from distill_bench.training.train import GradientFn
 
 GUARD = 1e-12
 
 
-def flat_descent(rho: float, alpha: float) -> Descend:
-    """Steps of GSAM: two gradients of the same batch, at the parameters and at their perturbation."""
+def gsam_gradient(rho: float, alpha: float) -> GradientFn:
+    """GSAM's gradient, from two of the same batch: at the parameters and at their perturbation.
 
-    def descend(network: nn.Module, loss_of: Callable[[], Tensor]) -> Tensor:
+    Args:
+        rho: the radius of the perturbation.
+        alpha: how much of the plain gradient that is orthogonal to the perturbed one is taken off.
+    """
+
+    def gradient(network: nn.Module, loss_of: Callable[[], Tensor]) -> Tensor:
         parameters = list(network.parameters())
         loss = loss_of()
         plain = torch.autograd.grad(loss, parameters)
@@ -34,7 +39,7 @@ def flat_descent(rho: float, alpha: float) -> Descend:
             parameter.grad = torch.empty_like(parameter).copy_(direction)
         return loss
 
-    return descend
+    return gradient
 
 
 def perturbation(parameters: Sequence[Tensor], gradients: Sequence[Tensor], rho: float) -> list[Tensor]:

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Generator, Tensor, nn
 
 from distill_bench.errors import RunFailed
@@ -18,13 +18,14 @@ COMPILED_TEST_BATCH = 50
 # a size of batch that comes up less often is not compiled
 COMPILED_STEPS = 50
 
-Fetch = Callable[[Tensor], Tensor]
+ImageLoader = Callable[[Tensor], Tensor]
+"""From indices int64 [b] to images float [b, c, h, w]; a tensor's ``__getitem__`` is one."""
 Augment = Callable[[Tensor, Generator], Tensor]
-Descend = Callable[[nn.Module, Callable[[], Tensor]], Tensor]
-"""Leaves in every parameter's ``grad`` the direction of a step; from the network and its batch's loss to that loss."""
-Enlarge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-Lesson = Callable[[int, Tensor, Generator], tuple[Tensor, Tensor]]
-"""From an epoch, indices int64 [b] and a generator to a batch of images and its targets (classes or probabilities)."""
+"""From a batch of images and a generator to the augmented batch."""
+BatchFn = Callable[[int, Tensor, Generator], tuple[Tensor, Tensor]]
+"""From an epoch, indices int64 [b] and a generator to images and targets (classes or probabilities)."""
+GradientFn = Callable[[nn.Module, Callable[[], Tensor]], Tensor]
+"""From a network and its batch's loss to the loss; sets ``grad`` of every parameter."""
 
 
 @dataclass(frozen=True)
@@ -64,90 +65,96 @@ class Plan:
 
 
 @dataclass
-class Standing:
-    """Where a training stands between two epochs: with the network's state, all it needs to go on to the same bytes.
+class TrainState:
+    """Where a training is between two epochs: with the network's state, all that the same bytes at the end depend on.
 
     Attributes:
         epoch: epochs done.
-        loss: the mean loss of the last of them.
-        momenta: SGD's, one a parameter; empty without momentum.
-        draws: the generator's state; None before the first epoch.
+        loss: the mean loss of the last of them, in nats.
+        optimizer: the optimiser's ``state_dict``; None before the first epoch.
+        generator: the generator's state; None before the first epoch.
     """
 
     epoch: int = 0
     loss: float = 0.0
-    momenta: list[Tensor] = field(default_factory=list)
-    draws: Tensor | None = None
+    optimizer: dict[str, Any] | None = None
+    generator: Tensor | None = None
 
 
 def train(
     network: nn.Module,
-    fetch: Fetch,
-    targets: Int64[Tensor, " n"] | Float[Tensor, "n k"],
+    batches: BatchFn,
+    count: int,
     plan: Plan,
     generator: Generator,
-    augment: Augment | None = None,
     after_epoch: Callable[[], None] = lambda: None,
-    standing: Standing | None = None,
-    enlarge: Enlarge | None = None,
-    descend: Descend | None = None,
-    lesson: Lesson | None = None,
+    state: TrainState | None = None,
+    gradient: GradientFn | None = None,
     *,
     compiled: bool = False,
 ) -> float:
-    """Train a network in place and return the last epoch's mean loss (cross-entropy, nats).
+    """Train a network in place.
 
     Args:
-        fetch: from indices int64 [b] to images float [b, c, h, w]. A resident tensor's ``__getitem__`` will do.
-        targets: classes, or probabilities.
-        generator: orders the images and draws the augmentation.
-        augment: from a batch and the generator to the augmented batch.
-        standing: where to go on from; kept up to date before every call of ``after_epoch``.
-        enlarge: from a batch and its targets to a larger batch and its targets, before ``augment``.
-        descend: the direction of a step, where it is not the loss's gradient.
-        lesson: makes the batches, in place of ``fetch``, ``augment`` and the rows of ``targets``.
+        network: is put in training mode.
+        batches: makes every batch; see ``table_batches`` for rows of a table.
+        count: how many images there are; an epoch's batches are a permutation of their indices, cut.
+        plan: the optimiser, its rates and the number of epochs.
+        generator: orders the images, and is handed to ``batches``.
+        after_epoch: called after every epoch.
+        state: where to resume; updated before every call of ``after_epoch``. A new training unless given.
+        gradient: sets the gradients of a step; backpropagates the loss unless given.
         compiled: whether steps are compiled; equal to the others but for the last bits.
+
+    Returns:
+        The last epoch's mean loss (cross-entropy, nats).
 
     Raises:
         RunFailed: the loss is no longer finite.
     """
     network.train()
-    optimizer = _optimizer(network, plan, plan.learning_rate)
-    standing = standing or Standing()
-    _go_on(standing, optimizer, generator)
-    losses = _losses(network, plan, len(targets), compiled)
-    for epoch in range(standing.epoch, plan.epochs):
+    optimizer = _optimizer(network, plan)
+    state = state or TrainState()
+    if state.optimizer is not None:
+        optimizer.load_state_dict(state.optimizer)
+    if state.generator is not None:
+        generator.set_state(state.generator)
+    losses = _losses(network, plan, count, compiled)
+    for epoch in range(state.epoch, plan.epochs):
         if epoch == plan.decay_after and plan.reset_momentum:
-            optimizer = _optimizer(network, plan, plan.learning_rate)
+            optimizer = _optimizer(network, plan)
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(epoch)
-        total = torch.zeros((), device=targets.device)
-        for indices in torch.randperm(len(targets), generator=generator).split(plan.batch_size):
-            if lesson is not None:
-                images, wanted = lesson(epoch, indices, generator)
-            else:
-                images, wanted = fetch(indices), targets[indices]
-                if enlarge is not None:
-                    images, wanted = enlarge(images, wanted)
-                if augment is not None:
-                    images = augment(images, generator)
-            loss_of = partial(losses(len(indices)), images, wanted, plan.temperature)
+        total = torch.zeros((), device=next(network.parameters()).device)
+        for indices in torch.randperm(count, generator=generator).split(plan.batch_size):
+            images, targets = batches(epoch, indices, generator)
+            loss_of = partial(losses(len(indices)), images, targets, plan.temperature)
             optimizer.zero_grad()
-            loss = (descend or _backpropagate)(network, loss_of)
+            loss = (gradient or _backpropagate)(network, loss_of)
             optimizer.step()
             total += loss.detach() * len(indices)
-        standing.epoch, standing.loss = epoch + 1, float(total / len(targets))
-        if not math.isfinite(standing.loss):
+        state.epoch, state.loss = epoch + 1, float(total / count)
+        if not math.isfinite(state.loss):
             raise RunFailed(
-                f"training diverged: the loss is {standing.loss} after epoch {epoch + 1} of {plan.epochs} "
+                f"training diverged: the loss is {state.loss} after epoch {epoch + 1} of {plan.epochs} "
                 f"at learning rate {plan.learning_rate:g}."
             )
-        standing.momenta, standing.draws = _momenta(optimizer), generator.get_state()
+        state.optimizer, state.generator = optimizer.state_dict(), generator.get_state()
         after_epoch()
-    return standing.loss
+    return state.loss
 
 
-def accuracy(network: nn.Module, fetch: Fetch, labels: Int64[Tensor, " n"], *, compiled: bool = False) -> float:
+def table_batches(load: ImageLoader, targets: Tensor, augment: Augment | None = None) -> BatchFn:
+    """Batches whose targets are rows of a table: classes int64 [n], or probabilities float [n, k]."""
+
+    def batches(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+        images = load(indices)
+        return images if augment is None else augment(images, draws), targets[indices]
+
+    return batches
+
+
+def accuracy(network: nn.Module, load: ImageLoader, labels: Int64[Tensor, " n"], *, compiled: bool = False) -> float:
     """Percent of images whose largest logit is their label's, the network in evaluation mode.
 
     Raises:
@@ -160,7 +167,7 @@ def accuracy(network: nn.Module, fetch: Fetch, labels: Int64[Tensor, " n"], *, c
     whole = compilation.compiled(compilation.logits, network) if compiled else eager
     with torch.inference_mode():
         for indices in torch.arange(len(labels)).split(size):
-            logits = (whole if len(indices) == size else eager)(fetch(indices))
+            logits = (whole if len(indices) == size else eager)(load(indices))
             correct += (logits.argmax(dim=1) == labels[indices]).sum()
             finite &= logits.isfinite().all()
     if not finite:
@@ -187,29 +194,14 @@ def _losses(network: nn.Module, plan: Plan, count: int, compiled: bool) -> Calla
     return lambda size: quick if size == usual or plan.epochs >= COMPILED_STEPS else eager
 
 
-def _optimizer(network: nn.Module, plan: Plan, rate: float) -> torch.optim.Optimizer:
+def _optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
     if plan.optimizer == "adamw":
         parameters = list(network.parameters())
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": plan.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=rate, fused=True)
+        return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
     return torch.optim.SGD(
-        network.parameters(), lr=rate, momentum=plan.momentum, weight_decay=plan.weight_decay, fused=True
+        network.parameters(), lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay, fused=True
     )
-
-
-def _momenta(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    states = [optimizer.state[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-    return [state["momentum_buffer"] for state in states if state.get("momentum_buffer") is not None]
-
-
-def _go_on(standing: Standing, optimizer: torch.optim.Optimizer, generator: Generator) -> None:
-    """Give a new optimiser and a generator the state they had."""
-    if standing.draws is not None:
-        generator.set_state(standing.draws)
-    if standing.momenta:
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        for parameter, momentum in zip(parameters, standing.momenta, strict=True):
-            optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)

@@ -275,7 +275,7 @@ def test_a_failure_of_changed_code_is_what_the_board_shows(quick, monkeypatch, t
 def test_a_cell_of_which_only_a_part_is_kept_has_begun(quick):
     work = tasks_of(CELL, quick)
     assert work.state() == "missing"
-    Checkpoint(work.checkpoint_path).part("batch0").save({"x": torch.ones(1)}, {})
+    Checkpoint(work.checkpoint_path).part("batch0").save({"x": torch.ones(1)})
     assert work.state() == "partial"
 
 
@@ -436,7 +436,7 @@ def test_a_part_that_is_overtaken_by_the_set_leaves_nothing(quick, monkeypatch):
 
     def overtaken(run):
         def make():
-            run.checkpoint.part("batch0").save({"x": torch.ones(1)}, {})
+            run.checkpoint.part("batch0").save({"x": torch.ones(1)})
             work.set_path.parent.mkdir(parents=True)
             work.set_path.touch()
             raise Interrupted("stopped")

@@ -43,7 +43,7 @@ def test_a_recording_plays_back_what_the_evaluator_trains_with(digits, kind):
     for epoch in range(5):  # after the third the first comes again
         for indices in torch.randperm(20, generator=generator("order", epoch)).split(BATCH):
             views, probabilities = playback(epoch, indices)
-            wanted = given.lesson(epoch, indices, generator("unused"))
+            wanted = given.batches(epoch, indices, generator("unused"))
             assert torch.equal(views, wanted[0]) and torch.equal(probabilities, wanted[1])
             said = recording.logits(epoch % 3, indices) / one.card.temperature
             assert torch.equal(views, recording.replay(images, epoch % 3, indices))
@@ -78,7 +78,7 @@ def test_a_loop_of_ones_own_trains_the_network_that_the_evaluator_trains(digits,
 def test_a_stored_teacher_can_be_asked(digits):
     one = taught(digits)
     given = _train_inputs(one, setup_evaluation(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
-    images, wanted = given.lesson(0, torch.arange(20), generator("unused"))  # dc-v1 shows digits as they are
+    images, wanted = given.batches(0, torch.arange(20), generator("unused"))  # dc-v1 shows digits as they are
     assert torch.equal(images, one.images)
     assert torch.equal((stored_teacher(one)(images) / one.card.temperature).softmax(dim=1), wanted)
 
@@ -91,13 +91,16 @@ def test_a_dataset_of_every_other_kind_has_the_images_and_labels_that_networks_a
     assert images.dtype == torch.float32
     # the source's own transform: a set of a holdout is whitened, and tested, as its source is
     if one.card.source.holdout is None:
-        assert torch.equal(images, given.fetch(torch.arange(len(one.images))))
+        assert torch.equal(images, given.batches(0, torch.arange(len(one.images)), generator("unused"))[0])
     if one.soft_labels is None:
-        assert torch.equal(labels, given.targets)
+        assert torch.equal(labels, given.batches(0, torch.arange(len(one.images)), generator("unused"))[1])
     elif one.card.label_kind == "logits":
-        assert torch.equal((labels.float() / one.card.temperature).softmax(dim=1), given.targets)
+        assert torch.equal(
+            (labels.float() / one.card.temperature).softmax(dim=1),
+            given.batches(0, torch.arange(len(one.images)), generator("unused"))[1],
+        )
     else:
-        assert torch.equal(labels, given.targets)
+        assert torch.equal(labels, given.batches(0, torch.arange(len(one.images)), generator("unused"))[1])
 
 
 def test_8_bit_pixels_are_encoded_into_the_space_of_the_card(digits):

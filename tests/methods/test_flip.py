@@ -109,42 +109,54 @@ def test_the_real_batch_is_not_doubled_and_both_halves_undergo_the_same(monkeypa
         assert torch.equal(seen, torch.cat([dsa.apply(drawn, own), dsa.apply(drawn, own.flip(3))]))
 
 
+def training_batches(monkeypatch, config):
+    """What the inner loop trains the network on."""
+    found = []
+    monkeypatch.setattr(GM, "train", lambda network, batches, *others: found.append(batches))
+    GradientMatching(run_of(config), start()).after_step(0)
+    return found[0]
+
+
 @pytest.mark.usefixtures("one_network")
 def test_the_inner_loop_trains_on_the_mirror_images_too(monkeypatch):
-    seen = []
-    monkeypatch.setattr(GM, "train", lambda *arguments, enlarge: seen.append(enlarge))
     for flip in (True, False):
-        fields = GradientMatchingConfig(**COMMON, outer_loop=2, inner_loop=1, flip=flip)
-        GradientMatching(run_of(fields), start()).after_step(0)
-    assert seen == [flipped, None]
+        batches = training_batches(monkeypatch, GradientMatchingConfig(**COMMON, outer_loop=2, inner_loop=1, flip=flip))
+        images, _ = batches(0, torch.arange(2), generator("inner"))
+        assert torch.equal(images, torch.cat([start()[:2], start()[:2].flip(3)]) if flip else start()[:2])
 
 
 @pytest.mark.usefixtures("one_network")
 @pytest.mark.parametrize("always_flip", [False, True])
 def test_the_inner_loop_has_the_dsa_of_the_recipe(always_flip, monkeypatch):
-    found = []
-    monkeypatch.setattr(GM, "train", lambda *arguments, enlarge: found.append(arguments[-1]))
     common = COMMON | {"outer_loop": 2, "inner_loop": 1, "augment": "dsa"}
-    GradientMatching(run_of(GradientMatchingConfig(**common, always_flip=always_flip)), start()).after_step(0)
-    (augment,) = found
+    batches = training_batches(monkeypatch, GradientMatchingConfig(**common, always_flip=always_flip))
+    everything = torch.arange(CLASSES * IPC)
     for index in range(8):
         drawn = dsa.sample(dsa.OPERATIONS, CLASSES * IPC, SHAPE, generator("inner", index), always_flip)
-        assert torch.equal(augment(start(), generator("inner", index)), dsa.apply(drawn, start()))
+        assert torch.equal(batches(0, everything, generator("inner", index))[0], dsa.apply(drawn, start()))
+
+
+@pytest.mark.usefixtures("one_network")
+def test_a_flipped_batch_is_augmented_after_it_was_doubled(monkeypatch):
+    common = COMMON | {"outer_loop": 2, "inner_loop": 1, "augment": "dsa"}
+    batches = training_batches(monkeypatch, GradientMatchingConfig(**common, flip=True))
+    indices = torch.tensor([2, 0, 1])
+    images, labels = batches(0, indices, generator("inner"))
+    both = torch.cat([start()[indices], start()[indices].flip(3)])
+    assert torch.equal(images, dsa.apply(dsa.sample(dsa.OPERATIONS, 6, SHAPE, generator("inner")), both))
+    assert torch.equal(labels, torch.arange(CLASSES).repeat_interleave(IPC)[indices].repeat(2))
 
 
 def test_training_on_a_doubled_batch_is_a_step_on_the_mean_loss_of_both_halves():
     images, labels = start(), torch.arange(CLASSES).repeat_interleave(IPC)
     network, other = network_of(NAME), network_of(NAME)
     plan = Plan(epochs=1, batch_size=len(images), learning_rate=0.1)
-    seen = []
 
-    def augment(batch, draws):
-        seen.append(len(batch))
-        return batch + 0.25
+    def batches(epoch, indices, draws):
+        return flipped(images[indices], labels[indices])
 
-    loss = train(network, images.__getitem__, labels, plan, generator("order"), augment, enlarge=flipped)
-    assert seen == [2 * len(images)]
-    both = [F.cross_entropy(other(half + 0.25), labels) for half in (images, images.flip(3))]
+    loss = train(network, batches, len(images), plan, generator("order"))
+    both = [F.cross_entropy(other(half), labels) for half in (images, images.flip(3))]
     expected = sum(both) / 2
     assert loss == pytest.approx(float(expected.detach()))
     slopes = torch.autograd.grad(expected, list(other.parameters()))

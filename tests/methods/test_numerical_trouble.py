@@ -49,9 +49,9 @@ def test_the_last_good_checkpoint_is_named_and_is_good(trouble, digits):
     checkpoint = Checkpoint(trouble / "kept.safetensors", every_seconds=0.0)
     with pytest.raises(RunFailed, match=rf"step 4 of 9: .* Its last checkpoint, after step 3, is {checkpoint.path}\."):
         synthesize(digits, "troubled:nan", 1, checkpoint=checkpoint)
-    tensors, facts = Checkpoint(checkpoint.path).load()
-    assert facts["step"] == 4
-    assert tensors["learnable.images"].isfinite().all()
+    saved = Checkpoint(checkpoint.path).load()
+    assert saved["step"] == 4
+    assert saved["learnables"]["images"].isfinite().all()
 
 
 def test_an_error_of_another_kind_stays_what_it_is(trouble, digits):

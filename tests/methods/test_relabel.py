@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 import torch
 from relabelling import RECORD, TEACHER
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -19,13 +18,13 @@ from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
 from distill_bench.evaluation.evaluate import _train_inputs, setup_evaluation
-from distill_bench.evaluation.labels import mixing, taught
+from distill_bench.evaluation.labels import mixed_batches, teacher_labelled
 from distill_bench.methods.decoupled.realistic_crops import CropConfig, best_crops, crop_losses, shrunk, stitched
 from distill_bench.methods.decoupled.relabel import predict
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SilentMonitor
 from distill_bench.runtime.seeds import generator
-from distill_bench.training.train import Plan, train
+from distill_bench.training.train import Plan, table_batches, train
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +96,9 @@ def test_networks_learn_what_the_teacher_says(sets, digits, monkeypatch):
 
 def test_a_teacher_labels_just_what_is_shown(sets, digits):
     given, made = material(sets["teacher"], digits), sets["teacher"]
-    images, wanted = given.lesson(0, torch.arange(6), generator("lesson"))
-    again, _ = given.lesson(0, torch.arange(6), generator("lesson"))
-    other, _ = given.lesson(0, torch.arange(6), generator("another"))
+    images, wanted = given.batches(0, torch.arange(6), generator("lesson"))
+    again, _ = given.batches(0, torch.arange(6), generator("lesson"))
+    other, _ = given.batches(0, torch.arange(6), generator("another"))
     assert torch.equal(images, again) and not torch.equal(images, other) and not torch.equal(images, made.images[:6])
     expected = (stored_teacher(made)(images) / 30).softmax(dim=1)
     torch.testing.assert_close(wanted, expected)
@@ -110,10 +109,10 @@ def test_a_recording_comes_round_again(sets, digits):
     given, made = material(sets["recorded"], digits), sets["recorded"]
     recording, indices = RecordedLabels.stored(made.stored, 10), torch.tensor([7, 3, 12])
     for epoch in (1, 4):
-        images, wanted = given.lesson(epoch, indices, generator("unused"))
+        images, wanted = given.batches(epoch, indices, generator("unused"))
         assert torch.equal(images, recording.replay(made.images, 1, indices))
         torch.testing.assert_close(wanted, (recording.logits(1, indices) / 30).softmax(dim=1))
-    assert not torch.equal(images, given.lesson(5, indices, generator("unused"))[0])
+    assert not torch.equal(images, given.batches(5, indices, generator("unused"))[0])
 
 
 def test_recorded_labels_are_the_teachers_in_half_precision(sets):
@@ -141,8 +140,7 @@ def test_stopped_work_goes_on_to_the_same_bytes_and_keeps_each_piece_once(digits
         kept = Checkpoint(tmp_path / "c.safetensors")
         with pytest.raises(Interrupted, match=message):
             synthesize(digits, method, 2, monitor=Stops(), checkpoint=kept, **fields)
-    # not the files' sizes: those vary with the seconds they name
-    first, second = (load_file(path) for path in sorted(tmp_path.iterdir()))
+    first, second = (Checkpoint(path).load()["rows"] for path in sorted(tmp_path.iterdir()))
     assert [first[name].shape for name in sorted(first)] == [second[name].shape for name in sorted(second)]
     kept = Checkpoint(tmp_path / "c.safetensors", every_seconds=0.0)
     assert synthesize(digits, method, 2, checkpoint=kept, **fields).to_bytes() == whole
@@ -162,9 +160,9 @@ def test_a_damaged_piece_is_made_again(digits, tmp_path, caplog):
 def test_the_time_of_all_parts_counts(tmp_path):
     whole = Checkpoint(tmp_path / "c.safetensors")
     whole._began -= 100.0
-    whole.part("a").save({"x": torch.ones(1)}, {})
+    whole.part("a").save({"x": torch.ones(1)})
     whole._began -= 50.0
-    whole.part("b").save({"x": torch.ones(1)}, {})
+    whole.part("b").save({"x": torch.ones(1)})
     again = Checkpoint(whole.path)
     again.part("b").load()
     again.part("a").load()
@@ -223,7 +221,7 @@ def test_targets_are_mixed_as_images_are(soft):
     images, classes = torch.rand(6, 1, 8, 8, generator=generator("mix")), torch.arange(6) % 3
     targets = torch.rand(6, 3, generator=generator("targets")).softmax(dim=1) if soft else classes
     rule, indices = AugmentPolicy(crop="none", mix="cutmix"), torch.tensor([4, 0, 3, 2])
-    shown, wanted = mixing(images.__getitem__, targets, 3, rule, False)(0, indices, generator("lesson", 1))
+    shown, wanted = mixed_batches(images.__getitem__, targets, 3, rule, False)(0, indices, generator("lesson", 1))
     drawn = views.sample(rule, 4, (1, 8, 8), False, generator("lesson", 1))
     plain = targets[indices] if soft else torch.eye(3)[classes[indices]]
     for i in range(4):
@@ -253,7 +251,7 @@ def test_adamw_and_the_cosine_are_torchs_and_spare_biases_and_norms():
     targets = torch.tensor([0, 1, 0, 1, 1, 0])
     plan = Plan(epochs=5, batch_size=6, learning_rate=0.01, weight_decay=0.1, optimizer="adamw", annealing=0.5)
     ours, theirs = network(), network()
-    train(ours, images.__getitem__, targets, plan, generator("order"))
+    train(ours, table_batches(images.__getitem__, targets), 6, plan, generator("order"))
     spared = [p for p in theirs.parameters() if p.ndim == 1]
     weights = [{"params": [p for p in theirs.parameters() if p.ndim > 1], "weight_decay": 0.1}]
     optimizer = torch.optim.AdamW([*weights, {"params": spared, "weight_decay": 0.0}], lr=0.01)
@@ -272,7 +270,8 @@ def test_adamw_and_the_cosine_are_torchs_and_spare_biases_and_norms():
 
 def test_taught_without_augmentation_shows_the_images(sets, digits):
     teacher = stored_teacher(sets["teacher"])
-    images, _ = taught(sets["teacher"].images.__getitem__, None, teacher, 2.0)(0, torch.arange(4), generator("g"))
+    batches = teacher_labelled(sets["teacher"].images.__getitem__, None, teacher, 2.0)
+    images, _ = batches(0, torch.arange(4), generator("g"))
     assert torch.equal(images, sets["teacher"].images[:4])
 
 

@@ -22,8 +22,8 @@ from distill_bench.pretrained import ExpertRecipe, adopted_experts, experts, lis
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
-from distill_bench.training.sharpness_aware import flat_descent, flat_direction, perturbation
-from distill_bench.training.train import Plan, train
+from distill_bench.training.sharpness_aware import flat_direction, gsam_gradient, perturbation
+from distill_bench.training.train import Plan, table_batches, train
 
 NETWORK = "ConvNetD1W4"
 QUICK = ExpertRecipe(epochs=3, batch_size=128, learning_rate=0.05)
@@ -80,7 +80,7 @@ def test_a_flat_step_takes_both_gradients_of_the_same_batch_and_leaves_the_param
         parameter.data = torch.randn(parameter.shape, generator=generator("w", number), dtype=torch.float64)
     before = [parameter.detach().clone() for parameter in network.parameters()]
     x, y = torch.randn(5, 6, generator=generator("x"), dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
-    flat_descent(0.05, 0.3)(network, lambda: cross_entropy(network(x), y))
+    gsam_gradient(0.05, 0.3)(network, lambda: cross_entropy(network(x), y))
 
     def gradient(weight, bias):
         weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
@@ -107,7 +107,7 @@ def test_a_flat_step_is_right_where_gradients_lie_otherwise_in_memory():
     (gradient,) = torch.autograd.grad(loss(), [network.weight])
     assert gradient.stride() != network.weight.stride()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.5, fused=True)
-    flat_descent(0.01, 0.3)(network, loss)
+    gsam_gradient(0.01, 0.3)(network, loss)
     optimizer.step()
     torch.testing.assert_close(network.weight.detach(), before - 0.5 * slopes)  # linear: flat or not, the slope
 
@@ -122,7 +122,8 @@ def test_a_snapshot_is_the_network_after_so_many_epochs_of_plain_training(traini
     if epoch:
         plan = Plan(epochs=epoch, batch_size=128, learning_rate=0.05)
         draws = generator("expert", 1, "training")
-        train(network, training.images, training.labels, plan, draws, dsa.augmentation(False))
+        batches = table_batches(training.images, training.labels, dsa.augmentation(False))
+        train(network, batches, len(training), plan, draws)
     assert torch.equal(found.snapshot(1, epoch), parameters_to_vector(network.parameters()).detach())
     assert found.epochs == 3 and len(found) == 2
     assert not torch.equal(found.snapshot(0, 0), found.snapshot(1, 0))

@@ -33,7 +33,7 @@ from distill_bench.pretrained import (
 from distill_bench.pretrained.teachers import CHECKED_IMAGES
 from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.seeds import generator
-from distill_bench.training.train import accuracy, train
+from distill_bench.training.train import accuracy, table_batches, train
 
 QUICK = TeacherRecipe(network="ConvNetD1W4", epochs=3, learning_rate=0.05)
 
@@ -91,12 +91,12 @@ def test_a_damaged_file_is_made_again(damage):
 
 def test_unfinished_work_is_found_again_and_then_cleared(home):
     def stops(checkpoint):
-        checkpoint.save({"t": torch.ones(1)}, {"step": 4})
+        checkpoint.save({"t": torch.ones(1), "step": 4})
         raise Interrupted("stopped")
 
     def resume_mode(checkpoint):
-        tensors, facts = checkpoint.load()
-        return tensors, facts
+        saved = checkpoint.load()
+        return {"t": saved["t"]}, {"step": saved["step"]}
 
     with pytest.raises(Interrupted):
         obtain("things", {"x": 1}, stops, SILENT, dataset="d")
@@ -148,7 +148,8 @@ def test_a_teacher_is_the_one_sgd_loop_on_the_training_split_and_no_more(digits)
     images = training.images(torch.arange(len(training)))
     draws = generator(5, "teacher", "training")
     plan = QUICK.plan(len(training))
-    train(expected, images.__getitem__, training.labels, plan, draws, dsa.augmentation(False))
+    batches = table_batches(images.__getitem__, training.labels, dsa.augmentation(False))
+    train(expected, batches, len(training), plan, draws)
     for name, tensor in expected.state_dict().items():
         assert torch.equal(teacher.network.state_dict()[name], tensor)
     assert not teacher.network.training and not any(p.requires_grad for p in teacher.network.parameters())

@@ -179,7 +179,7 @@ def test_forgetting_a_checkpoint_takes_its_parts_and_half_written_files_and_no_o
     for name in [*others, f"work.part.safetensors{UNFINISHED}", f"work.safetensors{UNFINISHED}"]:
         (tmp_path / name).write_text("")
     assert checkpoint.files == []
-    checkpoint.part("first").save({}, {})
+    checkpoint.part("first").save({})
     assert checkpoint.files == [tmp_path / "work.first.safetensors"]
     checkpoint.clear()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
@@ -191,7 +191,7 @@ def test_the_time_of_killed_work_is_that_of_its_last_part(tmp_path, monkeypatch)
     checkpoint = Checkpoint(tmp_path / "work.safetensors", _began=0.0, _saved=0.0)
     for name, second in (("first", 10.0), ("second", 25.0)):
         now[0] = second
-        checkpoint.part(name).save({}, {})
+        checkpoint.part(name).save({})
     now[0] = 100.0
     again = Checkpoint(tmp_path / "work.safetensors", _began=100.0, _saved=100.0)
     for name in ("first", "second"):

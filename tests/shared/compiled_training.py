@@ -11,7 +11,7 @@ import torch
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 from distill_bench.training import compilation
-from distill_bench.training.train import Plan, accuracy, train
+from distill_bench.training.train import Plan, accuracy, table_batches, train
 
 CASES = {
     "instance norm": {},
@@ -34,11 +34,10 @@ def trained(compiled, dtype, name="ConvNetD2W16", soft=False, noise=0.0, epochs=
 
     loss = train(
         network,
-        images.__getitem__,
-        targets if soft else labels,
+        table_batches(images.__getitem__, targets if soft else labels, augment if noise else None),
+        count,
         plan,
         generator("order"),
-        augment if noise else None,
         compiled=compiled,
     )
     right = accuracy(network, images.repeat(10, 1, 1, 1).__getitem__, labels.repeat(10), compiled=compiled)

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from distill_bench.errors import RunFailed
+from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.seeds import generator
-from distill_bench.training.train import TEST_BATCH, Plan, Standing, accuracy, train
+from distill_bench.training.train import TEST_BATCH, Plan, TrainState, accuracy, table_batches, train
 
 COUNT, CLASSES = 10, 3
 IMAGES = torch.randn(COUNT, 1, 2, 2, generator=generator("images"), dtype=torch.float64)
@@ -55,6 +56,7 @@ def add_noise(images, draws):
     return images + 0.1 * torch.randn(images.shape, generator=draws, dtype=images.dtype)
 
 
+ROWS, NOISY = (table_batches(IMAGES.__getitem__, LABELS, augment) for augment in (None, add_noise))
 BASE = {"epochs": 5, "batch_size": 4, "learning_rate": 0.3}
 PLANS = {
     "plain": {},
@@ -75,7 +77,7 @@ PLANS = {
 @pytest.mark.parametrize("options", PLANS.values(), ids=PLANS)
 def test_training_is_sgd_written_out(options, targets, augment):
     plan, trained = Plan(**BASE | options), network()
-    loss = train(trained, IMAGES.__getitem__, targets, plan, generator("order"), augment)
+    loss = train(trained, table_batches(IMAGES.__getitem__, targets, augment), COUNT, plan, generator("order"))
     expected, expected_loss = by_hand(targets, plan, generator("order"), augment)
     assert loss == pytest.approx(expected_loss, rel=1e-6)  # summed in float32
     for found, wanted in zip(trained.parameters(), expected, strict=True):
@@ -97,7 +99,8 @@ def test_the_order_of_the_images_is_the_generators_and_the_last_batch_has_the_re
         fetched.append(indices.tolist())
         return IMAGES[indices]
 
-    train(network(), fetch, LABELS, Plan(epochs=2, batch_size=4, learning_rate=0.1), generator("order"))
+    plan = Plan(epochs=2, batch_size=4, learning_rate=0.1)
+    train(network(), table_batches(fetch, LABELS), COUNT, plan, generator("order"))
     assert [len(batch) for batch in fetched] == [4, 4, 2] * 2
     draws = generator("order")
     for epoch in (fetched[:3], fetched[3:]):
@@ -111,14 +114,15 @@ def test_augmentation_is_handed_every_batch_and_the_generator_of_the_training():
         seen.append((len(images), given))
         return images
 
-    train(network(), IMAGES.__getitem__, LABELS, Plan(epochs=1, batch_size=4, learning_rate=0.1), draws, augment)
+    batches = table_batches(IMAGES.__getitem__, LABELS, augment)
+    train(network(), batches, COUNT, Plan(epochs=1, batch_size=4, learning_rate=0.1), draws)
     assert seen == [(4, draws), (4, draws), (2, draws)]
 
 
 def test_after_epoch_is_called_once_an_epoch():
     calls = []
     plan = Plan(epochs=7, batch_size=4, learning_rate=0.1)
-    train(network(), IMAGES.__getitem__, LABELS, plan, generator("order"), after_epoch=lambda: calls.append(1))
+    train(network(), ROWS, COUNT, plan, generator("order"), after_epoch=lambda: calls.append(1))
     assert len(calls) == 7
 
 
@@ -130,7 +134,7 @@ def test_divergence_is_reported_with_its_epoch_and_the_learning_rate():
         return IMAGES[indices] * (math.nan if len(reads) > 6 else 1)  # from the third epoch's first batch on
 
     with pytest.raises(RunFailed, match=r"loss is nan after epoch 3 of 5 at learning rate 0\.3") as error:
-        train(network(), fetch, LABELS, Plan(**BASE), generator("order"))
+        train(network(), table_batches(fetch, LABELS), COUNT, Plan(**BASE), generator("order"))
     assert error.value.exit_code == 1
 
 
@@ -139,7 +143,7 @@ def test_a_rate_far_too_high_is_found_out():
     linear = nn.Sequential(nn.Flatten(), nn.Linear(4, CLASSES)).double()
     plan = Plan(epochs=2000, batch_size=4, learning_rate=1e30, momentum=0.9, weight_decay=1.0)
     with pytest.raises(RunFailed, match=r"at learning rate 1e\+30"):
-        train(linear, IMAGES.__getitem__, LABELS, plan, generator("order"))
+        train(linear, ROWS, COUNT, plan, generator("order"))
 
 
 class Says(nn.Module):
@@ -171,7 +175,7 @@ def test_accuracy_by_hand(labels, percent):
 
 def test_training_is_in_training_mode_and_testing_leaves_running_statistics_alone():
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, CLASSES)).double().eval()
-    train(net, IMAGES.__getitem__, LABELS, Plan(epochs=1, batch_size=4, learning_rate=0.1), generator("order"))
+    train(net, ROWS, COUNT, Plan(epochs=1, batch_size=4, learning_rate=0.1), generator("order"))
     after = net[0].running_mean.clone()
     assert net.training and after.abs() > 0
     accuracy(net, IMAGES.__getitem__, LABELS)
@@ -181,7 +185,7 @@ def test_training_is_in_training_mode_and_testing_leaves_running_statistics_alon
 @pytest.mark.usefixtures("global_rng_untouched")
 def test_the_global_generator_is_left_alone():
     net = network()
-    train(net, IMAGES.__getitem__, LABELS, Plan(**BASE), generator("order"), add_noise)
+    train(net, NOISY, COUNT, Plan(**BASE), generator("order"))
     accuracy(net, IMAGES.__getitem__, LABELS)
 
 
@@ -189,32 +193,33 @@ class Cut(Exception):
     """The process ends here."""
 
 
+RESUMED = PLANS | {"adamw": {"optimizer": "adamw", "learning_rate": 0.01, "weight_decay": 0.1, "annealing": 1.0}}
+
+
 @pytest.mark.parametrize("after", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("name", ["plain", "all", "reset"])
-def test_a_training_cut_between_epochs_goes_on_to_the_same_weights(name, after):
-    plan, whole, part = Plan(**BASE | PLANS[name]), network(), network()
-    loss = train(whole, IMAGES.__getitem__, LABELS, plan, generator("order"), add_noise)
-    kept = Standing()
+@pytest.mark.parametrize("name", ["plain", "momentum", "all", "reset", "adamw"])
+def test_a_training_cut_between_epochs_goes_on_to_the_same_weights(name, after, tmp_path):
+    plan, whole, part = Plan(**BASE | RESUMED[name]), network(), network()
+    loss = train(whole, NOISY, COUNT, plan, generator("order"))
+    state, file = TrainState(), tmp_path / "work.safetensors"
 
     def cut():
-        if kept.epoch == after:
+        if state.epoch == after:
+            Checkpoint(file).save({"network": part.state_dict(), "training": vars(state)})
             raise Cut
 
     with pytest.raises(Cut):
-        train(part, IMAGES.__getitem__, LABELS, plan, generator("order"), add_noise, cut, kept)
-    again = network()
-    again.load_state_dict(part.state_dict())
-    copied = Standing(kept.epoch, kept.loss, [tensor.clone() for tensor in kept.momenta], kept.draws.clone())
-    assert bool(copied.momenta) == (plan.momentum > 0)
+        train(part, NOISY, COUNT, plan, generator("order"), cut, state)
+    saved, again = Checkpoint(file).load(), network()
+    again.load_state_dict(saved["network"])
     unrelated = generator("another stream, at another place")
-    assert train(again, IMAGES.__getitem__, LABELS, plan, unrelated, add_noise, standing=copied) == loss
+    assert train(again, NOISY, COUNT, plan, unrelated, state=TrainState(**saved["training"])) == loss
     for found, wanted in zip(again.parameters(), whole.parameters(), strict=True):
         assert torch.equal(found, wanted)
 
 
 def test_a_diverged_epoch_is_never_handed_on():
-    kept = Standing()
     plan, calls = Plan(epochs=3, batch_size=4, learning_rate=math.inf), []
     with pytest.raises(RunFailed):
-        train(network(), IMAGES.__getitem__, LABELS, plan, generator("order"), None, lambda: calls.append(1), kept)
+        train(network(), ROWS, COUNT, plan, generator("order"), lambda: calls.append(1))
     assert calls == []

@@ -148,7 +148,8 @@ def recover_batch(
     optimizer = torch.optim.Adam([images], lr=config.image_lr, betas=config.image_betas)
     recovery = Recovery(run, network, labels.to(run.device), images, optimizer, number)
     if optimise(run, recovery, {"images": images}, {"images": optimizer}, config.iterations):
-        run.checkpoint.save({"learnable.images": images}, {"step": config.iterations, "history": run.history})
+        finished = {"step": config.iterations, "history": run.history, "learnables": {"images": images}}
+        run.checkpoint.save(finished | {"optimizers": {}, "objective": {}})
     return images
 
 

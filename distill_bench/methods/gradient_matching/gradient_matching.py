@@ -6,7 +6,7 @@ detail open, main.py of VICO-UoE/DatasetCondensation 53f63a6.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -97,20 +97,22 @@ class GradientMatching(Objective):
         run, config = self._run_of, self._run_of.config
         if step % config.outer_loop == config.outer_loop - 1:
             return
-        train(
-            self._network,
-            self._images.detach().__getitem__,
-            self._labels,
-            Plan(epochs=config.inner_loop, batch_size=config.train_batch, learning_rate=config.network_lr),
-            run.generator("inner loop", step),
-            dsa.augmentation(run.training.flip_invariant, config.always_flip) if config.augment == "dsa" else None,
-            enlarge=flipped if config.flip else None,
-        )
+        augment = dsa.augmentation(run.training.flip_invariant, config.always_flip) if config.augment == "dsa" else None
+        whole = self._images.detach()
 
-    def state(self) -> dict[str, Tensor]:
+        def batches(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+            images, labels = whole[indices], self._labels[indices]
+            if config.flip:
+                images, labels = flipped(images, labels)
+            return images if augment is None else augment(images, draws), labels
+
+        plan = Plan(epochs=config.inner_loop, batch_size=config.train_batch, learning_rate=config.network_lr)
+        train(self._network, batches, len(whole), plan, run.generator("inner loop", step))
+
+    def state(self) -> dict[str, Any]:
         return dict(self._network.state_dict())
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         self._network.load_state_dict(state)
 
 

@@ -95,7 +95,7 @@ def _select(run: Run[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthetic
     """The images that ``choose`` picks of every class, given its features [n, d]; one class's are held at a time."""
     teacher = teacher_of(run)
     saved = run.checkpoint.load()
-    chosen = [] if saved is None else list(saved[0]["chosen"])
+    chosen = [] if saved is None else list(saved["chosen"])
     with run.monitor.stage(f"{run.method}, ipc {run.ipc}, seed {run.seed}", run.classes, len(chosen)) as stage:
         for label in range(len(chosen), run.classes):
             indices = run.training.class_indices[label]
@@ -103,7 +103,7 @@ def _select(run: Run[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthetic
             stage.advance()
             stopping = run.monitor.stop_requested
             if stopping or run.checkpoint.due:
-                run.checkpoint.save({"chosen": torch.stack(chosen)}, {})
+                run.checkpoint.save({"chosen": torch.stack(chosen)})
             if stopping:
                 raise stopped(f"images of {label + 1} of {run.classes} classes chosen by {run.method}")
     return Synthetic(run.training.images(torch.cat(chosen)), run.labels)

@@ -10,7 +10,7 @@ Distillation via Difficulty-Aligned Trajectory Matching" (ICLR 2024). Where thos
 """
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -273,13 +273,13 @@ class TrajectoryMatching(Objective):
             learning_rate=float(self._rate),
         )
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Any]:
         teacher = {"labels": self._labels} if self._run_of.config.labels == "teacher" else {}
         average = {} if self._average is None else {"average": self._average}
-        return {"compiled": torch.tensor(self._run_of.checkpoint.compiled)} | teacher | average
+        return {"compiled": self._run_of.checkpoint.compiled} | teacher | average
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        if (was := compilation.resume_mode(bool(state["compiled"]))) != self._run_of.checkpoint.compiled:
+    def restore(self, state: dict[str, Any]) -> None:
+        if (was := compilation.resume_mode(state["compiled"])) != self._run_of.checkpoint.compiled:
             self._student = self._new_student(was)
         self._labels = state.get("labels", self._labels).to(self._run_of.device)
         if self._average is not None:

@@ -1,0 +1,90 @@
+"""What a checkpoint's file gives back, and that a damaged or hostile one counts as none."""
+
+import pytest
+import torch
+
+from distill_bench.runtime.checkpoint import Checkpoint
+
+STATE = {
+    "step": 3,
+    "history": [0.5, 0.25],
+    "text": "½",
+    "optimizers": {"images": {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.arange(4.0)}}}},
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "work.safetensors"
+
+
+def test_nested_state_comes_back(file):
+    Checkpoint(file).save(STATE)
+    loaded = Checkpoint(file).load()
+    inner, wanted = (state["optimizers"]["images"]["state"][0] for state in (loaded, STATE))
+    assert {name: loaded[name] for name in ("step", "history", "text")} == {
+        name: STATE[name] for name in ("step", "history", "text")
+    }
+    assert inner.keys() == wanted.keys() and all(torch.equal(inner[name], wanted[name]) for name in wanted)
+
+
+def test_of_a_view_only_what_it_shows_is_written(file):
+    leaf = torch.nn.Parameter(torch.zeros(100_000))
+    Checkpoint(file).save({"rows": leaf[:2]})
+    assert file.stat().st_size < 10_000
+    assert not Checkpoint(file).load()["rows"].requires_grad
+
+
+def test_a_truncated_file_counts_as_none(file, caplog):
+    Checkpoint(file).save(STATE)
+    content = file.read_bytes()
+    for length in range(0, len(content), 101):
+        file.write_bytes(content[:length])
+        assert Checkpoint(file).load() is None
+    assert len(caplog.messages) == len(range(0, len(content), 101))
+    assert all("work.safetensors cannot be read" in line for line in caplog.messages)
+
+
+def test_a_flipped_bit_is_found_or_changes_nothing(file):
+    values = torch.arange(64.0)
+    Checkpoint(file).save({"values": values})
+    content = bytearray(file.read_bytes())
+    found = 0
+    for place in range(0, len(content), 7):
+        content[place] ^= 4
+        file.write_bytes(content)
+        content[place] ^= 4
+        loaded = Checkpoint(file).load()
+        found += loaded is None
+        assert loaded is None or torch.equal(loaded["values"], values)
+    start = bytes(content).index(values.numpy().tobytes())
+    content[start + 9] ^= 4
+    file.write_bytes(content)
+    assert found and Checkpoint(file).load() is None
+
+
+class RunsCode:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_would_run_code_is_not_run(file, tmp_path, caplog, zipped):
+    evil = {"state": {"x": RunsCode(tmp_path / "ran")}, "seconds": 0.0, "conditions": {}}
+    torch.save(evil, file, _use_new_zipfile_serialization=zipped)
+    assert Checkpoint(file).load() is None
+    assert not (tmp_path / "ran").exists()
+    (line,) = caplog.messages
+    assert f"cannot be read ({'it holds other objects' if zipped else 'File is not a zip file'})" in line
+
+
+@pytest.mark.parametrize("content", [[1], {"state": {}}, {"state": 1, "seconds": 0.0, "conditions": {}}])
+def test_another_files_content_counts_as_none(file, caplog, content):
+    torch.save(content, file)
+    assert Checkpoint(file).load() is None
+    assert "cannot be read" in caplog.text
