@@ -34,19 +34,47 @@ from filelock import FileLock, Timeout
 from distill_bench import cli, load_distilled
 from distill_bench.benchmark import worker
 from distill_bench.cli import bench as command
-from distill_bench.methods import list_methods, load_method
+from distill_bench.methods.recipe import list_recipes, load_recipe
 from distill_bench.runtime.files import UNFINISHED
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import run_block
 
-LONGER = {"iterations": 7, "epochs": 5}
-"""How many times as long work takes as with the recipes' ``[preset.test]``, so that there is something to kill."""
+PRESET = "killed"
+TEACHER = (
+    "teacher = {{network = 'ConvNetD2W16{}', epochs = 20, learning_rate = 0.05, augment = 'none', momentum = 0.9}}"
+)
+MATCHING = "network = 'ConvNetD2W8'\nreal_batch = 16\n"
+FIELDS = {
+    "random_selection": "",
+    "herding_selection": TEACHER.format(""),
+    "k_center_selection": TEACHER.format(""),
+    "k_means_selection": TEACHER.format(""),
+    "gradient_matching": MATCHING + "iterations = 20\nouter_loop = 5\ninner_loop = 5",
+    "distribution_matching": MATCHING + "iterations = 40",
+    "attention_matching": MATCHING + "iterations = 20",
+    "trajectory_matching": """
+network = "ConvNetD1W8"
+experts = 2
+iterations = 20
+student_steps = 5
+student_batch = 7
+segment = [0, 2, 3]
+segment_epochs = 1
+loss_gate = 0.0
+expert = {epochs = 8, batch_size = 128, learning_rate = 0.1, momentum = 0.9}
+""",
+    "relabelled_selection": TEACHER.format("BN"),
+    "recover": TEACHER.format("BN") + "\niterations = 15\nclasses_per_batch = 4\njitter = 1\nlabels = 'recorded'",
+    "realistic_crops": TEACHER.format("BN") + "\nlabels = 'recorded'\nrecord = {epochs = 40}",
+}
+FLIPPED = ("fyi-", "-always-flip")
+RECIPE = "base = '{base}'\n[preset.{preset}]\n{fields}\n"
 SUITE = """
 title = "Every method"
 datasets = ["digits"]
 methods = {methods}
 ipc = [1]
-preset = "paper"
+preset = "{preset}"
 reference = "{reference}"
 """
 NETWORKS = 2
@@ -67,34 +95,16 @@ Place = tuple[str, str]
 """A cell and the title of the stage that it is in; ``""`` where it is in none."""
 
 
-def longer(values: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's quick values with more iterations and epochs."""
-    return {
-        key: longer(value) if isinstance(value, dict) else value * LONGER[key] if key in LONGER else value
-        for key, value in values.items()
-    }
-
-
 def write_suite(folder: Path, methods: list[str], reference: str) -> None:
-    """The suite's file: every method with longer work than its ``[preset.test]``."""
-    rows = [
-        f"{{ method = {json.dumps(name)}, set = {inline(longer(quick(name)))}, as = {json.dumps(name)} }}"
-        for name in methods
-    ]
-    text = SUITE.format(methods="[\n  " + ",\n  ".join(rows) + "\n]", reference=reference)
-    (folder / "killed.toml").write_text(text)
-
-
-def quick(name: str) -> dict[str, Any]:
-    """The values of a method's ``[preset.test]``."""
-    return load_method(name).recipe.preset["test"].model_extra or {}
-
-
-def inline(value: Any) -> str:
-    """A value as TOML: tables inline."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {inline(each)}" for key, each in value.items()) + " }"
-    return json.dumps(value)
+    """The suite's file, and a recipe for each method with few iterations."""
+    for name in methods:
+        recipe = load_recipe(name)
+        fields = FIELDS[recipe.synthesizer]
+        if any(part in name for part in FLIPPED):
+            fields = "flip_any_source = true\n" + fields
+        (folder / f"{name}.toml").write_text(RECIPE.format(base=name, preset=PRESET, fields=fields))
+    files = [f"{name}.toml" for name in methods]
+    (folder / "killed.toml").write_text(SUITE.format(methods=files, preset=PRESET, reference=reference))
 
 
 # ---- the process that is killed
@@ -383,12 +393,12 @@ def survive(
 
     Args:
         folder: goes on from what is there of an earlier call.
-        methods: all methods by default.
+        methods: all recipes by default.
         reference: as in a suite.
         in_processes: one kill in so many hits a suite of worker processes; 0: none.
     """
     state = folder / "state.json"
-    write_suite(folder, methods or list_methods(), reference)
+    write_suite(folder, methods or list_recipes(), reference)
     if state.exists():
         kept = json.loads(state.read_text())
     else:

@@ -1,9 +1,16 @@
 """Methods by name, and the one way to run any of them."""
 
 from distill_bench.methods.limits import check_ipc, memory_of_step, shortage
-from distill_bench.methods.registry import Method, list_methods, load_method, variant
-from distill_bench.methods.run import Config, Run, Synthetic, method
-from distill_bench.methods.synthesis import make_set, new_run, synthesis_key, synthesize
+from distill_bench.methods.registry import (
+    Method,
+    list_methods,
+    load_method,
+    make_set,
+    new_run,
+    synthesis_key,
+    synthesize,
+)
+from distill_bench.methods.run import Config, Run, Synthetic, synthesizer
 from distill_bench.runtime.checkpoint import Checkpoint
 
 __all__ = [
@@ -17,10 +24,9 @@ __all__ = [
     "load_method",
     "make_set",
     "memory_of_step",
-    "method",
     "new_run",
     "shortage",
     "synthesis_key",
     "synthesize",
-    "variant",
+    "synthesizer",
 ]

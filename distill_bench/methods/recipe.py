@@ -90,20 +90,18 @@ class Recipe(Tables):
     """A method's recipe file.
 
     Attributes:
-        function: ``module:function``; of a built-in recipe the module lies in the same folder, that of its family.
+        synthesizer: the name of a built-in synthesizer function, or ``module:function``.
         protocol: the paper's evaluation protocol.
-        preset: named variants, such as ``cpu``; ``test`` makes it quick on digits, for the tests of all recipes.
-        fyi: what FYI (arXiv 2407.08113) has otherwise than the method, besides its flip: tables over this recipe's.
+        preset: named variants, such as ``cpu``.
         resources: what its cells ask a cluster for.
     """
 
     title: str
     paper: str | None = None
-    function: str
+    synthesizer: str
     protocol: str = "standard-v1"
     defaults: Values = {}
     preset: dict[str, Preset] = {}
-    fyi: Tables = Tables()
     resources: Resources = Resources()
 
     def resolve(self, dataset: str, ipc: int, preset: str, overrides: Values, side: int | None = None) -> Values:
@@ -198,25 +196,6 @@ def parse_values(pairs: list[str]) -> Values:
     return values
 
 
-FYI = "fyi-"
-FYI_PAPER = "Son et al., ECCV 2024, arXiv 2407.08113"
-
-
-def with_flip(recipe: Recipe) -> Recipe:
-    """FYI on a method: every synthetic batch is followed by its mirror images (Son et al., ECCV 2024, section 4).
-
-    Args:
-        recipe: the method's.
-
-    Returns:
-        The recipe with ``flip``, and what FYI's authors have otherwise.
-    """
-    tables = merge(recipe.model_dump(mode="json", include=set(Tables.model_fields)), recipe.fyi.model_dump(mode="json"))
-    tables["defaults"] = recipe.defaults | {"flip": True}
-    title = f"FYI, every synthetic batch is followed by its mirror images, on: {recipe.title}"
-    return Recipe.model_validate(recipe.model_dump() | tables | {"title": title, "paper": FYI_PAPER})
-
-
 def list_recipes() -> list[str]:
     """The names of the built-in recipes."""
     return sorted(_built_in())
@@ -251,8 +230,6 @@ def _path(name: str) -> Path:
 def _tables(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """A recipe file's content, laid over that of its base."""
     content = read_toml(path)
-    if path.parent.parent == FOLDER and "function" in content:
-        content["function"] = f"{__package__}.{path.parent.name}.{content['function']}"
     base = content.pop("base", None)
     if base is None:
         return content

@@ -1,29 +1,69 @@
-"""Methods by name: those of the families' folders, of other packages, and the user's own."""
+"""Synthesizers by name, and the one way to run any of them."""
 
 import hashlib
 import importlib
 import inspect
 import os
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from distill_bench.datasets import usual_side
+from distill_bench.datasets.card import source_card
 from distill_bench.datasets.dataset import Dataset
-from distill_bench.errors import UsageError, describe, did_you_mean
-from distill_bench.methods.limits import check_some
-from distill_bench.methods.recipe import FYI, PAPER, Recipe, Values, list_recipes, load_recipe, merge, with_flip
+from distill_bench.datasets.training_view import TrainingData
+from distill_bench.distilled.distilled_set import Card, DistilledSet
+from distill_bench.errors import UsageError, describe, did_you_mean, is_out_of_memory, unknown
+from distill_bench.methods.decoupled.realistic_crops import realistic_crops
+from distill_bench.methods.decoupled.recover import recover
+from distill_bench.methods.finished import as_set
+from distill_bench.methods.gradient_matching.gradient_matching import gradient_matching
+from distill_bench.methods.limits import check_ipc, check_memory, check_some
+from distill_bench.methods.mean_matching.attention_matching import attention_matching
+from distill_bench.methods.mean_matching.distribution_matching import distribution_matching
+from distill_bench.methods.recipe import PAPER, Recipe, list_recipes, load_recipe
 from distill_bench.methods.run import (
     Config,
-    MethodFunction,
+    Run,
+    Synthesizer,
     config_of,
+    version_of,
 )
+from distill_bench.methods.selection.selection import (
+    herding_selection,
+    k_center_selection,
+    k_means_selection,
+    random_selection,
+    relabelled_selection,
+)
+from distill_bench.methods.trajectory_matching.trajectory_matching import trajectory_matching
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
+from distill_bench.runtime.progress import SILENT, Monitor
 
+BUILT_IN: dict[str, Synthesizer] = {
+    function.__name__: function
+    for function in (
+        random_selection,
+        relabelled_selection,
+        herding_selection,
+        k_center_selection,
+        k_means_selection,
+        gradient_matching,
+        distribution_matching,
+        attention_matching,
+        trajectory_matching,
+        recover,
+        realistic_crops,
+    )
+}
 ENTRY_POINTS = "distill_bench.methods"
 
 
@@ -33,14 +73,12 @@ class Method:
 
     Attributes:
         code: sha256 of the defining file for a function from outside the package, so that edited code is new work.
-        settings: hyper-parameters that replace the recipe's, see ``variant``.
     """
 
     name: str
     recipe: Recipe
-    function: MethodFunction
+    function: Synthesizer
     code: str | None = None
-    settings: Values = field(default_factory=dict)
 
     def config_on(self, data: Dataset, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Config:
         """The resolved hyper-parameters of a run on a source. Its images are read where their size matters.
@@ -64,7 +102,6 @@ class Method:
         """
         check_some(ipc)
         model = config_of(self.function)
-        overrides = merge(self.settings, overrides)
         values = self.recipe.resolve(dataset, ipc, preset, overrides, side or usual_side(dataset))
         strange, known = sorted(set(values) - set(model.model_fields)), sorted(model.model_fields)
         if strange:
@@ -82,8 +119,7 @@ class Method:
 
 def list_methods() -> list[str]:
     """The names ``load_method`` knows: built-in recipes, then entry points of other packages under other names."""
-    mirrored = [FYI + name for name in list_recipes() if _has_flip(load_method(name))]
-    built_in = sorted([*list_recipes(), *mirrored])
+    built_in = list_recipes()
     return built_in + sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - set(built_in))
 
 
@@ -93,49 +129,158 @@ def load_method(name: str) -> Method:
     Raises:
         UsageError: there is none of that name, or it cannot be imported.
     """
-    if ":" in _checked(name):
+    try:
+        checked_name(name, "the method's name", LONGEST_PATH)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
+    if ":" in name:
         return _own_method(name, _import(name))
     if name not in list_recipes():
         for point in entry_points(group=ENTRY_POINTS, name=name):
             return _own_method(name, _import(point.value))
-    if name.startswith(FYI) and name not in list_recipes():
-        return _with_flip(name)
     recipe = load_recipe(name)
-    function = _import(recipe.function)
-    own = not recipe.function.startswith(f"{__package__}.")
-    return _own_method(name, function, recipe) if own else Method(name, recipe, function)
+    if ":" in recipe.synthesizer:
+        return _own_method(name, _import(recipe.synthesizer), recipe)
+    if recipe.synthesizer not in BUILT_IN:
+        raise UsageError(f"{name}: {unknown('synthesizer', recipe.synthesizer, BUILT_IN)}")
+    return Method(name, recipe, BUILT_IN[recipe.synthesizer])
 
 
-def variant(name: str, method: str, **settings: Any) -> Method:
-    """A method under another name, with fields of other values.
+def synthesize(
+    data: Dataset,
+    method: str,
+    ipc: int,
+    preset: str = PAPER,
+    seed: int = 0,
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    checkpoint: Checkpoint | None = None,
+    history: list[float] | None = None,
+    **config: Any,
+) -> DistilledSet:
+    """Make a distilled set from the training split of a source. The set is the last iterate.
 
     Args:
-        name: on cards and boards.
-        method: as for ``load_method``.
-        settings: hyper-parameters that replace the recipe's; those of a run replace these.
+        data: only its training split is read.
+        method: a name from ``list_methods``, or ``module:function``.
+        ipc: images per class.
+        preset: ``"paper"``, or a named variant of the recipe such as ``"cpu"``.
+        seed: of everything random in synthesis.
+        checkpoint: where unfinished work is kept; none unless given.
+        history: a list that receives the loss of every step.
+        fields: hyper-parameters that replace the recipe's.
 
-    Returns:
-        The method; its configuration is not checked yet.
+    Raises:
+        UsageError: unknown names, fields that are invalid or do not go with the source, more images per class asked
+            for than there are.
+        RunFailed: the computation did.
+        Interrupted: the monitor was asked to stop; the checkpoint was written.
     """
-    return replace(load_method(method), name=_checked(name), settings=settings)
+    chosen = load_method(method)
+    resolved = chosen.config_on(data, ipc, preset, **config)
+    return make_set(
+        data,
+        chosen,
+        resolved,
+        ipc,
+        preset,
+        seed,
+        device=device,
+        monitor=monitor,
+        checkpoint=checkpoint,
+        history=history,
+    )
 
 
-def _with_flip(name: str) -> Method:
-    method = load_method(name.removeprefix(FYI))
-    if not _has_flip(method):
-        raise UsageError(f"{name}: {method.name} matches nothing of its images' mirrors: it has no field flip.")
-    return replace(method, name=name, recipe=with_flip(method.recipe))
-
-
-def _has_flip(method: Method) -> bool:
-    return "flip" in config_of(method.function).model_fields
-
-
-def _checked(name: str) -> str:
+def make_set(
+    data: Dataset,
+    method: Method,
+    config: Config,
+    ipc: int,
+    preset: str = PAPER,
+    seed: int = 0,
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    checkpoint: Checkpoint | None = None,
+    history: list[float] | None = None,
+) -> DistilledSet:
+    """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
+    run = new_run(data, method, config, ipc, seed, device=device, monitor=monitor, checkpoint=checkpoint)
+    run.history = [] if history is None else history
     try:
-        return checked_name(name, "the method's name", LONGEST_PATH)
-    except ValueError as error:
-        raise UsageError(f"{error}.") from error
+        return as_set(method.function(run), run, _card(data, method, config, ipc, preset, seed))
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise run.out_of_memory("outside its loop", error) from error
+        raise
+
+
+def new_run(
+    data: Dataset,
+    method: Method,
+    config: Config,
+    ipc: int,
+    seed: int = 0,
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    checkpoint: Checkpoint | None = None,
+) -> Run[Any]:
+    """What the method's function is handed. Arguments and errors as ``make_set``."""
+    check_ipc(data, ipc)
+    config.check(data)
+    place, checkpoint = resolve_device(device), checkpoint or Checkpoint()
+    check_memory(method.name, data, config, ipc, place)
+    checkpoint.conditions = {"device": str(place), "threads": torch.get_num_threads()}
+    return Run(
+        method=method.name,
+        training=TrainingData(data, config.pixel_space_on(data), place),
+        ipc=ipc,
+        config=config,
+        seed=seed,
+        device=place,
+        monitor=monitor,
+        checkpoint=checkpoint,
+    )
+
+
+def synthesis_key(data: Dataset, method: Method, config: Config, ipc: int, preset: str, seed: int) -> str:
+    """The content address of a set: everything its file depends on, and nothing else.
+
+    That is the card the file will have, which holds the training split's fingerprint; whether a mirrored image keeps
+    its label, which the card does not say; and which function makes it: a built-in one's version, the file of another.
+
+    Raises:
+        UsageError: no class has so many images.
+    """
+    check_ipc(data, ipc)
+    return canonical_hash(
+        {
+            "card": _card(data, method, config, ipc, preset, seed).model_dump(mode="json"),
+            "flip_invariant": data.flip_invariant,
+            "synthesizer": method.recipe.synthesizer,
+            "version": version_of(method.function),
+            "code": method.code,
+        }
+    )
+
+
+def _card(data: Dataset, method: Method, config: Config, ipc: int, preset: str, seed: int) -> Card:
+    """The card of a set before it is made; what kind of labels it has, its method says in the end."""
+    return Card(
+        method=method.name,
+        paper=method.recipe.paper,
+        source=source_card(data),
+        class_names=data.class_names,
+        ipc=ipc,
+        pixel_space=config.pixel_space_on(data),
+        preset=preset,
+        recipe=config.model_dump(mode="json"),
+        protocol=method.recipe.protocol,
+        seed=seed,
+    )
 
 
 def _own_method(name: str, function: Any, recipe: Recipe | None = None) -> Method:
@@ -147,7 +292,7 @@ def _own_method(name: str, function: Any, recipe: Recipe | None = None) -> Metho
         raise UsageError(f"{name} is a {type(function).__name__}; a method is a function written in Python.") from None
     code = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
     title = (inspect.getdoc(function) or name).splitlines()[0]
-    return Method(name, recipe or Recipe(title=title, function=name), function, code)
+    return Method(name, recipe or Recipe(title=title, synthesizer=name), function, code)
 
 
 def _import(name: str) -> Any:

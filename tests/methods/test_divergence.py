@@ -10,7 +10,7 @@ from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.distilled.pixel_diagnostics import FARTHEST, STRONGEST, largest_value
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.evaluation.doubts import pixel_notes
-from distill_bench.methods import Synthetic, load_method, method, synthesis_key
+from distill_bench.methods import Synthetic, load_method, synthesis_key, synthesizer
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import MatchingConfig
 
@@ -37,7 +37,7 @@ class Runs(Objective):
         }
 
 
-@method(Own)
+@synthesizer(Own)
 def runs(job):
     images = torch.zeros(len(job.labels), *job.training.shape)
     labels, rate = torch.zeros(len(images), job.classes), torch.tensor(0.01)
@@ -47,7 +47,7 @@ def runs(job):
     return Synthetic(images, job.labels, labels, "logits", float(rate))
 
 
-@method(Own)
+@synthesizer(Own)
 def returns(job):
     """No loop: what is returned has the value."""
     value, shape = job.config.value, (len(job.labels), *job.training.shape)

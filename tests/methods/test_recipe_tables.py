@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from distill_bench import synthesize
-from distill_bench.benchmark import load_suite
 from distill_bench.benchmark.leaderboard.claims import network_norm
-from distill_bench.benchmark.suite import Variant
 from distill_bench.datasets import Dataset, Split
 from distill_bench.evaluation import load_protocol
-from distill_bench.methods import load_method, variant
+from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER, Recipe, load_recipe
 
 
@@ -40,7 +38,7 @@ def test_of_tables_by_ipc_those_of_all_datasets_and_of_one_alike_the_nearest_bel
     preset, dataset, ipc, expected
 ):
     recipe = Recipe.model_validate({
-        "title": "t", "function": "s:s", "defaults": {"a": "none"}, "ipc": {"5": {"a": "ipc 5"}},
+        "title": "t", "synthesizer": "s", "defaults": {"a": "none"}, "ipc": {"5": {"a": "ipc 5"}},
         "cell": {"mnist": {"2": {"a": "cell 2"}, "7": {"a": "cell 7"}}},
         "preset": {"cpu": {"ipc": {"6": {"a": "cpu ipc 6"}}, "cell": {"mnist": {"8": {"a": "cpu cell 8"}}}}},
     })  # fmt: skip
@@ -84,11 +82,8 @@ def committed_recipes():
 def test_what_committed_results_were_made_with_is_what_their_recipes_still_say():
     committed = committed_recipes()
     assert len(committed) > 100
-    variants = {str(each): each for each in load_suite("fyi-always-flip").methods if isinstance(each, Variant)}
     for (method, *cell), recipe in committed.items():
-        of = variants.get(method)
-        made_by = variant(method, of.method, **of.set) if of else load_method(method)
-        now = made_by.config(*cell).model_dump(mode="json")
+        now = load_method(method).config(*cell).model_dump(mode="json")
         # of before these fields were there
         absent = {"flip": False, "always_flip": False, "flip_any_source": False, "chunk": 0}
         assert now == {name: absent[name] for name in absent.keys() & now.keys()} | recipe, (method, *cell)
@@ -99,7 +94,7 @@ def test_what_committed_results_were_made_with_is_what_their_recipes_still_say()
 
 def test_of_tables_by_side_the_nearest_below_counts_and_named_ones_go_before_them():
     recipe = Recipe.model_validate({
-        "title": "t", "function": "s:s", "defaults": {"a": 0, "b": 0, "c": 0},
+        "title": "t", "synthesizer": "s", "defaults": {"a": 0, "b": 0, "c": 0},
         "side": {"64": {"a": 64, "b": 64, "c": 64}, "128": {"a": 128}}, "ipc": {"1": {"b": 1}},
         "preset": {"cpu": {"side": {"100": {"c": 100}}}},
     })  # fmt: skip
@@ -156,7 +151,7 @@ def test_a_set_of_ones_own_data_is_made_with_the_values_of_its_shorter_side(shap
         made.append(fields)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distill_bench.methods.synthesis.make_set", not_made)
+    monkeypatch.setattr("distill_bench.methods.registry.make_set", not_made)
     for given in ({}, {"jitter": 5}):
         with pytest.raises(KeyboardInterrupt):
             synthesize(own_data(1, *shape), "sre2l", 1, **given)
@@ -169,7 +164,7 @@ def test_a_set_of_ones_own_data_is_made_with_the_values_of_its_shorter_side(shap
 @pytest.mark.parametrize("method", ["datadam", "datadam-released", "fyi-datadam", "dm", "dsa", "dc", "mtt", "datm"])
 def test_the_norm_that_a_recipe_matches_with_is_that_of_its_protocol(method):
     network = load_method(method).config("cifar10", 10).network
-    assert network_norm(network) == network_norm(load_protocol(load_method(method).recipe.protocol).network)
+    assert network_norm(network) == network_norm(load_protocol(load_recipe(method).protocol).network)
 
 
 def test_datadam_is_the_papers_and_datadam_released_the_codes():

@@ -2,7 +2,7 @@
 
 import torch
 
-from distill_bench.methods import method
+from distill_bench.methods import synthesizer
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import MatchingConfig
 
@@ -38,32 +38,32 @@ def run(job, what):
     return images
 
 
-@method(Own)
+@synthesizer(Own)
 def loss(job):
     return run(job, "loss")
 
 
-@method(Own)
+@synthesizer(Own)
 def nan(job):
     return run(job, "nan")
 
 
-@method(Own)
+@synthesizer(Own)
 def explodes(job):
     return run(job, "explodes")
 
 
-@method(Own)
+@synthesizer(Own)
 def memory(job):
     return run(job, "memory")
 
 
-@method(Own)
+@synthesizer(Own)
 def cpu(job):
     return run(job, "cpu")
 
 
-@method(Own)
+@synthesizer(Own)
 def fine(job):
     return run(job, "")
 

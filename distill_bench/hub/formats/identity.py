@@ -47,7 +47,7 @@ def identify(
     guess = f"{' and '.join(guessed)}: {of} (--method, --protocol)"
     taken = known or item.method
     settled = _recipe(taken)
-    learns = settled is not None and settled.function.rpartition(":")[2] in RATE_LEARNERS
+    learns = settled is not None and settled.synthesizer in RATE_LEARNERS
     assumptions = [text for text in item.assumptions if text != ASSUMED_RATE or learns]
     seen = [f"by the file name: {named.words}"] if named.words else []
     if guessed and form == "res":  # the form is of many methods; those of others hardly leave a doubt

@@ -15,7 +15,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.decoupled.relabel import RelabelConfig, predict, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.resumable import fill_rows
-from distill_bench.methods.run import Run, Synthetic, method
+from distill_bench.methods.run import Run, Synthetic, synthesizer
 
 
 class CropConfig(RelabelConfig):
@@ -41,7 +41,7 @@ class CropConfig(RelabelConfig):
             raise UsageError(f"factor {self.factor} does not divide {height}×{width} px. Give 1, or a divisor.")
 
 
-@method(CropConfig, pretrained=teacher_pieces)
+@synthesizer(CropConfig, pretrained=teacher_pieces)
 def realistic_crops(run: Run[CropConfig]) -> Synthetic:
     """RDED: class by class, then relabelled."""
     _check_pool(run)

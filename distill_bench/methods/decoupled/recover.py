@@ -22,7 +22,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.run import Piece, Run, Synthetic, method
+from distill_bench.methods.run import Piece, Run, Synthetic, synthesizer
 from distill_bench.networks import build_network
 from distill_bench.runtime.progress import Stage, Within
 
@@ -99,7 +99,7 @@ def _make_batch(run: Run[RecoverConfig], number: int) -> None:
         recovered_batch(run, network, number, stage)
 
 
-@method(RecoverConfig, pretrained=teacher_pieces, parts=batch_pieces)
+@synthesizer(RecoverConfig, pretrained=teacher_pieces, parts=batch_pieces)
 def recover(run: Run[RecoverConfig]) -> Synthetic:
     """Squeeze (a teacher is trained, or found), recover, relabel."""
     teacher = teacher_of(run)

@@ -18,7 +18,7 @@ from distill_bench.methods.mean_matching.mean_matching import (
     match_means,
     mean_distance,
 )
-from distill_bench.methods.run import Run, Synthetic, method
+from distill_bench.methods.run import Run, Synthetic, synthesizer
 from distill_bench.networks import Network
 
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.SiLU)
@@ -38,7 +38,7 @@ class AttentionMatchingConfig(MeanMatchingConfig):
     loss_scale: PositiveFloat = 100.0
 
 
-@method(AttentionMatchingConfig)
+@synthesizer(AttentionMatchingConfig)
 def attention_matching(run: Run[AttentionMatchingConfig]) -> Synthetic:
     """DataDAM: the signals are the attention maps of all activation layers but the last, and the embedding."""
     return match_means(run, AttentionMatching)

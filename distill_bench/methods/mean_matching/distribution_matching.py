@@ -13,11 +13,11 @@ from distill_bench.methods.mean_matching.mean_matching import (
     match_means,
     mean_distance,
 )
-from distill_bench.methods.run import Run, Synthetic, method
+from distill_bench.methods.run import Run, Synthetic, synthesizer
 from distill_bench.networks import Network
 
 
-@method(MeanMatchingConfig)
+@synthesizer(MeanMatchingConfig)
 def distribution_matching(run: Run[MeanMatchingConfig]) -> Synthetic:
     """DM: the signal is the network's embedding."""
     return match_means(run, DistributionMatching)

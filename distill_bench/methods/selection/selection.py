@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
-from distill_bench.methods.run import Config, Run, Synthetic, method
+from distill_bench.methods.run import Config, Run, Synthetic, synthesizer
 from distill_bench.networks import Network
 from distill_bench.pretrained import TeacherRecipe
 from distill_bench.runtime.progress import stopped
@@ -21,13 +21,13 @@ FEATURE_BATCH = 500
 RESTARTS = 10
 
 
-@method(Config)
+@synthesizer(Config)
 def random_selection(run: Run[Config]) -> Synthetic:
     """``ipc`` different images of every class, drawn uniformly."""
     return Synthetic(_random_images(run), run.labels)
 
 
-@method(RelabelConfig, pretrained=teacher_pieces)
+@synthesizer(RelabelConfig, pretrained=teacher_pieces)
 def relabelled_selection(run: Run[RelabelConfig]) -> Synthetic:
     """The images of ``random_selection`` with a teacher's labels: what there is to beat for methods that relabel."""
     return relabel(run, teacher_of(run), _random_images(run))
@@ -61,13 +61,13 @@ class KCenterConfig(SelectionConfig):
     start: Literal["mean", "random"] = "mean"
 
 
-@method(SelectionConfig, pretrained=teacher_pieces)
+@synthesizer(SelectionConfig, pretrained=teacher_pieces)
 def herding_selection(run: Run[SelectionConfig]) -> Synthetic:
     """Herding: images whose features together have the mean of the class's."""
     return _select(run, lambda features, label: herding(features, run.ipc))
 
 
-@method(KCenterConfig, pretrained=teacher_pieces)
+@synthesizer(KCenterConfig, pretrained=teacher_pieces)
 def k_center_selection(run: Run[KCenterConfig]) -> Synthetic:
     """k-center: images near one of which every image of the class lies."""
 
@@ -81,7 +81,7 @@ def k_center_selection(run: Run[KCenterConfig]) -> Synthetic:
     return _select(run, choose)
 
 
-@method(SelectionConfig, pretrained=teacher_pieces)
+@synthesizer(SelectionConfig, pretrained=teacher_pieces)
 def k_means_selection(run: Run[SelectionConfig]) -> Synthetic:
     """k-means: the images nearest the centres of clusters of the class's features."""
 

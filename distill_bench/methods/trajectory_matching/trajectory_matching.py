@@ -32,7 +32,7 @@ from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods.going_on import BY_CONTENT, one_of
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import FlipConfig, draw_dsa
-from distill_bench.methods.run import Config, Piece, Run, Synthetic, method
+from distill_bench.methods.run import Config, Piece, Run, Synthetic, synthesizer
 from distill_bench.methods.trajectory_matching.gradient import Batch, GradientKind, Student, trajectory_gradient
 from distill_bench.methods.trajectory_matching.start import beginning, logits_at
 from distill_bench.networks import build_network
@@ -183,7 +183,7 @@ def expert_pieces(run: Run[TrajectoryConfig]) -> list[Piece]:
     return [] if config.experts_from else [piece(number) for number in range(config.experts)]
 
 
-@method(TrajectoryConfig, pretrained=expert_pieces)
+@synthesizer(TrajectoryConfig, pretrained=expert_pieces)
 def trajectory_matching(run: Run[TrajectoryConfig]) -> Synthetic:
     """MTT and what followed it."""
     config, experts = run.config, experts_of(run)
