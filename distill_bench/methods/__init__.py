@@ -1,16 +1,10 @@
 """Methods by name, and the one way to run any of them."""
 
+from distill_bench.methods.address import synthesis_key
 from distill_bench.methods.limits import check_ipc, memory_of_step, shortage
-from distill_bench.methods.registry import (
-    Method,
-    help_make_set,
-    list_methods,
-    load_method,
-    make_set,
-    parts_of_set,
-    synthesis_key,
-    synthesize,
-)
+from distill_bench.methods.loop import Objective, optimise
+from distill_bench.methods.making import help_make_set, make_set, parts_of_set, synthesize
+from distill_bench.methods.registry import Method, list_methods, load_method
 from distill_bench.methods.run import Config, Run, Synthetic, synthesizer
 from distill_bench.runtime.checkpoint import Checkpoint
 
@@ -18,6 +12,7 @@ __all__ = [
     "Checkpoint",
     "Config",
     "Method",
+    "Objective",
     "Run",
     "Synthetic",
     "check_ipc",
@@ -26,6 +21,7 @@ __all__ = [
     "load_method",
     "make_set",
     "memory_of_step",
+    "optimise",
     "parts_of_set",
     "shortage",
     "synthesis_key",

@@ -212,7 +212,7 @@ class TrajectoryMatching(Objective):
         labels = {"labels": self._labels} if self._run_of.config.labels == "learned" else {}
         return {"images": self._images, **labels, "learning_rate": self._rate}
 
-    def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
+    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
         config = self._run_of.config
         start, target = self._segment(step)
         if config.labels == "teacher":
