@@ -222,11 +222,11 @@ def test_every_table_of_every_recipe_is_valid(name):
         ("title = ", "not valid TOML"),
         ("title = 't'", "function: Field required"),
         (
-            "title = 't'\nfunction = 'distill_bench.methods.mean_matching.distribution_matching:distribution_matching'\ntypo = 1",
+            "title = 't'\nfunction = 'm:f'\ntypo = 1",
             "typo: Extra inputs are not permitted",
         ),
         (
-            "title = 't'\nfunction = 'distill_bench.methods.mean_matching.distribution_matching:distribution_matching'\n[cell.mnist.one]\na = 1",
+            "title = 't'\nfunction = 'm:f'\n[cell.mnist.one]\na = 1",
             "cell.mnist.one",
         ),
         ("title = 't'\ntitle = 'u'", "not valid TOML"),
