@@ -123,7 +123,7 @@ class Cell:
     def result_name(self, ending: str) -> Path:
         """Where, under the suite's results, the file with this ending lies."""
         ipc = f"ipc{self.ipc}" if self.ipc else FULL
-        return Path(slug(self.data)) / slug(self.method) / f"{ipc}-seed{self.seed}.{ending}.json"
+        return Path(slug(self.data)) / slug(self.method) / f"{ipc}-seed{self.seed}.{slug(ending)}.json"
 
 
 def _short(classes: Sequence[str]) -> str:
