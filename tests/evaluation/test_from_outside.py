@@ -1,7 +1,7 @@
 """Protocols and networks of a user's own: a TOML file, or module:name."""
 
+import copy
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -112,6 +112,7 @@ def test_what_a_file_names_is_never_imported(digits):
     labels = {"label_kind": "teacher", "teacher": "own_network:small"}
     plain = synthesize(digits, "random", 1)
     card = plain.card.model_copy(update=labels)
-    claimed = SimpleNamespace(card=card, images=plain.images, stored={})
+    claimed = copy.copy(plain)
+    claimed.__dict__["card"] = card
     with pytest.raises(DataError, match="own_network:small is no network of this project"):
         stored_teacher(claimed)

@@ -9,7 +9,7 @@ import torch
 from distill_bench import Dataset, Split, load_dataset, synthesize
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import Interrupted, UsageError
-from distill_bench.methods import Checkpoint, Config, load_method
+from distill_bench.methods import Checkpoint, load_method
 from distill_bench.methods.recipe import TEST, list_recipes, load_recipe, recipe_file
 from distill_bench.runtime import files
 from distill_bench.runtime.progress import SilentMonitor
@@ -108,7 +108,7 @@ def kill_after(patch: pytest.MonkeyPatch, writes: int) -> None:
 
 
 RECORDED = {"labels": "recorded", "record": {"epochs": 3}}
-CASES = {name: {} for name, config in CONFIGS.items() if type(config) is not Config}
+CASES = {name: {} for name, config in CONFIGS.items() if config.memory_fields}
 CASES |= {f"{name}-recorded": RECORDED for name in TABLE if hasattr(CONFIGS[name], "record")}
 
 
