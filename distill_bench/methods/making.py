@@ -9,8 +9,8 @@ from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import is_out_of_memory
 from distill_bench.methods.address import card_of
-from distill_bench.methods.finished import as_set
 from distill_bench.methods.limits import check_ipc, check_memory
+from distill_bench.methods.packing import as_set
 from distill_bench.methods.recipe import PAPER
 from distill_bench.methods.registry import Method, load_method
 from distill_bench.methods.run import Config, Run, sharing_of
