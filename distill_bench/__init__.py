@@ -10,7 +10,7 @@ from distill_bench.distilled.playback import Playback, stored_teacher
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS, Protocol, Score, evaluate, evaluate_full
 from distill_bench.hub.registry.published import load_distilled
-from distill_bench.methods import Config, Run, Synthetic, list_methods, synthesize, synthesizer
+from distill_bench.methods import Config, Objective, Run, Synthetic, list_methods, optimise, synthesize, synthesizer
 
 __version__ = "0.1.0"
 
@@ -28,6 +28,7 @@ __all__ = [
     "DistillBenchError",
     "DistilledSet",
     "Interrupted",
+    "Objective",
     "Playback",
     "Protocol",
     "Run",
@@ -43,6 +44,7 @@ __all__ = [
     "list_protocols",
     "load_dataset",
     "load_distilled",
+    "optimise",
     "stored_teacher",
     "synthesize",
     "synthesizer",

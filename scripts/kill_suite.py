@@ -34,47 +34,17 @@ from filelock import FileLock, Timeout
 from distill_bench import cli, load_distilled
 from distill_bench.benchmark import worker
 from distill_bench.cli import bench as command
-from distill_bench.methods.recipe import list_recipes, load_recipe
+from distill_bench.methods.recipe import list_recipes
 from distill_bench.runtime.files import UNFINISHED
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import run_block
 
-PRESET = "killed"
-TEACHER = (
-    "teacher = {{network = 'ConvNetD2W16{}', epochs = 20, learning_rate = 0.05, augment = 'none', momentum = 0.9}}"
-)
-MATCHING = "network = 'ConvNetD2W8'\nreal_batch = 16\n"
-FIELDS = {
-    "random_selection": "",
-    "herding_selection": TEACHER.format(""),
-    "k_center_selection": TEACHER.format(""),
-    "k_means_selection": TEACHER.format(""),
-    "gradient_matching": MATCHING + "iterations = 20\nouter_loop = 5\ninner_loop = 5",
-    "distribution_matching": MATCHING + "iterations = 40",
-    "attention_matching": MATCHING + "iterations = 20",
-    "trajectory_matching": """
-network = "ConvNetD1W8"
-experts = 2
-iterations = 20
-student_steps = 5
-student_batch = 7
-segment = [0, 2, 3]
-segment_epochs = 1
-loss_gate = 0.0
-expert = {epochs = 8, batch_size = 128, learning_rate = 0.1, momentum = 0.9}
-""",
-    "relabelled_selection": TEACHER.format("BN"),
-    "recover": TEACHER.format("BN") + "\niterations = 15\nclasses_per_batch = 4\njitter = 1\nlabels = 'recorded'",
-    "realistic_crops": TEACHER.format("BN") + "\nlabels = 'recorded'\nrecord = {epochs = 40}",
-}
-FLIPPED = ("fyi-", "-always-flip")
-RECIPE = "base = '{base}'\n[preset.{preset}]\n{fields}\n"
 SUITE = """
 title = "Every method"
 datasets = ["digits"]
 methods = {methods}
 ipc = [1]
-preset = "{preset}"
+preset = "test"
 reference = "{reference}"
 """
 NETWORKS = 2
@@ -96,15 +66,8 @@ Place = tuple[str, str]
 
 
 def write_suite(folder: Path, methods: list[str], reference: str) -> None:
-    """The suite's file, and a recipe for each method with few iterations."""
-    for name in methods:
-        recipe = load_recipe(name)
-        fields = FIELDS[recipe.synthesizer]
-        if any(part in name for part in FLIPPED):
-            fields = "flip_any_source = true\n" + fields
-        (folder / f"{name}.toml").write_text(RECIPE.format(base=name, preset=PRESET, fields=fields))
-    files = [f"{name}.toml" for name in methods]
-    (folder / "killed.toml").write_text(SUITE.format(methods=files, preset=PRESET, reference=reference))
+    """The suite's file: every method as its test preset has it."""
+    (folder / "killed.toml").write_text(SUITE.format(methods=methods, reference=reference))
 
 
 # ---- the process that is killed
@@ -325,7 +288,7 @@ def kind(title: str) -> str:
     for part, name in kinds.items():
         if part in title:
             return name
-    return title.split(".toml")[0] if title else "between stages"
+    return title.split(", ipc")[0] if title else "between stages"
 
 
 # ---- the whole

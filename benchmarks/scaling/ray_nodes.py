@@ -28,7 +28,7 @@ ray = require_ray()  # which then listens on 127.0.0.1 alone
 
 RECIPE = """
 title = "Distribution matching for a few seconds"
-synthesizer = "distribution_matching"
+function = "distill_bench.methods.mean_matching.distribution_matching:distribution_matching"
 [defaults]
 iterations = {iterations}
 image_lr = 1.0

@@ -14,7 +14,7 @@ from distill_bench.errors import UsageError, describe, did_you_mean, unknown
 from distill_bench.evaluation import load_protocol
 from distill_bench.hub.registry.published import obtain
 from distill_bench.methods import load_method
-from distill_bench.methods.recipe import PAPER, list_recipes
+from distill_bench.methods.recipe import PAPER, TEST, list_recipes
 from distill_bench.runtime.files import read_toml
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
 
@@ -131,7 +131,7 @@ class _OnData:
         )
 
     def _result_name(self, method: str, name: str, ending: str) -> Path:
-        return Path(slug(self.data)) / slug(method) / f"{name}.{ending}.json"
+        return Path(slug(self.data)) / slug(method) / f"{name}.{slug(ending)}.json"
 
 
 @dataclass(frozen=True)
@@ -343,8 +343,8 @@ def _check_grid(suite: Suite) -> None:
         if twice:
             raise UsageError(f"suite {suite.name} has the {key} {twice[0]} twice; name it once.")
     recipes = [load_method(name).recipe for name in (*list_recipes(), *suite.methods)]
-    presets = {PAPER, *(preset for recipe in recipes for preset in recipe.preset)}
-    if suite.preset not in presets:
+    presets = {preset for recipe in recipes for preset in recipe.presets}
+    if suite.preset not in {*presets, TEST}:
         hint = did_you_mean(suite.preset, presets)
         raise UsageError(
             f"suite {suite.name}: no recipe has a preset {suite.preset!r}. Known: {', '.join(sorted(presets))}.{hint}"

@@ -1,5 +1,6 @@
 """The command: its subcommands by name. Results on standard output, progress on the error."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -68,6 +69,8 @@ def main() -> NoReturn:
     """Run the command; errors of the package become a line on standard error, or few, and their exit code."""
     disable_trim()
     stop_at_once()
+    # a method, network or protocol written beside the data is found from here, as python -m would
+    sys.path.insert(0, os.getcwd())
     try:
         app(prog_name="distill-bench", standalone_mode=True)
     except StoppedEarly:

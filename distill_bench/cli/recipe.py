@@ -51,7 +51,7 @@ def recipe_validate(
     """Check every table of a recipe against its method's fields, and the names of networks and protocol."""
     recipe, chosen = load_recipe(file), load_method(file)
     load_protocol(recipe.protocol)
-    for preset in [PAPER, *recipe.preset]:
+    for preset in {PAPER, *recipe.preset}:
         for (dataset, ipc), side in product(recipe.tabulated(preset), [None, *recipe.sides(preset)]):
             config = chosen.config(dataset, ipc, preset, side).model_dump()
             resolve_network(config.get("network", "ConvNet"), USUAL_SHAPE)

@@ -31,8 +31,8 @@ from distill_bench.evaluation import (
     pixel_notes,
 )
 from distill_bench.methods import Checkpoint, load_method, make_set, memory_of_step, synthesis_key
-from distill_bench.methods.going_on import is_finished_set
 from distill_bench.methods.recipe import PAPER, parse_values
+from distill_bench.methods.warm_start import is_finished_set
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_no_input, write_atomically
 from distill_bench.runtime.paths import home

@@ -13,7 +13,7 @@ from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled.distilled_set import TEACHER_PREFIX, DistilledSet
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, UsageError
-from distill_bench.networks import Network, blank_network, build_network
+from distill_bench.networks import Network, blank_network, build_network, is_outside
 
 NO_TABLE = {
     "recorded": "labels are recorded, with the view of the image that each belongs to: play them back, "
@@ -109,6 +109,8 @@ def stored_teacher(distilled: DistilledSet) -> Network:
     name, shape = distilled.card.teacher, distilled.images.shape[1:]
     if distilled.card.label_kind != "teacher" or name is None:
         raise UsageError(f"the set's labels are of the kind {distilled.card.label_kind!r}; it holds no teacher.")
+    if is_outside(name):  # what a file names is never imported
+        raise DataError(f"the stored teacher cannot be built: {name} is no network of this project.")
     about = name, (shape[0], shape[1], shape[2]), len(distilled.card.class_names)
     own = {
         key.removeprefix(TEACHER_PREFIX): value

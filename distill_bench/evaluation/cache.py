@@ -9,7 +9,7 @@ from typing import Any
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet
-from distill_bench.evaluation.protocol import load_protocol
+from distill_bench.evaluation.protocol import load_protocol, outside_notes
 from distill_bench.networks import resolve_network
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
@@ -49,6 +49,8 @@ def score_key(
         "train": dataset.train.fingerprint,
         "test": dataset.test.fingerprint,
     }
+    if outside := outside_notes(protocol, about["network"]):
+        about["outside"] = outside
     if distilled is None:
         about["pixel_space"] = pixel_space_of(dataset, "normalized").model_dump(mode="json")
         about["classes"] = len(dataset.class_names)

@@ -21,7 +21,7 @@ from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_me
 from distill_bench.evaluation.cache import ScoreCache, score_key
 from distill_bench.evaluation.doubts import notes_of
 from distill_bench.evaluation.labels import mixed_batches, recorded_batches, teacher_labelled
-from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
+from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol, outside_notes
 from distill_bench.evaluation.result import LabelUse, Score
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.networks import blank_network, build_network, resolve_network
@@ -92,7 +92,7 @@ def evaluate(
     rules, card = protocol_for(distilled, protocol), distilled.card
     dataset = dataset or dataset_of(card.source)
     check_same_dataset(distilled, dataset)
-    notes = notes_of(distilled, dataset, rules.id, allow_leak)
+    notes = notes_of(distilled, dataset, rules.id, allow_leak) + outside_notes(rules.id, network or rules.network)
     setup = setup_evaluation(dataset, rules, card.pixel_space, network, networks, device, monitor)
     scores = ScoreCache(cache, score_key(dataset, rules.id, distilled, labels, network))
     return Score(
@@ -113,7 +113,7 @@ def protocol_for(distilled: DistilledSet, protocol: str | None = None) -> Protoc
     Raises:
         UsageError: there is none of that id, or it is not for distilled sets.
     """
-    if protocol is None and distilled.card.protocol not in PROTOCOLS:
+    if protocol is None and distilled.card.protocol not in PROTOCOLS:  # a card is a stranger's: it loads nothing
         raise UsageError(
             f"the set's card names the protocol {distilled.card.protocol!r}, which this version does not have: name "
             f"one to evaluate it under, --protocol {', '.join(PROTOCOLS)}."
@@ -152,7 +152,7 @@ def evaluate_full(
         ipc=None,
         bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
         set_sha256=None,
-        notes=dataset.notes,
+        notes=dataset.notes + outside_notes(protocol, network or rules.network),
         **setup.score_fields(inputs, "full", len(split), compile, scores),
     )
 

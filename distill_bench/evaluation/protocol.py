@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, field_validator
 
 from distill_bench.augmentations.views import AugmentPolicy
-from distill_bench.errors import UsageError, unknown
+from distill_bench.errors import UsageError, describe, unknown
+from distill_bench.networks import is_outside
+from distill_bench.runtime.files import read_toml
+from distill_bench.runtime.outside import file_sha256, import_named
 from distill_bench.training.train import Plan
 
 Augmentation = Literal["none", "dsa", "dc", "views"]
@@ -219,11 +223,48 @@ PROTOCOLS = {
 
 
 def load_protocol(name: str) -> Protocol:
-    """A protocol by id.
+    """A protocol by id, or a user's own.
+
+    Args:
+        name: an id, the path of a ``.toml`` with the fields of ``Protocol``, or a ``module:NAME`` of one. What is
+            from outside goes by this name, as its id may be another's too.
+
+    Returns: the protocol. The id of one from outside is ``name``.
 
     Raises:
-        UsageError: there is none of that id.
+        UsageError: there is none of that id, or it is invalid, or has the id of one of this project's.
     """
-    if name not in PROTOCOLS:
-        raise UsageError(unknown("protocol", name, PROTOCOLS))
-    return PROTOCOLS[name]
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    if name.endswith(".toml") and Path(name).is_file():
+        try:
+            own = Protocol.model_validate(read_toml(Path(name)))
+        except ValidationError as error:
+            raise UsageError(f"{name}: {describe(error, Protocol.model_fields)}.") from error
+    elif ":" in name:
+        own = import_named(name, "protocol")
+        if not isinstance(own, Protocol):
+            raise UsageError(f"{name} is a {type(own).__name__}, not a Protocol.")
+    else:
+        raise UsageError(unknown("protocol", name, PROTOCOLS, "; your own: a .toml file, or module:NAME"))
+    if own.id in PROTOCOLS:
+        raise UsageError(f"{name}: the id {own.id} is that of a protocol of this project; give your own another.")
+    return own.model_copy(update={"id": name})
+
+
+def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
+    """What a reader must know of a protocol and a network from outside, with their files' sums; none of this project's.
+
+    Args:
+        protocol: as for ``load_protocol``.
+        network: as for ``build_network``.
+    """
+    named = {
+        "protocol": protocol if protocol not in PROTOCOLS else None,
+        "network": network if is_outside(network) else None,
+    }
+    return tuple(
+        f"the {what} {name} is not one of this project's: sha256 {file_sha256(name)}"
+        for what, name in named.items()
+        if name
+    )

@@ -13,7 +13,7 @@ from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.evaluation import PROTOCOLS, Score, evaluate, load_protocol, score_key
 from distill_bench.evaluation.statistics import chance_margin
 from distill_bench.hub.formats.result_file import Claimed, check_facts
-from distill_bench.networks import check_network
+from distill_bench.networks import check_network, is_outside
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import SILENT, Monitor
@@ -166,6 +166,8 @@ def _check_setting(distilled: DistilledSet, score: Score, data: Dataset, path: P
     """Which labels were used; raises DataError unless data, network and learning rate are those of the result."""
     if score.protocol not in PROTOCOLS:
         raise DataError(f"{path}: {unknown('protocol', score.protocol, PROTOCOLS)}")
+    if is_outside(score.network):  # what a file names is never imported
+        raise DataError(f"{path}: {score.network} is no network of this project.")
     rules, card = load_protocol(score.protocol).for_dataset(data.name), distilled.card
     strict = score.labels == "hard" and (card.label_kind != "hard" or score.learning_rate != distilled.learning_rate)
     rate, kind = (None, "hard") if strict else (distilled.learning_rate, card.label_kind)

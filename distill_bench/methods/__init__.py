@@ -1,22 +1,18 @@
 """Methods by name, and the one way to run any of them."""
 
+from distill_bench.methods.address import synthesis_key
 from distill_bench.methods.limits import check_ipc, memory_of_step, shortage
-from distill_bench.methods.registry import (
-    Method,
-    list_methods,
-    load_method,
-    make_set,
-    new_run,
-    synthesis_key,
-    synthesize,
-)
+from distill_bench.methods.loop import Objective, optimise
+from distill_bench.methods.registry import Method, list_methods, load_method
 from distill_bench.methods.run import Config, Run, Synthetic, synthesizer
+from distill_bench.methods.synthesis import make_set, new_run, synthesize
 from distill_bench.runtime.checkpoint import Checkpoint
 
 __all__ = [
     "Checkpoint",
     "Config",
     "Method",
+    "Objective",
     "Run",
     "Synthetic",
     "check_ipc",
@@ -25,6 +21,7 @@ __all__ = [
     "make_set",
     "memory_of_step",
     "new_run",
+    "optimise",
     "shortage",
     "synthesis_key",
     "synthesize",

@@ -23,7 +23,7 @@ class Objective(ABC):
     """What a method contributes: gradients of its loss. Randomness comes from ``run.generator(role, step)`` alone."""
 
     @abstractmethod
-    def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
+    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
         """The loss at a step and its gradient for each learnable, by name; those without one stay as they are."""
 
     def after_step(self, step: int) -> None:  # noqa: B027 (most methods have nothing to do here)
@@ -101,7 +101,7 @@ def _update(
     optimizers: dict[str, Optimizer],
     bounds: dict[str, float],
 ) -> float:
-    loss, gradients = objective.gradients(step)
+    loss, gradients = objective.loss_and_grads(step)
     for name, gradient in gradients.items():
         learnables[name].grad = gradient
         optimizers[name].step()

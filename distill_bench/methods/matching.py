@@ -11,9 +11,9 @@ from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import with_mirrors
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
-from distill_bench.methods.going_on import BY_CONTENT, images_to_go_on_from, is_finished_set, one_of
 from distill_bench.methods.run import Config, Run
 from distill_bench.methods.selection.selection import embeddings, k_center, k_means, nearest, nearest_distinct
+from distill_bench.methods.warm_start import BY_CONTENT, images_to_go_on_from, is_finished_set, one_of
 from distill_bench.networks import Network, build_network
 
 
@@ -57,7 +57,7 @@ class MatchingConfig(FlipConfig):
         image_lr, image_momentum: of the SGD that updates the images.
         init: real images of the class at random; those that greedy k-center picks, or those nearest the centres of
             k-means, both by the embeddings of a random network; noise N(0, 1) in the pixel space; or the images of a
-            finished set, see ``going_on``.
+            finished set, see ``warm_start``.
         real_batch: real images of a class a step.
         network: the network whose signals are matched.
     """

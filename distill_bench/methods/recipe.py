@@ -9,12 +9,20 @@ A value may be a table of its own (``[defaults.teacher]``), of which a later one
 Of tables by number, sides and IPCs alike, the nearest at or below counts. A cell holds from its IPC to the next one
 that is tabulated, for all datasets or for its own.
 
+A table's dataset may be several: ``[cell."mnist, fashion_mnist".1]``.
+
 A recipe with a ``base`` holds only what differs: its tables are laid over those of the recipe it names, key by key.
+So are ``[variant.<name>]`` over the file's own: a variant is a recipe under that name. A recipe that has ``flip`` among
+its defaults has the variant ``fyi-<name>`` with it; what FYI changes besides stands in a table of that name.
+
+``[preset.test]`` makes a method quick on digits. It is what the tests run, and not offered.
 """
 
 import contextlib
+import re
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +32,9 @@ from distill_bench.errors import UsageError, describe, did_you_mean, unknown
 from distill_bench.runtime.files import read_toml
 
 FOLDER = Path(__file__).parent
-PAPER = "paper"
+PAPER, TEST = "paper", "test"
+FLIPPED = "fyi-"
+FYI = "Son et al., ECCV 2024, arXiv 2407.08113"
 
 Values = dict[str, str | int | float | bool | list[Any] | dict[str, Any]]
 
@@ -38,6 +48,18 @@ class Tables(BaseModel):
     ipc: dict[int, Values] = {}
     dataset: dict[str, Values] = {}
     cell: dict[str, dict[int, Values]] = {}
+
+    @field_validator("dataset", "cell", mode="before")
+    @classmethod
+    def _by_dataset(cls, tables: Any) -> Any:
+        """Tables by name of one dataset each."""
+        if not isinstance(tables, Mapping):
+            return tables
+        split: dict[str, Any] = {}
+        for names, table in tables.items():
+            for name in re.split(r", *", names):
+                split = merge(split, {name: table})
+        return split
 
     def layers(self, dataset: str, ipc: int, side: int | None) -> dict[str, Values]:
         """What applies to a dataset, an IPC and a side, in order, by the tables' names.
@@ -90,7 +112,7 @@ class Recipe(Tables):
     """A method's recipe file.
 
     Attributes:
-        synthesizer: the name of a built-in synthesizer function, or ``module:function``.
+        function: ``module:function``, as Python imports it.
         protocol: the paper's evaluation protocol.
         preset: named variants, such as ``cpu``.
         resources: what its cells ask a cluster for.
@@ -98,11 +120,16 @@ class Recipe(Tables):
 
     title: str
     paper: str | None = None
-    synthesizer: str
+    function: str
     protocol: str = "standard-v1"
     defaults: Values = {}
     preset: dict[str, Preset] = {}
     resources: Resources = Resources()
+
+    @property
+    def presets(self) -> list[str]:
+        """The presets that users are offered."""
+        return [PAPER, *(name for name in self.preset if name != TEST)]
 
     def resolve(self, dataset: str, ipc: int, preset: str, overrides: Values, side: int | None = None) -> Values:
         """The values for a run, not yet checked against the method's fields. Arguments and errors: see ``tables``."""
@@ -126,10 +153,8 @@ class Recipe(Tables):
             found[f"preset.{preset}"] = own.model_extra or {}
             found |= {f"preset.{preset}.{name}": table for name, table in own.layers(dataset, ipc, side).items()}
         elif preset != PAPER:
-            known = [PAPER, *self.preset]
-            raise UsageError(
-                f"there is no preset {preset!r} here.{did_you_mean(preset, known)} Known: {', '.join(known)}."
-            )
+            hint = did_you_mean(preset, self.presets)
+            raise UsageError(f"there is no preset {preset!r} here.{hint} Known: {', '.join(self.presets)}.")
         return found
 
     def sides(self, preset: str) -> list[int]:
@@ -197,42 +222,56 @@ def parse_values(pairs: list[str]) -> Values:
 
 
 def list_recipes() -> list[str]:
-    """The names of the built-in recipes."""
+    """The names of the built-in recipes, their variants included."""
     return sorted(_built_in())
+
+
+def recipe_file(name: str) -> Path:
+    """The file that a built-in recipe stands in; a variant's is that of the recipe it varies."""
+    return _built_in()[name][0]
 
 
 def load_recipe(name: str) -> Recipe:
     """A built-in recipe by name, or the one in a TOML file.
 
+    Args:
+        name: of a recipe in a family's folder, of a variant, or the path of a ``.toml`` file.
+
     Raises:
         UsageError: there is none, or it is invalid, or so is the recipe it is based on.
     """
-    path = _path(name)
     try:
-        return Recipe.model_validate(_tables(path, ()))
+        return Recipe.model_validate(_content(name, ()))
     except ValidationError as error:
-        raise UsageError(f"{path}: {describe(error, Recipe.model_fields)}.") from error
+        raise UsageError(f"{_built_in().get(name, (name,))[0]}: {describe(error, Recipe.model_fields)}.") from error
 
 
-def _built_in() -> dict[str, Path]:
-    """The recipes in the families' folders, by name."""
-    return {path.stem: path for path in FOLDER.glob("*/*.toml")}
+@cache
+def _built_in() -> dict[str, tuple[Path, Values]]:
+    """The files in the families' folders by the names of their recipes, with what a variant lays over the file's."""
+    found: dict[str, tuple[Path, Values]] = {}
+    for path in FOLDER.glob("*/*.toml"):
+        content = read_toml(path)
+        found[path.stem] = path, {}
+        variants: dict[str, Any] = content.get("variant", {})
+        if "flip" in content.get("defaults", {}):
+            title = f"FYI on {path.stem.upper()}: every synthetic batch is followed by its mirror images"
+            flipped = {"title": title, "paper": FYI, "defaults": {"flip": True}}
+            variants = merge({FLIPPED + path.stem: flipped}, variants)
+        found |= {name: (path, variant) for name, variant in variants.items()}
+    return found
 
 
-def _path(name: str) -> Path:
-    if name in list_recipes():
-        return _built_in()[name]
-    if not name.endswith(".toml") or not Path(name).is_file():
+def _content(name: str, above: tuple[Path, ...]) -> Values:
+    """What a recipe's file says, laid over its base's."""
+    if name not in _built_in() and not (name.endswith(".toml") and Path(name).is_file()):
         raise UsageError(unknown("method", name, list_recipes(), "; your own: module:function, or a recipe's .toml"))
-    return Path(name)
-
-
-def _tables(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """A recipe file's content, laid over that of its base."""
+    path, variant = _built_in().get(name, (Path(name), {}))
     content = read_toml(path)
+    content.pop("variant", None)
     base = content.pop("base", None)
-    if base is None:
-        return content
-    if not isinstance(base, str) or path in above:
-        raise UsageError(f"{path}: base = {base!r} must name another recipe, and one that is not based on this.")
-    return merge(_tables(_path(base), (*above, path)), content)
+    if base is not None:
+        if not isinstance(base, str) or path in above:
+            raise UsageError(f"{path}: base = {base!r} must name another recipe, and one that is not based on this.")
+        content = merge(_content(base, (*above, path)), content)
+    return merge(content, variant)

@@ -6,6 +6,7 @@ from distill_bench.networks.architectures import (
     blank_network,
     build_network,
     check_network,
+    is_outside,
     resolve_network,
     usual_convnet,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "build_network",
     "check_network",
     "initialise",
+    "is_outside",
     "resolve_network",
     "usual_convnet",
 ]

@@ -15,6 +15,7 @@ from distill_bench.networks.initialise import initialise
 from distill_bench.networks.network import Network
 from distill_bench.networks.resnet import resnet18
 from distill_bench.networks.vit import initialise_vit, vit
+from distill_bench.runtime.outside import import_function
 
 CONVNET = re.compile(
     r"ConvNet(?:D(?P<depth>[1-9]))?(?:W(?P<width>[1-9]\d{0,4}))?(?P<norm>NN|BN|IN|LN|GN)?"
@@ -71,6 +72,51 @@ ARCHITECTURES = {
 }
 
 
+def is_outside(name: str) -> bool:
+    """Whether a network's name is a ``module:function`` from outside this package."""
+    return isinstance(name, str) and ":" in name
+
+
+def outside_network(name: str) -> Architecture:
+    """The network that ``module:function`` names.
+
+    The function takes (channels, height, width) and the number of classes, and returns a ``Network``. It is called with
+    tensors on the meta device; then convolutions, linear and norm layers get PyTorch's usual initial values from the
+    generator, unless the network has a method ``initialise(generator)``, which then gives all of them.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    function = import_function(name, "network")
+
+    def build(shape: Shape, classes: int) -> Network:
+        network = function(shape, classes)
+        if not isinstance(network, Network):
+            raise UsageError(
+                f"{name} returned a {type(network).__name__}: return "
+                "distill_bench.networks.Network(features, classifier)."
+            )
+        return network
+
+    return Architecture(build, initialise=_initialise_outside)
+
+
+def _initialise_outside(network: Network, generator: torch.Generator) -> Network:
+    own = getattr(network, "initialise", None)
+    if own is not None:
+        own(generator)
+        return network
+    try:
+        return initialise(network, generator)
+    except TypeError as error:
+        raise UsageError(f"{error}: give the network a method initialise(generator) for all its values.") from error
+
+
+def architecture_of(name: str) -> Architecture | None:
+    """The network of a resolved name; None for a ConvNet."""
+    return outside_network(name) if is_outside(name) else ARCHITECTURES.get(name)
+
+
 def usual_convnet(shape: Shape) -> str:
     """The ConvNet the field uses at a resolution: depth 3 to 32 px, 4 to 64, 5 above; depth 2, width 64 at 8 px."""
     side = min(shape[1:])
@@ -88,7 +134,7 @@ def resolve_network(name: str, shape: Shape) -> str:
     Raises:
         UsageError: the name is unknown, or no name.
     """
-    if isinstance(name, str) and name in ARCHITECTURES:
+    if isinstance(name, str) and (name in ARCHITECTURES or is_outside(name)):
         return name
     match = CONVNET.fullmatch(name) if isinstance(name, str) else None
     if match is None:
@@ -97,9 +143,7 @@ def resolve_network(name: str, shape: Shape) -> str:
         raise UsageError(
             f"unknown network {asked}.{hint} Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
             "activation AR|AL|AS|ASwish and pooling NP|MP|AP in that order, such as ConvNetD3 or ConvNetD4W64BN; "
-            f"{', '.join(ARCHITECTURES)}. A network of your own is trained in a loop of your own, on the images and "
-            "labels of DistilledSet.to_dataset(): here every set meets the same networks, or figures could not be "
-            "compared."
+            f"{', '.join(ARCHITECTURES)}; your own: module:function."
         )
     usual = CONVNET.fullmatch(usual_convnet(shape))
     assert usual is not None
@@ -117,10 +161,11 @@ def check_network(name: str, shape: Shape) -> str:
     """
     name = resolve_network(name, shape)
     height, width = shape[1:]
-    if name not in ARCHITECTURES:
+    architecture = architecture_of(name)
+    if architecture is None:
         _check_convnet(name, shape)
-    elif _padded_side(shape) < ARCHITECTURES[name].smallest[0]:
-        side, reason = ARCHITECTURES[name].smallest
+    elif _padded_side(shape) < architecture.smallest[0]:
+        side, reason = architecture.smallest
         raise UsageError(f"{name} needs images of {side} px or more, not {height}×{width}: {reason}.")
     elif name == "ViT" and height != width:
         raise UsageError(f"{name} needs square images, not {height}×{width}: give --size.")
@@ -135,7 +180,8 @@ def build_network(name: str, shape: Shape, classes: int, generator: torch.Genera
     """
     name = check_network(name, shape)
     network = blank_network(name, shape, classes).to_empty(device="cpu")
-    return (ARCHITECTURES[name].initialise if name in ARCHITECTURES else initialise)(network, generator)
+    architecture = architecture_of(name)
+    return (architecture.initialise if architecture else initialise)(network, generator)
 
 
 def blank_network(name: str, shape: Shape, classes: int) -> Network:
@@ -146,8 +192,9 @@ def blank_network(name: str, shape: Shape, classes: int) -> Network:
     """
     name = check_network(name, shape)
     # the constructors would draw from torch's global generator elsewhere
+    architecture = architecture_of(name)
     with torch.device("meta"):
-        return ARCHITECTURES[name].build(shape, classes) if name in ARCHITECTURES else _convnet(name, shape, classes)
+        return architecture.build(shape, classes) if architecture else _convnet(name, shape, classes)
 
 
 def activation_values(name: str, shape: Shape, classes: int) -> tuple[int, int]:

@@ -288,7 +288,9 @@ def test_a_folder_is_no_suite(command, tmp_path):
     ],
 )
 def test_a_recipe_names_networks_and_protocols_that_are_there(command, tmp_path, text, complaint):
-    usual = "title = 't'\nsynthesizer = 'distribution_matching'\n"
+    usual = (
+        "title = 't'\nfunction = 'distill_bench.methods.mean_matching.distribution_matching:distribution_matching'\n"
+    )
     values = "[defaults]\niterations = 1\nimage_lr = 1.0\n"
     table = text if text.startswith("[") else ""
     (tmp_path / "mine.toml").write_text(usual + text.removesuffix(table) + values + table)

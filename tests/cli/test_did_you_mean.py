@@ -114,6 +114,6 @@ def test_no_error_ends_in_two_stops(command, tmp_path, ending):
 
 
 def test_a_recipe_says_which_table_was_meant(tmp_path):
-    (tmp_path / "r.toml").write_text('title = "t"\nsynthesizer = "random_selection"\n[default]\nx = 1\n')
+    (tmp_path / "r.toml").write_text('title = "t"\nfunction = "m:f"\n[default]\nx = 1\n')
     with pytest.raises(Exception, match=r"default: Extra inputs are not permitted \(Did you mean defaults\?\)"):
         load_recipe(str(tmp_path / "r.toml"))

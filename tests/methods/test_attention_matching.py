@@ -12,6 +12,8 @@ from matching_oracles import (
     SHAPE,
     SOURCE,
     check_slopes,
+    datadam_objective,
+    dm_objective,
     draws_of,
     network_of,
     run_of,
@@ -25,13 +27,11 @@ from distill_bench.augmentations import dsa
 from distill_bench.errors import UsageError
 from distill_bench.methods.matching import initial_images
 from distill_bench.methods.mean_matching.attention_matching import (
-    AttentionMatching,
     AttentionMatchingConfig,
     attention_and_embedding,
     attention_loss,
     spatial_attention,
 )
-from distill_bench.methods.mean_matching.distribution_matching import DistributionMatching
 from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig, mean_distance
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
@@ -119,7 +119,7 @@ def test_what_is_matched_is_all_activations_but_the_last_and_the_embedding(name)
 def matching(**options):
     fields = AttentionMatchingConfig(**COMMON | {"network": "ConvNetD2W4"} | options)
     job = run_of(fields)
-    return job, AttentionMatching(job, start())
+    return job, datadam_objective(job, start())
 
 
 def loss_by_loops(job, network, step, images):
@@ -164,7 +164,7 @@ def test_a_step_has_the_loss_of_the_loops_and_its_slope(name, options, monkeypat
     monkeypatch.setattr(MEAN, "random_network", lambda job, step: network_of(name, step))
     job, objective = matching(**options)
     for step in (0, 1):
-        loss, gradients = objective.gradients(step)
+        loss, gradients = objective.loss_and_grads(step)
         network = network_of(name, step)
         assert loss == pytest.approx(loss_by_loops(job, network, step, start()).item(), rel=1e-9)
         check_slopes(lambda x, n=network, s=step: loss_by_loops(job, n, s, x), start(), gradients["images"])
@@ -201,14 +201,14 @@ def test_gradcheck_through_a_tiny_network(chunk):
 def test_all_classes_in_one_pass_in_chunks_and_class_by_class_are_the_same(kind, flip, chunk, monkeypatch):
     monkeypatch.setattr(MEAN, "random_network", lambda job, step: network_of("ConvNetD2W4"))
     fields, objective = {
-        "dm": (MeanMatchingConfig, DistributionMatching),
-        "datadam": (AttentionMatchingConfig, AttentionMatching),
+        "dm": (MeanMatchingConfig, dm_objective),
+        "datadam": (AttentionMatchingConfig, datadam_objective),
     }[kind]
     common = COMMON | {"augment": "dsa", "flip": flip}
 
     def step(images, **options):
         job = run_of(fields(**common | options))
-        return job, objective(job, images).gradients(1)
+        return job, objective(job, images).loss_and_grads(1)
 
     job, (loss, together) = step(start())
     _, (chunked_loss, chunked) = step(start(), chunk=chunk)
@@ -238,7 +238,7 @@ def test_no_more_images_than_a_chunk_are_in_the_network_at_once(chunk, monkeypat
         return network
 
     monkeypatch.setattr(MEAN, "random_network", watched)
-    matching(chunk=chunk)[1].gradients(0)
+    matching(chunk=chunk)[1].loss_and_grads(0)
     assert max(seen) == chunk
     # the real images once, the synthetic ones twice
     assert sum(seen) == CLASSES * COMMON["real_batch"] + 2 * CLASSES * IPC

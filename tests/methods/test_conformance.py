@@ -1,4 +1,4 @@
-"""The table every synthesizer joins: a line a recipe, with fields that make it quick on digits."""
+"""What every method keeps to. The rows are all recipes, as their ``[preset.test]`` makes them quick on digits."""
 
 import dataclasses
 import os
@@ -10,72 +10,18 @@ from distill_bench import Dataset, Split, load_dataset, synthesize
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.methods import Checkpoint, load_method
-from distill_bench.methods.recipe import list_recipes
+from distill_bench.methods.recipe import TEST, list_recipes, load_recipe, recipe_file
 from distill_bench.runtime import files
 from distill_bench.runtime.progress import SilentMonitor
 
-MATCHING = {"real_batch": 8, "network": "ConvNetD1W4"}
-
-GRADIENT = MATCHING | {"iterations": 3, "outer_loop": 2, "inner_loop": 2}
-MEANS = MATCHING | {"iterations": 6}
-ATTENTION = MEANS | {"network": "ConvNetD2W4"}
-ANY = {"flip_any_source": True}  # mirrored digits are other data, but data
-
-TEACHER = {"teacher": {"network": "ConvNetD1W4", "epochs": 3, "learning_rate": 0.05}}
-SQUEEZE = {"teacher": {"network": "ConvNetD1W4BN", "epochs": 8, "learning_rate": 0.1, "augment": "none"}}
-RECOVER = SQUEEZE | {"iterations": 3, "jitter": 1}
-TRAJECTORY = {
-    "network": "ConvNetD1W4",
-    "experts": 2,
-    "expert": {"epochs": 3, "batch_size": 128, "learning_rate": 0.1, "momentum": 0.9},
-    "iterations": 6,
-    "student_steps": 2,
-    "student_batch": 7,
-    "student_lr": 0.05,
-    "segment": [0, 2, 3],
-    "segment_epochs": 1,
-    "image_lr": 1.0,
-    "loss_gate": 0.0,
+RECIPES = {name: load_recipe(name) for name in list_recipes()}
+CONFIGS = {
+    name: load_method(name).config("digits", 1, TEST) for name, recipe in RECIPES.items() if TEST in recipe.preset
 }
-
-TABLE = {
-    "random": {},
-    "herding": TEACHER,
-    "k-center": TEACHER,
-    "k-means": TEACHER,
-    "dc": GRADIENT,
-    "dsa": GRADIENT,
-    "fyi-dsa": GRADIENT | ANY,
-    "dm": MEANS,
-    "datadam": ATTENTION,
-    "mtt": TRAJECTORY,
-    "tesla": TRAJECTORY,
-    "ftd": TRAJECTORY,
-    "datm": TRAJECTORY,
-    "datm-tesla": TRAJECTORY,
-    "random-soft": SQUEEZE | {"labels": "soft"},
-    "sre2l": RECOVER,
-    "cda": RECOVER,
-    "rded": SQUEEZE,
-}
-# recipes on the base of one above, with the code of one above
-VARIANTS = {
-    "random-zca": {},
-    "datadam-released": ATTENTION | {"network": "ConvNetD2W4BN"},
-    "dsa-always-flip": GRADIENT | ANY,
-    "dm-always-flip": MEANS | ANY,
-    "fyi-dc": GRADIENT | ANY,
-    "fyi-dsa-released": GRADIENT | ANY,
-    "fyi-dm": MEANS | ANY,
-    "fyi-dm-released": MEANS | ANY,
-    "fyi-datadam": ATTENTION | ANY,
-    "fyi-mtt": TRAJECTORY | ANY,
-    "fyi-tesla": TRAJECTORY | ANY,
-    "fyi-ftd": TRAJECTORY | ANY,
-    "fyi-datm": TRAJECTORY | ANY,
-}
-OPTIMISED = [method for method in TABLE if "iterations" in TABLE[method]]
-MATCHED = [method for method in OPTIMISED if "network" in TABLE[method]]
+TABLE = [name for name in CONFIGS if recipe_file(name).stem == name]
+VARIANTS = [name for name in CONFIGS if recipe_file(name).stem != name]
+OPTIMISED = [name for name in TABLE if hasattr(CONFIGS[name], "iterations")]
+MATCHED = [name for name in OPTIMISED if hasattr(CONFIGS[name], "network")]
 SPACES = ("normalized", "unit", "zca")
 
 
@@ -101,48 +47,47 @@ class StopsAfter(SilentMonitor):
         return self._left <= 0
 
 
-def test_every_recipe_is_in_the_table():
-    assert sorted(TABLE | VARIANTS) == list_recipes()
+@pytest.mark.parametrize("method", RECIPES)
+def test_every_recipe_has_a_test_preset(method):
+    assert TEST in RECIPES[method].preset, f"{method}.toml: give it [preset.test], what makes it quick on digits"
 
 
 @pytest.mark.parametrize("method", TABLE)
 @pytest.mark.parametrize("ipc", [1, 3])
 def test_shapes_labels_and_card(source, method, ipc):
-    made = synthesize(source, method, ipc, **TABLE[method])
+    made = synthesize(source, method, ipc, TEST)
     assert made.images.shape == (10 * ipc, 1, 8, 8)
     assert made.images.dtype == torch.float32
     assert made.labels.tolist() == [label for label in range(10) for _ in range(ipc)]
     assert made.card.class_names == source.class_names
     assert made.card.source.train_fingerprint == source.train.fingerprint
-    assert made.card.recipe == load_method(method).config("digits", ipc, **TABLE[method]).model_dump(mode="json")
+    assert made.card.recipe == load_method(method).config("digits", ipc, TEST).model_dump(mode="json")
 
 
 @pytest.mark.parametrize("method", TABLE)
 def test_the_same_command_gives_the_same_bytes_and_leaves_the_global_generator_alone(source, method):
     state = torch.random.get_rng_state()
-    first = synthesize(source, method, 2, seed=3, **TABLE[method]).to_bytes()
+    first = synthesize(source, method, 2, TEST, seed=3).to_bytes()
     torch.manual_seed(123)
-    again = synthesize(source, method, 2, seed=3, **TABLE[method]).to_bytes()
+    again = synthesize(source, method, 2, TEST, seed=3).to_bytes()
     torch.random.set_rng_state(state)
-    synthesize(source, method, 2, seed=4, **TABLE[method])
+    synthesize(source, method, 2, TEST, seed=4)
     assert torch.equal(state, torch.random.get_rng_state())
     assert first == again
 
 
 @pytest.mark.parametrize("method", TABLE)
 def test_another_seed_gives_another_set(source, method):
-    first, second = (synthesize(source, method, 1, seed=seed, **TABLE[method]).images for seed in (0, 1))
+    first, second = (synthesize(source, method, 1, TEST, seed=seed).images for seed in (0, 1))
     assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("method", VARIANTS)
 def test_a_variant_gives_the_same_bytes_twice_and_another_set_than_its_base(source, method):
-    made, again = (synthesize(source, method, 2, **VARIANTS[method]) for _ in range(2))
+    made, again = (synthesize(source, method, 2, TEST) for _ in range(2))
     assert made.to_bytes() == again.to_bytes()
-    base = next(
-        name for name in ("datadam", "datm", "mtt", "tesla", "ftd", "dsa", "dm", "dc", "random") if name in method
-    )
-    assert not torch.equal(made.images, synthesize(source, base, 2, **TABLE[base]).images)
+    base = recipe_file(method).stem
+    assert not torch.equal(made.images, synthesize(source, base, 2, TEST).images)
 
 
 class Kill(BaseException):
@@ -162,19 +107,18 @@ def kill_after(patch: pytest.MonkeyPatch, writes: int) -> None:
     patch.setattr(files.os, "replace", counted)
 
 
-RELABELLED = SQUEEZE | {"labels": "recorded", "record": {"epochs": 3}}
-RESUMED = {name: fields for name, fields in (TABLE | VARIANTS).items() if name not in ("random", "random-zca")}
-RECORDED = {"random-soft": RELABELLED, "sre2l": RELABELLED | RECOVER | {"classes_per_batch": 4}, "rded": RELABELLED}
-CASES = [*RESUMED.items(), *RECORDED.items()]
-NAMES = [*RESUMED, *(f"{name}-recorded" for name in RECORDED)]
+RECORDED = {"labels": "recorded", "record": {"epochs": 3}}
+CASES = {name: {} for name, config in CONFIGS.items() if config.memory_fields}
+CASES |= {f"{name}-recorded": RECORDED for name in TABLE if hasattr(CONFIGS[name], "record")}
 
 
 @pytest.mark.parametrize("end", ["killed", "stopped"])
-@pytest.mark.parametrize(("method", "fields"), CASES, ids=NAMES)
-def test_work_that_ends_again_and_again_comes_to_the_same_bytes(source, method, fields, end, tmp_path, monkeypatch):
+@pytest.mark.parametrize("case", CASES)
+def test_work_that_ends_again_and_again_comes_to_the_same_bytes(source, case, end, tmp_path, monkeypatch):
     """Teachers and experts too, which the second home lacks. Killed after some writes, or stopped at every step."""
     losses: list[float] = []
-    whole = synthesize(source, method, 2, history=losses, **fields).to_bytes()
+    method, fields = case.removesuffix("-recorded"), CASES[case]
+    whole = synthesize(source, method, 2, TEST, history=losses, **fields).to_bytes()
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path))
     for ends in range(100):
         history: list[float] = []
@@ -183,7 +127,7 @@ def test_work_that_ends_again_and_again_comes_to_the_same_bytes(source, method, 
         try:
             with monkeypatch.context() as patch:
                 kill_after(patch, 1 + ends % 3 if end == "killed" else 0)
-                made = synthesize(source, method, 2, monitor=monitor, checkpoint=kept, history=history, **fields)
+                made = synthesize(source, method, 2, TEST, monitor=monitor, checkpoint=kept, history=history, **fields)
             break
         except (Kill, Interrupted):
             continue
@@ -198,7 +142,7 @@ def test_a_checkpoint_of_another_number_of_threads_or_none_is_said_in_a_line(sou
 
     def stop() -> None:
         with pytest.raises(Interrupted):
-            synthesize(source, "dm", 1, monitor=StopsAfter(2), checkpoint=Checkpoint(path), **TABLE["dm"])
+            synthesize(source, "dm", 1, TEST, monitor=StopsAfter(2), checkpoint=Checkpoint(path))
 
     stop()
     stop()
@@ -209,15 +153,15 @@ def test_a_checkpoint_of_another_number_of_threads_or_none_is_said_in_a_line(sou
     (line,) = caplog.messages
     assert "made with device cpu, threads 1 goes on with device cpu, threads 7" in line
     path.write_bytes(path.read_bytes()[:100])
-    synthesize(source, "dm", 1, checkpoint=Checkpoint(path), **TABLE["dm"])
+    synthesize(source, "dm", 1, TEST, checkpoint=Checkpoint(path))
     assert "unfinished.safetensors cannot be read" in caplog.messages[-1] and len(caplog.messages) == 2
 
 
 @pytest.mark.parametrize("method", OPTIMISED)
 def test_the_images_move_and_the_loss_is_finite(source, method):
     history: list[float] = []
-    made = synthesize(source, method, 1, history=history, **TABLE[method])
-    start = synthesize(source, method, 1, **TABLE[method] | {"iterations": 1, "image_lr": 1e-20})
+    made = synthesize(source, method, 1, TEST, history=history)
+    start = synthesize(source, method, 1, TEST, **{"iterations": 1, "image_lr": 1e-20})
     assert not torch.allclose(made.images, start.images)
     assert all(0 <= loss < 1e9 for loss in history)
 
@@ -225,7 +169,7 @@ def test_the_images_move_and_the_loss_is_finite(source, method):
 @pytest.mark.parametrize("method", TABLE)
 @pytest.mark.parametrize("space", SPACES)
 def test_every_pixel_space_saves_and_loads(source, method, space, tmp_path):
-    made = synthesize(source, method, 1, pixel_space=space, **TABLE[method])
+    made = synthesize(source, method, 1, TEST, pixel_space=space)
     made.save(tmp_path / "set.safetensors")
     assert load_distilled(tmp_path / "set.safetensors").to_bytes() == made.to_bytes()
     assert made.card.pixel_space.kind == space
@@ -234,12 +178,12 @@ def test_every_pixel_space_saves_and_loads(source, method, space, tmp_path):
 @pytest.mark.parametrize("method", TABLE)
 def test_more_images_than_a_class_has_are_refused(source, method):
     with pytest.raises(UsageError, match=r"class '\d' has \d+ training images, fewer than the 500 per class"):
-        synthesize(source, method, 500, **TABLE[method])
+        synthesize(source, method, 500, TEST)
 
 
 @pytest.mark.parametrize("method", MATCHED)
 def test_a_batch_norm_network_is_matched_too(source, method):
-    made = synthesize(source, method, 2, **TABLE[method] | {"network": "ConvNetD2W4BN"})
+    made = synthesize(source, method, 2, TEST, **{"network": "ConvNetD2W4BN"})
     assert bool(made.images.isfinite().all())
 
 
@@ -248,4 +192,4 @@ def test_an_explosion_stops_with_step_seed_and_a_suggestion(source, method):
     from distill_bench.errors import RunFailed
 
     with pytest.raises(RunFailed, match=r"seed 7, failed at step \d+ of 6: .*Lower --set image_lr=… \(now 1e\+38\)"):
-        synthesize(source, method, 1, seed=7, **TABLE[method] | {"image_lr": 1e38})
+        synthesize(source, method, 1, TEST, seed=7, **{"image_lr": 1e38})

@@ -30,7 +30,7 @@ class Runs(Objective):
     def __init__(self, job, learnables):
         self.config, self.learnables = job.config, learnables
 
-    def gradients(self, step):
+    def loss_and_grads(self, step):
         towards = -self.config.value / self.config.iterations / self.config.image_lr
         return 1.0, {
             name: torch.full_like(t, towards) for name, t in self.learnables.items() if name == self.config.what

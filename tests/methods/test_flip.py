@@ -5,7 +5,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from matching_oracles import CLASSES, COMMON, IPC, REAL, SHAPE, SOURCE, network_of, run_of, start
+from matching_oracles import (
+    CLASSES,
+    COMMON,
+    IPC,
+    REAL,
+    SHAPE,
+    SOURCE,
+    datadam_objective,
+    dm_objective,
+    network_of,
+    run_of,
+    start,
+)
 from torch.nn import functional as F
 
 from distill_bench import synthesize
@@ -15,8 +27,7 @@ from distill_bench.benchmark import SetCell, Setting, tasks_of
 from distill_bench.errors import UsageError
 from distill_bench.methods.gradient_matching.gradient_matching import GradientMatching, GradientMatchingConfig
 from distill_bench.methods.matching import augment_pair, draw_dsa
-from distill_bench.methods.mean_matching.attention_matching import AttentionMatching, AttentionMatchingConfig
-from distill_bench.methods.mean_matching.distribution_matching import DistributionMatching
+from distill_bench.methods.mean_matching.attention_matching import AttentionMatchingConfig
 from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import Plan, train
@@ -28,8 +39,8 @@ NAME = "ConvNetD2W4ASwish"
 METHODS = {
     "dc": (GradientMatching, GradientMatchingConfig, {"outer_loop": 1, "inner_loop": 1}),
     "dsa": (GradientMatching, GradientMatchingConfig, {"outer_loop": 1, "inner_loop": 1, "augment": "dsa"}),
-    "dm": (DistributionMatching, MeanMatchingConfig, {"augment": "dsa"}),
-    "datadam": (AttentionMatching, AttentionMatchingConfig, {"augment": "dsa"}),
+    "dm": (dm_objective, MeanMatchingConfig, {"augment": "dsa"}),
+    "datadam": (datadam_objective, AttentionMatchingConfig, {"augment": "dsa"}),
 }
 
 
@@ -43,7 +54,7 @@ def one_network(monkeypatch):
 def step(method, images, source=SOURCE, **options):
     objective, fields, own = METHODS[method]
     job = run_of(fields(**COMMON | own | {"flip": True} | options), source)
-    loss, gradients = objective(job, images).gradients(0)
+    loss, gradients = objective(job, images).loss_and_grads(0)
     return loss, gradients["images"]
 
 

@@ -5,7 +5,19 @@ import importlib
 import numpy as np
 import pytest
 import torch
-from matching_oracles import CLASSES, COMMON, IPC, REAL, SHAPE, check_slopes, draws_of, network_of, run_of, start
+from matching_oracles import (
+    CLASSES,
+    COMMON,
+    IPC,
+    REAL,
+    SHAPE,
+    check_slopes,
+    dm_objective,
+    draws_of,
+    network_of,
+    run_of,
+    start,
+)
 
 from distill_bench.augmentations import dsa
 from distill_bench.datasets import Dataset, Split
@@ -15,7 +27,6 @@ from distill_bench.methods.gradient_matching.gradient_matching import (
     gradient_distance,
     parameter_gradients,
 )
-from distill_bench.methods.mean_matching.distribution_matching import DistributionMatching
 from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig, class_means, mean_distance
 from distill_bench.runtime.seeds import generator
 
@@ -153,7 +164,7 @@ NETWORKS = ["ConvNetD1W4ASwish", "ConvNetD2W4AS", "ConvNetD1W4LNASwish", "ConvNe
 )
 def test_the_image_gradient_is_the_slope_of_the_summed_distance(name, options):
     job, objective, network = matching(name, **options)
-    loss, gradients = objective.gradients(1)
+    loss, gradients = objective.loss_and_grads(1)
     images = start()
     assert loss == pytest.approx(matching_loss(job, network, 1, images).item(), rel=1e-9)
     assert gradients.keys() == {"images"} and gradients["images"].shape == images.shape
@@ -165,7 +176,7 @@ def test_class_by_class_is_one_backward_pass_through_the_sum(augment):
     job, objective, network = matching(augment=augment)
     images = start().requires_grad_()
     (expected,) = torch.autograd.grad(matching_loss(job, network, 1, images), images)
-    torch.testing.assert_close(objective.gradients(1)[1]["images"], expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(objective.loss_and_grads(1)[1]["images"], expected, rtol=1e-9, atol=1e-12)
     by_class = [matching_loss(job, network, 1, images, [label]) for label in range(CLASSES)]
     (separately,) = zip(*(torch.autograd.grad(loss, images) for loss in by_class), strict=True)
     torch.testing.assert_close(sum(separately), expected, rtol=1e-9, atol=1e-12)
@@ -189,7 +200,7 @@ def test_parameter_gradients_are_of_the_mean_loss_and_differentiable_where_asked
 def test_a_step_leaves_images_and_network_as_they_are():
     _, objective, network = matching(augment="dsa")
     before = [p.clone() for p in network.parameters()]
-    objective.gradients(1)
+    objective.loss_and_grads(1)
     assert torch.equal(objective._images, start()) and objective._images.grad is None
     assert all(torch.equal(p, old) and p.grad is None for p, old in zip(network.parameters(), before, strict=True))
 
@@ -204,10 +215,10 @@ def test_real_and_synthetic_images_of_a_class_undergo_the_same_and_those_of_anot
 
     monkeypatch.setattr(dsa, "apply", spy)
     if kind == "gradient":
-        matching(augment="dsa")[1].gradients(1)
+        matching(augment="dsa")[1].loss_and_grads(1)
     else:
         monkeypatch.setattr(DM, "random_network", lambda job, step: network_of(NETWORKS[0]))
-        DistributionMatching(run_of(MeanMatchingConfig(**COMMON, augment="dsa")), start()).gradients(0)
+        dm_objective(run_of(MeanMatchingConfig(**COMMON, augment="dsa")), start()).loss_and_grads(0)
     assert [count for _, count in seen] == [REAL, IPC] * CLASSES
     drawn = [sample for sample, _ in seen]
     assert all(drawn[i] is drawn[i + 1] for i in range(0, 2 * CLASSES, 2))
@@ -228,7 +239,7 @@ def test_every_iteration_has_a_new_network_trained_between_its_image_updates(mon
     _, objective, _ = matching(network_lr=0.02, train_batch=7)
     ages = []
     for step in range(6):
-        objective.gradients(step)
+        objective.loss_and_grads(step)
         weight = objective._network.classifier.weight
         fresh = [network_of(NETWORKS[0], index).classifier.weight for index in range(2)]
         ages.append((weight - fresh[step // 3]).mean().item())
@@ -327,9 +338,9 @@ def test_the_gradient_of_distribution_matching_is_the_slope_of_the_distance(name
     networks = []
     monkeypatch.setattr(DM, "random_network", lambda job, step: networks.append(step) or network_of(name, step))
     job = run_of(MeanMatchingConfig(**COMMON, augment=augment))
-    objective, images = DistributionMatching(job, start()), start()
+    objective, images = dm_objective(job, start()), start()
     for step in (0, 1):
-        loss, gradients = objective.gradients(step)
+        loss, gradients = objective.loss_and_grads(step)
         network = network_of(name, step)
         assert loss == pytest.approx(distribution_loss(job, network, step, images, together).item(), rel=1e-9)
         check_slopes(
@@ -355,6 +366,6 @@ def test_real_batches_are_different_images_of_the_class_drawn_anew_every_step():
 @pytest.mark.usefixtures("global_rng_untouched")
 def test_matching_draws_nothing_from_the_global_generator(monkeypatch):
     _, objective, _ = matching(augment="dsa")
-    objective.gradients(1)
+    objective.loss_and_grads(1)
     monkeypatch.setattr(DM, "random_network", lambda job, step: network_of(NETWORKS[0]))
-    DistributionMatching(run_of(MeanMatchingConfig(**COMMON, augment="dsa")), start()).gradients(0)
+    dm_objective(run_of(MeanMatchingConfig(**COMMON, augment="dsa")), start()).loss_and_grads(0)

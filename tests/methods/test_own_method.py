@@ -88,7 +88,7 @@ def entry_points(folder, monkeypatch):
 def test_a_package_offers_methods_by_name(digits, caplog):
     assert list_methods() == [*list_recipes(), "broken", "good"]
     assert synthesize(digits, "good", 1).card.method == "good"
-    assert load_method("dm").recipe.synthesizer == "distribution_matching"
+    assert load_method("dm").recipe.function.endswith(":distribution_matching")
     with pytest.raises(UsageError, match="no attribute 'gone'"):
         load_method("broken")
     assert method_titles()["good"] == "Averages of real images."
@@ -106,7 +106,7 @@ def test_edited_code_is_new_work(folder, digits):
 
 def test_a_recipe_file_of_ones_own(folder):
     Path("mine.toml").write_text(
-        'title = "mine"\nsynthesizer = "mean_images:mean_images"\n[defaults]\nblend = 5\n[cell.digits.3]\nblend = 7\n'
+        'title = "mine"\nfunction = "mean_images:mean_images"\n[defaults]\nblend = 5\n[cell.digits.3]\nblend = 7\n'
     )
     method = load_method("mine.toml")
     assert [method.config("digits", ipc).model_dump()["blend"] for ipc in (1, 3)] == [5, 7]

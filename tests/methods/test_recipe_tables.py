@@ -38,7 +38,7 @@ def test_of_tables_by_ipc_those_of_all_datasets_and_of_one_alike_the_nearest_bel
     preset, dataset, ipc, expected
 ):
     recipe = Recipe.model_validate({
-        "title": "t", "synthesizer": "s", "defaults": {"a": "none"}, "ipc": {"5": {"a": "ipc 5"}},
+        "title": "t", "function": "s", "defaults": {"a": "none"}, "ipc": {"5": {"a": "ipc 5"}},
         "cell": {"mnist": {"2": {"a": "cell 2"}, "7": {"a": "cell 7"}}},
         "preset": {"cpu": {"ipc": {"6": {"a": "cpu ipc 6"}}, "cell": {"mnist": {"8": {"a": "cpu cell 8"}}}}},
     })  # fmt: skip
@@ -94,7 +94,7 @@ def test_what_committed_results_were_made_with_is_what_their_recipes_still_say()
 
 def test_of_tables_by_side_the_nearest_below_counts_and_named_ones_go_before_them():
     recipe = Recipe.model_validate({
-        "title": "t", "synthesizer": "s", "defaults": {"a": 0, "b": 0, "c": 0},
+        "title": "t", "function": "s", "defaults": {"a": 0, "b": 0, "c": 0},
         "side": {"64": {"a": 64, "b": 64, "c": 64}, "128": {"a": 128}}, "ipc": {"1": {"b": 1}},
         "preset": {"cpu": {"side": {"100": {"c": 100}}}},
     })  # fmt: skip
@@ -151,7 +151,7 @@ def test_a_set_of_ones_own_data_is_made_with_the_values_of_its_shorter_side(shap
         made.append(fields)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distill_bench.methods.registry.make_set", not_made)
+    monkeypatch.setattr("distill_bench.methods.synthesis.make_set", not_made)
     for given in ({}, {"jitter": 5}):
         with pytest.raises(KeyboardInterrupt):
             synthesize(own_data(1, *shape), "sre2l", 1, **given)

@@ -9,7 +9,7 @@ from distill_bench.methods.recipe import PAPER, Recipe, list_recipes, load_recip
 RECIPE = Recipe.model_validate(
     {
         "title": "t",
-        "synthesizer": "s",
+        "function": "s",
         "defaults": {"a": 0, "b": 0, "c": 0, "d": 0, "e": 0, "f": 0, "g": 0},
         "ipc": {"5": {"b": 1, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1}},
         "cell": {"mnist": {"7": {"c": 2, "d": 2, "e": 2, "f": 2, "g": 2}}},
@@ -35,7 +35,7 @@ def test_later_tables_win():
 
 def test_of_a_table_within_a_table_later_ones_replace_what_they_name():
     defaults, preset = {"t": {"a": 0, "b": 0, "c": {"d": 0, "e": 0}}}, {"cpu": {"t": {"b": 1, "c": {"e": 1}}}}
-    recipe = Recipe(title="t", synthesizer="s", defaults=defaults, preset=preset)
+    recipe = Recipe(title="t", function="s", defaults=defaults, preset=preset)
     found = recipe.resolve("digits", 1, "cpu", parse_values(["t.c.e=2", "t.f=text"]))
     assert found == {"t": {"a": 0, "b": 1, "c": {"d": 0, "e": 2}, "f": "text"}}
     assert recipe.resolve("digits", 1, "cpu", {})["t"]["c"] == {"d": 0, "e": 1}
@@ -43,7 +43,7 @@ def test_of_a_table_within_a_table_later_ones_replace_what_they_name():
 
 
 def test_a_datasets_table_holds_at_every_ipc():
-    recipe = Recipe(title="t", synthesizer="s", defaults={"a": 0, "b": 0, "c": 0}, ipc={"1": {"a": 1}},
+    recipe = Recipe(title="t", function="s", defaults={"a": 0, "b": 0, "c": 0}, ipc={"1": {"a": 1}},
                     dataset={"mnist": {"a": 2, "b": 2, "c": 2}}, cell={"mnist": {"5": {"c": 3}}},
                     preset={"cpu": {"dataset": {"mnist": {"b": 4}}}})  # fmt: skip
     assert recipe.resolve("mnist", 5, "cpu", {}) == {"a": 2, "b": 4, "c": 3}
@@ -183,14 +183,14 @@ def test_the_changed_augmentation_of_fyis_code_is_a_field_of_its_own(name):
 
 def test_a_recipe_is_laid_over_its_base(tmp_path):
     (tmp_path / "below.toml").write_text(
-        "title = 'below'\nsynthesizer = 's'\n[defaults]\na = 1\nb = 1\n[cell.mnist.1]\nc = 1\n[preset.cpu.ipc.1]\nd = 1"
+        "title = 'below'\nfunction = 's'\n[defaults]\na = 1\nb = 1\n[cell.mnist.1]\nc = 1\n[preset.cpu.ipc.1]\nd = 1"
     )
     (tmp_path / "above.toml").write_text(
         f"title = 'above'\nbase = '{tmp_path}/below.toml'\n[defaults]\nb = 2\nc = 2\n[cell.mnist.1]\ne = 2\n"
         "[preset.cpu]\nf = 2"
     )
     recipe = load_recipe(str(tmp_path / "above.toml"))
-    assert (recipe.title, recipe.synthesizer) == ("above", "s")
+    assert (recipe.title, recipe.function) == ("above", "s")
     assert recipe.resolve("mnist", 1, "cpu", {}) == {"a": 1, "b": 2, "c": 1, "e": 2, "d": 1, "f": 2}
     assert recipe.resolve("other", 1, PAPER, {}) == {"a": 1, "b": 2, "c": 2}
 
@@ -220,14 +220,20 @@ def test_every_table_of_every_recipe_is_valid(name):
     ("text", "complaint"),
     [
         ("title = ", "not valid TOML"),
-        ("title = 't'", "synthesizer: Field required"),
-        ("title = 't'\nsynthesizer = 'distribution_matching'\ntypo = 1", "typo: Extra inputs are not permitted"),
-        ("title = 't'\nsynthesizer = 'distribution_matching'\n[cell.mnist.one]\na = 1", "cell.mnist.one"),
+        ("title = 't'", "function: Field required"),
+        (
+            "title = 't'\nfunction = 'm:f'\ntypo = 1",
+            "typo: Extra inputs are not permitted",
+        ),
+        (
+            "title = 't'\nfunction = 'm:f'\n[cell.mnist.one]\na = 1",
+            "cell.mnist.one",
+        ),
         ("title = 't'\ntitle = 'u'", "not valid TOML"),
-        ("title = 't'\nsynthesizer = 's'\n[preset.cpu.ipc.one]\na = 1", "preset.cpu.ipc.one"),
-        ("title = 't'\nsynthesizer = 's'\n[side.small]\na = 1", "side.small"),
-        ("title = 't'\nsynthesizer = 's'\n[preset.cpu.cell.mnist.1]\na = 1979-05-27", "preset.cpu.cell.mnist.1.a"),
-        ("title = 't'\nsynthesizer = 's'\n[preset.cpu]\na = 1979-05-27", "preset.cpu.a"),
+        ("title = 't'\nfunction = 's'\n[preset.cpu.ipc.one]\na = 1", "preset.cpu.ipc.one"),
+        ("title = 't'\nfunction = 's'\n[side.small]\na = 1", "side.small"),
+        ("title = 't'\nfunction = 's'\n[preset.cpu.cell.mnist.1]\na = 1979-05-27", "preset.cpu.cell.mnist.1.a"),
+        ("title = 't'\nfunction = 's'\n[preset.cpu]\na = 1979-05-27", "preset.cpu.a"),
     ],
 )
 def test_a_bad_recipe_file_is_one_clear_error(tmp_path, text, complaint):

@@ -183,7 +183,7 @@ def test_shifts_go_one_way_or_both(digits):
 
 def test_one_step_is_adam_on_the_loss_by_hand_then_clipped(digits):
     recovery, images = recoveries(digits, crop=False, jitter=0, bn_weight=0.3, first_bn_multiplier=2.0)
-    loss, gradients = recovery.gradients(0)
+    loss, gradients = recovery.loss_and_grads(0)
     leaf = images.clone().requires_grad_()
     logits = recovery._network(leaf)
     first = recovery._network.features[0](leaf)
@@ -198,7 +198,7 @@ def test_adams_rate_follows_the_cosine(digits):
     recovery, _ = recoveries(digits, image_lr=0.4, iterations=4)
     rates = []
     for step in range(4):
-        recovery.gradients(step)
+        recovery.loss_and_grads(step)
         rates.append(recovery._optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.4, 0.2 * (1 + math.sqrt(0.5)), 0.2, 0.2 * (1 - math.sqrt(0.5))])
 

@@ -151,9 +151,9 @@ def test_images_and_their_mirrors_have_the_same_loss_and_mirrored_gradients(digi
     objective = objective_of(
         digits, method, flip=True, flip_any_source=True, augment="none", student_batch=4, loss_gate=0.0, **fields
     )
-    loss, gradients = objective.gradients(0)
+    loss, gradients = objective.loss_and_grads(0)
     objective._images = objective._images.flip(3)
-    mirrored_loss, mirrored = objective.gradients(0)
+    mirrored_loss, mirrored = objective.loss_and_grads(0)
     assert mirrored_loss == pytest.approx(loss, rel=1e-5)
     scale = gradients["images"].abs().max()
     torch.testing.assert_close(mirrored["images"] / scale, gradients["images"].flip(3) / scale, rtol=0, atol=2e-3)
@@ -231,7 +231,7 @@ def test_an_iteration_above_the_gate_changes_nothing(digits):
     gate = (min(losses) + max(losses)) / 2
     gated = objective_of(digits, loss_gate=gate)
     for step in range(3):
-        loss, gradients = gated.gradients(step)
+        loss, gradients = gated.loss_and_grads(step)
         assert bool(gradients) == (loss <= gate)
     assert {loss <= gate for loss in losses} == {True, False}
 

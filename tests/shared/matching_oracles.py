@@ -1,11 +1,15 @@
 """A small task in float64, and slopes by finite differences."""
 
+from functools import partial
+
 import torch
 
 from distill_bench.augmentations import dsa
 from distill_bench.datasets import Dataset, Split
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.methods import Checkpoint, Run
+from distill_bench.methods.mean_matching import attention_matching, distribution_matching
+from distill_bench.methods.mean_matching.mean_matching import MeanMatching
 from distill_bench.networks import build_network
 from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.seeds import generator
@@ -76,3 +80,12 @@ def check_slopes(loss, images, gradient):
     expected = finite_differences(loss, images, places)
     assert expected.count_nonzero() > len(places) / 2  # augmentation may hide some pixels
     torch.testing.assert_close(gradient.flatten()[list(places)], expected, rtol=FINITE["rtol"], atol=FINITE["atol"])
+
+
+def dm_objective(run, images):
+    return MeanMatching(run, images, distribution_matching.embedding, distribution_matching.distance)
+
+
+def datadam_objective(run, images):
+    signals = partial(attention_matching.attention_and_embedding, power=run.config.power)
+    return MeanMatching(run, images, signals, partial(attention_matching.distance, run.config))

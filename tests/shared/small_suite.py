@@ -23,7 +23,7 @@ counted.config = distribution_matching.config
 RECIPES = {
     "matched": """
 title = "Distribution matching that tells where it began"
-synthesizer = "counted_method:counted"
+function = "counted_method:counted"
 [defaults]
 iterations = 60
 image_lr = 1.0
@@ -33,7 +33,7 @@ augment = "dsa"
 """,
     "trajectories": """
 title = "Trajectory matching with two short experts"
-synthesizer = "trajectory_matching"
+function = "distill_bench.methods.trajectory_matching.trajectory_matching:trajectory_matching"
 [defaults]
 network = "ConvNetD1W4"
 experts = 2
@@ -53,7 +53,7 @@ momentum = 0.9
 """,
     "recovered": """
 title = "Recovered images in batches of one class"
-synthesizer = "recover"
+function = "distill_bench.methods.decoupled.recover:recover"
 [defaults]
 iterations = 200
 image_lr = 0.1
@@ -67,7 +67,7 @@ learning_rate = 0.05
 """,
     "softened": """
 title = "Random images with a teacher's labels"
-synthesizer = "relabelled_selection"
+function = "distill_bench.methods.selection.selection:relabelled_selection"
 [defaults]
 labels = "soft"
 [defaults.teacher]

@@ -8,8 +8,8 @@ from distill_bench.hub.formats.released import ImportedTensors
 from distill_bench.methods.recipe import Recipe, list_recipes, load_recipe
 
 SELECTED, SELECTED_PROTOCOL = "selection", "dsa-v1"
-RATE_LEARNERS = ("trajectory_matching",)
-"""Synthesizers that learn a rate with the images."""
+RATE_LEARNERS = ":trajectory_matching"
+"""How the functions of the methods end that learn a rate with the images."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def identify(
     guess = f"{' and '.join(guessed)}: {of} (--method, --protocol)"
     taken = known or item.method
     settled = _recipe(taken)
-    learns = settled is not None and settled.synthesizer in RATE_LEARNERS
+    learns = settled is not None and settled.function.endswith(RATE_LEARNERS)
     assumptions = [text for text in item.assumptions if text != ASSUMED_RATE or learns]
     seen = [f"by the file name: {named.words}"] if named.words else []
     if guessed and form == "res":  # the form is of many methods; those of others hardly leave a doubt

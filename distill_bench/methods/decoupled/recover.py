@@ -168,7 +168,7 @@ class Recovery(Objective):
         self._run_of, self._network, self._labels = run, network, labels
         self._images, self._optimizer, self._number = images, optimizer, number
 
-    def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
+    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
         config = self._run_of.config
         for group in self._optimizer.param_groups:
             group["lr"] = annealed(config.image_lr, step, config.iterations)

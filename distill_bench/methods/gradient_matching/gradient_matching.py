@@ -64,7 +64,7 @@ class GradientMatching(Objective):
         self._labels = run.labels.to(run.device)
         self._network: nn.Module = random_network(run, 0)
 
-    def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
+    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
         run, outer = self._run_of, self._run_of.config.outer_loop
         if step % outer == 0:
             self._network = random_network(run, step // outer)

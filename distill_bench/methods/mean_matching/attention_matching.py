@@ -5,6 +5,7 @@ paper leaves a detail open, main_DataDAM.py and utils.py of DataDistillation/Dat
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from jaxtyping import Float
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -12,12 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill_bench.errors import UsageError
-from distill_bench.methods.mean_matching.mean_matching import (
-    MeanMatching,
-    MeanMatchingConfig,
-    match_means,
-    mean_distance,
-)
+from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig, match_means, mean_distance
 from distill_bench.methods.run import Run, Synthetic, synthesizer
 from distill_bench.networks import Network
 
@@ -41,17 +37,13 @@ class AttentionMatchingConfig(MeanMatchingConfig):
 @synthesizer(AttentionMatchingConfig)
 def attention_matching(run: Run[AttentionMatchingConfig]) -> Synthetic:
     """DataDAM: the signals are the attention maps of all activation layers but the last, and the embedding."""
-    return match_means(run, AttentionMatching)
+    return match_means(run, partial(attention_and_embedding, power=run.config.power), partial(distance, run.config))
 
 
-class AttentionMatching(MeanMatching[AttentionMatchingConfig]):
-    def signals(self, network: Network, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
-        return attention_and_embedding(network, images, self._run_of.config.power)
-
-    def distance(self, synthetic: list[Tensor], real: list[Tensor]) -> Tensor:
-        config = self._run_of.config
-        attention = attention_loss(synthetic[:-1], real[:-1])
-        return config.loss_scale * (attention + config.task_balance * mean_distance(synthetic[-1], real[-1]))
+def distance(config: AttentionMatchingConfig, synthetic: list[Tensor], real: list[Tensor]) -> Float[Tensor, ""]:
+    """The weighted sum of the attention loss and the mean-embedding term, of the class means [k, d] of the signals."""
+    attention = attention_loss(synthetic[:-1], real[:-1])
+    return config.loss_scale * (attention + config.task_balance * mean_distance(synthetic[-1], real[-1]))
 
 
 def spatial_attention(features: Float[Tensor, "n c h w"], power: float) -> Float[Tensor, "n h*w"]:

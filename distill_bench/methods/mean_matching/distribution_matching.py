@@ -7,12 +7,7 @@ VICO-UoE/DatasetCondensation 53f63a6.
 from jaxtyping import Float
 from torch import Tensor
 
-from distill_bench.methods.mean_matching.mean_matching import (
-    MeanMatching,
-    MeanMatchingConfig,
-    match_means,
-    mean_distance,
-)
+from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig, match_means, mean_distance
 from distill_bench.methods.run import Run, Synthetic, synthesizer
 from distill_bench.networks import Network
 
@@ -20,12 +15,14 @@ from distill_bench.networks import Network
 @synthesizer(MeanMatchingConfig)
 def distribution_matching(run: Run[MeanMatchingConfig]) -> Synthetic:
     """DM: the signal is the network's embedding."""
-    return match_means(run, DistributionMatching)
+    return match_means(run, embedding, distance)
 
 
-class DistributionMatching(MeanMatching[MeanMatchingConfig]):
-    def signals(self, network: Network, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
-        return [network.embed(images)]
+def embedding(network: Network, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
+    """The one signal, [n, d]."""
+    return [network.embed(images)]
 
-    def distance(self, synthetic: list[Tensor], real: list[Tensor]) -> Tensor:
-        return mean_distance(synthetic[0], real[0])
+
+def distance(synthetic: list[Tensor], real: list[Tensor]) -> Float[Tensor, ""]:
+    """Of the class means [k, d] of the embeddings."""
+    return mean_distance(synthetic[0], real[0])

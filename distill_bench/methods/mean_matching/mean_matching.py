@@ -1,8 +1,8 @@
 """What DM and DataDAM share: for every class, means of per-image signals of a random network are brought together."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -57,24 +57,26 @@ class MeanMatchingConfig(MatchingConfig):
         return 4 * max(min(real, most) * at_once, min(synthetic, most) * for_gradient)
 
 
-F = TypeVar("F", bound=MeanMatchingConfig)
+class MeanMatching(Objective):
+    """All classes go through the network together: batch norm needs it, the other norms see each image alone.
 
+    Args:
+        run: whose config is a ``MeanMatchingConfig``.
+        images: the learnable.
+        signals: from a network and images [n, c, h, w] to what is matched: tensors [n, d], a row an image.
+        distance: the loss, from the class means [k, d] of every signal of the synthetic and of the real images.
+    """
 
-class MeanMatching(Objective, Generic[F]):
-    """All classes go through the network together: batch norm needs it, the other norms see each image alone."""
+    def __init__(
+        self,
+        run: Run[Any],
+        images: Float[Tensor, "n c h w"],
+        signals: Callable[[Network, Tensor], list[Tensor]],
+        distance: Distance,
+    ) -> None:
+        self._run_of, self._images, self.signals, self.distance = run, images, signals, distance
 
-    def __init__(self, run: Run[F], images: Float[Tensor, "n c h w"]) -> None:
-        self._run_of, self._images = run, images
-
-    @abstractmethod
-    def signals(self, network: Network, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
-        """What is matched: tensors [n, d], a row an image."""
-
-    @abstractmethod
-    def distance(self, synthetic: list[Tensor], real: list[Tensor]) -> Tensor:
-        """The loss, from the class means [k, d] of every signal."""
-
-    def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
+    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
         run = self._run_of
         leaf = self._images.detach().requires_grad_()
         pairs = []
@@ -84,21 +86,19 @@ class MeanMatching(Objective, Generic[F]):
         network = random_network(run, step).requires_grad_(False)
         real, synthetic = (torch.cat(side) for side in zip(*pairs, strict=True))
         real_sizes, sizes = ([len(batch) for batch in side] for side in zip(*pairs, strict=True))
-
-        def signals(images: Tensor) -> list[Tensor]:
-            return self.signals(network, images)
-
+        signals = partial(self.signals, network)
         target = mean_signals(signals, real, real_sizes, run.config.chunk)
         loss, slope = distance_and_slope(signals, self.distance, synthetic, sizes, target, run.config.chunk)
         (gradient,) = torch.autograd.grad(synthetic, leaf, slope)
         return float(loss), {"images": gradient}
 
 
-def match_means(run: Run[Any], objective: type[MeanMatching[Any]]) -> Synthetic:
-    """Run an objective from the recipe's initial images."""
+def match_means(run: Run[Any], signals: Callable[[Network, Tensor], list[Tensor]], distance: Distance) -> Synthetic:
+    """Bring the class means of signals together, from the recipe's initial images; arguments as ``MeanMatching``'s."""
     images = initial_images(run)
     optimizer = torch.optim.SGD([images], lr=run.config.image_lr, momentum=run.config.image_momentum)
-    optimise(run, objective(run, images), {"images": images}, {"images": optimizer}, run.config.iterations)
+    objective = MeanMatching(run, images, signals, distance)
+    optimise(run, objective, {"images": images}, {"images": optimizer}, run.config.iterations)
     return Synthetic(images, run.labels)
 
 

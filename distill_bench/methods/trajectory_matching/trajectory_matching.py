@@ -29,12 +29,12 @@ from torch.optim import Optimizer
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
-from distill_bench.methods.going_on import BY_CONTENT, one_of
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import FlipConfig, draw_dsa
 from distill_bench.methods.run import Config, Piece, Run, Synthetic, synthesizer
 from distill_bench.methods.trajectory_matching.gradient import Batch, GradientKind, Student, trajectory_gradient
 from distill_bench.methods.trajectory_matching.start import beginning, logits_at
+from distill_bench.methods.warm_start import BY_CONTENT, one_of
 from distill_bench.networks import build_network
 from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, expert_path, obtain_experts
 from distill_bench.training import compilation
@@ -69,7 +69,7 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
         segment_growth: the number of iterations that takes.
         segment_epochs: M, how many epochs of the expert a segment has.
         init: real images of the class, those that an expert classifies correctly (DATM), noise N(0, 1), or the images
-            of a finished set, see ``going_on``.
+            of a finished set, see ``warm_start``.
         labels: classes; ``teacher``: at every iteration the logits of the segment's last snapshot (TESLA); ``learned``:
             logits that start as the experts' (DATM) and are optimised.
         image_lr, image_momentum: of the SGD that updates the images.
@@ -224,7 +224,7 @@ class TrajectoryMatching(Objective):
         labels = {"labels": self._labels} if self._run_of.config.labels == "learned" else {}
         return {"images": self._images, **labels, "learning_rate": self._rate}
 
-    def gradients(self, step: int) -> tuple[float, dict[str, Tensor]]:
+    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
         config = self._run_of.config
         start, target = self._segment(step)
         if config.labels == "teacher":

@@ -1,0 +1,124 @@
+"""The one way to run any method."""
+
+from typing import Any
+
+import torch
+
+from distill_bench.datasets.dataset import Dataset
+from distill_bench.datasets.training_view import TrainingData
+from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.errors import is_out_of_memory
+from distill_bench.methods.address import card_of
+from distill_bench.methods.limits import check_ipc, check_memory
+from distill_bench.methods.packing import as_set
+from distill_bench.methods.recipe import PAPER
+from distill_bench.methods.registry import Method, load_method
+from distill_bench.methods.run import Config, Run
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.progress import SILENT, Monitor
+
+
+def synthesize(
+    data: Dataset,
+    method: str,
+    ipc: int,
+    preset: str = PAPER,
+    seed: int = 0,
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    checkpoint: Checkpoint | None = None,
+    history: list[float] | None = None,
+    **config: Any,
+) -> DistilledSet:
+    """Make a distilled set from the training split of a dataset. The set is the last iterate.
+
+    Args:
+        data: only its training split is read.
+        method: a name from ``list_methods``, or ``module:function``.
+        ipc: images per class.
+        preset: ``"paper"``, or a named variant of the recipe such as ``"cpu"``.
+        seed: of everything random in synthesis.
+        checkpoint: where unfinished work is kept; none unless given.
+        history: a list that receives the loss of every step.
+        device: as for ``resolve_device``.
+        monitor: hears of progress, and may ask to stop.
+        config: hyper-parameters that replace the recipe's.
+
+    Returns:
+        The set, its images in class order, in the recipe's pixel space.
+
+    Raises:
+        UsageError: unknown names, fields that are invalid or do not go with the dataset, more images per class asked
+            for than there are.
+        RunFailed: the computation did.
+        Interrupted: the monitor was asked to stop; the checkpoint was written.
+    """
+    chosen = load_method(method)
+    resolved = chosen.config_on(data, ipc, preset, **config)
+    return make_set(
+        data,
+        chosen,
+        resolved,
+        ipc,
+        preset,
+        seed,
+        device=device,
+        monitor=monitor,
+        checkpoint=checkpoint,
+        history=history,
+    )
+
+
+def make_set(
+    data: Dataset,
+    method: Method,
+    config: Config,
+    ipc: int,
+    preset: str = PAPER,
+    seed: int = 0,
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    checkpoint: Checkpoint | None = None,
+    history: list[float] | None = None,
+) -> DistilledSet:
+    """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
+    run = new_run(data, method, config, ipc, seed, device=device, monitor=monitor, checkpoint=checkpoint)
+    run.history = [] if history is None else history
+    try:
+        return as_set(method.function(run), run, card_of(data, method, config, ipc, preset, seed))
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise run.out_of_memory("outside its loop", error) from error
+        raise
+
+
+def new_run(
+    data: Dataset,
+    method: Method,
+    config: Config,
+    ipc: int,
+    seed: int = 0,
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    checkpoint: Checkpoint | None = None,
+) -> Run[Any]:
+    """What the method's function is handed. Arguments and errors as ``make_set``."""
+    check_ipc(data, ipc)
+    config.check(data)
+    place, checkpoint = resolve_device(device), checkpoint or Checkpoint()
+    check_memory(method.name, data, config, ipc, place)
+    checkpoint.conditions = {"device": str(place), "threads": torch.get_num_threads()}
+    return Run(
+        method=method.name,
+        training=TrainingData(data, config.pixel_space_on(data), place),
+        ipc=ipc,
+        config=config,
+        seed=seed,
+        device=place,
+        monitor=monitor,
+        checkpoint=checkpoint,
+    )

@@ -1,0 +1,70 @@
+"""Functions from outside the package, named ``module:function``."""
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distill_bench.errors import UsageError
+
+PACKAGE = __name__.partition(".")[0]
+
+
+def import_named(spec: str, what: str) -> Any:
+    """What ``module:name`` names.
+
+    Args:
+        spec: the module as Python imports it, a colon, and a name in it.
+        what: such as ``"method"``, for errors.
+
+    Returns: the object of that name.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    module, _, attribute = spec.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # what a module raises while it is imported may be anything
+        reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        raise UsageError(
+            f"cannot load the {what} {spec!r}: {reason}. Give module:function, with the module's name as import takes "
+            "it (no path, no .py), importable from here."
+        ) from error
+
+
+def import_function(spec: str, what: str) -> Callable[..., Any]:
+    """As ``import_named``, of a function. Raises UsageError for what is none."""
+    function = import_named(spec, what)
+    if not callable(function):
+        raise UsageError(f"{spec} is a {type(function).__name__}, not a function.")
+    return function
+
+
+def file_sha256(spec: str) -> str:
+    """Of the file a protocol or network from outside stands in: a ``.toml``, or an imported ``module:name``'s."""
+    path = spec if ":" not in spec else importlib.import_module(spec.partition(":")[0]).__file__
+    return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()
+
+
+def source_sha256(function: Callable[..., Any], spec: str, what: str) -> str | None:
+    """The sha256 of the file that defines a function, so that edited code is new work; None for this package's own.
+
+    Args:
+        function: written in Python.
+        spec: its name, for errors.
+        what: such as ``"method"``, for errors.
+
+    Raises:
+        UsageError: it is no function written in Python.
+    """
+    if function.__module__.partition(".")[0] == PACKAGE:
+        return None
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:
+        kind = type(function).__name__
+        raise UsageError(f"{spec} is a {kind}; a {what} is a function written in Python.") from None
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None

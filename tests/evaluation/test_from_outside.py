@@ -1,0 +1,118 @@
+"""Protocols and networks of a user's own: a TOML file, or module:name."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from distill_bench import DataError, evaluate, stored_teacher, synthesize
+from distill_bench.errors import UsageError
+from distill_bench.evaluation import load_protocol, score_key
+
+PROTOCOL = (
+    'id = "mine-v1"\nsource = "here"\nepochs = 3\nnetwork = "own_network:small"\nnetworks = 1\naugmentation = "none"\n'
+)
+NETWORK = """
+import torch
+from torch import nn
+from distill_bench.evaluation import Protocol
+from distill_bench.networks import Network
+
+MINE = Protocol(id="mine-v2", source="here", epochs=2, networks=1)
+
+def small(shape, classes):
+    return Network(nn.Conv2d(shape[0], 2, 3), nn.Linear(2 * (shape[1] - 2) * (shape[2] - 2), classes))
+
+def plain(shape, classes):
+    return nn.Linear(3, classes)
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+    def forward(self, images):
+        return self.scale * images
+
+def odd(shape, classes):
+    return Network(Scaled(), nn.Linear(64, classes))
+
+class Whole(Network):
+    def initialise(self, generator):
+        for values in self.parameters():
+            nn.init.normal_(values, generator=generator)
+
+def whole(shape, classes):
+    return Whole(Scaled(), nn.Linear(64, classes))
+"""
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch, digits):
+    (tmp_path / "mine.toml").write_text(PROTOCOL)
+    (tmp_path / "own_network.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(__import__("sys").modules, "own_network", raising=False)
+    return synthesize(digits, "random", 1)
+
+
+def test_both_from_outside_are_told_in_the_notes_and_give_the_same_twice(made, digits):
+    first, again = (evaluate(made, digits, "mine.toml") for _ in range(2))
+    assert first.accuracies == again.accuracies
+    assert (first.protocol, first.network) == ("mine.toml", "own_network:small")
+    protocol, network = (note for note in first.notes if "not one of this project's: sha256 " in note)
+    assert "protocol mine.toml" in protocol and "network own_network:small" in network
+
+
+def test_a_changed_file_is_another_key(made, digits):
+    before = score_key(digits, "mine.toml", made)
+    Path("mine.toml").write_text(PROTOCOL + "momentum = 0.5\n")
+    assert score_key(digits, "mine.toml", made) != before
+    before = score_key(digits, "quick-v1", made, network="own_network:small")
+    Path("own_network.py").write_text(NETWORK + "# changed\n")
+    assert score_key(digits, "quick-v1", made, network="own_network:small") != before
+
+
+def test_a_protocol_of_a_module_and_a_network_with_its_own_initial_values(made, digits):
+    found = evaluate(made, digits, "own_network:MINE", network="own_network:whole")
+    assert (found.protocol, found.network) == ("own_network:MINE", "own_network:whole")
+
+
+@pytest.mark.parametrize(
+    ("network", "complaint"),
+    [
+        ("own_network:plain", r"returned a Linear: return distill_bench.networks.Network"),
+        ("own_network:odd", r"no initialisation is known for Scaled: .* initialise\(generator\)"),
+        ("own_network:none", "cannot load the network"),
+    ],
+)
+def test_a_network_that_is_none_is_refused(made, digits, network, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        evaluate(made, digits, "own_network:MINE", network=network)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("epochs = 1", "id: Field required"),
+        (PROTOCOL.replace("mine-v1", "quick-v1"), "give your own another"),
+        (PROTOCOL + "x = 1", "x: Extra"),
+    ],
+)
+def test_a_wrong_protocol_is_one_clear_error(tmp_path, text, complaint):
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=complaint):
+        load_protocol(str(path))
+    with pytest.raises(UsageError, match=r"unknown protocol .*module:NAME"):
+        load_protocol("nothing")
+
+
+def test_what_a_file_names_is_never_imported(digits):
+    labels = {"label_kind": "teacher", "teacher": "own_network:small"}
+    plain = synthesize(digits, "random", 1)
+    card = plain.card.model_copy(update=labels)
+    claimed = copy.copy(plain)
+    claimed.__dict__["card"] = card
+    with pytest.raises(DataError, match="own_network:small is no network of this project"):
+        stored_teacher(claimed)
