@@ -16,8 +16,7 @@ from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.distilled.pixel_diagnostics import candidates, gather, roughness, training_labels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub import EXPORTERS, Options, import_release, load_pickled
-from distill_bench.hub.formats import export
+from distill_bench.hub import EXPORTERS, Options, export, import_release, load_pickled
 
 CLASSES, IPC = 10, 2
 LABELS = torch.arange(CLASSES).repeat_interleave(IPC)
@@ -80,7 +79,8 @@ def test_a_malicious_pickle_in_any_slot_runs_nothing_and_is_named(saved, tmp_pat
         _use_new_zipfile_serialization=not legacy,
         pickle_protocol=protocol,
     )
-    with pytest.raises(DataError, match=r"asks for \S*open"):
+    said = r"asks for \S*open" if protocol == 2 else r"pickle protocol is not 2.* Nothing was run"
+    with pytest.raises(DataError, match=rf"{said}.*torch\.save\("):
         load_pickled(path)
     assert not mark.exists()
 
@@ -94,7 +94,7 @@ def test_the_mark_would_be_left_by_an_ordinary_load(saved, tmp_path):
 def test_a_bare_pickle_runs_nothing(tmp_path):
     mark, path = tmp_path / "ran", tmp_path / "evil.pt"
     path.write_bytes(pickle.dumps({"data": Harmful(mark)}))
-    with pytest.raises(DataError, match=r"open"):
+    with pytest.raises(DataError, match="pickle protocol is not 2"):
         load_pickled(path)
     assert not mark.exists()
 

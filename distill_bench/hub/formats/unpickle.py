@@ -5,13 +5,11 @@ accuracies as NumPy scalars; the names that those need are bound here to functio
 runs either.
 """
 
-import io
 import mmap
-import pickletools
+import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,11 @@ from torch import Tensor
 
 from distill_bench.errors import DataError, brief
 
-MOST_PICKLE = 2**24
 MOST_NESTED = 32
 MOST_REPEATED = 4
 """How many times larger than its file what a file refers to may be."""
 REPEATED_ANYWAY = 2**20
-PLAIN = ("torch._utils.", "torch.storage.", "torch._tensor.")
-"""Where the functions that rebuild tensors are; their types are torch.FloatStorage and the like."""
+REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
 CLAIMING = b"bytearray\n"
 FLOATS = {"f8": "<d", "f4": "<f"}
 
@@ -167,55 +163,21 @@ def _kind(tensor: Tensor) -> str:
 
 
 def _reason(path: Path, error: Exception, form: str) -> str:
-    known = {name for _, name in ALLOWED} | {"collections.OrderedDict"}
-    asked = [name for name in mentioned_names(path) if name not in known and not _is_plain(name)]
-    if asked:
-        return (
-            f"it asks for {', '.join(asked)}, not on the list of harmless names. Nothing was run and nothing read. "
-            f"Where you trust the file, save its tensors again: torch.save({form}, FILE)."
-        )
+    again = (
+        f"Nothing was run and nothing read. If you trust the file, save its tensors again: torch.save({form}, FILE)."
+    )
+    if refused := _refused_names(path, error):
+        return f"it asks for {', '.join(refused)}, not on the list of harmless names. {again}"
     text = " ".join(str(error).partition("WeightsUnpickler error:")[2].split()) or str(error) or type(error).__name__
+    if text.startswith("Unsupported operand"):
+        return f"its pickle protocol is not 2, which torch.save uses and which alone is read. {again}"
     return f"not a file that torch.save wrote, or damaged ({text[:120]})."
 
 
-def _is_plain(name: str) -> bool:
-    return name.startswith(PLAIN) or (name.startswith("torch.") and name.count(".") == 1)
-
-
-def mentioned_names(path: Path) -> list[str]:
-    """The functions and classes that a pickle mentions, read from its opcodes without following any of them."""
-    names: list[str] = []
+def _refused_names(path: Path, error: Exception) -> list[str]:
+    """The functions and classes that a file asks for and that are not allowed: all, or else that of torch's error."""
     try:
-        stream = io.BytesIO(_pickle_in(path))
-        while stream.tell() < len(stream.getbuffer()):  # the older format is several pickles in a row
-            for name in _names_in_one(stream):
-                names.append(name)
-    except Exception:  # past the pickles, or damaged: what was found until then counts
-        pass
-    return list(dict.fromkeys(names))
-
-
-def _names_in_one(stream: io.BytesIO) -> Iterator[str]:
-    texts: list[str] = []
-    memo: dict[Any, str] = {}
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name == "GLOBAL":
-            yield str(argument).replace(" ", ".")
-        elif opcode.name == "STACK_GLOBAL":
-            yield ".".join(texts[-2:])
-        elif opcode.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
-            memo[len(memo) if opcode.name == "MEMOIZE" else argument] = texts[-1] if texts else ""
-        elif opcode.name in ("BINGET", "LONG_BINGET"):
-            texts.append(memo.get(argument, ""))
-        elif isinstance(argument, str):
-            texts.append(argument)
-
-
-def _pickle_in(path: Path) -> bytes:
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            return file.read(MOST_PICKLE)
-    with zipfile.ZipFile(path) as archive:
-        record = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        with archive.open(record) as file:
-            return file.read(MOST_PICKLE)
+        with torch.serialization.safe_globals(ALLOWED):
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # of torch's older format, or damaged
+        return REFUSED.findall(str(error))

@@ -14,11 +14,12 @@ from distill_bench.distilled import distilled_set
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError
 from distill_bench.hub import import_release
-from distill_bench.hub.registry.download import PATIENT, Patience, fetch, kept_at, sha256_of, take
+from distill_bench.hub.registry.cached_file import CachedFile, take
+from distill_bench.hub.registry.download import PATIENT, Patience, fetch
 from distill_bench.hub.registry.registry import ID, OWN_FORM, Entry, RemoteFile, published
 from distill_bench.hub.registry.unpack import unpack
 from distill_bench.runtime.files import read_json, write_atomically
-from distill_bench.runtime.hashing import canonical_hash
+from distill_bench.runtime.hashing import canonical_hash, sha256_of
 from distill_bench.runtime.locks import alone
 from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import home
@@ -164,5 +165,5 @@ def _check(made: DistilledSet, name: str, entry: Entry) -> None:
         ("ipc", card.ipc, entry.ipc),
     ):
         if has != said:
-            where = ", ".join(str(kept_at(file, entry)) for file in entry.files)
+            where = ", ".join(str(CachedFile(file, entry).path) for file in entry.files)
             raise DataError(f"{name}: the registry says {what} {said}, its files have {has} ({where}).")

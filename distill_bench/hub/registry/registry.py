@@ -165,7 +165,7 @@ class Entry(RegistryModel):
         claim: ``stored``: the accuracies in the file itself; else a line of ``published.csv``, or stated here.
         licence: of the release, where its authors name one.
         page: where the files are shown.
-        by_hand: how to come by a file that has no address, beyond opening the page.
+        manual_steps: how to come by a file that has no address, beyond opening the page.
         note: what a reader must know.
         superseded_by: the id of the set that replaces this one.
     """
@@ -183,7 +183,7 @@ class Entry(RegistryModel):
     claim: Literal["stored"] | CsvClaim | InlineClaim | None = None
     licence: str | None = None
     page: Url
-    by_hand: str | None = None
+    manual_steps: str | None = None
     note: str | None = None
     superseded_by: str | None = None
 
