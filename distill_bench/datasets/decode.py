@@ -15,9 +15,10 @@ from torch import Tensor
 
 from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.lazy import LazyFileSplit
-from distill_bench.datasets.picture import DEEP, FRAMES, EncodedImage, counted, crop_to, listed, open_image
+from distill_bench.datasets.picture import DEEP, FRAMES, EncodedImage, crop_to, open_image
 from distill_bench.errors import DataError
 from distill_bench.runtime.log import log
+from distill_bench.runtime.text import counted, listed
 
 RESIDENT_BYTES = 4 * 2**30
 """A split that takes more as uint8 stays in its files, where it has files."""

@@ -15,7 +15,7 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import Score, load_protocol
 from distill_bench.hub.formats.result_file import Claimed
-from distill_bench.hub.registry.registry import OWN_FORM, Entry
+from distill_bench.hub.registry.registry import OWN_FORMAT, Entry
 from distill_bench.methods.recipe import list_recipes, load_recipe
 from distill_bench.networks import resolve_network
 from distill_bench.runtime.text import for_json, for_markdown
@@ -120,7 +120,7 @@ def registry_entry(subject: SetToPublish) -> str:
         "registry_entry.toml.j2",
         subject=subject,
         card=subject.made.card,
-        importer=OWN_FORM,
+        importer=OWN_FORMAT,
         best=best,
         protocol=best.protocol if best else subject.made.card.protocol,
         page=subject.page or NOWHERE,

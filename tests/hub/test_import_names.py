@@ -9,8 +9,8 @@ from distill_bench import load_dataset, load_distilled
 from distill_bench.cli.claims import stored_accuracies
 from distill_bench.errors import DataError
 from distill_bench.hub import import_release
-from distill_bench.hub.formats.file_name import Named, read_names
-from distill_bench.hub.formats.loose_tensors import ASSUMED_RATE
+from distill_bench.hub.convert.file_names import Named, read_names
+from distill_bench.hub.convert.loose_tensors import ASSUMED_RATE
 from distill_bench.hub.registry.registry import load_registry
 
 

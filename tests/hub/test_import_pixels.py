@@ -11,7 +11,7 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import gather, seam
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub import Options, import_release
+from distill_bench.hub import ImportOptions, import_release
 
 INTEGERS = [torch.uint8, torch.int16, torch.int32, torch.int64, torch.uint16]
 
@@ -162,7 +162,7 @@ def test_a_single_npy_file_is_asked_for_its_labels(tmp_path, digits):
     FORMS["npy"](tmp_path, pictures(), LABELS)
     with pytest.raises(UsageError, match="--labels order"):
         import_release([tmp_path / "images.npy"], digits)
-    made = import_release([tmp_path / "images.npy"], digits, options=Options(labels="order")).sets[0]
+    made = import_release([tmp_path / "images.npy"], digits, options=ImportOptions(labels="order")).sets[0]
     assert torch.equal(made.images, pictures())
 
 
@@ -171,7 +171,7 @@ def test_channels_last_is_read_in_every_form_whose_error_advises_it(tmp_path, di
     files = FORMS[form](tmp_path, smooth().permute(0, 2, 3, 1).contiguous(), LABELS)
     with pytest.raises(DataError, match="add --layout nhwc"):
         import_release(files, digits, "normalized")
-    made = import_release(files, digits, "normalized", Options(layout="nhwc")).sets[0]
+    made = import_release(files, digits, "normalized", ImportOptions(layout="nhwc")).sets[0]
     assert torch.equal(made.images, smooth())
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import DataError
-from distill_bench.hub.formats.unpickle import load_pickled
+from distill_bench.hub.convert.unpickle import load_pickled
 from distill_bench.networks import resolve_network
 from distill_bench.pretrained import Experts, adopt_experts
 from distill_bench.pretrained.experts import parameter_shapes

@@ -16,7 +16,7 @@ from distill_bench.errors import DataError
 from distill_bench.hub import import_release
 from distill_bench.hub.registry.cached_file import CachedFile, take
 from distill_bench.hub.registry.download import PATIENT, Patience, fetch
-from distill_bench.hub.registry.registry import ID, OWN_FORM, Entry, RemoteFile, published
+from distill_bench.hub.registry.registry import ID, OWN_FORMAT, Entry, RemoteFile, published
 from distill_bench.hub.registry.unpack import unpack
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash, sha256_of
@@ -67,7 +67,7 @@ def obtain(
     entry = published(name, registry)
     take(given, name, entry)
     how = {"may_download": may_download, "monitor": monitor, "patience": patience}
-    if entry.importer == OWN_FORM:
+    if entry.importer == OWN_FORMAT:
         path = fetch(entry.files[0], name, entry, **how)  # type: ignore[arg-type]
         _check(distilled_set.load_distilled(path), name, entry)
         return CachedSet(name, entry, (path,))
@@ -138,7 +138,7 @@ def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> lis
         paths,
         dataset,
         entry.space.of(dataset) if entry.space else None,
-        entry.options.options(),
+        entry.options,
         form=entry.importer,
         method=entry.method,
         protocol=entry.protocol,
