@@ -80,7 +80,7 @@ def import_command(
         load_protocol(protocol)
     data = load_dataset(dataset, size=size, holdout=holdout, **own_data(flip_invariant, classes))
     monitor = StreamMonitor()
-    found = hub.import_release(
+    imported = hub.import_release(
         files,
         data,
         _space(data, space, zca_eps, zca_input, mean, std),
@@ -93,22 +93,22 @@ def import_command(
             class_order=choice("--class-order", class_order, hub.CLASS_ORDERS),
             factor=factor,
         ),
-        form=form,
+        format=form,
         method=method,
         protocol=protocol,
         force=force,
     )
-    if found.evidence:
-        monitor.say(*table(found.evidence).splitlines())
-    chosen = found.sets if number is None else found.sets[number : number + 1]
+    if imported.evidence:
+        monitor.say(*table(imported.evidence).splitlines())
+    chosen = imported.sets if number is None else imported.sets[number : number + 1]
     if not chosen:
-        raise UsageError(f"--set {number}: the file holds {len(found.sets)}, numbered from 0.")
+        raise UsageError(f"--set {number}: the file holds {len(imported.sets)}, numbered from 0.")
     for made in chosen:
         assert made.card.origin is not None
         path = out if len(chosen) == 1 else out.with_stem(f"{out.stem}-{made.card.origin.set_index}")
         made.save(path)
         show(f"{path}: {summary(made)}")
-    for line in found.remarks:
+    for line in imported.remarks:
         monitor.say(line)
 
 

@@ -46,11 +46,11 @@ def test_one_hot_rows_are_classes_in_every_form_and_it_is_said(tmp_path, digits,
 @pytest.mark.parametrize("form", ["mtt", "dcbench", "datm"])
 def test_a_form_that_is_named_drops_no_label_matrix(tmp_path, digits, form):
     files = FORMS["loose"](tmp_path, smooth(), ONE_HOT)
-    assert torch.equal(import_release(files, digits, "normalized", form=form).sets[0].labels, SHUFFLED)
+    assert torch.equal(import_release(files, digits, "normalized", format=form).sets[0].labels, SHUFFLED)
     files = FORMS["loose"](tmp_path, smooth(), SOFT)
     with pytest.raises(UsageError, match=r"matrix .20, 10.*--labels logits"):
-        import_release(files, digits, "normalized", form=form)
-    made = import_release(files, digits, "normalized", ImportOptions(labels="logits"), form=form).sets[0]
+        import_release(files, digits, "normalized", format=form)
+    made = import_release(files, digits, "normalized", ImportOptions(labels="logits"), format=form).sets[0]
     assert torch.equal(made.soft_labels, SOFT)
 
 

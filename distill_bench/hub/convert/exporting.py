@@ -16,13 +16,13 @@ from distill_bench.runtime.text import listed
 
 
 def export(
-    sets: Sequence[DistilledSet], form: str, out: Path, *, lossy: bool = False, dataset: Dataset | None = None
+    sets: Sequence[DistilledSet], format: str, out: Path, *, lossy: bool = False, dataset: Dataset | None = None
 ) -> list[Path]:
     """Write sets in another repository's format.
 
     Args:
         sets: one set; several, where the format holds several.
-        form: the name of a format that sets can be written in.
+        format: the name of a format that sets can be written in.
         out: the file, or the folder, new or empty, as the format has it.
         lossy: write also what the format cannot hold whole; ``losses`` says what is lost.
         dataset: the sets'; needed for 8-bit images and pictures of whitened sets, and loaded by the name on their card
@@ -35,28 +35,28 @@ def export(
         UsageError: unknown format, a set that the format cannot hold, or a place that holds something else.
         DataError: a file cannot be written; what was written of a folder is removed again.
     """
-    chosen = writable_format(form)
+    chosen = writable_format(format)
     _check_sets(sets, chosen)
     for distilled in sets:
         lost = list(chosen.losses(distilled, dataset))
         if lost and not lossy:
             raise UsageError(
-                f"--to {form} would lose {'; '.join(lost)}.{_alternatives(distilled, chosen)} Keep the .safetensors "
+                f"--to {format} would lose {'; '.join(lost)}.{_alternatives(distilled, chosen)} Keep the .safetensors "
                 "file, which has everything, or add --lossy to write it without."
             )
     if chosen.suffixes:
         check_ending(out, *chosen.suffixes)
     else:
-        _check_folder(out, form)
+        _check_folder(out, format)
     return _write(chosen.write(sets, out, dataset))
 
 
-def losses(distilled: DistilledSet, form: str, dataset: Dataset | None = None) -> list[str]:
+def losses(distilled: DistilledSet, format: str, dataset: Dataset | None = None) -> list[str]:
     """What would be lost of a set in a format, in words. What changes how networks learn from it is a loss.
 
     Args:
         distilled: the set.
-        form: the name of a format that sets can be written in.
+        format: the name of a format that sets can be written in.
         dataset: the set's; needed for pictures of a whitened set, and loaded by the name on its card unless given.
 
     Returns:
@@ -65,19 +65,21 @@ def losses(distilled: DistilledSet, form: str, dataset: Dataset | None = None) -
     Raises:
         UsageError: nothing of the kind can be written in that format: DATM's labels are logits.
     """
-    return list(writable_format(form).losses(distilled, dataset))
+    return list(writable_format(format).losses(distilled, dataset))
 
 
-def way_back(distilled: DistilledSet, form: str, files: Sequence[str | Path], dataset: str | None = None) -> list[str]:
+def way_back(
+    distilled: DistilledSet, format: str, files: Sequence[str | Path], dataset: str | None = None
+) -> list[str]:
     """The arguments of ``distill-bench import`` by which an exported set becomes the same set again.
 
     Args:
         distilled: the set.
-        form: the format it was written in.
+        format: the format it was written in.
         files: what ``import`` is given: a folder of pictures, else all files that hold tensors.
         dataset: where the source lies now, if not where the card says.
     """
-    card, chosen = distilled.card, writable_format(form)
+    card, chosen = distilled.card, writable_format(format)
     words = [*map(str, files), *data_options(card.source, dataset)]
     words += _space_options(card.pixel_space, usual_statistics(distilled), asked=not chosen.settles_space)
     words += chosen.import_options
@@ -110,9 +112,9 @@ def _check_sets(sets: Sequence[DistilledSet], chosen: WritableFormat) -> None:
         )
 
 
-def _check_folder(out: Path, form: str) -> None:
+def _check_folder(out: Path, format: str) -> None:
     if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file; --to {form} writes into a folder. Give the name of a new one.")
+        raise UsageError(f"--out {out} is a file; --to {format} writes into a folder. Give the name of a new one.")
     if there := sorted(path.name for path in out.iterdir()) if out.exists() else []:
         raise UsageError(
             f"--out {out} holds {listed(there)}, which would be taken for a part of the set. Give a new folder or an "

@@ -19,7 +19,7 @@ class Identity:
 
     Attributes:
         assumptions: what was taken for granted about them and about the set, for its card.
-        seen: what names say, and what the form suggests, in words.
+        seen: what names say, and what the format suggests, in words.
     """
 
     method: str
@@ -29,13 +29,13 @@ class Identity:
 
 
 def identify(
-    item: ImportedTensors, form: Format, named: Named, method: str | None, protocol: str | None, selected: bool
+    item: ImportedTensors, format: Format, named: Named, method: str | None, protocol: str | None, selected: bool
 ) -> Identity:
     """The identity of a set.
 
     Args:
         item: the set as its format reads it.
-        form: its format.
+        format: its format.
         named: what file names say.
         method, protocol: as the user says; None where not said.
         selected: whether all images are training images.
@@ -46,14 +46,14 @@ def identify(
     usual = SELECTED_PROTOCOL if selected else recipe.protocol if recipe else item.protocol
     if not (protocol or selected or recipe):
         guessed.append(f"protocol {usual}")
-    of = f"that of {known} is not known here" if known else f"by the form {form.name}, no file name says it"
+    of = f"that of {known} is not known here" if known else f"by the form {format.name}, no file name says it"
     guess = f"{' and '.join(guessed)}: {of} (--method, --protocol)"
     taken = known or item.method
     settled = _recipe(taken)
     learns = settled is not None and settled.synthesizer in RATE_LEARNERS
     assumptions = [text for text in item.assumptions if text != ASSUMED_RATE or learns]
     seen = [f"by the file name: {named.words}"] if named.words else []
-    if guessed and form.of_many_methods:
+    if guessed and format.of_many_methods:
         assumptions.append(guess)
     elif guessed:
         seen.append(f"assumed: {guess}")

@@ -40,7 +40,7 @@ class Imported:
         sets: the independent sets that the files hold.
         evidence: what their numbers look like in each pixel space; empty for pictures.
         real: how many of their images are training images, pixel for pixel; they were selected, not distilled.
-        seen: what else the files say, or their form suggests, in words.
+        seen: what else the files say, or their format suggests, in words.
         picture_doubts: what speaks against 8-bit pictures, in words.
     """
 
@@ -74,7 +74,7 @@ def import_release(
     space: SpaceKind | PixelSpace | None = None,
     options: ImportOptions = NOTHING_SAID,
     *,
-    form: str | None = None,
+    format: str | None = None,
     method: str | None = None,
     protocol: str | None = None,
     force: bool = False,
@@ -84,11 +84,11 @@ def import_release(
     Args:
         paths: the files of one release: one that holds everything, or one each for images, labels and learning rate.
         dataset: the one that the sets were made for.
-        space: the pixel space of the images. Needed where neither the form nor the numbers settle it. Of 8-bit
+        space: the pixel space of the images. Needed where neither the format nor the numbers settle it. Of 8-bit
             pictures: the one that networks are shown them in, ``unit`` unless said.
         options: what else the files do not say.
-        form: the name of a format, instead of the one that recognises the content.
-        method, protocol: for the card, instead of what file names or the form suggest.
+        format: the name of a format, instead of the one that recognises the content.
+        method, protocol: for the card, instead of what file names or the format suggest.
         force: take a set although its name, its classes or the training images among it speak against the
             dataset.
 
@@ -105,7 +105,7 @@ def import_release(
     named = read_names(file.path.stem for file in files)
     doubts = against_name(named, dataset, files)
     _refuse(doubts, files[0], force)
-    chosen = _format_of(files, form)
+    chosen = _format_of(files, format)
     items = _fitting(_read(chosen, files, dataset, options), dataset, options, files[0])
     everything, labels = (torch.cat(each) for each in zip(*((i.images, i.targets.labels) for i in items), strict=True))
     pixel_space, evidence = _space_of(everything, dataset, space or items[0].space, files[0])
@@ -154,17 +154,17 @@ def _as_set(
     )
 
 
-def _format_of(files: Sequence[ReleasedFile], form: str | None) -> Format:
+def _format_of(files: Sequence[ReleasedFile], format: str | None) -> Format:
     recognised = [each for each in formats().values() if each.recognises(files)]
     likely = min(recognised, key=lambda each: each.general, default=None)
     hold = "; ".join(f"{file.path} holds {_outline(file.content)}" for file in files)
-    if form is not None:
-        if form not in formats():
-            raise UsageError(f"--form {form}: {unknown('format', form, formats())}")
-        if not formats()[form].accepts(files):
+    if format is not None:
+        if format not in formats():
+            raise UsageError(f"--form {format}: {unknown('format', format, formats())}")
+        if not formats()[format].accepts(files):
             hint = f"It can be read as {likely.name}: leave --form out." if likely else "Leave --form out to see why."
-            raise UsageError(f"--form {form}: {hold}. That is not this format. {hint}")
-        return formats()[form]
+            raise UsageError(f"--form {format}: {hold}. That is not this format. {hint}")
+        return formats()[format]
     if likely:
         return likely
     raise DataError(

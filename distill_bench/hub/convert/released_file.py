@@ -79,8 +79,8 @@ class ImportedTensors:
 
     Attributes:
         images: [n, c, h, w], of any type of number.
-        method, protocol: as the form suggests them.
-        space: the pixel space that the form itself settles, or None.
+        method, protocol: as the format suggests them.
+        space: the pixel space that the format itself settles, or None.
         assumptions: what the files do not say and was taken for granted, in words.
         stored_accuracies: as the file has them, by network.
         remarks: what was seen in the files, in words.

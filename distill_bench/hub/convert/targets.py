@@ -31,8 +31,8 @@ def read_targets(
     Args:
         given: as a file has them; None where none does.
         where: they stand, for errors.
-        usual: what a label matrix of this form holds, where nothing is said; None: that is asked.
-        ordered: whether images of this form come in class order, so that the largest of an image's soft labels may
+        usual: what a label matrix of this format holds, where nothing is said; None: that is asked.
+        ordered: whether images of this format come in class order, so that the largest of an image's soft labels may
             be another class than its own.
 
     Raises:

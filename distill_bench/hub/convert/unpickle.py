@@ -69,11 +69,11 @@ ALLOWED: list[Any] = [
 """The names of other packages that a file may mention, each with what it means here."""
 
 
-def load_pickled(path: Path, form: str = "[images, labels]") -> Any:
+def load_pickled(path: Path, example: str = "[images, labels]") -> Any:
     """The content of a file that ``torch.save`` wrote: tensors, numbers, text, and lists and dictionaries of them.
 
     Args:
-        form: what such a file should hold, as the argument of ``torch.save`` that a refusal advises.
+        example: what such a file should hold, as the argument of ``torch.save`` that a refusal advises.
 
     Raises:
         DataError: the file is missing, damaged, claims more than it holds, or mentions a name that is not allowed;
@@ -87,7 +87,7 @@ def load_pickled(path: Path, form: str = "[images, labels]") -> Any:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except Exception as error:  # damaged files raise errors of many types
-        raise DataError(f"{path}: {_reason(path, error, form)}") from error
+        raise DataError(f"{path}: {_reason(path, error, example)}") from error
     _check_extent(content, path)
     return content
 
@@ -162,9 +162,9 @@ def _kind(tensor: Tensor) -> str:
     return f"a {tensor.device.type} tensor ({kind.removeprefix('torch.')})"
 
 
-def _reason(path: Path, error: Exception, form: str) -> str:
+def _reason(path: Path, error: Exception, example: str) -> str:
     again = (
-        f"Nothing was run and nothing read. If you trust the file, save its tensors again: torch.save({form}, FILE)."
+        f"Nothing was run and nothing read. If you trust the file, save its tensors again: torch.save({example}, FILE)."
     )
     if refused := _refused_names(path, error):
         return f"it asks for {', '.join(refused)}, not on the list of harmless names. {again}"

@@ -139,7 +139,7 @@ def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> lis
         dataset,
         entry.space.of(dataset) if entry.space else None,
         entry.options,
-        form=entry.importer,
+        format=entry.importer,
         method=entry.method,
         protocol=entry.protocol,
     )
