@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distill_bench.datasets.info import DATASET_INFO, DatasetInfo
+from distill_bench.datasets import dataset_info
+from distill_bench.datasets.info import DatasetInfo
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import Score, load_protocol
@@ -83,7 +84,7 @@ class SetToPublish:
 
 def about_source(made: DistilledSet) -> DatasetInfo | None:
     """What is known of the source of a set; None of data of one's own."""
-    return DATASET_INFO.get(made.card.source.name)
+    return dataset_info(made.card.source.name)
 
 
 def dataset_card(subject: SetToPublish) -> str:
