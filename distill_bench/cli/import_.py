@@ -55,7 +55,7 @@ def import_command(
     layout: Annotated[str, typer.Option("--layout", help="nchw, or nhwc where channels come last.")] = "nchw",
     images_key: Annotated[str | None, typer.Option("--images-key", help="The array of images in the file.")] = None,
     labels_key: Annotated[str | None, typer.Option("--labels-key", help="The array of labels in the file.")] = None,
-    form: Annotated[str | None, typer.Option("--form", help=", ".join(hub.formats()))] = None,
+    form: Annotated[str | None, typer.Option("--form", help=", ".join(hub.all_formats()))] = None,
     method: Annotated[str | None, typer.Option("--method", help="The method's name, if not the form's.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="The paper's, if not the form's.")] = None,
     number: Annotated[int | None, typer.Option("--set", help="Only this one of several sets, from 0.")] = None,

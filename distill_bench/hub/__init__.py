@@ -1,7 +1,7 @@
 """Distilled sets that others released: into this project's format, and back into theirs; found, fetched, published."""
 
 from distill_bench.hub.convert.exporting import export, losses, way_back
-from distill_bench.hub.convert.format import Format, WritableFormat, formats, writable_format, writable_formats
+from distill_bench.hub.convert.format import Format, WritableFormat, all_formats, writable_format, writable_formats
 from distill_bench.hub.convert.importing import Imported, import_release
 from distill_bench.hub.convert.released_file import CLASS_ORDERS, LABELS, LAYOUTS, ImportOptions
 from distill_bench.hub.convert.unpickle import load_pickled
@@ -15,8 +15,8 @@ __all__ = [
     "ImportOptions",
     "Imported",
     "WritableFormat",
+    "all_formats",
     "export",
-    "formats",
     "import_release",
     "load_pickled",
     "losses",

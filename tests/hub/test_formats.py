@@ -7,7 +7,7 @@ import torch
 
 from distill_bench import DistilledSet
 from distill_bench.distilled.playback import training_images
-from distill_bench.hub import export, formats, import_release, writable_format, writable_formats
+from distill_bench.hub import all_formats, export, import_release, writable_format, writable_formats
 from distill_bench.hub.convert import format as room
 
 MODULE = """
@@ -45,13 +45,13 @@ def one_more(tmp_path, monkeypatch):
     """A format in a module of its own, beside the others."""
     (tmp_path / "xy.py").write_text(MODULE)
     monkeypatch.setattr(room.package, "__path__", [*room.package.__path__, str(tmp_path)])
-    formats.cache_clear()
+    all_formats.cache_clear()
     yield
-    formats.cache_clear()
+    all_formats.cache_clear()
 
 
 def test_a_module_in_the_folder_is_all_that_a_format_takes(one_more, digits, tmp_path):
-    assert "xy" in formats() and "xy" in writable_formats()
+    assert "xy" in all_formats() and "xy" in writable_formats()
     images = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     one = DistilledSet.from_tensors(images, torch.arange(10), digits, pixel_space="normalized")
     (path,) = export([one], "xy", tmp_path / "set.pt")
@@ -61,11 +61,11 @@ def test_a_module_in_the_folder_is_all_that_a_format_takes(one_more, digits, tmp
 
 
 def test_a_format_is_called_as_its_module_and_says_where_it_is_from():
-    for name, each in formats().items():
+    for name, each in all_formats().items():
         module = inspect.getmodule(type(each))
         assert module.__name__.endswith(f".{name}") and module.__doc__
-    assert writable_format("res").suffixes and list(formats()) == sorted(formats())
+    assert writable_format("res").suffixes and list(all_formats()) == sorted(all_formats())
 
 
 def test_only_one_format_takes_what_no_other_recognises():
-    assert [name for name, each in formats().items() if each.general] == ["arrays"]
+    assert [name for name, each in all_formats().items() if each.general] == ["arrays"]

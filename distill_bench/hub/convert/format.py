@@ -65,7 +65,7 @@ class WritableFormat(Format, Protocol):
 
 
 @cache
-def formats() -> dict[str, Format]:
+def all_formats() -> dict[str, Format]:
     """All formats by name, in alphabetical order: those of the modules in ``hub/formats``."""
     modules = [
         importlib.import_module(f"{package.__name__}.{item.name}") for item in pkgutil.iter_modules(package.__path__)
@@ -75,8 +75,8 @@ def formats() -> dict[str, Format]:
 
 
 def writable_formats() -> dict[str, WritableFormat]:
-    """Those of ``formats`` that sets can be written in."""
-    return {name: each for name, each in formats().items() if isinstance(each, WritableFormat)}
+    """Those of ``all_formats`` that sets can be written in."""
+    return {name: each for name, each in all_formats().items() if isinstance(each, WritableFormat)}
 
 
 def writable_format(name: str) -> WritableFormat:

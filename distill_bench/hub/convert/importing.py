@@ -25,7 +25,7 @@ from distill_bench.hub.convert.checks import (
     without_image,
 )
 from distill_bench.hub.convert.file_names import Named, read_names
-from distill_bench.hub.convert.format import Format, formats
+from distill_bench.hub.convert.format import Format, all_formats
 from distill_bench.hub.convert.identity import Identity, identify
 from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile
 
@@ -155,16 +155,16 @@ def _as_set(
 
 
 def _format_of(files: Sequence[ReleasedFile], format: str | None) -> Format:
-    recognised = [each for each in formats().values() if each.recognises(files)]
+    recognised = [each for each in all_formats().values() if each.recognises(files)]
     likely = min(recognised, key=lambda each: each.general, default=None)
     hold = "; ".join(f"{file.path} holds {_outline(file.content)}" for file in files)
     if format is not None:
-        if format not in formats():
-            raise UsageError(f"--form {format}: {unknown('format', format, formats())}")
-        if not formats()[format].accepts(files):
+        if format not in all_formats():
+            raise UsageError(f"--form {format}: {unknown('format', format, all_formats())}")
+        if not all_formats()[format].accepts(files):
             hint = f"It can be read as {likely.name}: leave --form out." if likely else "Leave --form out to see why."
             raise UsageError(f"--form {format}: {hold}. That is not this format. {hint}")
-        return formats()[format]
+        return all_formats()[format]
     if likely:
         return likely
     raise DataError(

@@ -17,7 +17,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.errors import DataError, UsageError, brief, describe, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub import ImportOptions, formats
+from distill_bench.hub import ImportOptions, all_formats
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
 
 BUILT_IN = Path(__file__).with_name("registry.toml")
@@ -162,7 +162,7 @@ class Entry(RegistryModel):
     size: PositiveInt | None = None
     paper: str | None = None
     files: Annotated[tuple[RemoteFile, ...], Field(min_length=1)]
-    importer: Annotated[str, _known("importer", (OWN_FORMAT, *formats()))] = OWN_FORMAT
+    importer: Annotated[str, _known("importer", (OWN_FORMAT, *all_formats()))] = OWN_FORMAT
     options: ImportOptions = ImportOptions()
     space: Space | None = None
     protocol: Annotated[str, _known("protocol", PROTOCOLS)]
