@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from distill_bench import hub
-from distill_bench.cli.claims import stored_accuracies
+from distill_bench.cli.claims import describe_stored
 from distill_bench.cli.options import (
     ClassesOption,
     DatasetOption,
@@ -99,7 +99,7 @@ def import_command(
         force=force,
     )
     if imported.evidence:
-        monitor.say(*table(imported.evidence).splitlines())
+        monitor.say(*table(imported.evidence))
     chosen = imported.sets if number is None else imported.sets[number : number + 1]
     if not chosen:
         raise UsageError(f"--set {number}: the file holds {len(imported.sets)}, numbered from 0.")
@@ -147,5 +147,5 @@ def summary(made: DistilledSet) -> str:
     if made.learning_rate is not None:
         parts.append(f"learning rate {made.learning_rate:.6g}")
     if origin and origin.stored_accuracies:
-        parts.append(stored_accuracies(made))
+        parts.append(describe_stored(made))
     return ", ".join(parts)

@@ -19,6 +19,8 @@ from distill_bench.runtime.seeds import generator
 from distill_bench.runtime.tensors import as_tensor
 
 CHUNK_BYTES = 2**26
+OWN_KINDS = ("folder", "parquet", "npz")
+"""How names of the user's own data begin, as in ``folder:PATH``."""
 
 
 class Split:
@@ -148,7 +150,7 @@ class Dataset:
     def notes(self) -> tuple[str, ...]:
         """What a reader of an accuracy must know of how the data was chosen."""
         chosen = self.classes and f"of the classes {', '.join(self.classes)} alone, in training and test"
-        turned = self.flip_invariant is False and ":" in self.name and "mirrored images do not keep their label"
+        turned = self.flip_invariant is False and is_own(self.name) and "mirrored images do not keep their label"
         return tuple(note for note in (chosen, turned) if note)
 
     @property
@@ -249,6 +251,12 @@ class Dataset:
             return replace(self, load_train=lambda: part(False), _cache={})
         parted = replace(self, load_train=lambda: part(False), load_test=lambda: part(True), _cache={})
         return replace(parted, holdout=fraction, whole=self)
+
+
+def is_own(name: str) -> bool:
+    """Whether a dataset's name is that of a user's own data."""
+    kind, _, path = name.partition(":")
+    return kind in OWN_KINDS and bool(path)
 
 
 def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill_bench.datasets.builtin import BUILT_IN
-from distill_bench.datasets.dataset import Dataset, readable
+from distill_bench.datasets.dataset import Dataset, is_own, readable
 from distill_bench.datasets.digits import DIGITS
 from distill_bench.datasets.folder import folder_dataset
 from distill_bench.datasets.imagenet import IMAGENET_VARIANTS
@@ -42,12 +42,6 @@ def usual_side(name: str) -> int | None:
 def dataset_info(name: str) -> DatasetInfo | None:
     """What is known of a named dataset; None for the user's own data."""
     return NAMED.get(name)
-
-
-def is_own(name: str) -> bool:
-    """Whether a dataset's name is that of a user's own data."""
-    kind, _, path = name.partition(":")
-    return kind in OWN and bool(path)
 
 
 def load_dataset(

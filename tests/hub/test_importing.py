@@ -13,7 +13,7 @@ from PIL import Image
 from distill_bench import evaluate, load_dataset
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
-from distill_bench.distilled.pixel_diagnostics import candidates, gather, roughness, training_labels
+from distill_bench.distilled.pixel_diagnostics import candidates, diagnose, roughness, training_labels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import ImportOptions, export, import_release, load_pickled, writable_formats
@@ -366,7 +366,7 @@ def test_whitening_is_not_tried_on_large_images(digits):
 
     large = torch.zeros(1, 3, 64, 64)
     assert large[0].numel() > pixel_diagnostics.FITTED
-    assert gather(smooth(), digits, pixel_space_of(digits, "unit")).low == pytest.approx(float(smooth().min()))
+    assert diagnose(smooth(), digits, pixel_space_of(digits, "unit")).low == pytest.approx(float(smooth().min()))
 
 
 # --- and back

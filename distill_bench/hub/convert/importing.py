@@ -237,7 +237,7 @@ def _ask(file: ReleasedFile, evidence: Sequence[PixelDiagnosis]) -> NoReturn:
         f"{file.path} does not say what its pixel values mean. Undone under each hypothesis they look like this "
         "(contrast and roughness relative to real images):",
         "",
-        *table(evidence).splitlines(),
+        *table(evidence),
         "",
         "Say which it is: "
         "--space normalized ((x − mean) / std, as DC, DSA, DM), --space zca (whitened, as MTT and DATM on CIFAR; "
