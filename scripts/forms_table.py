@@ -17,7 +17,7 @@ from distill_bench import Dataset, DistilledSet, UsageError, load_dataset
 from distill_bench.augmentations import views
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.distilled.recorded_labels import RecordedLabels
-from distill_bench.hub import EXPORTERS, losses
+from distill_bench.hub import losses, writable_formats
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 
@@ -131,10 +131,10 @@ def held(one: DistilledSet, form: str) -> str:
 
 
 def table(digits: Dataset) -> str:
-    rows = [["a set with", *(f"`{form}`" for form in EXPORTERS)], [":--"] * (len(EXPORTERS) + 1)]
+    rows = [["a set with", *(f"`{form}`" for form in writable_formats())], [":--"] * (len(writable_formats()) + 1)]
     for kind, make in KINDS.items():
         one = make(digits)
-        rows.append([kind, *(held(one, form) for form in EXPORTERS)])
+        rows.append([kind, *(held(one, form) for form in writable_formats())])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

@@ -17,7 +17,7 @@ def claimed(entry: Entry, made: DistilledSet | None = None) -> str:
     """
     if entry.claim == "stored":
         has = made is not None and made.card.origin is not None and made.card.origin.stored_accuracies
-        return stored_accuracies(made) if made is not None and has else "claimed: the accuracies stored in its file"
+        return describe_stored(made) if made is not None and has else "claimed: the accuracies stored in its file"
     if isinstance(entry.claim, CsvClaim):
         claim = listed_claim(entry, entry.claim)
         spread = "" if claim.std is None else f" ± {claim.std:g}"
@@ -36,22 +36,22 @@ def claimed(entry: Entry, made: DistilledSet | None = None) -> str:
 def listed_claim(entry: Entry, named: CsvClaim) -> Claim:
     """The line of ``published.csv`` that an entry names. Raises ValueError unless it is exactly one."""
     wanted = named.model_dump(exclude_none=True) | entry.model_dump(include={"method", "dataset", "ipc"})
-    found = [
+    matching = [
         claim
         for claim in published()
         if claim.size in (None, entry.size) and claim.model_dump(include=set(wanted)) == wanted
     ]
-    (claim,) = found
+    (claim,) = matching
     return claim
 
 
-def stored_accuracies(made: DistilledSet) -> str:
+def describe_stored(made: DistilledSet) -> str:
     """The accuracies that a release brought along, in percent: of all its sets, and of this one.
 
     Experiments follow one another in a file, so that those of set k are the k-th part.
     """
     assert made.card.origin is not None
-    origin, found = made.card.origin, []
+    origin, lines = made.card.origin, []
     for network, values in origin.stored_accuracies.items():
         if not values:
             continue
@@ -61,8 +61,8 @@ def stored_accuracies(made: DistilledSet) -> str:
             text += f" of {origin.sets} sets"
             if each * origin.sets == len(values):
                 text += f"; of this one {_spread(values[each * origin.set_index :][:each])}"
-        found.append(text)
-    return "stored in the release: " + ("; ".join(found) or "no accuracies")
+        lines.append(text)
+    return "stored in the release: " + ("; ".join(lines) or "no accuracies")
 
 
 def _spread(values: Sequence[float]) -> str:

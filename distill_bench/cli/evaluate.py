@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distill_bench.cli.claims import claimed, stored_accuracies
+from distill_bench.cli.claims import claimed, describe_stored
 from distill_bench.cli.options import (
     COMPILE,
     LABEL_USES,
@@ -139,7 +139,7 @@ def _say_claims(found: CachedSet | None, made: DistilledSet | None, monitor: Str
             )
             monitor.say(*map(str, others))
     elif made is not None and made.card.origin and made.card.origin.stored_accuracies:
-        monitor.say(stored_accuracies(made))
+        monitor.say(describe_stored(made))
 
 
 def _sentence(score: Score, made: DistilledSet | None) -> str:

@@ -1,7 +1,6 @@
 """export: a set in a form that others read."""
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,13 +15,13 @@ from distill_bench.cli.options import (
     set_file,
 )
 from distill_bench.cli.output import show
-from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.runtime.files import check_no_input, check_place
 
 
 def export_command(
     files: Annotated[list[str], typer.Argument(help="Distilled sets, or ids; more than one for --to res alone.")],
-    to: Annotated[str, typer.Option("--to", help=", ".join(hub.EXPORTERS))],
+    to: Annotated[str, typer.Option("--to", help=", ".join(hub.writable_formats()))],
     out: Annotated[Path, typer.Option("--out", help="The .pt file (res) or new folder (the others) to write.")],
     lossy: Annotated[
         bool, typer.Option("--lossy", help="Write also what the form cannot hold whole, and say what is lost.")
@@ -30,28 +29,26 @@ def export_command(
     dataset: DataOption = None,
 ) -> None:
     """Write sets in the form that another repository reads. What a form cannot hold is refused, and named."""
+    form = hub.writable_format(to)
     paths = [set_file(file) for file in files]
     sets = [load_distilled(path) for path in paths]
-    whitened = next((made for made in sets if made.card.pixel_space.kind == "zca"), None)
+    whitened = next((one for one in sets if one.card.pixel_space.kind == "zca"), None)
     inputs = [*paths, *(paths_of(dataset or whitened.card.source.name) if whitened else [])]
-    if to == "res":
+    if form.suffixes:
         check_no_input(out, inputs)
         check_place(out)
     else:
         check_out_folder(out, inputs)
-    data = dataset_of_set(whitened or sets[0], dataset) if dataset or (whitened and to == "folder") else None
-    lost = [loss for made in sets for loss in hub.losses(made, to, data)] if lossy else []
+    data = dataset_of_set(whitened or sets[0], dataset) if dataset or (whitened and form.needs_pixels) else None
+    lost = [loss for one in sets for loss in hub.losses(one, to, data)] if lossy else []
     written = hub.export(sets, to, out, lossy=lossy, dataset=data)
     show(*written[:10], *([f"… {len(written)} files"] if written[10:] else []))
     for line in dict.fromkeys(lost):
         show(f"lost: {line}")
     if not lost:
-        arguments = hub.way_back(sets[0], to, [str(out)] if to == "folder" else list(map(str, written)), dataset)
+        arguments = hub.way_back(sets[0], to, [out] if form.needs_pixels else written, dataset)
         show(f"read back by: distill-bench import {shlex.join(arguments)} --out FILE.safetensors")
-    if to != "res" or not hub.stored_accuracies(sets):
-        _say_left_behind(sets)
-
-
-def _say_left_behind(sets: Sequence[DistilledSet]) -> None:
-    if any(made.card.origin and made.card.origin.stored_accuracies for made in sets):
+    if not (form.holds_accuracies and hub.release_accuracies(sets)) and any(
+        one.card.origin and one.card.origin.stored_accuracies for one in sets
+    ):
         show("left behind: the accuracies stored in the release; a res file of all its sets has them")

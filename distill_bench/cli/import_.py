@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from distill_bench import hub
-from distill_bench.cli.claims import stored_accuracies
+from distill_bench.cli.claims import describe_stored
 from distill_bench.cli.options import (
     ClassesOption,
     DatasetOption,
@@ -55,7 +55,7 @@ def import_command(
     layout: Annotated[str, typer.Option("--layout", help="nchw, or nhwc where channels come last.")] = "nchw",
     images_key: Annotated[str | None, typer.Option("--images-key", help="The array of images in the file.")] = None,
     labels_key: Annotated[str | None, typer.Option("--labels-key", help="The array of labels in the file.")] = None,
-    form: Annotated[str | None, typer.Option("--form", help=", ".join(hub.IMPORTERS))] = None,
+    form: Annotated[str | None, typer.Option("--form", help=", ".join(hub.all_formats()))] = None,
     method: Annotated[str | None, typer.Option("--method", help="The method's name, if not the form's.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="The paper's, if not the form's.")] = None,
     number: Annotated[int | None, typer.Option("--set", help="Only this one of several sets, from 0.")] = None,
@@ -80,11 +80,11 @@ def import_command(
         load_protocol(protocol)
     data = load_dataset(dataset, size=size, holdout=holdout, **own_data(flip_invariant, classes))
     monitor = StreamMonitor()
-    found = hub.import_release(
+    imported = hub.import_release(
         files,
         data,
         _space(data, space, zca_eps, zca_input, mean, std),
-        hub.Options(
+        hub.ImportOptions(
             labels=choice("--labels", labels, hub.LABELS),
             layout=choice("--layout", layout, hub.LAYOUTS) or "nchw",
             learning_rate=learning_rate,
@@ -93,22 +93,22 @@ def import_command(
             class_order=choice("--class-order", class_order, hub.CLASS_ORDERS),
             factor=factor,
         ),
-        form=form,
+        format=form,
         method=method,
         protocol=protocol,
         force=force,
     )
-    if found.evidence:
-        monitor.say(*table(found.evidence).splitlines())
-    chosen = found.sets if number is None else found.sets[number : number + 1]
+    if imported.evidence:
+        monitor.say(*table(imported.evidence))
+    chosen = imported.sets if number is None else imported.sets[number : number + 1]
     if not chosen:
-        raise UsageError(f"--set {number}: the file holds {len(found.sets)}, numbered from 0.")
+        raise UsageError(f"--set {number}: the file holds {len(imported.sets)}, numbered from 0.")
     for made in chosen:
         assert made.card.origin is not None
         path = out if len(chosen) == 1 else out.with_stem(f"{out.stem}-{made.card.origin.set_index}")
         made.save(path)
         show(f"{path}: {summary(made)}")
-    for line in found.remarks:
+    for line in imported.remarks:
         monitor.say(line)
 
 
@@ -147,5 +147,5 @@ def summary(made: DistilledSet) -> str:
     if made.learning_rate is not None:
         parts.append(f"learning rate {made.learning_rate:.6g}")
     if origin and origin.stored_accuracies:
-        parts.append(stored_accuracies(made))
+        parts.append(describe_stored(made))
     return ", ".join(parts)

@@ -24,10 +24,10 @@ from distill_bench.cli.options import (
 from distill_bench.cli.output import show, show_json
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.hub.formats.result_file import Claimed, check_belongs, read_result
-from distill_bench.hub.registry.download import sha256_of
 from distill_bench.hub.registry.published import is_id, obtain
 from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, verify
 from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.hashing import sha256_of
 
 DOES_NOT_HOLD = 4
 

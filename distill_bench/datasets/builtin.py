@@ -5,7 +5,7 @@ Class names, their order, and the normalisation are constants, equal whichever w
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor
 from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.decode import Shape, resize_pixels
 from distill_bench.datasets.folder import folder_dataset
+from distill_bench.datasets.info import DatasetInfo
 from distill_bench.datasets.parquet import parquet_dataset, split_files
 from distill_bench.errors import DataError
 from distill_bench.runtime.paths import home, offline
@@ -38,15 +39,27 @@ MISSPELT = {"cra": "crab"}
 """Names as Hugging Face's cifar100 spells them."""
 
 
-@dataclass(frozen=True)
-class BuiltIn:
-    """What is known of a dataset before its files are opened.
+CIFAR: dict[str, Any] = {
+    "licence": "unknown",
+    "terms": "its authors name no licence; they ask to be cited",
+    "page": "https://www.cs.toronto.edu/~kriz/cifar.html",
+    "citation": "A. Krizhevsky. Learning Multiple Layers of Features from Tiny Images. University of Toronto, 2009.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionDataset(DatasetInfo):
+    """A dataset that torchvision can read and download.
 
     Attributes:
+        class_names: in label order, whichever way the images come.
         shape: (channels, height, width).
+        flip_invariant: whether a mirrored image keeps its label.
         constants: mean and standard deviation per channel, of pixels in [0, 1].
         torchvision: the name of the class in ``torchvision.datasets``.
         files: what that class reads, relative to its root.
+        splits: the arguments by which that class gives the training split, and the test split.
+        labels: its attribute that holds the labels.
     """
 
     class_names: tuple[str, ...]
@@ -55,79 +68,126 @@ class BuiltIn:
     constants: tuple[Sequence[float], Sequence[float]]
     torchvision: str
     files: str
+    splits: tuple[Mapping[str, Any], Mapping[str, Any]] = ({"train": True}, {"train": False})
+    labels: str = "targets"
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are looked for."""
+        return home() / "sources" / self.name
+
+    def load(self, size: int | None = None) -> Dataset:
+        """From parquet files or class folders under ``home()/sources/<name>``, else through torchvision.
+
+        Raises:
+            DataError: local files are not what the name says. Missing files show when a split is asked for.
+        """
+        shape = (self.shape[0], size, size) if size else self.shape
+        if split_files(self.folder)[0]:
+            local = parquet_dataset(self.name, self.folder, size, shape)
+        elif (self.folder / "train").is_dir():
+            local = folder_dataset(self.name, self.folder, size, shape)
+        else:
+            return Dataset(
+                self.name,
+                self.class_names,
+                lambda: torchvision_split(self, True, size),
+                lambda: torchvision_split(self, False, size),
+                self.flip_invariant,
+                self.constants,
+                size,
+            )
+        order = label_order(local.class_names, self.class_names, self.folder)
+        return replace(
+            local,
+            class_names=self.class_names,
+            load_train=relabelled(local.load_train, order),
+            load_test=local.load_test and relabelled(local.load_test, order),
+            flip_invariant=self.flip_invariant,
+            constants=self.constants,
+        )
 
 
 BUILT_IN = {
-    "mnist": BuiltIn(
-        tuple("0123456789"), (1, 28, 28), False, ((0.1307,), (0.3081,)), "MNIST", IDX_FILES.format("MNIST")
-    ),
-    "fashion_mnist": BuiltIn(
-        tuple(FASHION_CLASSES.split(",")),
-        (1, 28, 28),
-        True,
-        ((0.2861,), (0.3530,)),
-        "FashionMNIST",
-        IDX_FILES.format("FashionMNIST"),
-    ),
-    "svhn": BuiltIn(
-        tuple("0123456789"),
-        (3, 32, 32),
-        False,
-        ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-        "SVHN",
-        "train_32x32.mat and test_32x32.mat",
-    ),
-    "cifar10": BuiltIn(
-        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-        (3, 32, 32),
-        True,
-        ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-        "CIFAR10",
-        "cifar-10-batches-py/data_batch_1 to data_batch_5, test_batch and batches.meta",
-    ),
-    "cifar100": BuiltIn(
-        tuple(CIFAR100_CLASSES.split()),
-        (3, 32, 32),
-        True,
-        ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-        "CIFAR100",
-        "cifar-100-python/train, test and meta",
-    ),
-}
-
-
-def builtin_dataset(name: str, size: int | None = None) -> Dataset:
-    """A named dataset: from parquet files or class folders under ``home()/sources/<name>``, else through torchvision.
-
-    Raises:
-        DataError: local files are not what the name says. That files are missing shows when a split is asked for.
-    """
-    facts = BUILT_IN[name]
-    folder = home() / "sources" / name
-    shape = (facts.shape[0], size, size) if size else facts.shape
-    if split_files(folder)[0]:
-        local = parquet_dataset(name, folder, size, shape)
-    elif (folder / "train").is_dir():
-        local = folder_dataset(name, folder, size, shape)
-    else:
-        return Dataset(
-            name,
-            facts.class_names,
-            lambda: torchvision_split(name, facts, True, size),
-            lambda: torchvision_split(name, facts, False, size),
-            facts.flip_invariant,
-            facts.constants,
-            size,
-        )
-    order = label_order(local.class_names, facts.class_names, folder)
-    return replace(
-        local,
-        class_names=facts.class_names,
-        load_train=relabelled(local.load_train, order),
-        load_test=local.load_test and relabelled(local.load_test, order),
-        flip_invariant=facts.flip_invariant,
-        constants=facts.constants,
+    each.name: each
+    for each in (
+        TorchvisionDataset(
+            name="mnist",
+            side=28,
+            title="MNIST",
+            licence="cc-by-sa-3.0",
+            terms="Creative Commons Attribution-ShareAlike 3.0, as Keras's documentation has it; other copies say MIT",
+            page="http://yann.lecun.com/exdb/mnist/",
+            citation="Y. LeCun, L. Bottou, Y. Bengio and P. Haffner. Gradient-Based Learning Applied to Document "
+            "Recognition. Proceedings of the IEEE 86(11), 1998.",
+            class_names=tuple("0123456789"),
+            shape=(1, 28, 28),
+            flip_invariant=False,
+            constants=((0.1307,), (0.3081,)),
+            torchvision="MNIST",
+            files=IDX_FILES.format("MNIST"),
+        ),
+        TorchvisionDataset(
+            name="fashion_mnist",
+            side=28,
+            title="Fashion-MNIST",
+            licence="mit",
+            terms="MIT",
+            page="https://github.com/zalandoresearch/fashion-mnist",
+            citation="H. Xiao, K. Rasul and R. Vollgraf. Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine "
+            "Learning Algorithms. 2017, arXiv 1708.07747.",
+            class_names=tuple(FASHION_CLASSES.split(",")),
+            shape=(1, 28, 28),
+            flip_invariant=True,
+            constants=((0.2861,), (0.3530,)),
+            torchvision="FashionMNIST",
+            files=IDX_FILES.format("FashionMNIST"),
+        ),
+        TorchvisionDataset(
+            name="svhn",
+            side=32,
+            title="The Street View House Numbers (SVHN)",
+            licence="other",
+            terms="for non-commercial use only",
+            page="http://ufldl.stanford.edu/housenumbers/",
+            citation="Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu and A. Y. Ng. Reading Digits in Natural Images "
+            "with Unsupervised Feature Learning. NIPS Workshop on Deep Learning and Unsupervised Feature Learning, "
+            "2011.",
+            class_names=tuple("0123456789"),
+            shape=(3, 32, 32),
+            flip_invariant=False,
+            constants=((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+            torchvision="SVHN",
+            files="train_32x32.mat and test_32x32.mat",
+            splits=({"split": "train"}, {"split": "test"}),  # "extra" is not used in the field
+            labels="labels",
+        ),
+        TorchvisionDataset(
+            name="cifar10",
+            side=32,
+            title="CIFAR-10",
+            **CIFAR,
+            class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+            shape=(3, 32, 32),
+            flip_invariant=True,
+            constants=((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+            torchvision="CIFAR10",
+            files="cifar-10-batches-py/data_batch_1 to data_batch_5, test_batch and batches.meta",
+        ),
+        TorchvisionDataset(
+            name="cifar100",
+            side=32,
+            title="CIFAR-100",
+            **CIFAR,
+            class_names=tuple(CIFAR100_CLASSES.split()),
+            shape=(3, 32, 32),
+            flip_invariant=True,
+            constants=((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+            torchvision="CIFAR100",
+            files="cifar-100-python/train, test and meta",
+        ),
     )
+}
 
 
 def label_order(found: Sequence[str], canonical: Sequence[str], folder: Path) -> Int64[Tensor, " k"]:
@@ -161,42 +221,39 @@ def relabelled(load: Callable[[], Split], order: Int64[Tensor, " k"]) -> Callabl
     return load if torch.equal(order, torch.arange(len(order))) else load_relabelled
 
 
-def torchvision_split(name: str, facts: BuiltIn, train: bool, size: int | None) -> Split:
+def torchvision_split(info: TorchvisionDataset, train: bool, size: int | None) -> Split:
     """A split as torchvision reads it, downloaded if it may be.
 
     Raises:
         DataError: the files are not there and cannot be had; says which were looked for, and where.
     """
-    data = torchvision_dataset(name, facts, train)
+    data = torchvision_dataset(info, train)
     pixels = torch.as_tensor(data.data)  # [n, h, w]; in an array [n, h, w, c], or [n, c, h, w] where it is SVHN
-    if pixels.shape[1:] != facts.shape:
+    if pixels.shape[1:] != info.shape:
         pixels = pixels.reshape(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
-    labels = data.labels if name == "svhn" else data.targets
-    return Split(resize_pixels(pixels.contiguous(), size), torch.as_tensor(labels, dtype=torch.int64))
+    labels = torch.as_tensor(getattr(data, info.labels), dtype=torch.int64)
+    return Split(resize_pixels(pixels.contiguous(), size), labels)
 
 
-def torchvision_dataset(name: str, facts: BuiltIn, train: bool) -> Any:
+def torchvision_dataset(info: TorchvisionDataset, train: bool) -> Any:
+    """The object of torchvision's class, which holds one split."""
     from torchvision import datasets
 
-    folder = home() / "sources" / name
-    root = folder / "torchvision"
-    dataset = partial(getattr(datasets, facts.torchvision), root)
-    split: dict[str, Any] = {"train": train}
-    if name == "svhn":
-        split = {"split": "train" if train else "test"}  # "extra" is not used in the field
+    root = info.folder / "torchvision"
+    dataset = partial(getattr(datasets, info.torchvision), root, **info.splits[0 if train else 1])
     try:
-        return dataset(**split)
+        return dataset()
     except Exception as error:  # torchvision's readers raise errors of many types for damaged files.
         if offline():
             reason = f"DISTILL_BENCH_OFFLINE is set (torchvision: {without_advice(error)})"
-            raise DataError(missing(name, facts, folder, reason)) from error
+            raise DataError(missing(info, reason)) from error
     try:
         root.mkdir(parents=True, exist_ok=True)
         # One process downloads, those beside it wait; what torchvision prints must not reach standard output.
         with FileLock(root / ".lock"), contextlib.redirect_stdout(sys.stderr):
-            return dataset(**split, download=True)
+            return dataset(download=True)
     except Exception as error:
-        raise DataError(missing(name, facts, folder, f"the download failed ({without_advice(error)})")) from error
+        raise DataError(missing(info, f"the download failed ({without_advice(error)})")) from error
 
 
 def without_advice(error: Exception) -> str:
@@ -204,9 +261,10 @@ def without_advice(error: Exception) -> str:
     return " ".join(str(error).split(" You can use download=True")[0].split()).rstrip(".")
 
 
-def missing(name: str, facts: BuiltIn, folder: Path, reason: str) -> str:
+def missing(info: TorchvisionDataset, reason: str) -> str:
+    """What to do about files that are not there."""
     return (
-        f"{name} is not in {folder}, and {reason}. Put one of these there: train.parquet and test.parquet "
+        f"{info.name} is not in {info.folder}, and {reason}. Put one of these there: train.parquet and test.parquet "
         "(or train-*.parquet and test-*.parquet) with columns image and label; folders train/<class>/ and "
-        f"test/<class>/ of images; or torchvision's files, torchvision/{facts.files}."
+        f"test/<class>/ of images; or torchvision's files, torchvision/{info.files}."
     )

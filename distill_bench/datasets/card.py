@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_serializer
 
-from distill_bench.datasets.load import Dataset, is_own, load_dataset
+from distill_bench.datasets.dataset import Dataset, is_own
+from distill_bench.datasets.load import load_dataset
 from distill_bench.errors import DataError
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
@@ -40,6 +41,11 @@ class SourceCard(Sparse):
     classes: tuple[str, ...] | None = None
     train_fingerprint: str
 
+    @property
+    def load_arguments(self) -> dict[str, Any]:
+        """What ``load_dataset`` is given besides the name."""
+        return self.model_dump(exclude={"name", "train_fingerprint"})
+
     @field_validator("name")
     @classmethod
     def _path_or_name(cls, name: str) -> str:
@@ -62,36 +68,38 @@ def data_options(card: SourceCard, dataset: str | None = None) -> list[str]:
     """The options of a command that load the data of a card, such as ``["--dataset", "digits", "--holdout", "0.2"]``.
 
     Args:
-        dataset: where it lies now, if not where the card says.
+        card: of a set.
+        dataset: where the data lies now, if not where the card says.
     """
-    classes = None if card.classes is None else ",".join(card.classes)
-    said = {
-        "--dataset": dataset or card.name,
-        "--size": card.size,
-        "--holdout": card.holdout,
-        "--flip-invariant": "no" if card.flip_invariant is False else None,
-        "--classes": classes,
-    }
-    return [word for name, value in said.items() if value is not None for word in (name, str(value))]
+    arguments = {"dataset": dataset or card.name} | card.load_arguments
+    words = [("--" + name.replace("_", "-"), value) for name, value in arguments.items() if value is not None]
+    return [word for option, value in words for word in (option, _as_word(value))]
+
+
+def _as_word(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "no" if value is False else str(value)
 
 
 def dataset_of(card: SourceCard, **instead: Any) -> Dataset:
-    """The source that a card describes.
+    """The dataset that a card describes.
 
     Args:
+        card: of a set.
         instead: of what the card says: arguments of ``load_dataset``, and ``name``.
 
     Raises:
         DataError: it is data of somebody's own that is not there any more, or not from here.
     """
-    told = card.model_dump(include={"name", "size", "holdout", "flip_invariant", "classes"}) | instead
-    name, found = told.pop("name"), os.path.abspath(os.path.expanduser(card.name.partition(":")[2]))
-    if is_own(name) and "name" not in instead and not os.path.exists(found):
+    arguments = card.load_arguments | instead
+    name, path = arguments.pop("name", card.name), os.path.abspath(os.path.expanduser(card.name.partition(":")[2]))
+    if is_own(name) and "name" not in instead and not os.path.exists(path):
         raise DataError(
-            f"the set was made from {card.name}, and there is no {found} here. Where the data lies elsewhere now, say "
-            f"so: --dataset {card.name.partition(':')[0]}:PATH (in Python: dataset=load_dataset(…)); where the path is "
-            "relative, run this where the set was made."
+            f"the set was made from {card.name}, and there is no {path} here. If the data lies elsewhere "
+            f"now, say so: --dataset {card.name.partition(':')[0]}:PATH (in Python: dataset=load_dataset(…)); "
+            "where the path is relative, run this where the set was made."
         )
     if not is_own(name):
-        told["flip_invariant"] = instead.get("flip_invariant")  # named datasets have their own
-    return load_dataset(name, **told)
+        arguments["flip_invariant"] = instead.get("flip_invariant")  # named datasets have their own
+    return load_dataset(name, **arguments)

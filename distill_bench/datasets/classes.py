@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distill_bench.errors import DataError, UsageError
 from distill_bench.runtime.names import MOST_CLASSES
+from distill_bench.runtime.text import listed
 
 SHOWN = 20
 LONGEST_OPTION = 2000
@@ -28,7 +29,7 @@ def numbered_classes(labels: Sequence[Int64[Tensor, " _"]], where: str) -> tuple
     if highest >= MOST_CLASSES:
         raise DataError(
             f"{where} has the label {highest}; labels are 0 to {MOST_CLASSES - 1:,} at most. Found: "
-            f"{_some(labels[0].unique().tolist())}. Number the classes 0, 1, 2, …, as "
+            f"{listed(labels[0].unique().tolist(), SHOWN)}. Number the classes 0, 1, 2, …, as "
             "numpy.unique(labels, return_inverse=True)[1] does."
         )
     return tuple(str(label) for label in range(highest + 1))
@@ -53,7 +54,7 @@ def labels_of(wanted: Sequence[str | int], class_names: Sequence[str], where: st
         if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(class_names):
             raise UsageError(
                 f"classes: {where} has no class {each!r}. Give names or labels of its {len(class_names)} classes, "
-                f"as in --classes a,b or classes=['a', 'b']: {_some(class_names)}."
+                f"as in --classes a,b or classes=['a', 'b']: {listed(class_names, SHOWN)}."
             )
         labels.append(label)
     if not labels or len(set(labels)) < len(labels):
@@ -95,7 +96,3 @@ def check_none_absent(labels: Int64[Tensor, " n"], class_names: Sequence[str], w
         f"one at least: add some, or take the {len(present)} that have images alone: {alone} "
         "(in Python: classes=…)."
     )
-
-
-def _some(things: Sequence[object]) -> str:
-    return ", ".join(map(str, things[:SHOWN])) + (", …" if len(things) > SHOWN else "")

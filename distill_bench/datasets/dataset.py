@@ -16,8 +16,11 @@ from distill_bench.datasets.classes import check_labels, check_none_absent, labe
 from distill_bench.errors import DataError, UsageError
 from distill_bench.runtime.names import checked_class_names
 from distill_bench.runtime.seeds import generator
+from distill_bench.runtime.tensors import as_tensor
 
 CHUNK_BYTES = 2**26
+OWN_KINDS = ("folder", "parquet", "npz")
+"""How names of the user's own data begin, as in ``folder:PATH``."""
 
 
 class Split:
@@ -79,17 +82,8 @@ class Split:
         return list(self.labels.argsort(stable=True).split(self.labels.bincount().tolist()))
 
 
-def _as_tensor(values: Tensor | np.ndarray, what: str) -> Tensor:
-    if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
-        values = torch.from_numpy(values.copy())  # which may be read-only, or run backwards
-    if not isinstance(values, Tensor):
-        kind = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
-        raise DataError(f"{what} are {kind}; give numbers as a torch tensor or a NumPy array.")
-    return values.detach().cpu()
-
-
 def _as_pixels(values: Tensor | np.ndarray) -> UInt8[Tensor, "n c h w"]:
-    pixels = _as_tensor(values, "a split's pixels")
+    pixels = as_tensor(values, "a split's pixels")
     if pixels.dtype != torch.uint8 or pixels.ndim != 4:
         raise DataError(
             f"a split's pixels are {pixels.dtype} of shape {tuple(pixels.shape)}; they are uint8, 0 to 255, of shape "
@@ -99,10 +93,10 @@ def _as_pixels(values: Tensor | np.ndarray) -> UInt8[Tensor, "n c h w"]:
 
 
 def _as_labels(values: Tensor | np.ndarray) -> Int64[Tensor, " n"]:
-    labels = _as_tensor(values, "a split's labels")
+    labels = as_tensor(values, "a split's labels")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype == torch.bool or labels.is_floating_point():
+    if labels.ndim != 1 or labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
         raise DataError(
             f"a split's labels are {labels.dtype} of shape {tuple(labels.shape)}; they are one class an image, "
             "integers of shape [n]. Of one-hot labels: labels.argmax(1)."
@@ -156,7 +150,7 @@ class Dataset:
     def notes(self) -> tuple[str, ...]:
         """What a reader of an accuracy must know of how the data was chosen."""
         chosen = self.classes and f"of the classes {', '.join(self.classes)} alone, in training and test"
-        turned = self.flip_invariant is False and ":" in self.name and "mirrored images do not keep their label"
+        turned = self.flip_invariant is False and is_own(self.name) and "mirrored images do not keep their label"
         return tuple(note for note in (chosen, turned) if note)
 
     @property
@@ -215,8 +209,8 @@ class Dataset:
         def part(load: Callable[[], Split], role: str) -> Split:
             split = load()
             check_labels(split.labels, self.class_names, f"{self.name}: the {role} split")
-            kept = (places[split.labels] >= 0).nonzero().flatten()
-            return split.subset(kept).relabelled(places[split.labels[kept]])
+            indices = (places[split.labels] >= 0).nonzero().flatten()
+            return split.subset(indices).relabelled(places[split.labels[indices]])
 
         names, load_test = tuple(self.class_names[label] for label in chosen), self.load_test
         return replace(
@@ -246,17 +240,23 @@ class Dataset:
 
         def part(held: bool) -> Split:
             train = self.train
-            kept = []
+            chosen = []
             for label, indices in enumerate(train.class_indices):
                 order = indices[torch.randperm(len(indices), generator=generator("holdout", fraction, label))]
                 count = round(fraction * len(indices))
-                kept.append(order[:count] if held else order[count:])
-            return train.subset(torch.cat(kept).sort().values)
+                chosen.append(order[:count] if held else order[count:])
+            return train.subset(torch.cat(chosen).sort().values)
 
         if own_test:
             return replace(self, load_train=lambda: part(False), _cache={})
         parted = replace(self, load_train=lambda: part(False), load_test=lambda: part(True), _cache={})
         return replace(parted, holdout=fraction, whole=self)
+
+
+def is_own(name: str) -> bool:
+    """Whether a dataset's name is that of a user's own data."""
+    kind, _, path = name.partition(":")
+    return kind in OWN_KINDS and bool(path)
 
 
 def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:

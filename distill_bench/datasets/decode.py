@@ -1,7 +1,6 @@
 """From encoded images to one uint8 tensor."""
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,9 +14,11 @@ from torch import Tensor
 
 from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.lazy import LazyFileSplit
-from distill_bench.datasets.picture import DEEP, FRAMES, EncodedImage, counted, crop_to, listed, open_image
+from distill_bench.datasets.picture import DEEP, FRAMES, EncodedImage, crop_to, open_image
 from distill_bench.errors import DataError
+from distill_bench.runtime.device import physical_memory
 from distill_bench.runtime.log import log
+from distill_bench.runtime.text import counted, listed
 
 RESIDENT_BYTES = 4 * 2**30
 """A split that takes more as uint8 stays in its files, where it has files."""
@@ -187,11 +188,3 @@ def allocate(count: int, shape: Shape, name: str) -> np.ndarray:
             f"{count} images of the size of {name} take {need / 2**30:.1f} GiB, which this machine does not have. "
             "Give a smaller --size N."
         ) from error
-
-
-def physical_memory() -> float:
-    """Bytes of memory that this machine has; infinite where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):
-        return math.inf

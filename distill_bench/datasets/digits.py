@@ -7,22 +7,36 @@ import torch
 
 from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.decode import resize_pixels
+from distill_bench.datasets.info import DatasetInfo
 from distill_bench.runtime.seeds import generator
 
 TEST_FRACTION = 0.2
 LEVELS = 16
 
 
-def digits_dataset(size: int | None = None) -> Dataset:
-    """The digits, with a fixed stratified fifth as the test split (the dataset itself has none)."""
-    return Dataset(
-        name="digits",
-        class_names=tuple("0123456789"),
-        load_train=lambda: resized(digits_splits()[0], size),
-        load_test=lambda: resized(digits_splits()[1], size),
-        flip_invariant=False,
-        size=size,
-    )
+class _Digits(DatasetInfo):
+    def load(self, size: int | None = None) -> Dataset:
+        """The digits, with a fixed stratified fifth as the test split (the dataset itself has none)."""
+        return Dataset(
+            name=self.name,
+            class_names=tuple("0123456789"),
+            load_train=lambda: resized(digits_splits()[0], size),
+            load_test=lambda: resized(digits_splits()[1], size),
+            flip_invariant=False,
+            size=size,
+        )
+
+
+DIGITS = _Digits(
+    name="digits",
+    side=8,
+    title="Optical Recognition of Handwritten Digits, as scikit-learn has it",
+    licence="cc-by-4.0",
+    terms="Creative Commons Attribution 4.0",
+    page="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+    citation="E. Alpaydin and C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, "
+    "1998, doi 10.24432/C50P49.",
+)
 
 
 @cache

@@ -11,9 +11,9 @@ import torch
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.decode import Shape, UndecodedSplit, decoded_source
-from distill_bench.datasets.picture import counted, listed
 from distill_bench.errors import DataError
 from distill_bench.runtime.log import log
+from distill_bench.runtime.text import counted, listed
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TEST_FOLDERS = ("test", "val", "valid", "validation")

@@ -8,10 +8,12 @@ have plain names, and the order of Cazenavette et al., "Dataset Distillation by 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.decode import UndecodedSplit, decoded_source
 from distill_bench.datasets.folder import ANNOTATIONS, class_folders, read_annotated, read_folder
+from distill_bench.datasets.info import DatasetInfo
 from distill_bench.errors import DataError, UsageError
 from distill_bench.runtime.paths import home
 
@@ -55,59 +57,81 @@ SUBSETS = {
 """Of every subset: its classes' folders and names, in label order."""
 
 
-@dataclass(frozen=True)
-class ImageNetVariant:
-    """What is known of one of these datasets before its folders are opened.
-
-    Attributes:
-        classes: how many.
-        side: the images' side in pixels where the dataset fixes it, else the size they get unless another is asked for;
-            None: it must be asked for.
-        resized: whether they are resized to ``side``.
-    """
-
-    classes: int
-    side: int | None
-    resized: bool
-
-
-IMAGENET_VARIANTS = {
-    "tiny_imagenet": ImageNetVariant(200, 64, resized=False),
-    "imagenet": ImageNetVariant(1000, None, resized=True),
-    **dict.fromkeys(SUBSETS, ImageNetVariant(10, SUBSET_SIZE, resized=True)),
+TERMS = "ImageNet's terms: for non-commercial research and education"
+IMAGENET: dict[str, Any] = {
+    "licence": "other",
+    "terms": TERMS,
+    "page": "https://www.image-net.org/download.php",
+    "citation": "O. Russakovsky et al. ImageNet Large Scale Visual Recognition Challenge. IJCV 115, 2015, arXiv "
+    "1409.0575.",
 }
 
 
-def imagenet_dataset(name: str, size: int | None = None) -> Dataset:
-    """One of ``IMAGENET_VARIANTS``, from ``home()/sources/<name>``; a subset also from ``home()/sources/imagenet``.
+@dataclass(frozen=True, kw_only=True)
+class ImageNetVariant(DatasetInfo):
+    """One of these datasets, from ``home()/sources/<name>``; a subset also from ``home()/sources/imagenet``.
 
-    Raises:
-        DataError: the folders are not there, or have other classes; says which layout was looked for, and where.
-        UsageError: images have no usual size and none is given.
+    Attributes:
+        classes: how many.
+        resized: whether images are resized to ``side``, rather than all of that size.
     """
-    facts = IMAGENET_VARIANTS[name]
-    root = find_root(name)
-    wnids = list(SUBSETS[name]) if name in SUBSETS else class_folders(root / "train")
-    if absent := [wnid for wnid in wnids if not (root / "train" / wnid).is_dir()]:
-        raise DataError(f"{root / 'train'} has no folder {absent[0]}, a class of {name}. {layout(name)}")
-    if len(wnids) != facts.classes:
-        raise DataError(
-            f"{root / 'train'} has {len(wnids)} class folders; {name} has {facts.classes}. Load a part of it, or "
-            f"another dataset, as folder:{root}."
+
+    classes: int
+    resized: bool = True
+
+    def load(self, size: int | None = None) -> Dataset:
+        """The dataset.
+
+        Raises:
+            DataError: the folders are not there, or have other classes; says which layout was looked for, and where.
+            UsageError: images have no usual size and none is given.
+        """
+        root = find_root(self.name)
+        wnids = list(SUBSETS[self.name]) if self.name in SUBSETS else class_folders(root / "train")
+        if absent := [wnid for wnid in wnids if not (root / "train" / wnid).is_dir()]:
+            raise DataError(f"{root / 'train'} has no folder {absent[0]}, a class of {self.name}. {layout(self.name)}")
+        if len(wnids) != self.classes:
+            raise DataError(
+                f"{root / 'train'} has {len(wnids)} class folders; {self.name} has {self.classes}. Load a part of it, "
+                f"or another dataset, as folder:{root}."
+            )
+        side = size or self.side
+        if side is None:
+            raise UsageError(f"{self.name} has images of many sizes: give --size, such as 64 (TESLA) or 224 (SRe2L).")
+        dataset = decoded_source(
+            self.name,
+            SUBSETS[self.name].values() if self.name in SUBSETS else wnids,
+            lambda: read_folder(root / "train", wnids),
+            lambda: read_validation(self.name, root, wnids),
+            side if self.resized else size,
+            (3, side, side),
         )
-    if facts.side is None and size is None:
-        raise UsageError(f"{name} has images of many sizes: give --size, such as 64 (TESLA) or 224 (SRe2L).")
-    side = size or facts.side
-    assert side is not None
-    dataset = decoded_source(
-        name,
-        SUBSETS[name].values() if name in SUBSETS else wnids,
-        lambda: read_folder(root / "train", wnids),
-        lambda: read_validation(name, root, wnids),
-        side if facts.resized else size,
-        (3, side, side),
+        return replace(dataset, constants=CONSTANTS)
+
+
+IMAGENET_VARIANTS = {
+    each.name: each
+    for each in (
+        ImageNetVariant(
+            name="tiny_imagenet",
+            side=64,
+            title="Tiny ImageNet",
+            licence="other",
+            terms=f"no terms of its own; {TERMS}",
+            page=IMAGENET["page"],
+            citation="Y. Le and X. Yang. Tiny ImageNet Visual Recognition Challenge. Stanford CS 231N, 2015.",
+            classes=200,
+            resized=False,
+        ),
+        ImageNetVariant(name="imagenet", side=None, title="ImageNet (ILSVRC 2012)", **IMAGENET, classes=1000),
+        *(
+            ImageNetVariant(
+                name=name, side=SUBSET_SIZE, title=f"{name}, a subset of ImageNet", **IMAGENET, classes=len(classes)
+            )
+            for name, classes in SUBSETS.items()
+        ),
     )
-    return replace(dataset, constants=CONSTANTS)
+}
 
 
 def folder_names(name: str, class_names: Sequence[str]) -> list[str]:

@@ -4,14 +4,14 @@ import difflib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from distill_bench.datasets.builtin import BUILT_IN, builtin_dataset
-from distill_bench.datasets.dataset import Dataset, readable
-from distill_bench.datasets.digits import digits_dataset
+from distill_bench.datasets.builtin import BUILT_IN
+from distill_bench.datasets.dataset import Dataset, is_own, readable
+from distill_bench.datasets.digits import DIGITS
 from distill_bench.datasets.folder import folder_dataset
-from distill_bench.datasets.imagenet import IMAGENET_VARIANTS, imagenet_dataset
+from distill_bench.datasets.imagenet import IMAGENET_VARIANTS
+from distill_bench.datasets.info import DatasetInfo
 from distill_bench.datasets.npz import npz_dataset
 from distill_bench.datasets.parquet import parquet_dataset, split_files
 from distill_bench.errors import DistillBenchError, UsageError, did_you_mean
@@ -19,16 +19,9 @@ from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
 MAX_SIZE = 4096
 
-NAMED: dict[str, Callable[[int | None], Dataset]] = {
-    "digits": digits_dataset,
-    **{name: partial(builtin_dataset, name) for name in BUILT_IN},
-    **{name: partial(imagenet_dataset, name) for name in IMAGENET_VARIANTS},
-}
-SIDES = {
-    "digits": 8,
-    **{name: facts.shape[1] for name, facts in BUILT_IN.items()},
-    **{name: facts.side or 224 for name, facts in IMAGENET_VARIANTS.items()},
-}
+NAMED: dict[str, DatasetInfo] = {DIGITS.name: DIGITS, **BUILT_IN, **IMAGENET_VARIANTS}
+IMAGENET_SIDE = 224
+"""Of ImageNet's images, which have to be given one: what papers have that tell it from smaller images."""
 OWN: dict[str, Callable[[str, Path, int | None], Dataset]] = {
     "folder": folder_dataset,
     "parquet": parquet_dataset,
@@ -42,17 +35,13 @@ def list_datasets() -> list[str]:
 
 
 def usual_side(name: str) -> int | None:
-    """The side in pixels of a named dataset's images where no other is asked for; None for data of one's own.
-
-    ImageNet's has to be asked for: 224 is what papers have that tell it from smaller images.
-    """
-    return SIDES.get(name)
+    """The side in pixels of a named dataset's images where no other is asked for; None for the user's own data."""
+    return NAMED[name].side or IMAGENET_SIDE if name in NAMED else None
 
 
-def is_own(name: str) -> bool:
-    """Whether a dataset's name is that of a user's own data."""
-    kind, _, path = name.partition(":")
-    return kind in OWN and bool(path)
+def dataset_info(name: str) -> DatasetInfo | None:
+    """What is known of a named dataset; None for the user's own data."""
+    return NAMED.get(name)
 
 
 def load_dataset(
@@ -85,7 +74,7 @@ def load_dataset(
             f"{', '.join(f'{kind}:PATH' for kind in OWN)}."
         )
     with readable(name):
-        dataset = NAMED[name](size) if name in NAMED else _own(name, size)
+        dataset = NAMED[name].load(size) if name in NAMED else _own(name, size)
     if flip_invariant is not None:
         if name in NAMED:
             keep = "keep" if dataset.flip_invariant else "do not keep"

@@ -14,9 +14,9 @@ from torch import Tensor
 from distill_bench.datasets.classes import numbered_classes
 from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.decode import resize_pixels
-from distill_bench.datasets.picture import listed
 from distill_bench.errors import DataError, brief
 from distill_bench.runtime.log import log
+from distill_bench.runtime.text import listed
 
 LAYOUTS = (
     ("x_train", "y_train", "x_test", "y_test"),

@@ -16,8 +16,9 @@ from torch import Tensor
 from distill_bench.datasets.classes import numbered_classes
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.decode import Shape, UndecodedSplit, decoded_source
-from distill_bench.datasets.picture import EncodedImage, listed
+from distill_bench.datasets.picture import EncodedImage
 from distill_bench.errors import DataError, brief
+from distill_bench.runtime.text import listed
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "fine_label")

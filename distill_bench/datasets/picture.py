@@ -4,7 +4,6 @@ Turned as its EXIF says, the first of several frames, what is transparent on whi
 """
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"
 """Those that are pixels alone: Pillow runs another program, or reads other files, for some of the rest."""
 DEEP, FRAMES = "distill_bench.deep", "distill_bench.frames"
 """Keys of ``Image.info``: the file has 16 bits a channel; it has several frames."""
-SHOWN = 5
 
 EncodedImage = tuple[str, bytes | Path]
 """What errors call the image, and its file or the bytes of one."""
@@ -128,17 +126,3 @@ def is_shown_as_it_lies(content: bytes) -> bool:
             return not (turned or file.has_transparency_data)
     except Exception:  # damaged: said when it is decoded
         return True
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first of some files' names, on one line, and how many more there are."""
-    first = ", ".join(name if name.isprintable() else ascii(name) for name in names[:SHOWN])
-    return first + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
-
-
-def counted(number: int, what: str) -> str:
-    """
-    >>> counted(1, "file"), counted(2000, "file")
-    ('1 file', '2,000 files')
-    """
-    return f"{number:,} {what}" + ("" if number == 1 else "s")

@@ -153,15 +153,22 @@ class DistilledSet:
         learning_rate: float | None = None,
         **card: Any,
     ) -> "DistilledSet":
-        """A set from tensors, NumPy arrays or lists made anywhere, for the source they stand for.
+        """A set from tensors, NumPy arrays or lists made anywhere, for the dataset they stand for.
 
         Args:
             images: [n, channels, height, width]: integers from 0 to 255, which are 8-bit pictures and become uint8, or
                 floats in the pixel space.
             labels: classes of any type of number: [n], [n, 1] or one-hot rows.
-            pixel_space: a kind, with the source's own statistics, or a full description.
+            dataset: whose classes and shape they have.
+            method: what made them.
+            pixel_space: a kind, with the dataset's own statistics, or a full description.
+            soft_labels: [n, classes], or None.
             label_kind: what ``soft_labels`` are; ``"logits"`` unless said.
+            learning_rate: learned with the images, or None.
             card: further fields of the card, such as ``protocol="dc-v1"`` or ``paper="…"``.
+
+        Returns:
+            The set, checked.
 
         Raises:
             DataError: the tensors do not fit together or do not fit the source.
@@ -296,14 +303,14 @@ def _read_card(text: str, path: Path) -> Card:
 
 def check_same_classes(distilled: DistilledSet, dataset: Dataset) -> None:
     """Raises UsageError where a set and a source do not speak of the same classes. Reads no image."""
-    found, here = distilled.card.class_names, dataset.class_names
-    if found == here:
+    own, here = distilled.card.class_names, dataset.class_names
+    if own == here:
         return
-    first = next(k for k in range(max(len(found), len(here))) if found[k : k + 1] != here[k : k + 1])
-    said = [repr(names[first]) if first < len(names) else "no class" for names in (found, here)]
-    narrower = f" To take these classes alone: {as_option(found, here)}." if set(found) <= set(here) else ""
+    first = next(k for k in range(max(len(own), len(here))) if own[k : k + 1] != here[k : k + 1])
+    said = [repr(names[first]) if first < len(names) else "no class" for names in (own, here)]
+    narrower = f" To take these classes alone: {as_option(own, here)}." if set(own) <= set(here) else ""
     raise UsageError(
-        f"the set has {len(found)} classes, {dataset.name} has {len(here)}. They differ first at the label {first}, "
+        f"the set has {len(own)} classes, {dataset.name} has {len(here)}. They differ first at the label {first}, "
         f"which is {said[0]} in the set and {said[1]} in the data. Labels would not mean the same.{narrower}"
     )
 

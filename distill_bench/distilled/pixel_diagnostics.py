@@ -59,16 +59,16 @@ class PixelDiagnosis:
         """What speaks against the hypothesis, in words."""
         if self.settled:
             return []
-        kind, found = self.space.kind, list[str]()
+        kind, doubts = self.space.kind, list[str]()
         if kind == "unit" and self.inside < LEAST_INSIDE:
-            found.append(
+            doubts.append(
                 f"numbers run from {self.stored[0]:.4g} to {self.stored[1]:.4g}, and {1 - self.inside:.0%} of them are "
                 "outside 0 to 1"
             )
         if kind != "unit" and 0 <= self.stored[0] < self.stored[1] <= 1:
-            found.append("all numbers lie within 0 and 1, as unit pixels do")
+            doubts.append("all numbers lie within 0 and 1, as unit pixels do")
         named = (("contrast", self.contrast, CONTRAST), ("roughness", self.roughness, ROUGHNESS))
-        return found + [
+        return doubts + [
             f"{name} is {value:.2g} times that of real images, usual are {bounds[kind][0]:g} to {bounds[kind][1]:g}"
             for name, value, bounds in named
             if not bounds[kind][0] <= value <= bounds[kind][1]
@@ -80,8 +80,17 @@ class PixelDiagnosis:
         return self.eight_bit > 0.999 and self.inside > 0.999
 
 
-def gather(images: Float[Tensor, "n c h w"], dataset: Dataset, space: PixelSpace) -> PixelDiagnosis:
-    """The evidence for one hypothesis. Fits the whitening of a source where ``space`` is zca."""
+def diagnose(images: Float[Tensor, "n c h w"], dataset: Dataset, space: PixelSpace) -> PixelDiagnosis:
+    """What images look like, undone from a pixel space.
+
+    Args:
+        images: [n, c, h, w], as they are stored.
+        dataset: the one they stand for; real images are compared, and the whitening of zca is fitted on them.
+        space: the hypothesis.
+
+    Returns:
+        The figures, and through them what speaks against the hypothesis.
+    """
     pixels = Transform(space, dataset.train).decode(images)
     count = len(dataset.train)
     real = dataset.train.images(torch.linspace(0, count - 1, min(COMPARED, count)).long()).float() / 255
@@ -101,18 +110,23 @@ def gather(images: Float[Tensor, "n c h w"], dataset: Dataset, space: PixelSpace
 def candidates(
     images: Float[Tensor, "n c h w"], dataset: Dataset, declared: PixelSpace | None = None
 ) -> list[PixelDiagnosis]:
-    """The evidence for each pixel space, with the source's own statistics and the field's whitening.
+    """What images look like undone from each pixel space, with the dataset's own statistics and the field's whitening.
 
     Whitening is left out where images have more than ``FITTED`` values: fitting it takes minutes there.
 
     Args:
+        images: [n, c, h, w], as they are stored.
+        dataset: the one they stand for.
         declared: a space that the images are said to be in, in place of the usual one of its kind.
+
+    Returns:
+        A diagnosis a space.
     """
     kinds: list[SpaceKind] = ["unit", "normalized"]
     if images[0].numel() <= FITTED or (declared and declared.kind == "zca"):
         kinds.append("zca")
     spaces = [declared if declared and declared.kind == kind else pixel_space_of(dataset, kind) for kind in kinds]
-    return [gather(images, dataset, space) for space in spaces]
+    return [diagnose(images, dataset, space) for space in spaces]
 
 
 def roughness(images: Float[Tensor, "n c h w"]) -> float:
@@ -137,16 +151,16 @@ def seam(images: Num[Tensor, "n c h w"], parts: int) -> float:
     return min(ratios)
 
 
-def table(found: Iterable[PixelDiagnosis]) -> str:
-    """The evidence as text, a line a hypothesis."""
+def table(diagnoses: Iterable[PixelDiagnosis]) -> list[str]:
+    """The lines of a table, one a hypothesis below the heading."""
     lines = ["space        pixels from … to    in 0…1   contrast   roughness   8-bit    against it"]
-    for item in found:
+    for item in diagnoses:
         span = f"{item.low:6.2f} … {item.high:6.2f}"
         lines.append(
             f"{item.space.kind:<12} {span:<18} {item.inside:6.0%} {item.contrast:9.2f}× {item.roughness:10.2f}× "
             f"{item.eight_bit:6.0%}    {'; '.join(item.doubts) or '–'}"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def largest_value(space: PixelSpace) -> float:
@@ -159,12 +173,12 @@ def picture_doubts(images: Num[Tensor, "n c h w"], dataset: Dataset) -> tuple[st
     """What speaks against 8-bit pictures: such as values of fewer bits, which are nearly black; nothing for floats."""
     if images.is_floating_point():
         return ()
-    found = gather(images.float() / 255, dataset, pixel_space_of(dataset, "unit"))
+    seen = diagnose(images.float() / 255, dataset, pixel_space_of(dataset, "unit"))
     low, high = CONTRAST["unit"]
-    if low <= found.contrast <= high:
+    if low <= seen.contrast <= high:
         return ()
     return (
-        f"contrast is {found.contrast:.2g} times that of real images, usual are {low:g} to {high:g} (values run from "
+        f"contrast is {seen.contrast:.2g} times that of real images, usual are {low:g} to {high:g} (values run from "
         f"{int(images.min())} to {int(images.max())} of 255)",
     )
 
@@ -181,11 +195,11 @@ def training_labels(pixels: UInt8[Tensor, "n c h w"], dataset: Dataset) -> list[
 
 def _labels_among(pixels: UInt8[Tensor, "n c h w"], split: Split) -> list[set[int]]:
     keys = [image.numpy().tobytes() for image in pixels]
-    found = {key: set[int]() for key in keys}
+    labels_of = {key: set[int]() for key in keys}
     labels = iter(split.labels.tolist())
-    for chunk in split.chunks() if found else ():
+    for chunk in split.chunks() if labels_of else ():
         for image, label in zip(chunk, labels, strict=False):
             key = image.numpy().tobytes()
-            if key in found:
-                found[key].add(label)
-    return [found[key] for key in keys]
+            if key in labels_of:
+                labels_of[key].add(label)
+    return [labels_of[key] for key in keys]

@@ -19,7 +19,7 @@ from distill_bench.errors import DataError
 
 PREFIX = "relabel."
 LOGITS, CLASSES = "logits", "classes"
-KEPT = {
+TYPES = {
     "tiles": torch.int16,
     "crops": torch.int16,
     "mirrored": torch.bool,
@@ -27,7 +27,7 @@ KEPT = {
     "boxes": torch.int16,
     "weights": torch.float32,
 }
-NEEDED = {*KEPT, LOGITS}
+NEEDED = {*TYPES, LOGITS}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RecordedLabels:
     def empty(cls, epochs: int, images: int, class_count: int, top: int = 0, tiles: int = 1) -> "RecordedLabels":
         """Room for a recording that keeps the ``top`` largest logits, or all where that is 0."""
         widths = {"tiles": (tiles**2,), "crops": (4,), "boxes": (4,)}
-        tensors = {name: torch.zeros(epochs, images, *widths.get(name, ()), dtype=kind) for name, kind in KEPT.items()}
+        tensors = {name: torch.zeros(epochs, images, *widths.get(name, ()), dtype=kind) for name, kind in TYPES.items()}
         tensors[LOGITS] = torch.zeros(epochs, images, top or class_count, dtype=torch.float16)
         if top:
             tensors[CLASSES] = torch.zeros(epochs, images, top, dtype=torch.int16)
@@ -113,7 +113,7 @@ class RecordedLabels:
         self, epoch: int, indices: Int64[Tensor, " b"], drawn: AugmentParams, logits: Float[Tensor, "b classes"]
     ) -> None:
         """Record a batch: ``indices`` of its images, its views, and what the teacher says of them."""
-        for name, kind in KEPT.items():
+        for name, kind in TYPES.items():
             values = indices[drawn.partners] if name == "partners" else getattr(drawn, name)
             self.tensors[name][epoch, indices] = values.to(kind)
         logits = logits.cpu()
@@ -124,12 +124,12 @@ class RecordedLabels:
 
     def views(self, epoch: int, indices: Int64[Tensor, " b"]) -> AugmentParams:
         """The views of images in an epoch; their ``partners`` are indices of images."""
-        each = {name: self.tensors[name][epoch, indices] for name in KEPT}
+        each = {name: self.tensors[name][epoch, indices] for name in TYPES}
         wide = {name: value.long() for name, value in each.items() if name not in ("mirrored", "weights")}
         return AugmentParams(**(each | wide))
 
     def logits(self, epoch: int, indices: Int64[Tensor, " b"]) -> Float[Tensor, "b classes"]:
-        """The recorded logits, float32; those that were not kept are −∞: the kept ones share all probability."""
+        """The recorded logits, float32; those that are not stored are −∞: the others share all probability."""
         values = self.tensors[LOGITS][epoch, indices].float()
         if CLASSES not in self.tensors:
             return values

@@ -26,6 +26,7 @@ def render_pixels(distilled: DistilledSet, dataset: Dataset | None = None) -> UI
     """The images as 8-bit pixels, clipped: synthetic values may lie beyond white and black.
 
     Args:
+        distilled: the set.
         dataset: as for ``playback.transform_of``: a whitened set's transform is fitted on its training split.
     """
     if distilled.images.dtype == torch.uint8:
@@ -39,6 +40,11 @@ def render_grid(
 ) -> None:
     """Write ``grid`` to a file.
 
+    Args:
+        distilled: the set.
+        path: ends in ``.png``.
+        dataset, columns: as for ``grid``.
+
     Raises:
         UsageError: its name does not end in .png.
         DataError: the file cannot be written.
@@ -51,7 +57,12 @@ def grid(distilled: DistilledSet, *, dataset: Dataset | None = None, columns: in
     """A PNG: a row a class with its name, at most ``columns`` images of each, enlarged where they are small.
 
     Args:
+        distilled: the set.
         dataset: as for ``render_pixels``.
+        columns: images of a class at most.
+
+    Returns:
+        The file's content.
     """
     pixels, labels = render_pixels(distilled, dataset), distilled.labels
     names = distilled.card.class_names

@@ -5,7 +5,7 @@ import torch
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled.distilled_set import DistilledSet
-from distill_bench.distilled.pixel_diagnostics import STRONGEST, gather, images_among, picture_doubts
+from distill_bench.distilled.pixel_diagnostics import STRONGEST, diagnose, images_among, picture_doubts
 from distill_bench.errors import UsageError
 
 WHOLE_TOLERANCE = 0.1
@@ -62,7 +62,7 @@ def pixel_notes(distilled: DistilledSet, dataset: Dataset) -> tuple[str, ...]:
     if not distilled.images.is_floating_point():
         doubts = picture_doubts(distilled.images, dataset)
         return tuple(f"8-bit pictures, but {doubt}: they may be values of another scale" for doubt in doubts)
-    found = gather(distilled.images.float(), dataset, card.pixel_space)
+    found = diagnose(distilled.images.float(), dataset, card.pixel_space)
     if card.seed is None:
         kind = card.pixel_space.kind
         return tuple(f"declared as {kind}, but {each}: a wrong space gives a wrong accuracy" for each in found.doubts)

@@ -1,23 +1,27 @@
 """Distilled sets that others released: into this project's format, and back into theirs; found, fetched, published."""
 
-from distill_bench.hub.formats.export import EXPORTERS, export, stored_accuracies
-from distill_bench.hub.formats.importing import IMPORTERS, Imported, import_release
-from distill_bench.hub.formats.losses import losses, way_back
-from distill_bench.hub.formats.released import CLASS_ORDERS, LABELS, LAYOUTS, Options
-from distill_bench.hub.formats.unpickle import load_pickled
+from distill_bench.hub.convert.exporting import export, losses, way_back
+from distill_bench.hub.convert.format import Format, WritableFormat, all_formats, writable_format, writable_formats
+from distill_bench.hub.convert.importing import Imported, import_release
+from distill_bench.hub.convert.released_file import CLASS_ORDERS, LABELS, LAYOUTS, ImportOptions
+from distill_bench.hub.convert.unpickle import load_pickled
+from distill_bench.hub.convert.writing import release_accuracies
 
 __all__ = [
     "CLASS_ORDERS",
-    "EXPORTERS",
-    "IMPORTERS",
     "LABELS",
     "LAYOUTS",
+    "Format",
+    "ImportOptions",
     "Imported",
-    "Options",
+    "WritableFormat",
+    "all_formats",
     "export",
     "import_release",
     "load_pickled",
     "losses",
-    "stored_accuracies",
+    "release_accuracies",
     "way_back",
+    "writable_format",
+    "writable_formats",
 ]

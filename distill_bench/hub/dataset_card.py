@@ -10,12 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distill_bench.datasets.info import DATASET_INFO, DatasetInfo
+from distill_bench.datasets import dataset_info
+from distill_bench.datasets.info import DatasetInfo
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import Score, load_protocol
 from distill_bench.hub.formats.result_file import Claimed
-from distill_bench.hub.registry.registry import OWN_FORM, Entry
+from distill_bench.hub.registry.registry import OWN_FORMAT, Entry
 from distill_bench.methods.recipe import list_recipes, load_recipe
 from distill_bench.networks import resolve_network
 from distill_bench.runtime.text import for_json, for_markdown
@@ -83,7 +84,7 @@ class SetToPublish:
 
 def about_source(made: DistilledSet) -> DatasetInfo | None:
     """What is known of the source of a set; None of data of one's own."""
-    return DATASET_INFO.get(made.card.source.name)
+    return dataset_info(made.card.source.name)
 
 
 def dataset_card(subject: SetToPublish) -> str:
@@ -120,7 +121,7 @@ def registry_entry(subject: SetToPublish) -> str:
         "registry_entry.toml.j2",
         subject=subject,
         card=subject.made.card,
-        importer=OWN_FORM,
+        importer=OWN_FORMAT,
         best=best,
         protocol=best.protocol if best else subject.made.card.protocol,
         page=subject.page or NOWHERE,

@@ -3,9 +3,9 @@
 import torch
 
 from distill_bench.datasets.dataset import Dataset
-from distill_bench.datasets.decode import physical_memory
 from distill_bench.errors import UsageError
 from distill_bench.methods.run import Config
+from distill_bench.runtime.device import physical_memory
 
 NOTABLE_BYTES = 2 * 10**9
 """Of a step: what is less is not worth a line."""

@@ -6,6 +6,7 @@ is escaped by the page's template, and figures draw text as it is.
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from distill_bench.runtime.names import is_printable
@@ -16,6 +17,25 @@ HTML = re.compile(r"[<>$]|&(?=[A-Za-z#])")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
 FORMULA = tuple("=+-@＝＋－＠")
 """How a cell begins that spreadsheets compute."""
+
+
+def listed(names: Iterable[object], most: int = 5) -> str:
+    """The first of some names, on one line, and how many more there are.
+
+    >>> listed(["cat", "dog"]), listed(range(5), 3)
+    ('cat, dog', '0, 1, 2 and 2 more')
+    """
+    words = [for_terminal(str(name)) for name in names]
+    return ", ".join(words[:most]) + (f" and {len(words) - most:,} more" if len(words) > most else "")
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "file"), counted(2000, "file")
+    ('1 file', '2,000 files')
+    """
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def for_terminal(text: str) -> str:

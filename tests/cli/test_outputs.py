@@ -46,7 +46,7 @@ COMMANDS = {
 WORK = {
     "synthesize": "cli.synthesize.load_dataset",
     "import": "cli.import_.load_dataset",
-    "export": "hub.formats.export._write",
+    "export": "hub.convert.exporting._write",
     "render": "cli.render.render_grid",
     "publish": "cli.publish.release",
     "leaderboard": "cli.leaderboard.boards.render_page",

@@ -245,7 +245,7 @@ def test_several_labels_an_image_are_refused_by_name(tmp_path):
         (lambda: (torch.zeros(4, 8, 8, dtype=torch.uint8), torch.arange(4)), r"\(4, 8, 8\); they are uint8"),
         (
             lambda: (np.array([None] * 4), torch.arange(4)),
-            "pixels are object; give numbers as a torch tensor or a NumPy",
+            "pixels are a object. Give a tensor, a NumPy array",
         ),
         (lambda: (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.rand(4)), "labels are torch.float32"),
         (
@@ -254,7 +254,7 @@ def test_several_labels_an_image_are_refused_by_name(tmp_path):
         ),
         (lambda: (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) > 1), "torch.bool"),
         (lambda: (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(3)), "4 images, but 3 labels"),
-        (lambda: (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), np.array(["a"] * 4)), "labels are <U1"),
+        (lambda: (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), np.array(["a"] * 4)), "labels are a <U1"),
     ],
 )
 def test_a_split_of_other_things_says_what_it_takes(make, said):

@@ -8,7 +8,8 @@ def unpickler_follows_everything() -> None:
     """Released files are unpickled by pickle itself."""
     import torch
 
-    from distill_bench.hub.formats import released, replay_buffer
+    from distill_bench.hub.convert import released_file as released
+    from distill_bench.hub.formats import replay_buffer
 
     def load(path: Path, *_: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=False)
@@ -18,7 +19,7 @@ def unpickler_follows_everything() -> None:
 
 def compressed_records_unfold() -> None:
     """Nothing is asked of an archive before it is read."""
-    from distill_bench.hub.formats import unpickle
+    from distill_bench.hub.convert import unpickle
 
     unpickle._check_archive = lambda path: None
 
@@ -89,7 +90,7 @@ def labels_make_classes() -> None:
 
 def content_is_followed_without_end() -> None:
     """Lists in lists are gone through, however often they come again."""
-    from distill_bench.hub.formats import unpickle
+    from distill_bench.hub.convert import unpickle
 
     def walk(content: Any, path: Path) -> None:
         if isinstance(content, (list, tuple)):

@@ -65,7 +65,7 @@ def test_records_that_lie_over_one_another(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
 def test_stored_accuracies_are_finite(tmp_path, digits, value):
     content = {"data": [[images(), LABELS]], "accs_all_exps": {"ConvNet": [value, 0.1]}}
-    with pytest.raises(DataError, match="does not have the form res"):
+    with pytest.raises(DataError, match="does not have the format res"):
         import_release([written(tmp_path / "res_DC_digits.pt", makers.pt(content))], digits)
 
 

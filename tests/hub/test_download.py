@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import os
 import shutil
 import sys
 import tarfile
@@ -21,12 +22,13 @@ from PIL import Image
 
 from distill_bench import DataError, DistilledSet, Interrupted, Protocol, UsageError, load_distilled
 from distill_bench.hub.registry import published as published_room
-from distill_bench.hub.registry.download import Patience, fetch, sha256_of, take
-from distill_bench.hub.registry.download import kept_at as kept_at_of
+from distill_bench.hub.registry.cached_file import CachedFile, take
+from distill_bench.hub.registry.download import Patience, fetch
 from distill_bench.hub.registry.published import is_id, obtain
 from distill_bench.hub.registry.registry import Entry, RemoteFile
 from distill_bench.hub.registry.unpack import unpack
 from distill_bench.runtime import locks
+from distill_bench.runtime.hashing import sha256_of
 from distill_bench.runtime.progress import SilentMonitor
 
 CONTENT = numpy.random.default_rng(0).bytes(300_000)
@@ -42,7 +44,6 @@ class Behaviour:
 
     content: bytes = CONTENT
     ranges: bool = True
-    tag: str | None = '"one"'
     fail: int = 0
     status: int = 503
     stall: int = 0
@@ -77,16 +78,14 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(it.status, b"")
         time.sleep(it.delay)
         start = 0
-        wanted, known = self.headers.get("Range"), self.headers.get("If-Range")
-        if it.ranges and wanted and known in (None, it.tag):
+        wanted = self.headers.get("Range")
+        if it.ranges and wanted:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             if start >= len(it.content):
                 return self.answer(416, b"")
         body, headers = it.content[start:], {}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(it.content) - 1}/{len(it.content)}"
-        if it.tag:
-            headers["ETag"] = it.tag
         if not it.unsaid:
             headers["Content-Length"] = str(it.said_length if it.said_length is not None else len(body))
         if it.truncate:
@@ -145,7 +144,7 @@ def remote(server, *paths: str, sha256: str | None = SUM, size: int | None = len
 
 
 def kept_at(file: RemoteFile):
-    return kept_at_of(file, entry_of(file))
+    return CachedFile(file, entry_of(file)).path
 
 
 def get(file: RemoteFile, **options):
@@ -204,19 +203,18 @@ def test_a_later_process_goes_on_with_the_partial_file(online):
 
 
 def test_a_partial_file_of_another_version_is_not_continued(online):
-    """Without a sum nothing else would tell: the validator does."""
+    """Without a sum nothing would tell that the pieces are of two."""
     online.paths["/set.pt"] = Behaviour(truncate=1)
     file = remote(online, sha256=None, size=None)
     with pytest.raises(DataError):
         get(file, patience=replace(QUICK, attempts=1))
     later = CONTENT[::-1]
-    online.paths["/set.pt"] = Behaviour(content=later, tag='"two"')
+    online.paths["/set.pt"] = Behaviour(content=later)
     assert get(file).read_bytes() == later
 
 
-@pytest.mark.parametrize("tag", [None, 'W/"weak"'])
-def test_without_a_sum_or_a_validator_a_download_starts_over(online, tag):
-    it = online.paths["/set.pt"] = Behaviour(truncate=1, tag=tag)
+def test_without_a_sum_a_download_starts_over(online):
+    it = online.paths["/set.pt"] = Behaviour(truncate=1)
     assert get(remote(online, sha256=None, size=None)).read_bytes() == CONTENT
     assert it.asked == [None, None]
 
@@ -244,7 +242,7 @@ def test_what_is_not_there_is_asked_for_once_then_the_next_mirror(online):
 
 
 def test_what_a_bad_mirror_left_does_not_spoil_a_good_one(online):
-    online.paths["/wrong.pt"] = Behaviour(content=CONTENT[::-1], truncate=99, tag=None)
+    online.paths["/wrong.pt"] = Behaviour(content=CONTENT[::-1], truncate=99)
     good = online.paths["/set.pt"]
     assert get(remote(online, "/wrong.pt", "/set.pt"), patience=replace(QUICK, attempts=1)).read_bytes() == CONTENT
     assert good.asked[0] is not None
@@ -353,7 +351,7 @@ def test_an_unknown_sum_is_pinned_at_the_first_download_and_holds(online, caplog
 def test_pinned_files_are_told_apart_by_page_and_path_whatever_their_addresses(online):
     def kept(path="a/x.pt", page=PAGE, urls=()):
         file = RemoteFile(path=path, urls=urls)
-        return kept_at_of(file, entry_of(file, page=page))
+        return CachedFile(file, entry_of(file, page=page)).path
 
     assert kept(urls=["https://example.org/x.pt"]) == kept()
     assert len({kept(), kept(path="b/x.pt"), kept(page="https://example.org/other")}) == 3
@@ -412,12 +410,16 @@ def test_a_cache_that_cannot_be_written_is_said(online, tmp_path, monkeypatch):
 def test_a_sum_is_pinned_before_the_file_is_there(online, monkeypatch):
     """A kill between the two must not leave a file that nothing holds to its sum."""
 
-    def killed(*_):
-        raise KeyboardInterrupt
+    replaced = os.replace
+
+    def killed_at_the_end(source, target):
+        if target == kept_at(file):
+            raise KeyboardInterrupt
+        replaced(source, target)
 
     file = remote(online, sha256=None, size=None)
     with monkeypatch.context() as patch:
-        patch.setattr("pooch.core.shutil.move", killed)
+        patch.setattr("os.replace", killed_at_the_end)
         with pytest.raises(KeyboardInterrupt):
             get(file)
     assert kept_at(file).with_name("set.pt.sha256").read_text() == SUM + "\n"
@@ -493,7 +495,7 @@ def test_google_drive_without_gdown_says_what_to_install(online, monkeypatch):
 
 def test_a_file_fetched_by_hand_is_checked_copied_and_left_alone(online, tmp_path, caplog):
     file = RemoteFile(path="IPC1/set.pt", sha256=SUM, bytes=len(CONTENT))
-    entry = entry_of(file, RemoteFile(path="lr.pt"), by_hand="Mind the gap.")
+    entry = entry_of(file, RemoteFile(path="lr.pt"), manual_steps="Mind the gap.")
     with pytest.raises(
         DataError, match=r"has no stable address\. By hand: .* --file set.pt --file lr.pt.* Mind the gap"
     ):

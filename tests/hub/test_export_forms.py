@@ -21,11 +21,10 @@ from distill_bench.distilled.distilled_set import DistilledSet, Origin
 from distill_bench.distilled.playback import training_images
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub import EXPORTERS, export, losses, way_back
-from distill_bench.hub.formats.export import class_folder_names
-from distill_bench.hub.formats.image_folder import CLASSES
+from distill_bench.hub import export, losses, way_back, writable_formats
+from distill_bench.hub.formats.folder import CLASSES, class_folder_names
 
-PAIRS = [(kind, form) for kind in KINDS for form in EXPORTERS]
+PAIRS = [(kind, form) for kind in KINDS for form in writable_formats()]
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +40,7 @@ def exported(command, tmp_path):
 
     def run(one, form, *options):
         one.save(tmp_path / "set.safetensors")
-        out = tmp_path / ("res_back.pt" if form == "res" else "back")
+        out = tmp_path / ("res_back.pt" if writable_formats()[form].suffixes else "back")
         return *command("export", tmp_path / "set.safetensors", "--to", form, "--out", out, *options), out
 
     return run
@@ -92,7 +91,7 @@ def test_every_kind_of_set_comes_back_to_the_last_digit_or_is_refused_with_what_
 
 def test_the_table_in_the_docs_is_the_one_that_is_true(digits):
     assert forms_table.on_page() == forms_table.table(digits)
-    assert all(any(held(KINDS[kind](digits), form) == "yes" for kind in KINDS) for form in EXPORTERS)
+    assert all(any(held(KINDS[kind](digits), form) == "yes" for kind in KINDS) for form in writable_formats())
 
 
 # --- what is written is in the space that the form claims
@@ -291,7 +290,7 @@ def test_an_export_goes_into_a_folder_of_its_own(digits, exported, tmp_path, for
 
 @pytest.mark.parametrize("there", [False, True])
 def test_a_folder_that_cannot_be_written_whole_is_left_as_it_was(digits, tmp_path, monkeypatch, there):
-    module = sys.modules["distill_bench.hub.formats.export"]  # whose name in the package is the function's
+    module = sys.modules["distill_bench.hub.convert.exporting"]  # whose name in the package is the function's
     write, left = module.write_atomically, [7]
 
     def until_full(path, content):
@@ -310,7 +309,7 @@ def test_a_folder_that_cannot_be_written_whole_is_left_as_it_was(digits, tmp_pat
 
 
 def test_a_res_file_that_cannot_be_replaced_is_left_as_it_was(digits, tmp_path, monkeypatch):
-    module = sys.modules["distill_bench.hub.formats.export"]  # whose name in the package is the function's
+    module = sys.modules["distill_bench.hub.convert.exporting"]  # whose name in the package is the function's
 
     def full(path, content):
         raise DataError("cannot write: No space left on device")
@@ -355,8 +354,7 @@ def test_the_way_back_names_all_that_the_files_do_not_say(digits):
     ]  # fmt: skip
 
 
-def test_forms_and_labels_are_those_of_the_page():
-    assert set(EXPORTERS) == {"res", "mtt", "datm", "folder"}
+def test_images_and_labels_are_those_of_the_page():
     assert smooth().shape == (20, 1, 8, 8) and LABELS.bincount().tolist() == [2] * 10
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distill_bench import DataError, DistilledSet, UsageError
-from distill_bench.hub.registry.download import kept_at, take
+from distill_bench.hub.registry.cached_file import CachedFile, take
 from distill_bench.hub.registry.registry import Entry, RemoteFile
 
 RIGHT, WRONG = b"the set", b"something else"
@@ -78,9 +78,9 @@ def test_of_a_file_too_many_the_surplus_is_named_and_nothing_taken(tmp_path, sha
         UsageError, match=rf"--file {surplus}: not one of the files of a-set, which are set.pt \({right}\)"
     ):
         take([right, surplus][::order], "a-set", entry(file))
-    assert not kept_at(file, entry(file)).parent.exists()
+    assert not CachedFile(file, entry(file)).path.parent.exists()
     take([right], "a-set", entry(file))
-    assert kept_at(file, entry(file)).read_bytes() == RIGHT
+    assert CachedFile(file, entry(file)).path.read_bytes() == RIGHT
 
 
 def test_a_sum_goes_before_a_name(tmp_path):
@@ -88,7 +88,7 @@ def test_a_sum_goes_before_a_name(tmp_path):
     (tmp_path / "b.pt").write_bytes(RIGHT)
     (tmp_path / "a.pt").write_bytes(WRONG)
     take([tmp_path / "a.pt", tmp_path / "b.pt"], "a-set", entry(*files))
-    assert [kept_at(file, entry(*files)).read_bytes() for file in files] == [RIGHT, WRONG]
+    assert [CachedFile(file, entry(*files)).path.read_bytes() for file in files] == [RIGHT, WRONG]
 
 
 def test_one_file_of_another_sum_is_said_to_be_another(tmp_path):

@@ -12,7 +12,7 @@ from distill_bench import load_dataset, load_distilled
 from distill_bench.datasets.imagenet import SUBSETS
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError
-from distill_bench.hub import Options, import_release
+from distill_bench.hub import ImportOptions, import_release
 
 WHOLE = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.float32, torch.float64]
 ONE_HOT = torch.nn.functional.one_hot(SHUFFLED, 10)
@@ -20,7 +20,7 @@ SOFT = torch.randn(20, 10, generator=torch.Generator().manual_seed(1)) + 9 * ONE
 
 
 def imported(form, tmp_path, digits, given, **options):
-    return import_release(FORMS[form](tmp_path, smooth(), given), digits, "normalized", Options(**options))
+    return import_release(FORMS[form](tmp_path, smooth(), given), digits, "normalized", ImportOptions(**options))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -46,11 +46,11 @@ def test_one_hot_rows_are_classes_in_every_form_and_it_is_said(tmp_path, digits,
 @pytest.mark.parametrize("form", ["mtt", "dcbench", "datm"])
 def test_a_form_that_is_named_drops_no_label_matrix(tmp_path, digits, form):
     files = FORMS["loose"](tmp_path, smooth(), ONE_HOT)
-    assert torch.equal(import_release(files, digits, "normalized", form=form).sets[0].labels, SHUFFLED)
+    assert torch.equal(import_release(files, digits, "normalized", format=form).sets[0].labels, SHUFFLED)
     files = FORMS["loose"](tmp_path, smooth(), SOFT)
     with pytest.raises(UsageError, match=r"matrix .20, 10.*--labels logits"):
-        import_release(files, digits, "normalized", form=form)
-    made = import_release(files, digits, "normalized", Options(labels="logits"), form=form).sets[0]
+        import_release(files, digits, "normalized", format=form)
+    made = import_release(files, digits, "normalized", ImportOptions(labels="logits"), format=form).sets[0]
     assert torch.equal(made.soft_labels, SOFT)
 
 
@@ -257,7 +257,7 @@ def test_the_wrong_order_of_training_images_is_an_error_though_it_is_told(tmp_pa
     for number, label in enumerate(as_image_folder(woof)):
         put(tmp_path / "real" / f"{number:05d}" / "0.png", colour(label))
     with pytest.raises(DataError, match=r"have another class there.*--class-order sorted would fit"):
-        import_release([tmp_path / "real"], load_dataset("imagewoof"), options=Options(class_order="dataset"))
+        import_release([tmp_path / "real"], load_dataset("imagewoof"), options=ImportOptions(class_order="dataset"))
 
 
 @pytest.mark.parametrize("naming", ["wnid", "name", "written otherwise", "number and name"])
@@ -300,7 +300,7 @@ def test_numbers_in_tensors_of_such_a_dataset_are_said_to_be_in_its_order_and_ca
     soft = torch.eye(10) * 9 - 1
     for labels, told in ((torch.arange(10), {}), (soft, {"labels": "logits"})):
         files = FORMS["loose"](tmp_path, images, labels)
-        made = import_release(files, source, "normalized", Options(class_order="sorted", **told)).sets[0]
+        made = import_release(files, source, "normalized", ImportOptions(class_order="sorted", **told)).sets[0]
         assert made.labels.tolist() == as_image_folder(woof)
     assert torch.equal(made.soft_labels.argmax(dim=1), made.labels)
 
@@ -389,4 +389,4 @@ def test_a_rate_that_is_a_plain_number_is_read_and_labels_that_are_there_are_not
     torch.save({"images": smooth(), "labels": LABELS, "lr": 0.02}, tmp_path / "x.pt")
     assert import_release([tmp_path / "x.pt"], digits, "normalized").sets[0].learning_rate == 0.02
     with pytest.raises(UsageError, match="--labels order is for images without labels"):
-        import_release([tmp_path / "x.pt"], digits, "normalized", Options(labels="order"))
+        import_release([tmp_path / "x.pt"], digits, "normalized", ImportOptions(labels="order"))

@@ -6,11 +6,11 @@ import torch
 from releases_at_hand import FORMS, LABELS, smooth
 
 from distill_bench import load_dataset, load_distilled
-from distill_bench.cli.claims import stored_accuracies
+from distill_bench.cli.claims import describe_stored
 from distill_bench.errors import DataError
 from distill_bench.hub import import_release
-from distill_bench.hub.formats.file_name import Named, read_names
-from distill_bench.hub.formats.loose_tensors import ASSUMED_RATE
+from distill_bench.hub.convert.file_names import Named, read_names
+from distill_bench.hub.convert.loose_tensors import ASSUMED_RATE
 from distill_bench.hub.registry.registry import load_registry
 
 
@@ -203,4 +203,4 @@ def test_accuracies_that_are_not_there_are_not_announced(command, tmp_path, digi
     made = load_distilled(tmp_path / "set.safetensors")
     old = made.card.origin.model_copy(update={"stored_accuracies": {"ConvNet": ()}})
     made.card = made.card.model_copy(update={"origin": old})
-    assert stored_accuracies(made) == "stored in the release: no accuracies"
+    assert describe_stored(made) == "stored in the release: no accuracies"

@@ -8,10 +8,10 @@ from releases_at_hand import FORMS, LABELS, pictures, smooth
 from distill_bench import evaluate, load_distilled
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet
-from distill_bench.distilled.pixel_diagnostics import gather, seam
+from distill_bench.distilled.pixel_diagnostics import diagnose, seam
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub import Options, import_release
+from distill_bench.hub import ImportOptions, import_release
 
 INTEGERS = [torch.uint8, torch.int16, torch.int32, torch.int64, torch.uint16]
 
@@ -119,8 +119,8 @@ def test_floats_that_contradict_the_space_named_are_doubted_at_import_and_in_eve
 
 def test_whole_255ths_inside_the_range_leave_no_doubt(digits):
     real = digits.train.images(torch.arange(50)).float() / 255
-    assert gather(real, digits, pixel_space_of(digits, "unit")).doubts == []
-    assert gather(real * 5, digits, pixel_space_of(digits, "unit")).doubts != []
+    assert diagnose(real, digits, pixel_space_of(digits, "unit")).doubts == []
+    assert diagnose(real * 5, digits, pixel_space_of(digits, "unit")).doubts != []
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_the_evidence_is_about_the_space_that_is_saved(command, tmp_path, digits
     code, _, said = command("import", *files, "--dataset", "digits", *told, "--out", out)
     assert code == 0
     space = load_distilled(out).card.pixel_space
-    right = gather(smooth(), digits, space)
-    usual = gather(smooth(), digits, pixel_space_of(digits, space.kind))
+    right = diagnose(smooth(), digits, space)
+    usual = diagnose(smooth(), digits, pixel_space_of(digits, space.kind))
     line = next(line for line in said.splitlines() if line.startswith(f"{space.kind} "))
     assert f"{right.low:6.2f} … {right.high:6.2f}" in line
     assert f"{usual.low:6.2f} … {usual.high:6.2f}" not in line
@@ -162,7 +162,7 @@ def test_a_single_npy_file_is_asked_for_its_labels(tmp_path, digits):
     FORMS["npy"](tmp_path, pictures(), LABELS)
     with pytest.raises(UsageError, match="--labels order"):
         import_release([tmp_path / "images.npy"], digits)
-    made = import_release([tmp_path / "images.npy"], digits, options=Options(labels="order")).sets[0]
+    made = import_release([tmp_path / "images.npy"], digits, options=ImportOptions(labels="order")).sets[0]
     assert torch.equal(made.images, pictures())
 
 
@@ -171,7 +171,7 @@ def test_channels_last_is_read_in_every_form_whose_error_advises_it(tmp_path, di
     files = FORMS[form](tmp_path, smooth().permute(0, 2, 3, 1).contiguous(), LABELS)
     with pytest.raises(DataError, match="add --layout nhwc"):
         import_release(files, digits, "normalized")
-    made = import_release(files, digits, "normalized", Options(layout="nhwc")).sets[0]
+    made = import_release(files, digits, "normalized", ImportOptions(layout="nhwc")).sets[0]
     assert torch.equal(made.images, smooth())
 
 

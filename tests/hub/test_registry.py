@@ -8,7 +8,7 @@ import pytest
 
 from distill_bench import DataError, UsageError, list_datasets, load_dataset
 from distill_bench.cli.claims import claimed, listed_claim
-from distill_bench.hub import IMPORTERS
+from distill_bench.hub import all_formats
 from distill_bench.hub.registry.registry import (
     BUILT_IN,
     CsvClaim,
@@ -49,7 +49,7 @@ def test_an_entry_says_what_its_id_says(name):
     entry = REGISTRY[name]
     assert re.fullmatch(rf"[a-z0-9-]+-{entry.dataset}-ipc{entry.ipc}(-v\d+)?", name)
     assert entry.dataset in list_datasets()
-    assert entry.importer in IMPORTERS
+    assert entry.importer in all_formats()
     assert all(url.startswith("https://") for file in entry.files for url in file.urls)
     assert all((file.member == ".") == (entry.importer == "folder") for file in entry.files)
     assert entry.importer in ("res", "folder") or entry.space is not None, "the importer would ask for the pixel space"
@@ -114,7 +114,7 @@ def test_a_space_is_the_sources_unless_it_says_otherwise():
         ("ipc = 1", "", "ipc: Field required"),
         ("ipc = 1", "ipc = 1\ncolour = 'red'", "colour: Extra inputs are not permitted"),
         ("quick-v1", "slow-v1", "unknown protocol 'slow-v1'; known: standard-v1"),
-        ('"digits"', '"digits"\nimporter = "guess"', "unknown importer 'guess'; known: distill-bench, folder, res"),
+        ('"digits"', '"digits"\nimporter = "guess"', "unknown importer 'guess'; known: distill-bench, arrays, datadam"),
         ("https://example.org/dm", "http://example.org/dm", "http is for 127.0.0.1 alone"),
         ("https://example.org/dm", "file:///etc/dm", "give an https address"),
         ('"dm.safetensors"', '"../dm.safetensors"', "give a relative path"),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from distill_bench.hub import IMPORTERS, Options
-from distill_bench.hub.formats.released import ReleasedFile
+from distill_bench.hub import ImportOptions, all_formats
+from distill_bench.hub.convert.released_file import ReleasedFile
 
 FOLDER = Path(os.environ.get("DISTILL_BENCH_RELEASED", ""))
 pytestmark = pytest.mark.skipif(not (FOLDER / "index.json").is_file(), reason="DISTILL_BENCH_RELEASED is not set")
@@ -26,8 +26,8 @@ def test_a_released_file_is_read_and_has_what_the_index_says(entry):
     if "shape" in entry:
         assert list(file.content.shape) == entry["shape"]
         return
-    assert IMPORTERS["res"].recognises([file])
-    found = IMPORTERS["res"].read([file], 10, Options())
+    assert all_formats()["res"].recognises([file])
+    found = all_formats()["res"].read([file], 10, ImportOptions())
     assert len(found) == entry["sets"]
     assert list(found[0].images.shape) == entry["images"]
     for network, stored in entry["stored_accuracy"].items():

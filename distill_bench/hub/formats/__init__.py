@@ -1,1 +1,1 @@
-"""Other people's file formats: one module a format, and what reading any of them takes."""
+"""Other people's formats: one module each, found by its ``FORMAT``. Nothing else names them."""

@@ -8,12 +8,19 @@ from typing import Any
 
 from torch import Tensor
 
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
-from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile, class_names_in, not_read
-from distill_bench.hub.formats.targets import read_targets
+from distill_bench.hub.convert.format import Format
+from distill_bench.hub.convert.released_file import (
+    ImportedTensors,
+    ImportOptions,
+    ReleasedFile,
+    class_names_in,
+    not_read,
+)
+from distill_bench.hub.convert.targets import read_targets
 from distill_bench.runtime.tensors import as_tensor
 
-NAME = "arrays"
 IDC_WARNING = (
     "each image is one image: those in IDC's and DREAM's data.pt hold several smaller ones, to be unpacked (--factor 2)"
 )
@@ -21,47 +28,50 @@ RATES = ("lr", "syn_lr", "learning_rate")
 """What a learned rate is called in a dictionary."""
 
 
-def recognises(files: Sequence[ReleasedFile]) -> bool:
+class Arrays(Format):
     """One dictionary of tensors, as an .npz file is, or a bare list of two."""
-    return len(files) == 1 and len(_arrays(files[0].content)) > 0
+
+    name = "arrays"
+    general = True
+
+    def recognises(self, files: Sequence[ReleasedFile]) -> bool:
+        return len(files) == 1 and len(_arrays(files[0].content)) > 0
+
+    def read(self, files: Sequence[ReleasedFile], dataset: Dataset, options: ImportOptions) -> list[ImportedTensors]:
+        """The one set. Raises UsageError where it is not said which array is which, or what a label matrix means."""
+        content, where, classes = files[0].content, str(files[0].path), len(dataset.class_names)
+        arrays = _arrays(content)
+        images = _chosen(arrays, "images", options.images_key, (3, 4))
+        ordered = options.labels == "order" and not ({"labels", options.labels_key} & arrays.keys())
+        labels = None if ordered else _chosen(arrays, "labels", options.labels_key, (1, 2))
+        rate = next((name for name in RATES if name in arrays and arrays[name].numel() == 1), None)
+        pair = type(content) in (list, tuple) and arrays[images].is_floating_point()
+        given = None if labels is None else arrays[labels]
+        targets = read_targets(given, len(arrays[images]), classes, options, where)
+        return [
+            ImportedTensors(
+                arrays[images],
+                targets,
+                "custom",
+                learning_rate=float(arrays[rate]) if rate and options.learning_rate is None else options.learning_rate,
+                assumptions=(*targets.assumptions, *([IDC_WARNING] if pair and options.factor is None else [])),
+                remarks=not_read(content, (images, labels, rate)),
+                class_names=class_names_in(content),
+                pair=pair,
+            )
+        ]
 
 
-def read(files: Sequence[ReleasedFile], classes: int, options: Options) -> list[ImportedTensors]:
-    """The one set.
-
-    Raises:
-        UsageError: it is not said which array is which, or what a label matrix means.
-        DataError: the arrays do not fit together.
-    """
-    content, where = files[0].content, str(files[0].path)
-    arrays = _arrays(content)
-    images = _chosen(arrays, "images", options.images_key, (3, 4))
-    ordered = options.labels == "order" and not ({"labels", options.labels_key} & arrays.keys())
-    labels = None if ordered else _chosen(arrays, "labels", options.labels_key, (1, 2))
-    rate = next((name for name in RATES if name in arrays and arrays[name].numel() == 1), None)
-    pair = type(content) in (list, tuple) and arrays[images].is_floating_point()
-    targets = read_targets(None if labels is None else arrays[labels], len(arrays[images]), classes, options, where)
-    return [
-        ImportedTensors(
-            arrays[images],
-            targets,
-            "custom",
-            learning_rate=float(arrays[rate]) if rate and options.learning_rate is None else options.learning_rate,
-            assumptions=(*targets.assumptions, *([IDC_WARNING] if pair and options.factor is None else [])),
-            remarks=not_read(content, (images, labels, rate)),
-            class_names=class_names_in(content),
-            pair=pair,
-        )
-    ]
+FORMAT = Arrays()
 
 
 def _arrays(content: Any) -> dict[str, Tensor]:
     """The tensors of a dictionary or list by name; a list of numbers in it, and a rate, is one too."""
     if isinstance(content, (list, tuple)):
         content = {str(index): item for index, item in enumerate(content)}
-    found = content.items() if isinstance(content, dict) else ()
-    numbers = {str(name): item for name, item in found if isinstance(item, Tensor) or _are_numbers(item)}
-    numbers |= {name: [item] for name, item in found if name in RATES and type(item) in (int, float)}
+    items = content.items() if isinstance(content, dict) else ()
+    numbers = {str(name): item for name, item in items if isinstance(item, Tensor) or _are_numbers(item)}
+    numbers |= {name: [item] for name, item in items if name in RATES and type(item) in (int, float)}
     return {name: as_tensor(item, name) for name, item in numbers.items()}
 
 

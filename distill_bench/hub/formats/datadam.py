@@ -8,32 +8,43 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile, class_names_in, not_read
-from distill_bench.hub.formats.targets import read_targets
+from distill_bench.datasets.dataset import Dataset
+from distill_bench.hub.convert.format import Format
+from distill_bench.hub.convert.released_file import (
+    ImportedTensors,
+    ImportOptions,
+    ReleasedFile,
+    class_names_in,
+    not_read,
+)
+from distill_bench.hub.convert.targets import read_targets
 
-NAME = "datadam"
 
-
-def recognises(files: Sequence[ReleasedFile]) -> bool:
+class DataDam(Format):
     """One file, a dictionary whose ``data`` is a pair of tensors."""
-    content = files[0].content if len(files) == 1 else None
-    data = content.get("data") if isinstance(content, dict) else None
-    return isinstance(data, (list, tuple)) and len(data) == 2 and all(isinstance(item, Tensor) for item in data)
+
+    name = "datadam"
+
+    def recognises(self, files: Sequence[ReleasedFile]) -> bool:
+        content = files[0].content if len(files) == 1 else None
+        data = content.get("data") if isinstance(content, dict) else None
+        return isinstance(data, (list, tuple)) and len(data) == 2 and all(isinstance(item, Tensor) for item in data)
+
+    def read(self, files: Sequence[ReleasedFile], dataset: Dataset, options: ImportOptions) -> list[ImportedTensors]:
+        content = files[0].content
+        images, labels = content["data"]
+        classes = len(dataset.class_names)
+        return [
+            ImportedTensors(
+                images,
+                read_targets(labels.detach(), len(images), classes, options, str(files[0].path)),
+                "datadam",
+                "datadam-v1",
+                learning_rate=options.learning_rate,
+                remarks=not_read(content, ("data",)),
+                class_names=class_names_in(content),
+            )
+        ]
 
 
-def read(files: Sequence[ReleasedFile], classes: int, options: Options) -> list[ImportedTensors]:
-    """The one set."""
-    content = files[0].content
-    images, labels = content["data"]
-    targets = read_targets(labels.detach(), len(images), classes, options, str(files[0].path))
-    return [
-        ImportedTensors(
-            images,
-            targets,
-            "datadam",
-            "datadam-v1",
-            learning_rate=options.learning_rate,
-            remarks=not_read(content, ("data",)),
-            class_names=class_names_in(content),
-        )
-    ]
+FORMAT = DataDam()

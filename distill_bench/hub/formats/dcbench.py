@@ -5,18 +5,21 @@ Form, from data_loader/ of justincui03/dc_benchmark 2a57711: normalised images; 
 
 from collections.abc import Sequence
 
-from distill_bench.hub.formats.loose_tensors import are_loose_tensors, parts_of, read_loose
-from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile
+from distill_bench.datasets.dataset import Dataset
+from distill_bench.hub.convert.loose_tensors import LooseTensors, parts_of, read_loose
+from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile
 
-NAME = "dcbench"
 
-
-def recognises(files: Sequence[ReleasedFile]) -> bool:
+class DcBench(LooseTensors):
     """Images with class numbers that are floats."""
-    labels = parts_of(files).labels if are_loose_tensors(files) else None
-    return labels is not None and labels.is_floating_point() and (labels.ndim == 1 or labels.shape[1] == 1)
+
+    name = "dcbench"
+
+    def recognises(self, files: Sequence[ReleasedFile]) -> bool:
+        return self.accepts(files) and parts_of(files).has_float_classes
+
+    def read(self, files: Sequence[ReleasedFile], dataset: Dataset, options: ImportOptions) -> list[ImportedTensors]:
+        return [read_loose(files, dataset, options, "selection", "dsa-v1")]
 
 
-def read(files: Sequence[ReleasedFile], classes: int, options: Options) -> list[ImportedTensors]:
-    """The one set."""
-    return [read_loose(files, classes, options, "selection", "dsa-v1")]
+FORMAT = DcBench()

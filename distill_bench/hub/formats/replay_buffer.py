@@ -16,13 +16,13 @@ from torch import Tensor
 
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import DataError
-from distill_bench.hub.formats.unpickle import load_pickled
+from distill_bench.hub.convert.unpickle import load_pickled
 from distill_bench.networks import resolve_network
 from distill_bench.pretrained import Experts, adopt_experts
 from distill_bench.pretrained.experts import parameter_shapes
 
 ORIGIN_DIGITS = 16
-FORM = "[[list(network.parameters()), …], …]"
+EXAMPLE = "[[list(network.parameters()), …], …]"
 """What ``torch.save`` is given to write a replay buffer."""
 
 
@@ -58,7 +58,7 @@ def read_replay_buffer(path: Path, training: TrainingData, network: str) -> Iter
     Raises:
         DataError: as ``import_experts``.
     """
-    content = load_pickled(path, FORM)
+    content = load_pickled(path, EXAMPLE)
     if not isinstance(content, list) or not content:
         raise DataError(f"{path}: holds {_kind(content)}; a replay buffer is a list of trajectories.")
     shapes = parameter_shapes(training, network)

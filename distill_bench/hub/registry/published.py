@@ -14,11 +14,12 @@ from distill_bench.distilled import distilled_set
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError
 from distill_bench.hub import import_release
-from distill_bench.hub.registry.download import PATIENT, Patience, fetch, kept_at, sha256_of, take
-from distill_bench.hub.registry.registry import ID, OWN_FORM, Entry, RemoteFile, published
+from distill_bench.hub.registry.cached_file import CachedFile, take
+from distill_bench.hub.registry.download import PATIENT, Patience, fetch
+from distill_bench.hub.registry.registry import ID, OWN_FORMAT, Entry, RemoteFile, published
 from distill_bench.hub.registry.unpack import unpack
 from distill_bench.runtime.files import read_json, write_atomically
-from distill_bench.runtime.hashing import canonical_hash
+from distill_bench.runtime.hashing import canonical_hash, sha256_of
 from distill_bench.runtime.locks import alone
 from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import home
@@ -66,17 +67,17 @@ def obtain(
     entry = published(name, registry)
     take(given, name, entry)
     how = {"may_download": may_download, "monitor": monitor, "patience": patience}
-    if entry.importer == OWN_FORM:
+    if entry.importer == OWN_FORMAT:
         path = fetch(entry.files[0], name, entry, **how)  # type: ignore[arg-type]
         _check(distilled_set.load_distilled(path), name, entry)
         return CachedSet(name, entry, (path,))
     folder, remarks = _folder(name, entry), list[str]()
     with alone(folder.with_name(folder.name + ".lock"), monitor, "imports the same set"):
-        paths = _kept(folder)
+        paths = _intact_sets(folder)
         if not paths:
             files = [_unpacked(file, fetch(file, name, entry, **how)) for file in entry.files]  # type: ignore[arg-type]
             remarks = _import(files, name, entry, folder)
-            paths = _kept(folder)
+            paths = _intact_sets(folder)
     return CachedSet(name, entry, paths, tuple(remarks))
 
 
@@ -113,7 +114,7 @@ def _folder(name: str, entry: Entry) -> Path:
     return home() / "published" / "sets" / f"{name}-{key[:12]}"
 
 
-def _kept(folder: Path) -> tuple[Path, ...]:
+def _intact_sets(folder: Path) -> tuple[Path, ...]:
     """The sets that were imported into a folder before; none where one of them is not what was written."""
     sums = read_json(folder / SUMS) or {}
     paths = tuple(folder / name for name in sums)
@@ -133,36 +134,36 @@ def _unpacked(file: RemoteFile, path: Path) -> Path:
 def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> list[str]:
     """Write the sets that a release has into a folder, all or none."""
     dataset = load_dataset(entry.dataset, size=entry.size)
-    found = import_release(
+    imported = import_release(
         paths,
         dataset,
         entry.space.of(dataset) if entry.space else None,
-        entry.options.options(),
-        form=entry.importer,
+        entry.options,
+        format=entry.importer,
         method=entry.method,
         protocol=entry.protocol,
     )
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         inside = Path(scratch) / "sets"
         inside.mkdir()
-        for index, made in enumerate(found.sets):
-            made.card = made.card.model_copy(update={"paper": entry.paper, "licence": entry.licence})
-            _check(made, name, entry)
-            made.save(inside / f"{name}{'' if len(found.sets) == 1 else f'-{index}'}.safetensors")
+        for index, distilled in enumerate(imported.sets):
+            distilled.card = distilled.card.model_copy(update={"paper": entry.paper, "licence": entry.licence})
+            _check(distilled, name, entry)
+            distilled.save(inside / f"{name}{'' if len(imported.sets) == 1 else f'-{index}'}.safetensors")
         sums = {path.name: sha256_of(path) for path in sorted(inside.iterdir())}
         write_atomically(inside / SUMS, json.dumps(sums))
         shutil.rmtree(folder, ignore_errors=True)  # damaged, where it is there
         os.replace(inside, folder)
-    return found.remarks
+    return imported.remarks
 
 
-def _check(made: DistilledSet, name: str, entry: Entry) -> None:
-    card = made.card
+def _check(distilled: DistilledSet, name: str, entry: Entry) -> None:
+    card = distilled.card
     for what, has, said in (
         ("method", card.method, entry.method),
         ("dataset", card.source.name, entry.dataset),
         ("ipc", card.ipc, entry.ipc),
     ):
         if has != said:
-            where = ", ".join(str(kept_at(file, entry)) for file in entry.files)
+            where = ", ".join(str(CachedFile(file, entry).path) for file in entry.files)
             raise DataError(f"{name}: the registry says {what} {said}, its files have {has} ({where}).")

@@ -17,14 +17,13 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.errors import DataError, UsageError, brief, describe, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub import IMPORTERS
-from distill_bench.hub.formats.released import Options
+from distill_bench.hub import ImportOptions, all_formats
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
 
 BUILT_IN = Path(__file__).with_name("registry.toml")
 VARIABLE = "DISTILL_BENCH_REGISTRY"
 ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
-OWN_FORM = "distill-bench"
+OWN_FORMAT = "distill-bench"
 EVERYTHING = "."
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -122,19 +121,6 @@ class Space(RegistryModel):
         return PixelSpace.model_validate(usual.model_dump() | given)
 
 
-class Reading(RegistryModel):
-    """What the files do not say: ``Options`` of the importers."""
-
-    labels: Literal["logits", "probabilities", "argmax", "order"] | None = None
-    layout: Literal["nchw", "nhwc"] = "nchw"
-    learning_rate: float | None = None
-    images_key: str | None = None
-    labels_key: str | None = None
-
-    def options(self) -> Options:
-        return Options(**self.model_dump())
-
-
 class CsvClaim(RegistryModel):
     """A claim in the leaderboard's ``published.csv``: the line of this method, dataset, IPC and values."""
 
@@ -160,12 +146,12 @@ class Entry(RegistryModel):
 
     Attributes:
         size: the side in pixels that images of the dataset are brought to, where that is asked of it.
-        importer: one of ``IMPORTERS``; ``distill-bench``: this project's own format, nothing to import.
+        importer: the format's name; ``distill-bench``: this project's own format, nothing to import.
         protocol: the paper's, under which the claim was made or which comes closest.
         claim: ``stored``: the accuracies in the file itself; else a line of ``published.csv``, or stated here.
         licence: of the release, where its authors name one.
         page: where the files are shown.
-        by_hand: how to come by a file that has no address, beyond opening the page.
+        manual_steps: how to come by a file that has no address, beyond opening the page.
         note: what a reader must know.
         superseded_by: the id of the set that replaces this one.
     """
@@ -176,14 +162,14 @@ class Entry(RegistryModel):
     size: PositiveInt | None = None
     paper: str | None = None
     files: Annotated[tuple[RemoteFile, ...], Field(min_length=1)]
-    importer: Annotated[str, _known("importer", (OWN_FORM, *IMPORTERS))] = OWN_FORM
-    options: Reading = Reading()
+    importer: Annotated[str, _known("importer", (OWN_FORMAT, *all_formats()))] = OWN_FORMAT
+    options: ImportOptions = ImportOptions()
     space: Space | None = None
     protocol: Annotated[str, _known("protocol", PROTOCOLS)]
     claim: Literal["stored"] | CsvClaim | InlineClaim | None = None
     licence: str | None = None
     page: Url
-    by_hand: str | None = None
+    manual_steps: str | None = None
     note: str | None = None
     superseded_by: str | None = None
 
@@ -192,8 +178,8 @@ class Entry(RegistryModel):
         names = [file.name for file in self.files]
         if len(set(names)) < len(names):
             raise ValueError(f"two files have one name: {', '.join(sorted(names))}")
-        if self.importer == OWN_FORM and (len(names) > 1 or not names[0].endswith(".safetensors")):
-            raise ValueError(f"the importer {OWN_FORM} is for one .safetensors file; give that of {', '.join(names)}")
+        if self.importer == OWN_FORMAT and (len(names) > 1 or not names[0].endswith(".safetensors")):
+            raise ValueError(f"the importer {OWN_FORMAT} is for one .safetensors file; give that of {', '.join(names)}")
         return self
 
 

@@ -1,13 +1,13 @@
 """Archives of published sets: a member by its exact name, or all pictures; never outside the folder they go to."""
 
 import os
-import shutil
+import stat
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO
 
 from distill_bench.datasets.npz import MOST_UNFOLDED, UNFOLDED_ANYWAY
 from distill_bench.errors import DataError, brief
@@ -19,18 +19,18 @@ MOST_BYTES = 1 << 36
 """Of what an archive holds, unpacked: 64 GiB."""
 CLUTTER = "__MACOSX/"
 
-Opener = Callable[[], IO[bytes]]
-
 
 def unpack(archive: Path, member: str, folder: Path, most: int = MOST_BYTES) -> Path:
-    """A member of an archive as a file, or all of it as a folder: the one that has more than one folder in it.
-
-    Done before, nothing is done.
+    """Unpack a member of an archive, or all of it, unless that was done before.
 
     Args:
+        archive: a zip file, or a tar file of any compression.
         member: an exact name, or ``.`` for everything.
         folder: where it goes; whole or not at all.
         most: bytes that may come out.
+
+    Returns:
+        The member's file; of everything, the first folder downwards that holds more than one folder.
 
     Raises:
         DataError: it is no zip or tar archive, damaged, too large, lacks the member, or a name leads out of the folder.
@@ -51,40 +51,39 @@ def unpack(archive: Path, member: str, folder: Path, most: int = MOST_BYTES) -> 
 
 
 def _write(archive: Path, member: str, folder: Path, most: int) -> None:
-    written, total = [], 0
+    names, total = [], 0
     most = min(most, UNFOLDED_ANYWAY + MOST_UNFOLDED * archive.stat().st_size)
-    for name, size, content in _members(archive):
-        written.append(name)
+    for name, size, extract in _members(archive, folder):
+        names.append(name)
         if member not in (EVERYTHING, name) or name.startswith(CLUTTER):
             continue
         total += size
         if total > most:
             raise DataError(f"{archive}: unfolds to more than {most:,} bytes, which no archive of its size should.")
         try:
-            target = folder / checked_path(name)
+            checked_path(name)  # zipfile and tarfile would mend some such names and extract them
         except ValueError as error:
             raise DataError(f"{archive}: a member's name leads elsewhere: {error}.") from error
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with content() as dataset, target.open("xb") as out:
-            shutil.copyfileobj(dataset, out)
-    if member not in (EVERYTHING, *written):
-        raise DataError(f"{archive}: has no {member}; it has {', '.join(written[:8]) or 'nothing'}.")
+        extract()
+    if member not in (EVERYTHING, *names):
+        raise DataError(f"{archive}: has no {member}; it has {', '.join(names[:8]) or 'nothing'}.")
 
 
-def _members(archive: Path) -> Iterator[tuple[str, int, Opener]]:
-    """Name, size and content of every regular file. Links and devices are refused; folders come with their files."""
+def _members(archive: Path, folder: Path) -> Iterator[tuple[str, int, Callable[[], object]]]:
+    """Every regular file: its name, its size, and what extracts it. Links and devices are refused."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
             for item in packed.infolist():
-                if (item.external_attr >> 16) & 0o170000 == 0o120000:
+                if stat.S_ISLNK(item.external_attr >> 16):
                     raise DataError(f"{archive}: {item.filename} is a link, which is refused.")
                 if not item.is_dir():
-                    yield item.filename, item.file_size, lambda item=item: packed.open(item)  # type: ignore[misc]
+                    yield item.filename, item.file_size, partial(packed.extract, item, folder)
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tape:
             for entry in tape:
                 if entry.isfile():
-                    yield entry.name.removeprefix("./"), entry.size, lambda entry=entry: tape.extractfile(entry)  # type: ignore[misc]
+                    extract = partial(tape.extract, entry, folder, filter="data")
+                    yield entry.name.removeprefix("./"), entry.size, extract
                 elif not entry.isdir():
                     raise DataError(f"{archive}: {entry.name} is a link or a device, which is refused.")
             while tape.fileobj and tape.fileobj.read(1 << 20):

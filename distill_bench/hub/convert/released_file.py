@@ -9,13 +9,16 @@ from typing import Any, Literal
 
 import numpy
 from jaxtyping import Int64
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from distill_bench.datasets.npz import check_unfolded
 from distill_bench.distilled.distilled_set import LabelKind
 from distill_bench.errors import DataError, brief
-from distill_bench.hub.formats.unpickle import load_pickled
+from distill_bench.hub.convert.unpickle import load_pickled
+from distill_bench.runtime.hashing import sha256_of
 from distill_bench.runtime.tensors import as_tensor
+from distill_bench.runtime.text import listed
 
 TORCH_SUFFIXES = (".pt", ".pth", ".tar")
 LABELS = ("logits", "probabilities", "argmax", "order")
@@ -25,8 +28,7 @@ CLASS_NAMES = ("class_names", "classes", "label_names")
 """What a list of class names is called in a dictionary."""
 
 
-@dataclass(frozen=True)
-class Options:
+class ImportOptions(BaseModel):
     """What the user says about files that do not say it.
 
     Attributes:
@@ -39,6 +41,8 @@ class Options:
             by name, as torchvision's ImageFolder has them.
         factor: each image holds so many smaller ones in a row and in a column, as IDC's and DREAM's; 1: it is one.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: Literal["logits", "probabilities", "argmax", "order"] | None = None
     layout: Literal["nchw", "nhwc"] = "nchw"
@@ -75,8 +79,8 @@ class ImportedTensors:
 
     Attributes:
         images: [n, c, h, w], of any type of number.
-        method, protocol: as the form suggests them.
-        space: the pixel space that the form itself settles, or None.
+        method, protocol: as the format suggests them.
+        space: the pixel space that the format itself settles, or None.
         assumptions: what the files do not say and was taken for granted, in words.
         stored_accuracies: as the file has them, by network.
         remarks: what was seen in the files, in words.
@@ -137,16 +141,16 @@ class ReleasedFile:
         """Of the file; of a folder: of the names and hashes of its files."""
         if self.path.is_dir():
             files = sorted(file for file in self.path.rglob("*") if file.is_file())
-            text = "".join(f"{file.relative_to(self.path)} {_sha256(file)}\n" for file in files)
+            text = "".join(f"{file.relative_to(self.path)} {sha256_of(file)}\n" for file in files)
             return hashlib.sha256(text.encode()).hexdigest()
-        return _sha256(self.path)
+        return sha256_of(self.path)
 
 
 def not_read(content: Any, read: Sequence[str | None]) -> tuple[str, ...]:
     """A remark on what else a dictionary or list holds."""
     names = content if isinstance(content, dict) else range(len(content))
     left = [str(name) for name in names if str(name) not in (*read, *CLASS_NAMES)]
-    return (f"not read, of what the file holds: {', '.join(left[:8])}{' …' if len(left) > 8 else ''}",) if left else ()
+    return (f"not read, of what the file holds: {listed(left, 8)}",) if left else ()
 
 
 def class_names_in(content: Any) -> tuple[str, ...] | None:
@@ -155,16 +159,15 @@ def class_names_in(content: Any) -> tuple[str, ...] | None:
     Raises:
         DataError: they are something else.
     """
-    found = (
-        next((content[name] for name in CLASS_NAMES if name in content), None) if isinstance(content, dict) else None
-    )
-    if isinstance(found, numpy.ndarray):
-        found = found.tolist()
-    if found is None:
+    stored = content if isinstance(content, dict) else {}
+    names = next((stored[name] for name in CLASS_NAMES if name in stored), None)
+    if isinstance(names, numpy.ndarray):
+        names = names.tolist()
+    if names is None:
         return None
-    if isinstance(found, (list, tuple)) and found and all(isinstance(name, str | int) for name in found):
-        return tuple(map(str, found))
-    raise DataError(f"its class names are {type(found).__name__}; they are a list of texts or numbers, a class each.")
+    if isinstance(names, (list, tuple)) and names and all(isinstance(name, str | int) for name in names):
+        return tuple(map(str, names))
+    raise DataError(f"its class names are {type(names).__name__}; they are a list of texts or numbers, a class each.")
 
 
 def _load_arrays(path: Path) -> dict[str, Tensor | numpy.ndarray]:
@@ -180,8 +183,3 @@ def _load_arrays(path: Path) -> dict[str, Tensor | numpy.ndarray]:
         }
     except Exception as error:  # damaged files raise errors of many types
         raise DataError(f"{path}: not a NumPy file that can be read ({brief(error)}).") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,13 +5,11 @@ accuracies as NumPy scalars; the names that those need are bound here to functio
 runs either.
 """
 
-import io
 import mmap
-import pickletools
+import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,11 @@ from torch import Tensor
 
 from distill_bench.errors import DataError, brief
 
-MOST_PICKLE = 2**24
 MOST_NESTED = 32
 MOST_REPEATED = 4
 """How many times larger than its file what a file refers to may be."""
 REPEATED_ANYWAY = 2**20
-PLAIN = ("torch._utils.", "torch.storage.", "torch._tensor.")
-"""Where the functions that rebuild tensors are; their types are torch.FloatStorage and the like."""
+REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
 CLAIMING = b"bytearray\n"
 FLOATS = {"f8": "<d", "f4": "<f"}
 
@@ -73,11 +69,11 @@ ALLOWED: list[Any] = [
 """The names of other packages that a file may mention, each with what it means here."""
 
 
-def load_pickled(path: Path, form: str = "[images, labels]") -> Any:
+def load_pickled(path: Path, example: str = "[images, labels]") -> Any:
     """The content of a file that ``torch.save`` wrote: tensors, numbers, text, and lists and dictionaries of them.
 
     Args:
-        form: what such a file should hold, as the argument of ``torch.save`` that a refusal advises.
+        example: what such a file should hold, as the argument of ``torch.save`` that a refusal advises.
 
     Raises:
         DataError: the file is missing, damaged, claims more than it holds, or mentions a name that is not allowed;
@@ -91,7 +87,7 @@ def load_pickled(path: Path, form: str = "[images, labels]") -> Any:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except Exception as error:  # damaged files raise errors of many types
-        raise DataError(f"{path}: {_reason(path, error, form)}") from error
+        raise DataError(f"{path}: {_reason(path, error, example)}") from error
     _check_extent(content, path)
     return content
 
@@ -166,56 +162,22 @@ def _kind(tensor: Tensor) -> str:
     return f"a {tensor.device.type} tensor ({kind.removeprefix('torch.')})"
 
 
-def _reason(path: Path, error: Exception, form: str) -> str:
-    known = {name for _, name in ALLOWED} | {"collections.OrderedDict"}
-    asked = [name for name in mentioned_names(path) if name not in known and not _is_plain(name)]
-    if asked:
-        return (
-            f"it asks for {', '.join(asked)}, not on the list of harmless names. Nothing was run and nothing read. "
-            f"Where you trust the file, save its tensors again: torch.save({form}, FILE)."
-        )
+def _reason(path: Path, error: Exception, example: str) -> str:
+    again = (
+        f"Nothing was run and nothing read. If you trust the file, save its tensors again: torch.save({example}, FILE)."
+    )
+    if refused := _refused_names(path, error):
+        return f"it asks for {', '.join(refused)}, not on the list of harmless names. {again}"
     text = " ".join(str(error).partition("WeightsUnpickler error:")[2].split()) or str(error) or type(error).__name__
+    if text.startswith("Unsupported operand"):
+        return f"its pickle protocol is not 2, which torch.save uses and which alone is read. {again}"
     return f"not a file that torch.save wrote, or damaged ({text[:120]})."
 
 
-def _is_plain(name: str) -> bool:
-    return name.startswith(PLAIN) or (name.startswith("torch.") and name.count(".") == 1)
-
-
-def mentioned_names(path: Path) -> list[str]:
-    """The functions and classes that a pickle mentions, read from its opcodes without following any of them."""
-    names: list[str] = []
+def _refused_names(path: Path, error: Exception) -> list[str]:
+    """The functions and classes that a file asks for and that are not allowed: all, or else that of torch's error."""
     try:
-        stream = io.BytesIO(_pickle_in(path))
-        while stream.tell() < len(stream.getbuffer()):  # the older format is several pickles in a row
-            for name in _names_in_one(stream):
-                names.append(name)
-    except Exception:  # past the pickles, or damaged: what was found until then counts
-        pass
-    return list(dict.fromkeys(names))
-
-
-def _names_in_one(stream: io.BytesIO) -> Iterator[str]:
-    texts: list[str] = []
-    memo: dict[Any, str] = {}
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name == "GLOBAL":
-            yield str(argument).replace(" ", ".")
-        elif opcode.name == "STACK_GLOBAL":
-            yield ".".join(texts[-2:])
-        elif opcode.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
-            memo[len(memo) if opcode.name == "MEMOIZE" else argument] = texts[-1] if texts else ""
-        elif opcode.name in ("BINGET", "LONG_BINGET"):
-            texts.append(memo.get(argument, ""))
-        elif isinstance(argument, str):
-            texts.append(argument)
-
-
-def _pickle_in(path: Path) -> bytes:
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            return file.read(MOST_PICKLE)
-    with zipfile.ZipFile(path) as archive:
-        record = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        with archive.open(record) as file:
-            return file.read(MOST_PICKLE)
+        with torch.serialization.safe_globals(ALLOWED):
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # of torch's older format, or damaged
+        return REFUSED.findall(str(error))

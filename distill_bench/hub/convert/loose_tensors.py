@@ -1,14 +1,20 @@
 """Sets that come as a file a tensor: which file holds images, labels and the learning rate is told from the shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from distill_bench.distilled.distilled_set import LabelKind
+from distill_bench.datasets.dataset import Dataset
+from distill_bench.distilled.distilled_set import DistilledSet, LabelKind
+from distill_bench.distilled.playback import training_images
 from distill_bench.errors import DataError
-from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile
-from distill_bench.hub.formats.targets import read_targets
+from distill_bench.hub.convert.format import Format
+from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile
+from distill_bench.hub.convert.targets import read_targets
+from distill_bench.hub.convert.writing import saved
 from distill_bench.runtime.tensors import is_zeros_and_ones
 
 ASSUMED_RATE = "learning rate 0.01: no file has the learned one"
@@ -30,20 +36,28 @@ class Parts:
         return labels is not None and labels.ndim == 2 and labels.shape[1] > 1 and not is_zeros_and_ones(labels)
 
     @property
+    def has_float_classes(self) -> bool:
+        """Whether the labels are floats, one an image."""
+        labels = self.labels
+        return labels is not None and labels.is_floating_point() and (labels.ndim == 1 or labels.shape[1] == 1)
+
+    @property
     def logits(self) -> LabelKind | None:
         """``logits`` where a matrix can be nothing else: some are negative, and a rate was learned with them."""
         return "logits" if self.labels is not None and self.rate is not None and bool((self.labels < 0).any()) else None
 
 
-def are_loose_tensors(files: Sequence[ReleasedFile]) -> bool:
-    """Whether every file is one tensor and exactly one of them holds images. A single .npy file is for ``arrays``."""
-    if len(files) == 1 and files[0].path.suffix.lower() == ".npy":
-        return False
-    contents = [file.tensor for file in files]
-    return (
-        all(item is not None for item in contents)
-        and sum(item.ndim in (3, 4) for item in contents if item is not None) == 1
-    )
+class LooseTensors(Format):
+    """A format of a file a tensor, exactly one of which holds images."""
+
+    def accepts(self, files: Sequence[ReleasedFile]) -> bool:
+        """Whether the files are such tensors. A single .npy file is for ``arrays``."""
+        if len(files) == 1 and files[0].path.suffix.lower() == ".npy":
+            return False
+        tensors = [file.tensor for file in files]
+        return sum(item.ndim in (3, 4) for item in tensors if item is not None) == 1 and all(
+            item is not None for item in tensors
+        )
 
 
 def parts_of(files: Sequence[ReleasedFile]) -> Parts:
@@ -72,17 +86,31 @@ def parts_of(files: Sequence[ReleasedFile]) -> Parts:
 
 
 def read_loose(
-    files: Sequence[ReleasedFile], classes: int, options: Options, method: str, protocol: str, *, ordered: bool = False
+    files: Sequence[ReleasedFile],
+    dataset: Dataset,
+    options: ImportOptions,
+    method: str,
+    protocol: str,
+    *,
+    ordered: bool = False,
 ) -> ImportedTensors:
-    """The one set, whose method and protocol its form suggests.
-
-    Args:
-        ordered: see ``read_targets``.
-    """
-    parts = parts_of(files)
+    """The one set, whose method and protocol its format suggests; ``ordered`` as for ``read_targets``."""
+    parts, classes = parts_of(files), len(dataset.class_names)
     usual = parts.logits if ordered else None
     targets = read_targets(parts.labels, len(parts.images), classes, options, parts.where, usual=usual, ordered=ordered)
     rate = options.learning_rate if options.learning_rate is not None else parts.rate
     assumed = (ASSUMED_RATE,) if rate is None else ()
     assumptions = (*targets.assumptions, *assumed) if ordered else (*assumed, *targets.assumptions)
     return ImportedTensors(parts.images, targets, method, protocol, learning_rate=rate, assumptions=assumptions)
+
+
+def write_loose(
+    distilled: DistilledSet, labels: Tensor, out: Path, dataset: Dataset | None
+) -> Iterator[tuple[Path, bytes]]:
+    """``images_best.pt`` and ``labels_best.pt``, with ``lr_best.pt`` where there is a learned rate."""
+    yield out / "images_best.pt", saved(training_images(distilled, dataset))
+    yield out / "labels_best.pt", saved(labels)
+    if distilled.learning_rate is not None:
+        rate = torch.tensor(distilled.learning_rate)
+        exact = float(rate) == distilled.learning_rate
+        yield out / "lr_best.pt", saved(rate if exact else torch.tensor(distilled.learning_rate, dtype=torch.float64))

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from distill_bench.hub.formats.file_name import Named
-from distill_bench.hub.formats.loose_tensors import ASSUMED_RATE
-from distill_bench.hub.formats.released import ImportedTensors
+from distill_bench.hub.convert.file_names import Named
+from distill_bench.hub.convert.format import Format
+from distill_bench.hub.convert.loose_tensors import ASSUMED_RATE
+from distill_bench.hub.convert.released_file import ImportedTensors
 from distill_bench.methods.recipe import Recipe, list_recipes, load_recipe
 
 SELECTED, SELECTED_PROTOCOL = "selection", "dsa-v1"
@@ -18,7 +19,7 @@ class Identity:
 
     Attributes:
         assumptions: what was taken for granted about them and about the set, for its card.
-        seen: what names say, and what the form suggests, in words.
+        seen: what names say, and what the format suggests, in words.
     """
 
     method: str
@@ -28,12 +29,14 @@ class Identity:
 
 
 def identify(
-    item: ImportedTensors, form: str, named: Named, method: str | None, protocol: str | None, selected: bool
+    item: ImportedTensors, format: Format, named: Named, method: str | None, protocol: str | None, selected: bool
 ) -> Identity:
     """The identity of a set.
 
     Args:
-        form: the importer's name.
+        item: the set as its format reads it.
+        format: its format.
+        named: what file names say.
         method, protocol: as the user says; None where not said.
         selected: whether all images are training images.
     """
@@ -43,14 +46,14 @@ def identify(
     usual = SELECTED_PROTOCOL if selected else recipe.protocol if recipe else item.protocol
     if not (protocol or selected or recipe):
         guessed.append(f"protocol {usual}")
-    of = f"that of {known} is not known here" if known else f"by the form {form}, no file name says it"
+    of = f"that of {known} is not known here" if known else f"by the form {format.name}, no file name says it"
     guess = f"{' and '.join(guessed)}: {of} (--method, --protocol)"
     taken = known or item.method
     settled = _recipe(taken)
     learns = settled is not None and settled.function.endswith(RATE_LEARNERS)
     assumptions = [text for text in item.assumptions if text != ASSUMED_RATE or learns]
     seen = [f"by the file name: {named.words}"] if named.words else []
-    if guessed and form == "res":  # the form is of many methods; those of others hardly leave a doubt
+    if guessed and format.of_many_methods:
         assumptions.append(guess)
     elif guessed:
         seen.append(f"assumed: {guess}")
@@ -59,5 +62,5 @@ def identify(
 
 def _recipe(method: str | None) -> Recipe | None:
     """The method's recipe: that of its released code, which released sets are of, where the paper's is another."""
-    found = [name for name in (f"{method}-released", method) if name in list_recipes()]
-    return load_recipe(str(found[0])) if found else None
+    names = [name for name in (f"{method}-released", method) if name in list_recipes()]
+    return load_recipe(str(names[0])) if names else None

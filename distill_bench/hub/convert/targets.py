@@ -4,9 +4,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from distill_bench.datasets.dataset import Dataset
+from distill_bench.datasets.imagenet import folder_names
 from distill_bench.distilled.distilled_set import LabelKind
 from distill_bench.errors import DataError, UsageError
-from distill_bench.hub.formats.released import Options, Targets
+from distill_bench.hub.convert.released_file import ImportOptions, Targets
 from distill_bench.runtime.tensors import as_classes, one_hot_classes
 
 ASSUMED_ORDER = "labels in class order: no file has them"
@@ -18,7 +20,7 @@ def read_targets(
     given: Tensor | None,
     count: int,
     classes: int,
-    options: Options,
+    options: ImportOptions,
     where: str,
     *,
     usual: LabelKind | None = None,
@@ -29,8 +31,8 @@ def read_targets(
     Args:
         given: as a file has them; None where none does.
         where: they stand, for errors.
-        usual: what a label matrix of this form holds, where nothing is said; None: that is asked.
-        ordered: whether images of this form come in class order, so that the largest of an image's soft labels may
+        usual: what a label matrix of this format holds, where nothing is said; None: that is asked.
+        ordered: whether images of this format come in class order, so that the largest of an image's soft labels may
             be another class than its own.
 
     Raises:
@@ -99,3 +101,9 @@ def _classes_of(largest: Tensor, classes: int) -> tuple[Tensor, tuple[str, ...]]
     if differing > MOST_DIFFERING * len(order):
         return largest, (f"classes by the largest soft label: class order contradicts {differing} of {len(order)}",)
     return order, (f"classes in order: no file has them; {differing} of {len(order)} largest soft labels differ",)
+
+
+def sorted_classes(dataset: Dataset) -> list[int]:
+    """The labels of the classes in the order of their folders' names: the place in it is what ImageFolder numbers."""
+    folders = folder_names(dataset.name, dataset.class_names)
+    return sorted(range(len(folders)), key=folders.__getitem__)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from distill_bench.datasets import list_datasets
+from distill_bench.datasets import is_own, list_datasets
 from distill_bench.datasets.imagenet import SUBSETS
 from distill_bench.methods.recipe import list_recipes
 
@@ -41,28 +41,25 @@ class Named:
     def words(self) -> str:
         """All of it, or nothing."""
         parts = {"method": self.method, "dataset": " and ".join(self.datasets), "network": self.network}
-        found = [f"{what} {value}" for what, value in parts.items() if value]
-        return ", ".join([*found, *([f"ipc {self.ipc}"] if self.ipc else [])])
+        words = [f"{what} {value}" for what, value in parts.items() if value]
+        return ", ".join([*words, *([f"ipc {self.ipc}"] if self.ipc else [])])
 
     def speaks_against(self, dataset: str) -> bool:
         """Whether only other datasets are named. A user's own (``folder:PATH``) may be any of them."""
-        if not self.datasets or ":" in dataset or dataset in self.datasets:
+        if not self.datasets or is_own(dataset) or dataset in self.datasets:
             return False
         return not (dataset in SUBSETS and "imagenet" in self.datasets)
 
 
 def read_names(names: Iterable[str]) -> Named:
     """What the names of the files of one release say, without their endings."""
-    found = Named()
-    for name in names:
-        one = _read_name(name)
-        found = Named(
-            found.method or one.method,
-            tuple(dict.fromkeys((*found.datasets, *one.datasets))),
-            found.network or one.network,
-            found.ipc or one.ipc,
-        )
-    return found
+    each = [_read_name(name) for name in names]
+    return Named(
+        next((one.method for one in each if one.method), None),
+        tuple(dict.fromkeys(dataset for one in each for dataset in one.datasets)),
+        next((one.network for one in each if one.network), None),
+        next((one.ipc for one in each if one.ipc), None),
+    )
 
 
 def _read_name(name: str) -> Named:

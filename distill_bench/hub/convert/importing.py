@@ -1,9 +1,8 @@
-"""Distilled sets that others released: into this project's format, and back into theirs."""
+"""Sets that others released, read into this project's format. Nothing in a file is run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import NoReturn
 
 import torch
@@ -14,9 +13,7 @@ from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, Transform,
 from distill_bench.distilled.distilled_set import DistilledSet, Origin
 from distill_bench.distilled.pixel_diagnostics import PixelDiagnosis, candidates, picture_doubts, table, training_labels
 from distill_bench.errors import DataError, UsageError, brief, unknown
-from distill_bench.hub.formats import arrays, datadam, datm, dcbench, image_folder, mtt, res_file
-from distill_bench.hub.formats.file_name import Named, read_names
-from distill_bench.hub.formats.fit import (
+from distill_bench.hub.convert.checks import (
     against_ipc,
     against_name,
     against_training,
@@ -27,15 +24,12 @@ from distill_bench.hub.formats.fit import (
     unpacked,
     without_image,
 )
-from distill_bench.hub.formats.identity import Identity, identify
-from distill_bench.hub.formats.loose_tensors import are_loose_tensors
-from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile
+from distill_bench.hub.convert.file_names import Named, read_names
+from distill_bench.hub.convert.format import Format, all_formats
+from distill_bench.hub.convert.identity import Identity, identify
+from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile
 
-IMPORTERS: dict[str, ModuleType] = {
-    module.NAME: module for module in (image_folder, res_file, datadam, datm, dcbench, mtt, arrays)
-}
-LOOSE = (datm, dcbench, mtt)
-NOTHING_SAID = Options()
+NOTHING_SAID = ImportOptions()
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class Imported:
         sets: the independent sets that the files hold.
         evidence: what their numbers look like in each pixel space; empty for pictures.
         real: how many of their images are training images, pixel for pixel; they were selected, not distilled.
-        seen: what else the files say, or their form suggests, in words.
+        seen: what else the files say, or their format suggests, in words.
         picture_doubts: what speaks against 8-bit pictures, in words.
     """
 
@@ -59,45 +53,50 @@ class Imported:
     @property
     def remarks(self) -> list[str]:
         """What the user should know: what was seen, assumptions, contradictions, real images."""
-        made = self.sets[0]
-        assert made.card.origin is not None
-        space = made.card.pixel_space
+        first = self.sets[0]
+        assert first.card.origin is not None
+        space = first.card.pixel_space
         doubts = [doubt for item in self.evidence if item.space == space for doubt in item.doubts]
-        found = [*self.seen, *(f"assumed: {text}" for text in made.card.origin.assumptions)]
-        found += [f"warning: read as {space.kind}, but {doubt}" for doubt in doubts]
-        if made.images.dtype == torch.uint8:
-            found.append(f"8-bit pictures; networks are shown them as {space.kind} pixels")
-            found += [f"warning: read as 8-bit pictures, but {doubt}" for doubt in self.picture_doubts]
+        lines = [*self.seen, *(f"assumed: {text}" for text in first.card.origin.assumptions)]
+        lines += [f"warning: read as {space.kind}, but {doubt}" for doubt in doubts]
+        if first.images.dtype == torch.uint8:
+            lines.append(f"8-bit pictures; networks are shown them as {space.kind} pixels")
+            lines += [f"warning: read as 8-bit pictures, but {doubt}" for doubt in self.picture_doubts]
         if self.real:
             count = sum(len(item.images) for item in self.sets)
-            found.append(f"{self.real} of {count} images are training images, pixel for pixel: selected, not distilled")
-        return found
+            lines.append(f"{self.real} of {count} images are training images, pixel for pixel: selected, not distilled")
+        return lines
 
 
 def import_release(
     paths: Sequence[Path],
     dataset: Dataset,
     space: SpaceKind | PixelSpace | None = None,
-    options: Options = NOTHING_SAID,
+    options: ImportOptions = NOTHING_SAID,
     *,
-    form: str | None = None,
+    format: str | None = None,
     method: str | None = None,
     protocol: str | None = None,
     force: bool = False,
 ) -> Imported:
-    """Read what somebody released for a source. Nothing in a file is run.
+    """Read what somebody released. Nothing in a file is run.
 
     Args:
         paths: the files of one release: one that holds everything, or one each for images, labels and learning rate.
-        space: the pixel space of the images. Needed where neither the form nor the numbers settle it. Of 8-bit
+        dataset: the one that the sets were made for.
+        space: the pixel space of the images. Needed where neither the format nor the numbers settle it. Of 8-bit
             pictures: the one that networks are shown them in, ``unit`` unless said.
         options: what else the files do not say.
-        form: the importer, one of ``IMPORTERS``, instead of the one that recognises the content.
-        method, protocol: for the card, instead of what file names or the form suggest.
-        force: take a set although its name, its classes or the training images among it speak against the source.
+        format: the name of a format, instead of the one that recognises the content.
+        method, protocol: for the card, instead of what file names or the format suggest.
+        force: take a set although its name, its classes or the training images among it speak against the
+            dataset.
+
+    Returns:
+        The sets, and what should be known of them.
 
     Raises:
-        DataError: a file is missing, damaged, would run code, or does not fit the source.
+        DataError: a file is missing, damaged, would run code, or does not fit the dataset.
         UsageError: something has to be said first: the question names the options.
     """
     files = [ReleasedFile(Path(path)) for path in paths]
@@ -106,30 +105,32 @@ def import_release(
     named = read_names(file.path.stem for file in files)
     doubts = against_name(named, dataset, files)
     _refuse(doubts, files[0], force)
-    importer = _importer(files, form)
-    found = _fitting(_read(importer, files, dataset, options), dataset, options, files[0])
-    everything, labels = (torch.cat(each) for each in zip(*((i.images, i.targets.labels) for i in found), strict=True))
-    pixel_space, evidence = _space_of(everything, dataset, space or found[0].space, files[0])
+    chosen = _format_of(files, format)
+    items = _fitting(_read(chosen, files, dataset, options), dataset, options, files[0])
+    everything, labels = (torch.cat(each) for each in zip(*((i.images, i.targets.labels) for i in items), strict=True))
+    pixel_space, evidence = _space_of(everything, dataset, space or items[0].space, files[0])
     true = training_labels(_pixels(everything, pixel_space, dataset), dataset)
     real = sum(map(bool, true))
-    doubts += _against(found, named, dataset, options) + against_training(labels, true, dataset)
+    doubts += _against(items, named, dataset, options) + against_training(labels, true, dataset)
     _refuse(doubts, files[0], force)
-    identity = identify(found[0], importer.NAME, named, method, protocol, selected=real == len(true))
+    identity = identify(items[0], chosen, named, method, protocol, selected=real == len(true))
     origin = Origin(
-        form=importer.NAME,
+        form=chosen.name,
         files={file.path.name: file.sha256 for file in files},
-        sets=len(found),
-        stored_accuracies=found[0].stored_accuracies,
+        sets=len(items),
+        stored_accuracies=items[0].stored_accuracies,
         assumptions=(*identity.assumptions, *(f"taken with --force although {text}" for text in doubts)),
     )
     sets = [
-        _made(item, dataset, identity, pixel_space, options.factor or 1, origin.model_copy(update={"set_index": index}))
-        for index, item in enumerate(found)
+        _as_set(
+            item, dataset, identity, pixel_space, options.factor or 1, origin.model_copy(update={"set_index": index})
+        )
+        for index, item in enumerate(items)
     ]
-    return Imported(sets, evidence, real, (*identity.seen, *found[0].remarks), picture_doubts(everything, dataset))
+    return Imported(sets, evidence, real, (*identity.seen, *items[0].remarks), picture_doubts(everything, dataset))
 
 
-def _made(
+def _as_set(
     item: ImportedTensors, dataset: Dataset, identity: Identity, space: PixelSpace, factor: int, origin: Origin
 ) -> DistilledSet:
     targets, images, labels, soft = item.targets, item.images, item.targets.labels, item.targets.soft
@@ -153,44 +154,41 @@ def _made(
     )
 
 
-def _importer(files: Sequence[ReleasedFile], form: str | None) -> ModuleType:
-    found = next((importer for importer in IMPORTERS.values() if importer.recognises(files)), None)
+def _format_of(files: Sequence[ReleasedFile], format: str | None) -> Format:
+    recognised = [each for each in all_formats().values() if each.recognises(files)]
+    likely = min(recognised, key=lambda each: each.general, default=None)
     hold = "; ".join(f"{file.path} holds {_outline(file.content)}" for file in files)
-    if form is not None:
-        if form not in IMPORTERS:
-            raise UsageError(f"--form {form}: {unknown('form', form, IMPORTERS)}")
-        chosen = IMPORTERS[form]
-        if not (chosen.recognises(files) or (chosen in LOOSE and are_loose_tensors(files))):
-            hint = f"It can be read as {found.NAME}: leave --form out." if found else "Leave --form out to see why."
-            raise UsageError(f"--form {form}: {hold}. That is not this form. {hint}")
-        return chosen
-    if found:
-        return found
+    if format is not None:
+        if format not in all_formats():
+            raise UsageError(f"--form {format}: {unknown('format', format, all_formats())}")
+        if not all_formats()[format].accepts(files):
+            hint = f"It can be read as {likely.name}: leave --form out." if likely else "Leave --form out to see why."
+            raise UsageError(f"--form {format}: {hold}. That is not this format. {hint}")
+        return all_formats()[format]
+    if likely:
+        return likely
     raise DataError(
-        f"{hold}. That is no released form this project knows. A set is images [n, channels, height, width] with "
+        f"{hold}. That is no released format this project knows. A set is images [n, channels, height, width] with "
         "labels: a res_*.pt file; files of images, labels and learning rate; an .npz file; or a folder of pictures a "
         "class."
     )
 
 
 def _read(
-    importer: ModuleType, files: Sequence[ReleasedFile], dataset: Dataset, options: Options
+    chosen: Format, files: Sequence[ReleasedFile], dataset: Dataset, options: ImportOptions
 ) -> list[ImportedTensors]:
     try:
-        if importer is image_folder:
-            return image_folder.read_folder(files, dataset, options)
-        found: list[ImportedTensors] = importer.read(files, len(dataset.class_names), options)
-        return found
+        return chosen.read(files, dataset, options)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
-        raise DataError(f"{files[0].path}: does not have the form {importer.NAME} ({brief(error)}).") from error
+        raise DataError(f"{files[0].path}: does not have the format {chosen.name} ({brief(error)}).") from error
 
 
 def _fitting(
-    found: Sequence[ImportedTensors], dataset: Dataset, options: Options, file: ReleasedFile
+    items: Sequence[ImportedTensors], dataset: Dataset, options: ImportOptions, file: ReleasedFile
 ) -> list[ImportedTensors]:
-    """The sets with pixels and labels as the source has them."""
+    """The sets with pixels and labels as the dataset has them."""
     where, fitting = str(file.path), []
-    for item in found:
+    for item in items:
         images = read_pixels(item, dataset, options, where)
         targets, remarks = in_dataset_order(item, dataset, options, where)
         remarks = (*item.remarks, *targets.remarks, *remarks)
@@ -204,10 +202,10 @@ def _fitting(
     return fitting
 
 
-def _against(found: Sequence[ImportedTensors], named: Named, dataset: Dataset, options: Options) -> list[str]:
-    """What the classes and the pixels say against the source and the file's name, each once."""
+def _against(items: Sequence[ImportedTensors], named: Named, dataset: Dataset, options: ImportOptions) -> list[str]:
+    """What the classes and the pixels say against the dataset and the file's name, each once."""
     said = dict[str, None]()
-    for item in found:
+    for item in items:
         empty = [] if item.targets.learned else without_image(item.targets, dataset)
         said |= dict.fromkeys((*empty, *against_ipc(item.targets, named, dataset), *against_whole(item, options)))
     return list(said)
@@ -239,7 +237,7 @@ def _ask(file: ReleasedFile, evidence: Sequence[PixelDiagnosis]) -> NoReturn:
         f"{file.path} does not say what its pixel values mean. Undone under each hypothesis they look like this "
         "(contrast and roughness relative to real images):",
         "",
-        *table(evidence).splitlines(),
+        *table(evidence),
         "",
         "Say which it is: "
         "--space normalized ((x − mean) / std, as DC, DSA, DM), --space zca (whitened, as MTT and DATM on CIFAR; "

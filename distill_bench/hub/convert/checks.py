@@ -11,9 +11,9 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.imagenet import SUBSETS
 from distill_bench.distilled.pixel_diagnostics import seam
 from distill_bench.errors import DataError, UsageError
-from distill_bench.hub.formats.file_name import Named
-from distill_bench.hub.formats.image_folder import sorted_classes
-from distill_bench.hub.formats.released import ImportedTensors, Options, ReleasedFile, Targets
+from distill_bench.hub.convert.file_names import Named
+from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile, Targets
+from distill_bench.hub.convert.targets import sorted_classes
 from distill_bench.runtime.tensors import as_pixels
 
 SEAM = 3.0
@@ -23,7 +23,7 @@ SURELY_EIGHT_BIT = 32
 """Whole numbers from 0 to 255 that reach this are no normalised or whitened pixels."""
 
 
-def read_pixels(item: ImportedTensors, dataset: Dataset, options: Options, where: str) -> Tensor:
+def read_pixels(item: ImportedTensors, dataset: Dataset, options: ImportOptions, where: str) -> Tensor:
     """The images as uint8 pictures or float32 [n, c, h, w] of the source's shape.
 
     Raises:
@@ -65,7 +65,7 @@ def check_range(images: Tensor, kind: str | None, where: str) -> None:
 
 
 def in_dataset_order(
-    item: ImportedTensors, dataset: Dataset, options: Options, where: str
+    item: ImportedTensors, dataset: Dataset, options: ImportOptions, where: str
 ) -> tuple[Targets, tuple[str, ...]]:
     """Labels that count the dataset's classes in its own order, and remarks on it.
 
@@ -120,16 +120,16 @@ def unpacked(images: Tensor, labels: Tensor, factor: int) -> tuple[Tensor, Tenso
     return large, labels.repeat(factor * factor)
 
 
-def against_whole(item: ImportedTensors, options: Options) -> list[str]:
+def against_whole(item: ImportedTensors, options: ImportOptions) -> list[str]:
     """What says that the images of a bare pair hold several smaller ones each. ``--factor`` settles it."""
     if not item.pair or options.factor is not None:
         return []
-    found = [parts for parts in (2, 3) if seam(item.images, parts) > SEAM]
+    divisions = [parts for parts in (2, 3) if seam(item.images, parts) > SEAM]
     return [
         f"it is a bare pair, as IDC's and DREAM's data.pt, and its images break along the lines that divide them into "
         f"{parts}×{parts}: each seems to hold {parts * parts} smaller ones (--factor {parts} unpacks them; --factor 1: "
         "each is one image)"
-        for parts in found[:1]
+        for parts in divisions[:1]
     ]
 
 
@@ -137,8 +137,8 @@ def against_name(named: Named, dataset: Dataset, files: Sequence[ReleasedFile]) 
     """What file names say against the dataset."""
     if not named.speaks_against(dataset.name):
         return []
-    listed = ", ".join(file.path.name for file in files)
-    return [f"the name {listed} says {' and '.join(named.datasets)}, the dataset asked for is {dataset.name}"]
+    names = ", ".join(file.path.name for file in files)
+    return [f"the name {names} says {' and '.join(named.datasets)}, the dataset asked for is {dataset.name}"]
 
 
 def without_image(targets: Targets, dataset: Dataset) -> list[str]:

@@ -1,0 +1,1 @@
+"""What all formats of ``hub/formats`` share: what a format is, and the way from and to a distilled set."""
