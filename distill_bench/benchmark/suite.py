@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
 
 from distill_bench.errors import UsageError, describe, did_you_mean, unknown
-from distill_bench.evaluation import load_protocol
+from distill_bench.evaluation import data_name, load_protocol
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER, list_recipes
 from distill_bench.runtime.files import read_toml
@@ -20,7 +20,6 @@ SUITES = Path(__file__).with_name("suites")
 LONGEST_SLUG = 240
 """Bytes, so that it is a file's name with its hash too."""
 FULL, NONE = "full", "none"
-LONGEST_LIST = 60
 FILTERS = ("dataset", "method", "ipc", "seed", "protocol")
 
 
@@ -111,25 +110,13 @@ class Cell:
 
     @property
     def data(self) -> str:
-        """What results call the dataset: resized images, a held-out test split, some classes alone are other data."""
-        return (
-            self.dataset
-            + (f" at {self.size} px" if self.size else "")
-            + (f" holdout {self.holdout:g}" if self.holdout else "")
-            + (" not mirrored" if self.flip_invariant is False else "")
-            + (f" classes {_short(self.classes)}" if self.classes else "")
-        )
+        """What boards call the dataset."""
+        return data_name(self.dataset, self.size, self.holdout, self.flip_invariant, self.classes)
 
     def result_name(self, ending: str) -> Path:
         """Where, under the suite's results, the file with this ending lies."""
         ipc = f"ipc{self.ipc}" if self.ipc else FULL
         return Path(slug(self.data)) / slug(self.method) / f"{ipc}-seed{self.seed}.{ending}.json"
-
-
-def _short(classes: Sequence[str]) -> str:
-    """Classes on a board: all, where they fit."""
-    text = ",".join(classes)
-    return text if len(text) <= LONGEST_LIST else f"{len(classes)} of {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def slug(name: str) -> str:

@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill_bench.benchmark.results import file_failure, file_result, is_filed, stored_result
 from distill_bench.benchmark.suite import FULL, Cell
 from distill_bench.datasets import Dataset, load_dataset
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import (
+    Failure,
     KeptNetworks,
+    Result,
+    Synthesis,
+    data_facts,
     evaluate,
     evaluate_full,
     load_protocol,
@@ -164,7 +169,7 @@ class CellWork:
             return IMPOSSIBLE
         made = self._stored_set()
         keys = self._score_keys(made) if made or self.cell.ipc is None else {}
-        if keys and all(self._is_current(self.result_path(ending), key) for ending, key in keys.items()):
+        if keys and all(self._is_current(ending, key) for ending, key in keys.items()):
             return "done"
         if (read_json(self.result_path(FAILED)) or {}).get("cell_key") == self.key:
             return "failed"
@@ -245,8 +250,7 @@ class CellWork:
 
     def record_failure(self, message: str) -> None:
         """File why the cell failed."""
-        content = {"kind": "failure", **self._identity(), "error": message, "run": run_block(0.0)}
-        write_atomically(self.result_path(FAILED), _pretty(content))
+        file_failure(Failure(**self._identity(), error=message, run=run_block(0.0)), self.result_path(FAILED))
 
     def _stored_set(self) -> DistilledSet | None:
         """The cell's set from the store, or None where there is none; one that cannot be read will be made again."""
@@ -293,21 +297,21 @@ class CellWork:
 
     def _score(self, made: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> Path:
         stored, result = self._score_path(key), self.result_path(ending)
-        if self._is_current(result, key):
+        if self._is_current(ending, key):
             return result
-        found = read_json(stored, "accuracies")
+        found = stored_result(stored)
         if found is None:
             found = self._evaluate(made, ending, key, monitor)
-            write_atomically(stored, json.dumps(found))
-        content = {"kind": "score", **found, **self._identity(), "score_key": key}
+            write_atomically(stored, found.model_dump_json())
+        facts: dict[str, Any] = {"strict": ending.endswith(f".{HARD}"), "score_key": key}
         if self.cell.ipc is not None:
-            facts = read_json(self.set_path.with_suffix(".run.json")) or {}
-            content["recipe"] = self.config.model_dump(mode="json")
-            content["synthesis"] = {name: value for name, value in facts.items() if name != "history"}
-        write_atomically(result, _pretty(content))
-        return result
+            facts["recipe"] = self.config.model_dump(mode="json")
+            made_with = read_json(self.set_path.with_suffix(".run.json")) or {}
+            facts["synthesis"] = Synthesis(**{name: value for name, value in made_with.items() if name != "history"})
+        filed = found.model_copy(update=self._identity() | facts)
+        return file_result(filed, self.setting.results, self.cell.result_name(ending))
 
-    def _evaluate(self, made: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> dict[str, Any]:
+    def _evaluate(self, made: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> Result:
         protocol, kept = ending.removesuffix(f".{HARD}"), KeptNetworks(_address(key))
         options: dict[str, Any] = {
             "networks": self.setting.networks,
@@ -324,7 +328,7 @@ class CellWork:
             expected = protocol_note(made, protocol)  # a suite has protocols of its own, which head its tables
             score = score.model_copy(update={"notes": tuple(note for note in score.notes if note not in expected)})
         run = run_block(kept.seconds, resolve_device(self.setting.device)) | {"compiled": kept.compiled}
-        return {**score.model_dump(mode="json"), "run": run}
+        return score.model_copy(update={"run": run})
 
     def runs_compiled(self, protocol: str) -> bool:
         """Whether networks of a protocol are compiled, where none has been trained yet."""
@@ -334,17 +338,16 @@ class CellWork:
     def _score_path(self, key: str) -> Path:
         return self._store / "scores" / f"{key}.json"
 
-    def _is_current(self, result: Path, key: str) -> bool:
-        """Whether a result file is the one with this address, and the store of this machine has it too."""
-        if not self._score_path(key).exists():
-            return False
-        return (read_json(result) or {}).get("score_key") == key
+    def _is_current(self, ending: str, key: str) -> bool:
+        """Whether the result with this address is filed, and the store of this machine has it too."""
+        setting, name = self.setting, self.cell.result_name(ending)
+        return self._score_path(key).exists() and is_filed(key, setting.results, setting.suite, name)
 
     def _identity(self) -> dict[str, Any]:
         cell = self.cell
         return {
             "suite": self.setting.suite,
-            "dataset": cell.data,
+            **data_facts(self.dataset),
             "method": cell.method,
             "ipc": cell.ipc,
             "seed": cell.seed,
@@ -356,7 +359,3 @@ class CellWork:
 def _address(key: str) -> str:
     """A score's address without the number of networks it asks for: more can join those tested."""
     return key.rsplit("-", 1)[0]
-
-
-def _pretty(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=1, sort_keys=True) + "\n"

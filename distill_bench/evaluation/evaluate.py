@@ -21,7 +21,7 @@ from distill_bench.evaluation.cache import NOTHING_KEPT, Kept
 from distill_bench.evaluation.doubts import notes_of
 from distill_bench.evaluation.labels import mixing, taught
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
-from distill_bench.evaluation.result import LabelUse, Score
+from distill_bench.evaluation.result import LabelUse, Result, data_facts
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.networks import build_network, resolve_network
 from distill_bench.runtime.device import resolve_device
@@ -59,7 +59,7 @@ def evaluate(
     monitor: Monitor = SILENT,
     kept: Kept = NOTHING_KEPT,
     allow_leak: bool = False,
-) -> Score:
+) -> Result:
     """Train networks on a distilled set and test them on its source's test split.
 
     Args:
@@ -71,7 +71,7 @@ def evaluate(
             evaluation with classes and the protocol's own rate.
         kept: where tested networks are kept, such as ``KeptNetworks(score_key(…))``; nowhere unless given.
         compile: ``"on"``, ``"off"``, or ``"auto"``: where that pays (see ``runs_compiled``).
-        allow_leak: whether a set may be tested on images that it was made from; the score's notes say it then.
+        allow_leak: whether a set may be tested on images that it was made from; the result's notes say it then.
 
     Raises:
         UsageError: unknown names, a set that does not fit the source, or one made from its test images.
@@ -88,11 +88,16 @@ def evaluate(
     exam = exam_of(dataset, rules, card.pixel_space, network, networks, device, monitor, compile, flops)
     material = _material(distilled, exam, labels)
     accuracies = exam.accuracies(material, card.method, kept)
-    return Score(
+    return Result(
         method=card.method,
         ipc=card.ipc,
+        preset=card.preset,
+        seed=card.seed,
+        strict=labels == "hard" and distilled.has_strict_score,
         bytes=distilled.nbytes,
         set_sha256=distilled.sha256,
+        origin=card.origin,
+        recipe=card.recipe or None,
         notes=notes,
         **exam.findings(material, accuracies),
     )
@@ -128,7 +133,7 @@ def evaluate_full(
     compile: compilation.Choice = "auto",
     monitor: Monitor = SILENT,
     kept: Kept = NOTHING_KEPT,
-) -> Score:
+) -> Result:
     """The reference line: networks trained on the whole training split. Arguments and errors as ``evaluate``."""
     rules = load_protocol(protocol)
     if rules.trains_on != "full":
@@ -139,9 +144,10 @@ def evaluate_full(
     fetch, targets = exam.transform.fetch(split, exam.device), split.labels.to(exam.device)
     material = Material(fetch, targets, exam.rules.plan(len(split)), "hard")
     accuracies = exam.accuracies(material, "full", kept)
-    return Score(
+    return Result(
         method="full",
         ipc=None,
+        seed=0,
         bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
         set_sha256=None,
         notes=dataset.notes,
@@ -235,12 +241,10 @@ class Exam:
         )
 
     def findings(self, material: Material, accuracies: list[float]) -> dict[str, Any]:
-        """The fields of a score that do not depend on the set's card."""
+        """The fields of a result that do not depend on the set's card."""
         low, high = student_interval(accuracies)
         return {
-            "dataset": self.dataset.name,
-            "size": self.dataset.size,
-            "holdout": self.dataset.holdout,
+            **data_facts(self.dataset),
             "protocol": self.rules.id,
             "network": self.network,
             "labels": material.labels,
