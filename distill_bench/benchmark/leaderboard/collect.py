@@ -129,8 +129,8 @@ def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim]) -> Row:
 
 def _row(group: "pandas.DataFrame", claims: Sequence[Claim], status: str, values: Row) -> Row:
     first = group.iloc[0]
-    condition = {key: None if first[key] != first[key] else first[key] for key in GROUP_KEYS}  # NaN is None here
-    claim = claim_for(claims, *(condition[key] for key in CLAIM_KEYS))  # type: ignore[arg-type]
+    condition: Row = {key: None if first[key] != first[key] else first[key] for key in GROUP_KEYS}  # NaN is None here
+    claim = claim_for(claims, *(condition[key] for key in CLAIM_KEYS))
     known = {
         **condition,
         **values,
