@@ -23,8 +23,6 @@ from distill_bench.runtime.progress import SILENT
 if TYPE_CHECKING:
     import pandas
 
-OWN = "own"
-"""The suite under which ``evaluate --results`` files what no suite asked for."""
 KINDS: dict[str, type[Result] | type[Failure]] = {"score": Result, "failure": Failure}
 INTEGERS = ("size", "ipc", "seed", "networks", "bytes")
 

@@ -17,6 +17,8 @@ from distill_bench.runtime.files import read_toml
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
 
 SUITES = Path(__file__).with_name("suites")
+EVALUATED = "evaluated"
+"""Where a suite's name stands, what ``evaluate --results`` files; no suite is called so."""
 LONGEST_SLUG = 240
 """Bytes, so that it is a file's name with its hash too."""
 FULL, NONE = "full", "none"
@@ -59,6 +61,8 @@ class Suite(BaseModel):
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
+        if name == EVALUATED:
+            raise ValueError(f"{name} is what evaluate --results files: give another name")
         return checked_file_name(name, "the suite's name")
 
     def adapted(

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from distill_bench.benchmark.results import OWN, file_result, fold
+from distill_bench.benchmark.results import file_result, fold
+from distill_bench.benchmark.suite import EVALUATED
 from distill_bench.cli.claims import claimed, stored_accuracies
 from distill_bench.cli.options import (
     COMPILE,
@@ -74,7 +75,7 @@ def evaluate_command(
     registry: RegistryOption = None,
     results: Annotated[
         Path | None,
-        typer.Option("--results", help="File the result in this folder, as of the suite own: see leaderboard."),
+        typer.Option("--results", help="File the result in this folder, as of a suite called evaluated."),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -82,7 +83,7 @@ def evaluate_command(
     """Train networks on a set and print their test accuracy."""
     code_state()
     if results is not None:
-        check_place(results / OWN / "file")
+        check_place(results / EVALUATED / "file")
     choice("--labels", labels, LABEL_USES)
     choice("--compile", compile, COMPILE)
     place, found, made = resolve_device(device), None, None
@@ -117,9 +118,9 @@ def evaluate_command(
     run = run_block(kept.seconds, place) | {"compiled": kept.compiled}
     result = result.model_copy(update={"score_key": f"{key}-{result.networks}", "run": run})
     if results is not None:
-        result = result.model_copy(update={"suite": OWN})
+        result = result.model_copy(update={"suite": EVALUATED})
         file_result(result, results)
-        fold(results, OWN)
+        fold(results, EVALUATED)
         monitor.say(f"filed under {results}; distill-bench leaderboard --results {results} shows it")
     if as_json:
         show_json(result.model_dump(mode="json"))

@@ -21,8 +21,8 @@ class Subject(BaseModel):
     """What results and failures are about.
 
     Attributes:
-        suite: the suite that it was evaluated for, and the name of the file it is in: ``own`` where
-            ``evaluate --results`` filed it; None where it was not filed.
+        suite: the suite that it was evaluated for, and the name of the file it is in: ``evaluated``
+            where ``evaluate --results`` filed it; None where it was not filed.
         dataset: name, as ``load_dataset`` takes it: ``"digits"``, ``"folder:photos"``.
         size: the side in pixels that images were resized to; None where they were not.
         holdout: the fraction of the training split that stood in for the test split; None where that is the dataset's.

@@ -6,7 +6,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from distill_bench.benchmark.leaderboard.claims import Claim, claim_for
-from distill_bench.benchmark.results import OWN, Filed
+from distill_bench.benchmark.results import Filed
+from distill_bench.benchmark.suite import EVALUATED
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.statistics import hierarchical_interval
 from distill_bench.runtime.hashing import canonical_hash
@@ -62,19 +63,20 @@ def leaderboard_rows(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> 
 
 
 def of_suite(rows: Iterable[Row], suite: str) -> list[Row]:
-    """The rows of a suite's board: its own, and those of data that it has which no suite asked for.
+    """The rows of a suite's board: its own, and as guests those of its data that ``evaluate --results`` filed.
 
-    The board of ``own`` has those of data that no suite has.
+    The board of ``evaluated`` has those of data that no suite has.
     """
     rows = list(rows)
-    known = {row["dataset"] for row in rows if row["suite"] == suite or suite == OWN != row["suite"]}
-    if suite == OWN:
-        return [row for row in rows if row["suite"] == OWN and row["dataset"] not in known]
-    return [row for row in rows if row["suite"] == suite or (row["suite"] == OWN and row["dataset"] in known)]
+    if suite == EVALUATED:
+        asked = {row["dataset"] for row in rows if row["suite"] != suite}
+        return [row for row in rows if row["suite"] == suite and row["dataset"] not in asked]
+    asked = {row["dataset"] for row in rows if row["suite"] == suite}
+    return [row for row in rows if row["suite"] == suite or (row["suite"] == EVALUATED and row["dataset"] in asked)]
 
 
 def as_shown(rows: Iterable[Row]) -> list[Row]:
-    """Rows by the board they stand on: ``own`` ones under every suite that has their data, marked as guests."""
+    """Rows by the board they stand on: guests under every suite that has their data, marked so."""
     rows = list(rows)
     suites = sorted({row["suite"] for row in rows})
     shown = [
@@ -85,7 +87,13 @@ def as_shown(rows: Iterable[Row]) -> list[Row]:
 
 def _flat(filed: Filed) -> Row:
     facts = {key: getattr(filed, key, None) for key in (*GROUP_KEYS, "seed", "cell_key", "strict")}
-    return {**facts, "suite": filed.suite or OWN, "dataset": filed.data, "variant": _variant(filed), "result": filed}
+    return {
+        **facts,
+        "suite": filed.suite or EVALUATED,
+        "dataset": filed.data,
+        "variant": _variant(filed),
+        "result": filed,
+    }
 
 
 def _variant(filed: Filed) -> str:

@@ -80,6 +80,8 @@ def check_belongs(result: Result, path: Path, made: DistilledSet, file: Path) ->
         "method": (result.method, card.method),
         "dataset": (result.dataset, card.source.name),
         "ipc": (result.ipc, card.ipc),
+        "preset": (result.preset, card.preset),
+        "seed": (result.seed, card.seed),
         "pixel_space": (result.pixel_space, card.pixel_space.kind),
         "bytes": (result.bytes, made.nbytes),
     }
