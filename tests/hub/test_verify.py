@@ -115,7 +115,7 @@ def test_a_result_of_bench_is_verified_too(command, tmp_path, monkeypatch):
     (tmp_path / "one.toml").write_text(suite)
     arguments = ["--results", tmp_path, "--executor", "in-process", "--holdout", 0.3]
     assert command("bench", tmp_path / "one.toml", *arguments)[0] == 0
-    result = next((tmp_path / "one").rglob("*quick-v1.json"))
+    result = tmp_path / "one.jsonl"
     file = next((tmp_path / "home/store/sets").glob("*.safetensors"))
     code, said, _ = command("verify", file, result)
     assert (code, "on digits holdout 0.3" in said) == (0, True)
@@ -128,7 +128,7 @@ def test_strict_and_stored_labels_are_told_apart(digits, made):
     for item in (learned, rated):
         for labels in ("stored", "hard"):
             found = evaluate(item, digits, "quick-v1", labels=labels)
-            verdict = verify(item, parse_result(found.model_dump(mode="json"), Path("r")), digits)
+            verdict = verify(item, parse_result(found.model_dump_json(), Path("r")), digits)
             assert (verdict.basis, verdict.labels) == ("equal", found.labels)
 
 
@@ -137,7 +137,7 @@ def test_a_teachers_labels_are_those_of_the_claim(digits, kind):
     taught = synthesize(digits, "random-soft", 2, labels=kind, record=RECORD, **TEACHER)
     for labels in ("stored", "hard"):
         found = evaluate(taught, digits, "quick-v1", networks=1, labels=labels)
-        verdict = verify(taught, parse_result(found.model_dump(mode="json"), Path("r")), digits)
+        verdict = verify(taught, parse_result(found.model_dump_json(), Path("r")), digits)
         assert (verdict.basis, verdict.labels) == ("equal", found.labels)
 
 
@@ -226,7 +226,7 @@ def test_a_flipped_byte_of_what_a_result_claims_is_caught(files, made, score, di
         except DistillBenchError:
             holds = False
         if holds:
-            passed.append(claimed.score.model_dump(exclude={"notes"}))
+            passed.append(claimed.model_dump(exclude={"notes"}))
     honest = score.model_dump(exclude={"notes"})
     assert len(passed) < 80
     for other in passed:  # another name for an absent field, or another last digit of a mean
@@ -309,7 +309,7 @@ def test_networks_run_compiled_or_not_as_recorded(made, score, digits, monkeypat
 
     monkeypatch.setattr(room, "evaluate", recording)
     monkeypatch.setattr(room, "runs_compiled", lambda *_, compile, **__: compile == "on")
-    claimed = parse_result(score.model_dump(mode="json") | {"run": {"compiled": recorded}}, Path("r"))
+    claimed = score.model_copy(update={"run": {"compiled": recorded}})
     assert verify(made, claimed, digits).holds
 
 
@@ -324,7 +324,7 @@ def test_an_interrupted_verification_goes_on_and_a_finished_one_starts_again(mad
         return score
 
     monkeypatch.setattr(room, "evaluate", stopping)
-    claimed = parse_result(score.model_dump(mode="json"), Path("r"))
+    claimed = parse_result(score.model_dump_json(), Path("r"))
     for _ in range(2):
         with pytest.raises(Interrupted):
             verify(made, claimed, digits)
