@@ -163,7 +163,7 @@ def fold(folder: Path, suite: str) -> None:
             write_atomically(_lines_path(folder, suite), as_lines([*known, *small.values()]) + unread)
         for path in small:
             path.unlink(missing_ok=True)
-            for parent in list(path.parents)[: len(path.relative_to(folder / suite).parents) - 1]:
+            for parent in list(path.parents)[: len(path.relative_to(folder / suite).parents)]:
                 with contextlib.suppress(OSError):  # it holds something else
                     parent.rmdir()
 

@@ -144,7 +144,8 @@ def judge(claimed: Result, found: Result, different: tuple[str, ...] = ()) -> Ve
         accuracies=found.accuracies,
         unlike=different,
         notes=found.notes,
-        **claimed.model_dump(include={"method", "dataset", "ipc", "protocol", "network", "labels", "set_sha256"}),
+        dataset=claimed.data,
+        **claimed.model_dump(include={"method", "ipc", "protocol", "network", "labels", "set_sha256"}),
     )
 
 
