@@ -151,7 +151,7 @@ def fold(folder: Path, suite: str) -> None:
     Raises:
         DataError: the lines cannot be written, or a result is not whole.
     """
-    if not any((folder / suite).rglob("*.json")):
+    if not any(isinstance(_read(path), Result) for path in (folder / suite).rglob("*.json")):
         return
     with _alone(folder, suite):
         read = {path: _read(path) for path in sorted((folder / suite).rglob("*.json"))}

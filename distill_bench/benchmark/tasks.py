@@ -302,7 +302,7 @@ class CellWork:
         found = stored_result(stored)
         if found is None:
             found = self._evaluate(made, ending, key, monitor)
-            write_atomically(stored, found.model_dump_json())
+            write_atomically(stored, json.dumps(found.model_dump(mode="json"), sort_keys=True))
         facts: dict[str, Any] = {"strict": ending.endswith(f".{HARD}"), "score_key": key}
         if self.cell.ipc is not None:
             facts["recipe"] = self.config.model_dump(mode="json")
