@@ -4,11 +4,12 @@ Synthesizers turn a training set into a few synthetic images per class; one fixe
 networks on them; a suite tabulates the result.
 """
 
+from distill_bench.benchmark.results import load_results
 from distill_bench.datasets import Dataset, Split, list_datasets, load_dataset
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.distilled.playback import Playback, stored_teacher
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
-from distill_bench.evaluation import PROTOCOLS, Protocol, Score, evaluate, evaluate_full
+from distill_bench.evaluation import PROTOCOLS, Protocol, Result, evaluate, evaluate_full
 from distill_bench.hub.registry.published import load_distilled
 from distill_bench.methods import Config, Objective, Run, Synthetic, list_methods, optimise, synthesize, synthesizer
 
@@ -31,9 +32,9 @@ __all__ = [
     "Objective",
     "Playback",
     "Protocol",
+    "Result",
     "Run",
     "RunFailed",
-    "Score",
     "Split",
     "Synthetic",
     "UsageError",
@@ -44,6 +45,7 @@ __all__ = [
     "list_protocols",
     "load_dataset",
     "load_distilled",
+    "load_results",
     "optimise",
     "stored_teacher",
     "synthesize",

@@ -33,6 +33,7 @@ from filelock import FileLock, Timeout
 
 from distill_bench import cli, load_distilled
 from distill_bench.benchmark import worker
+from distill_bench.benchmark.results import read_results
 from distill_bench.cli import bench as command
 from distill_bench.methods.recipe import list_recipes
 from distill_bench.runtime.files import UNFINISHED
@@ -313,14 +314,13 @@ def finish(folder: Path, home: Path, steps: Counter) -> list[Place]:
 
 
 def outcome(home: Path) -> dict[str, str]:
-    """The hash of every finished file, of JSON without what says when and where it was made."""
+    """The hash of every finished file and every result, of JSON without what says when and where it was made."""
     found = {}
     patterns = (
         "store/sets/*.safetensors",
         "store/scores/*.json",
         "store/networks/*/[0-9]*.json",
         "pretrained/*/*.safetensors",
-        "results/**/*-v1*.json",
     )
     for path in sorted(path for pattern in patterns for path in home.glob(pattern)):
         content = path.read_bytes()
@@ -328,6 +328,12 @@ def outcome(home: Path) -> dict[str, str]:
             facts = json.loads(content)
             content = json.dumps({k: v for k, v in facts.items() if k not in WHEN_AND_WHERE}).encode()
         found[str(path.relative_to(home))] = hashlib.sha256(content).hexdigest()
+    for result in read_results(home / "results") if (home / "results").is_dir() else []:
+        content = result.model_dump_json(exclude=set(WHEN_AND_WHERE)).encode()
+        name = (
+            f"results/{result.data} {result.method} {result.ipc} {result.seed} {getattr(result, 'protocol', 'failed')}"
+        )
+        found[name + " strict" * getattr(result, "strict", False)] = hashlib.sha256(content).hexdigest()
     return found
 
 

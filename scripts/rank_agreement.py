@@ -1,45 +1,32 @@
 """How far two protocols agree on the order of methods: Spearman's rank correlation over a suite's results.
 
-python scripts/rank_agreement.py results/digits quick-v1 standard-v1
+python scripts/rank_agreement.py results digits quick-v1 standard-v1
 """
 
 import argparse
 import sys
-from collections import defaultdict
 from pathlib import Path
-from statistics import fmean
 
-from scipy.stats import spearmanr
-
-from distill_bench.benchmark.leaderboard.collect import read_results
+from distill_bench import load_results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path)
+    parser.add_argument("results", type=Path, help="the folder of results")
+    parser.add_argument("suite")
     parser.add_argument("protocols", nargs=2)
-    arguments = parser.parse_args()
-    scores: dict[tuple[int, str, int], dict[str, float]] = defaultdict(dict)
-    for result in read_results(arguments.results):
-        if result["kind"] == "score" and result["protocol"] in arguments.protocols:
-            key = (result["ipc"], result["method"], result["seed"])
-            scores[key][result["protocol"]] = result["accuracy"]
-    accuracies: dict[int, dict[str, dict[str, float]]] = defaultdict(dict)
-    for protocol in arguments.protocols:
-        for (ipc, method, _), found in scores.items():
-            if len(found) == 2:  # the same set under both: another seed is another set
-                same = [f[protocol] for (i, m, _), f in scores.items() if (i, m) == (ipc, method) and len(f) == 2]
-                accuracies[ipc].setdefault(method, {})[protocol] = fmean(same)
-    first, second = arguments.protocols
-    pooled: list[tuple[float, float]] = []
-    correlations = []
-    for ipc, methods in sorted(accuracies.items()):
-        pairs = [(found[first], found[second]) for found in methods.values() if len(found) == 2]
-        correlations.append(float(spearmanr(*zip(*pairs, strict=True)).statistic))
-        pooled += pairs
-        sys.stdout.write(f"ipc {ipc}: {len(pairs)} methods, Spearman {correlations[-1]:.2f}\n")
-    overall = float(spearmanr(*zip(*pooled, strict=True)).statistic)
-    sys.stdout.write(f"mean over IPCs {fmean(correlations):.2f}; all {len(pooled)} rows together {overall:.2f}\n")
+    given = parser.parse_args()
+    found = load_results(given.results)
+    found = found[(found["suite"] == given.suite) & found["protocol"].isin(given.protocols) & ~found["strict"]]
+    # the same set under both: another seed is another set
+    both = found.pivot_table("accuracy", ["ipc", "method", "seed"], "protocol")[given.protocols].dropna()
+    means = both.groupby(["ipc", "method"]).mean()
+    first, second = given.protocols
+    by_ipc = {ipc: group[first].corr(group[second], "spearman") for ipc, group in means.groupby("ipc")}
+    for ipc, correlation in by_ipc.items():
+        sys.stdout.write(f"ipc {ipc}: {len(means.loc[ipc])} methods, Spearman {correlation:.2f}\n")
+    overall, mean = means[first].corr(means[second], "spearman"), sum(by_ipc.values()) / len(by_ipc)
+    sys.stdout.write(f"mean over IPCs {mean:.2f}; all {len(means)} rows together {overall:.2f}\n")
 
 
 if __name__ == "__main__":

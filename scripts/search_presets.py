@@ -110,13 +110,13 @@ def try_candidate(dataset: str, method: str, ipc: int, fields: dict, networks: i
     began = time.monotonic()
     made = synthesize(source, method, ipc, seed=SEED, **fields)
     seconds = time.monotonic() - began
-    score = evaluate(made, source, PROTOCOL, networks=networks)
+    result = evaluate(made, source, PROTOCOL, networks=networks)
     return {
         "method": method,
         "ipc": ipc,
         "fields": fields,
-        "holdout_accuracy": score.accuracy,
-        "accuracies": score.accuracies,
+        "holdout_accuracy": result.accuracy,
+        "accuracies": result.accuracies,
         "synthesis_seconds": round(seconds, 1),
         "run": run_block(time.monotonic() - began),
     }

@@ -7,28 +7,30 @@ import json
 import sys
 from pathlib import Path
 
+import pandas
+
 from distill_bench.evaluation.measures import Transfer, shown
 
 
 def main(paths: list[Path]) -> None:
     found = [read(path) for path in paths]
-    by_network = [{score.network: score for score in transfer.scores} for transfer in found]
-    names = [score.network for score in found[0].scores]
-    titles = [transfer.scores[0].method for transfer in found]
-    lines = ["| network | " + " | ".join(titles) + " |", "| :-- |" + " --: |" * len(found)]
-    for name in names:
-        cells = [shown(scores[name]) if name in scores else "–" for scores in by_network]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    means = ["–" if transfer.mean_of_others is None else f"{transfer.mean_of_others:.1f}" for transfer in found]
-    lines.append(f"| mean without {found[0].home} | " + " | ".join(means) + " |")
-    sys.stdout.write("\n".join(lines) + "\n")
+    rows = [(index, result.network, shown(result)) for index, each in enumerate(found) for result in each.scores]
+    table = pandas.DataFrame(rows, columns=["set", "network", "text"]).pivot(
+        index="network", columns="set", values="text"
+    )
+    table = table.loc[[result.network for result in found[0].scores]].fillna("–")
+    means = ["–" if each.mean_of_others is None else f"{each.mean_of_others:.1f}" for each in found]
+    table.loc[f"mean without {found[0].home}"] = means
+    titles = ["network", *(each.scores[0].method for each in found)]
+    lines = [titles, [":--", *["--:"] * len(found)], *([name, *texts] for name, texts in table.iterrows())]
+    sys.stdout.write("".join(f"| {' | '.join(line)} |\n" for line in lines))
 
 
 def read(path: Path) -> Transfer:
     content = json.loads(path.read_text())
     if "made_with" not in content:  # of an earlier version, which began with the protocol's network
         content |= {"made_with": None, "protocol_network": content["scores"][0]["network"]}
-    return Transfer.model_validate({key: content[key] for key in Transfer.model_fields})
+    return Transfer.model_validate_json(json.dumps({key: content[key] for key in Transfer.model_fields}))
 
 
 if __name__ == "__main__":

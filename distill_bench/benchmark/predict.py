@@ -6,10 +6,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from distill_bench.benchmark.leaderboard.collect import read_results
+from distill_bench.benchmark.results import read_results
 from distill_bench.benchmark.tasks import CellTasks
+from distill_bench.evaluation import Result
 
-SET = ("dataset", "method", "ipc", "preset")
+SET = ("data", "method", "ipc", "preset")
 NETWORK = (*SET, "protocol")
 
 
@@ -23,15 +24,15 @@ class Times:
     def __init__(self, folder: Path) -> None:
         self._sets, self._networks = defaultdict[tuple, list[float]](list), defaultdict[tuple, list[float]](list)
         for result in read_results(folder) if folder.is_dir() else ():
-            if result["kind"] == "score":
+            if isinstance(result, Result):
                 self._add(result)
 
-    def _add(self, result: dict[str, Any]) -> None:
-        synthesis, run = result.get("synthesis") or {}, result.get("run") or {}
-        if (seconds := synthesis.get("seconds")) is not None:
-            self._sets[_key(result, SET)].append(seconds)
-        if (seconds := run.get("seconds")) is not None:
-            self._networks[_key(result, NETWORK)].append(seconds / len(result["accuracies"]))
+    def _add(self, result: Result) -> None:
+        condition = {name: getattr(result, name) for name in NETWORK}
+        if result.synthesis and result.synthesis.seconds is not None:
+            self._sets[_key(condition, SET)].append(result.synthesis.seconds)
+        if (seconds := result.run.get("seconds")) is not None:
+            self._networks[_key(condition, NETWORK)].append(seconds / result.networks)
 
     def predict(self, work: CellTasks[Any]) -> float | None:
         """Seconds of what is missing of a cell; None where no result of its condition says.
@@ -40,7 +41,7 @@ class Times:
         """
         if work.cannot or work.state() == "done":
             return 0.0
-        condition = {"dataset": work.cell.data, "method": work.cell.method, "ipc": work.cell.ipc, "preset": work.preset}
+        condition = {"data": work.cell.data, "method": work.cell.method, "ipc": work.cell.ipc, "preset": work.preset}
         known = [self._sets.get(_key(condition, SET))] if work.lacks_set else []
         total = fmean(known[0]) if known and known[0] else 0.0
         for protocol in work.cell.protocols:
@@ -55,5 +56,5 @@ def predict(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any
     return {work: times.predict(work) for work in works}
 
 
-def _key(result: dict[str, Any], names: Iterable[str]) -> tuple:
-    return tuple(result.get(name) for name in names)
+def _key(condition: dict[str, Any], names: Iterable[str]) -> tuple:
+    return tuple(condition[name] for name in names)

@@ -1,34 +1,244 @@
-"""Results as files: one a score or a failure, found again by its address."""
+"""Results as files: a small one each while work runs, then a line each of ``<folder>/<suite>.jsonl``."""
 
+import contextlib
 import json
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from distill_bench.benchmark.suite import FULL, slug
+from distill_bench.errors import DataError, describe
+from distill_bench.evaluation import Failure, Result
 from distill_bench.runtime.files import read_json, write_atomically
+from distill_bench.runtime.hashing import canonical_hash
+from distill_bench.runtime.locks import alone
+from distill_bench.runtime.log import log
+from distill_bench.runtime.paths import home
+from distill_bench.runtime.progress import SILENT
 
+if TYPE_CHECKING:
+    import pandas
+
+KINDS: dict[str, type[Result] | type[Failure]] = {"score": Result, "failure": Failure}
 FAILED = "failed"
+INTEGERS = ("size", "ipc", "seed", "networks", "bytes")
+
+Filed = Result | Failure
 
 
-def find_result(path: Path, address: dict[str, str]) -> dict[str, Any] | None:
-    """The result or failure in a file, if it is of an address.
+def read_results(folder: Path, suite: str | None = None) -> list[Filed]:
+    """Every result and failure in a folder: lines of ``*.jsonl`` and single ``.json`` files, at any depth.
+
+    Of two results of one slot (see ``slot``) the one in a small file is newer, and the only one. JSON of another kind
+    is skipped; what cannot be read, or has a name that cannot be shown, is left out, and a line in the log says so.
 
     Args:
-        path: see ``CellTasks.result_path``.
-        address: the field that has it, and its value.
+        folder: the folder of results.
+        suite: the only one to read: ``<suite>.jsonl`` and the folder ``<suite>``.
+
+    Returns:
+        Results in path order, those of JSON lines first, then failures.
+
+    Raises:
+        DataError: there is no such folder, or a result lacks a field of its kind or has one of another type.
     """
-    content = read_json(path) or {}
-    return content if all(content.get(name) == value for name, value in address.items()) else None
+    if not folder.is_dir():
+        raise DataError(f"no results: {folder} is not a folder.")
+    lines = sorted(folder.rglob("*.jsonl")) if suite is None else [_lines_path(folder, suite)]
+    small = sorted((folder if suite is None else folder / suite).rglob("*.json"))
+    filed = [each for path in lines for _, each in _lines(path)] + [_read(path) for path in small]
+    newest = {slot(each): each for each in filed if isinstance(each, Result)}
+    return [*newest.values(), *(each for each in filed if isinstance(each, Failure))]
 
 
-def file_result(path: Path, content: dict[str, Any]) -> None:
-    """Write a result. Raises DataError where that is not possible."""
-    _write(path, {"kind": "score", **content})
+def load_results(folder: str | Path) -> "pandas.DataFrame":
+    """Every result in a folder as a table, a row a result; failures are left out.
+
+    The columns are the fields of ``Result``, and ``data``, the dataset as boards show it. Of nested blocks each value
+    is a column of its own: ``synthesis.seconds``, ``synthesis.peak_memory_mb``, ``recipe.iterations``, ``run.torch``,
+    ``origin.form``, … ``size``, ``ipc``, ``seed``, ``networks`` and ``bytes`` are nullable integers; ``accuracies``,
+    ``notes`` and ``classes`` are lists.
+
+    Args:
+        folder: a folder of results, such as ``bench`` or ``evaluate --results`` filled.
+
+    Returns:
+        The table. Without results it has no rows, and the columns that are not nested.
+
+    Raises:
+        DataError: there is no such folder, or a result is not whole.
+    """
+    import pandas  # here, because importing it takes a moment
+
+    results = [each for each in read_results(Path(folder)) if isinstance(each, Result)]
+    table = pandas.json_normalize([{"data": each.data} | each.model_dump(mode="json") for each in results])
+    plain = ["data", *(name for name in Result.model_fields if name not in ("run", "recipe", "synthesis", "origin"))]
+    return table.reindex(columns=[*plain, *(name for name in table.columns if "." in name)]).astype(
+        dict.fromkeys(INTEGERS, "Int64")
+    )
 
 
-def file_failure(path: Path, content: dict[str, Any]) -> None:
-    """Write why a cell failed. Raises DataError where that is not possible."""
-    _write(path, {"kind": "failure", **content})
+def slot(result: Result) -> tuple[Any, ...]:
+    """What a folder has one result of: a later one replaces it.
+
+    A suite's own sets are told apart by what was asked for, so that a set that is made anew takes the place of the one
+    before; all others by their content.
+    """
+    asked = result.data, result.method, result.ipc, result.seed, result.protocol, result.network, result.strict
+    return result.suite, *asked, result.set_sha256 if result.synthesis is None else None
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    write_atomically(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+def file_result(result: Result, folder: Path, name: Path | None = None) -> Path:
+    """Write a result, whole or not at all, into a small file of its own, which ``fold`` takes in later.
+
+    Args:
+        result: of a suite.
+        folder: the folder of results.
+        name: of the file in the suite's folder; one that is the slot's alone unless given.
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    assert result.suite is not None
+    if name is None:
+        ipc = f"ipc{result.ipc}" if result.ipc else FULL
+        name = Path(slug(result.data), slug(result.method), f"{ipc}-{canonical_hash([*map(str, slot(result))])}.json")
+    path = folder / result.suite / name
+    with _alone(folder, result.suite):
+        write_atomically(path, json.dumps(result.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def file_failure(failure: Failure, path: Path) -> None:
+    """Write a failure into a file of its own, where it stays until its cell is tried again.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    write_atomically(path, json.dumps(failure.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+
+
+def is_filed(score_key: str, folder: Path, suite: str, name: Path) -> bool:
+    """Whether the evaluation with this address is filed.
+
+    Args:
+        score_key: see ``Result``.
+        folder: the folder of results.
+        suite: whose result it is.
+        name: of its small file in the suite's folder, which counts before the lines.
+    """
+    if small := read_json(folder / suite / name):
+        return small.get("score_key") == score_key
+    path = _lines_path(folder, suite)
+    return path.exists() and score_key in _score_keys(path, path.stat().st_mtime_ns, path.stat().st_size)
+
+
+def fold(folder: Path, suite: str) -> None:
+    """Move a suite's results from their small files into its JSON lines; failures stay as they are.
+
+    A small file is deleted only when the lines with its content are written. What cannot be read stays where it is.
+
+    Args:
+        folder: the folder of results.
+        suite: its name.
+
+    Raises:
+        DataError: the lines cannot be written, or a result is not whole.
+    """
+    if not any(isinstance(_read(path), Result) for path in (folder / suite).rglob("*.json")):
+        return
+    with _alone(folder, suite):
+        read = {path: _read(path) for path in sorted((folder / suite).rglob("*.json"))}
+        small = {path: each for path, each in read.items() if isinstance(each, Result) and each.suite == suite}
+        before = _lines(_lines_path(folder, suite))
+        if small:
+            known = [each for _, each in before if isinstance(each, Result)]
+            unread = "".join(f"{line}\n" for line, each in before if each is None)
+            write_atomically(_lines_path(folder, suite), as_lines([*known, *small.values()]) + unread)
+        for path in small:
+            path.unlink(missing_ok=True)
+            for parent in list(path.parents)[: len(path.relative_to(folder / suite).parents)]:
+                with contextlib.suppress(OSError):  # it holds something else
+                    parent.rmdir()
+
+
+def as_lines(results: Iterable[Result]) -> str:
+    """Results as JSON lines: sorted, with sorted keys; of two of one slot the later."""
+    newest = {slot(each): each.model_dump(mode="json") for each in results}
+    ordered = sorted(newest, key=lambda key: [(part is not None, part) for part in key])
+    return "".join(json.dumps(newest[key], sort_keys=True) + "\n" for key in ordered)
+
+
+def stored_result(path: Path) -> Result | None:
+    """The result in a file of the store, or None where there is none that can be read."""
+    if read_json(path, "accuracies") is None:
+        return None
+    try:
+        return Result.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        log.warning("%s is no whole result (%s) and counts as missing.", path, describe(error))
+        return None
+
+
+def _lines_path(folder: Path, suite: str) -> Path:
+    return folder / f"{suite}.jsonl"
+
+
+def _alone(folder: Path, suite: str) -> AbstractContextManager[None]:
+    lock = canonical_hash(["results", str(folder.resolve()), suite])
+    return alone(home() / "store" / "locks" / f"{lock}.lock", SILENT, "files results")
+
+
+@lru_cache(maxsize=8)
+def _score_keys(path: Path, *_stamp: int) -> frozenset[str | None]:
+    """The addresses in a file of JSON lines, for as long as that is not written again."""
+    return frozenset(each.score_key for _, each in _lines(path) if isinstance(each, Result))
+
+
+def _lines(path: Path) -> list[tuple[str, Filed | None]]:
+    """Every line of a file, and what is in it."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        log.warning("cannot read the results %s (%s): they are left out.", path, error)
+        return []
+    return [(line, _parsed(line, f"{path}:{number}")) for number, line in enumerate(lines, 1) if line]
+
+
+def _read(path: Path) -> Filed | None:
+    try:
+        return _parsed(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, ValueError) as error:
+        log.warning("cannot read the result %s (%s): it is left out.", path, error)
+        return None
+
+
+def _parsed(text: str, where: str) -> Filed | None:
+    """The result or failure in a text, or None where it is something else or cannot be read or shown."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        log.warning("cannot read the result %s (%s): it is left out.", where, error)
+        return None
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        return None
+    try:
+        filed = KINDS[kind].model_validate_json(text)
+    except ValidationError as error:
+        raise DataError(f"the {kind} {where} is not one that bench or evaluate wrote: {describe(error)}.") from error
+    try:
+        filed.check_names(f"the {{}} of the result {where}")
+    except ValueError as error:
+        log.warning("%s: it is left out.", error)
+        return None
+    return filed

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_
 
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError, describe, did_you_mean, unknown
-from distill_bench.evaluation import load_protocol
+from distill_bench.evaluation import data_name, load_protocol
 from distill_bench.hub.registry.published import obtain
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER, TEST, list_recipes
@@ -19,10 +19,11 @@ from distill_bench.runtime.files import read_toml
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
 
 SUITES = Path(__file__).with_name("suites")
+EVALUATED = "evaluated"
+"""Where a suite's name stands, what ``evaluate --results`` files; no suite is called so."""
 LONGEST_SLUG = 240
 """Bytes, so that it is a file's name with its hash too."""
 FULL, NONE = "full", "none"
-LONGEST_LIST = 60
 OF_SETS = ("dataset", "method", "ipc", "seed")
 SET_ENDING = ".safetensors"
 DATA = ("size", "holdout", "flip_invariant", "classes")
@@ -73,6 +74,8 @@ class Suite(BaseModel):
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
+        if name == EVALUATED:
+            raise ValueError(f"{name} is what evaluate --results files: give another name")
         return checked_file_name(name, "the suite's name")
 
     def adapted(
@@ -121,14 +124,8 @@ class _OnData:
 
     @property
     def data(self) -> str:
-        """What results call the dataset: resized images, a held-out test split, some classes alone are other data."""
-        return (
-            self.dataset
-            + (f" at {self.size} px" if self.size else "")
-            + (f" holdout {self.holdout:g}" if self.holdout else "")
-            + (" not mirrored" if self.flip_invariant is False else "")
-            + (f" classes {_short(self.classes)}" if self.classes else "")
-        )
+        """What boards call the dataset."""
+        return data_name(self.dataset, self.size, self.holdout, self.flip_invariant, self.classes)
 
     def _result_name(self, method: str, name: str, ending: str) -> Path:
         return Path(slug(self.data)) / slug(method) / f"{name}.{slug(ending)}.json"
@@ -197,12 +194,6 @@ class GivenSetCell(_OnData):
 
 
 Cell = SetCell | ReferenceCell | GivenSetCell
-
-
-def _short(classes: Sequence[str]) -> str:
-    """Classes on a board: all, where they fit."""
-    text = ",".join(classes)
-    return text if len(text) <= LONGEST_LIST else f"{len(classes)} of {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def slug(name: str) -> str:

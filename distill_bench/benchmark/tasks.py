@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from distill_bench.benchmark.results import FAILED, file_failure, file_result, find_result
+from distill_bench.benchmark.results import FAILED, file_failure, file_result, is_filed, stored_result
 from distill_bench.benchmark.suite import Cell, GivenSetCell, ReferenceCell, SetCell
 from distill_bench.datasets import Dataset, load_dataset
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset, load_distilled
 from distill_bench.errors import DataError, DistillBenchError, UsageError
 from distill_bench.evaluation import (
-    Score,
+    Failure,
+    Result,
     ScoreCache,
+    Synthesis,
+    data_facts,
     evaluate,
     evaluate_full,
     load_protocol,
@@ -158,7 +161,7 @@ class CellTasks(ABC, Generic[C]):
         keys = {} if distilled is None and self.lacks_set else self._score_keys(distilled)
         if keys and all(self._is_filed(ending, key) for ending, key in keys.items()):
             return "done"
-        if find_result(self.result_path(FAILED), {"cell_key": self.key}):
+        if (read_json(self.result_path(FAILED)) or {}).get("cell_key") == self.key:
             return "failed"
         return "partial" if self.begun or any(self._tested(key) for key in keys.values()) else "missing"
 
@@ -218,7 +221,7 @@ class CellTasks(ABC, Generic[C]):
 
     def record_failure(self, message: str) -> None:
         """File why the cell failed."""
-        file_failure(self.result_path(FAILED), {**self._identity(), "error": message, "run": run_block(0.0)})
+        file_failure(Failure(**self._identity(), error=message, run=run_block(0.0)), self.result_path(FAILED))
 
     def networks(self, ending: str) -> int:
         """How many networks a score asks for."""
@@ -234,20 +237,18 @@ class CellTasks(ABC, Generic[C]):
         return keys
 
     def _result(self, distilled: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> Path:
-        path, stored = self.result_path(ending), self._score_path(key)
         if self._is_filed(ending, key):
-            return path
-        score = read_json(stored, "accuracies")
-        if score is None:
-            numbers = range(self.networks(ending))
-            score = self._evaluate(distilled, ending, numbers, monitor).model_dump(mode="json")
-            write_atomically(stored, json.dumps(score))
-        file_result(path, {**score, **self._identity(), "score_key": key, **self.result_facts()})
-        return path
+            return self.result_path(ending)
+        result, stored = stored_result(self._score_path(key)), self._score_path(key)
+        if result is None:
+            result = self._evaluate(distilled, ending, range(self.networks(ending)), monitor)
+            write_atomically(stored, json.dumps(result.model_dump(mode="json"), sort_keys=True))
+        facts = {"strict": ending.endswith(HARD), "score_key": key, **self._identity(), **self.result_facts()}
+        return file_result(result.model_copy(update=facts), self.setting.results, self.cell.result_name(ending))
 
     def _evaluate(
         self, distilled: DistilledSet | None, ending: str, networks: Sequence[int], monitor: Monitor
-    ) -> Score:
+    ) -> Result:
         protocol, setting = ending.removesuffix(HARD), self.setting
         options: dict[str, Any] = {"device": setting.device, "compile": setting.compile, "monitor": monitor}
         options |= {"networks": networks, "cache": score_folder()}
@@ -267,13 +268,14 @@ class CellTasks(ABC, Generic[C]):
 
     def _is_filed(self, ending: str, key: str) -> bool:
         """Whether the result of a score is filed, and the store of this machine has it too."""
-        return self._score_path(key).exists() and bool(find_result(self.result_path(ending), {"score_key": key}))
+        setting, name = self.setting, self.cell.result_name(ending)
+        return self._score_path(key).exists() and is_filed(key, setting.results, setting.suite, name)
 
     def _identity(self) -> dict[str, Any]:
         cell = self.cell
         return {
             "suite": self.setting.suite,
-            "dataset": cell.data,
+            **data_facts(self.dataset),
             "method": cell.method,
             "ipc": cell.ipc,
             "seed": cell.seed,
@@ -309,7 +311,7 @@ class GivenSetTasks(CellTasks[GivenSetCell]):
         return self._set
 
     def result_facts(self) -> dict[str, Any]:
-        return {"recipe": self._set.card.recipe, "set": self.cell.name}
+        return {"recipe": self._set.card.recipe or None}
 
 
 class SetTasks(CellTasks[SetCell]):
@@ -384,7 +386,7 @@ class SetTasks(CellTasks[SetCell]):
 
     def result_facts(self) -> dict[str, Any]:
         facts = read_json(self.set_path.with_suffix(".run.json")) or {}
-        synthesis = {name: value for name, value in facts.items() if name != "history"}
+        synthesis = Synthesis(**{name: value for name, value in facts.items() if name != "history"})
         return {"recipe": self.config.model_dump(mode="json"), "synthesis": synthesis}
 
     def _open_tasks_of_set(self) -> list[Task]:

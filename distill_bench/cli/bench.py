@@ -6,6 +6,7 @@ import typer
 
 from distill_bench import benchmark
 from distill_bench.benchmark import leaderboard as boards
+from distill_bench.benchmark.results import fold
 from distill_bench.cli.leaderboard import show_board
 from distill_bench.cli.options import (
     COMPILE,
@@ -97,9 +98,9 @@ def bench_command(
     pending = [work for work, state in states.items() if state != "done"]
     monitor.say(f"suite {chosen.name}: {len(works)} cells, {len(works) - len(pending)} of them done")
     failed = benchmark.run_cells(pending, executor, jobs, monitor, quiet, threads)
-    suite_folder = folder / chosen.name
-    rows = boards.board(suite_folder)
-    pages = boards.render(suite_folder, suite_folder)
+    fold(folder, chosen.name)
+    rows = boards.boards(folder).get(chosen.name, [])
+    pages = boards.render(rows, folder / chosen.name)
     if as_json:
         show_json(rows)
     else:

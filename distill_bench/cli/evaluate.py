@@ -1,9 +1,12 @@
 """evaluate: test a set, or the whole training split."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from distill_bench.benchmark.results import file_result, fold
+from distill_bench.benchmark.suite import EVALUATED
 from distill_bench.cli.claims import claimed, describe_stored
 from distill_bench.cli.options import (
     COMPILE,
@@ -35,7 +38,7 @@ from distill_bench.datasets import Dataset, load_dataset
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
-    Score,
+    Result,
     ScoreCache,
     evaluate,
     evaluate_full,
@@ -46,6 +49,7 @@ from distill_bench.evaluation import (
 )
 from distill_bench.hub.registry.published import CachedSet, is_id, obtain
 from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.files import check_place
 from distill_bench.runtime.paths import home
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import code_state
@@ -69,11 +73,17 @@ def evaluate_command(
     device: DeviceOption = "auto",
     compile: CompileOption = "auto",
     registry: RegistryOption = None,
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", help="File the result in this folder, as of a suite called evaluated."),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train networks on a set and print their test accuracy."""
     code_state()
+    if results is not None:
+        check_place(results / EVALUATED / "file")
     choice("--labels", labels, LABEL_USES)
     choice("--compile", compile, COMPILE)
     resolve_device(device)
@@ -100,13 +110,18 @@ def evaluate_command(
     options: dict[str, Any] = {"network": network, "networks": networks, "device": device, "compile": compile}
     options |= {"monitor": monitor, "cache": cache}
     if made is None:
-        score = evaluate_full(data, protocol, **options)
+        result = evaluate_full(data, protocol, **options)
     else:
-        score = evaluate(made, data, protocol, labels=labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
+        result = evaluate(made, data, protocol, labels=labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
+    if results is not None:
+        result = result.model_copy(update={"suite": EVALUATED})
+        file_result(result, results)
+        fold(results, EVALUATED)
+        monitor.say(f"filed under {results}; distill-bench leaderboard --results {results} shows it")
     if as_json:
-        show_json(score.model_dump(mode="json"))
+        show_json(result.model_dump(mode="json"))
     else:
-        show(*_sentence(score, made).split("\n"))
+        show(*_sentence(result, made).split("\n"))
     _say_claims(found, made, monitor, as_json)
 
 
@@ -142,20 +157,20 @@ def _say_claims(found: CachedSet | None, made: DistilledSet | None, monitor: Str
         monitor.say(describe_stored(made))
 
 
-def _sentence(score: Score, made: DistilledSet | None) -> str:
-    interval = "" if score.ci_low is None else f", 95 % interval {score.ci_low:.2f} to {score.ci_high:.2f}"
-    spread = f" ± {score.std:.2f} (std of {score.networks} networks{interval})" if score.networks > 1 else ""
-    each = ", ".join(f"{value:.2f}" for value in score.accuracies)
+def _sentence(result: Result, made: DistilledSet | None) -> str:
+    interval = "" if result.ci_low is None else f", 95 % interval {result.ci_low:.2f} to {result.ci_high:.2f}"
+    spread = f" ± {result.std:.2f} (std of {result.networks} networks{interval})" if result.networks > 1 else ""
+    each = ", ".join(f"{value:.2f}" for value in result.accuracies)
     return "\n".join(
         [
-            f"{score.method} on {score.dataset}"
-            + (f" at {score.size} px" if score.size else "")
-            + (f", {score.holdout:g} of its training split held out" if score.holdout else "")
-            + (f", ipc {score.ipc}" if score.ipc else "")
-            + f": {score.accuracy:.2f} %{spread}",
-            f"{protocol_named(score, made)}, network {score.network}, labels {score.labels}, "
-            f"learning rate {score.learning_rate:g}, {score.pixel_space} pixels, {score.bytes:,} bytes",
+            f"{result.method} on {result.dataset}"
+            + (f" at {result.size} px" if result.size else "")
+            + (f", {result.holdout:g} of its training split held out" if result.holdout else "")
+            + (f", ipc {result.ipc}" if result.ipc else "")
+            + f": {result.accuracy:.2f} %{spread}",
+            f"{protocol_named(result, made)}, network {result.network}, labels {result.labels}, "
+            f"learning rate {result.learning_rate:g}, {result.pixel_space} pixels, {result.bytes:,} bytes",
             f"networks: {each}",
-            *notes_shown(score.notes),
+            *notes_shown(result.notes),
         ]
     )

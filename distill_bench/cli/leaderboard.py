@@ -28,8 +28,8 @@ def leaderboard_command(
     rows = boards.board(folder) if folder.is_dir() else []
     if not rows:
         raise UsageError(
-            f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR. Looked for are the "
-            ".json files that bench writes, DIR/<suite>/<dataset>/<method>/*.json."
+            f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR. Looked for are "
+            "results of bench and of evaluate --results: DIR/<suite>.jsonl and DIR/<suite>/<dataset>/<method>/*.json."
         )
     if html:
         boards.render_page(folder, html)
@@ -37,10 +37,9 @@ def leaderboard_command(
     elif as_json:
         show_json(rows)
     else:
-        for suite_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
-            if rows := boards.board(suite_folder):
-                boards.render(suite_folder, suite_folder)
-                show_board(rows)
+        for suite, of_suite in boards.boards(folder).items():
+            boards.render(of_suite, folder / suite)
+            show_board(of_suite)
 
 
 def show_board(rows: list[dict]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from distill_bench.distilled.distilled_set import DistilledSet
-from distill_bench.evaluation import Score
+from distill_bench.evaluation import Result
 from distill_bench.runtime.text import for_json, for_terminal
 
 
@@ -25,9 +25,9 @@ def show_json(content: Any) -> None:
     typer.echo(for_json(content, indent=1))
 
 
-def protocol_named(score: Score, made: DistilledSet | None) -> str:
-    """A score's protocol, and whether it is the one on the set's card."""
-    return f"protocol {score.protocol}" + (" (the card's)" if made and made.card.protocol == score.protocol else "")
+def protocol_named(result: Result, made: DistilledSet | None) -> str:
+    """A result's protocol, and whether it is the one on the set's card."""
+    return f"protocol {result.protocol}" + (" (the card's)" if made and made.card.protocol == result.protocol else "")
 
 
 def notes_shown(notes: Iterable[str]) -> list[str]:

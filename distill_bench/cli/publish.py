@@ -26,7 +26,8 @@ def publish_command(
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write; made if it is not there.")] = None,
     repo: Annotated[str | None, typer.Option("--repo", help="For --to huggingface: owner/name.")] = None,
     result: Annotated[
-        list[Path] | None, typer.Option("--result", help="A .json of evaluate --json or of bench; repeatable.")
+        list[Path] | None,
+        typer.Option("--result", help="A .json of evaluate --json, or a .jsonl of bench; repeatable."),
     ] = None,
     name: Annotated[str | None, typer.Option("--id", help="Instead of <method>-<dataset>-ipc<k>.")] = None,
     licence: Annotated[str | None, typer.Option("--licence", help="Such as cc-by-4.0, if not the source's.")] = None,

@@ -23,7 +23,9 @@ from distill_bench.cli.options import (
 )
 from distill_bench.cli.output import show, show_json
 from distill_bench.distilled.distilled_set import load_distilled
-from distill_bench.hub.formats.result_file import Claimed, check_belongs, read_result
+from distill_bench.errors import UsageError
+from distill_bench.evaluation import Result
+from distill_bench.hub.formats.result_file import LINES, check_belongs, read_result, read_results_of
 from distill_bench.hub.registry.published import is_id, obtain
 from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, verify
 from distill_bench.runtime.device import resolve_device
@@ -34,7 +36,9 @@ DOES_NOT_HOLD = 4
 
 def verify_command(
     file: SetArgument,
-    result: Annotated[Path, typer.Argument(help="What is claimed of it: a .json of evaluate --json or of bench.")],
+    result: Annotated[
+        Path, typer.Argument(help="What is claimed of it: a .json of evaluate --json, or a line of a .jsonl of bench.")
+    ],
     networks: NetworksOption = None,
     dataset: OptionalDataset = None,
     allow_leak: AllowLeakOption = False,
@@ -48,13 +52,13 @@ def verify_command(
     """Evaluate a set once more as a result says it was, and say whether the result holds: exit code 0, or 4 if not."""
     resolve_device(device)
     check_registry(registry, file)
-    claimed = read_result(result)
-    path = _downloaded(file, claimed, registry) if is_id(file) else Path(file)
+    alone = None if result.suffix == LINES else read_result(result)
+    path = _downloaded(file, alone, registry) if is_id(file) else Path(file)
     made = load_distilled(path)
+    claimed = alone or _only(read_results_of(result, path), result)
     check_belongs(claimed, result, made, path)
-    score = claimed.score
-    split = "test" if score.holdout is None else None
-    data = dataset_of_set(made, dataset, score.size, score.holdout, split, flip_invariant, classes)
+    split = "test" if claimed.holdout is None else None
+    data = dataset_of_set(made, dataset, claimed.size, claimed.holdout, split, flip_invariant, classes)
     if threads := threads_to_repeat(claimed):
         torch.set_num_threads(threads)  # sums are ordered by it
     options: dict[str, Any] = {"device": device, "monitor": listening_monitor(quiet), "allow_leak": allow_leak}
@@ -67,10 +71,19 @@ def verify_command(
         raise typer.Exit(DOES_NOT_HOLD)
 
 
-def _downloaded(name: str, claimed: Claimed, registry: Path | None) -> Path:
+def _downloaded(name: str, claimed: Result | None, registry: Path | None) -> Path:
     """The file of a published set: of several independent ones that which the claim is of."""
     paths = obtain(name, may_download=False, registry=registry).paths
-    return next((path for path in paths if sha256_of(path) == claimed.score.set_sha256), paths[0])
+    return next((path for path in paths if claimed and sha256_of(path) == claimed.set_sha256), paths[0])
+
+
+def _only(claims: list[Result], path: Path) -> Result:
+    if len(claims) > 1:
+        kinds = ", ".join(f"{each.protocol}{' strict' * each.strict} on {each.network}" for each in claims)
+        raise UsageError(
+            f"{path} has {len(claims)} results of this set ({kinds}): give the line of one as a .json file."
+        )
+    return claims[0]
 
 
 def _answer(verdict: Verdict) -> str:

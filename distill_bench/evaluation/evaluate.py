@@ -22,7 +22,7 @@ from distill_bench.evaluation.cache import ScoreCache, score_key
 from distill_bench.evaluation.doubts import notes_of
 from distill_bench.evaluation.labels import mixed_batches, recorded_batches, teacher_labelled
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol, outside_notes
-from distill_bench.evaluation.result import LabelUse, Score
+from distill_bench.evaluation.result import LabelUse, Result, data_facts
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.networks import blank_network, build_network, resolve_network
 from distill_bench.runtime.device import resolve_device
@@ -60,7 +60,7 @@ def evaluate(
     monitor: Monitor = SILENT,
     cache: Path | None = None,
     allow_leak: bool = False,
-) -> Score:
+) -> Result:
     """Train networks on a distilled set and test them on its dataset's test split.
 
     Args:
@@ -77,7 +77,7 @@ def evaluate(
             cached ones run as these did.
         monitor: hears of every epoch, and may ask to stop.
         cache: a folder where accuracies of tested networks are stored and looked up; nothing is stored unless given.
-        allow_leak: whether a set may be tested on images that it was made from; the score's notes say it then.
+        allow_leak: whether a set may be tested on images that it was made from; the result's notes say it then.
 
     Returns:
         The accuracies, their statistics, and how they were found.
@@ -95,11 +95,16 @@ def evaluate(
     notes = notes_of(distilled, dataset, rules.id, allow_leak) + outside_notes(rules.id, network or rules.network)
     setup = setup_evaluation(dataset, rules, card.pixel_space, network, networks, device, monitor)
     scores = ScoreCache(cache, score_key(dataset, rules.id, distilled, labels, network))
-    return Score(
+    return Result(
         method=card.method,
         ipc=card.ipc,
+        preset=card.preset,
+        seed=card.seed,
+        strict=labels == "hard" and distilled.has_strict_score,
         bytes=distilled.nbytes,
         set_sha256=distilled.sha256,
+        origin=card.origin,
+        recipe=card.recipe or None,
         notes=notes,
         **setup.score_fields(
             _train_inputs(distilled, setup, labels), card.method, len(distilled.images), compile, scores
@@ -137,7 +142,7 @@ def evaluate_full(
     compile: compilation.Choice = "auto",
     monitor: Monitor = SILENT,
     cache: Path | None = None,
-) -> Score:
+) -> Result:
     """The reference line: networks trained on the whole training split. Arguments and errors as ``evaluate``."""
     rules, split = load_protocol(protocol), dataset.train
     if rules.trains_on != "full":
@@ -147,9 +152,10 @@ def evaluate_full(
     batches = table_batches(load, targets, augmentation_of(setup.rules, dataset))
     inputs = TrainInputs(batches, len(split), setup.rules.plan(len(split)), "hard")
     scores = ScoreCache(cache, score_key(dataset, protocol, None, network=network))
-    return Score(
+    return Result(
         method="full",
         ipc=None,
+        seed=0,
         bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
         set_sha256=None,
         notes=dataset.notes + outside_notes(protocol, network or rules.network),
@@ -192,9 +198,7 @@ class EvalSetup:
         accuracies = replace(self, compiled=compiled)._accuracies(inputs, method, scores)
         low, high = student_interval(accuracies)
         return {
-            "dataset": self.dataset.name,
-            "size": self.dataset.size,
-            "holdout": self.dataset.holdout,
+            **data_facts(self.dataset),
             "protocol": self.rules.id,
             "network": self.network,
             "labels": inputs.labels,

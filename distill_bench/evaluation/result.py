@@ -1,52 +1,190 @@
-"""What an evaluation found."""
+"""What is known once a set, or a whole training split, was evaluated: the record that every board is made of."""
 
+import hashlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt
+
+from distill_bench.datasets.dataset import Dataset
+from distill_bench.datasets.load import is_own
+from distill_bench.distilled.distilled_set import Origin
+from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
 LabelUse = Literal["hard", "soft", "teacher"]
+LONGEST_LIST = 60
+NAMES = ("suite", "data", "method", "preset", "protocol", "network", "labels", "pixel_space")
+"""Text of a result that is shown, and that a stranger may have written."""
 
 
-class Score(BaseModel):
-    """Test accuracies, in percent, of networks trained on a set.
+class Subject(BaseModel):
+    """What results and failures are about.
 
     Attributes:
-        size, holdout: of the source they were tested on, see ``load_dataset``.
-        accuracies: one per network, in the order of their seeds.
-        accuracy, std: their mean and population standard deviation.
-        ci_low, ci_high: 95 % Student-t interval of the mean over networks; None with one network.
-        labels: what was trained on: classes; the set's soft labels, one an image; or what its teacher says of every
-            view, then or as it was recorded.
-        learning_rate: what the networks were trained with.
-        bytes: storage of the set in bytes (of the training pixels and labels, where the whole split was used).
-        set_sha256: of the set's file content; None where the whole split was used.
-        notes: what a reader of the number must know.
-        score_key: the content address of the score, with the number of networks.
-        run: seconds, device, versions and machine, and whether the networks ran compiled.
+        suite: the suite that it was evaluated for, and the name of the file it is in: ``evaluated``
+            where ``evaluate --results`` filed it; None where it was not filed.
+        dataset: name, as ``load_dataset`` takes it: ``"digits"``, ``"folder:photos"``.
+        size: the side in pixels that images were resized to; None where they were not.
+        holdout: the fraction of the training split that stood in for the test split; None where that is the dataset's.
+        flip_invariant: False where somebody said so of data of their own; None else.
+        classes: the names of the classes chosen of a larger dataset, in label order; None for all of them.
+        method: what made the set; ``full`` for training on the whole split.
+        ipc: images per class; None for the whole split.
+        preset: the recipe's preset; None where the set's card names none, as of imported sets.
+        seed: of the synthesis, as the card has it; 0 for the whole split, None where the card has none.
+        cell_key: content address of the set as a suite asks for it; None where no suite did.
+        run: code, versions, machine, threads, device, seconds, and whether networks were compiled, see ``run_block``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True)
 
+    suite: str | None = None
     dataset: str
-    size: int | None = None
-    holdout: float | None = None
+    size: PositiveInt | None = None
+    holdout: FiniteFloat | None = None
+    flip_invariant: bool | None = None
+    classes: tuple[str, ...] | None = None
     method: str
-    ipc: int | None
+    ipc: PositiveInt | None
+    preset: str | None = None
+    seed: int | None = None
+    cell_key: str | None = None
+    run: dict[str, Any] = {}
+
+    @property
+    def data(self) -> str:
+        """The dataset as boards show it, see ``data_name``."""
+        return data_name(self.dataset, self.size, self.holdout, self.flip_invariant, self.classes)
+
+    def check_names(self, called: str) -> None:
+        """Raise ValueError where a text cannot be shown; ``called`` is how its message begins, with the field's name
+        for ``{}``."""
+        for name in NAMES:
+            if (text := getattr(self, name, None)) is not None:
+                checked_name(text, called.format(name.replace("data", "dataset")), LONGEST_PATH)
+
+
+class Synthesis(BaseModel):
+    """What making a set took, and where that was.
+
+    Attributes:
+        seconds: time, of all processes and all starts together.
+        peak_memory_mb: the most memory of its process in MB; None where that did more than this one set.
+
+    Code, versions, machine, threads and device stand beside these as further fields, as in ``Result.run``.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    seconds: float | None = None
+    peak_memory_mb: float | None = None
+
+
+class Result(Subject):
+    """Test accuracies of networks trained on a set, or on the whole training split, and everything they depend on.
+
+    This is the one record of an evaluation: returned by ``evaluate`` and ``evaluate_full``, printed by ``evaluate
+    --json``, a line of ``results/<suite>.jsonl``, read by boards, ``verify``, ``publish`` and ``load_results``. The
+    fields that say what was evaluated (``suite`` to ``run``) are those of ``Subject``.
+
+    Attributes:
+        kind: ``"score"``, which tells a result from other JSON.
+        protocol: id of the protocol.
+        network: what was trained, by its full name, such as ``ConvNetD3``.
+        networks: how many were trained.
+        labels: what was trained on: classes (``hard``); the set's soft labels, one an image (``soft``); or what a
+            teacher says of every view, then or as it was recorded (``teacher``).
+        strict: whether soft labels or a learned rate of the set were left aside for classes and the protocol's rate.
+            False for a set that has neither: its one evaluation is as it is stored.
+        learning_rate: what networks were trained with.
+        pixel_space: kind of the space that images were in: ``normalized``, ``zca`` or ``unit``.
+        accuracies: of each network in percent, at the last epoch, in the order of their numbers.
+        accuracy, std: their mean and population standard deviation, in percent and points.
+        ci_low, ci_high: 95 % Student-t interval of the mean over networks, in percent; None with one network.
+        bytes: storage of the set (of training pixels and labels, for the whole split); None where it is not known.
+        set_sha256: of the set's content; None for the whole split.
+        origin: the files that an imported or downloaded set came from; None for sets made here.
+        notes: what a reader of the number must know.
+        train_fingerprint, test_fingerprint: sha256 of the splits' pixels and labels.
+        score_key: content address of the evaluation, a hyphen and the number of networks; None where it was not
+            computed, as by ``evaluate`` in Python.
+        recipe: the method's resolved fields; None for imported sets and the whole split.
+        synthesis: what making the set took; None where no suite made it.
+    """
+
+    kind: Literal["score"] = "score"
     protocol: str
     network: str
-    labels: LabelUse
-    learning_rate: float
-    pixel_space: str
-    accuracy: float
-    std: float
-    ci_low: float | None
-    ci_high: float | None
-    accuracies: tuple[float, ...]
     networks: int
-    bytes: int
+    labels: LabelUse
+    strict: bool = False
+    learning_rate: FiniteFloat
+    pixel_space: str
+    accuracies: tuple[FiniteFloat, ...] = Field(min_length=1)
+    accuracy: FiniteFloat
+    std: FiniteFloat
+    ci_low: FiniteFloat | None
+    ci_high: FiniteFloat | None
+    bytes: int | None
     set_sha256: str | None
+    origin: Origin | None = None
+    notes: tuple[str, ...] = ()
     train_fingerprint: str
     test_fingerprint: str
-    notes: tuple[str, ...] = ()
     score_key: str | None = None
-    run: dict[str, Any] = Field(default_factory=dict, repr=False)
+    recipe: dict[str, Any] | None = None
+    synthesis: Synthesis | None = None
+
+
+class Failure(Subject):
+    """Why there is no set, or no result of it.
+
+    Attributes:
+        kind: ``"failure"``.
+        error: the message.
+    """
+
+    kind: Literal["failure"] = "failure"
+    error: str = ""
+
+
+def data_facts(dataset: Dataset) -> dict[str, Any]:
+    """The fields of a result that say which data it is of."""
+    return {
+        "dataset": dataset.name,
+        "size": dataset.size,
+        "holdout": dataset.holdout,
+        "flip_invariant": False if is_own(dataset.name) and not dataset.flip_invariant else None,
+        "classes": dataset.classes,
+    }
+
+
+def data_name(
+    dataset: str,
+    size: int | None = None,
+    holdout: float | None = None,
+    flip_invariant: bool | None = None,
+    classes: Sequence[str] | None = None,
+) -> str:
+    """What boards call a dataset: resized images, a held-out test split, some classes alone are other data.
+
+    Args:
+        dataset: its name.
+        size, holdout, flip_invariant, classes: as for ``load_dataset``.
+
+    >>> data_name("digits", 16, 0.2)
+    'digits at 16 px holdout 0.2'
+    """
+    return (
+        dataset
+        + (f" at {size} px" if size else "")
+        + (f" holdout {holdout:g}" if holdout else "")
+        + (" not mirrored" if flip_invariant is False else "")
+        + (f" classes {_short(classes)}" if classes else "")
+    )
+
+
+def _short(classes: Sequence[str]) -> str:
+    """Classes on a board: all, where they fit."""
+    text = ",".join(classes)
+    return text if len(text) <= LONGEST_LIST else f"{len(classes)} of {hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -14,8 +14,7 @@ from distill_bench.datasets import dataset_info
 from distill_bench.datasets.info import DatasetInfo
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import UsageError, describe
-from distill_bench.evaluation import Score, load_protocol
-from distill_bench.hub.formats.result_file import Claimed
+from distill_bench.evaluation import Result, load_protocol
 from distill_bench.hub.registry.registry import OWN_FORMAT, Entry
 from distill_bench.methods.recipe import list_recipes, load_recipe
 from distill_bench.networks import resolve_network
@@ -44,7 +43,7 @@ class SetToPublish:
     content: bytes
     name: str
     licence: str
-    results: Mapping[str, Claimed]
+    results: Mapping[str, Result]
     made_with: Mapping[str, Any]
     url: str | None = None
     page: str | None = None
@@ -72,14 +71,14 @@ class SetToPublish:
         """The path of the result that speaks for the set: under its paper's protocol, on the protocol's own network, of
         most networks, with its labels as they are stored; the one that has most of these, in this order.
         """
-        return max(self.results, key=lambda path: self._weight(self.results[path].score), default=None)
+        return max(self.results, key=lambda path: self._weight(self.results[path]), default=None)
 
-    def _weight(self, score: Score) -> tuple[bool, bool, int, bool]:
+    def _weight(self, result: Result) -> tuple[bool, bool, int, bool]:
         card = self.made.card
-        rules = load_protocol(score.protocol).for_dataset(card.source.name)
+        rules = load_protocol(result.protocol).for_dataset(card.source.name)
         channels, height, width = self.made.images.shape[1:]
-        usual = resolve_network(rules.network, (channels, height, width)) == score.network
-        return score.protocol == card.protocol, usual, score.networks, score.labels != "hard"
+        usual = resolve_network(rules.network, (channels, height, width)) == result.network
+        return result.protocol == card.protocol, usual, result.networks, result.labels != "hard"
 
 
 def about_source(made: DistilledSet) -> DatasetInfo | None:
@@ -102,10 +101,10 @@ def dataset_card(subject: SetToPublish) -> str:
         tags=tags + ([f"arxiv:{identifier[1]}"] if identifier else []),
         images=count,
         shape=" × ".join(map(str, made.images.shape[1:])),
-        protocol=subject.results[subject.claim].score.protocol if subject.claim else card.protocol,
+        protocol=subject.results[subject.claim].protocol if subject.claim else card.protocol,
         facts=_facts(subject),
         recipe=for_json(card.recipe, indent=1),
-        notes=sorted({note for claimed in subject.results.values() for note in claimed.score.notes}),
+        notes=sorted({note for result in subject.results.values() for note in result.notes}),
         paper=paper,
     )
 
@@ -116,7 +115,7 @@ def registry_entry(subject: SetToPublish) -> str:
     Raises:
         UsageError: it is not, as with an address that files may not be fetched from.
     """
-    best = subject.results[subject.claim].score if subject.claim else None
+    best = subject.results[subject.claim] if subject.claim else None
     text = _rendered(
         "registry_entry.toml.j2",
         subject=subject,

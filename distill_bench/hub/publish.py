@@ -10,9 +10,9 @@ from typing import Any
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.distilled.render import grid
 from distill_bench.errors import DataError, UsageError
-from distill_bench.evaluation import Score
+from distill_bench.evaluation import Result
 from distill_bench.hub.dataset_card import SetToPublish, about_source, dataset_card, registry_entry
-from distill_bench.hub.formats.result_file import Claimed, check_belongs, parse_result, read_result
+from distill_bench.hub.formats.result_file import LINES, check_belongs, read_result, read_results_of
 from distill_bench.hub.registry.registry import checked_id
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.log import log
@@ -51,7 +51,7 @@ def release(
 
     Args:
         file: a set as ``DistilledSet.save`` writes it.
-        results: what ``evaluate --json`` or ``bench`` wrote of this set, besides what the store has of it.
+        results: files with what ``evaluate`` or ``bench`` wrote of this set, besides what the store has of it.
         name: the id; ``<method>-<dataset>-ipc<k>`` unless given.
         licence: an identifier such as ``cc-by-4.0``; that of the set, else of its source, unless given.
         url: the address that the files' names are added to.
@@ -79,7 +79,7 @@ def release(
             "from it, with --licence, such as --licence cc-by-4.0 (other: terms of your own)."
         )
     found = _results(made, file, results)
-    claims = {path: claimed for path, (claimed, _) in found.items()}
+    claims = {path: result for path, (result, _) in found.items()}
     subject = SetToPublish(
         made, content, own, terms, claims, _made_with(file, claims), url and url.rstrip("/"), page or url
     )
@@ -129,24 +129,24 @@ def _checked(option: str, check: Callable[[str], str], text: str) -> str:
         raise UsageError(f"{option} {text[:60]!r}: {error}.") from error
 
 
-def _made_with(file: Path, results: Mapping[str, Claimed]) -> dict[str, Any]:
+def _made_with(file: Path, results: Mapping[str, Result]) -> dict[str, Any]:
     """Versions and machine of the synthesis: from the run file beside the set, else from a result that says."""
     beside = read_json(file.with_suffix(".run.json"), "torch")
-    return beside or next((claimed.synthesis for claimed in results.values() if claimed.synthesis), {})
+    return beside or next((result.synthesis.model_dump() for result in results.values() if result.synthesis), {})
 
 
-def _results(made: DistilledSet, file: Path, paths: Sequence[Path]) -> dict[str, tuple[Claimed, bytes]]:
+def _results(made: DistilledSet, file: Path, paths: Sequence[Path]) -> dict[str, tuple[Result, bytes]]:
     """Results with their text, by their path in the folder: those given, then the store's of other conditions."""
-    found: dict[tuple[Any, ...], tuple[Claimed, bytes]] = {}
+    found: dict[tuple[Any, ...], tuple[Result, bytes]] = {}
     for path in paths:
-        claimed = read_result(path)
-        check_belongs(claimed, path, made, file)
-        key = _condition(claimed.score)
-        if key in found:
-            raise UsageError(f"{path}: a second result under {' '.join(map(str, key))}. Give one --result of each.")
-        found[key] = claimed, path.read_bytes()
-    for claimed, text in _stored_results(made, file):
-        found.setdefault(_condition(claimed.score), (claimed, text))
+        for result in read_results_of(path, file):
+            check_belongs(result, path, made, file)
+            key = _condition(result)
+            if key in found:
+                raise UsageError(f"{path}: a second result under {' '.join(map(str, key))}. Give one --result of each.")
+            found[key] = result, _text(result) if path.suffix == LINES else path.read_bytes()
+    for result in _stored_results(made, file):
+        found.setdefault(_condition(result), (result, _text(result)))
     kinds = [key[:3] for key in found]
     return {
         "results/"
@@ -156,24 +156,29 @@ def _results(made: DistilledSet, file: Path, paths: Sequence[Path]) -> dict[str,
     }
 
 
-def _condition(score: Score) -> tuple[Any, ...]:
-    return score.protocol, score.network, score.labels, score.learning_rate
+def _text(result: Result) -> bytes:
+    return (json.dumps(result.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
 
 
-def _stored_results(made: DistilledSet, file: Path) -> list[tuple[Claimed, bytes]]:
+def _condition(result: Result) -> tuple[Any, ...]:
+    return result.protocol, result.network, result.labels, result.learning_rate
+
+
+def _stored_results(made: DistilledSet, file: Path) -> list[Result]:
+    """What the store has of a set, the most networks first."""
     found = []
     for path in sorted((home() / "store" / "scores").glob("*.json")):
         content = read_json(path, "accuracies")
         if not content or content.get("set_sha256") != made.sha256:
             continue
         try:
-            claimed = parse_result(content, path)
-            check_belongs(claimed, path, made, file)
+            result = read_result(path)
+            check_belongs(result, path, made, file)
         except DataError as error:
             log.warning("%s It is left out.", error)
             continue
-        found.append((claimed, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()))
-    return sorted(found, key=lambda item: -item[0].score.networks)
+        found.append(result)
+    return sorted(found, key=lambda result: -result.networks)
 
 
 def _remarks(subject: SetToPublish) -> Iterator[str]:

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError, unknown
-from distill_bench.evaluation import PROTOCOLS, Score, evaluate, load_protocol, score_key
+from distill_bench.evaluation import PROTOCOLS, Result, evaluate, load_protocol, score_key
 from distill_bench.evaluation.statistics import chance_margin
-from distill_bench.hub.formats.result_file import Claimed, check_facts
+from distill_bench.hub.formats.result_file import check_facts
 from distill_bench.networks import check_network, is_outside
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.paths import home
@@ -41,7 +41,7 @@ class Verdict(BaseModel):
         claimed, measured: mean accuracies in percent, over all networks of the claim and of this evaluation.
         difference: measured minus claimed, in points.
         margin: what chance explains of it, see ``chance_margin``; None with one network on either side.
-        notes: what makes the measured accuracy untrustworthy, see ``Score``.
+        notes: what makes the measured accuracy untrustworthy, see ``Result``.
         unlike: what of the recorded run is otherwise here, or not recorded: see ``DECIDES_DIGITS``.
     """
 
@@ -68,7 +68,7 @@ class Verdict(BaseModel):
 
 def verify(
     distilled: DistilledSet,
-    claimed: Claimed,
+    claimed: Result,
     data: Dataset,
     networks: int | None = None,
     *,
@@ -91,18 +91,17 @@ def verify(
         DataError: the result was found on other data, or with what this version does not know.
         Interrupted: the monitor was asked to stop; the networks tested are kept for the next call.
     """
-    score = claimed.score
-    labels = _check_setting(distilled, score, data, path)
-    key = score_key(data, score.protocol, distilled, labels, score.network)
+    labels = _check_setting(distilled, claimed, data, path)
+    key = score_key(data, claimed.protocol, distilled, labels, claimed.network)
     # a cache of its own: what evaluate has cached may be the claim itself
-    cache = home() / "store" / "verify" / canonical_hash([key, score.accuracies])
+    cache = home() / "store" / "verify" / canonical_hash([key, claimed.accuracies])
     recorded = claimed.run.get("compiled")
     found = evaluate(
         distilled,
         data,
-        score.protocol,
-        score.network,
-        networks or score.networks,
+        claimed.protocol,
+        claimed.network,
+        networks or claimed.networks,
         labels,
         device=device,
         compile="auto" if recorded is None else "on" if recorded else "off",
@@ -110,12 +109,12 @@ def verify(
         cache=cache,
         allow_leak=allow_leak,
     )
-    verdict = judge(score, found, unlike(claimed, found.run, key))
+    verdict = judge(claimed, found, unlike(claimed, found.run, key))
     shutil.rmtree(cache, ignore_errors=True)
     return verdict
 
 
-def judge(claimed: Score, found: Score, different: tuple[str, ...] = ()) -> Verdict:
+def judge(claimed: Result, found: Result, different: tuple[str, ...] = ()) -> Verdict:
     """Whether a claim holds, given what was found now and what of its circumstances is different."""
     shared = min(claimed.networks, found.networks)
     difference = found.accuracy - claimed.accuracy
@@ -140,11 +139,12 @@ def judge(claimed: Score, found: Score, different: tuple[str, ...] = ()) -> Verd
         accuracies=found.accuracies,
         unlike=different,
         notes=found.notes,
-        **claimed.model_dump(include={"method", "dataset", "ipc", "protocol", "network", "labels", "set_sha256"}),
+        dataset=claimed.data,
+        **claimed.model_dump(include={"method", "ipc", "protocol", "network", "labels", "set_sha256"}),
     )
 
 
-def unlike(claimed: Claimed, here: dict[str, Any], key: str) -> tuple[str, ...]:
+def unlike(claimed: Result, here: dict[str, Any], key: str) -> tuple[str, ...]:
     """What decides the digits and differs from a claim's run, or is not known of it."""
     different = [name for name in DECIDES_DIGITS if name not in claimed.run or claimed.run[name] != here[name]]
     if here["device"] != "cpu" and "device" not in different:
@@ -154,7 +154,7 @@ def unlike(claimed: Claimed, here: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(different)
 
 
-def threads_to_repeat(claimed: Claimed) -> int | None:
+def threads_to_repeat(claimed: Result) -> int | None:
     """The number of threads a claim was found with; None where this machine would not give the same digits anyway."""
     run, here = claimed.run, run_block(0.0)
     threads = run.get("threads")
@@ -162,32 +162,31 @@ def threads_to_repeat(claimed: Claimed) -> int | None:
     return threads if known and isinstance(threads, int) and 1 <= threads <= (os.cpu_count() or 1) else None
 
 
-def _check_setting(distilled: DistilledSet, score: Score, data: Dataset, path: Path) -> Literal["stored", "hard"]:
+def _check_setting(distilled: DistilledSet, claimed: Result, data: Dataset, path: Path) -> Literal["stored", "hard"]:
     """Which labels were used; raises DataError unless data, network and learning rate are those of the result."""
-    if score.protocol not in PROTOCOLS:
-        raise DataError(f"{path}: {unknown('protocol', score.protocol, PROTOCOLS)}")
-    if is_outside(score.network):  # what a file names is never imported
-        raise DataError(f"{path}: {score.network} is no network of this project.")
-    rules, card = load_protocol(score.protocol).for_dataset(data.name), distilled.card
-    strict = score.labels == "hard" and (card.label_kind != "hard" or score.learning_rate != distilled.learning_rate)
-    rate, kind = (None, "hard") if strict else (distilled.learning_rate, card.label_kind)
+    if claimed.protocol not in PROTOCOLS:
+        raise DataError(f"{path}: {unknown('protocol', claimed.protocol, PROTOCOLS)}")
+    if is_outside(claimed.network):  # what a file names is never imported
+        raise DataError(f"{path}: {claimed.network} is no network of this project.")
+    rules, card = load_protocol(claimed.protocol).for_dataset(data.name), distilled.card
+    rate, kind = (None, "hard") if claimed.strict else (distilled.learning_rate, card.label_kind)
     plan = rules.plan(len(distilled.images), rate, classes=len(card.class_names))
     uses = {"hard": "hard", "logits": "soft", "probabilities": "soft"}.get(kind, "teacher")
     facts = {
-        "the training images' fingerprint": (score.train_fingerprint, data.train.fingerprint),
-        "the test images' fingerprint": (score.test_fingerprint, data.test.fingerprint),
-        "size": (score.size, data.size),
-        "holdout": (score.holdout, data.holdout),
+        "the training images' fingerprint": (claimed.train_fingerprint, data.train.fingerprint),
+        "the test images' fingerprint": (claimed.test_fingerprint, data.test.fingerprint),
+        "size": (claimed.size, data.size),
+        "holdout": (claimed.holdout, data.holdout),
     }
     check_facts(facts, path, f"the data of {data.name} here")
     try:
-        network = check_network(score.network, data.train.shape)
+        network = check_network(claimed.network, data.train.shape)
     except UsageError as error:
         raise DataError(f"{path}: {error}") from error
     facts = {
-        "network": (score.network, network),
-        "labels": (score.labels, uses),
-        "learning_rate": (score.learning_rate, plan.learning_rate),
+        "network": (claimed.network, network),
+        "labels": (claimed.labels, uses),
+        "learning_rate": (claimed.learning_rate, plan.learning_rate),
     }
-    check_facts(facts, path, f"the set under {score.protocol}")
-    return "hard" if strict else "stored"
+    check_facts(facts, path, f"the set under {claimed.protocol}")
+    return "hard" if claimed.strict else "stored"

@@ -6,28 +6,19 @@ import json
 import re
 
 import pytest
-from result_files import claim, failure, full, score
+from result_files import claim, failure, full, score, write
 
 from distill_bench.benchmark.leaderboard import board, published, render, render_page, tables
 from distill_bench.benchmark.leaderboard.claims import claim_for, differences, load_claims
-from distill_bench.benchmark.leaderboard.collect import ROW_KEYS, STRICT, leaderboard_rows, read_results
+from distill_bench.benchmark.leaderboard.collect import ROW_KEYS, as_shown, leaderboard_rows, of_suite
 from distill_bench.benchmark.leaderboard.figures import accuracy_figure, panels_of
 from distill_bench.datasets import list_datasets
+from distill_bench.distilled.distilled_set import Origin
 from distill_bench.errors import DataError
+from distill_bench.evaluation import Synthesis
 from distill_bench.evaluation.statistics import student_interval
 
 HEADER = "method,dataset,size,ipc,accuracy,std,protocol,network,norm,labels,selection,paper,source,reading,note\n"
-
-
-def write(folder, results):
-    for result in results:
-        name = "full" if result["ipc"] is None else f"ipc{result['ipc']}"
-        kind = "failed" if result["kind"] == "failure" else result["protocol"]
-        strict = ".hard" if result.pop("strict", False) else ""
-        path = folder / result["dataset"] / result["method"] / f"{name}-seed{result['seed']}.{kind}{strict}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result))
-    return folder
 
 
 RESULTS = [
@@ -38,7 +29,7 @@ RESULTS = [
 
 
 def test_seeds_are_pooled():
-    second = score(seed=1, accuracies=[80.0, 84.0], bytes=3000, synthesis={"seconds": 20.0, "peak_memory_mb": 600.0})
+    second = score(seed=1, accuracies=[80.0, 84.0], bytes=3000, synthesis=Synthesis(seconds=20.0, peak_memory_mb=600.0))
     (row,) = leaderboard_rows([score(), second])
     assert tuple(row) == ROW_KEYS
     assert row["accuracy"] == pytest.approx((89.0 + 82.0) / 2)
@@ -48,9 +39,13 @@ def test_seeds_are_pooled():
     assert (row["claimed"], row["status"]) == (None, "done")
 
 
-@pytest.mark.parametrize("field", ["suite", "dataset", "preset", "protocol", "network", "labels", "pixel_space"])
-def test_conditions_are_never_pooled(field):
-    assert len(leaderboard_rows([score(), score(seed=1, **{field: "other"})])) == 2
+@pytest.mark.parametrize(
+    "other",
+    [{field: "other"} for field in ("suite", "dataset", "preset", "protocol", "network", "pixel_space")]
+    + [{"labels": "teacher"}, {"size": 16}, {"holdout": 0.2}, {"flip_invariant": False}, {"classes": ("0", "1")}],
+)
+def test_conditions_are_never_pooled(other):
+    assert len(leaderboard_rows([score(), score(seed=1, **other)])) == 2
 
 
 def test_strict_and_stored_scores_stay_apart():
@@ -60,7 +55,7 @@ def test_strict_and_stored_scores_stay_apart():
     assert rows["mtt", "quick-v1", "hard"]["accuracy"] == 89.0
     assert rows["mtt", "quick-v1.hard", "hard"]["accuracy"] == 50.0
     assert rows["datm", "quick-v1", "hard"]["accuracy"] == 40.0
-    assert tables.gain_over_random(rows["mtt", "quick-v1.hard", "hard"], rows.values()) == 20.0
+    assert gains(rows.values())["mtt", 1, "quick-v1.hard", "hard", "normalized"] == 20.0
 
 
 def test_rows_are_json_safe_without_spread_or_cost():
@@ -98,43 +93,6 @@ def test_a_score_of_an_older_method_is_no_result_of_a_cell_that_failed():
     assert [row["status"] for row in leaderboard_rows(since)] == ["done"]
     other = [score("dm", seed=1, cell_key="old"), score("dsa", cell_key="old"), failure("dm", cell_key="new")]
     assert sorted(row["status"] for row in leaderboard_rows(other)) == ["done", "done", "failed"]
-
-
-def test_read_results_takes_scores_and_failures_only(tmp_path):
-    write(tmp_path, [score(), score(strict=True), failure()])
-    (tmp_path / "list.json").write_text("[1, 2]")
-    (tmp_path / "other.json").write_text('{"kind": "ranking"}')
-    found = [(result["kind"], result["method"], result["strict"]) for result in read_results(tmp_path)]
-    assert found == [("score", "dm", True), ("score", "dm", False), ("failure", "mtt", False)]
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        (b'{"kind": "score"}', "lacks suite, dataset"),
-        (json.dumps(score(accuracies=[])).encode(), "empty list"),
-    ],
-)
-def test_a_broken_result_is_named(tmp_path, content, complaint):
-    (tmp_path / "ipc1-seed0.quick-v1.json").write_bytes(content)
-    with pytest.raises(DataError, match=rf"(?s){complaint}|ipc1-seed0") as caught:
-        read_results(tmp_path)
-    assert complaint in str(caught.value) and "ipc1-seed0.quick-v1.json" in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [b"{half", b"\xff\xfe{}", b""])
-def test_an_unreadable_result_is_left_out_and_said(tmp_path, content, caplog):
-    write(tmp_path, [score()])
-    (tmp_path / "ipc1-seed0.quick-v1.json").write_bytes(content)
-    assert [result["method"] for result in read_results(tmp_path)] == ["dm"]
-    (line,) = caplog.messages
-    assert "ipc1-seed0.quick-v1.json" in line and "left out" in line
-    assert (tmp_path / "ipc1-seed0.quick-v1.json").read_bytes() == content
-
-
-def test_a_missing_folder_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="not a folder"):
-        read_results(tmp_path / "nowhere")
 
 
 def test_claims_join_by_protocol_then_file_order():
@@ -323,26 +281,36 @@ def test_missing_claims_file_is_an_error(tmp_path):
         load_claims(tmp_path / "published.csv")
 
 
-def test_gain_over_random_compares_like_with_like():
-    rows = leaderboard_rows([*RESULTS, score("dm", 1, labels="soft"), score("dm", 1, pixel_space="zca")])
-    gains = {
-        (row["method"], row["ipc"], row["labels"], row["pixel_space"]): tables.gain_over_random(row, rows)
-        for row in rows
+def gains(rows):
+    """Points over ``random`` by method, IPC, protocol, labels and pixels; None without one to compare."""
+    keys = ("method", "ipc", "protocol", "labels", "pixel_space")
+    return {
+        tuple(row[key] for key in keys): row["random"] and row["accuracy"] - row["random"]
+        for row in tables.compared(rows)
     }
-    assert gains["dm", 1, "hard", "normalized"] == pytest.approx(75.0 - 61.0)
-    assert gains["dm", 10, "hard", "normalized"] == pytest.approx(91.0 - 81.0)
-    assert gains["dm", 1, "soft", "normalized"] is None
-    assert gains["dm", 1, "hard", "zca"] is None
-    assert gains["random", 1, "hard", "normalized"] is None
+
+
+def test_gain_over_random_compares_like_with_like():
+    found = gains(leaderboard_rows([*RESULTS, score("dm", 1, labels="soft"), score("dm", 1, pixel_space="zca")]))
+    assert found["dm", 1, "quick-v1", "hard", "normalized"] == pytest.approx(75.0 - 61.0)
+    assert found["dm", 10, "quick-v1", "hard", "normalized"] == pytest.approx(91.0 - 81.0)
+    assert found["dm", 1, "quick-v1", "soft", "normalized"] is None
+    assert found["dm", 1, "quick-v1", "hard", "zca"] is None
+    assert found["random", 1, "quick-v1", "hard", "normalized"] is None
+
+
+def test_random_of_the_same_preset_goes_first():
+    randoms = [score("random", 1, 0, [60.0], preset="cpu"), score("random", 1, 0, [50.0], preset="paper")]
+    rows = leaderboard_rows([*randoms, score("dm", 1, 0, [70.0], preset="paper")])
+    assert gains(rows)["dm", 1, "quick-v1", "hard", "normalized"] == 20.0
 
 
 def test_random_with_a_teachers_labels_stands_beside_soft_rows():
     soft = [score("random-soft", 1, accuracies=(60.0,), labels="soft"), score("sre2l", 1, 0, (50.0,), labels="soft")]
-    rows = leaderboard_rows([*RESULTS, *soft])
-    gains = {(row["method"], row["labels"]): tables.gain_over_random(row, rows) for row in rows if row["ipc"] == 1}
-    assert gains["sre2l", "soft"] == pytest.approx(-10.0)
-    assert gains["random-soft", "soft"] is None
-    assert gains["dm", "hard"] == pytest.approx(75.0 - 61.0)
+    found = gains(leaderboard_rows([*RESULTS, *soft]))
+    assert found["sre2l", 1, "quick-v1", "soft", "normalized"] == pytest.approx(-10.0)
+    assert found["random-soft", 1, "quick-v1", "soft", "normalized"] is None
+    assert found["dm", 1, "quick-v1", "hard", "normalized"] == pytest.approx(75.0 - 61.0)
 
 
 def test_whitened_random_stands_beside_whitened_rows():
@@ -350,17 +318,67 @@ def test_whitened_random_stands_beside_whitened_rows():
         score(method, 1, accuracies=(accuracy,), pixel_space="zca")
         for method, accuracy in (("random-zca", 50.0), ("mtt", 70.0))
     ]
-    rows = leaderboard_rows([*RESULTS, *whitened])
-    gains = {(row["method"], row["pixel_space"]): tables.gain_over_random(row, rows) for row in rows if row["ipc"] == 1}
-    assert gains["mtt", "zca"] == pytest.approx(20.0)
-    assert gains["random-zca", "zca"] is None
-    assert gains["dm", "normalized"] == pytest.approx(75.0 - 61.0)
+    found = gains(leaderboard_rows([*RESULTS, *whitened]))
+    assert found["mtt", 1, "quick-v1", "hard", "zca"] == pytest.approx(20.0)
+    assert found["random-zca", 1, "quick-v1", "hard", "zca"] is None
+    assert found["dm", 1, "quick-v1", "hard", "normalized"] == pytest.approx(75.0 - 61.0)
 
 
-def test_gap_to_full():
-    rows = leaderboard_rows(RESULTS)
-    assert tables.gap_to_full(rows[0], rows) == pytest.approx(98.0 - 75.0)
-    assert tables.gap_to_full(rows[0], rows[:-1]) is None
+def test_full_is_that_of_the_same_network_and_pixels_first():
+    rows = leaderboard_rows([*RESULTS, full(90.0, network="MLP"), full(91.0, network="MLP", pixel_space="zca")])
+    assert tables.compared(rows)[0]["full"] == 98.0
+    other = leaderboard_rows([score(network="MLP", pixel_space="zca"), full(98.0), full(90.0, network="MLP")])
+    assert tables.compared(other)[0]["full"] == 90.0
+    assert all(row["full"] is None for row in tables.compared(leaderboard_rows(RESULTS[:-1])))
+
+
+# --- what evaluate files, which no suite asked for
+
+
+def evaluated(method="dm", **fields):
+    return score(method, suite="evaluated", synthesis=None, **{"preset": None, "recipe": None, **fields})
+
+
+def test_evaluated_results_stand_on_the_boards_of_their_data_beside_random_and_full():
+    rows = leaderboard_rows([*RESULTS, evaluated("mine", accuracies=[65.0]), evaluated("mine", dataset="other")])
+    assert {row["suite"] for row in rows} == {"digits", "evaluated"}
+    digits, other = tables.sections(rows)
+    (line,) = [line.cells for table in digits.tables for line in table.lines if line.cells[1] == "mine"]
+    assert line[3:6] == ["65.0", "+4.0", "33.0"]
+    assert (other.title, len(other.tables)) == ("other (suite evaluated)", 1)
+    assert [row["dataset"] for row in of_suite(rows, "evaluated")] == ["other"]
+    assert [row["method"] for row in of_suite(rows, "digits") if row["suite"] == "evaluated"] == ["mine"]
+    drawn = [row["method"] for row in panels_of(rows)[0]]
+    assert "mine" in drawn and "dm" in drawn
+
+
+def test_a_suites_own_random_goes_before_a_guest():
+    rows = leaderboard_rows(
+        [score(accuracies=[70.0]), score("random", accuracies=[60.0]), evaluated("random", preset="cpu")]
+    )
+    assert [row["random"] for row in tables.compared(as_shown(rows)) if row["method"] == "dm"] == [60.0]
+
+
+def test_sets_of_one_name_that_differ_in_what_made_them_are_told_apart():
+    first, second = (
+        evaluated(recipe={"iterations": 1}, preset="paper"),
+        evaluated(recipe={"iterations": 2}, preset="paper"),
+    )
+    rows = leaderboard_rows([first, second])
+    assert len({row["preset"] for row in rows}) == 2 and all(row["preset"].startswith("paper ") for row in rows)
+    (row,) = leaderboard_rows([first, evaluated(recipe={"iterations": 1}, preset="paper", seed=1)])
+    assert (row["seeds"], row["preset"]) == (2, "paper")
+
+
+def test_several_sets_of_one_release_are_pooled_and_other_sets_without_a_seed_are_not():
+    release = {"form": "res", "files": {"x.pt": "0"}, "sets": 2}
+    sets = [evaluated("dc", seed=None, set_sha256=f"{i}", origin=Origin(**release, set_index=i)) for i in range(2)]
+    (row,) = leaderboard_rows(sets)
+    assert row["seeds"] == 2
+    rows = leaderboard_rows(
+        [evaluated("mine", seed=None, set_sha256="0"), evaluated("mine", seed=None, set_sha256="1")]
+    )
+    assert [row["seeds"] for row in rows] == [1, 1] and all(row["preset"].startswith("set ") for row in rows)
 
 
 def test_markdown_board():
@@ -402,23 +420,23 @@ def test_figures_are_deterministic(results):
 
 def test_figures_show_sets_as_they_are_stored():
     soft = [score("datm", labels=labels) for labels in ("soft", "hard")]
-    strict = [score("mtt"), score("mtt", protocol=f"quick-v1{STRICT}")]
+    strict = [score("mtt"), score("mtt", strict=True)]
     drawn = [row for panel in panels_of(leaderboard_rows([*RESULTS, *soft, *strict])) for row in panel]
     shown = [(row["method"], row["labels"]) for row in drawn if row["method"] in ("datm", "mtt")]
     assert sorted(shown) == [("datm", "soft"), ("mtt", "hard")]
-    assert not [row for row in drawn if row["protocol"].endswith(STRICT)]
+    assert not [row for row in drawn if row["protocol"].endswith(".hard")]
 
 
 def test_render_writes_all_three(tmp_path):
-    folder = write(tmp_path / "results", [dict(result) for result in RESULTS])
-    paths = render(folder, tmp_path / "out")
+    folder = write(tmp_path / "results", RESULTS)
+    paths = render(board(folder), tmp_path / "out")
     assert [path.name for path in paths] == ["leaderboard.md", "leaderboard.csv", "accuracy.png"]
     assert all(path.stat().st_size for path in paths)
     assert board(folder) == leaderboard_rows(RESULTS)
 
 
 def test_the_page_has_every_cell_of_the_board_and_needs_nothing_beside_it(tmp_path):
-    folder = write(tmp_path / "results", [dict(result) for result in RESULTS])
+    folder = write(tmp_path / "results", RESULTS)
     render_page(folder, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     body = [re.findall(r"<td>(.*?)</td>", line) for line in text.splitlines() if "<td>" in line]

@@ -247,7 +247,7 @@ def alone(tmp_path_factory):
 @pytest.mark.slow
 def test_the_same_bytes_in_process_in_worker_processes_and_through_ray_where_one_is_killed(alone):
     folder, expected = alone
-    assert len([name for name in expected if name.endswith("quick-v1.json")]) == CELLS
+    assert len([name for name in expected if name.endswith("quick-v1")]) == CELLS
     finish(bench(folder, folder / "local", "local"))
     assert outcome(folder / "local") == expected
     process = bench(folder, folder / "ray", "ray", RAY_ADDRESS="")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from folders import images_folder
-from result_files import score
+from result_files import full, score
 
 from distill_bench.benchmark import SetCell, Setting, run_cells, tasks_of
 from distill_bench.benchmark.leaderboard import board, tables
@@ -141,12 +141,11 @@ def test_the_total_says_what_it_leaves_out(command, pets, monkeypatch):
 
 
 def test_a_reference_is_named_where_there_is_one():
-    full = score("full", None, accuracies=[98.0], protocol="full-v1", bytes=None, synthesis=None)
     other = score(dataset="other")
-    assert "full is the reference named above the table." in tables.markdown(leaderboard_rows([score(), full]))
+    assert "full is the reference named above the table." in tables.markdown(leaderboard_rows([score(), full()]))
     without = tables.markdown(leaderboard_rows([score()]))
     assert "above" not in without and "full is training on the whole split, which was not scored here" in without
-    assert "above the table, where there is one." in tables.markdown(leaderboard_rows([score(), full, other]))
+    assert "above the table, where there is one." in tables.markdown(leaderboard_rows([score(), full(), other]))
     assert "1 synthesis seed." in without and "1 synthesis seeds" not in without
 
 
@@ -158,7 +157,7 @@ def test_a_folder_without_results_is_an_error_that_says_what_was_looked_for(comm
         (tmp_path / name).write_text(text)
     code, out, error = command("leaderboard", "--results", tmp_path, *options)
     assert (code, out) == (2, "")
-    assert f"{tmp_path} has no results. Run distill-bench bench digits" in error and "<suite>/<dataset>" in error
+    assert f"{tmp_path} has no results. Run distill-bench bench digits" in error and "<suite>.jsonl" in error
 
 
 def test_leaderboard_shows_what_bench_wrote_where_nothing_is_said(command, pets, tmp_path, monkeypatch):

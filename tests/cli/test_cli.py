@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy
 import pytest
 from folders import images_folder
 
 from distill_bench import cli, load_dataset
+from distill_bench.benchmark.results import read_results
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import DataError
 from distill_bench.runtime.run_info import code_state
@@ -80,6 +82,44 @@ def test_bench_in_processes_prints_a_board_and_does_nothing_twice(command, tmp_p
     assert all(row["peak_memory_mb"] > 10 for row in json.loads(said))
 
 
+def test_sets_that_no_suite_made_stand_on_its_board(command, quick, tmp_path, monkeypatch):
+    """One that synthesize made and one that was imported, beside bench's random and the whole split."""
+    from distill_bench.evaluation import PROTOCOLS
+
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    short = {"epochs": 1, "minimum_steps": 1, "networks": 1, "network": "ConvNetD1W4"}
+    monkeypatch.setitem(PROTOCOLS, "full-v1", PROTOCOLS["full-v1"].model_copy(update=short))
+    Path("mine.toml").write_text('title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1]\n')
+    bench = ["bench", "mine.toml", "--results", "results", "--executor", "in-process"]
+    assert command(*bench)[0] == 0
+    assert command("synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--out", "a.safetensors", *QUICK_DM)[0] == 0
+    numpy.savez("b.npz", images=numpy.zeros((10, 1, 8, 8), "uint8"), labels=numpy.arange(10))
+    imported = ["--dataset", "digits", "--method", "theirs", "--space", "normalized", "--out", "b.safetensors"]
+    assert command("import", "b.npz", *imported)[0] == 0
+    for name in ("a", "b"):
+        filed = ["evaluate", f"{name}.safetensors", "--protocol", "quick-v1", "--results", "results", "--json"]
+        code, said, _ = command(*filed)
+        assert (code, json.loads(said)["suite"]) == (0, "evaluated")
+    origin = json.loads(said)["origin"]
+    assert origin["files"].keys() == {"b.npz"}
+    assert sorted(path.name for path in Path("results").iterdir()) == ["evaluated.jsonl", "mine", "mine.jsonl"]
+    code, said, _ = command("leaderboard", "--results", "results")
+    assert (code, said.count("# Leaderboard")) == (0, 1)
+    lines = [[cell.strip() for cell in line.split("|")] for line in said.splitlines() if line.startswith("| 1 |")]
+    assert {cells[2] for cells in lines} == {"random", "dm", "theirs"}
+    assert all(cells[6] != "–" for cells in lines)  # the gap to full
+    assert all(cells[5] != "–" for cells in lines if cells[2] != "random")
+    code, said, _ = command(*bench)
+    assert (code, "| theirs |" in said) == (0, True)
+    rows = json.loads(command("leaderboard", "--results", "results", "--json")[1])
+    assert sorted((row["suite"], row["method"]) for row in rows) == [
+        ("evaluated", "dm"), ("evaluated", "theirs"), ("mine", "full"), ("mine", "random"),
+    ]  # fmt: skip
+    assert command(*filed)[0] == 0
+    assert len(Path("results/evaluated.jsonl").read_text().splitlines()) == 2
+
+
 def test_processes_make_the_bytes_of_one_process(command, tmp_path, monkeypatch):
     suite = 'title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1, 2]\nreference = "none"\n'
     (tmp_path / "two.toml").write_text(suite)
@@ -89,7 +129,7 @@ def test_processes_make_the_bytes_of_one_process(command, tmp_path, monkeypatch)
         results = tmp_path / f"{name} results"
         assert command("bench", tmp_path / "two.toml", "--results", results, "--networks", 2, *options)[0] == 0
         sets = {path.name: path.read_bytes() for path in (tmp_path / name / "store/sets").glob("*.safetensors")}
-        scores = {path.name: json.loads(path.read_text())["accuracies"] for path in results.rglob("ipc*.json")}
+        scores = [(result.ipc, result.accuracies) for result in read_results(results)]
         made[name] = (sets, scores)
     assert made["alone"] == made["two"] and list(map(len, made["two"])) == [2, 2]
 
@@ -431,7 +471,7 @@ def test_the_command_line_is_frozen():
     scoring = sorted([*common, "--allow-leak", "--json", "--labels", "--network", "--networks", "--protocol"])
     assert flags == {
         "synthesize": sorted([*making, "--ipc", "--out", "--preset", "--seed", "--set"]),
-        "evaluate": sorted([*scoring, "--compile", "--registry"]),
+        "evaluate": sorted([*scoring, "--compile", "--registry", "--results"]),
         "measure": scoring,
         "bench": sorted([*making, *BENCH]),
     }
@@ -484,7 +524,7 @@ def test_an_interrupted_bench_leaves_nothing_running(tmp_path):
     assert process.returncode == 130, error.decode()
     assert b"Run the same command again" in error and b"failed" not in error
     assert processes_of(home) == []
-    assert list((tmp_path / "results").rglob("*.json")) == []
+    assert list((tmp_path / "results").rglob("*.json*")) == []
 
 
 def processes_of(home: Path) -> list[int]:

@@ -168,10 +168,10 @@ def test_bench_takes_a_choice_and_calls_it_other_data(command, quick, tmp_path, 
     code, said, _ = command(*bench)
     assert code == 0
     assert "digits classes 1,7,3" in said
-    (result,) = (tmp_path / "r" / "mine").rglob("*.quick-v1.json")
+    result = tmp_path / "r" / "mine.jsonl"
     sets = list(Path(os.environ["DISTILL_BENCH_HOME"]).glob("store/sets/*.safetensors"))
     (path,) = [path for path in sets if load_distilled(path).card.class_names == ("1", "7", "3")]
-    code, said, _ = command("verify", path, result, "--quiet")  # a board's name of the data is understood
+    code, said, _ = command("verify", path, result, "--quiet")
     assert (code, said.startswith("holds")) == (0, True)
 
 

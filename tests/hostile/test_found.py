@@ -12,7 +12,7 @@ from makers import COUNT, LABELS, Raw, images
 
 from distill_bench import DataError, UsageError, load_dataset, load_distilled
 from distill_bench.benchmark import load_suite
-from distill_bench.benchmark.leaderboard.collect import read_results
+from distill_bench.benchmark.results import read_results
 from distill_bench.datasets.decode import allocate
 from distill_bench.hub import import_release, load_pickled
 from distill_bench.methods.recipe import load_recipe, parse_values
@@ -187,11 +187,12 @@ def test_toml_without_end(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"dataset": ["digits"]}, {"accuracies": [{}]}, {"ipc": "1"}, {"synthesis": {"seconds": "3"}}]
+    "changes",
+    [{"dataset": ["digits"]}, {"accuracies": [{}]}, {"ipc": "1"}, {"synthesis": {"seconds": "3"}}, {"labels": "x"}],
 )
 def test_results_of_other_types(tmp_path, changes):
     written(tmp_path / "x.json", json.dumps(texts.RESULT | changes).encode())
-    with pytest.raises(DataError, match="not one that bench wrote"):
+    with pytest.raises(DataError, match="not one that bench or evaluate wrote"):
         read_results(tmp_path)
 
 

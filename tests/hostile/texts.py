@@ -227,7 +227,9 @@ def archive_cases(draw: st.DrawFn) -> Case:
 RESULT = {
     "kind": "score", "suite": "digits", "dataset": "digits", "method": "dm", "ipc": 1, "seed": 0, "preset": "cpu",
     "protocol": "quick-v1", "network": "ConvNetD2W64", "labels": "hard", "pixel_space": "normalized",
-    "accuracies": [71.2, 70.5], "bytes": 2640, "synthesis": {"seconds": 3.0, "peak_memory_mb": 400.0}, "cell_key": "0",
+    "networks": 2, "accuracies": [71.0, 70.0], "accuracy": 70.5, "std": 0.5, "ci_low": None, "ci_high": None,
+    "learning_rate": 0.01, "strict": False, "set_sha256": "0", "train_fingerprint": "0", "test_fingerprint": "0",
+    "bytes": 2640, "synthesis": {"seconds": 3.0, "peak_memory_mb": 400.0}, "cell_key": "0",
 }  # fmt: skip
 
 
@@ -254,6 +256,8 @@ def result_cases(draw: st.DrawFn) -> Case:
     sound = json.dumps(RESULT | {"method": "random"}).encode()
     folder = "out/results/digits/digits"
     files = {f"{folder}/dm/ipc1-seed0.quick-v1.json": data, f"{folder}/random/ipc1-seed0.quick-v1.json": sound}
+    if draw(st.booleans()):
+        files = {"out/results/digits.jsonl": b"\n".join([sound, data.replace(b"\n", b" "), b""])}
     more = draw(st.sampled_from([(), ("--json",), ("--html", "{root}/out/board.html")]))
     return Case(
         "results",

@@ -1,6 +1,5 @@
 """Which of a recipe's tables apply: by IPC, by the images' size; and that recipe and protocol are of one source."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 
 from distill_bench import synthesize
 from distill_bench.benchmark.leaderboard.claims import network_norm
+from distill_bench.benchmark.results import read_results
 from distill_bench.datasets import Dataset, Split
 from distill_bench.evaluation import load_protocol
 from distill_bench.methods import load_method
@@ -72,10 +72,10 @@ def test_dms_image_rate_never_falls_back_between_the_tabulated_ipcs():
 def committed_recipes():
     """(method, dataset, IPC, preset) of the committed results, with the hyper-parameters they were made with."""
     found = {}
-    for path in sorted((Path(__file__).parents[2] / "results").rglob("*.json")):
-        result = json.loads(path.read_text())
-        if isinstance(result, dict) and result.get("kind") == "score" and result["ipc"]:
-            found[result["method"], result["dataset"], result["ipc"], result["preset"]] = result["recipe"]
+    for result in read_results(Path(__file__).parents[2] / "results"):
+        if result.recipe:
+            found[result.method, result.dataset, result.ipc, result.preset] = result.recipe
+    assert len(found) > 100
     return found
 
 

@@ -70,15 +70,19 @@ def folder(tmp_path, monkeypatch, command):
 def content(folder: Path) -> dict[str, str]:
     """Every finished file below a folder by its hash, JSON without what says when and where it was made."""
     found = {}
-    for path in [*folder.rglob("*.safetensors"), *folder.rglob("*.json")]:
+    for path in [*folder.rglob("*.safetensors"), *folder.rglob("*.json"), *folder.rglob("*.jsonl")]:
         going_on = "checkpoints" in path.parts or "unfinished" in path.parts
         if going_on or path.name.endswith(".run.json") or "leaderboard" in path.name:
             continue
         data = path.read_bytes()
-        if path.suffix == ".json":
-            facts = json.loads(data)
-            data = repr([facts[key] for key in sorted({*facts} - {"run", "synthesis", "seconds"})]).encode()
-        found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+        for part in data.splitlines() if path.suffix == ".jsonl" else [data]:
+            name = str(path.relative_to(folder))
+            if path.suffix != ".safetensors":
+                facts = json.loads(part)
+                if "results" in path.parts:  # a result moves from its small file into the lines
+                    name = f"result {facts['method']} {facts['ipc']} {facts['seed']} {facts['kind']}"
+                part = repr([facts[key] for key in sorted({*facts} - {"run", "synthesis", "seconds"})]).encode()
+            found[name] = hashlib.sha256(part).hexdigest()
     return found
 
 

@@ -1,12 +1,13 @@
 """A suite of three methods, two of which share pretrained networks, that takes seconds; and what came of it."""
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
+
+from distill_bench.benchmark.results import read_results
 
 METHOD = """
 import os
@@ -118,12 +119,12 @@ def finish(process: subprocess.Popen) -> str:
 
 
 def outcome(home: Path) -> dict[str, object]:
-    """The bytes of every set and pretrained network, and every score, by file."""
+    """The bytes of every set and pretrained network, and every score, by file or cell."""
     made = [path for kind in ("store/sets", "pretrained") for path in (home / kind).rglob("*.safetensors")]
     files: dict[str, object] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in made}
-    for path in (home / "results").rglob("*.json"):
-        score = json.loads(path.read_text())
-        files[str(path.relative_to(home / "results"))] = {k: score.get(k) for k in ("accuracies", "set_sha256", "kind")}
+    for result in read_results(home / "results"):
+        name = f"{Path(result.method).stem} {result.ipc} {result.seed} {getattr(result, 'protocol', 'failed')}"
+        files[name] = getattr(result, "accuracies", None), getattr(result, "set_sha256", None), result.kind
     return files
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from distill_bench.benchmark.leaderboard import tables
 from distill_bench.benchmark.leaderboard.claims import Claim, load_claims
-from distill_bench.benchmark.leaderboard.collect import leaderboard_rows, read_results
+from distill_bench.benchmark.leaderboard.collect import Row, leaderboard_rows, of_suite
 from distill_bench.benchmark.leaderboard.tables import markdown
+from distill_bench.benchmark.results import read_results
 from distill_bench.runtime.files import write_atomically
 
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -16,7 +17,7 @@ def published() -> list[Claim]:
     return load_claims(PUBLISHED)
 
 
-def board(folder: Path) -> list[dict]:
+def board(folder: Path) -> list[Row]:
     """The leaderboard rows of a results folder, JSON-safe, with the keys of ``ROW_KEYS``.
 
     Raises:
@@ -25,13 +26,25 @@ def board(folder: Path) -> list[dict]:
     return leaderboard_rows(read_results(folder), published())
 
 
-def render(folder: Path, out: Path) -> list[Path]:
-    """Write ``leaderboard.md``, ``leaderboard.csv`` and ``accuracy.png`` for a results folder into ``out``.
+def boards(folder: Path) -> dict[str, list[Row]]:
+    """The rows of every suite's board, see ``of_suite``. Errors as ``board``."""
+    rows = board(folder)
+    return {suite: found for suite in sorted({row["suite"] for row in rows}) if (found := of_suite(rows, suite))}
+
+
+def render(rows: list[Row], out: Path) -> list[Path]:
+    """Write ``leaderboard.md``, ``leaderboard.csv`` and ``accuracy.png`` of rows.
+
+    Args:
+        rows: of a board.
+        out: the folder to write into.
+
+    Returns:
+        The files.
 
     Raises:
-        DataError: as ``board``, or ``out`` cannot be written.
+        DataError: ``out`` cannot be written.
     """
-    rows = board(folder)
     files: dict[Path, str | bytes] = {
         out / "leaderboard.md": markdown(rows, published()),
         out / "leaderboard.csv": tables.csv(rows),
@@ -46,7 +59,7 @@ def render_page(folder: Path, path: Path) -> None:
     """Write the board of a results folder as one HTML file.
 
     Raises:
-        DataError: as ``render``.
+        DataError: as ``board``, or the file cannot be written.
     """
     from distill_bench.benchmark.leaderboard.page import page  # here, because importing Jinja2 takes a moment
 
@@ -54,9 +67,7 @@ def render_page(folder: Path, path: Path) -> None:
     write_atomically(path, page(rows, published(), _figure(rows)))
 
 
-def _figure(rows: list[dict]) -> bytes:
-    from distill_bench.benchmark.leaderboard.figures import (
-        accuracy_figure,  # here, because importing matplotlib takes a second
-    )
+def _figure(rows: list[Row]) -> bytes:
+    from distill_bench.benchmark.leaderboard.figures import accuracy_figure  # here: importing matplotlib takes a second
 
     return accuracy_figure(rows)

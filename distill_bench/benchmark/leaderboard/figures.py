@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from distill_bench.benchmark.leaderboard.collect import Row
-from distill_bench.benchmark.leaderboard.tables import STRICT, TABLE_KEYS, reference
+from distill_bench.benchmark.leaderboard.collect import STRICT, Row, as_shown
+from distill_bench.benchmark.leaderboard.tables import TABLE_KEYS, compared, grouped
 
 # Okabe and Ito's colour-blind-safe palette without yellow (too pale on white), and Tol's wine and indigo. Its length
 # and that of the markers share no factor, so colour and marker together name 56 methods.
@@ -49,7 +49,7 @@ def accuracy_figure(rows: Sequence[Row]) -> bytes:
     legend: dict[str, Any] = {}
     for index, panel in enumerate(panels):
         axes = figure.add_subplot(lines, columns, index + 1)
-        _draw(axes, panel, reference(panel[0], rows), styles, legend)
+        _draw(axes, panel, styles, legend)
     if panels:
         names = sorted(legend, key=lambda name: (name == FULL, name.startswith("random"), name))
         key = figure.legend(
@@ -67,11 +67,12 @@ def accuracy_figure(rows: Sequence[Row]) -> bytes:
 
 def panels_of(rows: Iterable[Row]) -> list[list[Row]]:
     """The rows that are drawn, by dataset and protocol."""
-    panels: dict[tuple, list[Row]] = {}
-    for row in rows:
-        if row["accuracy"] is not None and row["ipc"] is not None and not row["protocol"].endswith(STRICT):
-            panels.setdefault(tuple(row[key] for key in TABLE_KEYS), []).append(row)
-    return [_as_stored(panel) for panel in panels.values()]
+    drawn = [
+        row
+        for row in compared(as_shown(rows))
+        if row["accuracy"] is not None and row["ipc"] is not None and not row["protocol"].endswith(STRICT)
+    ]
+    return [_as_stored(panel) for _, panel in grouped(drawn, TABLE_KEYS)]
 
 
 def _as_stored(panel: list[Row]) -> list[Row]:
@@ -89,10 +90,8 @@ def _styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {**styles, "random": {"color": GREY, "marker": "o", "zorder": 1.5}}
 
 
-def _draw(axes: Axes, panel: list[Row], full: Row | None, styles: dict, legend: dict[str, Any]) -> None:
-    curves: dict[tuple, list[Row]] = {}
-    for row in panel:
-        curves.setdefault((row["method"], row["labels"], row["preset"]), []).append(row)
+def _draw(axes: Axes, panel: list[Row], styles: dict, legend: dict[str, Any]) -> None:
+    curves = dict(grouped(panel, ("method", "labels", "preset")))
     ipcs = sorted({row["ipc"] for row in panel})
     step = min(0.008, WIDEST_SHIFT / len(curves)) * max(math.log(ipcs[-1] / ipcs[0]), math.log(10))
     for index, ((method, labels, preset), curve) in enumerate(sorted(curves.items(), key=_random_last)):
@@ -102,8 +101,9 @@ def _draw(axes: Axes, panel: list[Row], full: Row | None, styles: dict, legend: 
             name += f", {preset}"
         bars = _curve(axes, curve, shift, {**styles[method], "linestyle": LINES.get(labels, "-")})
         legend.setdefault(name, bars)
-    if full:
-        line = axes.axhline(full["accuracy"], color=INK, linestyle=(0, (6, 4)), linewidth=1.2, zorder=1)
+    full = panel[0]["full"]
+    if full is not None:
+        line = axes.axhline(full, color=INK, linestyle=(0, (6, 4)), linewidth=1.2, zorder=1)
         legend.setdefault(FULL, line)
     _dress(axes, panel[0], ipcs)
 

@@ -5,10 +5,14 @@ from collections.abc import Iterable, Sequence
 from csv import DictWriter
 from dataclasses import dataclass
 from io import StringIO
+from typing import TYPE_CHECKING
 
 from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences
-from distill_bench.benchmark.leaderboard.collect import CLAIM_KEYS, ROW_KEYS, STRICT, Row
+from distill_bench.benchmark.leaderboard.collect import CLAIM_KEYS, ROW_KEYS, STRICT, Row, as_shown
 from distill_bench.runtime.text import for_csv, for_markdown
+
+if TYPE_CHECKING:
+    import pandas
 
 ABSENT = "–"
 RANDOM = ("random", "random-soft", "random-zca")
@@ -39,37 +43,42 @@ def csv(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
-def gain_over_random(row: Row, rows: Iterable[Row]) -> float | None:
-    """Accuracy of ``row`` minus that of ``random`` under the same conditions, in points; None without one to compare.
+def compared(rows: Iterable[Row]) -> list[Row]:
+    """Rows with what stands beside them: ``random``, an accuracy in percent, and ``full``; None without one.
 
-    The conditions are the table's (protocol, network, pixel space), the IPC and the kind of labels; ``random-soft`` is
-    ``random`` with a teacher's, ``random-zca`` in whitened pixels. Of the same preset goes first: presets may differ in
-    how many networks were trained.
+    Random is one of the same conditions: the table's (protocol, network, pixel space), the IPC and the kind of labels;
+    ``random-soft`` is ``random`` with a teacher's, ``random-zca`` in whitened pixels. The suite's own goes first, then
+    that of the same preset: presets may differ in how many networks were trained. Full is that of the same suite and
+    dataset, preferably on the same network and in the same pixel space.
+
+    Args:
+        rows: all rows of a board.
+
+    Returns:
+        The rows in their order, each with the two keys; both are None for what was not scored.
     """
-    if row["method"] in RANDOM or row["protocol"] is None:
-        return None
-    # `random` learns no rate, so its one score is its strict score too.
-    wanted = {**row, "protocol": row["protocol"].removesuffix(STRICT)}
-    keys = (*TABLE_KEYS, "ipc", "labels")
-    peers = [other for other in rows if other["method"] in RANDOM and _same(other, wanted, keys)]
-    peers.sort(key=lambda other: (other["preset"] != row["preset"], other["method"]))
-    return _difference(row, peers[0]) if peers else None
+    import pandas  # here, because importing it takes a moment
 
-
-def gap_to_full(row: Row, rows: Iterable[Row]) -> float | None:
-    """Accuracy of training on the whole split minus that of ``row``, in points; None without the reference."""
-    full = reference(row, rows)
-    return _difference(full, row) if full else None
-
-
-def reference(row: Row, rows: Iterable[Row]) -> Row | None:
-    """The ``full`` row of the same suite and dataset, preferably on the same network and in the same pixel space."""
-    peers = [
-        other
-        for other in rows
-        if other["method"] == "full" and other["accuracy"] is not None and _same(other, row, ("suite", "dataset"))
+    listed = [{"guest": False, **row} for row in rows]
+    # `random` learns no rate, so its one score is its strict score too
+    plain = [
+        {**row, "row": i, "protocol": (row["protocol"] or "").removesuffix(STRICT)} for i, row in enumerate(listed)
     ]
-    return max(peers, key=lambda full: [full[key] == row[key] for key in ("network", "pixel_space")], default=None)
+    frame = pandas.DataFrame(plain, columns=[*ROW_KEYS, "guest", "row"], dtype=object)
+    scored = frame[frame["accuracy"].notna()]
+    is_random, is_full = scored["method"].isin(RANDOM), scored["method"] == "full"
+
+    def first(
+        sets: "pandas.DataFrame", peers: "pandas.DataFrame", keys: list[str], alike: list[str]
+    ) -> dict[int, float]:
+        pairs = sets.merge(peers, on=keys, suffixes=("", "_peer"))
+        unlike = {f"{key}_unlike": pairs[key] != pairs[f"{key}_peer"] for key in alike}
+        pairs = pairs.assign(**unlike).sort_values(["row", "guest_peer", *unlike, "method_peer", "row_peer"])
+        return pairs.drop_duplicates("row").set_index("row")["accuracy_peer"].to_dict()
+
+    random = first(scored[~is_random], scored[is_random], [*TABLE_KEYS, "ipc", "labels"], ["preset"])
+    full = first(scored, scored[is_full], ["suite", "dataset"], ["network", "pixel_space"])
+    return [{**row, "random": random.get(index), "full": full.get(index)} for index, row in enumerate(listed)]
 
 
 @dataclass(frozen=True)
@@ -101,21 +110,32 @@ class Section:
 def sections(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> list[Section]:
     """The board as text, for whatever lays it out.
 
-    ``claims`` name the protocol behind each published figure. Failed cells carry no protocol of their own, so they are
-    listed in every table of their dataset.
+    Failed cells carry no protocol of their own, so they are listed in every table of their dataset.
+
+    Args:
+        rows: of a board, see ``leaderboard_rows``.
+        claims: name the protocol behind each published figure.
     """
     found = []
-    for (suite, dataset), of_dataset in _grouped(rows, ("suite", "dataset")):
+    for (suite, dataset), of_dataset in grouped(compared(as_shown(rows)), ("suite", "dataset")):
         sets = [row for row in of_dataset if row["method"] != "full"]
         failed = [row for row in sets if row["protocol"] is None]
-        groups = _grouped([row for row in sets if row["protocol"] is not None], TABLE_KEYS)
-        tables = [_table(group, failed, rows, claims) for _, group in groups]
+        groups = grouped([row for row in sets if row["protocol"] is not None], TABLE_KEYS)
+        tables = [_table(group, failed, claims) for _, group in groups]
         if failed and not tables:
-            tables = [Table("No scores yet", _lines(failed, rows, claims), "")]
+            tables = [Table("No scores yet", _lines(failed, claims), "")]
         references = [_reference_line(row, claims) for row in of_dataset if row["method"] == "full"]
         title = dataset if suite == dataset else f"{dataset} (suite {suite})"
         found.append(Section(title, references, tables))
     return found
+
+
+def grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[tuple, list[Row]]]:
+    """Rows by what they have under some keys, in the order in which that first comes."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return list(groups.items())
 
 
 def notes(found: Sequence[Section]) -> list[str]:
@@ -147,7 +167,7 @@ def _grid(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _table(group: list[Row], failed: list[Row], rows: Sequence[Row], claims: Sequence[Claim]) -> Table:
+def _table(group: list[Row], failed: list[Row], claims: Sequence[Claim]) -> Table:
     first = group[0]
     note = (
         f"Preset {', '.join(sorted({row['preset'] or ABSENT for row in group}))}; "
@@ -157,10 +177,10 @@ def _table(group: list[Row], failed: list[Row], rows: Sequence[Row], claims: Seq
     )
     heading = f"{first['protocol']} · {first['network']} · {first['pixel_space']} pixels"
     listed = sorted([*group, *failed], key=lambda row: row["ipc"])  # stable: accuracy still falls within an IPC
-    return Table(heading, _lines(listed, rows, claims), note)
+    return Table(heading, _lines(listed, claims), note)
 
 
-def _lines(listed: list[Row], rows: Sequence[Row], claims: Sequence[Claim]) -> list[Line]:
+def _lines(listed: list[Row], claims: Sequence[Claim]) -> list[Line]:
     presets = Counter((row["ipc"], row["method"], row["labels"]) for row in listed)
     best: dict[int, float] = {}
     for row in listed:
@@ -170,15 +190,15 @@ def _lines(listed: list[Row], rows: Sequence[Row], claims: Sequence[Claim]) -> l
     for row in listed:
         twice = presets[row["ipc"], row["method"], row["labels"]] > 1
         method = f"{row['method']} ({row['preset']})" if twice else row["method"]
-        cells = [str(row["ipc"]), method, row["labels"] or ABSENT, _accuracy(row), *_details(row, rows, claims)]
+        cells = [str(row["ipc"]), method, row["labels"] or ABSENT, _accuracy(row), *_details(row, claims)]
         lines.append(Line(cells, row["accuracy"] is not None and row["accuracy"] == best[row["ipc"]]))
     return lines
 
 
-def _details(row: Row, rows: Sequence[Row], claims: Sequence[Claim]) -> list[str]:
+def _details(row: Row, claims: Sequence[Claim]) -> list[str]:
     return [
-        _points(gain_over_random(row, rows), "+.1f"),
-        _points(gap_to_full(row, rows), ".1f"),
+        _points(row["accuracy"], row["random"], "+.1f"),
+        _points(row["full"], row["accuracy"], ".1f"),
         _size(row["bytes"]),
         _duration(row["synthesis_seconds"]),
         ABSENT if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:,.0f} MB",
@@ -217,13 +237,8 @@ def _accuracy(row: Row) -> str:
     return f"{row['accuracy']:.{digits}f} ± {half_width:.{digits}f}"
 
 
-def _difference(row: Row, other: Row) -> float | None:
-    known = row["accuracy"] is not None and other["accuracy"] is not None
-    return row["accuracy"] - other["accuracy"] if known else None
-
-
-def _points(value: float | None, form: str) -> str:
-    return ABSENT if value is None else format(value, form).replace("-", "−")
+def _points(accuracy: float | None, other: float | None, form: str) -> str:
+    return ABSENT if accuracy is None or other is None else format(accuracy - other, form).replace("-", "−")
 
 
 def _size(count: int | None) -> str:
@@ -247,14 +262,3 @@ def _duration(seconds: float | None) -> str:
 def _range(what: str, counts: Iterable[int]) -> str:
     low, *_, high = sorted([*(values := list(counts)), max(values)])
     return f"{low} {what}{'' if low == 1 else 's'}" if low == high else f"{low} to {high} {what}s"
-
-
-def _same(row: Row, other: Row, keys: Iterable[str]) -> bool:
-    return all(row[key] == other[key] for key in keys)
-
-
-def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[tuple, list[Row]]]:
-    groups: dict[tuple, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return list(groups.items())

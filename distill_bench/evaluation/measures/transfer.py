@@ -16,7 +16,7 @@ from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import dataset_of
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.errors import RunFailed, UsageError
-from distill_bench.evaluation import Score, evaluate, protocol_for
+from distill_bench.evaluation import Result, evaluate, protocol_for
 from distill_bench.networks import ARCHITECTURES, check_network, resolve_network
 from distill_bench.networks.classic import Shape
 from distill_bench.runtime.progress import SILENT, Monitor
@@ -35,7 +35,7 @@ class Transfer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["transfer"] = "transfer"
-    scores: tuple[Score, ...]
+    scores: tuple[Result, ...]
     left_out: dict[str, str]
     made_with: str | None
     protocol_network: str
@@ -67,7 +67,7 @@ class Transfer(BaseModel):
         return tuple(dict.fromkeys(note for score in self.scores for note in score.notes))
 
 
-def shown(score: Score) -> str:
+def shown(score: Result) -> str:
     """Accuracy, with the standard deviation over networks where there are several."""
     return f"{score.accuracy:.1f}" + (f" ± {score.std:.1f}" if score.networks > 1 else "")
 

@@ -2,101 +2,88 @@
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError, brief, describe
-from distill_bench.evaluation import Score
+from distill_bench.evaluation import Result
 from distill_bench.evaluation.statistics import student_interval
-from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
 ROUNDING = 1e-9
-NAMES = ("dataset", "method", "protocol", "network", "pixel_space")
-"""Text of a score that a stranger may have written."""
+LINES = ".jsonl"
 
 
-class Claimed(BaseModel):
-    """What a result file says.
-
-    Attributes:
-        score: the accuracies and what they are of.
-        run: the code, versions and machine they were found with; empty where the file does not say.
-        score_key: the content address of the score with its number of networks, where the file has it.
-        synthesis: what the set was made with, where the file says.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    score: Score
-    run: dict[str, Any] = {}
-    score_key: str | None = None
-    synthesis: dict[str, Any] = {}
-
-
-def read_result(path: Path) -> Claimed:
-    """The claim of a file as ``evaluate --json`` and ``bench`` write it.
+def read_result(path: Path) -> Result:
+    """The result in a file as ``evaluate --json`` writes it.
 
     Raises:
         DataError: the file is missing, is no result, or its figures contradict each other.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file. Give a result of evaluate --json or of bench.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: damaged, or not a result: no readable JSON ({brief(error)}).") from error
-    return parse_result(content, path)
+    return parse_result(_read(path), path)
 
 
-def parse_result(content: Any, path: Path) -> Claimed:
-    """The claim in a result's content. Errors as ``read_result``."""
+def read_results_of(path: Path, file: Path) -> list[Result]:
+    """The results of one set in a file: the one of ``evaluate --json``, or of JSON lines those of this very set.
+
+    Args:
+        path: the file of results, ``.jsonl`` where it has lines.
+        file: the set's.
+
+    Raises:
+        DataError: as ``read_result``, or no line is of the set.
+    """
+    if path.suffix != LINES:
+        return [read_result(path)]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    lines = [line for line in _read(path).split(b"\n") if digest.encode() in line]
+    if not lines:
+        raise DataError(f"{path} has no result of {file}, whose sha256 is {digest}.")
+    return [parse_result(line, path) for line in lines]
+
+
+def parse_result(text: str | bytes, path: Path) -> Result:
+    """The result in the text of ``path``. Errors as ``read_result``."""
     try:
-        about = ("run", "score_key", "synthesis")
-        fields = [key for key in Score.model_fields if key in content and key not in about]
-        score = Score.model_validate({key: content[key] for key in fields})
-        rest = {key: content[key] for key in about if key in content}
-        claimed = Claimed(score=score, **rest)
+        if not isinstance(json.loads(text), dict):
+            raise DataError(f"{path}: not a result: no JSON object.")
+        result = Result.model_validate_json(text)
     except ValidationError as error:
         raise DataError(f"{path}: not a whole result of evaluate or bench: {describe(error)}.") from error
-    except TypeError as error:
-        raise DataError(f"{path}: not a result: no JSON object.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: damaged, or not a result: no readable JSON ({brief(error)}).") from error
     try:
-        for name in NAMES:
-            checked_name(getattr(score, name), f"its {name}", LONGEST_PATH)
+        result.check_names("its {}")
     except ValueError as error:
         raise DataError(f"{path}: {error}.") from error
-    wrong = _contradictions(score)
+    wrong = _contradictions(result)
     if wrong:
         raise DataError(f"{path}: contradicts itself: {'; '.join(wrong)}. It was damaged or edited.")
-    return claimed
+    return result
 
 
-def check_belongs(claimed: Claimed, path: Path, made: DistilledSet, file: Path) -> None:
+def check_belongs(result: Result, path: Path, made: DistilledSet, file: Path) -> None:
     """Raises DataError unless the result in ``path`` is of exactly the set in ``file``; ``made`` is that set, read."""
-    score, card = claimed.score, made.card
-    if score.set_sha256 is None:
-        raise UsageError(f"{path} scores a whole training split, not a distilled set: {score.protocol}.")
+    card = made.card
+    if result.set_sha256 is None:
+        raise UsageError(f"{path} scores a whole training split, not a distilled set: {result.protocol}.")
     found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if found != score.set_sha256:
+    if found != result.set_sha256:
         raise DataError(
-            f"{file} has the sha256 {found}, {path} is of {score.set_sha256}: another set, or one that was changed. "
+            f"{file} has the sha256 {found}, {path} is of {result.set_sha256}: another set, or one that was changed. "
             "Get the file the result was found with."
         )
-    # as suites call data that is resized, held out, not mirrored, or of some classes alone
-    more = r"( at \d+ px)?( holdout [\d.]+)?( not mirrored)?( classes .+)?"
-    same = re.fullmatch(re.escape(card.source.name) + more, score.dataset)
-    dataset = card.source.name if same else score.dataset
     facts = {
-        "method": (score.method, card.method),
-        "dataset": (dataset, card.source.name),
-        "ipc": (score.ipc, card.ipc),
-        "pixel_space": (score.pixel_space, card.pixel_space.kind),
-        "bytes": (score.bytes, made.nbytes),
+        "method": (result.method, card.method),
+        "dataset": (result.dataset, card.source.name),
+        "ipc": (result.ipc, card.ipc),
+        "preset": (result.preset, card.preset),
+        "seed": (result.seed, card.seed),
+        "pixel_space": (result.pixel_space, card.pixel_space.kind),
+        "bytes": (result.bytes, made.nbytes),
     }
     check_facts(facts, path, f"the set in {file}")
 
@@ -108,20 +95,29 @@ def check_facts(facts: dict[str, tuple[Any, Any]], path: Path, whose: str) -> No
         raise DataError(f"{path} does not go with {whose}: {'; '.join(wrong)}.")
 
 
-def _contradictions(score: Score) -> list[str]:
-    values = score.accuracies
+def _contradictions(result: Result) -> list[str]:
+    values = result.accuracies
     if not values or any(not 0 <= value <= 100 for value in values):
         return ["accuracies must be percentages, one a network"]
     low, high = student_interval(values)
     found = {
-        "networks": (score.networks, len(values)),
-        "accuracy": (score.accuracy, float(numpy.mean(values))),
-        "std": (score.std, float(numpy.std(values))),
-        "ci_low": (score.ci_low, low),
-        "ci_high": (score.ci_high, high),
+        "networks": (result.networks, len(values)),
+        "accuracy": (result.accuracy, float(numpy.mean(values))),
+        "std": (result.std, float(numpy.std(values))),
+        "ci_low": (result.ci_low, low),
+        "ci_high": (result.ci_high, high),
     }
     return [
         f"{name} is given as {said}, and is {true} by the accuracies"
         for name, (said, true) in found.items()
         if said != true and (said is None or true is None or not abs(said - true) < ROUNDING)
     ]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file. Give a result of evaluate --json or of bench.") from None
+    except OSError as error:
+        raise DataError(f"{path}: damaged, or not a result: {brief(error)}.") from error
