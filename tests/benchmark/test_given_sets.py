@@ -7,6 +7,7 @@ import pytest
 from distill_bench import synthesize
 from distill_bench.benchmark import GivenSetCell, expand, load_suite, parse_only
 from distill_bench.benchmark.leaderboard import board
+from distill_bench.benchmark.results import read_results
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
 
@@ -33,15 +34,16 @@ def test_a_set_stands_on_the_board_beside_those_that_the_suite_makes(folder, com
     results = ["--results", folder / "results", "--executor", "in-process"]
     code, said, _ = command("bench", folder / "own.toml", *results, "--json")
     assert code == 0
-    (row,) = json.loads(said)
-    assert (row["method"], row["ipc"], row["preset"], row["seeds"], row["status"]) == ("random", 1, "cpu", 2, "done")
-    file = folder / "results/own/digits/random/ipc1-set-mine.quick-v1.json"
-    result = json.loads(file.read_text())
-    assert (result["seed"], result["set"], len(result["accuracies"])) == (7, "mine", 2)
+    rows = json.loads(said)
+    assert [(row["method"], row["ipc"], row["seeds"], row["status"]) for row in rows] == [("random", 1, 1, "done")] * 2
+    assert {row["preset"].split()[0] for row in rows} == {"cpu"} and len({row["preset"] for row in rows}) == 2
+    file = folder / "results/own.jsonl"
+    given = [each for each in read_results(folder / "results") if each.seed == 7]
+    assert [(each.synthesis, len(each.accuracies)) for each in given] == [(None, 2)]
     before = file.stat().st_mtime_ns
     assert command("bench", folder / "own.toml", *results)[0] == 0
     assert file.stat().st_mtime_ns == before  # done, and not done again
-    assert len(board(folder / "results/own")) == 1
+    assert len(board(folder / "results")) == 2
 
 
 def test_sets_alone_are_a_suite_and_a_filter_can_name_them(folder):

@@ -231,10 +231,10 @@ def test_a_network_whose_outputs_are_not_finite_has_no_accuracy(digits, few, mon
         evaluate(few, digits)
 
 
-UNKNOWN = r"unknown network .*Known: ConvNet, .* A network of your own .*to_dataset\(\)"
+UNKNOWN = r"unknown network .*Known: ConvNet, .*; your own: module:function"
 
 
-@pytest.mark.parametrize("network", ["own:Net", "", "convnet", "ConvNetD3 "])
+@pytest.mark.parametrize("network", ["", "convnet", "ConvNetD3 "])
 def test_a_name_that_is_no_network_is_refused_with_the_names(command, digits, few, file, network):
     with pytest.raises(UsageError, match=UNKNOWN):
         evaluate(few, digits, network=network)
@@ -260,7 +260,7 @@ for network in (torch.nn.Linear(2, 2), torch.nn.Linear, 3):
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     kinds = ("Linear", "type", "int")
     assert [line.split(": networks")[0] for line in said] == [f"unknown network {kind}" for kind in kinds]
-    assert all("Known: ConvNet, " in line and "to_dataset()" in line for line in said)
+    assert all("Known: ConvNet, " in line and "your own: module:function" in line for line in said)
 
 
 def test_a_driver_that_torch_cannot_use_is_no_warning_among_progress_lines(monkeypatch):

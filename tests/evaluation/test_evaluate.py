@@ -284,8 +284,14 @@ def test_soft_labels_are_trained_on_unless_the_strict_evaluation_is_asked_for(di
 def test_logits_and_student_are_divided_by_the_cards_temperature(digits, few, monkeypatch):
     logits = 3 * torch.randn(100, 10, generator=generator("logits"))
     seen = []
+
+    def targets_of(batches):
+        return batches(0, torch.arange(100), generator("unused"))[1]
+
     monkeypatch.setattr(
-        MODULE, "train", lambda net, fetch, targets, plan, *_, **__: seen.append((targets, plan.temperature))
+        MODULE,
+        "train",
+        lambda net, batches, count, plan, *_, **__: seen.append((targets_of(batches), plan.temperature)),
     )
     evaluate(soft_set(few, logits, label_kind="logits", temperature=4.0), digits, "brief", networks=1)
     evaluate(soft_set(few, logits.softmax(dim=1).half(), temperature=4.0), digits, "brief", networks=1)

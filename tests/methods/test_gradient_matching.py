@@ -229,8 +229,9 @@ def test_real_and_synthetic_images_of_a_class_undergo_the_same_and_those_of_anot
 def test_every_iteration_has_a_new_network_trained_between_its_image_updates(monkeypatch):
     plans = []
 
-    def spy(network, fetch, targets, plan, draws, augment, enlarge):
-        plans.append((plan, targets.tolist(), len(fetch(torch.arange(CLASSES * IPC))), augment, draws.initial_seed()))
+    def spy(network, batches, count, plan, draws):
+        images, targets = batches(0, torch.arange(count), draws)
+        plans.append((plan, targets.tolist(), images, draws.initial_seed()))
         for parameter in network.parameters():
             parameter.data += 1
 
@@ -246,22 +247,22 @@ def test_every_iteration_has_a_new_network_trained_between_its_image_updates(mon
         objective.after_step(step)
     assert ages == pytest.approx([0, 1, 2, 0, 1, 2])
     assert len(plans) == 4 and len({seed for *_, seed in plans}) == 4
-    for plan, targets, count, augment, _ in plans:
+    for plan, targets, shown, _ in plans:
         assert (plan.epochs, plan.batch_size, plan.learning_rate) == (2, 7, 0.02)
         assert (plan.momentum, plan.weight_decay, plan.decay_after, plan.temperature) == (0, 0, None, 1)
-        assert targets == [0, 0, 1, 1, 2, 2] and count == 6 and augment is None
+        assert targets == [0, 0, 1, 1, 2, 2] and torch.equal(shown, objective._images.detach())
 
 
 def test_between_dsa_updates_images_are_augmented_one_by_one(monkeypatch):
     found = []
-    monkeypatch.setattr(GM, "train", lambda *arguments, enlarge: found.append(arguments[-1]))
+    monkeypatch.setattr(GM, "train", lambda network, batches, *_: found.append(batches))
     _, objective, _ = matching(augment="dsa")
     objective.after_step(0)
-    (augment,) = found
+    (batches,) = found
     operations = set()
     for index in range(60):
-        batch = start()[:1].expand(6, -1, -1, -1)
-        result = augment(batch, generator("inner", index))
+        batch = objective._images.detach()[torch.zeros(6, dtype=torch.int64)]
+        result, _ = batches(0, torch.zeros(6, dtype=torch.int64), generator("inner", index))
         drawn = dsa.sample(dsa.OPERATIONS, 6, SHAPE, generator("inner", index))
         operations.add(drawn.operation)
         torch.testing.assert_close(result, dsa.apply(drawn, batch))

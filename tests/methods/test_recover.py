@@ -251,8 +251,8 @@ def test_batches_that_another_process_recovered_are_taken_over(digits, tmp_path,
     for piece in reversed(pieces[1:]):
         piece.make()
     spent = other.seconds
-    made, taken = Recovery.gradients, []
-    monkeypatch.setattr(Recovery, "gradients", lambda *told: taken.append(1) or made(*told))
+    made, taken = Recovery.loss_and_grads, []
+    monkeypatch.setattr(Recovery, "loss_and_grads", lambda *told: taken.append(1) or made(*told))
     found: list[float] = []
     checkpoint = Checkpoint(path)
     both = make_set(digits, method, fields, 2, checkpoint=checkpoint, history=found)
