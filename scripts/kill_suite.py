@@ -21,6 +21,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from distill_bench import cli, load_distilled
-from distill_bench.benchmark import executor
+from distill_bench.benchmark import executor as running
 from distill_bench.cli import bench as command
 from distill_bench.methods.recipe import list_recipes, load_recipe
 from distill_bench.runtime.files import UNFINISHED
@@ -149,7 +150,7 @@ class Told:
     def note(self, text: str) -> None: ...
 
 
-recording = executor.run_recording
+recording = running.run_recording
 
 
 def start(folder: Path, home: Path, executor: str) -> tuple[int, int]:
@@ -159,23 +160,25 @@ def start(folder: Path, home: Path, executor: str) -> tuple[int, int]:
     if process:
         os.close(writing)
         return process, reading
-    os.close(reading)
-    os.setsid()
-    os.chdir(folder)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(os.open(home.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-    os.environ["DISTILL_BENCH_HOME"] = str(home)
-    monitor = Telling(writing)
-    command.listening_monitor = lambda quiet: monitor
-    executor.run_recording = monitor.runs
-    options = ["--executor", executor, "--checkpoint-seconds", "0", "--networks", str(NETWORKS), "--quiet"]
-    options += ["--jobs", "2"] if executor == "local" else []  # so that the last cells are shared
-    sys.argv = ["distill-bench", "bench", "killed.toml", *options, "--results", str(home / "results")]
     code: Any = 1
-    try:
+    try:  # whatever happens, this process never returns into what its parent does
+        os.close(reading)
+        os.setsid()
+        os.chdir(folder)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(home.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        os.environ["DISTILL_BENCH_HOME"] = str(home)
+        monitor = Telling(writing)
+        command.listening_monitor = lambda quiet: monitor
+        running.run_recording = monitor.runs
+        options = ["--executor", executor, "--checkpoint-seconds", "0", "--networks", str(NETWORKS), "--quiet"]
+        options += ["--jobs", "2"] if executor == "local" else []  # so that the last cells are shared
+        sys.argv = ["distill-bench", "bench", "killed.toml", *options, "--results", str(home / "results")]
         cli.main()
     except SystemExit as stop:
         code = stop.code
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(code or 0)
 
@@ -294,7 +297,7 @@ def child(process: int) -> int | None:
     """A child of a process, by Linux's own account."""
     with contextlib.suppress(OSError):
         for number in Path(f"/proc/{process}/task/{process}/children").read_text().split():
-            if b"suites.worker" in Path(f"/proc/{number}/cmdline").read_bytes():
+            if b"benchmark.worker" in Path(f"/proc/{number}/cmdline").read_bytes():
                 return int(number)
     return None
 
