@@ -33,7 +33,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from distill_bench import cli, load_distilled
-from distill_bench.benchmark import executor as running
+from distill_bench.benchmark import executor as executors
 from distill_bench.cli import bench as command
 from distill_bench.methods.recipe import list_recipes, load_recipe
 from distill_bench.runtime.files import UNFINISHED
@@ -150,7 +150,7 @@ class Told:
     def note(self, text: str) -> None: ...
 
 
-recording = running.run_recording
+recording = executors.run_recording
 
 
 def start(folder: Path, home: Path, executor: str) -> tuple[int, int]:
@@ -170,7 +170,7 @@ def start(folder: Path, home: Path, executor: str) -> tuple[int, int]:
         os.environ["DISTILL_BENCH_HOME"] = str(home)
         monitor = Telling(writing)
         command.listening_monitor = lambda quiet: monitor
-        running.run_recording = monitor.runs
+        executors.run_recording = monitor.runs
         options = ["--executor", executor, "--checkpoint-seconds", "0", "--networks", str(NETWORKS), "--quiet"]
         options += ["--jobs", "2"] if executor == "local" else []  # so that the last cells are shared
         sys.argv = ["distill-bench", "bench", "killed.toml", *options, "--results", str(home / "results")]

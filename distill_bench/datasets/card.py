@@ -88,9 +88,9 @@ def dataset_of(card: SourceCard, **instead: Any) -> Dataset:
     name, found = told.pop("name"), os.path.abspath(os.path.expanduser(card.name.partition(":")[2]))
     if is_own(name) and "name" not in instead and not os.path.exists(found):
         raise DataError(
-            f"the set was made from {card.name}, and there is no {found} here. Where the data lies "
-            f"elsewhere now, say so: --dataset {card.name.partition(':')[0]}:PATH (in Python: dataset=load_dataset(…)); "
-            "where the path is relative, run this where the set was made."
+            f"the set was made from {card.name}, and there is no {found} here. Where the data lies elsewhere now, say "
+            f"so: --dataset {card.name.partition(':')[0]}:PATH (in Python: dataset=load_dataset(…)); where the path is "
+            "relative, run this where the set was made."
         )
     if not is_own(name):
         told["flip_invariant"] = instead.get("flip_invariant")  # named datasets have their own

@@ -170,7 +170,7 @@ def synthesize(
         seed: of everything random in synthesis.
         checkpoint: where unfinished work is kept; none unless given.
         history: a list that receives the loss of every step.
-        fields: hyper-parameters that replace the recipe's.
+        **config: hyper-parameters that replace the recipe's.
 
     Raises:
         UsageError: unknown names, fields that are invalid or do not go with the source, more images per class asked
@@ -241,7 +241,7 @@ def help_make_set(
         checkpoint: at the path of the other process's.
 
     Raises:
-        as ``make_set``.
+        RunFailed, Interrupted: as ``make_set``.
     """
     if (sharing := sharing_of(method.function)) is not None:
         sharing.work(_run_of(data, method, config, ipc, seed, device, monitor, checkpoint))

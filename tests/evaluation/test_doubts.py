@@ -247,8 +247,8 @@ def test_a_name_that_is_no_network_is_refused_with_the_names(command, digits, fe
 def test_a_module_for_a_network_is_refused_with_the_names_too():
     code = """
 import torch
-from distill_bench import UsageError, evaluate, load_source, synthesize
-digits = load_source("digits")
+from distill_bench import UsageError, evaluate, load_dataset, synthesize
+digits = load_dataset("digits")
 made = synthesize(digits, "random", 1)
 for network in (torch.nn.Linear(2, 2), torch.nn.Linear, 3):
     try:

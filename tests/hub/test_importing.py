@@ -17,7 +17,7 @@ from distill_bench.distilled.pixel_diagnostics import candidates, gather, roughn
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import EXPORTERS, Options, import_release, load_pickled
-from distill_bench.hub.formats import export
+from distill_bench.hub import export
 
 CLASSES, IPC = 10, 2
 LABELS = torch.arange(CLASSES).repeat_interleave(IPC)

@@ -70,7 +70,7 @@ def test_what_does_not_reach_the_file_is_not(digits):
 @pytest.mark.parametrize("facts", [{}, *FACTS.values()], ids=["as it is", *FACTS])
 def test_the_address_has_the_card_that_is_written(digits, facts, monkeypatch):
     source, seen = altered(digits, **facts), []
-    monkeypatch.setattr("distill_bench.methods.canonical_hash", lambda content: seen.append(content) or "")
+    monkeypatch.setattr("distill_bench.methods.registry.canonical_hash", lambda content: seen.append(content) or "")
     address(source, load_method("dm"))
     assert seen[0]["card"] == synthesize(source, "dm", 1, **VALUES).card.model_dump(mode="json")
 

@@ -151,7 +151,7 @@ def test_a_set_of_ones_own_data_is_made_with_the_values_of_its_shorter_side(shap
         made.append(fields)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distill_bench.methods.make_set", not_made)
+    monkeypatch.setattr("distill_bench.methods.registry.make_set", not_made)
     for given in ({}, {"jitter": 5}):
         with pytest.raises(KeyboardInterrupt):
             synthesize(own_data(1, *shape), "sre2l", 1, **given)

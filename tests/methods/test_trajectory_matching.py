@@ -252,7 +252,7 @@ def test_a_learned_rate_below_zero_is_a_failure_that_says_so(digits):
 def test_whether_the_student_was_compiled_is_known_afterwards(digits, monkeypatch):
     kept = Checkpoint()
     assert kept.compiled is None
-    monkeypatch.setattr(TM.compiling, "decide", lambda *_: False)
+    monkeypatch.setattr(TM.compilation, "decide", lambda *_: False)
     synthesize(digits, "mtt", 1, checkpoint=kept, **QUICK)
     assert kept.compiled is False
 

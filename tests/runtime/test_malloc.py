@@ -10,8 +10,8 @@ from distill_bench.runtime.malloc import disable_trim
 
 FAULTS = """
 import resource, torch
-from distill_bench.runtime.malloc import keep_freed_memory
-if {setting}: assert keep_freed_memory()
+from distill_bench.runtime.malloc import disable_trim
+if {setting}: assert disable_trim()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.empty(13_000_000).fill_(1.0)

@@ -34,7 +34,8 @@ def identify(
 
     Args:
         form: the importer's name.
-        method, protocol: as the user says; None where not said.
+        method: as the user says; None where not said.
+        protocol: as ``method``.
         selected: whether all images are training images.
     """
     known = method or (SELECTED if selected else named.method)

@@ -93,7 +93,8 @@ def import_release(
             pictures: the one that networks are shown them in, ``unit`` unless said.
         options: what else the files do not say.
         form: the importer, one of ``IMPORTERS``, instead of the one that recognises the content.
-        method, protocol: for the card, instead of what file names or the form suggest.
+        method: for the card, instead of what file names or the form suggest.
+        protocol: for the card, as ``method``.
         force: take a set although its name, its classes or the training images among it speak against the source.
 
     Raises:
