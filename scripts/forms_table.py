@@ -17,8 +17,7 @@ from distill_bench import Dataset, DistilledSet, UsageError, load_dataset
 from distill_bench.augmentations import views
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.distilled.recorded_labels import RecordedLabels
-from distill_bench.hub import EXPORTERS
-from distill_bench.hub import losses
+from distill_bench.hub import EXPORTERS, losses
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 

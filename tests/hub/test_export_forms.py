@@ -21,8 +21,7 @@ from distill_bench.distilled.distilled_set import DistilledSet, Origin
 from distill_bench.distilled.playback import training_images
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub import EXPORTERS, way_back
-from distill_bench.hub import export, losses
+from distill_bench.hub import EXPORTERS, export, losses, way_back
 from distill_bench.hub.formats.export import class_folder_names
 from distill_bench.hub.formats.image_folder import CLASSES
 

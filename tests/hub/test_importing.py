@@ -16,8 +16,7 @@ from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.distilled.pixel_diagnostics import candidates, gather, roughness, training_labels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub import EXPORTERS, Options, import_release, load_pickled
-from distill_bench.hub import export
+from distill_bench.hub import EXPORTERS, Options, export, import_release, load_pickled
 
 CLASSES, IPC = 10, 2
 LABELS = torch.arange(CLASSES).repeat_interleave(IPC)
