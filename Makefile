@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CLUSTER := $(VENV)/.installed-cluster
+DOCS := $(VENV)/.installed-docs
 # where a run writes, if not in the cache (boards) and build/ (measurements): RESULTS=results is what is committed
 RESULTS ?=
 BOARDS := $(if $(RESULTS),--results $(RESULTS))
@@ -12,7 +13,7 @@ MEASURED := $(or $(RESULTS),build)
 JOBS ?= 2
 METHODS := method=random,method=dm,method=dc,method=dsa,method=full
 
-.PHONY: bench bench-all bench-speed bench-scaling leaderboard test test-slow test-kills test-ray test-hostile lint typecheck clean
+.PHONY: bench bench-all bench-speed bench-scaling leaderboard test test-slow test-kills test-ray test-hostile lint typecheck docs clean
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,6 +22,10 @@ $(INSTALLED): pyproject.toml
 
 $(CLUSTER): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,cluster]"
+	touch $@
+
+$(DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	touch $@
 
 bench: $(INSTALLED)  ## the digits leaderboard at IPC 1 and 10: a few minutes
@@ -59,6 +64,9 @@ lint: $(INSTALLED)
 
 typecheck: $(INSTALLED)
 	$(BIN)/mypy
+
+docs: $(DOCS)  ## the site, with the API from the docstrings: build/site
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,6 +21,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,23 +124,25 @@ def start(folder: Path, home: Path, executor: str) -> tuple[int, int]:
     if process:
         os.close(writing)
         return process, reading
-    os.close(reading)
-    os.setsid()
-    os.chdir(folder)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(os.open(home.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-    os.environ["DISTILL_BENCH_HOME"] = str(home)
-    monitor = Telling(writing)
-    command.listening_monitor = lambda quiet: monitor
-    worker.run_recording = monitor.runs
-    options = ["--executor", executor, "--checkpoint-seconds", "0", "--networks", str(NETWORKS), "--quiet"]
-    options += ["--jobs", "2"] if executor == "local" else []  # so that the last cells are shared
-    sys.argv = ["distill-bench", "bench", "killed.toml", *options, "--results", str(home / "results")]
     code: Any = 1
-    try:
+    try:  # whatever happens, this process never returns into what its parent does
+        os.close(reading)
+        os.setsid()
+        os.chdir(folder)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(home.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        os.environ["DISTILL_BENCH_HOME"] = str(home)
+        monitor = Telling(writing)
+        command.listening_monitor = lambda quiet: monitor
+        worker.run_recording = monitor.runs
+        options = ["--executor", executor, "--checkpoint-seconds", "0", "--networks", str(NETWORKS), "--quiet"]
+        options += ["--jobs", "2"] if executor == "local" else []  # so that the last cells are shared
+        sys.argv = ["distill-bench", "bench", "killed.toml", *options, "--results", str(home / "results")]
         cli.main()
     except SystemExit as stop:
         code = stop.code
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(code or 0)
 

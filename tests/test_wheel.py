@@ -23,6 +23,7 @@ def wheel(tmp_path_factory) -> Path:
 
 def test_it_carries_recipes_suites_published_accuracies_and_the_registry_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
+    assert "distill_bench/py.typed" in names
     assert "distill_bench/benchmark/leaderboard/published.csv" in names
     suites = {str(path.relative_to(ROOT)) for path in (ROOT / "distill_bench/benchmark/suites").glob("*.toml")}
     recipes = {str(path.relative_to(ROOT)) for path in (ROOT / "distill_bench/methods").glob("*/*.toml")}

@@ -8,6 +8,7 @@ drawn for a batch of one, applied to two batches: its parameters are shared by a
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -53,23 +54,18 @@ def sample(
         operations = tuple(name for name in operations if name != "flip")
     operation = operations[int(torch.randint(len(operations), (), generator=generator))]
     _, height, width = shape
-
-    def uniform() -> Tensor:
-        return torch.rand(batch, generator=generator)
-
-    def integer(low: int, high: int) -> Tensor:
-        return torch.randint(low, high + 1, (batch,), generator=generator)
-
+    uniform = partial(torch.rand, batch, generator=generator)
+    integer = partial(torch.randint, size=(batch,), generator=generator)  # from low to high - 1
     values: dict[str, Tensor] = {}
     if operation == "color":
         values = {"brightness": uniform(), "saturation": uniform(), "contrast": uniform()}
     elif operation == "crop":
         reach = [int(CROP * side + 0.5) for side in (height, width)]
-        values = {"down": integer(-reach[0], reach[0]), "right": integer(-reach[1], reach[1])}
+        values = {"down": integer(-reach[0], reach[0] + 1), "right": integer(-reach[1], reach[1] + 1)}
     elif operation == "cutout":
         hole = [int(CUTOUT * side + 0.5) for side in (height, width)]
         # an even hole's centre may lie on the far edge, as in the original
-        values = {"row": integer(0, height - hole[0] % 2), "column": integer(0, width - hole[1] % 2)}
+        values = {"row": integer(0, height + 1 - hole[0] % 2), "column": integer(0, width + 1 - hole[1] % 2)}
     elif operation == "flip":
         values = {"flip": uniform() < 0.5}
     elif operation == "scale":

@@ -34,7 +34,8 @@ def score_key(
 
     Args:
         distilled: the set, or None for the line trained on the whole training split.
-        labels, network: as for ``evaluate``.
+        labels: as for ``evaluate``.
+        network: as for ``evaluate``.
 
     Raises:
         UsageError: an unknown protocol or network.

@@ -49,7 +49,7 @@ def memory_of_step(method: str, dataset: Dataset, config: Config, ipc: int) -> s
     Args:
         method: its name.
         dataset: what the set is made from.
-        fields: the method's resolved hyper-parameters.
+        config: the method's resolved hyper-parameters.
         ipc: images per class.
     """
     needed = config.step_bytes(dataset, ipc)

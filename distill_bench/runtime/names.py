@@ -52,7 +52,8 @@ def checked_file_name(name: str, what: str = "the name") -> str:
     """The name, if it can be part of a path without leading anywhere else.
 
     Args:
-        name, what: as for ``checked_name``.
+        name: as for ``checked_name``.
+        what: as for ``checked_name``.
 
     Raises:
         ValueError: as ``checked_name``; or it is more than 255 bytes, ``.`` or ``..``, begins with a dot or a hyphen,

@@ -131,7 +131,8 @@ def trajectory_gradient(
     N = 1.
 
     Args:
-        start, target: θ_0 and θ*, all parameters of the student's network as one vector.
+        start: θ_0, all parameters of the student's network as one vector.
+        target: θ*, likewise.
         labels: classes, or logits.
         learning_rate: a, shared by all steps.
         batches: for every step a function from all images and labels to that step's augmented mini-batch, the same
