@@ -2,18 +2,18 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError, describe, did_you_mean, unknown
 from distill_bench.evaluation import data_name, load_protocol
 from distill_bench.hub.registry.published import obtain
-from distill_bench.methods import load_method
+from distill_bench.methods import Method, load_method, variant
 from distill_bench.methods.recipe import PAPER, TEST, list_recipes
 from distill_bench.runtime.files import read_toml
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
@@ -28,6 +28,25 @@ OF_SETS = ("dataset", "method", "ipc", "seed")
 SET_ENDING = ".safetensors"
 DATA = ("size", "holdout", "flip_invariant", "classes")
 FILTERS = ("dataset", "method", "ipc", "seed", "protocol")
+
+
+class Variant(BaseModel):
+    """A method with other values of some fields: ``{ method = "dm", set = { flip = true }, as = "dm-flipped" }``.
+
+    Attributes:
+        method: as for ``load_method``.
+        set: hyper-parameters that replace the recipe's.
+        name: on cards and boards; ``as`` in a suite's file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    set: dict[str, Any]
+    name: str = Field(alias="as")
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Suite(BaseModel):
@@ -48,7 +67,7 @@ class Suite(BaseModel):
     name: str
     title: str
     datasets: tuple[str, ...]
-    methods: tuple[str, ...] = ()
+    methods: tuple[str | Variant, ...] = ()
     ipc: tuple[PositiveInt, ...] = ()
     sets: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
@@ -133,16 +152,27 @@ class _OnData:
 
 @dataclass(frozen=True)
 class SetCell(_OnData):
-    """A set to make and to score."""
+    """A set to make and to score.
+
+    Attributes:
+        method, ipc, seed, preset: what makes it.
+        of, settings: of a variant, see ``Variant``: the method it is of, and the values that differ.
+    """
 
     method: str
     ipc: int
     seed: int
     preset: str
     protocols: tuple[str, ...]
+    of: str = field(default="", kw_only=True)
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False, kw_only=True)
 
     def __str__(self) -> str:
         return f"{self.data} {self.method} ipc {self.ipc} seed {self.seed}"
+
+    def load_method(self) -> Method:
+        """The method that makes the set. Raises UsageError as ``load_method``."""
+        return variant(self.method, self.of, **self.settings) if self.of else load_method(self.method)
 
     def result_name(self, ending: str) -> Path:
         """Where, under the suite's results, the file with this ending lies."""
@@ -271,7 +301,7 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
 
     protocols = tuple(chosen("protocol", suite.protocols))
     cells: list[Cell] = [
-        SetCell(dataset, method, ipc, seed, suite.preset, protocols, **suite.data)
+        SetCell(dataset, str(method), ipc, seed, suite.preset, protocols, **_variant(method), **suite.data)
         for dataset in chosen("dataset", suite.datasets)
         for ipc in chosen("ipc", suite.ipc)
         for method in chosen("method", suite.methods)
@@ -290,6 +320,10 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
     if not cells:
         raise UsageError(f"the filter leaves no cell of suite {suite.name}: what it names never comes together.")
     return cells
+
+
+def _variant(method: str | Variant) -> dict[str, Any]:
+    return {"of": method.method, "settings": method.set} if isinstance(method, Variant) else {}
 
 
 def _given_sets(suite: Suite) -> list[GivenSetCell]:
@@ -333,7 +367,10 @@ def _check_grid(suite: Suite) -> None:
         twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
         if twice:
             raise UsageError(f"suite {suite.name} has the {key} {twice[0]} twice; name it once.")
-    recipes = [load_method(name).recipe for name in (*list_recipes(), *suite.methods)]
+    recipes = [
+        load_method(name).recipe
+        for name in (*list_recipes(), *(each.method if isinstance(each, Variant) else each for each in suite.methods))
+    ]
     presets = {preset for recipe in recipes for preset in recipe.presets}
     if suite.preset not in {*presets, TEST}:
         hint = did_you_mean(suite.preset, presets)

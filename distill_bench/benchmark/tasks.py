@@ -30,7 +30,7 @@ from distill_bench.evaluation import (
     score_folder,
     score_key,
 )
-from distill_bench.methods import Checkpoint, load_method, make_set, new_run, shortage, synthesis_key
+from distill_bench.methods import Checkpoint, make_set, new_run, shortage, synthesis_key
 from distill_bench.methods.recipe import PAPER, Resources
 from distill_bench.methods.run import Run, parts_of, pretrained_of
 from distill_bench.runtime.checkpoint import EVERY_SECONDS
@@ -319,7 +319,7 @@ class SetTasks(CellTasks[SetCell]):
 
     def __init__(self, cell: SetCell, setting: Setting, dataset: Dataset | None = None) -> None:
         super().__init__(cell, setting, dataset)
-        self.method = load_method(cell.method)
+        self.method = cell.load_method()
         self.resources = self.method.recipe.resources
         self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
         self.config = self.method.config_on(self.dataset, cell.ipc, self.preset)

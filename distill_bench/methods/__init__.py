@@ -3,7 +3,7 @@
 from distill_bench.methods.address import synthesis_key
 from distill_bench.methods.limits import check_ipc, memory_of_step, shortage
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.registry import Method, list_methods, load_method
+from distill_bench.methods.registry import Method, list_methods, load_method, variant
 from distill_bench.methods.run import Config, Run, Synthetic, synthesizer
 from distill_bench.methods.synthesis import make_set, new_run, synthesize
 from distill_bench.runtime.checkpoint import Checkpoint
@@ -26,4 +26,5 @@ __all__ = [
     "synthesis_key",
     "synthesize",
     "synthesizer",
+    "variant",
 ]

@@ -1,7 +1,7 @@
 """Methods by name."""
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -11,7 +11,7 @@ from distill_bench.datasets import usual_side
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError, describe, did_you_mean
 from distill_bench.methods.limits import check_some
-from distill_bench.methods.recipe import PAPER, Recipe, list_recipes, load_recipe
+from distill_bench.methods.recipe import PAPER, Recipe, Values, list_recipes, load_recipe, merge
 from distill_bench.methods.run import Config, Synthesizer, config_of
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 from distill_bench.runtime.outside import import_function, source_sha256
@@ -25,12 +25,14 @@ class Method:
 
     Attributes:
         code: sha256 of the defining file for a function from outside the package, so that edited code is new work.
+        settings: hyper-parameters that replace the recipe's, see ``variant``.
     """
 
     name: str
     recipe: Recipe
     function: Synthesizer
     code: str | None = None
+    settings: Values = field(default_factory=dict)
 
     def config_on(self, data: Dataset, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Config:
         """The resolved hyper-parameters of a run on a source. Its images are read where their size matters.
@@ -54,6 +56,7 @@ class Method:
         """
         check_some(ipc)
         model = config_of(self.function)
+        overrides = merge(self.settings, overrides)
         values = self.recipe.resolve(dataset, ipc, preset, overrides, side or usual_side(dataset))
         strange, known = sorted(set(values) - set(model.model_fields)), sorted(model.model_fields)
         if strange:
@@ -75,6 +78,23 @@ def list_methods() -> list[str]:
     return built_in + sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - set(built_in))
 
 
+def variant(name: str, method: str, **settings: Any) -> Method:
+    """A method under another name, with other values of some fields.
+
+    Args:
+        name: on cards and boards.
+        method: as for ``load_method``.
+        **settings: hyper-parameters that replace the recipe's; those of a run replace these.
+
+    Returns:
+        The method; its values are checked when they are resolved.
+
+    Raises:
+        UsageError: as ``load_method``, or the name cannot be printed.
+    """
+    return replace(load_method(method), name=_checked(name), settings=settings)
+
+
 def load_method(name: str) -> Method:
     """A built-in method, one from another package's entry point, or a user's own.
 
@@ -84,10 +104,7 @@ def load_method(name: str) -> Method:
     Raises:
         UsageError: there is none of that name, or it cannot be imported.
     """
-    try:
-        checked_name(name, "the method's name", LONGEST_PATH)
-    except ValueError as error:
-        raise UsageError(f"{error}.") from error
+    _checked(name)
     offered = [] if name in list_recipes() else [point.value for point in entry_points(group=ENTRY_POINTS, name=name)]
     spec = name if ":" in name else next(iter(offered), None)
     if spec is None:
@@ -97,3 +114,10 @@ def load_method(name: str) -> Method:
         function = import_function(spec, "method")
         recipe = Recipe(title=(inspect.getdoc(function) or name).splitlines()[0], function=name)
     return Method(name, recipe, function, source_sha256(function, name, "method"))
+
+
+def _checked(name: str) -> str:
+    try:
+        return checked_name(name, "the method's name", LONGEST_PATH)
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error

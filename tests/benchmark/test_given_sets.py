@@ -87,3 +87,38 @@ def test_a_set_that_does_not_fit_the_suites_data_cannot_be_run(folder, command):
     write(folder, size=16)
     code, _, said = command("bench", folder / "own.toml", "--results", folder / "results")
     assert (code, "the set's images are 1×8×8, those of digits 1×16×16" in said) == (2, True)
+
+
+def test_a_suite_names_a_method_with_other_values_under_a_name_of_its_own(folder, command):
+    (folder / "own.toml").write_text(
+        "title = 't'\ndatasets = ['digits']\nipc = [1]\nreference = 'none'\npreset = 'test'\n"
+        "methods = ['dm', { method = 'dm', set = { iterations = 2, augment = 'none' }, as = 'plain-dm' }]\n"
+    )
+    cells = expand(load_suite(str(folder / "own.toml")), {})
+    assert [str(cell) for cell in cells] == ["digits dm ipc 1 seed 0", "digits plain-dm ipc 1 seed 0"]
+    usual, plain = (cell.load_method().config("digits", 1, "test") for cell in cells)
+    assert plain == usual.model_copy(update={"iterations": 2, "augment": "none"}) != usual
+    words = ["bench", folder / "own.toml", "--results", folder / "results", "--json", "--networks", 1]
+    code, said, error = command(*words, "--only", "method=plain-dm", "--jobs", 1)  # a process of its own is told all
+    assert code == 0, error
+    assert [(row["method"], row["status"]) for row in json.loads(said)] == [("plain-dm", "done")]
+    (result,) = read_results(folder / "results")
+    assert (result.method, result.recipe["iterations"], result.recipe["augment"]) == ("plain-dm", 2, "none")
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ("{ method = 'dm', set = { speed = 1 }, as = 'fast' }", "fast has no field speed"),
+        ("{ method = 'dmm', set = {}, as = 'fast' }", "unknown method 'dmm'. Did you mean dm"),
+        ("{ method = 'dm', set = {}, as = 'dm' }, 'dm'", "has the method dm twice"),
+        ("{ method = 'dm', set = {}, as = \"a\\u0007b\" }", "has the character"),
+        ("{ method = 'dm', as = 'fast' }", "methods"),
+    ],
+)
+def test_a_variant_that_makes_no_sense_is_refused(folder, command, entry, complaint):
+    (folder / "own.toml").write_text(
+        f"title = 't'\ndatasets = ['digits']\nipc = [1]\nreference = 'none'\nmethods = [{entry}]\n"
+    )
+    code, _, error = command("bench", folder / "own.toml", "--results", folder / "results", "--dry-run")
+    assert (code, complaint in error) == (2, True), error

@@ -3,7 +3,7 @@ from itertools import product
 import pytest
 
 from distill_bench.errors import UsageError
-from distill_bench.methods import load_method
+from distill_bench.methods import load_method, variant
 from distill_bench.methods.recipe import PAPER, Recipe, list_recipes, load_recipe, parse_values
 
 RECIPE = Recipe.model_validate(
@@ -280,3 +280,13 @@ def test_values_are_toml_or_text():
         "e": "7",
         "f": [1, 2],
     }
+
+
+def test_a_variant_has_a_name_and_values_of_its_own_which_those_of_a_run_replace():
+    calm = variant("calm-dm", "dm", image_lr=0.1)
+    rates = [calm.config("digits", 1).image_lr, calm.config("digits", 1, image_lr=2.0).image_lr]
+    assert (calm.name, rates) == ("calm-dm", [0.1, 2.0])
+    with pytest.raises(UsageError, match="calm-dm has no field speed"):
+        variant("calm-dm", "dm", speed=1).config("digits", 1)
+    with pytest.raises(UsageError, match="the method's name"):
+        variant("a\nb", "dm")
