@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import small_suite
 import torch
 from filelock import FileLock
 from kill_suite import same, survive
+from waiting import until
 
 from distill_bench.benchmark import (
     CellTasks,
@@ -553,10 +553,9 @@ def test_two_runners_one_of_them_killed_make_the_same_bytes(tmp_path):
     small_suite.finish(small_suite.bench(tmp_path, tmp_path / "alone", "in-process", *only))
     home = tmp_path / "both"
     killed, other = (small_suite.bench(tmp_path, home, "local", *only) for _ in range(2))
-    while not small_suite.begun(home) and killed.poll() is None:
-        time.sleep(0.02)
+    until(lambda: small_suite.begun(home), killed)
     os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
+    killed.communicate(timeout=60)
     small_suite.finish(other)
     assert small_suite.outcome(home) == small_suite.outcome(tmp_path / "alone")
     assert len(small_suite.begun(home)) <= 3  # two sets, and one that the killed runner may have been at

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy
 import pytest
 from folders import images_folder
+from waiting import until
 
 from distill_bench import cli, load_dataset
 from distill_bench.benchmark.results import read_results
@@ -477,29 +477,21 @@ def test_the_command_line_is_frozen():
     }
 
 
-def test_a_terminated_synthesis_leaves_a_checkpoint_and_goes_on(tmp_path):
+def test_a_terminated_synthesis_leaves_a_checkpoint_and_goes_on(command, tmp_path, monkeypatch):
     arguments = ["synthesize", "dm", "--dataset", "digits", "--ipc", "1", "--set", "real_batch=8"]
-    arguments += ["--set", "iterations=500", "--set", "network=ConvNetD1W4", "--out", "set.safetensors"]
+    arguments += ["--set", "iterations=300", "--set", "network=ConvNetD1W4", "--out", "set.safetensors"]
     arguments += ["--checkpoint-seconds", "0"]
-    environment = os.environ | {"DISTILL_BENCH_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-
-    def start() -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-m", "distill_bench", *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
-        )
-
-    process = start()
-    while not list((tmp_path / "home/checkpoints").glob("*.safetensors")):
-        assert process.poll() is None, process.communicate()[1].decode()
-        time.sleep(0.1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    process = subprocess.Popen([sys.executable, "-m", "distill_bench", *arguments], stderr=subprocess.PIPE)
+    until(lambda: list((tmp_path / "home/checkpoints").glob("*.safetensors")), process)
     process.terminate()
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error.decode()
     assert b"Run the same command again" in error
     assert len(list((tmp_path / "home/checkpoints").glob("*.safetensors"))) == 1
-    resumed = start()
-    resumed.communicate(timeout=120)
-    assert resumed.returncode == 0
+    assert command(*arguments)[0] == 0
     assert load_distilled(tmp_path / "set.safetensors").images.shape == (10, 1, 8, 8)
     assert list((tmp_path / "home/checkpoints").iterdir()) == []
 
@@ -516,9 +508,7 @@ def test_an_interrupted_bench_leaves_nothing_running(tmp_path):
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    while len(processes_of(home)) < 3:  # the command and two workers
-        assert process.poll() is None, process.communicate()[1].decode()
-        time.sleep(0.1)
+    until(lambda: len(processes_of(home)) >= 3, process)  # the command and two workers
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error.decode()

@@ -141,7 +141,7 @@ class Arena:
     def close(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.wait(timeout=60)
             for stream in (self._process.stdin, self._process.stdout):
                 if stream:
                     stream.close()

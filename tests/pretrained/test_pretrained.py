@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 from pretraining import StopsAfter, data
 from torchvision.models import resnet18
+from waiting import until
 
 from distill_bench import DataError, Interrupted, RunFailed, UsageError
 from distill_bench.datasets import Split
@@ -192,7 +193,7 @@ def test_a_teacher_stopped_between_epochs_has_the_same_bytes(digits, network, ep
     assert obtain_teacher(data(digits), recipe, 0).kept.path.read_bytes() == whole
 
 
-def test_a_killed_teacher_has_the_same_bytes(digits, tmp_path):
+def test_a_killed_teacher_has_the_same_bytes(digits, tmp_path, monkeypatch):
     recipe = QUICK.model_copy(update={"epochs": 60})
     whole = obtain_teacher(data(digits), recipe, 0).kept.path.read_bytes()
     code = (
@@ -202,20 +203,13 @@ def test_a_killed_teacher_has_the_same_bytes(digits, tmp_path):
         "recipe = QUICK.model_copy(update={'epochs': 60})\n"
         "obtain_teacher(data(load_dataset('digits')), recipe, 0, every_seconds=0.0)\n"
     )
-    path = os.pathsep.join(filter(None, sys.path))
-    environment = os.environ | {"DISTILL_BENCH_HOME": str(tmp_path / "killed"), "PYTHONPATH": path}
-    unfinished = tmp_path / "killed/pretrained/teachers/unfinished"
-
-    def start():
-        return subprocess.Popen([sys.executable, "-c", code], env=environment)
-
-    process = start()
-    while not (unfinished.exists() and list(unfinished.glob("*.safetensors"))):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert start().wait(timeout=60) == 0
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "killed"))
+    process = subprocess.Popen([sys.executable, "-c", code])
+    until(lambda: list((tmp_path / "killed/pretrained/teachers/unfinished").glob("*.safetensors")), process)
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    obtain_teacher(data(digits), recipe, 0)
     (file,) = (tmp_path / "killed/pretrained/teachers").glob("*.safetensors")
     assert file.read_bytes() == whole
 
