@@ -53,8 +53,8 @@ MOST_SHOWN = 300
 """Characters of what others said that an error repeats."""
 
 MEMORY_ADVICE = (
-    "ran out of memory ({}). Lower a batch size (--set …), the images' --size or --ipc; of a suite, run fewer cells at "
-    "a time (--jobs)."
+    "ran out of memory ({}). Lower a batch size of the method, the images' `size` or `ipc`; of a suite, run fewer "
+    "cells at a time (`jobs`)."
 )
 
 

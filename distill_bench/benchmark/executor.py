@@ -281,7 +281,7 @@ def _killed(code: int) -> str:
     if code >= 0:
         return ""
     return (
-        f"the process was killed by signal {-code}; 9 may mean out of memory: run fewer cells at a time (--jobs), or "
+        f"the process was killed by signal {-code}; 9 may mean out of memory: run fewer cells at a time (`jobs`), or "
         "lower the method's batch sizes (chunk, real_batch, …). Run the suite again to go on from its last checkpoint."
     )
 

@@ -49,7 +49,7 @@ def require_ray() -> ModuleType:
         import ray.exceptions
     except ImportError as error:
         raise UsageError(
-            "--executor ray needs Ray, which is not installed: pip install 'distill_bench[cluster]'."
+            "`executor=ray` needs Ray, which is not installed: pip install 'distill_bench[cluster]'."
         ) from error
     return ray
 
@@ -127,7 +127,7 @@ def _task() -> Callable[..., int]:
             if not os.path.exists(mark):
                 raise FileNotFoundError(
                     f"on {platform.node()}, {os.path.dirname(mark)} is not the folder that it is where the run was "
-                    "started. Put DISTILL_BENCH_HOME and --results on a file system that all nodes share."
+                    "started. Put DISTILL_BENCH_HOME and `results` on a file system that all nodes share."
                 )
         with subprocess.Popen(
             [sys.executable, "-c", worker],
@@ -212,7 +212,7 @@ def _request(nodes: list[dict[str, Any]], work: CellTasks[Any], threads: int) ->
     device, resources = work.setting.device, work.resources
     if device not in DEVICES:
         raise UsageError(
-            f"--device {device}: Ray gives every cell a GPU of its own, or none. Give {', '.join(DEVICES)}."
+            f"`device={device}`: Ray gives every cell a GPU of its own, or none. Give {', '.join(DEVICES)}."
         )
     gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
     on_gpu = device == "cuda" or (device == "auto" and gpus)
@@ -222,7 +222,7 @@ def _request(nodes: list[dict[str, Any]], work: CellTasks[Any], threads: int) ->
         raise UsageError(
             f"{work.cell} asks for {request['num_cpus']} CPUs and {request['num_gpus']:g} GPUs, and no node of the "
             f"cluster has them: the largest has {most} CPUs, and there are {'' if gpus else 'no '}GPUs. Change "
-            "--threads, --device or the recipe's resources."
+            "`threads`, `device` or the recipe's resources."
         )
     return request
 

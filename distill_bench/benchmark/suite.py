@@ -94,7 +94,7 @@ class Suite(BaseModel):
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
         if name == EVALUATED:
-            raise ValueError(f"{name} is what evaluate --results files: give another name")
+            raise ValueError(f"{name} is what evaluate `results` files: give another name")
         return checked_file_name(name, "the suite's name")
 
     def adapted(
@@ -121,7 +121,7 @@ class Suite(BaseModel):
         }
         if not changes["datasets"]:
             raise UsageError(
-                f"suite {self.name} names no dataset: give --dataset folder:PATH, parquet:PATH or npz:PATH."
+                f"suite {self.name} names no dataset: give `dataset=folder:PATH`, parquet:PATH or npz:PATH."
             )
         return self.model_copy(update=changes)
 
@@ -278,7 +278,7 @@ def parse_only(text: str) -> dict[str, set[str]]:
         key, equals, value = part.partition("=")
         if not equals or key.strip() not in FILTERS:
             hint = did_you_mean(key.strip(), FILTERS)
-            raise UsageError(f"--only {text}: {part!r} is not key=value with a key of {', '.join(FILTERS)}.{hint}")
+            raise UsageError(f"`only={text}`: {part!r} is not key=value with a key of {', '.join(FILTERS)}.{hint}")
         wanted.setdefault(key.strip(), set()).add(value.strip())
     return wanted
 
@@ -393,4 +393,4 @@ def _check_filter(suite: Suite, given: list[GivenSetCell], wanted: dict[str, set
         strange = sorted(wanted.get(key, set()) - set(values))
         if strange:
             hint = did_you_mean(strange[0], values)
-            raise UsageError(f"--only {key}={strange[0]}: suite {suite.name} has {key} {', '.join(values)}.{hint}")
+            raise UsageError(f"`only={key}={strange[0]}`: suite {suite.name} has {key} {', '.join(values)}.{hint}")

@@ -416,7 +416,7 @@ class SetTasks(CellTasks[SetCell]):
     def _hindrance(self) -> str | None:
         if short := shortage(self.dataset, self.cell.ipc):
             reason, most = short
-            choose = f" Run the IPCs up to {most} alone, such as --only ipc=1, or add images."
+            choose = f" Run the IPCs up to {most} alone, such as `only=ipc=1`, or add images."
             return reason + (choose if most else "")
         try:
             self.config.check(self.dataset)

@@ -17,6 +17,7 @@ from distill_bench.cli.info import info_command
 from distill_bench.cli.leaderboard import leaderboard_command
 from distill_bench.cli.list import list_command
 from distill_bench.cli.measure import measure_command
+from distill_bench.cli.output import as_flags
 from distill_bench.cli.publish import publish_command
 from distill_bench.cli.recipe import recipe_app
 from distill_bench.cli.render import render_command
@@ -88,4 +89,4 @@ def main() -> NoReturn:
 
 
 def _complain(*lines: str) -> None:
-    sys.stderr.write("error: " + "\n".join(map(for_terminal, lines)) + "\n")
+    sys.stderr.write("error: " + "\n".join(for_terminal(as_flags(line)) for line in lines) + "\n")

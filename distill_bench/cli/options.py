@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from distill_bench.cli.output import CommandMonitor
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.folder import TEST_FOLDERS
@@ -181,6 +182,6 @@ def holdout_fraction(fraction: float | None, split: str | None, usual: float | N
 
 
 def listening_monitor(quiet: bool) -> StreamMonitor:
-    monitor = StreamMonitor(quiet=quiet)
+    monitor = CommandMonitor(quiet=quiet)
     monitor.listen()
     return monitor

@@ -1,12 +1,18 @@
-"""What commands print as their result: the one way to standard output, on which names from outside do nothing."""
+"""What commands print: the one way to standard output, on which names from outside do nothing.
 
+The library's messages speak of arguments, as `` `labels=hard` ``; here they become the options of the command.
+"""
+
+import re
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import typer
 
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation import Result
+from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.text import for_json, for_terminal
 
 
@@ -17,7 +23,7 @@ def show(*lines: object, err: bool = False) -> None:
         err: to standard error instead.
     """
     for line in lines:
-        typer.echo(for_terminal(str(line)), err=err)
+        typer.echo(for_terminal(as_flags(str(line))), err=err)
 
 
 def show_json(content: Any) -> None:
@@ -33,3 +39,44 @@ def protocol_named(result: Result, made: DistilledSet | None) -> str:
 def notes_shown(notes: Iterable[str]) -> list[str]:
     """A line a note."""
     return [f"note: {note}" for note in notes]
+
+
+ARGUMENT = re.compile(r"`(?P<name>[a-z_][a-z_.]*)(?:=(?P<value>[^`]*))?`")
+WORDS = {"True": "", "False": "no"}
+
+
+def as_flags(text: str) -> str:
+    """A message of the library with its arguments as options; a hyper-parameter is one of ``--set``.
+
+    >>> as_flags("Give `size=32`, `allow_leak=True` or `real_batch=…`.")
+    'Give --size 32, --allow-leak or --set real_batch=….'
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match["name"], match["value"]
+        if name not in _options():
+            return match[0] if value is None else f"--set {name}={value}"
+        value = "" if value is None else WORDS.get(value, value).strip("'")
+        return f"--{name.replace('_', '-')} {value}".rstrip()
+
+    return ARGUMENT.sub(option, text)
+
+
+@cache
+def _options() -> frozenset[str]:
+    """The arguments that some command has an option for."""
+    from distill_bench.cli.commands import app  # here, because the commands print through this module
+
+    def names(command: Any) -> set[str]:
+        below = getattr(command, "commands", {}).values()
+        own = {flag[2:].replace("-", "_") for each in command.params for flag in each.opts if flag.startswith("--")}
+        return own.union(*map(names, below))
+
+    return frozenset(names(typer.main.get_command(app)))
+
+
+class CommandMonitor(StreamMonitor):
+    """Says a command's progress, with the library's arguments as options."""
+
+    def say(self, *lines: str) -> None:
+        super().say(*map(as_flags, lines))

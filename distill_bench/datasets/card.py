@@ -97,7 +97,7 @@ def dataset_of(card: SourceCard, **instead: Any) -> Dataset:
     if is_own(name) and "name" not in instead and not os.path.exists(path):
         raise DataError(
             f"the set was made from {card.name}, and there is no {path} here. If the data lies elsewhere "
-            f"now, say so: --dataset {card.name.partition(':')[0]}:PATH (in Python: dataset=load_dataset(…)); "
+            f"now, say so: `dataset={card.name.partition(':')[0]}:PATH` (in Python: dataset=load_dataset(…)); "
             "where the path is relative, run this where the set was made."
         )
     if not is_own(name):

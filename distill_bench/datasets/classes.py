@@ -54,12 +54,12 @@ def labels_of(wanted: Sequence[str | int], class_names: Sequence[str], where: st
         if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(class_names):
             raise UsageError(
                 f"classes: {where} has no class {each!r}. Give names or labels of its {len(class_names)} classes, "
-                f"as in --classes a,b or classes=['a', 'b']: {listed(class_names, SHOWN)}."
+                f"as in `classes=a,b` or classes=['a', 'b']: {listed(class_names, SHOWN)}."
             )
         labels.append(label)
     if not labels or len(set(labels)) < len(labels):
         twice = "one is there twice" if labels else "none is given"
-        raise UsageError(f"classes: {twice}. Give one class or more of {where}, each once, as in --classes a,b.")
+        raise UsageError(f"classes: {twice}. Give one class or more of {where}, each once, as in `classes=a,b`.")
     return labels
 
 
@@ -67,7 +67,7 @@ def as_option(chosen: Sequence[str], class_names: Sequence[str]) -> str:
     """How these of a dataset's classes are asked for on the command line: by label where names have commas."""
     plain = all("," not in name and name == name.strip() for name in chosen)
     text = shlex.quote(",".join(chosen if plain else [str(class_names.index(name)) for name in chosen]))
-    return f"--classes {text}" if len(text) <= LONGEST_OPTION else "--classes with their names"
+    return f"`classes={text}`" if len(text) <= LONGEST_OPTION else "`classes` with their names"
 
 
 def check_labels(labels: Int64[Tensor, " n"], class_names: Sequence[str], where: str) -> None:

@@ -173,7 +173,7 @@ class Dataset:
         """
         if self.load_test is None:
             raise UsageError(
-                f"{self.name} has no test split. Add one, or hold out a part of the training split: --holdout 0.2 "
+                f"{self.name} has no test split. Add one, or hold out a part of the training split: `holdout=0.2` "
                 "(give it to synthesize as well, so that the set is made without those images)."
             )
         if "test" not in self._cache:
@@ -236,7 +236,7 @@ class Dataset:
             UsageError: ``fraction`` is not strictly between 0 and 1.
         """
         if not 0 < fraction < 1:
-            raise UsageError(f"--holdout {fraction} is not a fraction: give a number above 0 and below 1, such as 0.2.")
+            raise UsageError(f"`holdout={fraction}` is not a fraction: give a number above 0 and below 1, such as 0.2.")
 
         def part(held: bool) -> Split:
             train = self.train

@@ -173,7 +173,7 @@ def check_size(name: str, image: Image.Image, width: int, height: int, reference
     if image.size != (width, height):
         raise DataError(
             f"{name} is {image.width}x{image.height} pixels, but {reference} is {width}x{height}: the images of a "
-            "dataset have one size. Give --size N to resize and crop all of them to N x N."
+            "dataset have one size. Give `size=N` to resize and crop all of them to N x N."
         )
 
 
@@ -186,5 +186,5 @@ def allocate(count: int, shape: Shape, name: str) -> np.ndarray:
     except MemoryError as error:
         raise DataError(
             f"{count} images of the size of {name} take {need / 2**30:.1f} GiB, which this machine does not have. "
-            "Give a smaller --size N."
+            "Give a smaller `size=N`."
         ) from error

@@ -97,7 +97,7 @@ class ImageNetVariant(DatasetInfo):
             )
         side = size or self.side
         if side is None:
-            raise UsageError(f"{self.name} has images of many sizes: give --size, such as 64 (TESLA) or 224 (SRe2L).")
+            raise UsageError(f"{self.name} has images of many sizes: give `size`, such as 64 (TESLA) or 224 (SRe2L).")
         dataset = decoded_source(
             self.name,
             SUBSETS[self.name].values() if self.name in SUBSETS else wnids,

@@ -67,7 +67,7 @@ def load_dataset(
         DataError: the data is not there or not in the layout it should have.
     """
     if size is not None and not 1 <= size <= MAX_SIZE:
-        raise UsageError(f"--size {size} is out of range: give a number of pixels from 1 to {MAX_SIZE}.")
+        raise UsageError(f"`size={size}` is out of range: give a number of pixels from 1 to {MAX_SIZE}.")
     if not (name in NAMED or is_own(name)):
         raise UsageError(
             f"there is no dataset {name!r}.{_meant(name)} Give one of {', '.join(NAMED)}, or data of your own as "
@@ -80,7 +80,7 @@ def load_dataset(
             keep = "keep" if dataset.flip_invariant else "do not keep"
             raise UsageError(
                 f"flip_invariant is fixed for {name}: its mirrored images {keep} their label, in every result. It can "
-                "be chosen for data of your own (folder:, parquet:, npz:); leave --flip-invariant out."
+                "be chosen for data of your own (folder:, parquet:, npz:); leave `flip_invariant` out."
             )
         dataset = replace(dataset, flip_invariant=flip_invariant, _cache={})
     if classes is not None:

@@ -47,7 +47,7 @@ def npz_dataset(name: str, path: Path, size: int | None = None) -> Dataset:
         if split.shape != load_train().shape:
             raise DataError(
                 f"{path}: {test[0]} has images of {describe(split)}, {train[0]} of {describe(load_train())}. "
-                "Both splits need one shape (--size N settles the size, not the channels)."
+                "Both splits need one shape (`size=N` settles the size, not the channels)."
             )
         return split
 

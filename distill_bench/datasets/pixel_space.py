@@ -54,7 +54,7 @@ def pixel_space_of(
     if kind not in SPACES:
         raise UsageError(unknown("pixel space", str(kind), SPACES))
     if kind == "zca" and not 0 < eps < math.inf:
-        raise UsageError(f"--zca-eps {eps:g}: give a positive number, such as 0.1.")
+        raise UsageError(f"`zca_eps={eps:g}`: give a positive number, such as 0.1.")
     whitened = {"eps": eps, "zca_input": zca_input} if kind == "zca" else {}
     return PixelSpace(kind=kind, mean=dataset.mean, std=dataset.std, **whitened)  # type: ignore[arg-type]
 

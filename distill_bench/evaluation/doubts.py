@@ -88,12 +88,12 @@ def _held_out_of_its_own(distilled: DistilledSet, dataset: Dataset) -> bool:
 def _advice(distilled: DistilledSet, dataset: Dataset) -> str:
     own, whole = distilled.card.source.holdout, dataset.whole or dataset
     if own is not None:
-        way = f"Test it on what it was made without (--holdout {own:g}), make a set"
+        way = f"Test it on what it was made without (`holdout={own:g}`), make a set"
     else:
         way = "Make a set" if whole.load_test is None else "Test it on the test split, make a set"
     return (
         f"{way} with the holdout that it is tested on, or take the number all the same, with a note beside it: "
-        "--allow-leak, in Python allow_leak=True."
+        "`allow_leak=True`."
     )
 
 

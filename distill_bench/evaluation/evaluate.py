@@ -33,7 +33,7 @@ from distill_bench.training import compilation
 from distill_bench.training.train import Augment, BatchFn, Plan, accuracy, table_batches, train
 
 WITHOUT_LEARNED_RATE = (
-    " The rate is the set's own. Its images can be evaluated with the protocol's rate and hard labels: --labels hard."
+    " The rate is the set's own. Its images can be evaluated with the protocol's rate and hard labels: `labels=hard`."
 )
 
 
@@ -88,7 +88,7 @@ def evaluate(
         Interrupted: the monitor was asked to stop; the cache has all networks that were tested.
     """
     if labels not in ("stored", "hard"):
-        raise UsageError(f"--labels {labels!r}: give stored or hard.")
+        raise UsageError(f"`labels={labels!r}`: give stored or hard.")
     rules, card = protocol_for(distilled, protocol), distilled.card
     dataset = dataset or dataset_of(card.source)
     check_same_dataset(distilled, dataset)
@@ -121,13 +121,13 @@ def protocol_for(distilled: DistilledSet, protocol: str | None = None) -> Protoc
     if protocol is None and distilled.card.protocol not in PROTOCOLS:  # a card is a stranger's: it loads nothing
         raise UsageError(
             f"the set's card names the protocol {distilled.card.protocol!r}, which this version does not have: name "
-            f"one to evaluate it under, --protocol {', '.join(PROTOCOLS)}."
+            f"one to evaluate it under, `protocol={', '.join(PROTOCOLS)}`."
         )
     rules = load_protocol(distilled.card.protocol if protocol is None else protocol)
     if rules.trains_on == "full":
         raise UsageError(
             f"{rules.id} scores a whole training split, not a distilled set: name another protocol for the set, or "
-            "leave the set out and name the --dataset (in Python: use evaluate_full)."
+            "leave the set out and name the `dataset` (in Python: use evaluate_full)."
         )
     return rules
 
@@ -272,8 +272,8 @@ class EvalSetup:
     def _out_of_memory(self, index: int, inputs: TrainInputs, error: BaseException) -> RunFailed:
         return RunFailed(
             f"network {index}: ran out of memory ({first_line(error)}). Batches of {inputs.plan.batch_size} images "
-            f"and the network {self.network} are the protocol's: take more memory. Run fewer cells at a time (--jobs), "
-            "on another device (--device), or another network (--network)."
+            f"and the network {self.network} are the protocol's: take more memory. Run fewer cells at a time (`jobs`), "
+            "on another device (`device`), or another network (`network`)."
         )
 
 
@@ -295,7 +295,7 @@ def setup_evaluation(
     asked = rules.networks if networks is None else networks
     numbers = range(asked) if isinstance(asked, int) else asked
     if not numbers:
-        raise UsageError(f"--networks {asked}: at least one network must be trained.")
+        raise UsageError(f"`networks={asked}`: at least one network must be trained.")
     return EvalSetup(
         dataset=dataset,
         rules=rules,

@@ -76,7 +76,7 @@ def release(
     if terms is None:
         raise UsageError(
             f"the licence of {made.card.source.name} is not known here. Say under which one you publish what was made "
-            "from it, with --licence, such as --licence cc-by-4.0 (other: terms of your own)."
+            "from it, with `licence`, such as `licence=cc-by-4.0` (other: terms of your own)."
         )
     found = _results(made, file, results)
     claims = {path: result for path, (result, _) in found.items()}
@@ -101,7 +101,7 @@ def write_release(made: Release, folder: Path) -> None:
         DataError: it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is a file: give the name of a folder.")
+        raise UsageError(f"`out={folder}` is a file: give the name of a folder.")
     there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     strange = sorted(set(there) - set(made.files))
     changed = sorted(
@@ -110,7 +110,7 @@ def write_release(made: Release, folder: Path) -> None:
     if strange or changed:
         what = ", ".join([*strange, *(f"{name} with other content" for name in changed)][:5])
         raise UsageError(
-            f"{folder} holds {what}, and is left as it is. Give another --out, or delete it if it may be replaced."
+            f"{folder} holds {what}, and is left as it is. Give another `out`, or delete it if it may be replaced."
         )
     for name, content in made.files.items():
         write_atomically(folder / name, content)
@@ -143,7 +143,7 @@ def _results(made: DistilledSet, file: Path, paths: Sequence[Path]) -> dict[str,
             check_belongs(result, path, made, file)
             key = _condition(result)
             if key in found:
-                raise UsageError(f"{path}: a second result under {' '.join(map(str, key))}. Give one --result of each.")
+                raise UsageError(f"{path}: a second result under {' '.join(map(str, key))}. Give one `result` of each.")
             found[key] = result, _text(result) if path.suffix == LINES else path.read_bytes()
     for result in _stored_results(made, file):
         found.setdefault(_condition(result), (result, _text(result)))
@@ -185,6 +185,6 @@ def _remarks(subject: SetToPublish) -> Iterator[str]:
     if subject.about is None:
         yield f"readers will see the name of its source: {subject.made.card.source.name}"
     if not subject.results:
-        yield "no result goes with it, so that its registry entry claims nothing: give --result"
+        yield "no result goes with it, so that its registry entry claims nothing: give `result`"
     if subject.url is None:
-        yield f"{ENTRY} does not say where the folder lies: write its address there, or give --url"
+        yield f"{ENTRY} does not say where the folder lies: write its address there, or give `url`"

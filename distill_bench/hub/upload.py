@@ -13,7 +13,7 @@ MADE_BY_THE_HUB = {".gitattributes"}
 def check_repository(repository: str) -> str:
     """Raises UsageError unless it is an owner and a name."""
     if not REPOSITORY.fullmatch(repository):
-        raise UsageError(f"--repo {repository!r}: give owner/name, as in your-name/dm-cifar10-ipc1.")
+        raise UsageError(f"`repo={repository!r}`: give owner/name, as in your-name/dm-cifar10-ipc1.")
     return repository
 
 
@@ -32,12 +32,12 @@ def upload(made: Release, repository: str) -> str:
     """
     check_repository(repository)
     if offline():
-        raise UsageError("DISTILL_BENCH_OFFLINE is set, which forbids an upload. Unset it, or publish --to folder.")
+        raise UsageError("DISTILL_BENCH_OFFLINE is set, which forbids an upload. Unset it, or publish `to=folder`.")
     try:
         import huggingface_hub
     except ImportError:
         raise UsageError(
-            "an upload needs huggingface_hub: pip install 'distill_bench[hub]'. Or publish --to folder and upload that."
+            "an upload needs huggingface_hub: pip install 'distill_bench[hub]'. Or publish `to=folder` and upload that."
         ) from None
     token = huggingface_hub.get_token()
     if not token:

@@ -14,7 +14,7 @@ NOTABLE_BYTES = 2 * 10**9
 def check_some(ipc: int) -> None:
     """Raises UsageError for fewer than one image per class."""
     if ipc < 1:
-        raise UsageError(f"--ipc {ipc}: at least one image per class is needed.")
+        raise UsageError(f"`ipc={ipc}`: at least one image per class is needed.")
 
 
 def check_ipc(dataset: Dataset, ipc: int) -> None:
@@ -22,7 +22,7 @@ def check_ipc(dataset: Dataset, ipc: int) -> None:
     check_some(ipc)
     if short := shortage(dataset, ipc):
         reason, most = short
-        raise UsageError(reason + (f" Give --ipc {most} or less, or add images." if most else ""))
+        raise UsageError(reason + (f" Give `ipc={most}` or less, or add images." if most else ""))
 
 
 def shortage(dataset: Dataset, ipc: int) -> tuple[str, int] | None:

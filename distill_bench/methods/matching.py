@@ -42,10 +42,10 @@ class FlipConfig(Config):
         """Raise UsageError where images would be mirrored that may not be."""
         asked = [name for name in ("flip", "always_flip") if getattr(self, name)]
         if asked and not (dataset.flip_invariant or self.flip_any_source):
-            without = " ".join(f"--set {name}=false" for name in asked)
+            without = " ".join(f"`{name}=false`" for name in asked)
             raise UsageError(
                 f"{' and '.join(asked)}: a mirrored image of {dataset.name} may not keep its label. Use the method "
-                f"without it ({without}), or mirror the images all the same: --set flip_any_source=true."
+                f"without it ({without}), or mirror the images all the same: `flip_any_source=true`."
             )
 
 

@@ -53,7 +53,7 @@ class Config(BaseModel):
         """
         now = {name: reduce(getattr, name.split("."), self) for name in names}
         used = {name: value for name, value in now.items() if value or name not in self.lr_fields}
-        return ", or ".join(f"--set {name}=… (now {value or 'all'})" for name, value in used.items())
+        return ", or ".join(f"`{name}=…` (now {value or 'all'})" for name, value in used.items())
 
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError where these values cannot be run on a source. Called before any work is done."""
@@ -121,8 +121,8 @@ class Run(Generic[F]):
         bounds = self.config.hint(self.config.memory_fields)
         return RunFailed(
             f"{self.method} at ipc {self.ipc}, seed {self.seed}, ran out of memory {where} ({first_line(error)}). "
-            + (f"Lower {bounds}, which bounds it; " if bounds else "Lower the method's batch sizes or --ipc; ")
-            + "of a suite, run fewer cells at a time (--jobs)."
+            + (f"Lower {bounds}, which bounds it; " if bounds else "Lower the method's batch sizes or `ipc`; ")
+            + "of a suite, run fewer cells at a time (`jobs`)."
         )
 
     def generator(self, role: str, index: int = 0) -> Generator:

@@ -64,7 +64,7 @@ def images_to_go_on_from(run: Run[Any]) -> Float[Tensor, "n c h w"]:
             f"init={path}: a set to go on from has the classes, IPC, image size, pixel space and training split of the "
             f"one to make. Different are its {', '.join(wrong)}: it has {_described(made)}; wanted are "
             f"{run.classes} classes, ipc {run.ipc}, images of {'×'.join(map(str, run.training.shape))}, "
-            f"{run.training.pixel_space.kind} pixels, from {run.training.source_name} as it is loaded here (--holdout)."
+            f"{run.training.pixel_space.kind} pixels, from {run.training.source_name} as it is loaded here (`holdout`)."
         )
     if not made.images.is_floating_point():
         raise UsageError(f"init={path}: its images are 8-bit pictures. Go on from a set that was optimised.")

@@ -168,7 +168,7 @@ def check_network(name: str, shape: Shape) -> str:
         side, reason = architecture.smallest
         raise UsageError(f"{name} needs images of {side} px or more, not {height}×{width}: {reason}.")
     elif name == "ViT" and height != width:
-        raise UsageError(f"{name} needs square images, not {height}×{width}: give --size.")
+        raise UsageError(f"{name} needs square images, not {height}×{width}: give `size`.")
     return name
 
 

@@ -109,7 +109,7 @@ def diverged(what: str, error: RunFailed, checkpoint: Checkpoint, setting: str) 
     """The error of a training that diverged, with its last checkpoint and what to lower."""
     there = checkpoint.path is not None and checkpoint.path.exists()
     good = f"Its last checkpoint is {checkpoint.path}." if there else "It has no checkpoint."
-    return RunFailed(f"{what}: {error} {good} Lower its learning rate (--set {setting}=…), and start again.")
+    return RunFailed(f"{what}: {error} {good} Lower its learning rate (`{setting}=…`), and start again.")
 
 
 def holds(kind: str, identity: dict[str, Any]) -> bool:

@@ -185,13 +185,13 @@ def _fitting_weights(training: TrainingData, recipe: TeacherRecipe) -> Weights:
     weights, count = find_weights(recipe.weights), len(training.class_names)
     if recipe.network != weights.network:
         raise UsageError(
-            f"{weights.id} are weights of {weights.network}, not of {recipe.network}. Give --set "
-            f"teacher.network={weights.network}, or --set teacher.weights= to have a teacher trained here."
+            f"{weights.id} are weights of {weights.network}, not of {recipe.network}. Give "
+            f"`teacher.network={weights.network}`, or `teacher.weights=` to have a teacher trained here."
         )
     if count != weights.classes:
         raise UsageError(
-            f"{weights.id} tells {weights.classes} classes apart; {training.source_name} has {count}. Give --set "
-            "teacher.weights= to have a teacher trained here."
+            f"{weights.id} tells {weights.classes} classes apart; {training.source_name} has {count}. Give "
+            "`teacher.weights=` to have a teacher trained here."
         )
     return weights
 
@@ -272,7 +272,7 @@ def _checked(training: TrainingData, found: Pretrained) -> Teacher:
             f"{found.identity['recipe']['weights']} has {measured:.1f} % on training images of {training.source_name}, "
             f"where {stated:.1f} % are stated of it: the order of classes, the size of images or their pixel space is "
             "not the one it was trained with. ImageNet's classes are in the order of their WordNet ids, its images of "
-            "224 px, normalized. Give --set teacher.weights= to have a teacher trained here."
+            "224 px, normalized. Give `teacher.weights=` to have a teacher trained here."
         )
     right, guess = measured / 100, float(labels.bincount().max()) / len(labels)
     if right * (1 - guess) <= BETTER_THAN_GUESSING * guess * (1 - right):

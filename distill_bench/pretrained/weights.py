@@ -70,7 +70,7 @@ class Weights:
 
     @property
     def _remedy(self) -> str:
-        return f"Put {self.url} there, or give --set teacher.weights= to have a teacher trained here."
+        return f"Put {self.url} there, or give `teacher.weights=` to have a teacher trained here."
 
 
 def find_weights(id: str) -> Weights:

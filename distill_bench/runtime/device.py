@@ -27,7 +27,7 @@ def resolve_device(name: str) -> torch.device:
         return device
     if name == "auto":
         return torch.device("cpu")
-    raise UsageError(f"the device {name} is not available here. Use --device cpu, or auto.")
+    raise UsageError(f"the device {name} is not available here. Use `device=cpu`, or auto.")
 
 
 def _cuda_devices() -> int:

@@ -82,16 +82,16 @@ def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
         given = os.path.realpath(path)
         there = os.path.exists(target) and os.path.exists(given)  # two links may be one file
         if target == given or (there and os.path.samefile(target, given)):
-            raise UsageError(f"--out {out} is {path}, which is read: it would be replaced. Give another name.")
+            raise UsageError(f"`out={out}` is {path}, which is read: it would be replaced. Give another name.")
         if os.path.isdir(given) and Path(given) in Path(target).parent.parents:
-            raise UsageError(f"--out {out} lies in a folder of {path}, which is read: give a place outside of it.")
+            raise UsageError(f"`out={out}` lies in a folder of {path}, which is read: give a place outside of it.")
 
 
 def cannot_write(path: Path, error: OSError) -> DataError:
     """What is said where a file cannot be written: the disk is full, or may not be written."""
     return DataError(
         f"cannot write {path}: {error.strerror or error}. Nothing there was changed. Make room or allow writing there, "
-        "or choose another place (DISTILL_BENCH_HOME is the cache's; --out, --results), and run the same command again."
+        "or choose another place (DISTILL_BENCH_HOME is the cache's; `out`, `results`), and run the same command again."
     )
 
 

@@ -40,7 +40,7 @@ def decide(choice: str, device: torch.device, flops: float) -> bool:
         UsageError: the choice is unknown.
     """
     if choice not in get_args(Choice):
-        raise UsageError(f"--compile {choice!r}: give {', '.join(get_args(Choice))}.")
+        raise UsageError(f"`compile={choice!r}`: give {', '.join(get_args(Choice))}.")
     wanted = choice == "on" or (choice == "auto" and device.type == "cpu" and flops >= PAYS_FLOPS)
     if wanted and device.type == "cpu" and (reason := unavailable()):
         _say_once(f"not compiled, which takes a little longer: {reason}")

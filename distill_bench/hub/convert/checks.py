@@ -36,17 +36,17 @@ def read_pixels(item: ImportedTensors, dataset: Dataset, options: ImportOptions,
         images = images.permute(0, 3, 1, 2).contiguous()
     shape, expected = tuple(images.shape[1:]), dataset.train.shape
     if shape != expected:
-        hint = " Its channels come last: add --layout nhwc." if (shape[2:] + shape[:2]) == expected else ""
+        hint = " Its channels come last: add `layout=nhwc`." if (shape[2:] + shape[:2]) == expected else ""
         raise DataError(
             f"{where}: images of {shape}, but {dataset.name} has {expected} (channels, height, width).{hint} Or the "
-            "set was made for another dataset: --dataset."
+            "set was made for another dataset: `dataset`."
         )
     if images.dtype != torch.uint8:
         return images.float()
     if len(images) and images.max() == 1:
         raise DataError(
             f"{where}: the images are integers, 0 or 1: as 8-bit pictures all black. Multiply them by 255, or save "
-            "them as floats and give --space unit."
+            "them as floats and give `space=unit`."
         )
     return images
 
@@ -59,8 +59,8 @@ def check_range(images: Tensor, kind: str | None, where: str) -> None:
     if low >= 0 and (1 if kind == "unit" else SURELY_EIGHT_BIT) < high <= 255 and torch.equal(images, images.round()):
         raise DataError(
             f"{where}: the images are whole numbers from {low:g} to {high:g}, stored as floats: 8-bit pictures"
-            f"{f', not --space {kind}' if kind else ''}. Save them as what they are (images.to(torch.uint8) or "
-            "images.astype(numpy.uint8)) and import that, without --space."
+            f"{f', not `space={kind}`' if kind else ''}. Save them as what they are (images.to(torch.uint8) or "
+            "images.astype(numpy.uint8)) and import that, without `space`."
         )
 
 
@@ -78,11 +78,11 @@ def in_dataset_order(
             raise DataError(
                 f"{where}: its class names ({', '.join(names[:3])} …, {len(names)} in number) are not those of "
                 f"{dataset.name} ({', '.join(dataset.class_names[:3])} …, {len(usual)}). Give the dataset that the set "
-                "was made for: --dataset."
+                "was made for: `dataset`."
             )
         order, why = [dataset.class_names.index(name) for name in names], "by the class names in the file"
     elif targets.numbered and options.class_order == "sorted":
-        order, why = sorted_classes(dataset), "from the sorted class folders, as --class-order says"
+        order, why = sorted_classes(dataset), "from the sorted class folders, as `class_order` says"
     else:
         order, why = usual, ""
     if order != usual:
@@ -92,7 +92,7 @@ def in_dataset_order(
         return replace(targets, labels=torch.tensor(order)[targets.labels], soft=soft), (remark,)
     if targets.numbered and not why and dataset.name in SUBSETS and sorted_classes(dataset) != usual:
         first = f"class numbers are in {dataset.name}'s own order (0 is {dataset.class_names[0]})"
-        return targets, (f"assumed: {first}, not in that of its sorted folders (--class-order sorted)",)
+        return targets, (f"assumed: {first}, not in that of its sorted folders (`class_order=sorted`)",)
     return targets, ()
 
 
@@ -106,7 +106,7 @@ def unpacked(images: Tensor, labels: Tensor, factor: int) -> tuple[Tensor, Tenso
     """
     height, width = images.shape[2:]
     if factor > min(height, width):
-        raise UsageError(f"--factor {factor}: images of {height}×{width} pixels do not hold so many smaller ones.")
+        raise UsageError(f"`factor={factor}`: images of {height}×{width} pixels do not hold so many smaller ones.")
     tall, wide = -(-height // factor), -(-width // factor)
     grey = 0.5 if images.is_floating_point() else 127.5
     filled = functional.pad(images.float(), (0, wide * factor - width, 0, tall * factor - height), value=grey)
@@ -121,13 +121,13 @@ def unpacked(images: Tensor, labels: Tensor, factor: int) -> tuple[Tensor, Tenso
 
 
 def against_whole(item: ImportedTensors, options: ImportOptions) -> list[str]:
-    """What says that the images of a bare pair hold several smaller ones each. ``--factor`` settles it."""
+    """What says that the images of a bare pair hold several smaller ones each. ``factor`` settles it."""
     if not item.pair or options.factor is not None:
         return []
     divisions = [parts for parts in (2, 3) if seam(item.images, parts) > SEAM]
     return [
         f"it is a bare pair, as IDC's and DREAM's data.pt, and its images break along the lines that divide them into "
-        f"{parts}×{parts}: each seems to hold {parts * parts} smaller ones (--factor {parts} unpacks them; --factor 1: "
+        f"{parts}×{parts}: each seems to hold {parts * parts} smaller ones (`factor={parts}` unpacks them; `factor=1`: "
         "each is one image)"
         for parts in divisions[:1]
     ]
@@ -169,7 +169,7 @@ def against_training(labels: Tensor, true: Sequence[set[int]], dataset: Dataset)
     index, known = wrong[0]
     names = dataset.class_names
     order = sorted_classes(dataset)
-    hint = " (--class-order sorted would fit)" if all(order[read] in known for read, known in pairs) else ""
+    hint = " (`class_order=sorted` would fit)" if all(order[read] in known for read, known in pairs) else ""
     return [
         f"{len(wrong)} of the {len(pairs)} images that are training images of {dataset.name} have another class there: "
         f"image {index} is read as {names[int(labels[index])]}, and is {' or '.join(names[k] for k in sorted(known))}"

@@ -41,8 +41,8 @@ def export(
         lost = list(chosen.losses(distilled, dataset))
         if lost and not lossy:
             raise UsageError(
-                f"--to {format} would lose {'; '.join(lost)}.{_alternatives(distilled, chosen)} Keep the .safetensors "
-                "file, which has everything, or add --lossy to write it without."
+                f"`to={format}` would lose {'; '.join(lost)}.{_alternatives(distilled, chosen)} Keep the .safetensors "
+                "file, which has everything, or add `lossy` to write it without."
             )
     if chosen.suffixes:
         check_ending(out, *chosen.suffixes)
@@ -102,22 +102,22 @@ def _check_sets(sets: Sequence[DistilledSet], chosen: WritableFormat) -> None:
     if not chosen.suffixes and len(sets) != 1:
         several = " and ".join(name for name, each in writable_formats().items() if each.suffixes)
         raise UsageError(
-            f"--to {chosen.name} takes one set; {len(sets)} were given. Only {several} files hold several."
+            f"`to={chosen.name}` takes one set; {len(sets)} were given. Only {several} files hold several."
         )
     cards = [(distilled.card, distilled.images.shape[1:]) for distilled in sets]
     if len({(card.class_names, shape, card.pixel_space, card.method, card.protocol) for card, shape in cards}) > 1:
         raise UsageError(
-            f"--to {chosen.name}: the sets differ in classes, image size, pixel space, method or protocol; a "
+            f"`to={chosen.name}`: the sets differ in classes, image size, pixel space, method or protocol; a "
             f"{chosen.name} file is of one of each. Export them apart."
         )
 
 
 def _check_folder(out: Path, format: str) -> None:
     if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file; --to {format} writes into a folder. Give the name of a new one.")
+        raise UsageError(f"`out={out}` is a file; `to={format}` writes into a folder. Give the name of a new one.")
     if there := sorted(path.name for path in out.iterdir()) if out.exists() else []:
         raise UsageError(
-            f"--out {out} holds {listed(there)}, which would be taken for a part of the set. Give a new folder or an "
+            f"`out={out}` holds {listed(there)}, which would be taken for a part of the set. Give a new folder or an "
             "empty one."
         )
 
@@ -125,7 +125,7 @@ def _check_folder(out: Path, format: str) -> None:
 def _alternatives(distilled: DistilledSet, chosen: WritableFormat) -> str:
     """The formats that would lose nothing; pictures are not tried, which may need the dataset."""
     others = [each for each in writable_formats().values() if each is not chosen and not each.needs_pixels]
-    names = " and ".join(f"--to {other.name}" for other in others if _holds(distilled, other))
+    names = " and ".join(f"`to={other.name}`" for other in others if _holds(distilled, other))
     return f" {names} would lose nothing." if names else ""
 
 

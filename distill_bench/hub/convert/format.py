@@ -47,7 +47,7 @@ class WritableFormat(Format, Protocol):
         suffixes: endings of the one file that several sets go into; none: a folder takes one set.
         holds_accuracies: it has a place for the accuracies that a release stores of its sets.
         needs_pixels: it holds pictures, so that a whitened set's dataset is needed.
-        settles_space: files of it need no ``--space``.
+        settles_space: files of it need no ``space``.
         import_options: what else ``import`` must be told to read back what was written.
     """
 
@@ -82,5 +82,5 @@ def writable_formats() -> dict[str, WritableFormat]:
 def writable_format(name: str) -> WritableFormat:
     """The format of that name. Raises UsageError unless there is one that sets can be written in."""
     if name not in writable_formats():
-        raise UsageError(f"--to {name}: {unknown('format', name, writable_formats())}")
+        raise UsageError(f"`to={name}`: {unknown('format', name, writable_formats())}")
     return writable_formats()[name]

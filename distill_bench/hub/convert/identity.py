@@ -47,7 +47,7 @@ def identify(
     if not (protocol or selected or recipe):
         guessed.append(f"protocol {usual}")
     of = f"that of {known} is not known here" if known else f"by the form {format.name}, no file name says it"
-    guess = f"{' and '.join(guessed)}: {of} (--method, --protocol)"
+    guess = f"{' and '.join(guessed)}: {of} (`method`, `protocol`)"
     taken = known or item.method
     settled = _recipe(taken)
     learns = settled is not None and settled.function.endswith(RATE_LEARNERS)

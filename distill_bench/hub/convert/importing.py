@@ -119,7 +119,7 @@ def import_release(
         files={file.path.name: file.sha256 for file in files},
         sets=len(items),
         stored_accuracies=items[0].stored_accuracies,
-        assumptions=(*identity.assumptions, *(f"taken with --force although {text}" for text in doubts)),
+        assumptions=(*identity.assumptions, *(f"taken with `force` although {text}" for text in doubts)),
     )
     sets = [
         _as_set(
@@ -160,10 +160,10 @@ def _format_of(files: Sequence[ReleasedFile], format: str | None) -> Format:
     hold = "; ".join(f"{file.path} holds {_outline(file.content)}" for file in files)
     if format is not None:
         if format not in all_formats():
-            raise UsageError(f"--form {format}: {unknown('format', format, all_formats())}")
+            raise UsageError(f"`form={format}`: {unknown('format', format, all_formats())}")
         if not all_formats()[format].accepts(files):
-            hint = f"It can be read as {likely.name}: leave --form out." if likely else "Leave --form out to see why."
-            raise UsageError(f"--form {format}: {hold}. That is not this format. {hint}")
+            hint = f"It can be read as {likely.name}: leave `form` out." if likely else "Leave `form` out to see why."
+            raise UsageError(f"`form={format}`: {hold}. That is not this format. {hint}")
         return all_formats()[format]
     if likely:
         return likely
@@ -214,8 +214,8 @@ def _against(items: Sequence[ImportedTensors], named: Named, dataset: Dataset, o
 def _refuse(doubts: Sequence[str], file: ReleasedFile, force: bool) -> None:
     if doubts and not force:
         raise DataError(
-            f"{file.path}: {'; '.join(doubts)}. Name the dataset that it was made for (--dataset), or take it all the "
-            "same with --force."
+            f"{file.path}: {'; '.join(doubts)}. Name the dataset that it was made for (`dataset`), or take it all the "
+            "same with `force`."
         )
 
 
@@ -240,8 +240,8 @@ def _ask(file: ReleasedFile, evidence: Sequence[PixelDiagnosis]) -> NoReturn:
         *table(evidence),
         "",
         "Say which it is: "
-        "--space normalized ((x − mean) / std, as DC, DSA, DM), --space zca (whitened, as MTT and DATM on CIFAR; "
-        "--zca-eps and --zca-input as its authors had them), or --space unit (0 … 1). A wrong answer gives wrong "
+        "`space=normalized` ((x − mean) / std, as DC, DSA, DM), `space=zca` (whitened, as MTT and DATM on CIFAR; "
+        "`zca_eps` and `zca_input` as its authors had them), or `space=unit` (0 … 1). A wrong answer gives wrong "
         "accuracies without any error; render the imported set and look.",
     )
 

@@ -43,15 +43,15 @@ def read_targets(
         order = class_order(count, classes, where)
         return Targets(order, assumptions=() if options.labels == "order" else (ASSUMED_ORDER,))
     if options.labels == "order":
-        raise UsageError(f"--labels order is for images without labels, but {where} has them: leave one of them out.")
+        raise UsageError(f"`labels=order` is for images without labels, but {where} has them: leave one of them out.")
     if len(given) != count:
         raise DataError(f"{where}: {count} images, but {len(given)} labels: they are not of one set.")
-    advice = " Or the set was made for another dataset: --dataset."
+    advice = " Or the set was made for another dataset: `dataset`."
     soft = options.labels in ("logits", "probabilities")
     if given.ndim == 1 or given.shape[1] == 1:
         if soft:
             raise UsageError(
-                f"--labels {options.labels}: {where} has class numbers {tuple(given.shape)}. Leave it out."
+                f"`labels={options.labels}`: {where} has class numbers {tuple(given.shape)}. Leave it out."
             )
         return Targets(as_classes(given, classes, f"{where}: labels", advice))
     if given.shape[1] != classes:
@@ -82,7 +82,7 @@ def _soft(matrix: Tensor, classes: int, kind: str | None, where: str, ordered: b
     if kind not in ("logits", "probabilities", "argmax"):
         raise UsageError(
             f"the labels of {where} are a matrix {tuple(matrix.shape)} with values from {matrix.min():.3g} to "
-            f"{matrix.max():.3g}. Say what they are: --labels logits, probabilities, or argmax (regression targets, as "
+            f"{matrix.max():.3g}. Say what they are: `labels=logits`, probabilities, or argmax (regression targets, as "
             "KIP, RCIG and RFAD have them: only the largest counts)."
         )
     largest = matrix.argmax(dim=1)

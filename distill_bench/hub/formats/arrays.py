@@ -22,7 +22,7 @@ from distill_bench.hub.convert.targets import read_targets
 from distill_bench.runtime.tensors import as_tensor
 
 IDC_WARNING = (
-    "each image is one image: those in IDC's and DREAM's data.pt hold several smaller ones, to be unpacked (--factor 2)"
+    "each image is one image: those in IDC's and DREAM's data.pt hold several smaller ones, to be unpacked (`factor=2`)"
 )
 RATES = ("lr", "syn_lr", "learning_rate")
 """What a learned rate is called in a dictionary."""
@@ -91,5 +91,5 @@ def _chosen(arrays: dict[str, Tensor], role: str, key: str | None, dimensions: t
         return role
     if len(fitting) == 1:
         return fitting[0]
-    hint = ", or --labels order where there are none; labels are class numbers, not text" if role == "labels" else ""
+    hint = ", or `labels=order` where there are none; labels are class numbers, not text" if role == "labels" else ""
     raise UsageError(f"which array holds {role}? There are: {listed}. Say --{role}-key NAME{hint}.")

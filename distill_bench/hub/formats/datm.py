@@ -34,7 +34,7 @@ class Datm(LooseTensors, WritableFormat):
     def losses(self, distilled: DistilledSet, dataset: Dataset | None) -> Iterator[str]:
         card, soft = distilled.card, distilled.soft_labels
         if card.label_kind != "logits" or soft is None:
-            raise UsageError(f"--to datm: its labels are logits, a row an image; this set's are {card.label_kind}.")
+            raise UsageError(f"`to=datm`: its labels are logits, a row an image; this set's are {card.label_kind}.")
         if card.temperature != 1:
             yield (
                 f"the temperature {card.temperature:g}, by which a network's logits are divided in training too (the "
@@ -44,7 +44,7 @@ class Datm(LooseTensors, WritableFormat):
         read = read_targets(soft.float(), len(soft), soft.shape[1], as_logits, self.name, ordered=True)
         if other := int((read.labels != distilled.labels).sum()):
             yield (
-                f"the classes of {other} of {len(soft)} images, which --labels hard takes: they are neither in order "
+                f"the classes of {other} of {len(soft)} images, which `labels=hard` takes: they are neither in order "
                 "nor the soft labels' largest"
             )
 

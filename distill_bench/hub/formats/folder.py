@@ -65,7 +65,7 @@ class Folder(WritableFormat):
                 f"{root}: has the folders {listed(folders) or '(none)'}, "
                 f"{len(folders)} in number. Needed are {len(dataset.class_names)}, one a class, named as the classes "
                 f"({', '.join(dataset.class_names[:3])} …), by WordNet id, or with their numbers (new000, new001, … or "
-                "00000, 00001, …). Or the set was made for another dataset: --dataset."
+                "00000, 00001, …). Or the set was made for another dataset: `dataset`."
             )
         pictures = [(name, file) for name in folders for file in image_files(root / name)]
         if not pictures:
@@ -129,7 +129,7 @@ def _by_list(root: Path, folders: Sequence[str], dataset: Dataset) -> Order | No
             raise DataError(
                 f"{root / CLASSES} says that the folder {folder} is of the class {names.get(folder)!r}, which "
                 f"{dataset.name} does not have ({', '.join(dataset.class_names[:3])} …). Give the dataset that the set "
-                "was made for: --dataset."
+                "was made for: `dataset`."
             )
     return {folder: labels[names[folder]] for folder in folders}
 
@@ -177,7 +177,7 @@ def _settle(
     if orders["dataset"] == orders["sorted"]:
         return orders["dataset"], (f"numbered folders are the classes in order: {first['dataset']}",)
     if options.class_order:
-        way, why = str(options.class_order), "as --class-order says"
+        way, why = str(options.class_order), "as `class_order` says"
     else:
         true = training_labels(images, dataset)
         agreeing = [
@@ -188,7 +188,7 @@ def _settle(
         if len(agreeing) != 1:
             raise UsageError(
                 f"the folders are numbered, and {dataset.name}'s classes are not in the order of their folders' names. "
-                f"Say what the numbers count: --class-order dataset ({first['dataset']}), or --class-order sorted, as "
+                f"Say what the numbers count: `class_order` dataset ({first['dataset']}), or `class_order=sorted`, as "
                 f"torchvision's ImageFolder numbers them ({first['sorted']})."
             )
         way, why = agreeing[0], "as the pictures that are training images tell"

@@ -75,7 +75,7 @@ def read_replay_buffer(path: Path, training: TrainingData, network: str) -> Iter
             difference = _difference([tuple(part.shape) for part in snapshot], shapes, whose)
             if difference is not None:
                 raise DataError(
-                    f"{where}, snapshot {epoch} {difference}. Give the network they were trained with: --network."
+                    f"{where}, snapshot {epoch} {difference}. Give the network they were trained with: `network`."
                 )
         vectors = torch.stack([torch.cat([part.detach().flatten().float() for part in s]) for s in trajectory])
         if not vectors.isfinite().all():

@@ -74,7 +74,7 @@ def take(given: Sequence[Path], name: str, entry: Entry) -> None:
     """
     for path in given:
         if not path.is_file():
-            raise DataError(f"--file {path}: no such file.")
+            raise DataError(f"`file={path}`: no such file.")
     for path, (file, digest) in _assigned(given, name, entry).items():
         if file.sum not in (None, digest):
             what = f"{path} is not the {file.path.name} of {name}."
@@ -109,6 +109,6 @@ def _assigned(given: Sequence[Path], name: str, entry: Entry) -> dict[Path, tupl
         known = {file.path.name: f" ({path})" for path, (file, _) in assigned.items()}
         files = ", ".join(file.name + known.get(file.name, "") for file in entry.files)
         raise UsageError(
-            f"--file {surplus[0]}: not one of the files of {name}, which are {files}. Leave it out; nothing was taken."
+            f"`file={surplus[0]}`: not one of the files of {name}, which are {files}. Leave it out; nothing was taken."
         )
     return assigned

@@ -115,6 +115,6 @@ def _check_pool(run: Run[CropConfig]) -> None:
     if least < run.ipc * config.factor**2:
         raise UsageError(
             f"{run.method} keeps one crop of an image and needs {run.ipc * config.factor**2} of a class; it looks at "
-            f"{least}. Give --ipc {least // config.factor**2} or less, or where there are more images a larger pool "
-            "(--set pool=…)."
+            f"{least}. Give `ipc={least // config.factor**2}` or less, or where there are more images a larger pool "
+            "(`pool=…`)."
         )

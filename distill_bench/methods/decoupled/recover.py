@@ -71,14 +71,14 @@ class RecoverConfig(RelabelConfig):
         if self.jitter > min(height, width):
             raise UsageError(
                 f"jitter {self.jitter} shifts images of {dataset.name} by more than their {height}×{width} px. Give "
-                f"--set jitter={min(height, width)} or less; the authors take 4 up to 64 px and 32 at 224."
+                f"`jitter={min(height, width)}` or less; the authors take 4 up to 64 px and 32 at 224."
             )
         name = self.teacher.network
         network = build_network(name, dataset.train.shape, len(dataset.class_names), torch.Generator())
         if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
             raise UsageError(
-                f"images are recovered from the statistics of a teacher's batch norms, and {name} has none. Give --set "
-                "teacher.network=ConvNetBN, or ResNet18BN."
+                f"images are recovered from the statistics of a teacher's batch norms, and {name} has none. Give "
+                "`teacher.network=ConvNetBN`, or ResNet18BN."
             )
 
 

@@ -44,7 +44,7 @@ class MeanMatchingConfig(MatchingConfig):
         if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
             raise UsageError(
                 f"chunk = {self.chunk} with {self.network}: batch norm takes its statistics over all images of a step, "
-                "which chunks would change. Use --set chunk=0, or a network without batch norm."
+                "which chunks would change. Use `chunk=0`, or a network without batch norm."
             )
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:

@@ -89,8 +89,8 @@ def correct_images(
                 return torch.tensor(chosen[:count])
     raise RunFailed(
         f"{experts} experts classify {len(chosen)} images of class {training.class_names[label]!r} correctly; {count} "
-        "are needed. Train more or longer experts (--set experts=…, expert.epochs=…), or start from any real images "
-        "(--set init=real)."
+        "are needed. Train more or longer experts (`experts=…`, expert.epochs=…), or start from any real images "
+        "(`init=real`)."
     )
 
 

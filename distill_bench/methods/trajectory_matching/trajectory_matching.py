@@ -141,7 +141,7 @@ def experts_of(run: Run[TrajectoryConfig]) -> Experts:
     if found.epochs < config.segment[-1] - 1 + config.segment_epochs:
         raise UsageError(
             f"the imported experts have {found.epochs} epochs; segments of {config.segment_epochs} that start before "
-            f"epoch {config.segment[-1]} do not fit. Lower --set segment=… or segment_epochs."
+            f"epoch {config.segment[-1]} do not fit. Lower `segment=…` or segment_epochs."
         )
     return found
 
@@ -202,7 +202,7 @@ def trajectory_matching(run: Run[TrajectoryConfig]) -> Synthetic:
     if config.loss_gate and min(run.history) > config.loss_gate:
         raise RunFailed(
             f"the lowest loss of {config.iterations} iterations was {min(run.history):.3g}, above loss_gate = "
-            f"{config.loss_gate:g}: nothing was learned. Raise --set loss_gate=…, or student_lr."
+            f"{config.loss_gate:g}: nothing was learned. Raise `loss_gate=…`, or student_lr."
         )
     return objective.result()
 
@@ -257,7 +257,7 @@ class TrajectoryMatching(Objective):
         if not self._rate > 0:
             raise RunFailed(
                 f"the student's learned learning rate has become {float(self._rate):.3g}; it must be positive. "
-                "Lower its own rate (--set rate_lr=…) or start it higher (--set student_lr=…)."
+                "Lower its own rate (`rate_lr=…`) or start it higher (`student_lr=…`)."
             )
         if self._average is not None:
             self._average.lerp_(self._images, 1 - self._run_of.config.ema_decay)
