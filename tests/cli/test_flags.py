@@ -12,9 +12,8 @@ from distill_bench.errors import UsageError
 
 PACKAGE = Path(distill_bench.__file__).parent
 COMMANDS = re.compile(
-    COMMANDS=re.compile(
-        r"distill-bench |--dataset … --out|evaluate --json|evaluate --results|import --form|export --to|--set|--offline|--file "
-    )
+    "distill-bench |--dataset … --out|evaluate --json|evaluate --results|import --form|export --to|"
+    "--set|--offline|--file "
 )
 """Options in the library's text that are parts of whole commands, or of the reader of ``--set``."""
 
