@@ -126,7 +126,7 @@ def held(one: DistilledSet, form: str) -> str:
     try:
         lost = losses(one, form)
     except UsageError as error:
-        lost = [str(error).removeprefix(f"--to {form}: ")]
+        lost = [str(error).removeprefix(f"`to={form}`: ")]
     return "yes" if not lost else "no: " + "; ".join(re.split(r"[,:(]", text)[0].strip() for text in lost)
 
 

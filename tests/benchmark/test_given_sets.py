@@ -51,7 +51,7 @@ def test_sets_alone_are_a_suite_and_a_filter_can_name_them(folder):
     (cell,) = expand(suite, parse_only("method=random,ipc=1,seed=7"))
     assert isinstance(cell, GivenSetCell)
     assert (cell.name, cell.file, cell.preset) == ("mine", str(folder / "mine.safetensors"), "cpu")
-    with pytest.raises(UsageError, match=r"--only ipc=2: suite own has ipc 1"):
+    with pytest.raises(UsageError, match=r"`only=ipc=2`: suite own has ipc 1"):
         expand(suite, parse_only("ipc=2"))
     with pytest.raises(UsageError, match="the filter leaves no cell"):
         expand(write(folder, methods=["random"], ipc=[2], seeds=[0]), parse_only("ipc=2,seed=7"))

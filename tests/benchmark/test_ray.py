@@ -112,7 +112,7 @@ def test_a_cell_asks_for_a_cpu_a_thread_and_for_a_gpu_where_it_runs_on_one(devic
     ("device", "threads", "complaint"),
     [
         ("cpu", 3, "asks for 3 CPUs and 0 GPUs, and no node of the cluster has them: the largest has 2 CPUs"),
-        ("cuda", 1, "asks for 1 CPUs and 1 GPUs.* there are no GPUs. Change --threads, --device or"),
+        ("cuda", 1, "asks for 1 CPUs and 1 GPUs.* there are no GPUs. Change `threads`, `device` or"),
         ("cuda:1", 1, "a GPU of its own, or none. Give auto, cpu, cuda"),
     ],
 )

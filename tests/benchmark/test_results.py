@@ -186,7 +186,7 @@ def test_a_result_has_nothing_that_its_docstring_leaves_out():
 def test_no_suite_takes_the_name_of_what_evaluate_files(tmp_path):
     path = tmp_path / "evaluated.toml"
     path.write_text('title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1]\n')
-    with pytest.raises(UsageError, match="evaluate --results"):
+    with pytest.raises(UsageError, match="evaluate `results`"):
         distill_bench.benchmark.load_suite(str(path))
 
 

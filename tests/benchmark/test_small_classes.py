@@ -104,7 +104,7 @@ def test_any_reason_stops_its_cell_alone(pets, tmp_path):
 def test_the_advice_for_one_set_is_in_its_commands_words(command, pets):
     from distill_bench import load_dataset
 
-    with pytest.raises(UsageError, match=r"class 'axolotl' has 4 training images.* Give --ipc 4 or less"):
+    with pytest.raises(UsageError, match=r"class 'axolotl' has 4 training images.* Give `ipc=4` or less"):
         check_ipc(load_dataset("folder:pets"), 5)
     code, _, error = command(
         "synthesize", "random", "--dataset", "folder:pets", "--ipc", 5, "--out", "x.safetensors"

@@ -85,11 +85,11 @@ def test_only_keeps_what_it_names():
 @pytest.mark.parametrize(
     ("only", "allowed"),
     [
-        ("method=typo,method=dm", "method=typo: suite digits has method random, herding"),
-        ("ipc=99,ipc=1", "ipc=99: suite digits has ipc 1, 2, 5, 10"),
-        ("seed=7", "seed=7: suite digits has seed 0, 1, 2"),
-        ("dataset=mnist", "dataset=mnist: suite digits has dataset digits"),
-        ("protocol=dc-v1", "protocol=dc-v1: suite digits has protocol quick-v1, standard-v1, full-v1"),
+        ("method=typo,method=dm", "`only=method=typo`: suite digits has method random, herding"),
+        ("ipc=99,ipc=1", "`only=ipc=99`: suite digits has ipc 1, 2, 5, 10"),
+        ("seed=7", "`only=seed=7`: suite digits has seed 0, 1, 2"),
+        ("dataset=mnist", "`only=dataset=mnist`: suite digits has dataset digits"),
+        ("protocol=dc-v1", "`only=protocol=dc-v1`: suite digits has protocol quick-v1, standard-v1, full-v1"),
     ],
 )
 def test_a_filter_on_what_no_cell_has_names_what_they_have(only, allowed):

@@ -83,12 +83,12 @@ def test_python_refuses_the_same(digits, here):
         ({"network": ""}, "unknown network ''"),
         ({"protocol": ""}, "unknown protocol ''"),
         ({"protocol": "full-v1"}, "not a distilled set"),
-        ({"networks": 0}, "--networks 0"),
+        ({"networks": 0}, "`networks=0`"),
         ({"device": ""}, "unknown device ''"),
     ]:
         with pytest.raises(UsageError, match=said):
             evaluate(made, digits, **options)
-    with pytest.raises(UsageError, match="--compile 'yes': give auto, on, off"):
+    with pytest.raises(UsageError, match="`compile='yes'`: give auto, on, off"):
         decide("yes", torch.device("cpu"), 1.0)
     with pytest.raises(UsageError, match="not a distilled set"):
         transfer(made, digits, "full-v1")

@@ -179,7 +179,7 @@ def test_folder_without_splits_is_training_only(tmp_path):
     make_folder(tmp_path, splits=("photos",))
     source = load_dataset(f"folder:{tmp_path / 'photos'}")
     assert len(source.train) == 6
-    with pytest.raises(UsageError, match="--holdout"):
+    with pytest.raises(UsageError, match="`holdout=0.2`"):
         _ = source.test
     assert len(load_dataset(f"folder:{tmp_path / 'photos'}", holdout=0.34).test) == 2
 
@@ -233,7 +233,7 @@ def test_mixed_sizes_name_the_file_both_sizes_and_the_rule(tmp_path):
     message = refusal(f"folder:{root}")
     assert "odd.png is 5x7" in message
     assert "train0.png is 6x6" in message
-    assert "--size N" in message
+    assert "`size=N`" in message
     assert load_dataset(f"folder:{root}", size=5).train.shape == (3, 5, 5)
 
 
@@ -279,7 +279,7 @@ def test_more_images_than_memory(tmp_path, monkeypatch):
 
     monkeypatch.setattr("distill_bench.datasets.decode.np.empty", refuse)
     assert "6 images of the size of" in (message := refusal(spec))
-    assert "--size N" in message
+    assert "`size=N`" in message
 
 
 def test_folder_layout_errors(tmp_path):

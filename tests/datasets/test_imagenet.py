@@ -127,7 +127,7 @@ def test_a_subset_is_cut_out_of_imagenet(sources):
 def test_imagenet_asks_for_a_size(sources):
     for number in range(1000):
         (sources / "imagenet" / "train" / f"n{number:08}").mkdir(parents=True)
-    with pytest.raises(UsageError, match=r"many sizes: give --size, such as 64 \(TESLA\)"):
+    with pytest.raises(UsageError, match=r"many sizes: give `size`, such as 64 \(TESLA\)"):
         load_dataset("imagenet")
     source = load_dataset("imagenet", size=64)
     assert (len(source.class_names), source.class_names[1]) == (1000, "n00000001")

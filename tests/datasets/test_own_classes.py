@@ -95,7 +95,7 @@ def test_a_name_that_is_a_number_is_a_name_first(tmp_path):
 
 @pytest.mark.parametrize("wanted", [[], ["c3", "c3"], ["c3", 3], ["c3", "3"], ["nope"], [10], [-1], [True], ["-1"]])
 def test_wrong_choices_say_what_there_is(tmp_path, wanted):
-    with pytest.raises(UsageError, match=r"^classes: .*--classes a,b"):
+    with pytest.raises(UsageError, match=r"^classes: .*`classes=a,b`"):
         load_dataset(client(tmp_path / "x.npz"), classes=wanted)
 
 
@@ -206,7 +206,7 @@ def test_sets_of_disjoint_classes_are_joined(digits, quick):
 def test_labels_with_gaps_say_which_there_are_and_what_to_do(tmp_path):
     source = load_dataset(client(tmp_path / "x.npz", (2, 9), names=None))
     with pytest.raises(
-        DataError, match=r"label 0 \('0'\), nor any of 7 other .* take the 2 .*: --classes 2,9 \(in Python"
+        DataError, match=r"label 0 \('0'\), nor any of 7 other .* take the 2 .*: `classes=2,9` \(in Python"
     ):
         _ = source.train
     assert len(load_dataset(source.name, classes=[2, 9]).train) == 40
@@ -371,7 +371,7 @@ def test_data_that_a_set_remembers_and_is_not_here_is_named_with_the_way_to_say_
     (tmp_path / "x.json").write_text(result)
     monkeypatch.chdir(tmp_path)
     if way == "Python":
-        with pytest.raises(DataError, match=r"--dataset folder:PATH \(in Python: dataset=load_dataset"):
+        with pytest.raises(DataError, match=r"`dataset=folder:PATH` \(in Python: dataset=load_dataset"):
             evaluate(load_distilled(out), protocol="quick-v1")
         return
     words = {

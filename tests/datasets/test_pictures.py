@@ -375,7 +375,7 @@ def test_mixed_sizes_are_refused_after_turning(tmp_path):
     exif[0x0112] = 8
     place(tmp_path / "a" / "0.png", encoded(Image.fromarray(CORNER)))
     place(tmp_path / "a" / "1.png", encoded(Image.fromarray(CORNER), exif=exif))
-    with pytest.raises(DataError, match=r"1\.png is 4x6 pixels, but \S+0\.png is 6x4: .* Give --size N"):
+    with pytest.raises(DataError, match=r"1\.png is 4x6 pixels, but \S+0\.png is 6x4: .* Give `size=N`"):
         _ = load_dataset(f"folder:{tmp_path}").train
     assert load_dataset(f"folder:{tmp_path}", size=4).train.shape == (1, 4, 4)
 

@@ -56,7 +56,7 @@ def blurred(few):
 def test_a_set_is_not_tested_on_images_held_out_of_what_it_was_made_from(digits, made_with):
     made = blurred(synthesize(digits.with_holdout(made_with) if made_with else digits, "random", ipc=2))
     held = digits.with_holdout(0.2)
-    with pytest.raises(UsageError, match=f"^{HELD}: .*--allow-leak, in Python allow_leak=True"):
+    with pytest.raises(UsageError, match=f"^{HELD}: .*`allow_leak=True`"):
         evaluate(made, held)
     with pytest.raises(UsageError, match=HELD):
         transfer(made, held, names=["MLP"])

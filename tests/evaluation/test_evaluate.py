@@ -388,8 +388,8 @@ def test_another_network_or_number_of_them(digits, few):
         ({"protocol": "whole"}, "use evaluate_full"),
         ({"network": "ResNet"}, "unknown network 'ResNet'"),
         ({"network": "ConvNetD5"}, "too small"),
-        ({"networks": 0}, "--networks 0"),
-        ({"networks": -1}, "--networks -1"),
+        ({"networks": 0}, "`networks=0`"),
+        ({"networks": -1}, "`networks=-1`"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
     ],
 )

@@ -75,7 +75,7 @@ def test_of_a_file_too_many_the_surplus_is_named_and_nothing_taken(tmp_path, sha
     surplus.write_bytes(WRONG)
     file = RemoteFile(path="set.pt", sha256=sha256)
     with pytest.raises(
-        UsageError, match=rf"--file {surplus}: not one of the files of a-set, which are set.pt \({right}\)"
+        UsageError, match=rf"`file={surplus}`: not one of the files of a-set, which are set.pt \({right}\)"
     ):
         take([right, surplus][::order], "a-set", entry(file))
     assert not CachedFile(file, entry(file)).path.parent.exists()

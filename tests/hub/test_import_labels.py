@@ -48,7 +48,7 @@ def test_a_form_that_is_named_drops_no_label_matrix(tmp_path, digits, form):
     files = FORMS["loose"](tmp_path, smooth(), ONE_HOT)
     assert torch.equal(import_release(files, digits, "normalized", format=form).sets[0].labels, SHUFFLED)
     files = FORMS["loose"](tmp_path, smooth(), SOFT)
-    with pytest.raises(UsageError, match=r"matrix .20, 10.*--labels logits"):
+    with pytest.raises(UsageError, match=r"matrix .20, 10.*`labels=logits`"):
         import_release(files, digits, "normalized", format=form)
     made = import_release(files, digits, "normalized", ImportOptions(labels="logits"), format=form).sets[0]
     assert torch.equal(made.soft_labels, SOFT)
@@ -90,13 +90,13 @@ def test_classes_stay_in_order_where_a_few_soft_labels_differ_and_follow_them_wh
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (SHUFFLED + 1, r"labels run from 1 to 10; 10 classes allow 0 to 9.*count from 1.*--dataset"),
-        (SHUFFLED * 10, r"labels run from 0 to 90; 10 classes allow 0 to 9.*--dataset"),
+        (SHUFFLED + 1, r"labels run from 1 to 10; 10 classes allow 0 to 9.*count from 1.*`dataset`"),
+        (SHUFFLED * 10, r"labels run from 0 to 90; 10 classes allow 0 to 9.*`dataset`"),
         (SHUFFLED - 1, r"labels run from -1 to 8; 10 classes allow 0 to 9"),
         (SHUFFLED + 0.5, r"are not class numbers"),
         (SHUFFLED / 0, r"are not class numbers"),
         (SHUFFLED[:5], r"20 images, but 5 labels"),
-        (ONE_HOT[:, :9], r"\(20, 9\), but 10 classes need as many columns.*--dataset"),
+        (ONE_HOT[:, :9], r"\(20, 9\), but 10 classes need as many columns.*`dataset`"),
         (ONE_HOT + ONE_HOT.roll(1, 1), r"20 of 20 rows do not have one class .row 0 has \d, \d.*several labels an"),
         (ONE_HOT * (SHUFFLED != 3)[:, None], r"2 of 20 rows do not have one class .row \d+ has none"),
         (ONE_HOT + torch.nan, r"NaN"),
@@ -162,7 +162,7 @@ def test_classes_without_an_image_are_refused_unless_it_is_meant_and_then_said(c
     code, _, said = command(*base)
     assert (code, "8 of digits's 10 classes have no image: 2, 3, 4, 5, 6 …" in said, out.exists()) == (3, True, False)
     code, _, said = command(*base, "--force")
-    assert (code, "assumed: taken with --force although 8 of digits's 10 classes" in said) == (0, True)
+    assert (code, "assumed: taken with `force` although 8 of digits's 10 classes" in said) == (0, True)
     assert "8 of digits's 10" in load_distilled(out).card.origin.assumptions[0]
 
 
@@ -256,7 +256,7 @@ def test_numbered_folders_are_asked_about_unless_training_images_tell(command, t
 def test_the_wrong_order_of_training_images_is_an_error_though_it_is_told(tmp_path, woof):
     for number, label in enumerate(as_image_folder(woof)):
         put(tmp_path / "real" / f"{number:05d}" / "0.png", colour(label))
-    with pytest.raises(DataError, match=r"have another class there.*--class-order sorted would fit"):
+    with pytest.raises(DataError, match=r"have another class there.*`class_order=sorted` would fit"):
         import_release([tmp_path / "real"], load_dataset("imagewoof"), options=ImportOptions(class_order="dataset"))
 
 
@@ -312,7 +312,7 @@ def test_numbered_folders_of_any_dataset_whose_classes_are_not_sorted_are_asked_
     numpy.savez(tmp_path / "data.npz", images=images, labels=labels, class_names=numpy.array(names))
     for number in range(2):
         put(tmp_path / "set" / f"new{number:03d}" / "0.png", numpy.full((8, 8), number, numpy.uint8))
-    with pytest.raises(UsageError, match="--class-order dataset"):
+    with pytest.raises(UsageError, match="`class_order` dataset"):
         import_release([tmp_path / "set"], load_dataset(f"npz:{tmp_path / 'data.npz'}"))
 
 
@@ -388,5 +388,5 @@ def test_class_names_may_be_numbers_and_anything_else_is_refused(tmp_path, digit
 def test_a_rate_that_is_a_plain_number_is_read_and_labels_that_are_there_are_not_dropped(tmp_path, digits):
     torch.save({"images": smooth(), "labels": LABELS, "lr": 0.02}, tmp_path / "x.pt")
     assert import_release([tmp_path / "x.pt"], digits, "normalized").sets[0].learning_rate == 0.02
-    with pytest.raises(UsageError, match="--labels order is for images without labels"):
+    with pytest.raises(UsageError, match="`labels=order` is for images without labels"):
         import_release([tmp_path / "x.pt"], digits, "normalized", ImportOptions(labels="order"))

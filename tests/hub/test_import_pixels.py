@@ -160,7 +160,7 @@ def test_grey_images_may_come_without_their_channel(tmp_path, digits, form):
 
 def test_a_single_npy_file_is_asked_for_its_labels(tmp_path, digits):
     FORMS["npy"](tmp_path, pictures(), LABELS)
-    with pytest.raises(UsageError, match="--labels order"):
+    with pytest.raises(UsageError, match="`labels=order`"):
         import_release([tmp_path / "images.npy"], digits)
     made = import_release([tmp_path / "images.npy"], digits, options=ImportOptions(labels="order")).sets[0]
     assert torch.equal(made.images, pictures())
@@ -169,7 +169,7 @@ def test_a_single_npy_file_is_asked_for_its_labels(tmp_path, digits):
 @pytest.mark.parametrize("form", ["loose", "npy", "npz", "dictionary", "res", "datadam"])
 def test_channels_last_is_read_in_every_form_whose_error_advises_it(tmp_path, digits, form):
     files = FORMS[form](tmp_path, smooth().permute(0, 2, 3, 1).contiguous(), LABELS)
-    with pytest.raises(DataError, match="add --layout nhwc"):
+    with pytest.raises(DataError, match="add `layout=nhwc`"):
         import_release(files, digits, "normalized")
     made = import_release(files, digits, "normalized", ImportOptions(layout="nhwc")).sets[0]
     assert torch.equal(made.images, smooth())
@@ -218,7 +218,7 @@ def test_a_seam_in_another_form_than_a_bare_pair_is_nothing(tmp_path, digits):
     seamed[:, :, :, 4:] += 5
     assert seam(seamed, 2) > 3
     assert len(import_release(FORMS["loose"](tmp_path, seamed, LABELS), digits, "normalized").sets) == 1
-    with pytest.raises(DataError, match="--factor 2"):
+    with pytest.raises(DataError, match="`factor=2`"):
         import_release(FORMS["pair"](tmp_path, seamed, LABELS), digits, "normalized")
 
 
@@ -262,7 +262,7 @@ def test_from_tensors_refuses_what_is_no_pixels_by_name(digits, images, said):
 
 
 def test_floats_of_unknown_space_are_still_asked_about(tmp_path, digits):
-    with pytest.raises(UsageError, match="--space normalized"):
+    with pytest.raises(UsageError, match="`space=normalized`"):
         import_release(FORMS["loose"](tmp_path, smooth(), LABELS), digits)
 
 

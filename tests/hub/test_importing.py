@@ -197,7 +197,7 @@ def test_datm_triple(saved, digits):
 
 def test_a_label_matrix_of_unknown_meaning_is_asked_about(saved, digits):
     files = [saved(smooth(), "images.pt"), saved(torch.rand(20, 10), "labels.pt")]
-    with pytest.raises(UsageError, match="--labels logits"):
+    with pytest.raises(UsageError, match="`labels=logits`"):
         import_release(files, digits, "normalized")
     targets = import_release(files, digits, "normalized", ImportOptions(labels="argmax")).sets[0]
     assert targets.soft_labels is None
@@ -217,7 +217,7 @@ def test_dcbench_class_numbers_as_floats(saved, digits):
 
 def test_datadam(saved, digits):
     path = saved({"data": [smooth(), LABELS.float()]}, "syn_data_digits_ipc_2.pt")
-    with pytest.raises(UsageError, match="--space"):
+    with pytest.raises(UsageError, match="`space=normalized`"):
         import_release([path], digits)
     made = import_release([path], digits, "normalized").sets[0]
     assert (made.card.method, made.card.origin.form) == ("datadam", "datadam")
@@ -246,9 +246,9 @@ def test_channels_last_and_regression_targets_through_options(tmp_path, digits):
     targets = torch.nn.functional.one_hot(LABELS, 10).float() - 0.1
     path = tmp_path / "kip.npz"
     numpy.savez(path, x_proto=smooth().permute(0, 2, 3, 1).numpy(), y_proto=targets.numpy())
-    with pytest.raises(DataError, match="--layout nhwc"):
+    with pytest.raises(DataError, match="`layout=nhwc`"):
         import_release([path], digits, "zca", ImportOptions(labels="argmax"))
-    with pytest.raises(UsageError, match="--labels logits, probabilities, or argmax"):
+    with pytest.raises(UsageError, match="`labels=logits`, probabilities, or argmax"):
         import_release([path], digits, "zca", ImportOptions(layout="nhwc"))
     made = import_release([path], digits, "zca", ImportOptions(layout="nhwc", labels="argmax")).sets[0]
     assert torch.equal(made.images, smooth())
@@ -293,7 +293,7 @@ def test_what_does_not_fit_is_refused_with_what_was_found(saved, digits, content
 def test_images_of_unknown_origin_get_a_question_with_the_evidence(saved, digits):
     with pytest.raises(UsageError) as error:
         import_release([saved(smooth(), "images.pt")], digits)
-    for word in ("--space normalized", "--space zca", "--space unit", "roughness", "contrast"):
+    for word in ("`space=normalized`", "`space=zca`", "`space=unit`", "roughness", "contrast"):
         assert word in str(error.value)
 
 

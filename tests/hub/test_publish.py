@@ -212,7 +212,7 @@ def test_the_entry_is_valid_and_says_what_the_registry_asks_for(file, result, sc
 def test_without_an_address_the_entry_has_none_and_says_so(file, result):
     made = release(file, [result])
     assert "urls" not in entry_of(made)["files"][0]
-    assert any("--url" in remark for remark in made.remarks)
+    assert any("`url`" in remark for remark in made.remarks)
     assert release(file, [result], url="https://x.org").remarks == ()
     with pytest.raises(UsageError, match="give an https address"):
         release(file, url="ftp://x.org/sets")
@@ -262,7 +262,7 @@ def test_a_set_of_ones_own_images_needs_a_licence_and_says_that_its_name_is_seen
     )
     made = DistilledSet(made.images, made.labels, card)
     made.save(tmp_path / "own.safetensors")
-    with pytest.raises(UsageError, match="--licence cc-by-4"):
+    with pytest.raises(UsageError, match="`licence=cc-by-4"):
         release(tmp_path / "own.safetensors")
     ready = release(tmp_path / "own.safetensors", licence="other")
     assert front_matter(ready)["license"] == "other"

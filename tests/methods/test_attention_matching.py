@@ -247,7 +247,7 @@ def test_no_more_images_than_a_chunk_are_in_the_network_at_once(chunk, monkeypat
 def test_chunks_are_refused_with_batch_norm_whose_statistics_they_would_change():
     small = COMMON | {"network": "ConvNetD2W4BN", "chunk": 4}
     for method in ("dm", "datadam"):
-        with pytest.raises(UsageError, match=r"chunk = 4 with ConvNetD2W4BN: .*--set chunk=0"):
+        with pytest.raises(UsageError, match=r"chunk = 4 with ConvNetD2W4BN: .*`chunk=0`"):
             synthesize(SOURCE, method, 1, **small)
         synthesize(SOURCE, method, 1, **small | {"chunk": 0, "iterations": 1})
         synthesize(SOURCE, method, 1, **small | {"network": "ConvNetD2W4", "iterations": 1})

@@ -40,7 +40,7 @@ def test_chunks_bound_it_and_other_methods_do_not_grow():
 def test_what_the_machine_does_not_have_is_refused_before_the_first_step(monkeypatch):
     for has, classes, said in ((1e9, 100, "2.1"), (0.5e9, 50, "1.0")):
         monkeypatch.setattr(limits, "physical_memory", lambda has=has: has)
-        wanted = rf"{said} GB a step; this machine has {has / 1e9:.1f} GB.*--set chunk=… \(now all\)"
+        wanted = rf"{said} GB a step; this machine has {has / 1e9:.1f} GB.*`chunk=…` \(now all\)"
         with pytest.raises(UsageError, match=wanted):
             synthesize(many_classes(classes), "dm", 1)
 

@@ -30,9 +30,9 @@ def trouble(tmp_path, monkeypatch):
         (
             "memory",
             r"ran out of memory at step 4 of 9 \(CUDA out of memory. Tried to allocate 20 GiB.\). "
-            r"Lower --set real_batch=… \(now 256\), which bounds it",
+            r"Lower `real_batch=…` \(now 256\), which bounds it",
         ),
-        ("cpu", "ran out of memory at step 4 of 9 .*[Dd]efaultCPUAllocator.* Lower --set real_batch"),
+        ("cpu", "ran out of memory at step 4 of 9 .*[Dd]efaultCPUAllocator.* Lower `real_batch=…`"),
         ("plain_nan", "returned what is no distilled set: 640 image values are NaN or infinite"),
         ("plain_memory", r"ran out of memory outside its loop \(MemoryError\). Lower the method's batch sizes or"),
     ],
@@ -42,7 +42,7 @@ def test_the_error_says_where_and_what_to_lower(trouble, digits, method, said):
         synthesize(digits, f"troubled:{method}", 1, seed=5)
     assert failed.value.exit_code == 1
     if method in ("loss", "nan", "explodes"):
-        assert "It has no checkpoint. Lower --set image_lr=… (now 0.5), and start again." in str(failed.value)
+        assert "It has no checkpoint. Lower `image_lr=…` (now 0.5), and start again." in str(failed.value)
 
 
 def test_the_last_good_checkpoint_is_named_and_is_good(trouble, digits):
@@ -66,8 +66,8 @@ def test_every_method_names_fields_that_it_has(digits):
     for name in list_recipes():
         fields = load_method(name).config("digits", 1)
         if hasattr(fields, "iterations") or hasattr(fields, "teacher"):
-            assert "--set" in fields.hint(fields.lr_fields), name
-            assert "--set" in fields.hint(fields.memory_fields), name
+            assert "=…`" in fields.hint(fields.lr_fields), name
+            assert "=…`" in fields.hint(fields.memory_fields), name
 
 
 def test_what_counts_as_out_of_memory():
@@ -98,7 +98,7 @@ def test_a_suite_goes_on_and_its_board_shows_what_failed(trouble, command):
     reasons = [json.loads(path.read_text())["error"] for path in results.rglob("*.failed.json")]
     assert len(reasons) == 4
     assert sum("failed at step 4 of 9" in reason for reason in reasons) == 2
-    assert any("Lower --set real_batch" in reason for reason in reasons)
+    assert any("Lower `real_batch=…`" in reason for reason in reasons)
 
 
 def test_a_worker_that_ends_before_it_begins_is_a_failed_cell(trouble, monkeypatch):
@@ -129,7 +129,7 @@ def test_a_teacher_and_an_expert_that_diverge_say_whose_rate_to_lower(trouble):
     source = load_dataset("digits")
     training = TrainingData(source, pixel_space_of(source, "normalized"), torch.device("cpu"))
     wild = {"learning_rate": 1e20, "epochs": 2}
-    with pytest.raises(RunFailed, match=r"teacher ConvNetD1W4 on digits, seed 3: .*nan.*--set teacher.learning_rate=…"):
+    with pytest.raises(RunFailed, match=r"teacher ConvNetD1W4 on digits, seed 3: .*nan.*`teacher.learning_rate=…`"):
         obtain_teacher(training, TeacherRecipe(network="ConvNetD1W4", **wild), 3)
-    with pytest.raises(RunFailed, match=r"expert 0, ConvNetD1W4 on digits: .*--set expert.learning_rate=…"):
+    with pytest.raises(RunFailed, match=r"expert 0, ConvNetD1W4 on digits: .*`expert.learning_rate=…`"):
         obtain_experts(training, "ConvNetD1W4", ExpertRecipe(**wild), 1)

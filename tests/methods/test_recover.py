@@ -228,7 +228,7 @@ def test_a_batch_depends_on_no_other(digits):
 
 
 def test_a_teacher_without_batch_norm_is_refused_before_it_is_trained(digits):
-    with pytest.raises(UsageError, match=r"ConvNetD1W4 has none\. Give --set teacher\.network=ConvNetBN"):
+    with pytest.raises(UsageError, match=r"ConvNetD1W4 has none\. Give `teacher.network=ConvNetBN`"):
         synthesize(digits, "sre2l", 1, **QUICK | {"teacher": {"network": "ConvNetD1W4"}})
 
 
@@ -296,7 +296,7 @@ def test_the_papers_values():
 
 @pytest.mark.parametrize("method", ["sre2l", "cda"])
 def test_a_shift_larger_than_the_images_is_refused_before_any_work(digits, method):
-    complaint = r"jitter 9 shifts images of digits by more than their 8×8 px\. .*--set jitter=8 or less"
+    complaint = r"jitter 9 shifts images of digits by more than their 8×8 px\. .*`jitter=8` or less"
     with pytest.raises(UsageError, match=complaint):
         synthesize(digits, method, 1, **QUICK | {"jitter": 9})
     synthesize(digits, method, 1, **QUICK | {"jitter": 8, "iterations": 1, "labels": "hard"})

@@ -292,7 +292,7 @@ def test_instance_norm_of_one_pixel_says_nothing():
 def test_rectangles():
     assert build("ResNet18", (3, 16, 24)).embed(torch.zeros(2, 3, 16, 24)).shape == (2, 512)
     assert build("AlexNet", (3, 16, 24)).embed(torch.zeros(2, 3, 16, 24)).shape == (2, 192 * 2 * 3)
-    with pytest.raises(UsageError, match=r"square images, not 16×24: give --size"):
+    with pytest.raises(UsageError, match=r"square images, not 16×24: give `size`"):
         build("ViT", (3, 16, 24))
 
 

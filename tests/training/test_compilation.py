@@ -41,7 +41,7 @@ def test_auto_compiles_on_a_cpu_where_there_is_enough_to_do(choice, device, flop
 
 
 def test_an_unknown_choice_is_refused():
-    with pytest.raises(UsageError, match="--compile 'yes': give auto, on, off"):
+    with pytest.raises(UsageError, match="`compile='yes'`: give auto, on, off"):
         compilation.decide("yes", CPU, MUCH)
 
 
