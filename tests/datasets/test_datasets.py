@@ -179,7 +179,7 @@ def test_folder_without_splits_is_training_only(tmp_path):
     make_folder(tmp_path, splits=("photos",))
     source = load_dataset(f"folder:{tmp_path / 'photos'}")
     assert len(source.train) == 6
-    with pytest.raises(UsageError, match="`holdout=0.2`"):
+    with pytest.raises(UsageError, match=r"`holdout=0\.2`"):
         _ = source.test
     assert len(load_dataset(f"folder:{tmp_path / 'photos'}", holdout=0.34).test) == 2
 
