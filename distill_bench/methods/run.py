@@ -48,7 +48,7 @@ class Config(BaseModel):
     def hint(self, names: Sequence[str]) -> str:
         """How to lower fields, with what they are now; empty where there are none.
 
-        >>> Fields(zca_eps=0.2).suggestion(["zca_eps"])
+        >>> Config(zca_eps=0.2).hint(["zca_eps"])
         '--set zca_eps=… (now 0.2)'
         """
         now = {name: reduce(getattr, name.split("."), self) for name in names}

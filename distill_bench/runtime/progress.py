@@ -162,7 +162,7 @@ def stopped(where: str) -> Interrupted:
 def clock(seconds: float) -> str:
     """A time in the two units that matter.
 
-    >>> clock(45), clock(750), clock(29079)
+    >>> clock(45.0), clock(750.0), clock(29079.0)
     ('45 s', '12 min 30 s', '8 h 04 min')
     """
     minutes, seconds = divmod(int(seconds), 60)

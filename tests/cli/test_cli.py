@@ -453,30 +453,6 @@ def test_recipe_show_says_which_tables_the_values_are_from(command, given, table
     assert (code, shown["tables"], shown["fields"]["jitter"]) == (0, tables, jitter)
 
 
-BENCH = ["--compile", "--dry-run", "--executor", "--jobs", "--json", "--networks", "--only", "--results", "--threads"]
-
-
-def test_the_command_line_is_frozen():
-    """A flag for every hyper-parameter would become unmanageable: a new flag has to be meant."""
-    import typer
-
-    group = typer.main.get_command(cli.app)
-    flags = {
-        name: sorted(option for parameter in sub.params for option in parameter.opts if option.startswith("--"))
-        for name, sub in group.commands.items()  # type: ignore[attr-defined]
-        if name in ("synthesize", "evaluate", "measure", "bench")
-    }
-    common = ["--classes", "--dataset", "--device", "--flip-invariant", "--holdout", "--quiet", "--size", "--split"]
-    making = [*common, "--checkpoint-seconds", "--method"]
-    scoring = sorted([*common, "--allow-leak", "--json", "--labels", "--network", "--networks", "--protocol"])
-    assert flags == {
-        "synthesize": sorted([*making, "--ipc", "--out", "--preset", "--seed", "--set"]),
-        "evaluate": sorted([*scoring, "--compile", "--registry", "--results"]),
-        "measure": scoring,
-        "bench": sorted([*making, *BENCH]),
-    }
-
-
 def test_a_terminated_synthesis_leaves_a_checkpoint_and_goes_on(command, tmp_path, monkeypatch):
     arguments = ["synthesize", "dm", "--dataset", "digits", "--ipc", "1", "--set", "real_batch=8"]
     arguments += ["--set", "iterations=300", "--set", "network=ConvNetD1W4", "--out", "set.safetensors"]

@@ -49,10 +49,16 @@ def test_sound_files_are_accepted(tmp_path):
     """Otherwise it would be no wonder that the others are not."""
     sandbox = arenas.Arena(tmp_path / "sandbox")
     try:
-        for case in strategies.sound_cases():
+        cases = list(strategies.sound_cases())
+        assert len(cases) >= 27
+        for case in cases:
             sandbox.try_case(case)
     finally:
         sandbox.close()
+
+
+def test_there_are_as_many_kinds_as_there_were():
+    assert len(strategies.ALL) >= 16
 
 
 @pytest.mark.parametrize("kind", strategies.ALL)
@@ -101,6 +107,7 @@ def test_the_installed_command_does_the_same(tmp_path, kind):
     """The real command, a process a file."""
     cases = []
     try_all(strategies.ALL[kind], 12, cases.append)
+    assert len(cases) >= COMMANDS
     for case in islice(reversed(cases), COMMANDS):
         root = tmp_path / case.digest[:8]
         for name, content in {arenas.OUT: arenas.PRECIOUS, **case.files}.items():

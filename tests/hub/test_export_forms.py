@@ -90,6 +90,7 @@ def test_every_kind_of_set_comes_back_to_the_last_digit_or_is_refused_with_what_
 
 
 def test_the_table_in_the_docs_is_the_one_that_is_true(digits):
+    assert len(KINDS) >= 24 and len(writable_formats()) >= 4
     assert forms_table.on_page() == forms_table.table(digits)
     assert all(any(held(KINDS[kind](digits), form) == "yes" for kind in KINDS) for form in writable_formats())
 
@@ -279,6 +280,7 @@ def test_an_export_goes_into_a_folder_of_its_own(digits, exported, tmp_path, for
     (tmp_path / "back").mkdir()
     assert exported(one, form)[0] == 0  # empty
     before = {path: path.read_bytes() for path in (tmp_path / "back").rglob("*.*")}
+    assert len(before) >= 2
     code, said, error, _ = exported(one, form)
     assert (code, said) == (2, "")
     assert (

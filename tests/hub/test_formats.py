@@ -61,6 +61,7 @@ def test_a_module_in_the_folder_is_all_that_a_format_takes(one_more, digits, tmp
 
 
 def test_a_format_is_called_as_its_module_and_says_where_it_is_from():
+    assert len(all_formats()) >= 7
     for name, each in all_formats().items():
         module = inspect.getmodule(type(each))
         assert module.__name__.endswith(f".{name}") and module.__doc__

@@ -48,6 +48,7 @@ def written(tmp_path):
 @pytest.mark.parametrize("name", REGISTRY)
 def test_an_entry_says_what_its_id_says(name):
     entry = REGISTRY[name]
+    assert entry.files
     assert re.fullmatch(rf"[a-z0-9-]+-{entry.dataset}-ipc{entry.ipc}(-v\d+)?", name)
     assert entry.dataset in list_datasets()
     assert entry.importer in all_formats()

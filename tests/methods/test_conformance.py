@@ -22,7 +22,6 @@ TABLE = [name for name in CONFIGS if recipe_file(name).stem == name]
 VARIANTS = [name for name in CONFIGS if recipe_file(name).stem != name]
 OPTIMISED = [name for name in TABLE if hasattr(CONFIGS[name], "iterations")]
 MATCHED = [name for name in OPTIMISED if hasattr(CONFIGS[name], "network")]
-SPACES = ("normalized", "unit", "zca")
 
 
 def no_test_split() -> Split:
@@ -47,39 +46,46 @@ class StopsAfter(SilentMonitor):
         return self._left <= 0
 
 
+def test_no_row_is_missing():
+    """Rows come from the recipes: a field that is renamed would leave a table empty, and its tests with it."""
+    tables = (RECIPES, TABLE, VARIANTS, OPTIMISED, MATCHED, CASES)
+    assert all(len(table) >= least for table, least in zip(tables, (31, 16, 15, 10, 8, 33), strict=True))
+    assert sum(name.endswith("-recorded") for name in CASES) >= 4
+
+
 @pytest.mark.parametrize("method", RECIPES)
 def test_every_recipe_has_a_test_preset(method):
     assert TEST in RECIPES[method].preset, f"{method}.toml: give it [preset.test], what makes it quick on digits"
 
 
 @pytest.mark.parametrize("method", TABLE)
-@pytest.mark.parametrize("ipc", [1, 3])
-def test_shapes_labels_and_card(source, method, ipc):
-    made = synthesize(source, method, ipc, TEST)
+@pytest.mark.parametrize(("ipc", "space"), [(1, "unit"), (1, "zca"), (3, "normalized")])
+def test_shapes_labels_card_and_file_in_every_pixel_space(source, method, ipc, space, tmp_path):
+    made = synthesize(source, method, ipc, TEST, pixel_space=space)
     assert made.images.shape == (10 * ipc, 1, 8, 8)
     assert made.images.dtype == torch.float32
     assert made.labels.tolist() == [label for label in range(10) for _ in range(ipc)]
     assert made.card.class_names == source.class_names
     assert made.card.source.train_fingerprint == source.train.fingerprint
-    assert made.card.recipe == load_method(method).config("digits", ipc, TEST).model_dump(mode="json")
+    assert made.card.recipe == load_method(method).config("digits", ipc, TEST, pixel_space=space).model_dump(
+        mode="json"
+    )
+    assert made.card.pixel_space.kind == space
+    made.save(tmp_path / "set.safetensors")
+    assert load_distilled(tmp_path / "set.safetensors").to_bytes() == made.to_bytes()
 
 
 @pytest.mark.parametrize("method", TABLE)
-def test_the_same_command_gives_the_same_bytes_and_leaves_the_global_generator_alone(source, method):
+def test_a_seed_gives_the_same_bytes_another_gives_others_and_the_global_generator_is_left_alone(source, method):
     state = torch.random.get_rng_state()
-    first = synthesize(source, method, 2, TEST, seed=3).to_bytes()
+    first = synthesize(source, method, 2, TEST, seed=3)
     torch.manual_seed(123)
-    again = synthesize(source, method, 2, TEST, seed=3).to_bytes()
+    again = synthesize(source, method, 2, TEST, seed=3)
     torch.random.set_rng_state(state)
-    synthesize(source, method, 2, TEST, seed=4)
+    other = synthesize(source, method, 2, TEST, seed=4)
     assert torch.equal(state, torch.random.get_rng_state())
-    assert first == again
-
-
-@pytest.mark.parametrize("method", TABLE)
-def test_another_seed_gives_another_set(source, method):
-    first, second = (synthesize(source, method, 1, TEST, seed=seed).images for seed in (0, 1))
-    assert not torch.equal(first, second)
+    assert first.to_bytes() == again.to_bytes()
+    assert not torch.equal(first.images, other.images)
 
 
 @pytest.mark.parametrize("method", VARIANTS)
@@ -163,16 +169,7 @@ def test_the_images_move_and_the_loss_is_finite(source, method):
     made = synthesize(source, method, 1, TEST, history=history)
     start = synthesize(source, method, 1, TEST, **{"iterations": 1, "image_lr": 1e-20})
     assert not torch.allclose(made.images, start.images)
-    assert all(0 <= loss < 1e9 for loss in history)
-
-
-@pytest.mark.parametrize("method", TABLE)
-@pytest.mark.parametrize("space", SPACES)
-def test_every_pixel_space_saves_and_loads(source, method, space, tmp_path):
-    made = synthesize(source, method, 1, TEST, pixel_space=space)
-    made.save(tmp_path / "set.safetensors")
-    assert load_distilled(tmp_path / "set.safetensors").to_bytes() == made.to_bytes()
-    assert made.card.pixel_space.kind == space
+    assert history and all(0 <= loss < 1e9 for loss in history)
 
 
 @pytest.mark.parametrize("method", TABLE)

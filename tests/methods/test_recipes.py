@@ -212,7 +212,9 @@ def test_a_base_that_leads_nowhere_or_back_is_refused(tmp_path):
 def test_every_table_of_every_recipe_is_valid(name):
     recipe = load_recipe(name)
     for preset in [PAPER, *recipe.preset]:
-        for (dataset, ipc), side in product(recipe.tabulated(preset), [None, *recipe.sides(preset)]):
+        tabulated = recipe.tabulated(preset)
+        assert tabulated
+        for (dataset, ipc), side in product(tabulated, [None, *recipe.sides(preset)]):
             load_method(name).config(dataset, ipc, preset, side)
 
 

@@ -346,7 +346,9 @@ def test_initial_values_are_those_of_torchs_own_constructors(name):
 
 @pytest.mark.parametrize("name", ["ResNet18", "ResNet18BN", "ResNet18_AP", "ResNet18BN_AP"])
 def test_resnets_begin_with_torchs_defaults(name):
-    for module in build(name, DIGITS if "BN" in name else MNIST).modules():
+    modules = list(build(name, DIGITS if "BN" in name else MNIST).modules())
+    assert sum(isinstance(module, (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.BatchNorm2d)) for module in modules) == 41
+    for module in modules:
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             bound = 1 / math.sqrt(module.weight[0].numel())
             assert 0.97 * bound < module.weight.abs().max() <= bound

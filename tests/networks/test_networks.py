@@ -237,7 +237,9 @@ def test_initial_weights_are_those_of_torchs_own_constructors(norm, depth, shape
 
 def test_weights_fill_the_kaiming_uniform_interval():
     network = build("ConvNetD3")
-    for layer in [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]:
+    layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    assert len(layers) == 4
+    for layer in layers:
         bound = 1 / math.sqrt(layer.weight[0].numel())
         for values in (layer.weight, layer.bias):
             assert values.abs().max() <= bound

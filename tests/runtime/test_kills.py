@@ -97,6 +97,7 @@ def whole(command, folder, monkeypatch):
             patch.setenv("DISTILL_BENCH_HOME", str(other / "home"))
             code, said, error = command(*words)
         assert code == 0, error
+        assert len(content(other)) > len(content(folder))
         return content(other), said
 
     return run

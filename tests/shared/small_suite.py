@@ -125,6 +125,7 @@ def outcome(home: Path) -> dict[str, object]:
     for result in read_results(home / "results"):
         name = f"{Path(result.method).stem} {result.ipc} {result.seed} {getattr(result, 'protocol', 'failed')}"
         files[name] = getattr(result, "accuracies", None), getattr(result, "set_sha256", None), result.kind
+    assert len(files) >= 2  # a set and its score
     return files
 
 
