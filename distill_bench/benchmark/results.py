@@ -15,9 +15,9 @@ from distill_bench.errors import DataError, describe
 from distill_bench.evaluation import Failure, Result
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
-from distill_bench.runtime.locks import alone
+from distill_bench.runtime.locks import file_lock
 from distill_bench.runtime.log import log
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _lines_path(folder: Path, suite: str) -> Path:
 
 def _alone(folder: Path, suite: str) -> AbstractContextManager[None]:
     lock = canonical_hash(["results", str(folder.resolve()), suite])
-    return alone(home() / "store" / "locks" / f"{lock}.lock", SILENT, "files results")
+    return file_lock(cache_dir() / "store" / "locks" / f"{lock}.lock", SILENT, "files results")
 
 
 @lru_cache(maxsize=8)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from distill_bench.benchmark import suite
-from distill_bench.benchmark.tasks import CellTasks, Setting, Task, tasks_of
+from distill_bench.benchmark.tasks import BenchConfig, CellTasks, Task, tasks_of
 from distill_bench.errors import (
     MEMORY_ADVICE,
     DataError,
@@ -66,7 +66,7 @@ def main() -> int:
     torch.set_num_threads(told["threads"])
     lists = {name: value and tuple(value) for name, value in told["cell"].items() if name in ("protocols", "classes")}
     kind: type[suite.Cell] = getattr(suite, told["cell"].pop("kind"))
-    setting = Setting(**told["setting"] | {"results": Path(told["setting"]["results"])})
+    setting = BenchConfig(**told["setting"] | {"results": Path(told["setting"]["results"])})
     monitor = StreamMonitor(quiet=told["quiet"])
     monitor.listen()
     work = tasks_of(kind(**told["cell"] | lists), setting)

@@ -32,7 +32,7 @@ from distill_bench.datasets import load_dataset
 from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import clock
 from distill_bench.runtime.run_info import code_state
 
@@ -84,8 +84,8 @@ def bench_command(
         **own_data(flip_invariant, classes),
     )
     cells = benchmark.expand(chosen, benchmark.parse_only(only))
-    folder = results or home() / "results"
-    setting = benchmark.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
+    folder = results or cache_dir() / "results"
+    setting = benchmark.BenchConfig(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
     sources = {name: load_dataset(name, **chosen.data) for name in chosen.datasets}
     works = [benchmark.tasks_of(cell, setting, sources[cell.dataset]) for cell in cells]
     _check_some_possible(works)

@@ -50,7 +50,7 @@ from distill_bench.evaluation import (
 from distill_bench.hub.registry.published import CachedSet, is_id, obtain
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import code_state
 
@@ -106,7 +106,7 @@ def evaluate_command(
         protocol = protocol_for(made, protocol).id
     monitor, cache = listening_monitor(quiet), score_folder()
     if tested := ScoreCache(cache, score_key(data, protocol, made, labels, network)).networks:
-        monitor.say(f"networks tested before: {len(tested)}, kept under {home()}")
+        monitor.say(f"networks tested before: {len(tested)}, kept under {cache_dir()}")
     options: dict[str, Any] = {"network": network, "networks": networks, "device": device, "compile": compile}
     options |= {"monitor": monitor, "cache": cache}
     if made is None:

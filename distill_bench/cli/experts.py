@@ -34,8 +34,8 @@ from distill_bench.methods.recipe import PAPER, parse_values
 from distill_bench.methods.trajectory_matching.trajectory_matching import ExpertConfig
 from distill_bench.pretrained import (
     Pretrained,
+    get_or_train_experts,
     list_experts,
-    obtain_experts,
     outdated,
 )
 from distill_bench.runtime.device import resolve_device
@@ -76,7 +76,9 @@ def experts_train(
             "the setting out, or empty it: --set experts_from=."
         )
     training = TrainingData(data, config.pixel_space_on(data), resolve_device(device))
-    found = obtain_experts(training, config.network, config.expert, config.experts, monitor=listening_monitor(quiet))
+    found = get_or_train_experts(
+        training, config.network, config.expert, config.experts, monitor=listening_monitor(quiet)
+    )
     for line in _expert_lines(found.pieces):
         show(line)
 

@@ -30,8 +30,8 @@ from distill_bench.evaluation import (
 from distill_bench.methods.recipe import parse_values
 from distill_bench.pretrained import (
     Pretrained,
+    get_or_train_teacher,
     list_teachers,
-    obtain_teacher,
     teacher_recipe,
 )
 from distill_bench.runtime.device import resolve_device
@@ -70,10 +70,10 @@ def teachers_train(
     )
     space = pixel_space_of(data, pixel_space)  # type: ignore[arg-type]
     training = TrainingData(data, space, resolve_device(device))
-    teacher = obtain_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
+    teacher = get_or_train_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
     if data.load_test is not None:
         score_teacher(teacher, data, device)
-    show(_teacher_line(teacher.kept))
+    show(_teacher_line(teacher.pretrained))
 
 
 @teachers_app.command("list")

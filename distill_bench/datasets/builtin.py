@@ -22,7 +22,7 @@ from distill_bench.datasets.folder import folder_dataset
 from distill_bench.datasets.info import DatasetInfo
 from distill_bench.datasets.parquet import parquet_dataset, split_files
 from distill_bench.errors import DataError
-from distill_bench.runtime.paths import home, offline
+from distill_bench.runtime.paths import cache_dir, offline
 
 CIFAR100_CLASSES = (
     "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
@@ -74,10 +74,10 @@ class TorchvisionDataset(DatasetInfo):
     @property
     def folder(self) -> Path:
         """Where its files are looked for."""
-        return home() / "sources" / self.name
+        return cache_dir() / "sources" / self.name
 
     def load(self, size: int | None = None) -> Dataset:
-        """From parquet files or class folders under ``home()/sources/<name>``, else through torchvision.
+        """From parquet files or class folders under ``cache_dir()/sources/<name>``, else through torchvision.
 
         Raises:
             DataError: local files are not what the name says. Missing files show when a split is asked for.

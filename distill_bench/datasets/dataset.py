@@ -155,7 +155,7 @@ class Dataset:
 
     @property
     def train(self) -> Split:
-        """The training split, the only one a synthesizer sees."""
+        """The training split, the only one a method sees."""
         if "train" not in self._cache:
             with readable(self.name):
                 train = self.load_train()

@@ -15,7 +15,7 @@ from distill_bench.datasets.decode import UndecodedSplit, decoded_source
 from distill_bench.datasets.folder import ANNOTATIONS, class_folders, read_annotated, read_folder
 from distill_bench.datasets.info import DatasetInfo
 from distill_bench.errors import DataError, UsageError
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 
 CONSTANTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SUBSET_SIZE = 128
@@ -69,7 +69,7 @@ IMAGENET: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetVariant(DatasetInfo):
-    """One of these datasets, from ``home()/sources/<name>``; a subset also from ``home()/sources/imagenet``.
+    """One of these datasets, from ``cache_dir()/sources/<name>``; a subset also from ``cache_dir()/sources/imagenet``.
 
     Attributes:
         classes: how many.
@@ -154,7 +154,7 @@ def find_root(name: str) -> Path:
 
 
 def roots(name: str) -> list[Path]:
-    sources = home() / "sources"
+    sources = cache_dir() / "sources"
     return [sources / name, sources / "imagenet"] if name in SUBSETS else [sources / name]
 
 

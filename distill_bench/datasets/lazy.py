@@ -22,7 +22,7 @@ from distill_bench.datasets.dataset import Split
 from distill_bench.datasets.picture import is_shown_as_it_lies
 from distill_bench.errors import DataError
 from distill_bench.runtime.files import write_atomically
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 
 GROUP = 4096
 DIGEST_BYTES = 32
@@ -95,7 +95,7 @@ def file_digests(files: Sequence[Path]) -> bytes:
     """
     try:
         facts = [(str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
-        path = home() / "digests" / hashlib.sha256(AS_SHOWN + repr(facts).encode()).hexdigest()
+        path = cache_dir() / "digests" / hashlib.sha256(AS_SHOWN + repr(facts).encode()).hexdigest()
         if path.is_file() and len(known := path.read_bytes()) == DIGEST_BYTES * len(files):
             return known
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,4 +1,4 @@
-"""The training split as synthesizers and pretraining see it: encoded in a pixel space, and nothing else of a source."""
+"""The training split as methods and pretraining see it: encoded in a pixel space, and nothing else of a source."""
 
 import torch
 from jaxtyping import Float, Int64

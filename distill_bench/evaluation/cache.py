@@ -14,7 +14,7 @@ from distill_bench.networks import resolve_network
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import get_or_make
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import Monitor
 from distill_bench.training import compilation
 
@@ -24,7 +24,7 @@ EVALUATOR_VERSION = 1
 
 def score_folder() -> Path:
     """Where commands and suites cache the networks of all scores."""
-    return home() / "store" / "networks"
+    return cache_dir() / "store" / "networks"
 
 
 def score_key(

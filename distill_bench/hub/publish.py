@@ -17,7 +17,7 @@ from distill_bench.hub.registry.registry import checked_id
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.log import log
 from distill_bench.runtime.names import checked_name
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 
 CARD, PREVIEW, ENTRY = "README.md", "preview.png", "registry-entry.toml"
 MOST_TILES = 1000
@@ -167,7 +167,7 @@ def _condition(result: Result) -> tuple[Any, ...]:
 def _stored_results(made: DistilledSet, file: Path) -> list[Result]:
     """What the store has of a set, the most networks first."""
     found = []
-    for path in sorted((home() / "store" / "scores").glob("*.json")):
+    for path in sorted((cache_dir() / "store" / "scores").glob("*.json")):
         content = read_json(path, "accuracies")
         if not content or content.get("set_sha256") != made.sha256:
             continue

@@ -15,7 +15,7 @@ from distill_bench.evaluation.statistics import chance_margin
 from distill_bench.hub.formats.result_file import check_facts
 from distill_bench.networks import check_network, is_outside
 from distill_bench.runtime.hashing import canonical_hash
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.run_info import run_block
 
@@ -94,7 +94,7 @@ def verify(
     labels = _check_setting(distilled, claimed, data, path)
     key = score_key(data, claimed.protocol, distilled, labels, claimed.network)
     # a cache of its own: what evaluate has cached may be the claim itself
-    cache = home() / "store" / "verify" / canonical_hash([key, claimed.accuracies])
+    cache = cache_dir() / "store" / "verify" / canonical_hash([key, claimed.accuracies])
     recorded = claimed.run.get("compiled")
     found = evaluate(
         distilled,

@@ -8,7 +8,7 @@ from torch import Tensor
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.distilled.pixel_diagnostics import FARTHEST
 from distill_bench.errors import DataError, RunFailed
-from distill_bench.methods.run import Run, Synthetic
+from distill_bench.methods.run import Run, SynthesisResult
 
 
 def as_set(made: Any, run: Run[Any], card: Card) -> DistilledSet:
@@ -17,13 +17,15 @@ def as_set(made: Any, run: Run[Any], card: Card) -> DistilledSet:
     Raises:
         RunFailed: they are none: of another shape or order, not finite, or far from all real images.
     """
-    images = made.images if isinstance(made, Synthetic) else made
+    images = made.images if isinstance(made, SynthesisResult) else made
     expected = (run.classes * run.ipc, *run.training.shape)
     if not isinstance(images, Tensor) or tuple(images.shape) != expected:
         what = f"images of shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(made).__name__}"
-        raise RunFailed(f"{run.method} returned {what}; a set must be Synthetic, or images of shape {expected}.")
-    if not isinstance(made, Synthetic):
-        made = Synthetic(images, run.labels)
+        raise RunFailed(
+            f"{run.method} returned {what}; a set must be a SynthesisResult, or images of shape {expected}."
+        )
+    if not isinstance(made, SynthesisResult):
+        made = SynthesisResult(images, run.labels)
     if not torch.equal(made.labels.cpu(), run.labels):
         raise RunFailed(f"{run.method} returned labels that are not in class order: {made.labels.tolist()[:20]} …")
     _check_pixels(made.images, run)

@@ -12,7 +12,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError, describe, did_you_mean
 from distill_bench.methods.limits import check_some
 from distill_bench.methods.recipe import PAPER, Recipe, Values, list_recipes, load_recipe, merge
-from distill_bench.methods.run import Config, Synthesizer, config_of
+from distill_bench.methods.run import Config, MethodFunction, config_of
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 from distill_bench.runtime.outside import import_function, source_sha256
 
@@ -30,7 +30,7 @@ class Method:
 
     name: str
     recipe: Recipe
-    function: Synthesizer
+    function: MethodFunction
     code: str | None = None
     settings: Values = field(default_factory=dict)
 

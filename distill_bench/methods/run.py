@@ -1,4 +1,4 @@
-"""What a synthesizer is handed, and what it hands back."""
+"""What a method is handed, and what it hands back."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -68,7 +68,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Synthetic:
+class SynthesisResult:
     """A finished synthetic set: images [n, c, h, w] in the job's pixel space and labels int64 [n], class by class.
 
     The other attributes are those of ``DistilledSet`` and its card.
@@ -145,7 +145,7 @@ class Run(Generic[F]):
         return made
 
 
-Synthesizer = Callable[[Run[Any]], Synthetic | Tensor]
+MethodFunction = Callable[[Run[Any]], SynthesisResult | Tensor]
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,10 @@ def no_pieces(run: Run[Any]) -> list[Piece]:
     return []
 
 
-def synthesizer(
+def method(
     config: type[Config], version: int = 1, pretrained: Pieces = no_pieces, parts: Pieces = no_pieces
-) -> Callable[[Synthesizer], Synthesizer]:
-    """Declare which hyper-parameters a synthesizer function takes.
+) -> Callable[[MethodFunction], MethodFunction]:
+    """Declare which hyper-parameters a method function takes.
 
     Args:
         config: their class.
@@ -182,7 +182,7 @@ def synthesizer(
         parts: lists the parts of the set that do not depend on each other, each of which is checkpointed.
     """
 
-    def declare(function: Synthesizer) -> Synthesizer:
+    def declare(function: MethodFunction) -> MethodFunction:
         function.config, function.version = config, version  # type: ignore[attr-defined]
         function.pretrained, function.parts = pretrained, parts  # type: ignore[attr-defined]
         return function
@@ -190,21 +190,21 @@ def synthesizer(
     return declare
 
 
-def config_of(function: Synthesizer) -> type[Config]:
-    """The declared hyper-parameters of a synthesizer function; the common ones where it declares none."""
+def config_of(function: MethodFunction) -> type[Config]:
+    """The declared hyper-parameters of a method function; the common ones where it declares none."""
     return getattr(function, "config", Config)
 
 
-def pretrained_of(function: Synthesizer) -> Pieces:
-    """What lists the networks that a synthesizer function needs pretrained."""
+def pretrained_of(function: MethodFunction) -> Pieces:
+    """What lists the networks that a method function needs pretrained."""
     return getattr(function, "pretrained", no_pieces)
 
 
-def parts_of(function: Synthesizer) -> Pieces:
+def parts_of(function: MethodFunction) -> Pieces:
     """What lists the parts of a set that do not depend on each other."""
     return getattr(function, "parts", no_pieces)
 
 
-def version_of(function: Synthesizer) -> int:
-    """The declared version of a synthesizer function; 1 where it declares none."""
+def version_of(function: MethodFunction) -> int:
+    """The declared version of a method function; 1 where it declares none."""
     return getattr(function, "version", 1)

@@ -19,7 +19,7 @@ from distill_bench.augmentations import dsa
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import blank_network, build_network, resolve_network
-from distill_bench.pretrained.store import Made, Pretrained, diverged, holds, kept, obtain, path_of
+from distill_bench.pretrained.store import Artifact, Pretrained, diverged, get_or_create, holds, list_stored, path_of
 from distill_bench.pretrained.teachers import training_accuracy
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor, Stage, stopped
@@ -92,7 +92,7 @@ class Experts:
         return self.pieces[expert].tensors()[TRAJECTORY][epoch].clone()
 
 
-def obtain_experts(
+def get_or_train_experts(
     training: TrainingData,
     network: str,
     recipe: ExpertRecipe,
@@ -125,15 +125,15 @@ def obtain_experts(
     with monitor.stage(title, len(numbers) * recipe.epochs, there * recipe.epochs) as stage:
         for identity in identities:
 
-            def make(checkpoint: Checkpoint, number: int = identity["index"]) -> Made:
+            def make(checkpoint: Checkpoint, number: int = identity["index"]) -> Artifact:
                 return _train(training, name, recipe, number, checkpoint, monitor, stage)
 
-            pieces.append(obtain(KIND, identity, make, monitor, every_seconds=every_seconds, **options))
+            pieces.append(get_or_create(KIND, identity, make, monitor, every_seconds=every_seconds, **options))
     return Experts(pieces)
 
 
 def expert_path(training: TrainingData, network: str, recipe: ExpertRecipe, number: int) -> Path:
-    """Where the store has an expert, if it has. Arguments as for ``obtain_experts``."""
+    """Where the store has an expert, if it has. Arguments as for ``get_or_train_experts``."""
     name = resolve_network(network, training.shape)
     return path_of(KIND, _identity(training, name, _effective(recipe), number))
 
@@ -159,10 +159,10 @@ def adopt_experts(
     for index, trajectory in enumerate(trajectories):
         made = {TRAJECTORY: trajectory}, {"epochs": len(trajectory) - 1}
 
-        def make(checkpoint: Checkpoint, made: Made = made) -> Made:
+        def make(checkpoint: Checkpoint, made: Artifact = made) -> Artifact:
             return made
 
-        pieces.append(obtain(KIND, about | {"index": index}, make, SILENT, dataset=training.source_name))
+        pieces.append(get_or_create(KIND, about | {"index": index}, make, SILENT, dataset=training.source_name))
     return Experts(pieces)
 
 
@@ -173,10 +173,10 @@ def adopted_experts(training: TrainingData, network: str, origin: str) -> Expert
         UsageError: there are none for this data, pixel space and network, or not all of them.
     """
     wanted = {**_ground(training), "network": resolve_network(network, training.shape), "origin": origin}
-    found = [piece for piece in kept(KIND) if piece.identity.get("origin") == origin]
+    found = [piece for piece in list_stored(KIND) if piece.identity.get("origin") == origin]
     fitting = [piece for piece in found if wanted.items() <= piece.identity.items()]
     if not fitting:
-        known = sorted({piece.identity["origin"] for piece in kept(KIND) if "origin" in piece.identity})
+        known = sorted({piece.identity["origin"] for piece in list_stored(KIND) if "origin" in piece.identity})
         other = "They are of other data, another pixel space or network. " if found else ""
         raise UsageError(
             f"no imported experts {origin!r} for {wanted['network']} on {training.source_name} in "
@@ -203,7 +203,7 @@ def parameter_shapes(training: TrainingData, network: str) -> list[tuple[int, ..
 
 def list_experts() -> list[Pretrained]:
     """Every expert that the store has."""
-    return kept(KIND)
+    return list_stored(KIND)
 
 
 def outdated(expert: Pretrained) -> bool:
@@ -245,7 +245,7 @@ def _train(
     checkpoint: Checkpoint,
     monitor: Monitor,
     stage: Stage,
-) -> Made:
+) -> Artifact:
     state, losses, plan = TrainState(), list[float](), recipe.plan()
     weights = generator("expert", index, "weights")
     network = build_network(name, training.shape, len(training.class_names), weights).to(training.device)

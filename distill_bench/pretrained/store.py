@@ -21,13 +21,13 @@ from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import get_or_make
 from distill_bench.runtime.log import log
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import Monitor
 from distill_bench.runtime.run_info import run_block
 
 METADATA_KEY = "distill_bench"
 
-Made = tuple[dict[str, Tensor], dict[str, Any]]
+Artifact = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Pretrained:
         return load_file(self.path)
 
 
-def obtain(
+def get_or_create(
     kind: str,
     identity: dict[str, Any],
-    make: Callable[[Checkpoint], Made],
+    make: Callable[[Checkpoint], Artifact],
     monitor: Monitor,
     *,
     dataset: str,
@@ -117,15 +117,15 @@ def holds(kind: str, identity: dict[str, Any]) -> bool:
     return _read(path_of(kind, identity)) is not None
 
 
-def kept(kind: str) -> list[Pretrained]:
+def list_stored(kind: str) -> list[Pretrained]:
     """Everything of a kind that the store has, in the order of its keys."""
-    pieces = (_read(path) for path in sorted((home() / "pretrained" / kind).glob("*.safetensors")))
+    pieces = (_read(path) for path in sorted((cache_dir() / "pretrained" / kind).glob("*.safetensors")))
     return [piece for piece in pieces if piece is not None]
 
 
 def path_of(kind: str, identity: dict[str, Any]) -> Path:
     """The file of the piece with this identity, if the store has it."""
-    return home() / "pretrained" / kind / f"{canonical_hash(identity)}.safetensors"
+    return cache_dir() / "pretrained" / kind / f"{canonical_hash(identity)}.safetensors"
 
 
 def _write(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any], facts: dict[str, Any]) -> Pretrained:

@@ -1,6 +1,6 @@
 """Teachers: networks trained on the training split, whose features and predictions methods make use of.
 
-A teacher's accuracy is measured on training images, since whoever asks for one may be a synthesizer, which knows no
+A teacher's accuracy is measured on training images, since whoever asks for one may be a method, which knows no
 other. It is recorded with the teacher and measured again before use: a teacher of other data, another order of classes
 or another pixel space does not get past that, and neither does one that has learned nothing. Weights from elsewhere
 must come near the accuracy that is stated of them.
@@ -29,7 +29,7 @@ from distill_bench.augmentations import dsa, views
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
 from distill_bench.networks import Network, build_network, resolve_network
-from distill_bench.pretrained.store import Made, Pretrained, diverged, kept, obtain, path_of
+from distill_bench.pretrained.store import Artifact, Pretrained, diverged, get_or_create, list_stored, path_of
 from distill_bench.pretrained.weights import Weights, find_weights
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
@@ -124,10 +124,10 @@ class Teacher:
 
     network: Network
     accuracy: float
-    kept: Pretrained
+    pretrained: Pretrained
 
 
-def obtain_teacher(
+def get_or_train_teacher(
     training: TrainingData,
     recipe: TeacherRecipe,
     seed: int,
@@ -148,12 +148,12 @@ def obtain_teacher(
     """
     weights = _fitting_weights(training, recipe) if recipe.weights else None
 
-    def make(checkpoint: Checkpoint) -> Made:
+    def make(checkpoint: Checkpoint) -> Artifact:
         return _adopt(training, weights) if weights else _train(training, recipe, seed, checkpoint, monitor)
 
     identity = _identity(training, recipe, seed)
     about: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
-    return _checked(training, obtain(KIND, identity, make, monitor, every_seconds=every_seconds, **about))
+    return _checked(training, get_or_create(KIND, identity, make, monitor, every_seconds=every_seconds, **about))
 
 
 def teacher_path(training: TrainingData, recipe: TeacherRecipe, seed: int) -> Path:
@@ -163,7 +163,7 @@ def teacher_path(training: TrainingData, recipe: TeacherRecipe, seed: int) -> Pa
 
 def list_teachers() -> list[Pretrained]:
     """Every teacher that the store has."""
-    return kept(KIND)
+    return list_stored(KIND)
 
 
 def _identity(training: TrainingData, recipe: TeacherRecipe, seed: int) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _fitting_weights(training: TrainingData, recipe: TeacherRecipe) -> Weights:
     return weights
 
 
-def _adopt(training: TrainingData, weights: Weights) -> Made:
+def _adopt(training: TrainingData, weights: Weights) -> Artifact:
     network = build_network(weights.network, training.shape, weights.classes, Generator())
     try:
         network.load_state_dict(weights.load())
@@ -207,7 +207,9 @@ def _adopt(training: TrainingData, weights: Weights) -> Made:
     return dict(network.state_dict()), {"accuracy": found, "stated": weights.accuracy}
 
 
-def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint: Checkpoint, monitor: Monitor) -> Made:
+def _train(
+    training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint: Checkpoint, monitor: Monitor
+) -> Artifact:
     draws, state, plan = generator(seed, "teacher", "training"), TrainState(), recipe.plan(len(training))
     weights = generator(seed, "teacher", "weights")
     network = build_network(recipe.network, training.shape, len(training.class_names), weights).to(training.device)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from distill_bench.errors import DataError, UsageError, unknown
-from distill_bench.runtime.paths import home, offline
+from distill_bench.runtime.paths import cache_dir, offline
 
 PREFIX = "torchvision:"
 NETWORKS = {f"{PREFIX}ResNet18_Weights.IMAGENET1K_V1": "ResNet18BN_ImageNet"}
@@ -43,7 +43,7 @@ class Weights:
     @property
     def path(self) -> Path:
         """Where the file is kept."""
-        return home() / "pretrained" / "torchvision" / Path(urlsplit(self.url).path).name
+        return cache_dir() / "pretrained" / "torchvision" / Path(urlsplit(self.url).path).name
 
     def load(self) -> dict[str, Tensor]:
         """The state of a ``Network``, from the file, downloaded if it may be. No pickle is run.

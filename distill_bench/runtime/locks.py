@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def alone(path: Path, monitor: Monitor, what: str) -> Iterator[None]:
+def file_lock(path: Path, monitor: Monitor, what: str) -> Iterator[None]:
     """Hold a lock, which the system releases when the process ends, however it does.
 
     Args:
@@ -57,12 +57,12 @@ def get_or_make(path: Path, read: Callable[[], T | None], make: Callable[[], T],
         DataError: the lock's file cannot be written.
         Interrupted: the monitor was asked to stop.
     """
-    with alone(path.with_suffix(".lock"), monitor, what):
+    with file_lock(path.with_suffix(".lock"), monitor, what):
         stored = read()
         return make() if stored is None else stored
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether a process holds the lock now."""
     if not path.exists():
         return False

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distill_bench.errors import UsageError
 from distill_bench.runtime.log import log
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 
 Choice = Literal["auto", "on", "off"]
 
@@ -131,7 +131,7 @@ def _compiled_function(function: Callable[..., Tensor]) -> Callable[..., Tensor]
 
 def set_inductor_cache() -> None:
     """Name the cache, and compile in this process: a pool of compilers would cost each worker of a suite memory."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home() / "compiled"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 

@@ -26,7 +26,7 @@ SPACES = ("normalized", "unit", "zca")
 
 
 def no_test_split() -> Split:
-    raise AssertionError("a synthesizer asked for the test split")
+    raise AssertionError("a method asked for the test split")
 
 
 @pytest.fixture(scope="module")

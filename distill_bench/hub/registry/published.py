@@ -20,9 +20,9 @@ from distill_bench.hub.registry.registry import ID, OWN_FORMAT, Entry, RemoteFil
 from distill_bench.hub.registry.unpack import unpack
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash, sha256_of
-from distill_bench.runtime.locks import alone
+from distill_bench.runtime.locks import file_lock
 from distill_bench.runtime.log import log
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
 
 SUMS = "sums.json"
@@ -72,7 +72,7 @@ def obtain(
         _check(distilled_set.load_distilled(path), name, entry)
         return CachedSet(name, entry, (path,))
     folder, remarks = _folder(name, entry), list[str]()
-    with alone(folder.with_name(folder.name + ".lock"), monitor, "imports the same set"):
+    with file_lock(folder.with_name(folder.name + ".lock"), monitor, "imports the same set"):
         paths = _intact_sets(folder)
         if not paths:
             files = [_unpacked(file, fetch(file, name, entry, **how)) for file in entry.files]  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def is_id(name: str | Path) -> bool:
 
 def _folder(name: str, entry: Entry) -> Path:
     key = canonical_hash(entry.model_dump(mode="json", include=DECIDES_SET))
-    return home() / "published" / "sets" / f"{name}-{key[:12]}"
+    return cache_dir() / "published" / "sets" / f"{name}-{key[:12]}"
 
 
 def _intact_sets(folder: Path) -> tuple[Path, ...]:

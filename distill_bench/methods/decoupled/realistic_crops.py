@@ -15,7 +15,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.decoupled.relabel import RelabelConfig, predict, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.resumable import fill_rows
-from distill_bench.methods.run import Run, Synthetic, synthesizer
+from distill_bench.methods.run import Run, SynthesisResult, method
 
 
 class CropConfig(RelabelConfig):
@@ -41,8 +41,8 @@ class CropConfig(RelabelConfig):
             raise UsageError(f"factor {self.factor} does not divide {height}×{width} px. Give 1, or a divisor.")
 
 
-@synthesizer(CropConfig, pretrained=teacher_pieces)
-def realistic_crops(run: Run[CropConfig]) -> Synthetic:
+@method(CropConfig, pretrained=teacher_pieces)
+def realistic_crops(run: Run[CropConfig]) -> SynthesisResult:
     """RDED: class by class, then relabelled."""
     _check_pool(run)
     teacher = teacher_of(run)

@@ -22,9 +22,9 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.run import Piece, Run, Synthetic, synthesizer
+from distill_bench.methods.run import Piece, Run, SynthesisResult, method
 from distill_bench.networks import build_network
-from distill_bench.runtime.progress import Stage, Within
+from distill_bench.runtime.progress import Stage, SubMonitor
 
 Curriculum = Literal["none", "step", "linear", "cosine"]
 
@@ -99,8 +99,8 @@ def _make_batch(run: Run[RecoverConfig], number: int) -> None:
         recovered_batch(run, network, number, stage)
 
 
-@synthesizer(RecoverConfig, pretrained=teacher_pieces, parts=batch_pieces)
-def recover(run: Run[RecoverConfig]) -> Synthetic:
+@method(RecoverConfig, pretrained=teacher_pieces, parts=batch_pieces)
+def recover(run: Run[RecoverConfig]) -> SynthesisResult:
     """Squeeze (a teacher is trained, or found), recover, relabel."""
     teacher = teacher_of(run)
     return relabel(run, teacher, recovered_images(run, teacher.network))
@@ -132,7 +132,7 @@ def recovered_batch(
     batches = batches_of(run)
 
     def make(part: Run[RecoverConfig]) -> tuple[Tensor, list[float]]:
-        part.monitor, part.method = Within(run.monitor, stage), f"{run.method} batch {number + 1} of {len(batches)}"
+        part.monitor, part.method = SubMonitor(run.monitor, stage), f"{run.method} batch {number + 1} of {len(batches)}"
         return recover_batch(part, network, run.labels[batches[number]], number).cpu(), part.history
 
     return run.part(f"batch{number}", make)

@@ -13,7 +13,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import MatchingConfig, augment_pair, initial_images, random_network
-from distill_bench.methods.run import Run, Synthetic
+from distill_bench.methods.run import Run, SynthesisResult
 from distill_bench.networks import Network, activation_values, build_network
 from distill_bench.runtime.seeds import generator
 
@@ -93,13 +93,15 @@ class MeanMatching(Objective):
         return float(loss), {"images": gradient}
 
 
-def match_means(run: Run[Any], signals: Callable[[Network, Tensor], list[Tensor]], distance: Distance) -> Synthetic:
+def match_means(
+    run: Run[Any], signals: Callable[[Network, Tensor], list[Tensor]], distance: Distance
+) -> SynthesisResult:
     """Bring the class means of signals together, from the recipe's initial images; arguments as ``MeanMatching``'s."""
     images = initial_images(run)
     optimizer = torch.optim.SGD([images], lr=run.config.image_lr, momentum=run.config.image_momentum)
     objective = MeanMatching(run, images, signals, distance)
     optimise(run, objective, {"images": images}, {"images": optimizer}, run.config.iterations)
-    return Synthetic(images, run.labels)
+    return SynthesisResult(images, run.labels)
 
 
 @torch.no_grad()

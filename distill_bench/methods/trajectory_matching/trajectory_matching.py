@@ -31,12 +31,12 @@ from distill_bench.augmentations.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import FlipConfig, draw_dsa
-from distill_bench.methods.run import Config, Piece, Run, Synthetic, synthesizer
+from distill_bench.methods.run import Config, Piece, Run, SynthesisResult, method
 from distill_bench.methods.trajectory_matching.gradient import Batch, GradientKind, Student, trajectory_gradient
 from distill_bench.methods.trajectory_matching.start import beginning, logits_at
 from distill_bench.methods.warm_start import BY_CONTENT, one_of
 from distill_bench.networks import build_network
-from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, expert_path, obtain_experts
+from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, expert_path, get_or_train_experts
 from distill_bench.training import compilation
 
 
@@ -147,7 +147,7 @@ def experts_of(run: Run[TrajectoryConfig]) -> Experts:
 
 
 def _trained_experts(run: Run[TrajectoryConfig], numbers: int | Sequence[int]) -> Experts:
-    return obtain_experts(
+    return get_or_train_experts(
         run.training,
         run.config.network,
         run.config.expert,
@@ -183,8 +183,8 @@ def expert_pieces(run: Run[TrajectoryConfig]) -> list[Piece]:
     return [] if config.experts_from else [piece(number) for number in range(config.experts)]
 
 
-@synthesizer(TrajectoryConfig, pretrained=expert_pieces)
-def trajectory_matching(run: Run[TrajectoryConfig]) -> Synthetic:
+@method(TrajectoryConfig, pretrained=expert_pieces)
+def trajectory_matching(run: Run[TrajectoryConfig]) -> SynthesisResult:
     """MTT and what followed it."""
     config, experts = run.config, experts_of(run)
     objective = TrajectoryMatching(run, experts)
@@ -262,10 +262,10 @@ class TrajectoryMatching(Objective):
         if self._average is not None:
             self._average.lerp_(self._images, 1 - self._run_of.config.ema_decay)
 
-    def result(self) -> Synthetic:
+    def result(self) -> SynthesisResult:
         """The set as it is now."""
         soft = self._run_of.config.labels != "hard"
-        return Synthetic(
+        return SynthesisResult(
             self._images if self._average is None else self._average,
             self._run_of.labels,
             soft_labels=self._labels if soft else None,
