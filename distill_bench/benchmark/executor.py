@@ -89,6 +89,9 @@ def run_cells(
         quiet: whether workers report no progress.
         threads: of every process, on which the last bits of sums depend; ``usual_threads`` unless given.
 
+    Returns:
+        How many cells failed.
+
     Raises:
         Interrupted: the monitor was asked to stop; every cell has its checkpoint.
         UsageError: there is no Ray, or no node that can run a cell.

@@ -133,6 +133,9 @@ def is_filed(score_key: str, folder: Path, suite: str, name: Path) -> bool:
         folder: the folder of results.
         suite: whose result it is.
         name: of its small file in the suite's folder, which counts before the lines.
+
+    Returns:
+        Whether it is.
     """
     if small := read_json(folder / suite / name):
         return small.get("score_key") == score_key

@@ -13,7 +13,11 @@ def claimed(entry: Entry, made: DistilledSet | None = None) -> str:
     """The claim for a published set, in percent.
 
     Args:
+        entry: of the registry.
         made: the set, which may have the claim in its file.
+
+    Returns:
+        One line or more.
     """
     if entry.claim == "stored":
         has = made is not None and made.card.origin is not None and made.card.origin.stored_accuracies

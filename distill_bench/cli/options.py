@@ -154,6 +154,9 @@ def paths_of(dataset: str | None) -> list[Path]:
 
     Args:
         dataset: a name; a built-in one adds nothing.
+
+    Returns:
+        The paths, in order.
     """
     kind, _, path = (dataset or "").partition(":")
     root = Path(os.path.expanduser(path))

@@ -20,6 +20,7 @@ def show(*lines: object, err: bool = False) -> None:
     """Print lines. A line break within one of them is part of a name, and shown as an escape.
 
     Args:
+        lines: to print.
         err: to standard error instead.
     """
     for line in lines:

@@ -22,6 +22,9 @@ def numbered_classes(labels: Sequence[Int64[Tensor, " _"]], where: str) -> tuple
         labels: of every split, that of training first.
         where: the data's path, for the error.
 
+    Returns:
+        A name for every class, in label order.
+
     Raises:
         DataError: a label is so high that there would be more classes than a dataset may have.
     """
@@ -42,6 +45,9 @@ def labels_of(wanted: Sequence[str | int], class_names: Sequence[str], where: st
         wanted: names; or labels, as numbers or as text where no class has that name.
         class_names: of the dataset.
         where: what the dataset is called, for the error.
+
+    Returns:
+        A label for every chosen class.
 
     Raises:
         UsageError: none is chosen, one is chosen twice, or one is not of the dataset.

@@ -197,6 +197,9 @@ class Dataset:
         Args:
             wanted: names or labels, see ``labels_of``.
 
+        Returns:
+            A new dataset; this one stays as it is.
+
         Raises:
             UsageError: one is not of this source, or is given twice.
         """
@@ -230,7 +233,11 @@ class Dataset:
         same fraction never share an image.
 
         Args:
+            fraction: of each class, above 0 and below 1.
             own_test: test on the source's own test split all the same; the images held out are left out.
+
+        Returns:
+            A new dataset; this one stays as it is.
 
         Raises:
             UsageError: ``fraction`` is not strictly between 0 and 1.

@@ -125,7 +125,12 @@ def read_annotated(folder: Path, wnids: Sequence[str], part: bool = False) -> Un
     Names in the table are compared with those of the files, never opened.
 
     Args:
+        folder: the folder of the split.
+        wnids: the WordNet ids of the classes, in label order.
         part: leave out images of other classes, and say how many.
+
+    Returns:
+        The split, labelled by the position of its WordNet id.
 
     Raises:
         DataError: the table names another class, or images and table disagree.

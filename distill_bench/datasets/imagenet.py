@@ -140,6 +140,9 @@ def folder_names(name: str, class_names: Sequence[str]) -> list[str]:
     Args:
         name: of the dataset.
         class_names: all of its classes, or some in any order.
+
+    Returns:
+        A folder name for each of the classes.
     """
     wnids = {title: wnid for wnid, title in SUBSETS.get(name, {}).items()}
     return [wnids.get(title, title) for title in class_names]

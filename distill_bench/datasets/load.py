@@ -61,6 +61,9 @@ def load_dataset(
         flip_invariant: for data of one's own: whether a mirrored image keeps its label; it does unless said.
         classes: take these classes alone, by name or label, and number them 0, 1, … in this order.
 
+    Returns:
+        The dataset.
+
     Raises:
         UsageError: an unknown name or class, a size or fraction out of range, or ``flip_invariant`` of a dataset that
             has its own.

@@ -180,6 +180,7 @@ def check_binary(found: pa.DataType, column: str, whole: pa.DataType) -> None:
     Args:
         found: the type of the cells' content.
         column: what errors call the column, whose type is ``whole``.
+        whole: the column's type, for errors.
     """
     bytes_themselves = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
     if not any(matches(found) for matches in (*bytes_themselves, pa.types.is_binary_view)):

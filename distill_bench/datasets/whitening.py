@@ -48,7 +48,12 @@ def whitening_of(split: Split, eps: float, scale: tuple[Tensor, Tensor] | None =
     """The whitening of a training split, fitted once a machine and kept in the cache.
 
     Args:
+        split: the training split.
+        eps: added to the eigenvalues of the covariance.
         scale: (mean, std), each [1, c, 1, 1], of the normalisation before whitening, or None for pixels in [0, 1].
+
+    Returns:
+        The fitted whitening.
     """
     stage = (
         "unit" if scale is None else hashlib.sha256(repr([s.flatten().tolist() for s in scale]).encode()).hexdigest()

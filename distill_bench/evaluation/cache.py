@@ -33,9 +33,14 @@ def score_key(
     """The content address of a score: everything it depends on but the number of networks.
 
     Args:
+        dataset: the networks are tested on.
+        protocol: its id or address, see ``load_protocol``.
         distilled: the set, or None for the line trained on the whole training split.
         labels: as for ``evaluate``.
         network: as for ``evaluate``.
+
+    Returns:
+        A hash in hexadecimal.
 
     Raises:
         UsageError: an unknown protocol or network.
@@ -109,6 +114,9 @@ class ScoreCache:
             index: its number.
             test: trains and tests it, where no accuracy is stored.
             monitor: may ask to stop while another process tests it.
+
+        Returns:
+            Percent.
 
         Raises:
             Interrupted: it did.

@@ -258,6 +258,9 @@ def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
     Args:
         protocol: as for ``load_protocol``.
         network: as for ``build_network``.
+
+    Returns:
+        A note for each of the two that is from outside.
     """
     named = {
         "protocol": protocol if protocol not in PROTOCOLS else None,

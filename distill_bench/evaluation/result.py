@@ -172,6 +172,9 @@ def data_name(
         dataset: its name.
         size, holdout, flip_invariant, classes: as for ``load_dataset``.
 
+    Returns:
+        The name.
+
     >>> data_name("digits", 16, 0.2)
     'digits at 16 px holdout 0.2'
     """

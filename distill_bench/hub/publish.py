@@ -57,6 +57,9 @@ def release(
         url: the address that the files' names are added to.
         page: where a reader sees them; the same unless given.
 
+    Returns:
+        The files by name, not written yet.
+
     Raises:
         UsageError: the file is of another format, name or licence have to be given, or the address is none.
         DataError: a file is damaged, or a result is of another set.

@@ -80,11 +80,17 @@ def verify(
     """Evaluate a set as a result says it was, with the same seeds, and compare the accuracies.
 
     Args:
+        distilled: the set.
         claimed: a result of this very set, see ``check_belongs``.
         data: where it was tested.
         networks: how many, instead of as many as the claim has.
         path: of the result, for messages.
+        device: as for ``evaluate``.
+        monitor: hears of progress, and may ask to stop.
         allow_leak: as for ``evaluate``.
+
+    Returns:
+        The verdict, with both accuracies.
 
     Raises:
         UsageError: the set was made from the test images, and that is not allowed.

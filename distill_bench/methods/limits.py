@@ -31,6 +31,9 @@ def shortage(dataset: Dataset, ipc: int) -> tuple[str, int] | None:
     Args:
         dataset: whose training split is counted.
         ipc: images per class.
+
+    Returns:
+        The reason and the most images per class; or None.
     """
     indices = dataset.train.class_indices
     counts = [len(indices[label]) if label < len(indices) else 0 for label in range(len(dataset.class_names))]
@@ -51,6 +54,9 @@ def memory_of_step(method: str, dataset: Dataset, config: Config, ipc: int) -> s
         dataset: what the set is made from.
         config: the method's resolved hyper-parameters.
         ipc: images per class.
+
+    Returns:
+        A sentence, or an empty string.
     """
     needed = config.step_bytes(dataset, ipc)
     return _of_step(method, dataset, config, needed) if needed >= NOTABLE_BYTES else ""

@@ -44,13 +44,17 @@ def optimise(
     optimizers: dict[str, Optimizer],
     steps: int,
 ) -> int:
-    """Update ``learnables`` in place for ``steps`` steps, going on from the job's checkpoint where there is one.
-
-    Returns how many steps were left to do.
+    """Update ``learnables`` in place for ``steps`` steps, going on from the run's checkpoint if there is one.
 
     Args:
+        run: whose checkpoint, monitor and history are used.
+        objective: the method's loss and gradients.
         learnables: leaf tensors by name.
         optimizers: for each of them.
+        steps: in all, those before a resume included.
+
+    Returns:
+        How many steps were left to do.
 
     Raises:
         RunFailed: the loss or a learnable is no longer finite, a learnable has grown beyond any sense, or memory was

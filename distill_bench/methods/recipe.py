@@ -65,7 +65,12 @@ class Tables(BaseModel):
         """What applies to a dataset, an IPC and a side, in order, by the tables' names.
 
         Args:
+            dataset: its name.
+            ipc: images per class.
             side: None where it is not known: then no table of sides applies.
+
+        Returns:
+            Values by the name of their table; later ones override earlier ones.
         """
         own = self.cell.get(dataset, {})
         of_side, of_ipc, of_cell = nearest(self.side, side), nearest(self.ipc, ipc), nearest(own, ipc)
@@ -142,7 +147,13 @@ class Recipe(Tables):
         """The tables that apply to a run, by name, in order.
 
         Args:
+            dataset: its name.
+            ipc: images per class.
+            preset: its name.
             side: of the images, the shorter one, in pixels; None where it is not known.
+
+        Returns:
+            Values by the name of their table; later ones override earlier ones.
 
         Raises:
             UsageError: there is no such preset.
@@ -236,6 +247,9 @@ def load_recipe(name: str) -> Recipe:
 
     Args:
         name: of a recipe in a family's folder, of a variant, or the path of a ``.toml`` file.
+
+    Returns:
+        The recipe, validated.
 
     Raises:
         UsageError: there is none, or it is invalid, or so is the recipe it is based on.

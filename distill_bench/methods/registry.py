@@ -49,7 +49,14 @@ class Method:
         """The resolved hyper-parameters of a run.
 
         Args:
+            dataset: its name.
+            ipc: images per class.
+            preset: its name.
             side: of the images, the shorter one, in pixels; None: that usual of a named dataset.
+            overrides: values of fields, which count before those of the recipe.
+
+        Returns:
+            An instance of the method's config.
 
         Raises:
             UsageError: unknown preset, unknown field or wrong value, naming what is allowed; or no image per class.
@@ -100,6 +107,9 @@ def load_method(name: str) -> Method:
 
     Args:
         name: from ``list_methods``, a ``module:function``, or the path of a recipe's ``.toml``.
+
+    Returns:
+        The method.
 
     Raises:
         UsageError: there is none of that name, or it cannot be imported.

@@ -111,6 +111,9 @@ def get_or_train_experts(
         monitor: hears of every epoch, and may ask to stop.
         every_seconds: the least time between two checkpoints.
 
+    Returns:
+        The experts, in the order of ``numbers``.
+
     Raises:
         RunFailed: training diverged.
         Interrupted: the monitor was asked to stop; the next call goes on from there.
@@ -153,6 +156,9 @@ def adopt_experts(
         trajectories: one at least, all of them sound: what is kept here is not looked at again.
         count: how many trajectories there are. Fewer, of an import that was cut short, are never used.
         origin: the hash of the files they were read from.
+
+    Returns:
+        The experts, as stored.
     """
     about = {**_ground(training), "network": resolve_network(network, training.shape), "origin": origin, "count": count}
     pieces = []
@@ -195,7 +201,11 @@ def parameter_shapes(training: TrainingData, network: str) -> list[tuple[int, ..
     """The shapes of a network's parameters in its order, which is that of the snapshots.
 
     Args:
+        training: fixes the shape of images and the number of classes.
         network: a name without depth means the one usual at the resolution.
+
+    Returns:
+        A shape for each parameter.
     """
     blank = blank_network(network, training.shape, len(training.class_names))
     return [tuple(parameter.shape) for parameter in blank.parameters()]

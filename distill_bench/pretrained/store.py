@@ -75,10 +75,14 @@ def get_or_create(
         kind: the folder, such as ``"teachers"``.
         identity: JSON values.
         make: returns tensors and facts. It is given the place for unfinished work, from which it goes on.
+        monitor: hears of progress, and may ask to stop.
         dataset: the source's name, for lists. It is no part of the identity: a name says nothing of the data.
         device: where it is made. Bytes are equal on one device and number of threads, of which the log says if they
             change under unfinished work.
         every_seconds: the least time between two checkpoints.
+
+    Returns:
+        The stored artifact.
 
     Raises:
         Interrupted: the monitor was asked to stop.

@@ -20,6 +20,7 @@ def file_lock(path: Path, monitor: Monitor, what: str) -> Iterator[None]:
 
     Args:
         path: the lock's file.
+        monitor: may ask to stop while another process has the lock.
         what: another process does that has it; requests to stop are heard while it does.
 
     Raises:
@@ -52,6 +53,9 @@ def get_or_make(path: Path, read: Callable[[], T | None], make: Callable[[], T],
         make: the work.
         monitor: may ask to stop while another process does the work.
         what: that other process does.
+
+    Returns:
+        The result of ``read`` or ``make``.
 
     Raises:
         DataError: the lock's file cannot be written.

@@ -20,6 +20,9 @@ def as_tensor(array: Array, what: str) -> Tensor:
         array: a tensor, a NumPy array, or nested lists of numbers.
         what: it is, for the error, such as ``"the labels"``.
 
+    Returns:
+        The tensor, detached from any graph.
+
     Raises:
         DataError: it is none of these, or holds something else than numbers.
     """
@@ -57,8 +60,13 @@ def as_classes(array: Array, classes: int, what: str = "the labels", advice: str
     """Class numbers from labels of any type of number: [n], [n, 1], or one-hot rows [n, classes].
 
     Args:
+        array: the labels.
         classes: how many there are.
+        what: they are, for the error.
         advice: what else may be done about numbers that are out of range, for the error.
+
+    Returns:
+        int64 [n], each at least 0 and below ``classes``.
 
     Raises:
         DataError: some are no class numbers, are out of range, or a row has no class or several.

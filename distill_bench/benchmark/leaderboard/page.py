@@ -17,7 +17,12 @@ def page(rows: Sequence[Row], claims: Sequence[Claim] = (), figure: bytes | None
     """The page of a board.
 
     Args:
+        rows: of the board, see ``leaderboard_rows``.
+        claims: the published figures to show beside them.
         figure: a PNG to show above the tables.
+
+    Returns:
+        HTML text.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))

@@ -115,6 +115,9 @@ def sections(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> list[Section]
     Args:
         rows: of a board, see ``leaderboard_rows``.
         claims: name the protocol behind each published figure.
+
+    Returns:
+        A section for each dataset.
     """
     found = []
     for (suite, dataset), of_dataset in grouped(compared(as_shown(rows)), ("suite", "dataset")):

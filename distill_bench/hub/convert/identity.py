@@ -39,6 +39,9 @@ def identify(
         named: what file names say.
         method, protocol: as the user says; None where not said.
         selected: whether all images are training images.
+
+    Returns:
+        Method and protocol, with what was assumed.
     """
     known = method or (SELECTED if selected else named.method)
     recipe = _recipe(known)

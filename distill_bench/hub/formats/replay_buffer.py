@@ -36,6 +36,9 @@ def import_experts(paths: Sequence[Path], training: TrainingData, network: str) 
         training: what the experts are said to have been trained on.
         network: whose parameters they hold.
 
+    Returns:
+        The experts, as stored.
+
     Raises:
         DataError: a file is missing, damaged, asks for code to be run, or holds other things; or trajectories are not
             this network's, too short, or not finite.

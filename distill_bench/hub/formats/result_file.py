@@ -33,6 +33,9 @@ def read_results_of(path: Path, file: Path) -> list[Result]:
         path: the file of results, ``.jsonl`` where it has lines.
         file: the set's.
 
+    Returns:
+        The results, in the order of the file.
+
     Raises:
         DataError: as ``read_result``, or no line is of the set.
     """

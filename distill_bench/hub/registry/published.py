@@ -56,9 +56,15 @@ def obtain(
     """The set of an id, downloaded and imported where it has not been.
 
     Args:
+        name: the id.
         may_download: whether the network may be asked.
         given: files that the user has fetched by hand.
         registry: of one's own, besides the package's.
+        monitor: hears of progress, and may ask to stop.
+        patience: time-outs and attempts of downloads.
+
+    Returns:
+        The set, in the cache.
 
     Raises:
         UsageError: no set has that id, or a given file is none of its files.
@@ -88,6 +94,9 @@ def load_distilled(path: str | Path, download: bool = False, registry: Path | No
         path: a .safetensors file, or an id such as ``"dm-cifar10-ipc1"``; of several independent sets, the first.
         download: whether an id that is not in the cache may be downloaded.
         registry: of one's own, besides the package's.
+
+    Returns:
+        The set.
 
     Raises:
         DataError: the file is missing, damaged, of another kind, or its parts contradict each other; or a published

@@ -218,6 +218,9 @@ def load_registry(own: Path | None = None) -> dict[str, Entry]:
     Args:
         own: a TOML file; that named by the environment variable ``DISTILL_BENCH_REGISTRY`` unless given.
 
+    Returns:
+        The entries by id.
+
     Raises:
         DataError: a registry is missing or invalid.
     """

@@ -128,6 +128,9 @@ def recovered_batch(
         network: the teacher's.
         number: which batch.
         stage: that its steps count for.
+
+    Returns:
+        Images [b, c, h, w], and the loss of every step.
     """
     batches = batches_of(run)
 

@@ -109,8 +109,13 @@ def mean_signals(signals: Signals, images: Float[Tensor, "n c h w"], sizes: Sequ
     """The class means [k, d] of every signal, without a graph.
 
     Args:
+        signals: from images to a list of tensors [n, d].
+        images: [n, c, h, w], class after class.
         sizes: how many consecutive images each of the k classes has.
         chunk: the most images that are in the network at once; 0: all.
+
+    Returns:
+        Means [k, d], one tensor for each signal.
     """
     parts = [signals(part) for part in images.split(chunk or len(images))]
     return [class_means(torch.cat(column), sizes) for column in zip(*parts, strict=True)]

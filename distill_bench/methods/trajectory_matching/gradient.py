@@ -131,13 +131,18 @@ def trajectory_gradient(
     N = 1.
 
     Args:
+        student: the network, as a function of a parameter vector.
         start: θ_0, all parameters of the student's network as one vector.
         target: θ*, likewise.
+        images: [n, c, h, w].
         labels: classes, or logits.
         learning_rate: a, shared by all steps.
         batches: for every step a function from all images and labels to that step's augmented mini-batch, the same
             whenever it is called and differentiable in both.
         kind: which gradient.
+
+    Returns:
+        The loss and its gradients.
     """
     learnables = [images.detach(), labels.detach()]
     rate = learning_rate.detach()
