@@ -30,7 +30,7 @@ LOCAL, IN_PROCESS, RAY = EXECUTORS = ("local", "in-process", "ray")
 
 
 def check_executor(name: str) -> None:
-    """Raise UsageError where there is no executor of this name, or what it needs is not installed."""
+    """Raise UsageError if there is no executor of this name, or what it needs is not installed."""
     if name not in EXECUTORS:
         raise UsageError(unknown("executor", name, EXECUTORS))
     if name == RAY:

@@ -122,7 +122,9 @@ def _task() -> Callable[..., int]:
     once seen to abort.
     """
 
-    def run(told: str, worker: str, folder: str, path: list[str], environment: dict[str, str], marks: list[str]) -> int:
+    def run(
+        message: str, worker: str, folder: str, path: list[str], environment: dict[str, str], marks: list[str]
+    ) -> int:
         for mark in marks:
             if not os.path.exists(mark):
                 raise FileNotFoundError(
@@ -139,7 +141,7 @@ def _task() -> Callable[..., int]:
         ) as process:
             assert process.stdin is not None
             try:
-                process.stdin.write(told)
+                process.stdin.write(message)
                 process.stdin.flush()
                 while process.poll() is None:
                     time.sleep(0.1)

@@ -180,7 +180,7 @@ def as_lines(results: Iterable[Result]) -> str:
 
 
 def stored_result(path: Path) -> Result | None:
-    """The result in a file of the store, or None where there is none that can be read."""
+    """The result in a file of the store, or None if there is none that can be read."""
     if read_json(path, "accuracies") is None:
         return None
     try:
@@ -226,7 +226,7 @@ def _read(path: Path) -> Filed | None:
 
 
 def _parsed(text: str, where: str) -> Filed | None:
-    """The result or failure in a text, or None where it is something else or cannot be read or shown."""
+    """The result or failure in a text, or None if it is something else or cannot be read or shown."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

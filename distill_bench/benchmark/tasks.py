@@ -68,7 +68,7 @@ class BenchConfig:
     compile: str = "auto"
 
     def __post_init__(self) -> None:
-        """Raises UsageError where the suite's name would lead out of the folder of results."""
+        """Raises UsageError if the suite's name would lead out of the folder of results."""
         try:
             checked_file_name(self.suite, "the suite's name")
         except ValueError as error:
@@ -103,7 +103,7 @@ class CellTasks(ABC, Generic[C]):
     Attributes:
         key: the content address of the cell's set, or what stands for it.
         preset: of the recipe.
-        cannot: why the cell cannot be run, such as that a class has too few images; None where it can.
+        cannot: why the cell cannot be run, such as that a class has too few images; None if it can.
         resources: what the cell asks a cluster for.
     """
 
@@ -125,7 +125,7 @@ class CellTasks(ABC, Generic[C]):
 
     @abstractmethod
     def stored_set(self) -> DistilledSet | None:
-        """The set that is scored; None where it is not in the store, or where the whole split is scored."""
+        """The set that is scored; None if it is not in the store, or where the whole split is scored."""
 
     def obtain_set(self, monitor: Monitor, own_process: bool) -> DistilledSet | None:
         """The set that is scored, made and stored now where it is missing. Arguments and errors as ``run``."""

@@ -75,12 +75,12 @@ def bench_command(
     code_state()
     if executor != benchmark.RAY:  # whose nodes may have what this machine has not
         resolve_device(device)
-    found = benchmark.load_suite(suite)
-    chosen = found.adapted(
+    loaded = benchmark.load_suite(suite)
+    chosen = loaded.adapted(
         dataset or [],
         method or [],
         size,
-        holdout_fraction(holdout, split, found.holdout),
+        holdout_fraction(holdout, split, loaded.holdout),
         **own_data(flip_invariant, classes),
     )
     cells = benchmark.expand(chosen, benchmark.parse_only(only))
@@ -114,7 +114,7 @@ def bench_command(
 
 
 def _check_some_possible(works: list[benchmark.CellTasks[Any]]) -> None:
-    """Raises UsageError where no set that was asked for can be made: the reference alone is not what was meant."""
+    """Raises UsageError if no set that was asked for can be made: the reference alone is not what was meant."""
     sets = [work for work in works if work.cell.ipc is not None]
     if sets and all(work.cannot for work in sets):
         raise UsageError(str(sets[0].cannot))

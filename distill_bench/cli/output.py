@@ -32,9 +32,11 @@ def show_json(content: Any) -> None:
     typer.echo(for_json(content, indent=1))
 
 
-def protocol_named(result: Result, made: DistilledSet | None) -> str:
+def protocol_named(result: Result, distilled: DistilledSet | None) -> str:
     """A result's protocol, and whether it is the one on the set's card."""
-    return f"protocol {result.protocol}" + (" (the card's)" if made and made.card.protocol == result.protocol else "")
+    return f"protocol {result.protocol}" + (
+        " (the card's)" if distilled and distilled.card.protocol == result.protocol else ""
+    )
 
 
 def notes_shown(notes: Iterable[str]) -> list[str]:

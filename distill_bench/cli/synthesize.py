@@ -75,7 +75,7 @@ def synthesize_command(
     monitor, history = listening_monitor(quiet), list[float]()
     if much := memory_of_step(chosen.name, data, config, ipc):
         monitor.say(much)
-    made = make_set(
+    distilled = make_set(
         data,
         chosen,
         config,
@@ -87,10 +87,10 @@ def synthesize_command(
         checkpoint=checkpoint,
         history=history,
     )
-    made.save(out)
+    distilled.save(out)
     run = run_block(checkpoint.seconds, place) | {"compiled": checkpoint.compiled}
     facts = {"peak_memory_mb": peak_memory_mb(), **run, "history": history}
     write_atomically(out.with_suffix(".run.json"), json.dumps(facts) + "\n")
     checkpoint.clear()
-    show(f"{out}: {len(made.images)} images, {made.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
-    show(*notes_shown(pixel_notes(made, data)))
+    show(f"{out}: {len(distilled.images)} images, {distilled.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
+    show(*notes_shown(pixel_notes(distilled, data)))

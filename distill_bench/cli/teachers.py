@@ -79,25 +79,25 @@ def teachers_train(
 @teachers_app.command("list")
 def teachers_list(as_json: JsonOption = False) -> None:
     """List the teachers that were trained here, with their accuracies on training images and on the test split."""
-    teachers = sorted(list_teachers(), key=lambda kept: (kept.history.get("dataset", ""), kept.key))
+    teachers = sorted(list_teachers(), key=lambda stored: (stored.history.get("dataset", ""), stored.key))
     if as_json:
         listed = [
-            {"key": kept.key, "dataset": kept.history.get("dataset"), **kept.identity, **kept.facts,
-             "test_accuracy": recorded_score(kept), "path": str(kept.path)}
-            for kept in teachers
+            {"key": stored.key, "dataset": stored.history.get("dataset"), **stored.identity, **stored.facts,
+             "test_accuracy": recorded_score(stored), "path": str(stored.path)}
+            for stored in teachers
         ]  # fmt: skip
         show_json(listed)
         return
-    for kept in teachers:
-        show(_teacher_line(kept))
+    for stored in teachers:
+        show(_teacher_line(stored))
 
 
-def _teacher_line(kept: Pretrained) -> str:
-    recipe, tested = kept.identity["recipe"], recorded_score(kept)
+def _teacher_line(stored: Pretrained) -> str:
+    recipe, tested = stored.identity["recipe"], recorded_score(stored)
     test = "not tested" if tested is None else f"test {tested:.1f} %"
-    how = recipe.get("weights") or f"{kept.facts['epochs']} epochs, seed {kept.identity['seed']}"
+    how = recipe.get("weights") or f"{stored.facts['epochs']} epochs, seed {stored.identity['seed']}"
     return (
-        f"{kept.history.get('dataset', '?')}: {recipe['network']}, {how}, "
-        f"{kept.identity['pixel_space']['kind']} pixels: training images "
-        f"{kept.facts['accuracy']:.1f} %, {test}  {kept.key}"
+        f"{stored.history.get('dataset', '?')}: {recipe['network']}, {how}, "
+        f"{stored.identity['pixel_space']['kind']} pixels: training images "
+        f"{stored.facts['accuracy']:.1f} %, {test}  {stored.key}"
     )

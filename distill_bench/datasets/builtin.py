@@ -190,7 +190,7 @@ BUILT_IN = {
 }
 
 
-def label_order(found: Sequence[str], canonical: Sequence[str], folder: Path) -> Int64[Tensor, " k"]:
+def label_order(names: Sequence[str], canonical: Sequence[str], folder: Path) -> Int64[Tensor, " k"]:
     """For every class found in files, its label in the canonical order; names made of digits are labels already.
 
     Raises:
@@ -198,8 +198,8 @@ def label_order(found: Sequence[str], canonical: Sequence[str], folder: Path) ->
     """
     known = {plain(name): label for label, name in enumerate(canonical)}
     known |= {str(label): label for label in range(len(canonical))}
-    order = [known.get(plain(MISSPELT.get(name, name)), -1) for name in found]
-    wrong = [name for name, label in zip(found, order, strict=True) if label < 0 or order.count(label) > 1]
+    order = [known.get(plain(MISSPELT.get(name, name)), -1) for name in names]
+    wrong = [name for name, label in zip(names, order, strict=True) if label < 0 or order.count(label) > 1]
     if wrong:
         raise DataError(
             f"{folder} has the class {wrong[0]!r} where it should have {', '.join(canonical[:3])}, … ({len(canonical)} "

@@ -53,7 +53,7 @@ class SourceCard(Sparse):
 
 
 def source_card(data: Dataset) -> SourceCard:
-    """The card's description of a source. Reads the training split."""
+    """The card's description of a dataset. Reads the training split."""
     return SourceCard(
         name=data.name,
         size=data.size,

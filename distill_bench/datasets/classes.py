@@ -77,7 +77,7 @@ def as_option(chosen: Sequence[str], class_names: Sequence[str]) -> str:
 
 
 def check_labels(labels: Int64[Tensor, " n"], class_names: Sequence[str], where: str) -> None:
-    """Raises DataError where there is no label, or one without a class name; ``where`` is the split's name."""
+    """Raises DataError if there is no label, or one without a class name; ``where`` is the split's name."""
     if not len(labels):
         raise DataError(f"{where} is empty. It needs at least one image of every class.")
     low, high, classes = int(labels.min()), int(labels.max()), len(class_names)
@@ -89,7 +89,7 @@ def check_labels(labels: Int64[Tensor, " n"], class_names: Sequence[str], where:
 
 
 def check_none_absent(labels: Int64[Tensor, " n"], class_names: Sequence[str], where: str) -> None:
-    """Raises DataError where a class has no training image; ``where`` is what the dataset is called."""
+    """Raises DataError if a class has no training image; ``where`` is what the dataset is called."""
     counts = torch.bincount(labels, minlength=len(class_names))
     absent = (counts == 0).nonzero().flatten().tolist()
     if not absent:

@@ -44,10 +44,10 @@ def decoded_source(
     size: int | None = None,
     shape: Shape | None = None,
 ) -> Dataset:
-    """A source whose splits are decoded when first asked for; one above 4 GiB whenever its images are.
+    """A dataset whose splits are decoded when first asked for; one above 4 GiB whenever its images are.
 
     Args:
-        name: the source's name, as the user gave it.
+        name: the dataset's name, as the user gave it.
         class_names: in label order.
         read_train: reads the training split, its images not decoded.
         read_test: reads the test split; None if there is none.

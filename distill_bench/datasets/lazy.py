@@ -38,7 +38,7 @@ class LazyFileSplit(Split):
         files: one an image.
         labels: int64 [n], each in 0 … classes - 1.
         shape: (channels, height, width) of every image.
-        decode: from files to uint8 [k, channels, height, width]; raises DataError where one cannot be read.
+        decode: from files to uint8 [k, channels, height, width]; raises DataError if one cannot be read.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ def file_digests(files: Sequence[Path]) -> bytes:
         if path.is_file() and len(known := path.read_bytes()) == DIGEST_BYTES * len(files):
             return known
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = b"".join(pool.map(_digest, files))
+            digests = b"".join(pool.map(_digest, files))
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}. Replace it or take it out.") from error
-    write_atomically(path, found)
-    return found
+    write_atomically(path, digests)
+    return digests
 
 
 def _digest(file: Path) -> bytes:

@@ -13,10 +13,10 @@ ENDING = ".test.json"
 
 
 def score_teacher(teacher: Teacher, dataset: Dataset, device: str = "auto") -> float:
-    """Percent right on the source's test split, recorded in a file beside the teacher's.
+    """Percent right on the dataset's test split, recorded in a file beside the teacher's.
 
     Raises:
-        UsageError: the source has no test split.
+        UsageError: the dataset has no test split.
     """
     place, test = resolve_device(device), dataset.test
     space = PixelSpace.model_validate(teacher.pretrained.identity["pixel_space"])
@@ -28,6 +28,6 @@ def score_teacher(teacher: Teacher, dataset: Dataset, device: str = "auto") -> f
 
 
 def recorded_score(pretrained: Pretrained) -> float | None:
-    """The recorded test accuracy of a kept teacher, in percent; None where it has not been tested."""
+    """The recorded test accuracy of a kept teacher, in percent; None if it has not been tested."""
     content = read_json(pretrained.path.with_suffix(ENDING), "accuracy")
     return None if content is None else content["accuracy"]

@@ -35,7 +35,7 @@ class Method:
     settings: Values = field(default_factory=dict)
 
     def config_on(self, data: Dataset, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Config:
-        """The resolved hyper-parameters of a run on a source. Its images are read where their size matters.
+        """The resolved hyper-parameters of a run on a dataset. Its images are read where their size matters.
 
         Raises:
             UsageError: as ``config``.

@@ -56,7 +56,7 @@ class Config(BaseModel):
         return ", or ".join(f"`{name}=…` (now {value or 'all'})" for name, value in used.items())
 
     def check(self, dataset: Dataset) -> None:
-        """Raise UsageError where these values cannot be run on a source. Called before any work is done."""
+        """Raise UsageError if these values cannot be run on a dataset. Called before any work is done."""
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """About how many bytes a step's images take in the networks, where that grows with the classes; 0 elsewhere."""
@@ -143,9 +143,9 @@ class Run(Generic[F]):
         part = replace(self, checkpoint=checkpoint, history=[])
         if checkpoint.path is None:
             return make(part)
-        made = get_or_make(checkpoint.path, lambda: None, lambda: make(part), self.monitor, f"makes the same {name}")
+        result = get_or_make(checkpoint.path, lambda: None, lambda: make(part), self.monitor, f"makes the same {name}")
         self.checkpoint.add_time_before(checkpoint)
-        return made
+        return result
 
 
 MethodFunction = Callable[[Run[Any]], SynthesisResult | Tensor]

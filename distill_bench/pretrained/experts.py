@@ -42,7 +42,7 @@ class ExpertRecipe(BaseModel):
         epochs: passes over the training split; a snapshot of all parameters is kept before the first and after each.
         batch_size: images a step.
         learning_rate, momentum, weight_decay: of SGD; the rate is constant.
-        augment: DSA on every batch (no flip where the source is not flip-invariant), or none.
+        augment: DSA on every batch (no flip if the dataset is not flip-invariant), or none.
         rho: 0 for plain SGD; above it, the radius of the sharpness-aware steps of a flat trajectory.
         alpha: of those steps, how much of the gradient that is orthogonal to the sharpness-aware one is taken off.
     """
@@ -163,10 +163,10 @@ def adopt_experts(
     about = {**_ground(training), "network": resolve_network(network, training.shape), "origin": origin, "count": count}
     pieces = []
     for index, trajectory in enumerate(trajectories):
-        made = {TRAJECTORY: trajectory}, {"epochs": len(trajectory) - 1}
+        artifact = {TRAJECTORY: trajectory}, {"epochs": len(trajectory) - 1}
 
-        def make(checkpoint: Checkpoint, made: Artifact = made) -> Artifact:
-            return made
+        def make(checkpoint: Checkpoint, artifact: Artifact = artifact) -> Artifact:
+            return artifact
 
         pieces.append(get_or_create(KIND, about | {"index": index}, make, SILENT, dataset=training.source_name))
     return Experts(pieces)
@@ -179,11 +179,11 @@ def adopted_experts(training: TrainingData, network: str, origin: str) -> Expert
         UsageError: there are none for this data, pixel space and network, or not all of them.
     """
     wanted = {**_ground(training), "network": resolve_network(network, training.shape), "origin": origin}
-    found = [piece for piece in list_stored(KIND) if piece.identity.get("origin") == origin]
-    fitting = [piece for piece in found if wanted.items() <= piece.identity.items()]
+    adopted = [piece for piece in list_stored(KIND) if piece.identity.get("origin") == origin]
+    fitting = [piece for piece in adopted if wanted.items() <= piece.identity.items()]
     if not fitting:
         known = sorted({piece.identity["origin"] for piece in list_stored(KIND) if "origin" in piece.identity})
-        other = "They are of other data, another pixel space or network. " if found else ""
+        other = "They are of other data, another pixel space or network. " if adopted else ""
         raise UsageError(
             f"no imported experts {origin!r} for {wanted['network']} on {training.source_name} in "
             f"{training.pixel_space.kind} pixels. {other}Known: {', '.join(known) or 'none'}."
@@ -291,5 +291,5 @@ def _train(
     except RunFailed as error:
         what = f"expert {index}, {name} on {training.source_name}"
         raise diverged(what, error, checkpoint, "expert.learning_rate") from error
-    found = {"epochs": recipe.epochs, "losses": losses, "accuracy": training_accuracy(network, training)}
-    return {TRAJECTORY: trajectory}, found | {"compiled": compiled}
+    facts = {"epochs": recipe.epochs, "losses": losses, "accuracy": training_accuracy(network, training)}
+    return {TRAJECTORY: trajectory}, facts | {"compiled": compiled}

@@ -51,7 +51,7 @@ class Pretrained:
 
     @property
     def history(self) -> dict[str, Any]:
-        """How it was made: dataset's name, seconds, machine; empty where the file beside it is gone."""
+        """How it was made: dataset's name, seconds, machine; empty if the file beside it is gone."""
         return read_json(self.path.with_suffix(".run.json")) or {}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -76,7 +76,7 @@ def get_or_create(
         identity: JSON values.
         make: returns tensors and facts. It is given the place for unfinished work, from which it goes on.
         monitor: hears of progress, and may ask to stop.
-        dataset: the source's name, for lists. It is no part of the identity: a name says nothing of the data.
+        dataset: the dataset's name, for lists. It is no part of the identity: a name says nothing of the data.
         device: where it is made. Bytes are equal on one device and number of threads, of which the log says if they
             change under unfinished work.
         every_seconds: the least time between two checkpoints.
@@ -92,19 +92,19 @@ def get_or_create(
     unfinished = Checkpoint(path.parent / "unfinished" / path.name, every_seconds, conditions)
 
     def read() -> Pretrained | None:
-        found = _read(path)
-        if found is None or found.identity != json.loads(json.dumps(identity)):
+        stored = _read(path)
+        if stored is None or stored.identity != json.loads(json.dumps(identity)):
             return None
         unfinished.clear()  # a killed process may have left it
-        return found
+        return stored
 
     def train() -> Pretrained:
         tensors, facts = make(unfinished)
         history = {"dataset": dataset, **run_block(unfinished.seconds, device)}
         write_atomically(path.with_suffix(".run.json"), json.dumps(history) + "\n")
-        found = _write(path, tensors, identity, facts)
+        stored = _write(path, tensors, identity, facts)
         unfinished.clear()
-        return found
+        return stored
 
     return get_or_make(path, read, train, monitor, "trains the same")
 
@@ -140,7 +140,7 @@ def _write(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any], fac
 
 
 def _read(path: Path) -> Pretrained | None:
-    """The piece in a file; None where there is none, or a damaged one, which is then made again, as the log says."""
+    """The piece in a file; None if there is none, or a damaged one, which is then made again, as the log says."""
     if not path.exists():
         return None
     try:

@@ -49,7 +49,7 @@ def get_or_make(path: Path, read: Callable[[], T | None], make: Callable[[], T],
 
     Args:
         path: of its file; the lock's lies beside it.
-        read: from the store; None where it is not there, or damaged.
+        read: from the store; None if it is not there, or damaged.
         make: the work.
         monitor: may ask to stop while another process does the work.
         what: that other process does.

@@ -62,7 +62,7 @@ def resume_mode(was_compiled: bool) -> bool:
 
 
 def unavailable() -> str | None:
-    """Why nothing can be compiled for the CPU here; None where it can."""
+    """Why nothing can be compiled for the CPU here; None if it can."""
     compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if shutil.which(compiler) is None:
         return f"there is no C++ compiler {compiler}; install one, or name it in $CXX."

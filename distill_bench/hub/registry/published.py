@@ -35,7 +35,7 @@ class CachedSet:
 
     Attributes:
         paths: .safetensors files, one for each independent set that the release has.
-        remarks: what the user should know of the import; empty where it was done before.
+        remarks: what the user should know of the import; empty if it was done before.
     """
 
     name: str
@@ -161,7 +161,7 @@ def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> lis
             distilled.save(inside / f"{name}{'' if len(imported.sets) == 1 else f'-{index}'}.safetensors")
         sums = {path.name: sha256_of(path) for path in sorted(inside.iterdir())}
         write_atomically(inside / SUMS, json.dumps(sums))
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, where it is there
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
         os.replace(inside, folder)
     return imported.remarks
 

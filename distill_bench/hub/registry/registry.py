@@ -106,7 +106,7 @@ class RemoteFile(RegistryModel):
 
 
 class Space(RegistryModel):
-    """The pixel space of a set's images; the source's usual constants where none are given."""
+    """The pixel space of a set's images; the dataset's usual constants where none are given."""
 
     kind: SpaceKind
     zca_eps: float = 0.1

@@ -40,7 +40,7 @@ class RecoverConfig(RelabelConfig):
         first_bn_multiplier: of its first layer's term.
         classes_per_batch: a batch has one image each of so many classes, or of all where they are fewer.
         crop: whether a random part of the images, one for the whole batch, is resized and mirrored at random (the
-            mirror only where the source is flip-invariant).
+            mirror only if the dataset is flip-invariant).
         least_scale: the least share of the area that a crop may have.
         curriculum: how the least share comes down to that from 1.
         milestone: the part of the iterations after which it is there.
@@ -253,8 +253,8 @@ def statistics_distance(
 
     Both over batch and positions; the variance is the biased one. Plain norms, not squared.
     """
-    found, center = torch.var_mean(maps, dim=(0, 2, 3), correction=0)
-    return torch.linalg.vector_norm(center - mean) + torch.linalg.vector_norm(found - variance)
+    batch_variance, center = torch.var_mean(maps, dim=(0, 2, 3), correction=0)
+    return torch.linalg.vector_norm(center - mean) + torch.linalg.vector_norm(batch_variance - variance)
 
 
 def weighted_sum(distances: list[Float[Tensor, ""]], first: float) -> Float[Tensor, ""]:

@@ -46,7 +46,7 @@ class RelabelConfig(Config):
     """Fields of the methods whose labels a teacher makes.
 
     Attributes:
-        teacher: how it is trained. Its seed is the job's.
+        teacher: how it is trained. Its seed is the run's.
         labels: ``hard``: classes; ``soft``: one logit vector an image; ``teacher``: the teacher itself is stored, and
             labels what networks are shown; ``recorded``: views and their labels are stored.
         temperature: by which the logits of teacher and student are divided.
@@ -62,7 +62,7 @@ class RelabelConfig(Config):
     record: RecordConfig = RecordConfig()
 
     def check(self, dataset: Dataset) -> None:
-        """Raise UsageError where labels cannot be recorded so."""
+        """Raise UsageError if labels cannot be recorded so."""
         classes, (_, height, width) = len(dataset.class_names), dataset.train.shape
         top, tiles = self.record.top, self.record.views.tiles
         if self.labels == "recorded" and top > classes:
@@ -72,7 +72,7 @@ class RelabelConfig(Config):
 
 
 def teacher_of(run: Run[Any]) -> Teacher:
-    """The teacher of the job's recipe and seed."""
+    """The teacher of the run's recipe and seed."""
     return get_or_train_teacher(
         run.training,
         run.config.teacher,

@@ -36,7 +36,7 @@ class MeanMatchingConfig(MatchingConfig):
     chunk: NonNegativeInt = 0
 
     def check(self, dataset: Dataset) -> None:
-        """Raise UsageError for a flip the source does not allow, and for chunks of a network with batch norm."""
+        """Raise UsageError for a flip the dataset does not allow, and for chunks of a network with batch norm."""
         super().check(dataset)
         if not self.chunk:
             return

@@ -42,7 +42,7 @@ class SelectionConfig(Config):
     """Fields of the methods that choose by features.
 
     Attributes:
-        teacher: how the network is trained whose last features count. Its seed is the job's.
+        teacher: how the network is trained whose last features count. Its seed is the run's.
     """
 
     lr_fields: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)

@@ -25,7 +25,7 @@ Batch = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class TrajectoryGradient(NamedTuple):
-    """L and its gradients. ``labels`` is None where labels are classes."""
+    """L and its gradients. ``labels`` is None if labels are classes."""
 
     loss: Float[Tensor, ""]
     images: Float[Tensor, "n c h w"]
@@ -34,7 +34,7 @@ class TrajectoryGradient(NamedTuple):
 
 
 class Derivatives(NamedTuple):
-    """Of ⟨∇_θ ℓ, λ⟩: its value, its gradient for θ (None where not asked for), and those for the batch.
+    """Of ⟨∇_θ ℓ, λ⟩: its value, its gradient for θ (None if not asked for), and those for the batch.
 
     ``batch`` has one tensor for the images, and a second for the labels where they are logits.
     """
@@ -166,10 +166,10 @@ def _step_back(
 ) -> tuple[Derivatives, tuple[Tensor, ...]]:
     """A step's derivatives of ⟨g_i, λ⟩, and those for its batch pulled back to all images and labels."""
     leaves = _leaves(learnables)
-    made = batch(*leaves)
-    inner = student.derivatives_along(theta, made[0].detach(), made[1].detach(), adjoint, hessian)
+    mini_batch = batch(*leaves)
+    inner = student.derivatives_along(theta, mini_batch[0].detach(), mini_batch[1].detach(), adjoint, hessian)
     floats = len(inner.batch)
-    return inner, torch.autograd.grad(made[:floats], leaves[:floats], inner.batch)
+    return inner, torch.autograd.grad(mini_batch[:floats], leaves[:floats], inner.batch)
 
 
 def _leaves(learnables: Sequence[Tensor]) -> list[Tensor]:

@@ -129,7 +129,7 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
 
 
 def experts_of(run: Run[TrajectoryConfig]) -> Experts:
-    """The experts that a job's recipe asks for.
+    """The experts that a run's recipe asks for.
 
     Raises:
         UsageError: imported ones are not there, or too short.
@@ -137,13 +137,13 @@ def experts_of(run: Run[TrajectoryConfig]) -> Experts:
     config = run.config
     if not config.experts_from:
         return _trained_experts(run, config.experts)
-    found = adopted_experts(run.training, config.network, config.experts_from)
-    if found.epochs < config.segment[-1] - 1 + config.segment_epochs:
+    adopted = adopted_experts(run.training, config.network, config.experts_from)
+    if adopted.epochs < config.segment[-1] - 1 + config.segment_epochs:
         raise UsageError(
-            f"the imported experts have {found.epochs} epochs; segments of {config.segment_epochs} that start before "
+            f"the imported experts have {adopted.epochs} epochs; segments of {config.segment_epochs} that start before "
             f"epoch {config.segment[-1]} do not fit. Lower `segment=…` or segment_epochs."
         )
-    return found
+    return adopted
 
 
 def _trained_experts(run: Run[TrajectoryConfig], numbers: int | Sequence[int]) -> Experts:
@@ -229,7 +229,7 @@ class TrajectoryMatching(Objective):
         start, target = self._segment(step)
         if config.labels == "teacher":
             self._labels = logits_at(self._student, target, self._images)
-        found = trajectory_gradient(
+        gradient = trajectory_gradient(
             self._student,
             start,
             target,
@@ -239,13 +239,13 @@ class TrajectoryMatching(Objective):
             self._batches(self._run_of.generator("student", step)),
             config.gradient,
         )
-        loss = float(found.loss)
+        loss = float(gradient.loss)
         if config.loss_gate and loss > config.loss_gate:
             return loss, {}
-        gradients = {"images": found.images * config.image_gradient_scale, "learning_rate": found.learning_rate}
+        gradients = {"images": gradient.images * config.image_gradient_scale, "learning_rate": gradient.learning_rate}
         if config.labels == "learned":
-            assert found.labels is not None
-            gradients["labels"] = found.labels
+            assert gradient.labels is not None
+            gradients["labels"] = gradient.labels
         return loss, gradients
 
     def after_step(self, step: int) -> None:
