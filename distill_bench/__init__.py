@@ -1,6 +1,6 @@
 """distill_bench: a benchmark suite for dataset distillation.
 
-Synthesizers turn a training set into a few synthetic images per class; one fixed evaluator trains freshly initialised
+Methods turn a training set into a few synthetic images per class; one fixed evaluator trains freshly initialised
 networks on them; a suite tabulates the result.
 """
 
@@ -11,7 +11,7 @@ from distill_bench.distilled.playback import Playback, stored_teacher
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS, Protocol, Result, evaluate, evaluate_full
 from distill_bench.hub.registry.published import load_distilled
-from distill_bench.methods import Config, Objective, Run, Synthetic, list_methods, optimise, synthesize, synthesizer
+from distill_bench.methods import Config, Objective, Run, SynthesisResult, list_methods, method, optimise, synthesize
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ __all__ = [
     "Run",
     "RunFailed",
     "Split",
-    "Synthetic",
+    "SynthesisResult",
     "UsageError",
     "evaluate",
     "evaluate_full",
@@ -46,8 +46,8 @@ __all__ = [
     "load_dataset",
     "load_distilled",
     "load_results",
+    "method",
     "optimise",
     "stored_teacher",
     "synthesize",
-    "synthesizer",
 ]

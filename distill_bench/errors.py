@@ -91,7 +91,12 @@ def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> str:
 
     Args:
         what: the name should be of, such as ``"method"``.
+        name: that is not known.
+        known: the names that are.
         more: what is allowed besides.
+
+    Returns:
+        One or more sentences.
     """
     names = list(known)
     return f"unknown {what} {_cut(name)!r}.{did_you_mean(name, names)} Known: {', '.join(names)}{more}."
@@ -105,7 +110,11 @@ def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
     """A validation error in one line: every field with what is wrong about it.
 
     Args:
+        error: pydantic's.
         known: names of fields, of which those are named that an unknown one comes close to.
+
+    Returns:
+        The line.
     """
     names = list(known)
 

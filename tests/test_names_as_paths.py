@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distill_bench import DistilledSet
-from distill_bench.benchmark import Setting, expand, load_suite
+from distill_bench.benchmark import BenchConfig, expand, load_suite
 from distill_bench.benchmark.suite import SetCell, slug
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.publish import release
@@ -42,7 +42,7 @@ def test_a_suite_writes_nothing_outside_its_results(command, name, tmp_path, mon
 @pytest.mark.parametrize("name", LEADS_AWAY)
 def test_neither_does_a_setting_from_python(name, tmp_path):
     with pytest.raises(UsageError, match="the suite's name"):
-        Setting(name, tmp_path)
+        BenchConfig(name, tmp_path)
 
 
 @pytest.mark.parametrize("file", [".toml", "-x.toml", "a\nb.toml"])

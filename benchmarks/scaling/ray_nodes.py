@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill_bench.benchmark import SetCell, Setting, run_cells, tasks_of
+from distill_bench.benchmark import BenchConfig, SetCell, run_cells, tasks_of
 from distill_bench.benchmark.on_ray import require_ray
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.progress import StreamMonitor
@@ -84,7 +84,10 @@ def measure(executor: str, workers: int, shared: bool, cores: list[int], options
         os.environ["DISTILL_BENCH_HOME"] = str(folder / "home")
         (folder / "matched.toml").write_text(RECIPE.format(iterations=options.iterations))
         networks, seeds = (options.networks, 1) if shared else (1, options.cells)
-        method, setting = str(folder / "matched.toml"), Setting("scaling", folder / "results", "cpu", networks=networks)
+        method, setting = (
+            str(folder / "matched.toml"),
+            BenchConfig("scaling", folder / "results", "cpu", networks=networks),
+        )
         grid = [SetCell("digits", method, 10, seed, "paper", ("quick-v1",)) for seed in range(seeds)]
         works = [tasks_of(cell, setting) for cell in grid]
         if executor == "ray":

@@ -22,7 +22,7 @@ from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.methods.trajectory_matching.gradient import Batch, Student, trajectory_gradient
 from distill_bench.networks import build_network
-from distill_bench.pretrained import ExpertRecipe, obtain_experts
+from distill_bench.pretrained import ExpertRecipe, get_or_train_experts
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import run_block
@@ -61,7 +61,7 @@ def measure(dataset: str) -> list[dict[str, Any]]:
     chosen, source, monitor = SETTINGS[dataset], load_dataset(dataset), StreamMonitor()
     training = TrainingData(source, pixel_space_of(source, "normalized"), torch.device("cpu"))
     recipe = ExpertRecipe(epochs=chosen["epochs"], batch_size=chosen["batch"], learning_rate=chosen["rate"])
-    experts = obtain_experts(training, NETWORK, recipe, 1, monitor=monitor)
+    experts = get_or_train_experts(training, NETWORK, recipe, 1, monitor=monitor)
     classes = len(training.class_names)
     images = torch.cat([training.draw(label, IPC, generator("error", label)) for label in range(classes)])
     labels = torch.arange(classes).repeat_interleave(IPC)

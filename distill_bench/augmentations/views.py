@@ -23,7 +23,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class AugmentPolicy(BaseModel):
-    """How views are drawn. Mirrors come with every rule, where a source is flip-invariant.
+    """How views are drawn. Mirrors come with every rule, where a dataset is flip-invariant.
 
     Attributes:
         crop: none; ``resized``: a random part of the image, resized; ``padded``: the image shifted by up to 4 pixels.
@@ -51,7 +51,7 @@ class AugmentParams:
         crops: int64 [b, 4]: top, left, height, width in pixels, of the region that fills the view.
         mirrored: bool [b].
         partners: int64 [b], the image each is mixed with: a position in the batch.
-        boxes: int64 [b, 4]: top, left, height, width of the partner's part; of no height where there is none.
+        boxes: int64 [b, 4]: top, left, height, width of the partner's part; of no height if there is none.
         weights: float32 [b], the weight of the image itself outside the box.
     """
 

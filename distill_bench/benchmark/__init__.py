@@ -13,17 +13,17 @@ from distill_bench.benchmark.suite import (
     load_suite,
     parse_only,
 )
-from distill_bench.benchmark.tasks import CellTasks, Setting, tasks_of
+from distill_bench.benchmark.tasks import BenchConfig, CellTasks, tasks_of
 
 __all__ = [
     "EXECUTORS",
     "RAY",
+    "BenchConfig",
     "Cell",
     "CellTasks",
     "GivenSetCell",
     "ReferenceCell",
     "SetCell",
-    "Setting",
     "Suite",
     "check_executor",
     "expand",

@@ -21,7 +21,7 @@ from distill_bench.benchmark.results import FAILED
 from distill_bench.benchmark.tasks import CellTasks, Task
 from distill_bench.benchmark.worker import WORKER, Order, record
 from distill_bench.errors import Interrupted, UsageError, unknown
-from distill_bench.runtime.locks import is_held
+from distill_bench.runtime.locks import is_locked
 from distill_bench.runtime.progress import StreamMonitor, clock
 
 POLL_SECONDS = 0.1
@@ -30,7 +30,7 @@ LOCAL, IN_PROCESS, RAY = EXECUTORS = ("local", "in-process", "ray")
 
 
 def check_executor(name: str) -> None:
-    """Raise UsageError where there is no executor of this name, or what it needs is not installed."""
+    """Raise UsageError if there is no executor of this name, or what it needs is not installed."""
     if name not in EXECUTORS:
         raise UsageError(unknown("executor", name, EXECUTORS))
     if name == RAY:
@@ -88,6 +88,9 @@ def run_cells(
         monitor: hears of every cell, and may ask to stop.
         quiet: whether workers report no progress.
         threads: of every process, on which the last bits of sums depend; ``usual_threads`` unless given.
+
+    Returns:
+        How many cells failed.
 
     Raises:
         Interrupted: the monitor was asked to stop; every cell has its checkpoint.
@@ -168,7 +171,7 @@ class _Runner:
             return order
         if len(self._workers) >= self._workers.room:
             return None
-        taken = [work for work in self._waiting if is_held(work.lock)]
+        taken = [work for work in self._waiting if is_locked(work.lock)]
         for work in [*self._cells(), *taken]:
             if tasks := self._some_of(work):
                 return Order(work, tasks)
@@ -181,7 +184,7 @@ class _Runner:
         """A cell that no other runner is at, and whose pretrained networks no process makes now."""
         being_made = {path for work in self._cells() for path in work.needs()} if self._waiting else set()
         for work in list(self._waiting):
-            if not is_held(work.lock) and not (being_made and being_made & work.needs()):
+            if not is_locked(work.lock) and not (being_made and being_made & work.needs()):
                 self._waiting.remove(work)
                 if (code := self._done_elsewhere(work)) is None:
                     return Order(work)

@@ -23,7 +23,7 @@ import torch
 from distill_bench.benchmark.tasks import CellTasks
 from distill_bench.benchmark.worker import WORKER, Order
 from distill_bench.errors import UsageError
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 
 POLL_SECONDS = 0.2
 RETRIES = 3
@@ -122,7 +122,9 @@ def _task() -> Callable[..., int]:
     once seen to abort.
     """
 
-    def run(told: str, worker: str, folder: str, path: list[str], environment: dict[str, str], marks: list[str]) -> int:
+    def run(
+        message: str, worker: str, folder: str, path: list[str], environment: dict[str, str], marks: list[str]
+    ) -> int:
         for mark in marks:
             if not os.path.exists(mark):
                 raise FileNotFoundError(
@@ -139,7 +141,7 @@ def _task() -> Callable[..., int]:
         ) as process:
             assert process.stdin is not None
             try:
-                process.stdin.write(told)
+                process.stdin.write(message)
                 process.stdin.flush()
                 while process.poll() is None:
                     time.sleep(0.1)
@@ -165,7 +167,7 @@ def _import_path() -> list[str]:
 def _environment() -> dict[str, str]:
     """Our own variables, the folder of the cache among them."""
     own = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
-    return own | {f"{OURS}HOME": str(home().absolute())}
+    return own | {f"{OURS}HOME": str(cache_dir().absolute())}
 
 
 @contextmanager
@@ -197,7 +199,7 @@ def _marks(work: CellTasks[Any]) -> Iterator[list[str]]:
     """A file in each folder that all nodes must share, for as long as the run lasts."""
     marks = []
     try:
-        for folder in (home().absolute() / "store", work.setting.results):
+        for folder in (cache_dir().absolute() / "store", work.setting.results):
             folder.mkdir(parents=True, exist_ok=True)
             with NamedTemporaryFile(dir=folder, prefix=".run-", delete=False) as file:
                 marks.append(file.name)

@@ -35,7 +35,7 @@ class Times:
             self._networks[_key(condition, NETWORK)].append(seconds / result.networks)
 
     def predict(self, work: CellTasks[Any]) -> float | None:
-        """Seconds of what is missing of a cell; None where no result of its condition says.
+        """Seconds of what is missing of a cell; None if no result of its condition says.
 
         The condition is dataset, method, IPC, preset and protocol; seeds may differ.
         """

@@ -15,9 +15,9 @@ from distill_bench.errors import DataError, describe
 from distill_bench.evaluation import Failure, Result
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
-from distill_bench.runtime.locks import alone
+from distill_bench.runtime.locks import file_lock
 from distill_bench.runtime.log import log
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT
 
 if TYPE_CHECKING:
@@ -133,6 +133,9 @@ def is_filed(score_key: str, folder: Path, suite: str, name: Path) -> bool:
         folder: the folder of results.
         suite: whose result it is.
         name: of its small file in the suite's folder, which counts before the lines.
+
+    Returns:
+        Whether it is.
     """
     if small := read_json(folder / suite / name):
         return small.get("score_key") == score_key
@@ -177,7 +180,7 @@ def as_lines(results: Iterable[Result]) -> str:
 
 
 def stored_result(path: Path) -> Result | None:
-    """The result in a file of the store, or None where there is none that can be read."""
+    """The result in a file of the store, or None if there is none that can be read."""
     if read_json(path, "accuracies") is None:
         return None
     try:
@@ -193,7 +196,7 @@ def _lines_path(folder: Path, suite: str) -> Path:
 
 def _alone(folder: Path, suite: str) -> AbstractContextManager[None]:
     lock = canonical_hash(["results", str(folder.resolve()), suite])
-    return alone(home() / "store" / "locks" / f"{lock}.lock", SILENT, "files results")
+    return file_lock(cache_dir() / "store" / "locks" / f"{lock}.lock", SILENT, "files results")
 
 
 @lru_cache(maxsize=8)
@@ -223,7 +226,7 @@ def _read(path: Path) -> Filed | None:
 
 
 def _parsed(text: str, where: str) -> Filed | None:
-    """The result or failure in a text, or None where it is something else or cannot be read or shown."""
+    """The result or failure in a text, or None if it is something else or cannot be read or shown."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

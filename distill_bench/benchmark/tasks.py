@@ -37,10 +37,10 @@ from distill_bench.runtime.checkpoint import EVERY_SECONDS
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
-from distill_bench.runtime.locks import alone
+from distill_bench.runtime.locks import file_lock
 from distill_bench.runtime.log import log
 from distill_bench.runtime.names import checked_file_name
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.run_info import peak_memory_mb, run_block
 
@@ -48,7 +48,7 @@ HARD = ".hard"
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchConfig:
     """What all cells of a run have in common.
 
     Attributes:
@@ -68,7 +68,7 @@ class Setting:
     compile: str = "auto"
 
     def __post_init__(self) -> None:
-        """Raises UsageError where the suite's name would lead out of the folder of results."""
+        """Raises UsageError if the suite's name would lead out of the folder of results."""
         try:
             checked_file_name(self.suite, "the suite's name")
         except ValueError as error:
@@ -103,7 +103,7 @@ class CellTasks(ABC, Generic[C]):
     Attributes:
         key: the content address of the cell's set, or what stands for it.
         preset: of the recipe.
-        cannot: why the cell cannot be run, such as that a class has too few images; None where it can.
+        cannot: why the cell cannot be run, such as that a class has too few images; None if it can.
         resources: what the cell asks a cluster for.
     """
 
@@ -112,7 +112,7 @@ class CellTasks(ABC, Generic[C]):
     cannot: str | None = None
     resources = Resources()
 
-    def __init__(self, cell: C, setting: Setting, dataset: Dataset | None = None) -> None:
+    def __init__(self, cell: C, setting: BenchConfig, dataset: Dataset | None = None) -> None:
         self.cell: C = cell
         self.setting = setting
         self.dataset = dataset or load_dataset(cell.dataset, **cell.options)
@@ -121,11 +121,11 @@ class CellTasks(ABC, Generic[C]):
     @property
     def lock(self) -> Path:
         """Held by the process that is at this cell."""
-        return home() / "store" / "locks" / f"{self.key}.lock"
+        return cache_dir() / "store" / "locks" / f"{self.key}.lock"
 
     @abstractmethod
     def stored_set(self) -> DistilledSet | None:
-        """The set that is scored; None where it is not in the store, or where the whole split is scored."""
+        """The set that is scored; None if it is not in the store, or where the whole split is scored."""
 
     def obtain_set(self, monitor: Monitor, own_process: bool) -> DistilledSet | None:
         """The set that is scored, made and stored now where it is missing. Arguments and errors as ``run``."""
@@ -180,7 +180,7 @@ class CellTasks(ABC, Generic[C]):
         """
         if self.cannot:
             raise UsageError(self.cannot)
-        with alone(self.lock, monitor, "does the same cell"):
+        with file_lock(self.lock, monitor, "does the same cell"):
             self.result_path(FAILED).unlink(missing_ok=True)
             distilled = self.obtain_set(monitor, own_process)
             return [self._result(distilled, *each, monitor) for each in self._score_keys(distilled).items()]
@@ -264,7 +264,7 @@ class CellTasks(ABC, Generic[C]):
         return ScoreCache(score_folder(), key.rsplit("-", 1)[0]).networks
 
     def _score_path(self, key: str) -> Path:
-        return home() / "store" / "scores" / f"{key}.json"
+        return cache_dir() / "store" / "scores" / f"{key}.json"
 
     def _is_filed(self, ending: str, key: str) -> bool:
         """Whether the result of a score is filed, and the store of this machine has it too."""
@@ -287,7 +287,7 @@ class CellTasks(ABC, Generic[C]):
 class ReferenceTasks(CellTasks[ReferenceCell]):
     """Networks trained on the whole training split."""
 
-    def __init__(self, cell: ReferenceCell, setting: Setting, dataset: Dataset | None = None) -> None:
+    def __init__(self, cell: ReferenceCell, setting: BenchConfig, dataset: Dataset | None = None) -> None:
         super().__init__(cell, setting, dataset)
         self.key = canonical_hash(["full", *(score_key(self.dataset, name, None) for name in cell.protocols)])
 
@@ -298,7 +298,7 @@ class ReferenceTasks(CellTasks[ReferenceCell]):
 class GivenSetTasks(CellTasks[GivenSetCell]):
     """A set that is there already."""
 
-    def __init__(self, cell: GivenSetCell, setting: Setting, dataset: Dataset | None = None) -> None:
+    def __init__(self, cell: GivenSetCell, setting: BenchConfig, dataset: Dataset | None = None) -> None:
         super().__init__(cell, setting, dataset)
         self.preset, self._set = cell.preset, load_distilled(cell.file)
         self.key = canonical_hash(["given", self._set.sha256, self.dataset.test.fingerprint])
@@ -317,7 +317,7 @@ class GivenSetTasks(CellTasks[GivenSetCell]):
 class SetTasks(CellTasks[SetCell]):
     """A set that a method makes."""
 
-    def __init__(self, cell: SetCell, setting: Setting, dataset: Dataset | None = None) -> None:
+    def __init__(self, cell: SetCell, setting: BenchConfig, dataset: Dataset | None = None) -> None:
         super().__init__(cell, setting, dataset)
         self.method = cell.load_method()
         self.resources = self.method.recipe.resources
@@ -332,11 +332,11 @@ class SetTasks(CellTasks[SetCell]):
 
     @property
     def set_path(self) -> Path:
-        return home() / "store" / "sets" / f"{self.key}.safetensors"
+        return cache_dir() / "store" / "sets" / f"{self.key}.safetensors"
 
     @property
     def checkpoint_path(self) -> Path:
-        return home() / "store" / "checkpoints" / f"{self.key}.safetensors"
+        return cache_dir() / "store" / "checkpoints" / f"{self.key}.safetensors"
 
     @property
     def begun(self) -> bool:
@@ -425,7 +425,7 @@ class SetTasks(CellTasks[SetCell]):
         return None
 
 
-def tasks_of(cell: Cell, setting: Setting, dataset: Dataset | None = None) -> "CellTasks[Any]":
+def tasks_of(cell: Cell, setting: BenchConfig, dataset: Dataset | None = None) -> "CellTasks[Any]":
     """The tasks of a cell. Arguments as for ``CellTasks``.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from distill_bench.benchmark import suite
-from distill_bench.benchmark.tasks import CellTasks, Setting, Task, tasks_of
+from distill_bench.benchmark.tasks import BenchConfig, CellTasks, Task, tasks_of
 from distill_bench.errors import (
     MEMORY_ADVICE,
     DataError,
@@ -45,8 +45,8 @@ class Order:
     def line(self, threads: int, quiet: bool) -> str:
         """The line that a worker is told."""
         cell = {"kind": type(self.work.cell).__name__, **dataclasses.asdict(self.work.cell)}
-        told = {"cell": cell, "setting": dataclasses.asdict(self.work.setting), "tasks": self.tasks}
-        return json.dumps(told | {"threads": threads, "quiet": quiet}, default=str) + "\n"
+        message = {"cell": cell, "setting": dataclasses.asdict(self.work.setting), "tasks": self.tasks}
+        return json.dumps(message | {"threads": threads, "quiet": quiet}, default=str) + "\n"
 
     def run(self, monitor: StreamMonitor, own_process: bool = False) -> int:
         """Do it here. Returns the exit code that says how it went."""
@@ -61,16 +61,18 @@ def main() -> int:
     line = sys.stdin.readline()
     if not line:
         return 1  # the parent was killed before it said what to do
-    told = json.loads(line)
+    message = json.loads(line)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    torch.set_num_threads(told["threads"])
-    lists = {name: value and tuple(value) for name, value in told["cell"].items() if name in ("protocols", "classes")}
-    kind: type[suite.Cell] = getattr(suite, told["cell"].pop("kind"))
-    setting = Setting(**told["setting"] | {"results": Path(told["setting"]["results"])})
-    monitor = StreamMonitor(quiet=told["quiet"])
+    torch.set_num_threads(message["threads"])
+    lists = {
+        name: value and tuple(value) for name, value in message["cell"].items() if name in ("protocols", "classes")
+    }
+    kind: type[suite.Cell] = getattr(suite, message["cell"].pop("kind"))
+    setting = BenchConfig(**message["setting"] | {"results": Path(message["setting"]["results"])})
+    monitor = StreamMonitor(quiet=message["quiet"])
     monitor.listen()
-    work = tasks_of(kind(**told["cell"] | lists), setting)
-    return Order(work, tuple(Task(*task) for task in told["tasks"])).run(monitor, own_process=True)
+    work = tasks_of(kind(**message["cell"] | lists), setting)
+    return Order(work, tuple(Task(*task) for task in message["tasks"])).run(monitor, own_process=True)
 
 
 def run_some(work: CellTasks[Any], tasks: Sequence[Task], monitor: StreamMonitor) -> int:

@@ -32,7 +32,7 @@ from distill_bench.datasets import load_dataset
 from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import clock
 from distill_bench.runtime.run_info import code_state
 
@@ -75,17 +75,17 @@ def bench_command(
     code_state()
     if executor != benchmark.RAY:  # whose nodes may have what this machine has not
         resolve_device(device)
-    found = benchmark.load_suite(suite)
-    chosen = found.adapted(
+    loaded = benchmark.load_suite(suite)
+    chosen = loaded.adapted(
         dataset or [],
         method or [],
         size,
-        holdout_fraction(holdout, split, found.holdout),
+        holdout_fraction(holdout, split, loaded.holdout),
         **own_data(flip_invariant, classes),
     )
     cells = benchmark.expand(chosen, benchmark.parse_only(only))
-    folder = results or home() / "results"
-    setting = benchmark.Setting(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
+    folder = results or cache_dir() / "results"
+    setting = benchmark.BenchConfig(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
     sources = {name: load_dataset(name, **chosen.data) for name in chosen.datasets}
     works = [benchmark.tasks_of(cell, setting, sources[cell.dataset]) for cell in cells]
     _check_some_possible(works)
@@ -114,7 +114,7 @@ def bench_command(
 
 
 def _check_some_possible(works: list[benchmark.CellTasks[Any]]) -> None:
-    """Raises UsageError where no set that was asked for can be made: the reference alone is not what was meant."""
+    """Raises UsageError if no set that was asked for can be made: the reference alone is not what was meant."""
     sets = [work for work in works if work.cell.ipc is not None]
     if sets and all(work.cannot for work in sets):
         raise UsageError(str(sets[0].cannot))

@@ -9,15 +9,23 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.hub.registry.registry import CsvClaim, Entry, InlineClaim
 
 
-def claimed(entry: Entry, made: DistilledSet | None = None) -> str:
+def claimed(entry: Entry, distilled: DistilledSet | None = None) -> str:
     """The claim for a published set, in percent.
 
     Args:
-        made: the set, which may have the claim in its file.
+        entry: of the registry.
+        distilled: the set, which may have the claim in its file.
+
+    Returns:
+        One line or more.
     """
     if entry.claim == "stored":
-        has = made is not None and made.card.origin is not None and made.card.origin.stored_accuracies
-        return describe_stored(made) if made is not None and has else "claimed: the accuracies stored in its file"
+        has = distilled is not None and distilled.card.origin is not None and distilled.card.origin.stored_accuracies
+        return (
+            describe_stored(distilled)
+            if distilled is not None and has
+            else "claimed: the accuracies stored in its file"
+        )
     if isinstance(entry.claim, CsvClaim):
         claim = listed_claim(entry, entry.claim)
         spread = "" if claim.std is None else f" ± {claim.std:g}"
@@ -45,13 +53,13 @@ def listed_claim(entry: Entry, named: CsvClaim) -> Claim:
     return claim
 
 
-def describe_stored(made: DistilledSet) -> str:
+def describe_stored(distilled: DistilledSet) -> str:
     """The accuracies that a release brought along, in percent: of all its sets, and of this one.
 
     Experiments follow one another in a file, so that those of set k are the k-th part.
     """
-    assert made.card.origin is not None
-    origin, lines = made.card.origin, []
+    assert distilled.card.origin is not None
+    origin, lines = distilled.card.origin, []
     for network, values in origin.stored_accuracies.items():
         if not values:
             continue

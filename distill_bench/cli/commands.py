@@ -33,7 +33,7 @@ from distill_bench.errors import (
     is_out_of_memory,
 )
 from distill_bench.runtime.malloc import disable_trim
-from distill_bench.runtime.progress import StoppedEarly, stop_at_once
+from distill_bench.runtime.progress import StopBeforeStart, stop_at_once
 from distill_bench.runtime.text import for_terminal
 
 app = typer.Typer(
@@ -74,7 +74,7 @@ def main() -> NoReturn:
     sys.path.insert(0, os.getcwd())
     try:
         app(prog_name="distill-bench", standalone_mode=True)
-    except StoppedEarly:
+    except StopBeforeStart:
         _complain("stopped on request, before any work began.")
         sys.exit(Interrupted.exit_code)
     except DistillBenchError as error:

@@ -31,11 +31,11 @@ def download_command(
         published(name, registry)  # before any of them takes its time
     monitor = listening_monitor(quiet)
     for name in names:
-        found = obtain(name, may_download=not offline, given=file or (), registry=registry, monitor=monitor)
-        for path in found.paths:
+        cached = obtain(name, may_download=not offline, given=file or (), registry=registry, monitor=monitor)
+        for path in cached.paths:
             show(f"{path}: {summary(load_distilled(path))}")
-        monitor.say(claimed(found.entry, load_distilled(found.paths[0])))
-        if found.entry.superseded_by:
-            monitor.say(f"{name} is superseded by {found.entry.superseded_by}.")
-        for line in (*filter(None, [found.entry.note]), *found.remarks):
+        monitor.say(claimed(cached.entry, load_distilled(cached.paths[0])))
+        if cached.entry.superseded_by:
+            monitor.say(f"{name} is superseded by {cached.entry.superseded_by}.")
+        for line in (*filter(None, [cached.entry.note]), *cached.remarks):
             monitor.say(line)

@@ -50,7 +50,7 @@ from distill_bench.evaluation import (
 from distill_bench.hub.registry.published import CachedSet, is_id, obtain
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import code_state
 
@@ -87,7 +87,7 @@ def evaluate_command(
     choice("--labels", labels, LABEL_USES)
     choice("--compile", compile, COMPILE)
     resolve_device(device)
-    found, made = None, None
+    cached, distilled = None, None
     if file is None:
         protocol, data = _whole_split(
             protocol,
@@ -100,19 +100,19 @@ def evaluate_command(
         )
     else:
         check_registry(registry, file)
-        found = obtain(file, may_download=False, registry=registry) if is_id(file) else None
-        made = load_distilled(found.paths[0] if found else file)
-        data = dataset_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
-        protocol = protocol_for(made, protocol).id
+        cached = obtain(file, may_download=False, registry=registry) if is_id(file) else None
+        distilled = load_distilled(cached.paths[0] if cached else file)
+        data = dataset_of_set(distilled, dataset, size, holdout, split, flip_invariant, classes)
+        protocol = protocol_for(distilled, protocol).id
     monitor, cache = listening_monitor(quiet), score_folder()
-    if tested := ScoreCache(cache, score_key(data, protocol, made, labels, network)).networks:
-        monitor.say(f"networks tested before: {len(tested)}, kept under {home()}")
+    if tested := ScoreCache(cache, score_key(data, protocol, distilled, labels, network)).networks:
+        monitor.say(f"networks tested before: {len(tested)}, kept under {cache_dir()}")
     options: dict[str, Any] = {"network": network, "networks": networks, "device": device, "compile": compile}
     options |= {"monitor": monitor, "cache": cache}
-    if made is None:
+    if distilled is None:
         result = evaluate_full(data, protocol, **options)
     else:
-        result = evaluate(made, data, protocol, labels=labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
+        result = evaluate(distilled, data, protocol, labels=labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
     if results is not None:
         result = result.model_copy(update={"suite": EVALUATED})
         file_result(result, results)
@@ -121,8 +121,8 @@ def evaluate_command(
     if as_json:
         show_json(result.model_dump(mode="json"))
     else:
-        show(*_sentence(result, made).split("\n"))
-    _say_claims(found, made, monitor, as_json)
+        show(*_sentence(result, distilled).split("\n"))
+    _say_claims(cached, distilled, monitor, as_json)
 
 
 def _whole_split(
@@ -144,20 +144,22 @@ def _whole_split(
     return protocol, load_dataset(dataset, size=size, holdout=holdout, **own)
 
 
-def _say_claims(found: CachedSet | None, made: DistilledSet | None, monitor: StreamMonitor, as_json: bool) -> None:
+def _say_claims(
+    cached: CachedSet | None, distilled: DistilledSet | None, monitor: StreamMonitor, as_json: bool
+) -> None:
     """What is claimed for a set, beside what was found."""
-    if made is not None and found is not None:
-        show(claimed(found.entry, made), err=as_json)
-        if others := found.paths[1:]:
+    if distilled is not None and cached is not None:
+        show(claimed(cached.entry, distilled), err=as_json)
+        if others := cached.paths[1:]:
             monitor.say(
                 f"this is the first of {len(others) + 1} independent sets, of all of which the claim is. Others:"
             )
             monitor.say(*map(str, others))
-    elif made is not None and made.card.origin and made.card.origin.stored_accuracies:
-        monitor.say(describe_stored(made))
+    elif distilled is not None and distilled.card.origin and distilled.card.origin.stored_accuracies:
+        monitor.say(describe_stored(distilled))
 
 
-def _sentence(result: Result, made: DistilledSet | None) -> str:
+def _sentence(result: Result, distilled: DistilledSet | None) -> str:
     interval = "" if result.ci_low is None else f", 95 % interval {result.ci_low:.2f} to {result.ci_high:.2f}"
     spread = f" ± {result.std:.2f} (std of {result.networks} networks{interval})" if result.networks > 1 else ""
     each = ", ".join(f"{value:.2f}" for value in result.accuracies)
@@ -168,7 +170,7 @@ def _sentence(result: Result, made: DistilledSet | None) -> str:
             + (f", {result.holdout:g} of its training split held out" if result.holdout else "")
             + (f", ipc {result.ipc}" if result.ipc else "")
             + f": {result.accuracy:.2f} %{spread}",
-            f"{protocol_named(result, made)}, network {result.network}, labels {result.labels}, "
+            f"{protocol_named(result, distilled)}, network {result.network}, labels {result.labels}, "
             f"learning rate {result.learning_rate:g}, {result.pixel_space} pixels, {result.bytes:,} bytes",
             f"networks: {each}",
             *notes_shown(result.notes),

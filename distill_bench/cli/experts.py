@@ -34,8 +34,8 @@ from distill_bench.methods.recipe import PAPER, parse_values
 from distill_bench.methods.trajectory_matching.trajectory_matching import ExpertConfig
 from distill_bench.pretrained import (
     Pretrained,
+    get_or_train_experts,
     list_experts,
-    obtain_experts,
     outdated,
 )
 from distill_bench.runtime.device import resolve_device
@@ -76,8 +76,10 @@ def experts_train(
             "the setting out, or empty it: --set experts_from=."
         )
     training = TrainingData(data, config.pixel_space_on(data), resolve_device(device))
-    found = obtain_experts(training, config.network, config.expert, config.experts, monitor=listening_monitor(quiet))
-    for line in _expert_lines(found.pieces):
+    trained = get_or_train_experts(
+        training, config.network, config.expert, config.experts, monitor=listening_monitor(quiet)
+    )
+    for line in _expert_lines(trained.pieces):
         show(line)
 
 
@@ -97,10 +99,10 @@ def experts_import(
     data = load_dataset(dataset, size=size, **own_data(flip_invariant, classes))
     kind = choice("--space", space, SPACES)
     training = TrainingData(data, pixel_space_of(data, kind, zca_eps), resolve_device(device))
-    found = import_experts(files, training, network)
-    for line in _expert_lines(found.pieces):
+    imported = import_experts(files, training, network)
+    for line in _expert_lines(imported.pieces):
         show(line)
-    show(f"use them with --set experts_from={found.pieces[0].identity['origin']}")
+    show(f"use them with --set experts_from={imported.pieces[0].identity['origin']}")
 
 
 @experts_app.command("list")
@@ -108,9 +110,9 @@ def experts_list(as_json: JsonOption = False) -> None:
     """List the experts that are kept here, those of one recipe on one line."""
     if as_json:
         listed = [
-            {"key": kept.key, "dataset": kept.history.get("dataset"), **kept.identity, **kept.facts,
-             "outdated": outdated(kept), "path": str(kept.path)}
-            for kept in list_experts()
+            {"key": expert.key, "dataset": expert.history.get("dataset"), **expert.identity, **expert.facts,
+             "outdated": outdated(expert), "path": str(expert.path)}
+            for expert in list_experts()
         ]  # fmt: skip
         show_json(listed)
         return
@@ -121,10 +123,12 @@ def experts_list(as_json: JsonOption = False) -> None:
 @experts_app.command("show")
 def experts_show(key: Annotated[str, typer.Argument(help="The key of an expert, or how it begins.")]) -> None:
     """Print what an expert was trained on and how its loss fell."""
-    found = [kept for kept in list_experts() if kept.key.startswith(key)]
-    if len(found) != 1:
-        raise UsageError(f"{len(found)} experts have a key that begins with {key!r}. See distill-bench experts list.")
-    (expert,) = found
+    matching = [expert for expert in list_experts() if expert.key.startswith(key)]
+    if len(matching) != 1:
+        raise UsageError(
+            f"{len(matching)} experts have a key that begins with {key!r}. See distill-bench experts list."
+        )
+    (expert,) = matching
     about = {"key": expert.key, "identity": expert.identity, "facts": expert.facts, "history": expert.history}
     show_json(about | {"path": str(expert.path), "bytes": expert.path.stat().st_size})
 
@@ -132,16 +136,16 @@ def experts_show(key: Annotated[str, typer.Argument(help="The key of an expert, 
 def _expert_lines(experts: list[Pretrained]) -> list[str]:
     """A line for all experts that differ in nothing but their number."""
     groups: dict[str, list[Pretrained]] = {}
-    for kept in experts:
-        shared = {name: value for name, value in kept.identity.items() if name != "index"}
-        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(kept)
-    return sorted(_expert_line(sorted(group, key=lambda kept: kept.identity["index"])) for group in groups.values())
+    for expert in experts:
+        shared = {name: value for name, value in expert.identity.items() if name != "index"}
+        groups.setdefault(json.dumps(shared, sort_keys=True), []).append(expert)
+    return sorted(_expert_line(sorted(group, key=lambda expert: expert.identity["index"])) for group in groups.values())
 
 
 def _expert_line(group: list[Pretrained]) -> str:
-    identity, size = group[0].identity, sum(kept.path.stat().st_size for kept in group)
+    identity, size = group[0].identity, sum(expert.path.stat().st_size for expert in group)
     how = f"imported {identity['origin']}" if "origin" in identity else "flat" if identity["recipe"]["rho"] else "plain"
-    accuracies = [kept.facts["accuracy"] for kept in group if "accuracy" in kept.facts]
+    accuracies = [expert.facts["accuracy"] for expert in group if "accuracy" in expert.facts]
     right = f", training images {min(accuracies):.1f} to {max(accuracies):.1f} %" if accuracies else ""
     stale = ", of an earlier version: no method uses them any more" if outdated(group[0]) else ""
     dataset, epochs, space = group[0].history.get("dataset", "?"), group[0].facts["epochs"], identity["pixel_space"]

@@ -103,11 +103,11 @@ def import_command(
     chosen = imported.sets if number is None else imported.sets[number : number + 1]
     if not chosen:
         raise UsageError(f"--set {number}: the file holds {len(imported.sets)}, numbered from 0.")
-    for made in chosen:
-        assert made.card.origin is not None
-        path = out if len(chosen) == 1 else out.with_stem(f"{out.stem}-{made.card.origin.set_index}")
-        made.save(path)
-        show(f"{path}: {summary(made)}")
+    for distilled in chosen:
+        assert distilled.card.origin is not None
+        path = out if len(chosen) == 1 else out.with_stem(f"{out.stem}-{distilled.card.origin.set_index}")
+        distilled.save(path)
+        show(f"{path}: {summary(distilled)}")
     for line in imported.remarks:
         monitor.say(line)
 
@@ -115,7 +115,7 @@ def import_command(
 def _space(
     data: Dataset, kind: str | None, eps: float, zca_input: str, mean: str | None, std: str | None
 ) -> PixelSpace | None:
-    """The pixel space that the options describe; None where none is named."""
+    """The pixel space that the options describe; None if none is named."""
     if kind is None:
         if mean or std:
             raise UsageError("--mean and --std describe a pixel space: name it with --space normalized or zca.")
@@ -139,13 +139,13 @@ def _space(
         ) from error
 
 
-def summary(made: DistilledSet) -> str:
+def summary(distilled: DistilledSet) -> str:
     """An imported set in one line."""
-    card, origin = made.card, made.card.origin
-    parts = [f"{card.method}, {len(made.images)} images, ipc {card.ipc}, {card.pixel_space.kind} pixels"]
+    card, origin = distilled.card, distilled.card.origin
+    parts = [f"{card.method}, {len(distilled.images)} images, ipc {card.ipc}, {card.pixel_space.kind} pixels"]
     parts.append(f"{card.label_kind} labels, its protocol {card.protocol}")
-    if made.learning_rate is not None:
-        parts.append(f"learning rate {made.learning_rate:.6g}")
+    if distilled.learning_rate is not None:
+        parts.append(f"learning rate {distilled.learning_rate:.6g}")
     if origin and origin.stored_accuracies:
-        parts.append(describe_stored(made))
+        parts.append(describe_stored(distilled))
     return ", ".join(parts)

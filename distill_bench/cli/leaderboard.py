@@ -10,7 +10,7 @@ from distill_bench.cli.options import JsonOption, ResultsOption
 from distill_bench.cli.output import show, show_json
 from distill_bench.errors import UsageError
 from distill_bench.runtime.files import check_ending, check_place
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 
 
 def leaderboard_command(
@@ -24,7 +24,7 @@ def leaderboard_command(
     if html:
         check_ending(html, ".html", ".htm")
         check_place(html)
-    folder = results or home() / "results"
+    folder = results or cache_dir() / "results"
     rows = boards.board(folder) if folder.is_dir() else []
     if not rows:
         raise UsageError(

@@ -60,32 +60,33 @@ def measure_command(
         raise UsageError(unknown("measure", what, MEASURES))
     choice("--labels", labels, LABEL_USES)
     place = resolve_device(device)
-    made = load_distilled(set_file(file))
-    data = dataset_of_set(made, dataset, size, holdout, split, flip_invariant, classes)
-    protocol_for(made, protocol)
+    distilled = load_distilled(set_file(file))
+    data = dataset_of_set(distilled, dataset, size, holdout, split, flip_invariant, classes)
+    protocol_for(distilled, protocol)
     monitor, began = listening_monitor(quiet), time.monotonic()
     options: dict[str, Any] = {"device": device, "monitor": monitor, "cache": score_folder()}
-    found = transfer(made, data, protocol, network or (), networks, labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
+    result = transfer(distilled, data, protocol, network or (), networks, labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
     if as_json:
-        facts = found.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}
+        facts = result.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}
         show_json(facts)
         return
-    show(*_transfer_table(found, made).split("\n"))
+    show(*_transfer_table(result, distilled).split("\n"))
 
 
-def _transfer_table(found: Transfer, made: DistilledSet) -> str:
-    first = found.scores[0]
+def _transfer_table(result: Transfer, distilled: DistilledSet) -> str:
+    first = result.scores[0]
     lines = [
-        f"{first.method} on {first.dataset}, ipc {first.ipc}, {protocol_named(first, made)}, labels {first.labels}",
+        f"{first.method} on {first.dataset}, ipc {first.ipc}, {protocol_named(first, distilled)}, "
+        f"labels {first.labels}",
         "",
     ]
     lines += ["| network | accuracy (%) | networks |", "| :-- | --: | --: |"]
-    lines += [f"| {s.network} | {shown(s)} | {s.networks} |" for s in found.scores]
-    if found.mean_of_others is not None:
-        measured = found.home in [score.network for score in found.scores]
-        mean = f"mean without {found.home}" if measured else "mean"
-        lines.append(f"| {mean} | {found.mean_of_others:.1f} | |")
-    if any(score.networks > 1 for score in found.scores):
+    lines += [f"| {s.network} | {shown(s)} | {s.networks} |" for s in result.scores]
+    if result.mean_of_others is not None:
+        measured = result.home in [score.network for score in result.scores]
+        mean = f"mean without {result.home}" if measured else "mean"
+        lines.append(f"| {mean} | {result.mean_of_others:.1f} | |")
+    if any(score.networks > 1 for score in result.scores):
         lines += ["", "± is the standard deviation over the networks trained."]
-    lines += ["", found.about_home, *notes_shown(found.notes)]
-    return "\n".join([*lines, *(f"left out {name}: {reason}" for name, reason in found.left_out.items())])
+    lines += ["", result.about_home, *notes_shown(result.notes)]
+    return "\n".join([*lines, *(f"left out {name}: {reason}" for name, reason in result.left_out.items())])

@@ -88,7 +88,7 @@ ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of
 
 
 def dataset_of_set(
-    made: DistilledSet,
+    distilled: DistilledSet,
     dataset: str | None,
     size: int | None = None,
     holdout: float | None = None,
@@ -97,11 +97,11 @@ def dataset_of_set(
     classes: str | None = None,
 ) -> Dataset:
     """The source on a set's card, but for what was asked for instead."""
-    card = made.card.source
+    card = distilled.card.source
     fraction = holdout_fraction(holdout, split, card.holdout)
     asked = {"name": dataset, "size": size} | own_data(flip, classes)
     data = dataset_of(card, holdout=None, **{name: value for name, value in asked.items() if value is not None})
-    check_same_classes(made, data)  # before a folder that a stranger's card names is gone through
+    check_same_classes(distilled, data)  # before a folder that a stranger's card names is gone through
     if fraction is None and card.holdout is not None:
         return data.with_holdout(card.holdout, own_test=True)
     return data if fraction is None else data.with_holdout(fraction)
@@ -154,6 +154,9 @@ def paths_of(dataset: str | None) -> list[Path]:
 
     Args:
         dataset: a name; a built-in one adds nothing.
+
+    Returns:
+        The paths, in order.
     """
     kind, _, path = (dataset or "").partition(":")
     root = Path(os.path.expanduser(path))
@@ -169,7 +172,7 @@ def choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:
 
 
 def holdout_fraction(fraction: float | None, split: str | None, usual: float | None = None) -> float | None:
-    """The fraction to hold out, or None for the test split; ``usual`` where nothing is said."""
+    """The fraction to hold out, or None for the test split; ``usual`` if nothing is said."""
     if split not in (None, "test", "holdout"):
         raise UsageError(f"--split {split!r}: give test or holdout.")
     if split == "test":

@@ -20,6 +20,7 @@ def show(*lines: object, err: bool = False) -> None:
     """Print lines. A line break within one of them is part of a name, and shown as an escape.
 
     Args:
+        lines: to print.
         err: to standard error instead.
     """
     for line in lines:
@@ -31,9 +32,11 @@ def show_json(content: Any) -> None:
     typer.echo(for_json(content, indent=1))
 
 
-def protocol_named(result: Result, made: DistilledSet | None) -> str:
+def protocol_named(result: Result, distilled: DistilledSet | None) -> str:
     """A result's protocol, and whether it is the one on the set's card."""
-    return f"protocol {result.protocol}" + (" (the card's)" if made and made.card.protocol == result.protocol else "")
+    return f"protocol {result.protocol}" + (
+        " (the card's)" if distilled and distilled.card.protocol == result.protocol else ""
+    )
 
 
 def notes_shown(notes: Iterable[str]) -> list[str]:

@@ -20,9 +20,9 @@ def render_command(
     """Draw a set as an image grid, a row a class, with normalisation and whitening undone."""
     path = set_file(file)
     check_out(out, [path], ".png")
-    made = load_distilled(path)
-    whitened = made.card.pixel_space.kind == "zca"
+    distilled = load_distilled(path)
+    whitened = distilled.card.pixel_space.kind == "zca"
     if whitened:
-        check_out(out, paths_of(dataset or made.card.source.name), ".png")
-    render_grid(made, out, dataset=dataset_of_set(made, dataset) if whitened else None, columns=columns)
+        check_out(out, paths_of(dataset or distilled.card.source.name), ".png")
+    render_grid(distilled, out, dataset=dataset_of_set(distilled, dataset) if whitened else None, columns=columns)
     show(out)

@@ -35,7 +35,7 @@ from distill_bench.methods.recipe import PAPER, parse_values
 from distill_bench.methods.warm_start import is_finished_set
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_no_input, write_atomically
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.run_info import code_state, peak_memory_mb, run_block
 
 
@@ -71,11 +71,11 @@ def synthesize_command(
     if is_finished_set(init := getattr(config, "init", "")):
         check_no_input(out, [Path(init)])
     key = synthesis_key(data, chosen, config, ipc, preset, seed)
-    checkpoint = Checkpoint(home() / "checkpoints" / f"{key}.safetensors", checkpoint_seconds)
+    checkpoint = Checkpoint(cache_dir() / "checkpoints" / f"{key}.safetensors", checkpoint_seconds)
     monitor, history = listening_monitor(quiet), list[float]()
     if much := memory_of_step(chosen.name, data, config, ipc):
         monitor.say(much)
-    made = make_set(
+    distilled = make_set(
         data,
         chosen,
         config,
@@ -87,10 +87,10 @@ def synthesize_command(
         checkpoint=checkpoint,
         history=history,
     )
-    made.save(out)
+    distilled.save(out)
     run = run_block(checkpoint.seconds, place) | {"compiled": checkpoint.compiled}
     facts = {"peak_memory_mb": peak_memory_mb(), **run, "history": history}
     write_atomically(out.with_suffix(".run.json"), json.dumps(facts) + "\n")
     checkpoint.clear()
-    show(f"{out}: {len(made.images)} images, {made.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
-    show(*notes_shown(pixel_notes(made, data)))
+    show(f"{out}: {len(distilled.images)} images, {distilled.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
+    show(*notes_shown(pixel_notes(distilled, data)))

@@ -30,8 +30,8 @@ from distill_bench.evaluation import (
 from distill_bench.methods.recipe import parse_values
 from distill_bench.pretrained import (
     Pretrained,
+    get_or_train_teacher,
     list_teachers,
-    obtain_teacher,
     teacher_recipe,
 )
 from distill_bench.runtime.device import resolve_device
@@ -70,34 +70,34 @@ def teachers_train(
     )
     space = pixel_space_of(data, pixel_space)  # type: ignore[arg-type]
     training = TrainingData(data, space, resolve_device(device))
-    teacher = obtain_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
+    teacher = get_or_train_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
     if data.load_test is not None:
         score_teacher(teacher, data, device)
-    show(_teacher_line(teacher.kept))
+    show(_teacher_line(teacher.pretrained))
 
 
 @teachers_app.command("list")
 def teachers_list(as_json: JsonOption = False) -> None:
     """List the teachers that were trained here, with their accuracies on training images and on the test split."""
-    teachers = sorted(list_teachers(), key=lambda kept: (kept.history.get("dataset", ""), kept.key))
+    teachers = sorted(list_teachers(), key=lambda stored: (stored.history.get("dataset", ""), stored.key))
     if as_json:
         listed = [
-            {"key": kept.key, "dataset": kept.history.get("dataset"), **kept.identity, **kept.facts,
-             "test_accuracy": recorded_score(kept), "path": str(kept.path)}
-            for kept in teachers
+            {"key": stored.key, "dataset": stored.history.get("dataset"), **stored.identity, **stored.facts,
+             "test_accuracy": recorded_score(stored), "path": str(stored.path)}
+            for stored in teachers
         ]  # fmt: skip
         show_json(listed)
         return
-    for kept in teachers:
-        show(_teacher_line(kept))
+    for stored in teachers:
+        show(_teacher_line(stored))
 
 
-def _teacher_line(kept: Pretrained) -> str:
-    recipe, tested = kept.identity["recipe"], recorded_score(kept)
+def _teacher_line(stored: Pretrained) -> str:
+    recipe, tested = stored.identity["recipe"], recorded_score(stored)
     test = "not tested" if tested is None else f"test {tested:.1f} %"
-    how = recipe.get("weights") or f"{kept.facts['epochs']} epochs, seed {kept.identity['seed']}"
+    how = recipe.get("weights") or f"{stored.facts['epochs']} epochs, seed {stored.identity['seed']}"
     return (
-        f"{kept.history.get('dataset', '?')}: {recipe['network']}, {how}, "
-        f"{kept.identity['pixel_space']['kind']} pixels: training images "
-        f"{kept.facts['accuracy']:.1f} %, {test}  {kept.key}"
+        f"{stored.history.get('dataset', '?')}: {recipe['network']}, {how}, "
+        f"{stored.identity['pixel_space']['kind']} pixels: training images "
+        f"{stored.facts['accuracy']:.1f} %, {test}  {stored.key}"
     )

@@ -54,15 +54,15 @@ def verify_command(
     check_registry(registry, file)
     alone = None if result.suffix == LINES else read_result(result)
     path = _downloaded(file, alone, registry) if is_id(file) else Path(file)
-    made = load_distilled(path)
+    distilled = load_distilled(path)
     claimed = alone or _only(read_results_of(result, path), result)
-    check_belongs(claimed, result, made, path)
+    check_belongs(claimed, result, distilled, path)
     split = "test" if claimed.holdout is None else None
-    data = dataset_of_set(made, dataset, claimed.size, claimed.holdout, split, flip_invariant, classes)
+    data = dataset_of_set(distilled, dataset, claimed.size, claimed.holdout, split, flip_invariant, classes)
     if threads := threads_to_repeat(claimed):
         torch.set_num_threads(threads)  # sums are ordered by it
     options: dict[str, Any] = {"device": device, "monitor": listening_monitor(quiet), "allow_leak": allow_leak}
-    verdict = verify(made, claimed, data, networks, path=result, **options)
+    verdict = verify(distilled, claimed, data, networks, path=result, **options)
     if as_json:
         show_json(verdict.model_dump(mode="json"))
     else:

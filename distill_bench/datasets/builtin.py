@@ -22,7 +22,7 @@ from distill_bench.datasets.folder import folder_dataset
 from distill_bench.datasets.info import DatasetInfo
 from distill_bench.datasets.parquet import parquet_dataset, split_files
 from distill_bench.errors import DataError
-from distill_bench.runtime.paths import home, offline
+from distill_bench.runtime.paths import cache_dir, offline
 
 CIFAR100_CLASSES = (
     "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
@@ -74,10 +74,10 @@ class TorchvisionDataset(DatasetInfo):
     @property
     def folder(self) -> Path:
         """Where its files are looked for."""
-        return home() / "sources" / self.name
+        return cache_dir() / "sources" / self.name
 
     def load(self, size: int | None = None) -> Dataset:
-        """From parquet files or class folders under ``home()/sources/<name>``, else through torchvision.
+        """From parquet files or class folders under ``cache_dir()/sources/<name>``, else through torchvision.
 
         Raises:
             DataError: local files are not what the name says. Missing files show when a split is asked for.
@@ -190,7 +190,7 @@ BUILT_IN = {
 }
 
 
-def label_order(found: Sequence[str], canonical: Sequence[str], folder: Path) -> Int64[Tensor, " k"]:
+def label_order(names: Sequence[str], canonical: Sequence[str], folder: Path) -> Int64[Tensor, " k"]:
     """For every class found in files, its label in the canonical order; names made of digits are labels already.
 
     Raises:
@@ -198,8 +198,8 @@ def label_order(found: Sequence[str], canonical: Sequence[str], folder: Path) ->
     """
     known = {plain(name): label for label, name in enumerate(canonical)}
     known |= {str(label): label for label in range(len(canonical))}
-    order = [known.get(plain(MISSPELT.get(name, name)), -1) for name in found]
-    wrong = [name for name, label in zip(found, order, strict=True) if label < 0 or order.count(label) > 1]
+    order = [known.get(plain(MISSPELT.get(name, name)), -1) for name in names]
+    wrong = [name for name, label in zip(names, order, strict=True) if label < 0 or order.count(label) > 1]
     if wrong:
         raise DataError(
             f"{folder} has the class {wrong[0]!r} where it should have {', '.join(canonical[:3])}, … ({len(canonical)} "

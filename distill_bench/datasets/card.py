@@ -53,7 +53,7 @@ class SourceCard(Sparse):
 
 
 def source_card(data: Dataset) -> SourceCard:
-    """The card's description of a source. Reads the training split."""
+    """The card's description of a dataset. Reads the training split."""
     return SourceCard(
         name=data.name,
         size=data.size,
@@ -70,6 +70,9 @@ def data_options(card: SourceCard, dataset: str | None = None) -> list[str]:
     Args:
         card: of a set.
         dataset: where the data lies now, if not where the card says.
+
+    Returns:
+        The options and their values, in order.
     """
     arguments = {"dataset": dataset or card.name} | card.load_arguments
     words = [("--" + name.replace("_", "-"), value) for name, value in arguments.items() if value is not None]
@@ -88,6 +91,9 @@ def dataset_of(card: SourceCard, **instead: Any) -> Dataset:
     Args:
         card: of a set.
         instead: of what the card says: arguments of ``load_dataset``, and ``name``.
+
+    Returns:
+        The dataset; its images are read when first asked for.
 
     Raises:
         DataError: it is data of somebody's own that is not there any more, or not from here.

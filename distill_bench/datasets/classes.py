@@ -22,6 +22,9 @@ def numbered_classes(labels: Sequence[Int64[Tensor, " _"]], where: str) -> tuple
         labels: of every split, that of training first.
         where: the data's path, for the error.
 
+    Returns:
+        A name for every class, in label order.
+
     Raises:
         DataError: a label is so high that there would be more classes than a dataset may have.
     """
@@ -42,6 +45,9 @@ def labels_of(wanted: Sequence[str | int], class_names: Sequence[str], where: st
         wanted: names; or labels, as numbers or as text where no class has that name.
         class_names: of the dataset.
         where: what the dataset is called, for the error.
+
+    Returns:
+        A label for every chosen class.
 
     Raises:
         UsageError: none is chosen, one is chosen twice, or one is not of the dataset.
@@ -71,7 +77,7 @@ def as_option(chosen: Sequence[str], class_names: Sequence[str]) -> str:
 
 
 def check_labels(labels: Int64[Tensor, " n"], class_names: Sequence[str], where: str) -> None:
-    """Raises DataError where there is no label, or one without a class name; ``where`` is the split's name."""
+    """Raises DataError if there is no label, or one without a class name; ``where`` is the split's name."""
     if not len(labels):
         raise DataError(f"{where} is empty. It needs at least one image of every class.")
     low, high, classes = int(labels.min()), int(labels.max()), len(class_names)
@@ -83,7 +89,7 @@ def check_labels(labels: Int64[Tensor, " n"], class_names: Sequence[str], where:
 
 
 def check_none_absent(labels: Int64[Tensor, " n"], class_names: Sequence[str], where: str) -> None:
-    """Raises DataError where a class has no training image; ``where`` is what the dataset is called."""
+    """Raises DataError if a class has no training image; ``where`` is what the dataset is called."""
     counts = torch.bincount(labels, minlength=len(class_names))
     absent = (counts == 0).nonzero().flatten().tolist()
     if not absent:

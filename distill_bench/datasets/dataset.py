@@ -111,12 +111,12 @@ class Dataset:
     Attributes:
         name: what ``load_dataset`` was given, such as ``"digits"`` or ``"folder:photos"``.
         class_names: in label order.
-        load_train, load_test: load one split; ``load_test`` is None where the dataset has no test split.
+        load_train, load_test: load one split; ``load_test`` is None if the dataset has no test split.
         flip_invariant: whether a mirrored image keeps its label (false for digits).
         mean, std: per channel, of pixels in [0, 1]; measured on the training split where the field has no constants.
         size: the side that images were resized to on request, or None.
         holdout: the fraction of the training split that stands in for the test split, or None.
-        whole: with such a test split, the source before its training split was parted.
+        whole: with such a test split, the dataset before its training split was parted.
         classes: the names of those that were chosen of a larger dataset, or None.
 
     Raises:
@@ -155,7 +155,7 @@ class Dataset:
 
     @property
     def train(self) -> Split:
-        """The training split, the only one a synthesizer sees."""
+        """The training split, the only one a method sees."""
         if "train" not in self._cache:
             with readable(self.name):
                 train = self.load_train()
@@ -169,7 +169,7 @@ class Dataset:
         """The test split.
 
         Raises:
-            UsageError: the source has none.
+            UsageError: the dataset has none.
         """
         if self.load_test is None:
             raise UsageError(
@@ -192,13 +192,16 @@ class Dataset:
         return tuple(self.constants[1]) if self.constants else channel_statistics(self.train)[1]
 
     def with_classes(self, wanted: Sequence[str | int]) -> "Dataset":
-        """The same source with some of its classes alone, in both splits, labelled 0, 1, … in the order given.
+        """The same dataset with some of its classes alone, in both splits, labelled 0, 1, … in the order given.
 
         Args:
             wanted: names or labels, see ``labels_of``.
 
+        Returns:
+            A new dataset; this one stays as it is.
+
         Raises:
-            UsageError: one is not of this source, or is given twice.
+            UsageError: one is not of this dataset, or is given twice.
         """
         chosen = labels_of(wanted, self.class_names, self.name)
         if chosen == list(range(len(self.class_names))):
@@ -224,13 +227,17 @@ class Dataset:
         )
 
     def with_holdout(self, fraction: float, *, own_test: bool = False) -> "Dataset":
-        """The same source with ``fraction`` of each class of the training split held out as its test split.
+        """The same dataset with ``fraction`` of each class of the training split held out as its test split.
 
         The choice is fixed (it depends on the fraction and the class alone), so that sets made and scored with the
         same fraction never share an image.
 
         Args:
-            own_test: test on the source's own test split all the same; the images held out are left out.
+            fraction: of each class, above 0 and below 1.
+            own_test: test on the dataset's own test split all the same; the images held out are left out.
+
+        Returns:
+            A new dataset; this one stays as it is.
 
         Raises:
             UsageError: ``fraction`` is not strictly between 0 and 1.

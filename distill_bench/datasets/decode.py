@@ -44,13 +44,19 @@ def decoded_source(
     size: int | None = None,
     shape: Shape | None = None,
 ) -> Dataset:
-    """A source whose splits are decoded when first asked for; one above 4 GiB whenever its images are.
+    """A dataset whose splits are decoded when first asked for; one above 4 GiB whenever its images are.
 
     Args:
-        name: the source's name, as the user gave it.
+        name: the dataset's name, as the user gave it.
+        class_names: in label order.
+        read_train: reads the training split, its images not decoded.
+        read_test: reads the test split; None if there is none.
         size: the side to resize and crop images to, or None to take them as they are.
         shape: (channels, height, width) where the dataset fixes it; otherwise the training split decides,
             and the test split follows it.
+
+    Returns:
+        The dataset.
     """
 
     def decode(split: UndecodedSplit, shape: Shape | None, reference: str) -> Split:
@@ -136,6 +142,7 @@ def remark(animated: Sequence[str], deep: Mapping[str, int], count: int) -> None
     Args:
         animated: the names of those with several frames.
         deep: of those with 16 bits a channel, the highest value of 255 by their name.
+        count: how many pictures there are.
 
     Raises:
         DataError: all have 16 bits, and nothing is left of them.

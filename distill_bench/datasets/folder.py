@@ -24,7 +24,7 @@ BOOKKEEPING = ("thumbs.db", "desktop.ini", "_boxes.txt")
 
 
 def folder_dataset(name: str, path: Path, size: int | None = None, shape: Shape | None = None) -> Dataset:
-    """A source of class folders; classes are the names of the training folders, sorted.
+    """A dataset of class folders; classes are the names of the training folders, sorted.
 
     Raises:
         DataError: there is no class folder, or the test split has a class that the training split lacks.
@@ -51,7 +51,7 @@ def folder_dataset(name: str, path: Path, size: int | None = None, shape: Shape 
 
 
 def _check_no_splits(path: Path, train: Path, class_names: Sequence[str]) -> None:
-    """Raises DataError where splits would be taken for classes: spelled otherwise, or a folder further down."""
+    """Raises DataError if splits would be taken for classes: spelled otherwise, or a folder further down."""
     if splits := [name for name in class_names if name.casefold() in SPLIT_NAMES]:
         raise DataError(
             f"{train} has the folder {splits[0]}, which would be a class. Splits are named train and "
@@ -104,16 +104,16 @@ def read_folder(path: Path, class_names: Sequence[str]) -> UndecodedSplit:
     for label, class_name in enumerate(class_names):
         if class_name not in present:
             continue  # only a test split may lack a class: the names are those of the training folders
-        found, more = files_below(path / class_name)
-        if not found:
+        images, more = files_below(path / class_name)
+        if not images:
             others_there = f"{counted(len(more), 'other file')}: {_names(more, path / class_name)}"
             instead = f" ({others_there})" if more else ""
             raise DataError(
                 f"{path / class_name} holds no image{instead}. Add images ({' '.join(SUFFIXES)}) or remove the folder."
             )
-        files += found
+        files += images
         others += more
-        labels += [label] * len(found)
+        labels += [label] * len(images)
     if others:
         say_left_out(path, others, f"no pictures of a kind read here ({' '.join(SUFFIXES)})")
     return UndecodedSplit(torch.tensor(labels, dtype=torch.int64), [(str(file), file) for file in files])
@@ -125,7 +125,12 @@ def read_annotated(folder: Path, wnids: Sequence[str], part: bool = False) -> Un
     Names in the table are compared with those of the files, never opened.
 
     Args:
+        folder: the folder of the split.
+        wnids: the WordNet ids of the classes, in label order.
         part: leave out images of other classes, and say how many.
+
+    Returns:
+        The split, labelled by the position of its WordNet id.
 
     Raises:
         DataError: the table names another class, or images and table disagree.
@@ -151,12 +156,12 @@ def read_annotated(folder: Path, wnids: Sequence[str], part: bool = False) -> Un
             f"{path} and {folder / 'images'} do not have the same images: {min(unknown)} is in one of them only. "
             "Unpack it again."
         )
-    kept = [file for file in files if classes[file.name] >= 0]
-    if len(kept) < len(files):
-        fewer = counted(len(files) - len(kept), "image")
+    chosen = [file for file in files if classes[file.name] >= 0]
+    if len(chosen) < len(files):
+        fewer = counted(len(files) - len(chosen), "image")
         log.warning("%s: left out %s, of classes that train/ does not have.", folder, fewer)
-    found = torch.tensor([classes[file.name] for file in kept], dtype=torch.int64)
-    return UndecodedSplit(found, [(str(file), file) for file in kept])
+    targets = torch.tensor([classes[file.name] for file in chosen], dtype=torch.int64)
+    return UndecodedSplit(targets, [(str(file), file) for file in chosen])
 
 
 def image_files(path: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from distill_bench.datasets.decode import UndecodedSplit, decoded_source
 from distill_bench.datasets.folder import ANNOTATIONS, class_folders, read_annotated, read_folder
 from distill_bench.datasets.info import DatasetInfo
 from distill_bench.errors import DataError, UsageError
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 
 CONSTANTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SUBSET_SIZE = 128
@@ -69,7 +69,7 @@ IMAGENET: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetVariant(DatasetInfo):
-    """One of these datasets, from ``home()/sources/<name>``; a subset also from ``home()/sources/imagenet``.
+    """One of these datasets, from ``cache_dir()/sources/<name>``; a subset also from ``cache_dir()/sources/imagenet``.
 
     Attributes:
         classes: how many.
@@ -140,6 +140,9 @@ def folder_names(name: str, class_names: Sequence[str]) -> list[str]:
     Args:
         name: of the dataset.
         class_names: all of its classes, or some in any order.
+
+    Returns:
+        A folder name for each of the classes.
     """
     wnids = {title: wnid for wnid, title in SUBSETS.get(name, {}).items()}
     return [wnids.get(title, title) for title in class_names]
@@ -154,7 +157,7 @@ def find_root(name: str) -> Path:
 
 
 def roots(name: str) -> list[Path]:
-    sources = home() / "sources"
+    sources = cache_dir() / "sources"
     return [sources / name, sources / "imagenet"] if name in SUBSETS else [sources / name]
 
 

@@ -12,7 +12,7 @@ class DatasetInfo(ABC):
 
     Attributes:
         name: as ``load_dataset`` takes it.
-        side: the images' side in pixels where no other is asked for; None where that has to be.
+        side: the images' side in pixels where no other is asked for; None if that has to be.
         title: as its authors call it.
         licence: the identifier Hugging Face has for it; ``unknown`` where its authors name none, ``other`` for terms
             without an identifier.

@@ -22,7 +22,7 @@ from distill_bench.datasets.dataset import Split
 from distill_bench.datasets.picture import is_shown_as_it_lies
 from distill_bench.errors import DataError
 from distill_bench.runtime.files import write_atomically
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 
 GROUP = 4096
 DIGEST_BYTES = 32
@@ -38,7 +38,7 @@ class LazyFileSplit(Split):
         files: one an image.
         labels: int64 [n], each in 0 … classes - 1.
         shape: (channels, height, width) of every image.
-        decode: from files to uint8 [k, channels, height, width]; raises DataError where one cannot be read.
+        decode: from files to uint8 [k, channels, height, width]; raises DataError if one cannot be read.
     """
 
     def __init__(
@@ -95,15 +95,15 @@ def file_digests(files: Sequence[Path]) -> bytes:
     """
     try:
         facts = [(str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
-        path = home() / "digests" / hashlib.sha256(AS_SHOWN + repr(facts).encode()).hexdigest()
+        path = cache_dir() / "digests" / hashlib.sha256(AS_SHOWN + repr(facts).encode()).hexdigest()
         if path.is_file() and len(known := path.read_bytes()) == DIGEST_BYTES * len(files):
             return known
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = b"".join(pool.map(_digest, files))
+            digests = b"".join(pool.map(_digest, files))
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}. Replace it or take it out.") from error
-    write_atomically(path, found)
-    return found
+    write_atomically(path, digests)
+    return digests
 
 
 def _digest(file: Path) -> bytes:

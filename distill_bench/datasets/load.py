@@ -58,8 +58,11 @@ def load_dataset(
         name: one of ``list_datasets()``, or ``folder:PATH``, ``parquet:PATH``, ``npz:PATH`` for data of one's own.
         size: resize every image's shorter side to this many pixels and crop the centre to a square.
         holdout: replace the test split by this fraction of each class of the training split.
-        flip_invariant: for data of one's own: whether a mirrored image keeps its label; it does unless said.
+        flip_invariant: for data of one's own: whether a mirrored image keeps its label; it does by default.
         classes: take these classes alone, by name or label, and number them 0, 1, … in this order.
+
+    Returns:
+        The dataset.
 
     Raises:
         UsageError: an unknown name or class, a size or fraction out of range, or ``flip_invariant`` of a dataset that

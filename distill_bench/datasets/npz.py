@@ -30,7 +30,7 @@ UNFOLDED_ANYWAY = 2**24
 
 
 def npz_dataset(name: str, path: Path, size: int | None = None) -> Dataset:
-    """A source of one .npz file.
+    """A dataset of one .npz file.
 
     Raises:
         DataError: the file cannot be read or has no images and labels under a known pair of names.
@@ -74,7 +74,7 @@ def array_names(path: Path) -> tuple[tuple[str, str], tuple[str, str]]:
 
 
 def read_class_names(path: Path, label_arrays: list[str]) -> tuple[str, ...]:
-    """The array class_names, or the labels themselves ("0", "1", …) where there is none."""
+    """The array class_names, or the labels themselves ("0", "1", …) if there is none."""
     with archive(path) as arrays:
         if "class_names" not in arrays.files:
             return numbered_classes([read_labels(path, name) for name in label_arrays], str(path))

@@ -28,7 +28,7 @@ BATCH_ROWS = 256
 
 
 def parquet_dataset(name: str, path: Path, size: int | None = None, shape: Shape | None = None) -> Dataset:
-    """A source of one .parquet file (training only), or of a folder's train and test files.
+    """A dataset of one .parquet file (training only), or of a folder's train and test files.
 
     Raises:
         DataError: there is no training file, a file is not such a parquet file, or class names disagree.
@@ -51,7 +51,7 @@ def parquet_dataset(name: str, path: Path, size: int | None = None, shape: Shape
 
 
 def split_files(path: Path) -> tuple[list[Path], list[Path]]:
-    """The files of the training and of the test split, in order; empty lists where there are none.
+    """The files of the training and of the test split, in order; empty lists if there are none.
 
     Raises:
         DataError: a numbered shard is missing.
@@ -60,20 +60,20 @@ def split_files(path: Path) -> tuple[list[Path], list[Path]]:
         return [path], []
     for folder in (path, path / "data"):
         if train := shards(folder, "train"):
-            return train, next((found for split in TEST_SPLITS if (found := shards(folder, split))), [])
+            return train, next((paths for split in TEST_SPLITS if (paths := shards(folder, split))), [])
     return [], []
 
 
 def shards(folder: Path, split: str) -> list[Path]:
     if (folder / f"{split}.parquet").is_file():
         return [folder / f"{split}.parquet"]
-    found = sorted(folder.glob(f"{split}-*.parquet"))
-    total = re.search(r"-of-(\d+)", found[0].name) if found else None
-    if total and int(total[1]) != len(found):
+    paths = sorted(folder.glob(f"{split}-*.parquet"))
+    total = re.search(r"-of-(\d+)", paths[0].name) if paths else None
+    if total and int(total[1]) != len(paths):
         raise DataError(
-            f"{folder} has {len(found)} of the {int(total[1])} files that {found[0].name} is one of. Add the others."
+            f"{folder} has {len(paths)} of the {int(total[1])} files that {paths[0].name} is one of. Add the others."
         )
-    return found
+    return paths
 
 
 def class_names_of(train: Sequence[Path], test: Sequence[Path] = ()) -> tuple[str, ...]:
@@ -174,15 +174,16 @@ def read_images(path: Path) -> Iterator[EncodedImage]:
                 row += 1
 
 
-def check_binary(found: pa.DataType, column: str, whole: pa.DataType) -> None:
+def check_binary(content: pa.DataType, column: str, whole: pa.DataType) -> None:
     """Raises DataError unless cells hold bytes. Text is never read: it could only be the name of a file.
 
     Args:
-        found: the type of the cells' content.
+        content: the type of the cells' content.
         column: what errors call the column, whose type is ``whole``.
+        whole: the column's type, for errors.
     """
     bytes_themselves = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-    if not any(matches(found) for matches in (*bytes_themselves, pa.types.is_binary_view)):
+    if not any(matches(content) for matches in (*bytes_themselves, pa.types.is_binary_view)):
         raise DataError(
             f"{column} is of type {whole}. Images are encoded files (PNG, JPEG, …), as plain binary or as a struct "
             "whose field bytes is binary. Names of files are not followed: write the table with the images embedded."

@@ -32,6 +32,9 @@ def open_image(name: str, encoded: bytes | Path, size: int | None = None) -> Ima
         encoded: the bytes of a file, or where the user has one. Text is never taken for a path.
         size: see ``crop_to``.
 
+    Returns:
+        The image, upright and with 8 bits a channel.
+
     Raises:
         DataError: it cannot be read, or has more than ``MAX_PIXELS``.
     """

@@ -46,7 +46,7 @@ class PixelSpace(BaseModel):
 def pixel_space_of(
     dataset: Dataset, kind: SpaceKind, eps: float = 0.1, zca_input: Literal["unit", "normalized"] = "unit"
 ) -> PixelSpace:
-    """The pixel space of a kind with a source's own statistics.
+    """The pixel space of a kind with a dataset's own statistics.
 
     Raises:
         UsageError: there is no such kind, or ``eps`` is of no use in whitening.

@@ -1,4 +1,4 @@
-"""The training split as synthesizers and pretraining see it: encoded in a pixel space, and nothing else of a source."""
+"""The training split as methods and pretraining see it: encoded in a pixel space, and nothing else of a dataset."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -9,10 +9,10 @@ from distill_bench.datasets.pixel_space import PixelSpace, Transform
 
 
 class TrainingData:
-    """The training split of a source in a pixel space. There is no way from here to a test split.
+    """The training split of a dataset in a pixel space. There is no way from here to a test split.
 
     Attributes:
-        source_name: what the source was loaded as.
+        source_name: the name that the dataset was loaded by.
         fingerprint: of the training split.
         class_names: in label order; ``len`` of it is the number of classes.
         shape: (channels, height, width).

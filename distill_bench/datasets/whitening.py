@@ -16,7 +16,7 @@ from torch import Tensor
 
 from distill_bench.datasets.dataset import Split
 from distill_bench.runtime.files import write_atomically
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 
 CHUNK = 2048
 
@@ -48,12 +48,17 @@ def whitening_of(split: Split, eps: float, scale: tuple[Tensor, Tensor] | None =
     """The whitening of a training split, fitted once a machine and kept in the cache.
 
     Args:
+        split: the training split.
+        eps: added to the eigenvalues of the covariance.
         scale: (mean, std), each [1, c, 1, 1], of the normalisation before whitening, or None for pixels in [0, 1].
+
+    Returns:
+        The fitted whitening.
     """
     stage = (
         "unit" if scale is None else hashlib.sha256(repr([s.flatten().tolist() for s in scale]).encode()).hexdigest()
     )
-    path = home() / "zca" / f"{split.fingerprint[:32]}-{eps:g}-{stage[:16]}.safetensors"
+    path = cache_dir() / "zca" / f"{split.fingerprint[:32]}-{eps:g}-{stage[:16]}.safetensors"
     with contextlib.suppress(OSError, SafetensorError, TypeError):  # missing or damaged: fitted again
         return Whitening(**load_tensors(path.read_bytes()))
     images = split.images(torch.arange(len(split))).float() / 255

@@ -132,7 +132,7 @@ class DistilledSet:
         learning_rate: float | None = None,
         stored: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Raises DataError where shapes, types or values do not fit together."""
+        """Raises DataError if shapes, types or values do not fit together."""
         self.images, self.labels, self.card = images.contiguous(), labels.contiguous(), card
         self.soft_labels = None if soft_labels is None else soft_labels.contiguous()
         self.learning_rate = learning_rate
@@ -163,7 +163,7 @@ class DistilledSet:
             method: what made them.
             pixel_space: a kind, with the dataset's own statistics, or a full description.
             soft_labels: [n, classes], or None.
-            label_kind: what ``soft_labels`` are; ``"logits"`` unless said.
+            label_kind: what ``soft_labels`` are; ``"logits"`` by default.
             learning_rate: learned with the images, or None.
             card: further fields of the card, such as ``protocol="dc-v1"`` or ``paper="…"``.
 
@@ -171,7 +171,7 @@ class DistilledSet:
             The set, checked.
 
         Raises:
-            DataError: the tensors do not fit together or do not fit the source.
+            DataError: the tensors do not fit together or do not fit the dataset.
         """
         pixels, classes = as_pixels(images), as_classes(labels, len(dataset.class_names))
         soft = None if soft_labels is None else as_tensor(soft_labels, "the soft labels")
@@ -302,7 +302,7 @@ def _read_card(text: str, path: Path) -> Card:
 
 
 def check_same_classes(distilled: DistilledSet, dataset: Dataset) -> None:
-    """Raises UsageError where a set and a source do not speak of the same classes. Reads no image."""
+    """Raises UsageError if a set and a dataset do not speak of the same classes. Reads no image."""
     own, here = distilled.card.class_names, dataset.class_names
     if own == here:
         return
@@ -316,7 +316,7 @@ def check_same_classes(distilled: DistilledSet, dataset: Dataset) -> None:
 
 
 def check_same_dataset(distilled: DistilledSet, dataset: Dataset) -> None:
-    """Raises UsageError where a set and a source do not speak of the same classes and image shape."""
+    """Raises UsageError if a set and a dataset do not speak of the same classes and image shape."""
     check_same_classes(distilled, dataset)
     if tuple(distilled.images.shape[1:]) != dataset.train.shape:
         raise UsageError(

@@ -27,7 +27,11 @@ def transform_of(distilled: DistilledSet, dataset: Dataset | None = None) -> Tra
     """The way into a set's pixel space and back.
 
     Args:
+        distilled: the set.
         dataset: the set's; needed for whitened sets alone, and loaded by the name on the card unless given.
+
+    Returns:
+        The transform, which encodes and decodes pixels.
     """
     card = distilled.card
     if card.pixel_space.kind != "zca":
@@ -40,7 +44,11 @@ def training_images(distilled: DistilledSet, dataset: Dataset | None = None) -> 
     """The images as networks are trained on them: float32 in the card's pixel space, 8-bit pixels encoded.
 
     Args:
+        distilled: the set.
         dataset: as for ``transform_of``.
+
+    Returns:
+        The images, [n, c, h, w].
     """
     images = distilled.images
     return transform_of(distilled, dataset).encode(images) if images.dtype == torch.uint8 else images.float()
@@ -74,7 +82,11 @@ class Playback:
         """The playback of a recorded set.
 
         Args:
+            distilled: the set.
             dataset: as for ``transform_of``.
+
+        Returns:
+            The playback, whose images are ready to train on.
 
         Raises:
             UsageError: the set's labels are not recorded.

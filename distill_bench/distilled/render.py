@@ -28,6 +28,9 @@ def render_pixels(distilled: DistilledSet, dataset: Dataset | None = None) -> UI
     Args:
         distilled: the set.
         dataset: as for ``playback.transform_of``: a whitened set's transform is fitted on its training split.
+
+    Returns:
+        uint8 pixels, [n, c, h, w].
     """
     if distilled.images.dtype == torch.uint8:
         return distilled.images

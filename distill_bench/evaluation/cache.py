@@ -14,7 +14,7 @@ from distill_bench.networks import resolve_network
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import get_or_make
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import Monitor
 from distill_bench.training import compilation
 
@@ -24,7 +24,7 @@ EVALUATOR_VERSION = 1
 
 def score_folder() -> Path:
     """Where commands and suites cache the networks of all scores."""
-    return home() / "store" / "networks"
+    return cache_dir() / "store" / "networks"
 
 
 def score_key(
@@ -33,9 +33,14 @@ def score_key(
     """The content address of a score: everything it depends on but the number of networks.
 
     Args:
+        dataset: the networks are tested on.
+        protocol: its id or address, see ``load_protocol``.
         distilled: the set, or None for the line trained on the whole training split.
         labels: as for ``evaluate``.
         network: as for ``evaluate``.
+
+    Returns:
+        A hash in hexadecimal.
 
     Raises:
         UsageError: an unknown protocol or network.
@@ -109,6 +114,9 @@ class ScoreCache:
             index: its number.
             test: trains and tests it, where no accuracy is stored.
             monitor: may ask to stop while another process tests it.
+
+        Returns:
+            Percent.
 
         Raises:
             Interrupted: it did.

@@ -19,7 +19,7 @@ def protocol_note(distilled: DistilledSet, protocol: str) -> tuple[str, ...]:
 
 
 def notes_of(distilled: DistilledSet, dataset: Dataset, protocol: str, allow_leak: bool = False) -> tuple[str, ...]:
-    """What makes a set's accuracy on a source untrustworthy, in words.
+    """What makes a set's accuracy on a dataset untrustworthy, in words.
 
     Raises:
         UsageError: test images are among those the set was made from, and that is not allowed.
@@ -30,8 +30,8 @@ def notes_of(distilled: DistilledSet, dataset: Dataset, protocol: str, allow_lea
             f"{'; '.join(leaks)}: the accuracy would not be one on unseen images. {_advice(distilled, dataset)}"
         )
     assumed = distilled.card.origin.assumptions if distilled.card.origin else ()
-    pixels, told = pixel_notes(distilled, dataset), protocol_note(distilled, protocol)
-    return (*dataset.notes, *assumed, *pixels, *leaks, *odd, *told)
+    pixels, other_protocol = pixel_notes(distilled, dataset), protocol_note(distilled, protocol)
+    return (*dataset.notes, *assumed, *pixels, *leaks, *odd, *other_protocol)
 
 
 def leaks_of(distilled: DistilledSet, dataset: Dataset) -> tuple[list[str], list[str]]:
@@ -50,8 +50,8 @@ def leaks_of(distilled: DistilledSet, dataset: Dataset) -> tuple[list[str], list
     pixels = _whole_pixels(distilled, dataset)
     tested = images_among(pixels, dataset.test)
     trained = images_among(pixels, dataset.train) if tested.any() else tested
-    for found, more in ((tested & ~trained, ""), (tested & trained, ", and training images too")):
-        if count := int(found.sum()):
+    for shared, more in ((tested & ~trained, ""), (tested & trained, ", and training images too")):
+        if count := int(shared.sum()):
             odd.append(f"{count} of {len(distilled.images)} images of the set are test images, pixel for pixel{more}")
     return leaks, odd
 
@@ -62,14 +62,16 @@ def pixel_notes(distilled: DistilledSet, dataset: Dataset) -> tuple[str, ...]:
     if not distilled.images.is_floating_point():
         doubts = picture_doubts(distilled.images, dataset)
         return tuple(f"8-bit pictures, but {doubt}: they may be values of another scale" for doubt in doubts)
-    found = diagnose(distilled.images.float(), dataset, card.pixel_space)
+    diagnosis = diagnose(distilled.images.float(), dataset, card.pixel_space)
     if card.seed is None:
         kind = card.pixel_space.kind
-        return tuple(f"declared as {kind}, but {each}: a wrong space gives a wrong accuracy" for each in found.doubts)
-    if not found.contrast > STRONGEST:
+        return tuple(
+            f"declared as {kind}, but {each}: a wrong space gives a wrong accuracy" for each in diagnosis.doubts
+        )
+    if not diagnosis.contrast > STRONGEST:
         return ()
     return (
-        f"the images' contrast is {found.contrast:.3g} times that of real images, usual is {STRONGEST:g} at most: "
+        f"the images' contrast is {diagnosis.contrast:.3g} times that of real images, usual is {STRONGEST:g} at most: "
         "synthesis may have run away from them",
     )
 

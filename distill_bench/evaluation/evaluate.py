@@ -193,6 +193,9 @@ class EvalSetup:
             images: how many a network is trained on in an epoch.
             compile: as for ``evaluate``.
             scores: where tested networks are looked up and stored.
+
+        Returns:
+            Fields of ``Result`` by name.
         """
         compiled = scores.fix_compile_mode(lambda: self._pays_compiled(compile, images), self.monitor)
         accuracies = replace(self, compiled=compiled)._accuracies(inputs, method, scores)

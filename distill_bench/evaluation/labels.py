@@ -18,6 +18,9 @@ def mixed_batches(load: ImageLoader, targets: Tensor, classes: int, policy: Augm
         classes: how many there are.
         policy: how images are augmented and mixed.
         mirror: whether images may be mirrored too.
+
+    Returns:
+        The batch function of a training, see ``BatchFn``.
     """
     soft = targets if targets.is_floating_point() else F.one_hot(targets, classes).float()
 

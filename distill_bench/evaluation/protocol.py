@@ -26,7 +26,7 @@ class Protocol(BaseModel):
     Attributes:
         id: such as ``"standard-v1"``.
         source: the paper or code the numbers come from.
-        trains_on: the distilled set, or the source's whole training split (the reference line).
+        trains_on: the distilled set, or the dataset's whole training split (the reference line).
         network: trained from random initialisation; a name without depth means the one usual at the resolution.
         epochs: passes over the set.
         minimum_steps: with few images, so many more epochs that there are at least this many optimiser steps.
@@ -36,12 +36,12 @@ class Protocol(BaseModel):
         annealing: the part of a cosine's half-wave that the learning rate follows instead; 0: none, it is a step.
         batch_by_ipc: instead of ``batch_size``, pairs of IPC and batch size, of which that of the nearest IPC below
             counts; twice as many from 100 classes on.
-        augmentation: none; ``dsa`` on each batch (no flip where the source is not flip-invariant); ``dc``: DC's own;
+        augmentation: none; ``dsa`` on each batch (no flip if the dataset is not flip-invariant); ``dc``: DC's own;
             ``views``: crops, mirrors and mixtures.
         dc_operations: which of DC's operations.
         views: how views are drawn. Targets are mixed as images are. A set's recorded views stand instead of these.
         networks: how many are trained unless another number is asked for. A sample size, not part of the meaning.
-        overrides: for a source by name, fields that differ there.
+        overrides: for a dataset by name, fields that differ there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -78,7 +78,7 @@ class Protocol(BaseModel):
         return {name: dict(fields) for name, fields in overrides.items()}
 
     def for_dataset(self, name: str) -> "Protocol":
-        """The protocol with the overrides of a source applied."""
+        """The protocol with the overrides of a dataset applied."""
         return self.model_copy(update=self.overrides.get(name, {}))
 
     def plan(self, images: int, learned_rate: float | None = None, temperature: float = 1.0, classes: int = 1) -> Plan:
@@ -258,6 +258,9 @@ def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
     Args:
         protocol: as for ``load_protocol``.
         network: as for ``build_network``.
+
+    Returns:
+        A note for each of the two that is from outside.
     """
     named = {
         "protocol": protocol if protocol not in PROTOCOLS else None,

@@ -22,17 +22,17 @@ class Subject(BaseModel):
 
     Attributes:
         suite: the suite that it was evaluated for, and the name of the file it is in: ``evaluated``
-            where ``evaluate --results`` filed it; None where it was not filed.
+            where ``evaluate --results`` filed it; None if it was not filed.
         dataset: name, as ``load_dataset`` takes it: ``"digits"``, ``"folder:photos"``.
-        size: the side in pixels that images were resized to; None where they were not.
-        holdout: the fraction of the training split that stood in for the test split; None where that is the dataset's.
+        size: the side in pixels that images were resized to; None if they were not.
+        holdout: the fraction of the training split that stood in for the test split; None if that is the dataset's.
         flip_invariant: False where somebody said so of data of their own; None else.
         classes: the names of the classes chosen of a larger dataset, in label order; None for all of them.
         method: what made the set; ``full`` for training on the whole split.
         ipc: images per class; None for the whole split.
-        preset: the recipe's preset; None where the set's card names none, as of imported sets.
-        seed: of the synthesis, as the card has it; 0 for the whole split, None where the card has none.
-        cell_key: content address of the set as a suite asks for it; None where no suite did.
+        preset: the recipe's preset; None if the set's card names none, as of imported sets.
+        seed: of the synthesis, as the card has it; 0 for the whole split, None if the card has none.
+        cell_key: content address of the set as a suite asks for it; None if no suite did.
         run: code, versions, machine, threads, device, seconds, and whether networks were compiled, see ``run_block``.
     """
 
@@ -69,7 +69,7 @@ class Synthesis(BaseModel):
 
     Attributes:
         seconds: time, of all processes and all starts together.
-        peak_memory_mb: the most memory of its process in MB; None where that did more than this one set.
+        peak_memory_mb: the most memory of its process in MB; None if that did more than this one set.
 
     Code, versions, machine, threads and device stand beside these as further fields, as in ``Result.run``.
     """
@@ -101,15 +101,15 @@ class Result(Subject):
         accuracies: of each network in percent, at the last epoch, in the order of their numbers.
         accuracy, std: their mean and population standard deviation, in percent and points.
         ci_low, ci_high: 95 % Student-t interval of the mean over networks, in percent; None with one network.
-        bytes: storage of the set (of training pixels and labels, for the whole split); None where it is not known.
+        bytes: storage of the set (of training pixels and labels, for the whole split); None if it is not known.
         set_sha256: of the set's content; None for the whole split.
         origin: the files that an imported or downloaded set came from; None for sets made here.
         notes: what a reader of the number must know.
         train_fingerprint, test_fingerprint: sha256 of the splits' pixels and labels.
-        score_key: content address of the evaluation, a hyphen and the number of networks; None where it was not
+        score_key: content address of the evaluation, a hyphen and the number of networks; None if it was not
             computed, as by ``evaluate`` in Python.
         recipe: the method's resolved fields; None for imported sets and the whole split.
-        synthesis: what making the set took; None where no suite made it.
+        synthesis: what making the set took; None if no suite made it.
     """
 
     kind: Literal["score"] = "score"
@@ -171,6 +171,9 @@ def data_name(
     Args:
         dataset: its name.
         size, holdout, flip_invariant, classes: as for ``load_dataset``.
+
+    Returns:
+        The name.
 
     >>> data_name("digits", 16, 0.2)
     'digits at 16 px holdout 0.2'

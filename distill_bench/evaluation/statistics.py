@@ -53,7 +53,7 @@ def chance_margin(first: Sequence[float], second: Sequence[float], confidence: f
     """How far apart the means of two samples of one population come to lie by chance, in the values' unit.
 
     Half the width of Student's two-sample interval with pooled variance, n₁ + n₂ - 2 degrees of freedom: with
-    probability ``confidence`` the means of two such samples are at most this far apart. None where both are single
+    probability ``confidence`` the means of two such samples are at most this far apart. None if both are single
     values, which say nothing about spread.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Test accuracy of teachers: for their owner, never for a synthesizer."""
+"""Test accuracy of teachers: for their owner, never for a method."""
 
 import json
 
@@ -13,21 +13,21 @@ ENDING = ".test.json"
 
 
 def score_teacher(teacher: Teacher, dataset: Dataset, device: str = "auto") -> float:
-    """Percent right on the source's test split, recorded in a file beside the teacher's.
+    """Percent right on the dataset's test split, recorded in a file beside the teacher's.
 
     Raises:
-        UsageError: the source has no test split.
+        UsageError: the dataset has no test split.
     """
     place, test = resolve_device(device), dataset.test
-    space = PixelSpace.model_validate(teacher.kept.identity["pixel_space"])
+    space = PixelSpace.model_validate(teacher.pretrained.identity["pixel_space"])
     fetch = Transform(space, dataset.train).fetch(test, place)
     percent = accuracy(teacher.network, fetch, test.labels.to(place))
     content = {"accuracy": percent, "test_fingerprint": test.fingerprint}
-    write_atomically(teacher.kept.path.with_suffix(ENDING), json.dumps(content) + "\n")
+    write_atomically(teacher.pretrained.path.with_suffix(ENDING), json.dumps(content) + "\n")
     return percent
 
 
-def recorded_score(kept: Pretrained) -> float | None:
-    """The recorded test accuracy of a kept teacher, in percent; None where it has not been tested."""
-    content = read_json(kept.path.with_suffix(ENDING), "accuracy")
+def recorded_score(pretrained: Pretrained) -> float | None:
+    """The recorded test accuracy of a kept teacher, in percent; None if it has not been tested."""
+    content = read_json(pretrained.path.with_suffix(ENDING), "accuracy")
     return None if content is None else content["accuracy"]

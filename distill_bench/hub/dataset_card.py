@@ -39,7 +39,7 @@ class SetToPublish:
         page: where a reader sees it.
     """
 
-    made: DistilledSet
+    distilled: DistilledSet
     content: bytes
     name: str
     licence: str
@@ -50,7 +50,7 @@ class SetToPublish:
 
     @property
     def title(self) -> str:
-        card = self.made.card
+        card = self.distilled.card
         return f"{card.method} on {card.source.name}, {card.ipc} image{'s' if card.ipc > 1 else ''} per class"
 
     @property
@@ -64,7 +64,7 @@ class SetToPublish:
     @property
     def about(self) -> DatasetInfo | None:
         """What is known of its source; None of data of one's own."""
-        return about_source(self.made)
+        return about_source(self.distilled)
 
     @property
     def claim(self) -> str | None:
@@ -74,22 +74,22 @@ class SetToPublish:
         return max(self.results, key=lambda path: self._weight(self.results[path]), default=None)
 
     def _weight(self, result: Result) -> tuple[bool, bool, int, bool]:
-        card = self.made.card
+        card = self.distilled.card
         rules = load_protocol(result.protocol).for_dataset(card.source.name)
-        channels, height, width = self.made.images.shape[1:]
+        channels, height, width = self.distilled.images.shape[1:]
         usual = resolve_network(rules.network, (channels, height, width)) == result.network
         return result.protocol == card.protocol, usual, result.networks, result.labels != "hard"
 
 
-def about_source(made: DistilledSet) -> DatasetInfo | None:
+def about_source(distilled: DistilledSet) -> DatasetInfo | None:
     """What is known of the source of a set; None of data of one's own."""
-    return dataset_info(made.card.source.name)
+    return dataset_info(distilled.card.source.name)
 
 
 def dataset_card(subject: SetToPublish) -> str:
     """The README: front matter as Hugging Face reads it, then all that a reader must know."""
-    made, card, count = subject.made, subject.made.card, len(subject.made.images)
-    paper = cited(made)
+    distilled, card, count = subject.distilled, subject.distilled.card, len(subject.distilled.images)
+    paper = cited(distilled)
     identifier = re.search(r"arXiv (\d{4}\.\d{4,5})", paper or "")
     tags = ["dataset-distillation", "distill-bench", card.method, card.source.name]
     return _rendered(
@@ -100,7 +100,7 @@ def dataset_card(subject: SetToPublish) -> str:
         size_category=next((label for most, label in SIZE_CATEGORIES if count < most), "1M<n<10M"),
         tags=tags + ([f"arxiv:{identifier[1]}"] if identifier else []),
         images=count,
-        shape=" × ".join(map(str, made.images.shape[1:])),
+        shape=" × ".join(map(str, distilled.images.shape[1:])),
         protocol=subject.results[subject.claim].protocol if subject.claim else card.protocol,
         facts=_facts(subject),
         recipe=for_json(card.recipe, indent=1),
@@ -119,10 +119,10 @@ def registry_entry(subject: SetToPublish) -> str:
     text = _rendered(
         "registry_entry.toml.j2",
         subject=subject,
-        card=subject.made.card,
+        card=subject.distilled.card,
         importer=OWN_FORMAT,
         best=best,
-        protocol=best.protocol if best else subject.made.card.protocol,
+        protocol=best.protocol if best else subject.distilled.card.protocol,
         page=subject.page or NOWHERE,
     )
     try:
@@ -132,16 +132,16 @@ def registry_entry(subject: SetToPublish) -> str:
     return text
 
 
-def cited(made: DistilledSet) -> str | None:
-    """How the paper of a set's method is cited; None where nothing is known of it."""
-    if made.card.method not in list_recipes():
-        return made.card.paper
-    recipe = load_recipe(made.card.method)
-    return ". ".join(filter(None, (recipe.title, made.card.paper or recipe.paper)))
+def cited(distilled: DistilledSet) -> str | None:
+    """How the paper of a set's method is cited; None if nothing is known of it."""
+    if distilled.card.method not in list_recipes():
+        return distilled.card.paper
+    recipe = load_recipe(distilled.card.method)
+    return ". ".join(filter(None, (recipe.title, distilled.card.paper or recipe.paper)))
 
 
 def _facts(subject: SetToPublish) -> dict[str, str]:
-    card, run = subject.made.card, subject.made_with
+    card, run = subject.distilled.card, subject.made_with
     facts = {
         "method": card.method,
         "preset": card.preset,
@@ -154,7 +154,7 @@ def _facts(subject: SetToPublish) -> dict[str, str]:
         "training images' fingerprint": card.source.train_fingerprint,
         "pixels": card.pixel_space.kind,
         "labels": card.label_kind,
-        "learning rate": subject.made.learning_rate,
+        "learning rate": subject.distilled.learning_rate,
         "the paper's protocol": card.protocol,
         **{name.replace("_", " "): run.get(name) for name in VERSIONS},
         "code": "as in the commit, with changes" if run.get("dirty") else None,

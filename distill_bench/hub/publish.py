@@ -17,7 +17,7 @@ from distill_bench.hub.registry.registry import checked_id
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.log import log
 from distill_bench.runtime.names import checked_name
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 
 CARD, PREVIEW, ENTRY = "README.md", "preview.png", "registry-entry.toml"
 MOST_TILES = 1000
@@ -57,6 +57,9 @@ def release(
         url: the address that the files' names are added to.
         page: where a reader sees them; the same unless given.
 
+    Returns:
+        The files by name, not written yet.
+
     Raises:
         UsageError: the file is of another format, name or licence have to be given, or the address is none.
         DataError: a file is damaged, or a result is of another set.
@@ -66,34 +69,34 @@ def release(
             f"{file}: only sets in this project's own format are published. Turn it into one with distill-bench import "
             f"{file} --dataset … --out {file.stem}.safetensors, look at it, and publish that."
         )
-    made = load_distilled(file)
+    distilled = load_distilled(file)
     content = file.read_bytes()
-    own = _checked("--id", checked_id, name or default_name(made))
-    about = about_source(made)
+    own = _checked("--id", checked_id, name or default_name(distilled))
+    about = about_source(distilled)
     for option, text in (("--licence", licence), ("--url", url)):
         _checked(option, checked_name, text or "-")
-    terms = licence or made.card.licence or (about.licence if about else None)
+    terms = licence or distilled.card.licence or (about.licence if about else None)
     if terms is None:
         raise UsageError(
-            f"the licence of {made.card.source.name} is not known here. Say under which one you publish what was made "
-            "from it, with `licence`, such as `licence=cc-by-4.0` (other: terms of your own)."
+            f"the licence of {distilled.card.source.name} is not known here. Say under which one you publish what was "
+            "made from it, with `licence`, such as `licence=cc-by-4.0` (other: terms of your own)."
         )
-    found = _results(made, file, results)
-    claims = {path: result for path, (result, _) in found.items()}
+    results_by_path = _results(distilled, file, results)
+    claims = {path: result for path, (result, _) in results_by_path.items()}
     subject = SetToPublish(
-        made, content, own, terms, claims, _made_with(file, claims), url and url.rstrip("/"), page or url
+        distilled, content, own, terms, claims, _made_with(file, claims), url and url.rstrip("/"), page or url
     )
     files = {
         subject.file: content,
         CARD: dataset_card(subject).encode(),
         ENTRY: registry_entry(subject).encode(),
-        PREVIEW: grid(made, columns=max(1, min(10, MOST_TILES // len(made.card.class_names)))),
-        **{path: text for path, (_, text) in found.items()},
+        PREVIEW: grid(distilled, columns=max(1, min(10, MOST_TILES // len(distilled.card.class_names)))),
+        **{path: text for path, (_, text) in results_by_path.items()},
     }
     return Release(own, dict(sorted(files.items())), tuple(_remarks(subject)))
 
 
-def write_release(made: Release, folder: Path) -> None:
+def write_release(ready: Release, folder: Path) -> None:
     """Write a release into a folder of its own.
 
     Raises:
@@ -103,23 +106,24 @@ def write_release(made: Release, folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"`out={folder}` is a file: give the name of a folder.")
     there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    strange = sorted(set(there) - set(made.files))
+    strange = sorted(set(there) - set(ready.files))
     changed = sorted(
-        name for name, path in there.items() if name in made.files and path.read_bytes() != made.files[name]
+        name for name, path in there.items() if name in ready.files and path.read_bytes() != ready.files[name]
     )
     if strange or changed:
         what = ", ".join([*strange, *(f"{name} with other content" for name in changed)][:5])
         raise UsageError(
             f"{folder} holds {what}, and is left as it is. Give another `out`, or delete it if it may be replaced."
         )
-    for name, content in made.files.items():
+    for name, content in ready.files.items():
         write_atomically(folder / name, content)
 
 
-def default_name(made: DistilledSet) -> str:
+def default_name(distilled: DistilledSet) -> str:
     """``<method>-<dataset>-ipc<k>``, of data of one's own the last part of the path."""
-    dataset = made.card.source.name.rpartition(":")[2].rstrip("/").rpartition("/")[2]
-    return re.sub(r"[^a-z0-9._]+", "-", f"{made.card.method}-{dataset}-ipc{made.card.ipc}".lower()).strip("-._")
+    dataset = distilled.card.source.name.rpartition(":")[2].rstrip("/").rpartition("/")[2]
+    name = f"{distilled.card.method}-{dataset}-ipc{distilled.card.ipc}".lower()
+    return re.sub(r"[^a-z0-9._]+", "-", name).strip("-._")
 
 
 def _checked(option: str, check: Callable[[str], str], text: str) -> str:
@@ -135,24 +139,24 @@ def _made_with(file: Path, results: Mapping[str, Result]) -> dict[str, Any]:
     return beside or next((result.synthesis.model_dump() for result in results.values() if result.synthesis), {})
 
 
-def _results(made: DistilledSet, file: Path, paths: Sequence[Path]) -> dict[str, tuple[Result, bytes]]:
+def _results(distilled: DistilledSet, file: Path, paths: Sequence[Path]) -> dict[str, tuple[Result, bytes]]:
     """Results with their text, by their path in the folder: those given, then the store's of other conditions."""
-    found: dict[tuple[Any, ...], tuple[Result, bytes]] = {}
+    by_condition: dict[tuple[Any, ...], tuple[Result, bytes]] = {}
     for path in paths:
         for result in read_results_of(path, file):
-            check_belongs(result, path, made, file)
+            check_belongs(result, path, distilled, file)
             key = _condition(result)
-            if key in found:
+            if key in by_condition:
                 raise UsageError(f"{path}: a second result under {' '.join(map(str, key))}. Give one `result` of each.")
-            found[key] = result, _text(result) if path.suffix == LINES else path.read_bytes()
-    for result in _stored_results(made, file):
-        found.setdefault(_condition(result), (result, _text(result)))
-    kinds = [key[:3] for key in found]
+            by_condition[key] = result, _text(result) if path.suffix == LINES else path.read_bytes()
+    for result in _stored_results(distilled, file):
+        by_condition.setdefault(_condition(result), (result, _text(result)))
+    kinds = [key[:3] for key in by_condition]
     return {
         "results/"
         + re.sub(r"[^\w.-]+", "-", "-".join(key[:3]) + ("" if kinds.count(key[:3]) == 1 else f"-lr{key[3]:g}"))
-        + ".json": found[key]
-        for key in sorted(found)
+        + ".json": by_condition[key]
+        for key in sorted(by_condition)
     }
 
 
@@ -164,26 +168,26 @@ def _condition(result: Result) -> tuple[Any, ...]:
     return result.protocol, result.network, result.labels, result.learning_rate
 
 
-def _stored_results(made: DistilledSet, file: Path) -> list[Result]:
+def _stored_results(distilled: DistilledSet, file: Path) -> list[Result]:
     """What the store has of a set, the most networks first."""
-    found = []
-    for path in sorted((home() / "store" / "scores").glob("*.json")):
+    stored = []
+    for path in sorted((cache_dir() / "store" / "scores").glob("*.json")):
         content = read_json(path, "accuracies")
-        if not content or content.get("set_sha256") != made.sha256:
+        if not content or content.get("set_sha256") != distilled.sha256:
             continue
         try:
             result = read_result(path)
-            check_belongs(result, path, made, file)
+            check_belongs(result, path, distilled, file)
         except DataError as error:
             log.warning("%s It is left out.", error)
             continue
-        found.append(result)
-    return sorted(found, key=lambda result: -result.networks)
+        stored.append(result)
+    return sorted(stored, key=lambda result: -result.networks)
 
 
 def _remarks(subject: SetToPublish) -> Iterator[str]:
     if subject.about is None:
-        yield f"readers will see the name of its source: {subject.made.card.source.name}"
+        yield f"readers will see the name of its source: {subject.distilled.card.source.name}"
     if not subject.results:
         yield "no result goes with it, so that its registry entry claims nothing: give `result`"
     if subject.url is None:

@@ -22,7 +22,7 @@ def repository_page(repository: str) -> str:
     return f"https://huggingface.co/datasets/{repository}"
 
 
-def upload(made: Release, repository: str) -> str:
+def upload(release: Release, repository: str) -> str:
     """Create a dataset repository with the files of a release, and return the address of the commit.
 
     Raises:
@@ -53,8 +53,10 @@ def upload(made: Release, repository: str) -> str:
                 f"{repository} holds {', '.join(there[:5])} already, and is left as it is. A set that replaces another "
                 "gets a repository of its own, and an id that ends in -v2."
             )
-        operations = [huggingface_hub.CommitOperationAdd(name, content) for name, content in made.files.items()]
-        commit = api.create_commit(repository, operations, commit_message=f"Publish {made.name}", repo_type="dataset")
+        operations = [huggingface_hub.CommitOperationAdd(name, content) for name, content in release.files.items()]
+        commit = api.create_commit(
+            repository, operations, commit_message=f"Publish {release.name}", repo_type="dataset"
+        )
     except UsageError:
         raise
     except Exception as error:  # the client raises errors of many types, its HTTP library's among them

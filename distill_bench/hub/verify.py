@@ -15,7 +15,7 @@ from distill_bench.evaluation.statistics import chance_margin
 from distill_bench.hub.formats.result_file import check_facts
 from distill_bench.networks import check_network, is_outside
 from distill_bench.runtime.hashing import canonical_hash
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.run_info import run_block
 
@@ -80,11 +80,17 @@ def verify(
     """Evaluate a set as a result says it was, with the same seeds, and compare the accuracies.
 
     Args:
+        distilled: the set.
         claimed: a result of this very set, see ``check_belongs``.
         data: where it was tested.
         networks: how many, instead of as many as the claim has.
         path: of the result, for messages.
+        device: as for ``evaluate``.
+        monitor: hears of progress, and may ask to stop.
         allow_leak: as for ``evaluate``.
+
+    Returns:
+        The verdict, with both accuracies.
 
     Raises:
         UsageError: the set was made from the test images, and that is not allowed.
@@ -94,9 +100,9 @@ def verify(
     labels = _check_setting(distilled, claimed, data, path)
     key = score_key(data, claimed.protocol, distilled, labels, claimed.network)
     # a cache of its own: what evaluate has cached may be the claim itself
-    cache = home() / "store" / "verify" / canonical_hash([key, claimed.accuracies])
+    cache = cache_dir() / "store" / "verify" / canonical_hash([key, claimed.accuracies])
     recorded = claimed.run.get("compiled")
-    found = evaluate(
+    measured = evaluate(
         distilled,
         data,
         claimed.protocol,
@@ -109,18 +115,27 @@ def verify(
         cache=cache,
         allow_leak=allow_leak,
     )
-    verdict = judge(claimed, found, unlike(claimed, found.run, key))
+    verdict = judge(claimed, measured, unlike(claimed, measured.run, key))
     shutil.rmtree(cache, ignore_errors=True)
     return verdict
 
 
-def judge(claimed: Result, found: Result, different: tuple[str, ...] = ()) -> Verdict:
-    """Whether a claim holds, given what was found now and what of its circumstances is different."""
-    shared = min(claimed.networks, found.networks)
-    difference = found.accuracy - claimed.accuracy
-    margin = chance_margin(claimed.accuracies, found.accuracies, CONFIDENCE)
+def judge(claimed: Result, measured: Result, different: tuple[str, ...] = ()) -> Verdict:
+    """Whether a claim holds, given what was measured now.
+
+    Args:
+        claimed: the result that is checked.
+        measured: the result of this machine.
+        different: which of the circumstances differ, in words.
+
+    Returns:
+        The verdict.
+    """
+    shared = min(claimed.networks, measured.networks)
+    difference = measured.accuracy - claimed.accuracy
+    margin = chance_margin(claimed.accuracies, measured.accuracies, CONFIDENCE)
     basis: Basis = "unequal"
-    if claimed.accuracies[:shared] == found.accuracies[:shared]:
+    if claimed.accuracies[:shared] == measured.accuracies[:shared]:
         basis, holds = "equal", True
     elif not different:
         holds = False
@@ -132,13 +147,13 @@ def judge(claimed: Result, found: Result, different: tuple[str, ...] = ()) -> Ve
         holds=holds,
         basis=basis,
         claimed=claimed.accuracy,
-        measured=found.accuracy,
+        measured=measured.accuracy,
         difference=difference,
         margin=margin,
         claimed_accuracies=claimed.accuracies,
-        accuracies=found.accuracies,
+        accuracies=measured.accuracies,
         unlike=different,
-        notes=found.notes,
+        notes=measured.notes,
         dataset=claimed.data,
         **claimed.model_dump(include={"method", "ipc", "protocol", "network", "labels", "set_sha256"}),
     )
@@ -155,7 +170,7 @@ def unlike(claimed: Result, here: dict[str, Any], key: str) -> tuple[str, ...]:
 
 
 def threads_to_repeat(claimed: Result) -> int | None:
-    """The number of threads a claim was found with; None where this machine would not give the same digits anyway."""
+    """The number of threads a claim was found with; None if this machine would not give the same digits anyway."""
     run, here = claimed.run, run_block(0.0)
     threads = run.get("threads")
     known = all(run.get(name, here[name]) == here[name] for name in MACHINE)

@@ -4,7 +4,7 @@ from distill_bench.methods.address import synthesis_key
 from distill_bench.methods.limits import check_ipc, memory_of_step, shortage
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.registry import Method, list_methods, load_method, variant
-from distill_bench.methods.run import Config, Run, Synthetic, synthesizer
+from distill_bench.methods.run import Config, Run, SynthesisResult, method
 from distill_bench.methods.synthesis import make_set, new_run, synthesize
 from distill_bench.runtime.checkpoint import Checkpoint
 
@@ -14,17 +14,17 @@ __all__ = [
     "Method",
     "Objective",
     "Run",
-    "Synthetic",
+    "SynthesisResult",
     "check_ipc",
     "list_methods",
     "load_method",
     "make_set",
     "memory_of_step",
+    "method",
     "new_run",
     "optimise",
     "shortage",
     "synthesis_key",
     "synthesize",
-    "synthesizer",
     "variant",
 ]

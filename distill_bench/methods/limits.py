@@ -18,7 +18,7 @@ def check_some(ipc: int) -> None:
 
 
 def check_ipc(dataset: Dataset, ipc: int) -> None:
-    """Raises UsageError where a class has fewer training images than a set would have."""
+    """Raises UsageError if a class has fewer training images than a set would have."""
     check_some(ipc)
     if short := shortage(dataset, ipc):
         reason, most = short
@@ -26,11 +26,14 @@ def check_ipc(dataset: Dataset, ipc: int) -> None:
 
 
 def shortage(dataset: Dataset, ipc: int) -> tuple[str, int] | None:
-    """Why a set cannot have so many images per class, and how many it can; None where it can.
+    """Why a set cannot have so many images per class, and how many it can; None if it can.
 
     Args:
         dataset: whose training split is counted.
         ipc: images per class.
+
+    Returns:
+        The reason and the most images per class; or None.
     """
     indices = dataset.train.class_indices
     counts = [len(indices[label]) if label < len(indices) else 0 for label in range(len(dataset.class_names))]
@@ -44,20 +47,23 @@ def shortage(dataset: Dataset, ipc: int) -> tuple[str, int] | None:
 
 
 def memory_of_step(method: str, dataset: Dataset, config: Config, ipc: int) -> str:
-    """What to know before work that takes much memory, with what bounds it; empty where a step takes little.
+    """What to know before work that takes much memory, with what bounds it; empty if a step takes little.
 
     Args:
         method: its name.
         dataset: what the set is made from.
         config: the method's resolved hyper-parameters.
         ipc: images per class.
+
+    Returns:
+        A sentence, or an empty string.
     """
     needed = config.step_bytes(dataset, ipc)
     return _of_step(method, dataset, config, needed) if needed >= NOTABLE_BYTES else ""
 
 
 def check_memory(method: str, dataset: Dataset, config: Config, ipc: int, device: torch.device) -> None:
-    """Raises UsageError where a step takes more memory than this machine has; arguments as ``memory_of_step``."""
+    """Raises UsageError if a step takes more memory than this machine has; arguments as ``memory_of_step``."""
     needed = config.step_bytes(dataset, ipc)
     if device.type == "cpu" and needed > physical_memory():
         raise UsageError(_of_step(method, dataset, config, needed))

@@ -44,20 +44,24 @@ def optimise(
     optimizers: dict[str, Optimizer],
     steps: int,
 ) -> int:
-    """Update ``learnables`` in place for ``steps`` steps, going on from the job's checkpoint where there is one.
-
-    Returns how many steps were left to do.
+    """Update ``learnables`` in place for ``steps`` steps, going on from the run's checkpoint if there is one.
 
     Args:
+        run: whose checkpoint, monitor and history are used.
+        objective: the method's loss and gradients.
         learnables: leaf tensors by name.
         optimizers: for each of them.
+        steps: in all, those before a resume included.
+
+    Returns:
+        How many steps were left to do.
 
     Raises:
         RunFailed: the loss or a learnable is no longer finite, a learnable has grown beyond any sense, or memory was
             not enough; with the step, the last checkpoint and which fields to lower.
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
-    first = kept = _resume(run, objective, learnables, optimizers)
+    first = last_saved = _resume(run, objective, learnables, optimizers)
     bounds = LARGEST | {"images": largest_value(run.training.pixel_space)}
     with run.monitor.stage(f"{run.method}, ipc {run.ipc}, seed {run.seed}", steps, first) as stage:
         for step in range(first, steps):
@@ -65,7 +69,7 @@ def optimise(
                 loss = _update(step, objective, learnables, optimizers, bounds)
                 objective.after_step(step)
             except RunFailed as error:
-                raise RunFailed(_account(run, step, steps, kept, error)) from error
+                raise RunFailed(_account(run, step, steps, last_saved, error)) from error
             except (MemoryError, RuntimeError) as error:
                 if is_out_of_memory(error):
                     raise run.out_of_memory(f"at step {step} of {steps}", error) from error
@@ -78,7 +82,7 @@ def optimise(
                 raise stopped(f"{step + 1} of {steps} steps of {run.method} done")
             if run.checkpoint.due:
                 _save(run, objective, learnables, optimizers, step + 1)
-                kept = step + 1
+                last_saved = step + 1
     return steps - first
 
 
@@ -86,9 +90,13 @@ class _Diverged(RunFailed):
     """Numbers left all bounds: rates are too high."""
 
 
-def _account(run: Run[Any], step: int, steps: int, kept: int, error: RunFailed) -> str:
+def _account(run: Run[Any], step: int, steps: int, last_saved: int, error: RunFailed) -> str:
     """What happened where, the last good state, and what to lower where the error itself does not say it."""
-    good = f"Its last checkpoint, after step {kept - 1}, is {run.checkpoint.path}." if kept else "It has no checkpoint."
+    good = (
+        f"Its last checkpoint, after step {last_saved - 1}, is {run.checkpoint.path}."
+        if last_saved
+        else "It has no checkpoint."
+    )
     lower = run.config.hint(run.config.lr_fields) or "its learning rates"
     advice = f" Lower {lower}, and start again." if isinstance(error, _Diverged) else ""
     return f"{run.method} at ipc {run.ipc}, seed {run.seed}, failed at step {step} of {steps}: {error} {good}{advice}"

@@ -39,7 +39,7 @@ class FlipConfig(Config):
         return self
 
     def check(self, dataset: Dataset) -> None:
-        """Raise UsageError where images would be mirrored that may not be."""
+        """Raise UsageError if images would be mirrored that may not be."""
         asked = [name for name in ("flip", "always_flip") if getattr(self, name)]
         if asked and not (dataset.flip_invariant or self.flip_any_source):
             without = " ".join(f"`{name}=false`" for name in asked)
@@ -106,13 +106,13 @@ def chosen_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:
 
 
 def random_network(run: Run[Any], index: int) -> Network:
-    """Network ``index`` of the job's stream of random networks, in training mode."""
+    """Network ``index`` of the run's stream of random networks, in training mode."""
     draws = run.generator("network", index)
     return build_network(run.config.network, run.training.shape, run.classes, draws).to(run.device)
 
 
 def draw_dsa(run: Run[Any], batch: int, generator: Generator) -> dsa.Sample:
-    """An operation and its parameters for ``batch`` images, from those that the source and the recipe allow."""
+    """An operation and its parameters for ``batch`` images, from those that the dataset and the recipe allow."""
     operations = dsa.usual_operations(run.training.flip_invariant)
     return dsa.sample(operations, batch, run.training.shape, generator, run.config.always_flip)
 

@@ -8,33 +8,35 @@ from torch import Tensor
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.distilled.pixel_diagnostics import FARTHEST
 from distill_bench.errors import DataError, RunFailed
-from distill_bench.methods.run import Run, Synthetic
+from distill_bench.methods.run import Run, SynthesisResult
 
 
-def as_set(made: Any, run: Run[Any], card: Card) -> DistilledSet:
+def as_set(result: Any, run: Run[Any], card: Card) -> DistilledSet:
     """The set with a card that a method's images make.
 
     Raises:
         RunFailed: they are none: of another shape or order, not finite, or far from all real images.
     """
-    images = made.images if isinstance(made, Synthetic) else made
+    images = result.images if isinstance(result, SynthesisResult) else result
     expected = (run.classes * run.ipc, *run.training.shape)
     if not isinstance(images, Tensor) or tuple(images.shape) != expected:
-        what = f"images of shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(made).__name__}"
-        raise RunFailed(f"{run.method} returned {what}; a set must be Synthetic, or images of shape {expected}.")
-    if not isinstance(made, Synthetic):
-        made = Synthetic(images, run.labels)
-    if not torch.equal(made.labels.cpu(), run.labels):
-        raise RunFailed(f"{run.method} returned labels that are not in class order: {made.labels.tolist()[:20]} …")
-    _check_pixels(made.images, run)
+        what = f"images of shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(result).__name__}"
+        raise RunFailed(
+            f"{run.method} returned {what}; a set must be a SynthesisResult, or images of shape {expected}."
+        )
+    if not isinstance(result, SynthesisResult):
+        result = SynthesisResult(images, run.labels)
+    if not torch.equal(result.labels.cpu(), run.labels):
+        raise RunFailed(f"{run.method} returned labels that are not in class order: {result.labels.tolist()[:20]} …")
+    _check_pixels(result.images, run)
     try:
         return DistilledSet(
-            made.images.detach().cpu().contiguous(),
-            made.labels.cpu(),
-            card.model_copy(update={name: getattr(made, name) for name in ("label_kind", "temperature", "teacher")}),
-            soft_labels=None if made.soft_labels is None else made.soft_labels.detach().cpu().contiguous(),
-            learning_rate=made.learning_rate,
-            stored=made.stored,
+            result.images.detach().cpu().contiguous(),
+            result.labels.cpu(),
+            card.model_copy(update={name: getattr(result, name) for name in ("label_kind", "temperature", "teacher")}),
+            soft_labels=None if result.soft_labels is None else result.soft_labels.detach().cpu().contiguous(),
+            learning_rate=result.learning_rate,
+            stored=result.stored,
         )
     except DataError as error:  # it is no file that is wrong, but the run
         raise _no_set(run, str(error)) from error

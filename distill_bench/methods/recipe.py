@@ -65,18 +65,23 @@ class Tables(BaseModel):
         """What applies to a dataset, an IPC and a side, in order, by the tables' names.
 
         Args:
-            side: None where it is not known: then no table of sides applies.
+            dataset: its name.
+            ipc: images per class.
+            side: None if it is not known: then no table of sides applies.
+
+        Returns:
+            Values by the name of their table; later ones override earlier ones.
         """
         own = self.cell.get(dataset, {})
         of_side, of_ipc, of_cell = nearest(self.side, side), nearest(self.ipc, ipc), nearest(own, ipc)
-        found = {} if of_side is None else {f"side.{of_side}": self.side[of_side]}
+        layers = {} if of_side is None else {f"side.{of_side}": self.side[of_side]}
         if of_ipc is not None:
-            found[f"ipc.{of_ipc}"] = self.ipc[of_ipc]
+            layers[f"ipc.{of_ipc}"] = self.ipc[of_ipc]
         if dataset in self.dataset:
-            found[f"dataset.{dataset}"] = self.dataset[dataset]
+            layers[f"dataset.{dataset}"] = self.dataset[dataset]
         if of_cell is not None and (of_ipc is None or of_cell >= of_ipc):
-            found[f"cell.{dataset}.{of_cell}"] = own[of_cell]
-        return found
+            layers[f"cell.{dataset}.{of_cell}"] = own[of_cell]
+        return layers
 
 
 class Preset(Tables):
@@ -142,20 +147,26 @@ class Recipe(Tables):
         """The tables that apply to a run, by name, in order.
 
         Args:
-            side: of the images, the shorter one, in pixels; None where it is not known.
+            dataset: its name.
+            ipc: images per class.
+            preset: its name.
+            side: of the images, the shorter one, in pixels; None if it is not known.
+
+        Returns:
+            Values by the name of their table; later ones override earlier ones.
 
         Raises:
             UsageError: there is no such preset.
         """
-        found = {"defaults": self.defaults} | self.layers(dataset, ipc, side)
+        tables = {"defaults": self.defaults} | self.layers(dataset, ipc, side)
         if preset in self.preset:
             own = self.preset[preset]
-            found[f"preset.{preset}"] = own.model_extra or {}
-            found |= {f"preset.{preset}.{name}": table for name, table in own.layers(dataset, ipc, side).items()}
+            tables[f"preset.{preset}"] = own.model_extra or {}
+            tables |= {f"preset.{preset}.{name}": table for name, table in own.layers(dataset, ipc, side).items()}
         elif preset != PAPER:
             hint = did_you_mean(preset, self.presets)
             raise UsageError(f"there is no preset {preset!r} here.{hint} Known: {', '.join(self.presets)}.")
-        return found
+        return tables
 
     def sides(self, preset: str) -> list[int]:
         """The sides with tables, those of the preset included; none where the size of images does not matter."""
@@ -171,7 +182,7 @@ class Recipe(Tables):
 
 
 def nearest(table: Mapping[int, Any], at: int | None) -> int | None:
-    """The greatest number of a table that is not above ``at``; None where there is none, or nothing to look for.
+    """The greatest number of a table that is not above ``at``; None if there is none, or nothing to look for.
 
     >>> nearest({1: "a", 10: "b"}, 9), nearest({10: "b"}, 9), nearest({1: "a"}, None)
     (1, None, None)
@@ -237,6 +248,9 @@ def load_recipe(name: str) -> Recipe:
     Args:
         name: of a recipe in a family's folder, of a variant, or the path of a ``.toml`` file.
 
+    Returns:
+        The recipe, validated.
+
     Raises:
         UsageError: there is none, or it is invalid, or so is the recipe it is based on.
     """
@@ -249,17 +263,17 @@ def load_recipe(name: str) -> Recipe:
 @cache
 def _built_in() -> dict[str, tuple[Path, Values]]:
     """The files in the families' folders by the names of their recipes, with what a variant lays over the file's."""
-    found: dict[str, tuple[Path, Values]] = {}
+    files: dict[str, tuple[Path, Values]] = {}
     for path in FOLDER.glob("*/*.toml"):
         content = read_toml(path)
-        found[path.stem] = path, {}
+        files[path.stem] = path, {}
         variants: dict[str, Any] = content.get("variant", {})
         if "flip" in content.get("defaults", {}):
             title = f"FYI on {path.stem.upper()}: every synthetic batch is followed by its mirror images"
             flipped = {"title": title, "paper": FYI, "defaults": {"flip": True}}
             variants = merge({FLIPPED + path.stem: flipped}, variants)
-        found |= {name: (path, variant) for name, variant in variants.items()}
-    return found
+        files |= {name: (path, variant) for name, variant in variants.items()}
+    return files
 
 
 def _content(name: str, above: tuple[Path, ...]) -> Values:

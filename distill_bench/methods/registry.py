@@ -12,7 +12,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError, describe, did_you_mean
 from distill_bench.methods.limits import check_some
 from distill_bench.methods.recipe import PAPER, Recipe, Values, list_recipes, load_recipe, merge
-from distill_bench.methods.run import Config, Synthesizer, config_of
+from distill_bench.methods.run import Config, MethodFunction, config_of
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 from distill_bench.runtime.outside import import_function, source_sha256
 
@@ -30,12 +30,12 @@ class Method:
 
     name: str
     recipe: Recipe
-    function: Synthesizer
+    function: MethodFunction
     code: str | None = None
     settings: Values = field(default_factory=dict)
 
     def config_on(self, data: Dataset, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Config:
-        """The resolved hyper-parameters of a run on a source. Its images are read where their size matters.
+        """The resolved hyper-parameters of a run on a dataset. Its images are read where their size matters.
 
         Raises:
             UsageError: as ``config``.
@@ -49,7 +49,14 @@ class Method:
         """The resolved hyper-parameters of a run.
 
         Args:
+            dataset: its name.
+            ipc: images per class.
+            preset: its name.
             side: of the images, the shorter one, in pixels; None: that usual of a named dataset.
+            overrides: values of fields, which count before those of the recipe.
+
+        Returns:
+            An instance of the method's config.
 
         Raises:
             UsageError: unknown preset, unknown field or wrong value, naming what is allowed; or no image per class.
@@ -100,6 +107,9 @@ def load_method(name: str) -> Method:
 
     Args:
         name: from ``list_methods``, a ``module:function``, or the path of a recipe's ``.toml``.
+
+    Returns:
+        The method.
 
     Raises:
         UsageError: there is none of that name, or it cannot be imported.

@@ -1,4 +1,4 @@
-"""What a synthesizer is handed, and what it hands back."""
+"""What a method is handed, and what it hands back."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,8 +28,8 @@ class Config(BaseModel):
     Attributes:
         pixel_space: the space images are synthesised and stored in.
         zca_eps, zca_input: of the whitening, where ``pixel_space`` is ``"zca"``.
-        calming: which fields to lower where a run diverges; a dot leads into a table.
-        bounding: which fields bound memory.
+        lr_fields: which fields to lower if a run diverges; a dot leads into a table.
+        memory_fields: which fields bound memory.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,21 +42,21 @@ class Config(BaseModel):
     zca_input: Literal["unit", "normalized"] = "unit"
 
     def pixel_space_on(self, dataset: Dataset) -> PixelSpace:
-        """The pixel space with a source's own statistics."""
+        """The pixel space with a dataset's own statistics."""
         return pixel_space_of(dataset, self.pixel_space, self.zca_eps, self.zca_input)
 
     def hint(self, names: Sequence[str]) -> str:
-        """How to lower fields, with what they are now; empty where there are none.
+        """How to lower fields, with their values; empty if there are none.
 
         >>> Config(zca_eps=0.2).hint(["zca_eps"])
-        '--set zca_eps=… (now 0.2)'
+        '`zca_eps=…` (now 0.2)'
         """
         now = {name: reduce(getattr, name.split("."), self) for name in names}
         used = {name: value for name, value in now.items() if value or name not in self.lr_fields}
         return ", or ".join(f"`{name}=…` (now {value or 'all'})" for name, value in used.items())
 
     def check(self, dataset: Dataset) -> None:
-        """Raise UsageError where these values cannot be run on a source. Called before any work is done."""
+        """Raise UsageError if these values cannot be run on a dataset. Called before any work is done."""
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """About how many bytes a step's images take in the networks, where that grows with the classes; 0 elsewhere."""
@@ -68,8 +68,8 @@ T = TypeVar("T")
 
 
 @dataclass
-class Synthetic:
-    """A finished synthetic set: images [n, c, h, w] in the job's pixel space and labels int64 [n], class by class.
+class SynthesisResult:
+    """A finished synthetic set: images [n, c, h, w] in the run's pixel space and labels int64 [n], class by class.
 
     The other attributes are those of ``DistilledSet`` and its card.
     """
@@ -91,9 +91,9 @@ class Run(Generic[F]):
     Attributes:
         training: the real images.
         ipc: images per class.
-        fields: the resolved hyper-parameters.
+        config: the resolved hyper-parameters.
         seed: the root of all randomness; draw through ``generator``.
-        checkpoint: where long work is kept between interruptions.
+        checkpoint: stores unfinished work, which the next call resumes.
         history: the loss of every step so far.
     """
 
@@ -130,22 +130,25 @@ class Run(Generic[F]):
         return seeds.generator(self.seed, "synthesis", role, index)
 
     def part(self, name: str, make: Callable[["Run[F]"], T]) -> T:
-        """What ``make`` makes of a part that depends on no other: a run with a checkpoint and a history of its own.
+        """The result of ``make`` for a part that depends on no other: a run with a checkpoint and a history of its own.
 
         Args:
             name: of the part's checkpoint.
-            make: goes on from the checkpoint where the part was begun; a finished part is taken from there.
+            make: goes on from the checkpoint if the part was begun; a finished part is taken from there.
+
+        Returns:
+            The result of ``make``.
         """
         checkpoint = self.checkpoint.independent(name)
         part = replace(self, checkpoint=checkpoint, history=[])
         if checkpoint.path is None:
             return make(part)
-        made = get_or_make(checkpoint.path, lambda: None, lambda: make(part), self.monitor, f"makes the same {name}")
+        result = get_or_make(checkpoint.path, lambda: None, lambda: make(part), self.monitor, f"makes the same {name}")
         self.checkpoint.add_time_before(checkpoint)
-        return made
+        return result
 
 
-Synthesizer = Callable[[Run[Any]], Synthetic | Tensor]
+MethodFunction = Callable[[Run[Any]], SynthesisResult | Tensor]
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class Piece:
 
     Attributes:
         path: the file that is there when it is done, or begun.
-        make: does it, where it is not done, and stores it.
+        make: does it, if it is not done, and stores it.
     """
 
     path: Path
@@ -169,10 +172,10 @@ def no_pieces(run: Run[Any]) -> list[Piece]:
     return []
 
 
-def synthesizer(
+def method(
     config: type[Config], version: int = 1, pretrained: Pieces = no_pieces, parts: Pieces = no_pieces
-) -> Callable[[Synthesizer], Synthesizer]:
-    """Declare which hyper-parameters a synthesizer function takes.
+) -> Callable[[MethodFunction], MethodFunction]:
+    """Declare which hyper-parameters a method function takes.
 
     Args:
         config: their class.
@@ -180,9 +183,12 @@ def synthesizer(
             so that sets made before are not taken for new ones.
         pretrained: lists the networks that the function trains on real data first, each of which is stored.
         parts: lists the parts of the set that do not depend on each other, each of which is checkpointed.
+
+    Returns:
+        A decorator, which returns the function itself.
     """
 
-    def declare(function: Synthesizer) -> Synthesizer:
+    def declare(function: MethodFunction) -> MethodFunction:
         function.config, function.version = config, version  # type: ignore[attr-defined]
         function.pretrained, function.parts = pretrained, parts  # type: ignore[attr-defined]
         return function
@@ -190,21 +196,21 @@ def synthesizer(
     return declare
 
 
-def config_of(function: Synthesizer) -> type[Config]:
-    """The declared hyper-parameters of a synthesizer function; the common ones where it declares none."""
+def config_of(function: MethodFunction) -> type[Config]:
+    """The declared hyper-parameters of a method function; the common ones if it declares none."""
     return getattr(function, "config", Config)
 
 
-def pretrained_of(function: Synthesizer) -> Pieces:
-    """What lists the networks that a synthesizer function needs pretrained."""
+def pretrained_of(function: MethodFunction) -> Pieces:
+    """What lists the networks that a method function needs pretrained."""
     return getattr(function, "pretrained", no_pieces)
 
 
-def parts_of(function: Synthesizer) -> Pieces:
+def parts_of(function: MethodFunction) -> Pieces:
     """What lists the parts of a set that do not depend on each other."""
     return getattr(function, "parts", no_pieces)
 
 
-def version_of(function: Synthesizer) -> int:
-    """The declared version of a synthesizer function; 1 where it declares none."""
+def version_of(function: MethodFunction) -> int:
+    """The declared version of a method function; 1 if it declares none."""
     return getattr(function, "version", 1)

@@ -48,33 +48,33 @@ def images_to_go_on_from(run: Run[Any]) -> Float[Tensor, "n c h w"]:
     """The images of the set that ``init`` names. Soft labels and a learned rate start as the recipe says.
 
     Raises:
-        UsageError: it is not a set such as the job makes.
+        UsageError: it is not a set such as the run makes.
     """
     path = run.config.init
-    made = load_distilled(path)
+    distilled = load_distilled(path)
     facts = {
-        "classes": (made.card.class_names, run.training.class_names),
-        "images": (tuple(made.images.shape), (len(run.labels), *run.training.shape)),
-        "labels": (made.labels.tolist(), run.labels.tolist()),
-        "pixel space": (made.card.pixel_space, run.training.pixel_space),
-        "training split": (made.card.source.train_fingerprint, run.training.fingerprint),
+        "classes": (distilled.card.class_names, run.training.class_names),
+        "images": (tuple(distilled.images.shape), (len(run.labels), *run.training.shape)),
+        "labels": (distilled.labels.tolist(), run.labels.tolist()),
+        "pixel space": (distilled.card.pixel_space, run.training.pixel_space),
+        "training split": (distilled.card.source.train_fingerprint, run.training.fingerprint),
     }
     if wrong := [name for name, (has, wanted) in facts.items() if has != wanted]:
         raise UsageError(
             f"init={path}: a set to go on from has the classes, IPC, image size, pixel space and training split of the "
-            f"one to make. Different are its {', '.join(wrong)}: it has {_described(made)}; wanted are "
+            f"one to make. Different are its {', '.join(wrong)}: it has {_described(distilled)}; wanted are "
             f"{run.classes} classes, ipc {run.ipc}, images of {'×'.join(map(str, run.training.shape))}, "
             f"{run.training.pixel_space.kind} pixels, from {run.training.source_name} as it is loaded here (`holdout`)."
         )
-    if not made.images.is_floating_point():
+    if not distilled.images.is_floating_point():
         raise UsageError(f"init={path}: its images are 8-bit pictures. Go on from a set that was optimised.")
-    return made.images.float().to(run.device)
+    return distilled.images.float().to(run.device)
 
 
-def _described(made: DistilledSet) -> str:
-    card, shape = made.card, "×".join(map(str, made.images.shape[1:]))
+def _described(distilled: DistilledSet) -> str:
+    card, shape = distilled.card, "×".join(map(str, distilled.images.shape[1:]))
     return (
-        f"{len(card.class_names)} classes, ipc {card.ipc}, {len(made.images)} images of {shape}, "
+        f"{len(card.class_names)} classes, ipc {card.ipc}, {len(distilled.images)} images of {shape}, "
         f"{card.pixel_space.kind} pixels, from {card.source.name}"
         + (f" with {card.source.holdout:g} held out" if card.source.holdout else "")
     )

@@ -26,9 +26,15 @@ def resnet18(
     """The embedding is the mean over positions of 512 maps; with ``average_pooling``, all of them, flattened.
 
     Args:
+        shape: (channels, height, width) of the images.
+        classes: how many logits.
+        norm: which normalisation follows convolutions.
         average_pooling: the ``_AP`` variant: every convolution of stride 2 becomes one of stride 1 and 2×2 average
             pooling (in a block's main path after norm and ReLU, in its shortcut before the norm).
         small: whether the stem keeps the resolution, instead of a quarter of it.
+
+    Returns:
+        The network.
     """
     from torchvision import models  # here, because importing torchvision takes a second
 

@@ -6,16 +6,16 @@ from distill_bench.pretrained.experts import (
     adopt_experts,
     adopted_experts,
     expert_path,
+    get_or_train_experts,
     list_experts,
-    obtain_experts,
     outdated,
 )
-from distill_bench.pretrained.store import Pretrained, kept, obtain
+from distill_bench.pretrained.store import Pretrained, get_or_create, list_stored
 from distill_bench.pretrained.teachers import (
     Teacher,
     TeacherRecipe,
+    get_or_train_teacher,
     list_teachers,
-    obtain_teacher,
     teacher_path,
     teacher_recipe,
 )
@@ -29,12 +29,12 @@ __all__ = [
     "adopt_experts",
     "adopted_experts",
     "expert_path",
-    "kept",
+    "get_or_create",
+    "get_or_train_experts",
+    "get_or_train_teacher",
     "list_experts",
+    "list_stored",
     "list_teachers",
-    "obtain",
-    "obtain_experts",
-    "obtain_teacher",
     "outdated",
     "teacher_path",
     "teacher_recipe",

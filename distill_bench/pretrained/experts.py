@@ -19,7 +19,7 @@ from distill_bench.augmentations import dsa
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.networks import blank_network, build_network, resolve_network
-from distill_bench.pretrained.store import Made, Pretrained, diverged, holds, kept, obtain, path_of
+from distill_bench.pretrained.store import Artifact, Pretrained, diverged, get_or_create, holds, list_stored, path_of
 from distill_bench.pretrained.teachers import training_accuracy
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor, Stage, stopped
@@ -42,7 +42,7 @@ class ExpertRecipe(BaseModel):
         epochs: passes over the training split; a snapshot of all parameters is kept before the first and after each.
         batch_size: images a step.
         learning_rate, momentum, weight_decay: of SGD; the rate is constant.
-        augment: DSA on every batch (no flip where the source is not flip-invariant), or none.
+        augment: DSA on every batch (no flip if the dataset is not flip-invariant), or none.
         rho: 0 for plain SGD; above it, the radius of the sharpness-aware steps of a flat trajectory.
         alpha: of those steps, how much of the gradient that is orthogonal to the sharpness-aware one is taken off.
     """
@@ -92,7 +92,7 @@ class Experts:
         return self.pieces[expert].tensors()[TRAJECTORY][epoch].clone()
 
 
-def obtain_experts(
+def get_or_train_experts(
     training: TrainingData,
     network: str,
     recipe: ExpertRecipe,
@@ -111,6 +111,9 @@ def obtain_experts(
         monitor: hears of every epoch, and may ask to stop.
         every_seconds: the least time between two checkpoints.
 
+    Returns:
+        The experts, in the order of ``numbers``.
+
     Raises:
         RunFailed: training diverged.
         Interrupted: the monitor was asked to stop; the next call goes on from there.
@@ -125,15 +128,15 @@ def obtain_experts(
     with monitor.stage(title, len(numbers) * recipe.epochs, there * recipe.epochs) as stage:
         for identity in identities:
 
-            def make(checkpoint: Checkpoint, number: int = identity["index"]) -> Made:
+            def make(checkpoint: Checkpoint, number: int = identity["index"]) -> Artifact:
                 return _train(training, name, recipe, number, checkpoint, monitor, stage)
 
-            pieces.append(obtain(KIND, identity, make, monitor, every_seconds=every_seconds, **options))
+            pieces.append(get_or_create(KIND, identity, make, monitor, every_seconds=every_seconds, **options))
     return Experts(pieces)
 
 
 def expert_path(training: TrainingData, network: str, recipe: ExpertRecipe, number: int) -> Path:
-    """Where the store has an expert, if it has. Arguments as for ``obtain_experts``."""
+    """Where the store has an expert, if it has. Arguments as for ``get_or_train_experts``."""
     name = resolve_network(network, training.shape)
     return path_of(KIND, _identity(training, name, _effective(recipe), number))
 
@@ -153,16 +156,19 @@ def adopt_experts(
         trajectories: one at least, all of them sound: what is kept here is not looked at again.
         count: how many trajectories there are. Fewer, of an import that was cut short, are never used.
         origin: the hash of the files they were read from.
+
+    Returns:
+        The experts, as stored.
     """
     about = {**_ground(training), "network": resolve_network(network, training.shape), "origin": origin, "count": count}
     pieces = []
     for index, trajectory in enumerate(trajectories):
-        made = {TRAJECTORY: trajectory}, {"epochs": len(trajectory) - 1}
+        artifact = {TRAJECTORY: trajectory}, {"epochs": len(trajectory) - 1}
 
-        def make(checkpoint: Checkpoint, made: Made = made) -> Made:
-            return made
+        def make(checkpoint: Checkpoint, artifact: Artifact = artifact) -> Artifact:
+            return artifact
 
-        pieces.append(obtain(KIND, about | {"index": index}, make, SILENT, dataset=training.source_name))
+        pieces.append(get_or_create(KIND, about | {"index": index}, make, SILENT, dataset=training.source_name))
     return Experts(pieces)
 
 
@@ -173,11 +179,11 @@ def adopted_experts(training: TrainingData, network: str, origin: str) -> Expert
         UsageError: there are none for this data, pixel space and network, or not all of them.
     """
     wanted = {**_ground(training), "network": resolve_network(network, training.shape), "origin": origin}
-    found = [piece for piece in kept(KIND) if piece.identity.get("origin") == origin]
-    fitting = [piece for piece in found if wanted.items() <= piece.identity.items()]
+    adopted = [piece for piece in list_stored(KIND) if piece.identity.get("origin") == origin]
+    fitting = [piece for piece in adopted if wanted.items() <= piece.identity.items()]
     if not fitting:
-        known = sorted({piece.identity["origin"] for piece in kept(KIND) if "origin" in piece.identity})
-        other = "They are of other data, another pixel space or network. " if found else ""
+        known = sorted({piece.identity["origin"] for piece in list_stored(KIND) if "origin" in piece.identity})
+        other = "They are of other data, another pixel space or network. " if adopted else ""
         raise UsageError(
             f"no imported experts {origin!r} for {wanted['network']} on {training.source_name} in "
             f"{training.pixel_space.kind} pixels. {other}Known: {', '.join(known) or 'none'}."
@@ -195,7 +201,11 @@ def parameter_shapes(training: TrainingData, network: str) -> list[tuple[int, ..
     """The shapes of a network's parameters in its order, which is that of the snapshots.
 
     Args:
+        training: fixes the shape of images and the number of classes.
         network: a name without depth means the one usual at the resolution.
+
+    Returns:
+        A shape for each parameter.
     """
     blank = blank_network(network, training.shape, len(training.class_names))
     return [tuple(parameter.shape) for parameter in blank.parameters()]
@@ -203,7 +213,7 @@ def parameter_shapes(training: TrainingData, network: str) -> list[tuple[int, ..
 
 def list_experts() -> list[Pretrained]:
     """Every expert that the store has."""
-    return kept(KIND)
+    return list_stored(KIND)
 
 
 def outdated(expert: Pretrained) -> bool:
@@ -245,7 +255,7 @@ def _train(
     checkpoint: Checkpoint,
     monitor: Monitor,
     stage: Stage,
-) -> Made:
+) -> Artifact:
     state, losses, plan = TrainState(), list[float](), recipe.plan()
     weights = generator("expert", index, "weights")
     network = build_network(name, training.shape, len(training.class_names), weights).to(training.device)
@@ -281,5 +291,5 @@ def _train(
     except RunFailed as error:
         what = f"expert {index}, {name} on {training.source_name}"
         raise diverged(what, error, checkpoint, "expert.learning_rate") from error
-    found = {"epochs": recipe.epochs, "losses": losses, "accuracy": training_accuracy(network, training)}
-    return {TRAJECTORY: trajectory}, found | {"compiled": compiled}
+    facts = {"epochs": recipe.epochs, "losses": losses, "accuracy": training_accuracy(network, training)}
+    return {TRAJECTORY: trajectory}, facts | {"compiled": compiled}

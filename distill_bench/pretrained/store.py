@@ -21,13 +21,13 @@ from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import get_or_make
 from distill_bench.runtime.log import log
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import Monitor
 from distill_bench.runtime.run_info import run_block
 
 METADATA_KEY = "distill_bench"
 
-Made = tuple[dict[str, Tensor], dict[str, Any]]
+Artifact = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Pretrained:
 
     @property
     def history(self) -> dict[str, Any]:
-        """How it was made: dataset's name, seconds, machine; empty where the file beside it is gone."""
+        """How it was made: dataset's name, seconds, machine; empty if the file beside it is gone."""
         return read_json(self.path.with_suffix(".run.json")) or {}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -59,10 +59,10 @@ class Pretrained:
         return load_file(self.path)
 
 
-def obtain(
+def get_or_create(
     kind: str,
     identity: dict[str, Any],
-    make: Callable[[Checkpoint], Made],
+    make: Callable[[Checkpoint], Artifact],
     monitor: Monitor,
     *,
     dataset: str,
@@ -75,10 +75,14 @@ def obtain(
         kind: the folder, such as ``"teachers"``.
         identity: JSON values.
         make: returns tensors and facts. It is given the place for unfinished work, from which it goes on.
-        dataset: the source's name, for lists. It is no part of the identity: a name says nothing of the data.
+        monitor: hears of progress, and may ask to stop.
+        dataset: the dataset's name, for lists. It is no part of the identity: a name says nothing of the data.
         device: where it is made. Bytes are equal on one device and number of threads, of which the log says if they
             change under unfinished work.
         every_seconds: the least time between two checkpoints.
+
+    Returns:
+        The stored artifact.
 
     Raises:
         Interrupted: the monitor was asked to stop.
@@ -88,19 +92,19 @@ def obtain(
     unfinished = Checkpoint(path.parent / "unfinished" / path.name, every_seconds, conditions)
 
     def read() -> Pretrained | None:
-        found = _read(path)
-        if found is None or found.identity != json.loads(json.dumps(identity)):
+        stored = _read(path)
+        if stored is None or stored.identity != json.loads(json.dumps(identity)):
             return None
         unfinished.clear()  # a killed process may have left it
-        return found
+        return stored
 
     def train() -> Pretrained:
         tensors, facts = make(unfinished)
         history = {"dataset": dataset, **run_block(unfinished.seconds, device)}
         write_atomically(path.with_suffix(".run.json"), json.dumps(history) + "\n")
-        found = _write(path, tensors, identity, facts)
+        stored = _write(path, tensors, identity, facts)
         unfinished.clear()
-        return found
+        return stored
 
     return get_or_make(path, read, train, monitor, "trains the same")
 
@@ -117,15 +121,15 @@ def holds(kind: str, identity: dict[str, Any]) -> bool:
     return _read(path_of(kind, identity)) is not None
 
 
-def kept(kind: str) -> list[Pretrained]:
+def list_stored(kind: str) -> list[Pretrained]:
     """Everything of a kind that the store has, in the order of its keys."""
-    pieces = (_read(path) for path in sorted((home() / "pretrained" / kind).glob("*.safetensors")))
+    pieces = (_read(path) for path in sorted((cache_dir() / "pretrained" / kind).glob("*.safetensors")))
     return [piece for piece in pieces if piece is not None]
 
 
 def path_of(kind: str, identity: dict[str, Any]) -> Path:
     """The file of the piece with this identity, if the store has it."""
-    return home() / "pretrained" / kind / f"{canonical_hash(identity)}.safetensors"
+    return cache_dir() / "pretrained" / kind / f"{canonical_hash(identity)}.safetensors"
 
 
 def _write(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any], facts: dict[str, Any]) -> Pretrained:
@@ -136,7 +140,7 @@ def _write(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any], fac
 
 
 def _read(path: Path) -> Pretrained | None:
-    """The piece in a file; None where there is none, or a damaged one, which is then made again, as the log says."""
+    """The piece in a file; None if there is none, or a damaged one, which is then made again, as the log says."""
     if not path.exists():
         return None
     try:

@@ -1,6 +1,6 @@
 """Teachers: networks trained on the training split, whose features and predictions methods make use of.
 
-A teacher's accuracy is measured on training images, since whoever asks for one may be a synthesizer, which knows no
+A teacher's accuracy is measured on training images, since whoever asks for one may be a method, which knows no
 other. It is recorded with the teacher and measured again before use: a teacher of other data, another order of classes
 or another pixel space does not get past that, and neither does one that has learned nothing. Weights from elsewhere
 must come near the accuracy that is stated of them.
@@ -29,7 +29,7 @@ from distill_bench.augmentations import dsa, views
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
 from distill_bench.networks import Network, build_network, resolve_network
-from distill_bench.pretrained.store import Made, Pretrained, diverged, kept, obtain, path_of
+from distill_bench.pretrained.store import Artifact, Pretrained, diverged, get_or_create, list_stored, path_of
 from distill_bench.pretrained.weights import Weights, find_weights
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
@@ -56,7 +56,7 @@ class TeacherRecipe(BaseModel):
         schedule: whether the rate is constant, or follows a cosine to 0.
         batch_size: images a step.
         augment: DSA on every batch, or every image shifted by up to 4 pixels and mirrored (neither mirrors where the
-            source is not flip-invariant), or none.
+            dataset is not flip-invariant), or none.
         weights: an id of ``weights.NETWORKS``, taken instead of training. ``network`` must be theirs, and all other
             values say nothing.
     """
@@ -124,10 +124,10 @@ class Teacher:
 
     network: Network
     accuracy: float
-    kept: Pretrained
+    pretrained: Pretrained
 
 
-def obtain_teacher(
+def get_or_train_teacher(
     training: TrainingData,
     recipe: TeacherRecipe,
     seed: int,
@@ -148,12 +148,12 @@ def obtain_teacher(
     """
     weights = _fitting_weights(training, recipe) if recipe.weights else None
 
-    def make(checkpoint: Checkpoint) -> Made:
+    def make(checkpoint: Checkpoint) -> Artifact:
         return _adopt(training, weights) if weights else _train(training, recipe, seed, checkpoint, monitor)
 
     identity = _identity(training, recipe, seed)
     about: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
-    return _checked(training, obtain(KIND, identity, make, monitor, every_seconds=every_seconds, **about))
+    return _checked(training, get_or_create(KIND, identity, make, monitor, every_seconds=every_seconds, **about))
 
 
 def teacher_path(training: TrainingData, recipe: TeacherRecipe, seed: int) -> Path:
@@ -163,7 +163,7 @@ def teacher_path(training: TrainingData, recipe: TeacherRecipe, seed: int) -> Pa
 
 def list_teachers() -> list[Pretrained]:
     """Every teacher that the store has."""
-    return kept(KIND)
+    return list_stored(KIND)
 
 
 def _identity(training: TrainingData, recipe: TeacherRecipe, seed: int) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _identity(training: TrainingData, recipe: TeacherRecipe, seed: int) -> dict[
 
 
 def _fitting_weights(training: TrainingData, recipe: TeacherRecipe) -> Weights:
-    """Raises UsageError where the weights are not of the recipe's network, or not of so many classes."""
+    """Raises UsageError if the weights are not of the recipe's network, or not of so many classes."""
     weights, count = find_weights(recipe.weights), len(training.class_names)
     if recipe.network != weights.network:
         raise UsageError(
@@ -196,18 +196,20 @@ def _fitting_weights(training: TrainingData, recipe: TeacherRecipe) -> Weights:
     return weights
 
 
-def _adopt(training: TrainingData, weights: Weights) -> Made:
+def _adopt(training: TrainingData, weights: Weights) -> Artifact:
     network = build_network(weights.network, training.shape, weights.classes, Generator())
     try:
         network.load_state_dict(weights.load())
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{weights.path} does not hold {weights.id}: {reason} Delete the file.") from error
-    found = training_accuracy(network.to(training.device), training)
-    return dict(network.state_dict()), {"accuracy": found, "stated": weights.accuracy}
+    measured = training_accuracy(network.to(training.device), training)
+    return dict(network.state_dict()), {"accuracy": measured, "stated": weights.accuracy}
 
 
-def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint: Checkpoint, monitor: Monitor) -> Made:
+def _train(
+    training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint: Checkpoint, monitor: Monitor
+) -> Artifact:
     draws, state, plan = generator(seed, "teacher", "training"), TrainState(), recipe.plan(len(training))
     weights = generator(seed, "teacher", "weights")
     network = build_network(recipe.network, training.shape, len(training.class_names), weights).to(training.device)
@@ -236,8 +238,8 @@ def _train(training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint:
             train(network, batches, len(training), plan, draws, after_epoch, state, compiled=compiled)
         except RunFailed as error:
             raise diverged(title, error, checkpoint, "teacher.learning_rate") from error
-    found = {"accuracy": training_accuracy(network, training), "epochs": state.epoch, "loss": state.loss}
-    return dict(network.state_dict()), found | {"compiled": compiled}
+    facts = {"accuracy": training_accuracy(network, training), "epochs": state.epoch, "loss": state.loss}
+    return dict(network.state_dict()), facts | {"compiled": compiled}
 
 
 def _checked_images(training: TrainingData) -> Tensor:
@@ -252,26 +254,27 @@ def training_accuracy(network: nn.Module, training: TrainingData) -> float:
     return accuracy(network, lambda at: training.images(chosen[at]), training.labels[chosen].to(training.device))
 
 
-def _checked(training: TrainingData, found: Pretrained) -> Teacher:
+def _checked(training: TrainingData, stored: Pretrained) -> Teacher:
     """The teacher, loaded, if it is what was recorded and has learned something."""
-    name, count = found.identity["recipe"]["network"], len(training.class_names)
+    name, count = stored.identity["recipe"]["network"], len(training.class_names)
     network = build_network(name, training.shape, count, Generator()).to(training.device)
-    network.load_state_dict(found.tensors())
+    network.load_state_dict(stored.tensors())
     network.eval().requires_grad_(False)
-    recorded, measured = found.facts["accuracy"], training_accuracy(network, training)
+    recorded, measured = stored.facts["accuracy"], training_accuracy(network, training)
     labels = training.labels[_checked_images(training)]
     # another device or number of threads may decide a few images otherwise
     if abs(measured - recorded) / 100 * len(labels) > max(1, TOLERATED * len(labels)):
         raise DataError(
-            f"the teacher {found.path} has {measured:.1f} % on training images where {recorded:.1f} % were recorded. "
+            f"the teacher {stored.path} has {measured:.1f} % on training images where {recorded:.1f} % were recorded. "
             "Delete the file to have it trained again."
         )
-    stated = found.facts.get("stated", 0.0)
+    stated = stored.facts.get("stated", 0.0)
     if measured < stated - BELOW_STATED:
         raise DataError(
-            f"{found.identity['recipe']['weights']} has {measured:.1f} % on training images of {training.source_name}, "
-            f"where {stated:.1f} % are stated of it: the order of classes, the size of images or their pixel space is "
-            "not the one it was trained with. ImageNet's classes are in the order of their WordNet ids, its images of "
+            f"{stored.identity['recipe']['weights']} has {measured:.1f} % on training images of "
+            f"{training.source_name}, where {stated:.1f} % are stated of it: the order of classes, the size of images "
+            "or their pixel space is not the one it was trained with. ImageNet's classes are in the order of their "
+            "WordNet ids, its images of "
             "224 px, normalized. Give `teacher.weights=` to have a teacher trained here."
         )
     right, guess = measured / 100, float(labels.bincount().max()) / len(labels)
@@ -281,4 +284,4 @@ def _checked(training: TrainingData, found: Pretrained) -> Teacher:
             f"naming the commonest class ({100 * guess:.1f} %). Give it more epochs (epochs, minimum_steps) or another "
             "learning_rate."
         )
-    return Teacher(network, measured, found)
+    return Teacher(network, measured, stored)

@@ -1,6 +1,6 @@
 """Networks that others trained, by id: torchvision's ImageNet weights, downloaded when they are first asked for.
 
-A file says nothing of the order of its classes that could be compared with a source's. What tells is accuracy: a
+A file says nothing of the order of its classes that could be compared with a dataset's. What tells is accuracy: a
 teacher from weights must come near the one that torchvision states of them, see ``teachers``.
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from distill_bench.errors import DataError, UsageError, unknown
-from distill_bench.runtime.paths import home, offline
+from distill_bench.runtime.paths import cache_dir, offline
 
 PREFIX = "torchvision:"
 NETWORKS = {f"{PREFIX}ResNet18_Weights.IMAGENET1K_V1": "ResNet18BN_ImageNet"}
@@ -43,7 +43,7 @@ class Weights:
     @property
     def path(self) -> Path:
         """Where the file is kept."""
-        return home() / "pretrained" / "torchvision" / Path(urlsplit(self.url).path).name
+        return cache_dir() / "pretrained" / "torchvision" / Path(urlsplit(self.url).path).name
 
     def load(self) -> dict[str, Tensor]:
         """The state of a ``Network``, from the file, downloaded if it may be. No pickle is run.
@@ -55,14 +55,14 @@ class Weights:
             raise DataError(f"{self._missing}, and DISTILL_BENCH_OFFLINE is set. {self._remedy}")
         try:
             with redirect_stdout(sys.stderr):  # where torch says what it downloads
-                found = torch.hub.load_state_dict_from_url(
+                state = torch.hub.load_state_dict_from_url(
                     self.url, str(self.path.parent), "cpu", progress=False, check_hash=True, weights_only=True
                 )
         except Exception as error:  # downloads and damaged files raise errors of many types
             reason = " ".join(str(error).split())
             where = f"{self.path} cannot be read" if self.path.exists() else f"{self._missing}, and the download failed"
             raise DataError(f"{where} ({reason}). {self._remedy}") from error
-        return as_network(found)
+        return as_network(state)
 
     @property
     def _missing(self) -> str:
@@ -83,9 +83,9 @@ def find_weights(id: str) -> Weights:
 
     if id not in NETWORKS:
         raise UsageError(unknown("weights", id, NETWORKS))
-    found = models.get_weight(id.removeprefix(PREFIX))
-    accuracy = found.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-    return Weights(id, NETWORKS[id], found.url, len(found.meta["categories"]), accuracy)
+    known = models.get_weight(id.removeprefix(PREFIX))
+    accuracy = known.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    return Weights(id, NETWORKS[id], known.url, len(known.meta["categories"]), accuracy)
 
 
 def as_network(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -74,7 +74,7 @@ class Checkpoint:
             self._saved = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state, on the CPU, or None where there is none. A damaged file counts as none: the work restarts.
+        """The saved state, on the CPU, or None if there is none. A damaged file counts as none: the work restarts.
 
         No code in a file is run. A line in the log says that a file is damaged, or was saved under other conditions.
         """

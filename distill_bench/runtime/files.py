@@ -51,7 +51,7 @@ def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
 
 
 def check_ending(path: Path, *endings: str) -> None:
-    """Raises UsageError where a file's name has none of the endings, and would say what the content is not."""
+    """Raises UsageError if a file's name has none of the endings, and would say what the content is not."""
     if path.suffix not in endings:
         raise UsageError(f"{path}: the file's name must end in {' or '.join(endings)}.")
 
@@ -76,7 +76,7 @@ def check_place(path: Path) -> None:
 
 
 def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
-    """Raises UsageError where writing ``out`` would replace one of ``inputs``, or add a folder to one that is read."""
+    """Raises UsageError if writing ``out`` would replace one of ``inputs``, or add a folder to one that is read."""
     target = os.path.realpath(out)
     for path in inputs:
         given = os.path.realpath(path)
@@ -114,7 +114,7 @@ def _temporary(path: Path) -> BinaryIO:
 
 
 def read_json(path: Path, *required: str) -> dict[str, Any] | None:
-    """The JSON object in a file, or None where there is none.
+    """The JSON object in a file, or None if there is none.
 
     One that cannot be read or lacks a required key counts as none, and stays as it is; a line in the log says so.
     """

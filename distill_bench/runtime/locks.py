@@ -15,11 +15,12 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def alone(path: Path, monitor: Monitor, what: str) -> Iterator[None]:
+def file_lock(path: Path, monitor: Monitor, what: str) -> Iterator[None]:
     """Hold a lock, which the system releases when the process ends, however it does.
 
     Args:
         path: the lock's file.
+        monitor: may ask to stop while another process has the lock.
         what: another process does that has it; requests to stop are heard while it does.
 
     Raises:
@@ -48,21 +49,24 @@ def get_or_make(path: Path, read: Callable[[], T | None], make: Callable[[], T],
 
     Args:
         path: of its file; the lock's lies beside it.
-        read: from the store; None where it is not there, or damaged.
+        read: from the store; None if it is not there, or damaged.
         make: the work.
         monitor: may ask to stop while another process does the work.
         what: that other process does.
+
+    Returns:
+        The result of ``read`` or ``make``.
 
     Raises:
         DataError: the lock's file cannot be written.
         Interrupted: the monitor was asked to stop.
     """
-    with alone(path.with_suffix(".lock"), monitor, what):
+    with file_lock(path.with_suffix(".lock"), monitor, what):
         stored = read()
         return make() if stored is None else stored
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether a process holds the lock now."""
     if not path.exists():
         return False

@@ -32,6 +32,9 @@ def checked_name(name: str, what: str = "the name", longest: int = LONGEST) -> s
         what: the name is of, for the error, such as ``"the method's name"``.
         longest: characters it may have; ``LONGEST_PATH`` for paths.
 
+    Returns:
+        The name, unchanged.
+
     Raises:
         ValueError: it is empty, too long, or holds a character that cannot be printed; says which, escaped.
     """
@@ -55,6 +58,9 @@ def checked_file_name(name: str, what: str = "the name") -> str:
         name: as for ``checked_name``.
         what: as for ``checked_name``.
 
+    Returns:
+        The name, unchanged.
+
     Raises:
         ValueError: as ``checked_name``; or it is more than 255 bytes, ``.`` or ``..``, begins with a dot or a hyphen,
             or has a slash, backslash or colon.
@@ -74,6 +80,9 @@ def checked_class_names(names: Sequence[str], where: str = "the dataset") -> tup
     Args:
         names: in label order.
         where: they come from, for the error.
+
+    Returns:
+        The names, unchanged.
 
     Raises:
         ValueError: there are none or more than ``MOST_CLASSES``, one is no name (see ``checked_name``), or two classes

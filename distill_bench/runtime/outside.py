@@ -57,6 +57,9 @@ def source_sha256(function: Callable[..., Any], spec: str, what: str) -> str | N
         spec: its name, for errors.
         what: such as ``"method"``, for errors.
 
+    Returns:
+        The hash in hexadecimal, or None.
+
     Raises:
         UsageError: it is no function written in Python.
     """

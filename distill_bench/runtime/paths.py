@@ -6,7 +6,7 @@ from pathlib import Path
 import platformdirs
 
 
-def home() -> Path:
+def cache_dir() -> Path:
     """The cache folder: ``$DISTILL_BENCH_HOME``, or the user's cache directory."""
     configured = os.environ.get("DISTILL_BENCH_HOME")
     return Path(configured) if configured else Path(platformdirs.user_cache_dir("distill_bench"))

@@ -56,7 +56,7 @@ class SilentMonitor:
 SILENT = SilentMonitor()
 
 
-class Within:
+class SubMonitor:
     """A monitor for parts of a stage that is under way: their steps are its own."""
 
     def __init__(self, monitor: Monitor, stage: Stage) -> None:
@@ -140,15 +140,15 @@ class StreamMonitor:
             yield _Stage(self, title, total, done, bar)
 
 
-class StoppedEarly(BaseException):
+class StopBeforeStart(BaseException):
     """A request to stop before there was work to keep. No Exception, which something on the way may catch."""
 
 
 def stop_at_once() -> None:
-    """Take SIGINT and SIGTERM as ``StoppedEarly``, until a monitor listens."""
+    """Take SIGINT and SIGTERM as ``StopBeforeStart``, until a monitor listens."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise StoppedEarly
+        raise StopBeforeStart
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)

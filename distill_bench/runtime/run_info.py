@@ -45,7 +45,7 @@ def instructions() -> str:
 
 
 def peak_memory_mb() -> float | None:
-    """The most resident memory this process has had, in MB (10⁶ bytes); None where the system does not say."""
+    """The most resident memory this process has had, in MB (10⁶ bytes); None if the system does not say."""
     if sys.platform == "win32":
         return None
     if sys.platform == "linux":

@@ -20,20 +20,30 @@ def as_tensor(array: Array, what: str) -> Tensor:
         array: a tensor, a NumPy array, or nested lists of numbers.
         what: it is, for the error, such as ``"the labels"``.
 
+    Returns:
+        The tensor, detached from any graph.
+
     Raises:
         DataError: it is none of these, or holds something else than numbers.
     """
     if isinstance(array, Tensor):
         return array.detach().cpu()
     try:
-        found = numpy.asarray(array)
-        return torch.from_numpy(found.astype(found.dtype.newbyteorder("="), order="C"))
+        numbers = numpy.asarray(array)
+        return torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("="), order="C"))
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{what} are a {_kind(array)}. Give a tensor, a NumPy array or lists of numbers.") from error
 
 
 def as_pixels(array: Array, what: str = "the images") -> Num[Tensor, "..."]:
-    """Images as uint8, where they are integers and so 8-bit pictures, else as float16 or float32.
+    """Images as uint8, if they are integers and so 8-bit pictures, else as float16 or float32.
+
+    Args:
+        array: of any shape.
+        what: it is, for the error.
+
+    Returns:
+        A tensor on the CPU.
 
     Raises:
         DataError: they are integers beyond 0 … 255, truth values, or no real numbers.
@@ -57,18 +67,23 @@ def as_classes(array: Array, classes: int, what: str = "the labels", advice: str
     """Class numbers from labels of any type of number: [n], [n, 1], or one-hot rows [n, classes].
 
     Args:
+        array: the labels.
         classes: how many there are.
+        what: they are, for the error.
         advice: what else may be done about numbers that are out of range, for the error.
+
+    Returns:
+        int64 [n], each at least 0 and below ``classes``.
 
     Raises:
         DataError: some are no class numbers, are out of range, or a row has no class or several.
     """
     labels = as_tensor(array, what)
     if labels.ndim == 2 and labels.shape[1] > 1:
-        found = one_hot_classes(labels, what)
-        if found is None:
+        from_one_hot = one_hot_classes(labels, what)
+        if from_one_hot is None:
             raise DataError(f"{what} are a matrix {tuple(labels.shape)}. Classes are [n], [n, 1] or one-hot rows.")
-        labels = found
+        labels = from_one_hot
     if labels.ndim == 2:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.is_complex():
@@ -86,7 +101,7 @@ def as_classes(array: Array, classes: int, what: str = "the labels", advice: str
 
 
 def one_hot_classes(matrix: Shaped[Tensor, "n k"], what: str) -> Int64[Tensor, " n"] | None:
-    """The classes of rows that hold one 1 and else 0; None where the matrix holds other numbers.
+    """The classes of rows that hold one 1 and else 0; None if the matrix holds other numbers.
 
     Raises:
         DataError: all numbers are 0 or 1, but a row has no 1, or several.

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distill_bench.errors import UsageError
 from distill_bench.runtime.log import log
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 
 Choice = Literal["auto", "on", "off"]
 
@@ -62,7 +62,7 @@ def resume_mode(was_compiled: bool) -> bool:
 
 
 def unavailable() -> str | None:
-    """Why nothing can be compiled for the CPU here; None where it can."""
+    """Why nothing can be compiled for the CPU here; None if it can."""
     compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if shutil.which(compiler) is None:
         return f"there is no C++ compiler {compiler}; install one, or name it in $CXX."
@@ -131,7 +131,7 @@ def _compiled_function(function: Callable[..., Tensor]) -> Callable[..., Tensor]
 
 def set_inductor_cache() -> None:
     """Name the cache, and compile in this process: a pool of compilers would cost each worker of a suite memory."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(home() / "compiled"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 

@@ -20,6 +20,9 @@ def gsam_gradient(rho: float, alpha: float) -> GradientFn:
     Args:
         rho: the radius of the perturbation.
         alpha: how much of the plain gradient that is orthogonal to the perturbed one is taken off.
+
+    Returns:
+        The gradient function of a training, see ``GradientFn``.
     """
 
     def gradient(network: nn.Module, loss_of: Callable[[], Tensor]) -> Tensor:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from distill_bench.benchmark import ReferenceCell, SetCell, Setting, predict, tasks_of
+from distill_bench.benchmark import BenchConfig, ReferenceCell, SetCell, predict, tasks_of
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.runtime.progress import SILENT
 
@@ -17,7 +17,7 @@ def work(tmp_path, monkeypatch, digits):
 
     def new(seed=0, ipc=1, networks=1):
         cell = SetCell("digits", "random", ipc, seed, "cpu", ("quick-v1",))
-        return tasks_of(cell, Setting("suite", tmp_path / "results", networks=networks), digits)
+        return tasks_of(cell, BenchConfig("suite", tmp_path / "results", networks=networks), digits)
 
     return new
 

@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from small_suite import CELLS, begun, bench, finish, outcome, write
 
-from distill_bench.benchmark import SetCell, Setting, on_ray, run_cells, tasks_of
+from distill_bench.benchmark import BenchConfig, SetCell, on_ray, run_cells, tasks_of
 from distill_bench.benchmark.tasks import Task
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.runtime.progress import StreamMonitor
@@ -81,13 +81,13 @@ class Cluster(ModuleType):
 
 def on(device, method="dm"):
     cell = dataclasses.replace(CELL, method=method)
-    return tasks_of(cell, Setting("mine", Path("results"), device=device))
+    return tasks_of(cell, BenchConfig("mine", Path("results"), device=device))
 
 
 @pytest.fixture
 def work(monkeypatch, tmp_path):
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
-    return tasks_of(CELL, Setting("mine", tmp_path / "results"))
+    return tasks_of(CELL, BenchConfig("mine", tmp_path / "results"))
 
 
 def run_on(cluster, works, monkeypatch, monitor=None, **options):

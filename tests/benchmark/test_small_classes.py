@@ -6,7 +6,7 @@ import pytest
 from folders import images_folder
 from result_files import full, score
 
-from distill_bench.benchmark import SetCell, Setting, run_cells, tasks_of
+from distill_bench.benchmark import BenchConfig, SetCell, run_cells, tasks_of
 from distill_bench.benchmark.leaderboard import board, tables
 from distill_bench.benchmark.leaderboard.collect import leaderboard_rows
 from distill_bench.distilled.distilled_set import load_distilled
@@ -91,7 +91,7 @@ def test_it_runs_when_there_are_images_enough(command, pets, tmp_path):
 
 
 def test_any_reason_stops_its_cell_alone(pets, tmp_path):
-    setting = Setting("mine", tmp_path / "results")
+    setting = BenchConfig("mine", tmp_path / "results")
     cells = [SetCell("digits", method, 1, 0, "cpu", ("quick-v1",)) for method in ("random", "rded")]
     works = [tasks_of(cell, setting) for cell in cells]
     works[1].cannot = "it takes square images"  # as a method's fields say of a source

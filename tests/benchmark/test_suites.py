@@ -18,10 +18,10 @@ from kill_suite import same, survive
 from waiting import until
 
 from distill_bench.benchmark import (
+    BenchConfig,
     CellTasks,
     ReferenceCell,
     SetCell,
-    Setting,
     executor,
     expand,
     list_suites,
@@ -37,7 +37,7 @@ from distill_bench.benchmark.tasks import Task
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.methods.run import Piece
 from distill_bench.runtime.checkpoint import Checkpoint
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import StreamMonitor
 
 CELL = SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",))
@@ -51,7 +51,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
     short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 2, "networks": 2, "network": "ConvNetD1W4"})
     monkeypatch.setitem(PROTOCOLS, "quick-v1", short)
-    return Setting("mine", tmp_path / "results")
+    return BenchConfig("mine", tmp_path / "results")
 
 
 def run(works: list[CellTasks]) -> int:
@@ -397,8 +397,8 @@ def test_networks_that_another_process_tested_are_not_tested_again(quick, monkey
         patch.setattr(module, "train", lambda *_, **__: pytest.fail("trained a network again"))
         work.run(monitor)
     apart = json.loads(work.result_path("quick-v1").read_text())["accuracies"]
-    shutil.rmtree(home() / "store" / "networks")
-    shutil.rmtree(home() / "store" / "scores")
+    shutil.rmtree(cache_dir() / "store" / "networks")
+    shutil.rmtree(cache_dir() / "store" / "scores")
     work.run(monitor)
     assert json.loads(work.result_path("quick-v1").read_text())["accuracies"] == apart
 
@@ -593,11 +593,11 @@ def test_the_reference_line(quick, monkeypatch):
 def test_a_learned_rate_or_soft_labels_bring_a_strict_row(quick, monkeypatch, tmp_path):
     code = """
 import torch
-from distill_bench import Synthetic
+from distill_bench import SynthesisResult
 def soft(job):
     images = torch.cat([job.training.draw(c, job.ipc, job.generator("pick", c)) for c in range(job.classes)])
     logits = torch.nn.functional.one_hot(job.labels, job.classes) * 5.0
-    return Synthetic(images, job.labels, soft_labels=logits, label_kind="logits", learning_rate=0.02)
+    return SynthesisResult(images, job.labels, soft_labels=logits, label_kind="logits", learning_rate=0.02)
 """
     (tmp_path / "soft_method.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))

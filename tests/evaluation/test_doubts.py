@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from distill_bench import DistilledSet, Split, UsageError, evaluate, load_dataset, load_distilled, synthesize
-from distill_bench.benchmark import SetCell, Setting, run_cells, tasks_of
+from distill_bench.benchmark import BenchConfig, SetCell, run_cells, tasks_of
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.errors import RunFailed
 from distill_bench.evaluation import PROTOCOLS
@@ -161,7 +161,7 @@ def test_python_takes_the_cards_protocol_too(digits, few):
 
 
 def test_a_suite_has_its_own_protocols_and_files_no_note_about_them(tmp_path):
-    work = tasks_of(SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",)), Setting("mine", tmp_path / "results"))
+    work = tasks_of(SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",)), BenchConfig("mine", tmp_path / "results"))
     assert run_cells([work], "in-process", 1, StreamMonitor(quiet=True)) == 0
     content = json.loads(work.result_path("quick-v1").read_text())
     assert (content["protocol"], content["notes"]) == ("quick-v1", [])

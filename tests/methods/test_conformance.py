@@ -25,7 +25,7 @@ MATCHED = [name for name in OPTIMISED if hasattr(CONFIGS[name], "network")]
 
 
 def no_test_split() -> Split:
-    raise AssertionError("a synthesizer asked for the test split")
+    raise AssertionError("a method asked for the test split")
 
 
 @pytest.fixture(scope="module")

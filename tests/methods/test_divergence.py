@@ -10,7 +10,7 @@ from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.distilled.pixel_diagnostics import FARTHEST, STRONGEST, largest_value
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.evaluation.doubts import pixel_notes
-from distill_bench.methods import Synthetic, load_method, synthesis_key, synthesizer
+from distill_bench.methods import SynthesisResult, load_method, method, synthesis_key
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import MatchingConfig
 
@@ -37,23 +37,23 @@ class Runs(Objective):
         }
 
 
-@synthesizer(Own)
+@method(Own)
 def runs(job):
     images = torch.zeros(len(job.labels), *job.training.shape)
     labels, rate = torch.zeros(len(images), job.classes), torch.tensor(0.01)
     learnables = {"images": images, "labels": labels, "learning_rate": rate}
     optimizers = {name: torch.optim.SGD([tensor], lr=job.config.image_lr) for name, tensor in learnables.items()}
     optimise(job, Runs(job, learnables), learnables, optimizers, job.config.iterations)
-    return Synthetic(images, job.labels, labels, "logits", float(rate))
+    return SynthesisResult(images, job.labels, labels, "logits", float(rate))
 
 
-@synthesizer(Own)
+@method(Own)
 def returns(job):
     """No loop: what is returned has the value."""
     value, shape = job.config.value, (len(job.labels), *job.training.shape)
     images = job.training.images(torch.arange(len(job.labels)))
     images = images + torch.where(torch.arange(shape[-1]) % 2 == 0, value, -value)
-    return Synthetic(images, job.labels)
+    return SynthesisResult(images, job.labels)
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from distill_bench import synthesize
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped, with_mirrors
-from distill_bench.benchmark import SetCell, Setting, tasks_of
+from distill_bench.benchmark import BenchConfig, SetCell, tasks_of
 from distill_bench.errors import UsageError
 from distill_bench.methods.gradient_matching.gradient_matching import GradientMatching, GradientMatchingConfig
 from distill_bench.methods.matching import augment_pair, draw_dsa
@@ -212,7 +212,7 @@ def test_a_source_whose_mirror_images_may_not_keep_their_label_refuses(method, d
 
 
 def test_a_suite_knows_before_it_begins_that_a_cell_cannot_be_run(digits, tmp_path):
-    work = tasks_of(SetCell("digits", "fyi-dm", 1, 0, "cpu", ("quick-v1",)), Setting("mine", tmp_path), digits)
+    work = tasks_of(SetCell("digits", "fyi-dm", 1, 0, "cpu", ("quick-v1",)), BenchConfig("mine", tmp_path), digits)
     assert work.cannot is not None and "may not keep its label" in work.cannot
 
 

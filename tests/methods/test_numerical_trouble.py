@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distill_bench import RunFailed, errors, load_dataset, synthesize
-from distill_bench.benchmark import SetCell, Setting, run_cells, tasks_of
+from distill_bench.benchmark import BenchConfig, SetCell, run_cells, tasks_of
 from distill_bench.errors import is_out_of_memory
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.runtime.checkpoint import Checkpoint
@@ -103,7 +103,7 @@ def test_a_suite_goes_on_and_its_board_shows_what_failed(trouble, command):
 
 
 def test_a_worker_that_ends_before_it_begins_is_a_failed_cell(trouble, monkeypatch):
-    work = tasks_of(SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",)), Setting("mine", trouble / "results"))
+    work = tasks_of(SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",)), BenchConfig("mine", trouble / "results"))
     monkeypatch.setattr("distill_bench.benchmark.executor.WORKER", "import sys; sys.stdin.readline(); sys.exit(7)")
     assert run_cells([work], "local", 1, StreamMonitor(quiet=True)) == 1
     assert work.state() == "failed"
@@ -123,7 +123,6 @@ def test_the_command_says_it_where_nothing_else_does(monkeypatch, command):
 def test_a_teacher_and_an_expert_that_diverge_say_whose_rate_to_lower(trouble):
     from distill_bench.datasets.pixel_space import pixel_space_of
     from distill_bench.datasets.training_view import TrainingData
-    from distill_bench.pretrained import obtain_experts, obtain_teacher
     from distill_bench.pretrained.experts import ExpertRecipe
     from distill_bench.pretrained.teachers import TeacherRecipe
 
@@ -131,6 +130,6 @@ def test_a_teacher_and_an_expert_that_diverge_say_whose_rate_to_lower(trouble):
     training = TrainingData(source, pixel_space_of(source, "normalized"), torch.device("cpu"))
     wild = {"learning_rate": 1e20, "epochs": 2}
     with pytest.raises(RunFailed, match=r"teacher ConvNetD1W4 on digits, seed 3: .*nan.*`teacher.learning_rate=…`"):
-        obtain_teacher(training, TeacherRecipe(network="ConvNetD1W4", **wild), 3)
+        get_or_train_teacher(training, TeacherRecipe(network="ConvNetD1W4", **wild), 3)
     with pytest.raises(RunFailed, match=r"expert 0, ConvNetD1W4 on digits: .*`expert.learning_rate=…`"):
-        obtain_experts(training, "ConvNetD1W4", ExpertRecipe(**wild), 1)
+        get_or_train_experts(training, "ConvNetD1W4", ExpertRecipe(**wild), 1)

@@ -175,7 +175,7 @@ def test_the_time_of_all_parts_counts(tmp_path):
     [({"top": 11}, "top is 11; there are 10 classes"), ({"views": {"tiles": 3}}, "tiles 3 does not divide 8×8")],
 )
 def test_labels_that_cannot_be_recorded_are_refused_before_any_work(digits, method, record, message, monkeypatch):
-    monkeypatch.setattr("distill_bench.methods.decoupled.relabel.obtain_teacher", None)
+    monkeypatch.setattr("distill_bench.methods.decoupled.relabel.get_or_train_teacher", None)
     with pytest.raises(UsageError, match=message):
         synthesize(digits, method, 1, labels="recorded", record=record, **TEACHER)
 

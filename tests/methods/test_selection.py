@@ -12,7 +12,7 @@ from distill_bench import Interrupted, UsageError, synthesize
 from distill_bench.methods import Checkpoint, load_method
 from distill_bench.methods.recipe import load_recipe
 from distill_bench.methods.selection.selection import herding, k_center, k_means, nearest, nearest_distinct
-from distill_bench.pretrained import TeacherRecipe, list_teachers, obtain_teacher
+from distill_bench.pretrained import TeacherRecipe, get_or_train_teacher, list_teachers
 from distill_bench.runtime.seeds import generator
 
 METHODS = ("herding", "k-center", "k-means")
@@ -172,7 +172,7 @@ def by_hand(digits, ipc, choose, seed=0):
     """Images chosen class by class from what goes into the classifier of the teacher."""
     training = data(digits)
     recipe = TeacherRecipe(**QUICK["teacher"])
-    network, images = obtain_teacher(training, recipe, seed).network, []
+    network, images = get_or_train_teacher(training, recipe, seed).network, []
     for label in range(10):
         own = training.images((training.labels == label).nonzero().flatten())
         seen = []

@@ -18,7 +18,7 @@ from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.hub.formats.replay_buffer import import_experts
 from distill_bench.networks import build_network
-from distill_bench.pretrained import ExpertRecipe, adopted_experts, experts, list_experts, obtain_experts
+from distill_bench.pretrained import ExpertRecipe, adopted_experts, experts, get_or_train_experts, list_experts
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
@@ -117,7 +117,7 @@ def test_a_flat_step_is_right_where_gradients_lie_otherwise_in_memory():
 
 @pytest.mark.parametrize("epoch", [0, 1, 3])
 def test_a_snapshot_is_the_network_after_so_many_epochs_of_plain_training(training, epoch):
-    found = obtain_experts(training, NETWORK, QUICK, 2)
+    found = get_or_train_experts(training, NETWORK, QUICK, 2)
     network = build_network("ConvNetD1W4", (1, 8, 8), 10, generator("expert", 1, "weights"))
     if epoch:
         plan = Plan(epochs=epoch, batch_size=128, learning_rate=0.05)
@@ -130,7 +130,7 @@ def test_a_snapshot_is_the_network_after_so_many_epochs_of_plain_training(traini
 
 
 def test_flat_experts_start_alike_and_go_elsewhere(training):
-    plain, other = obtain_experts(training, NETWORK, QUICK, 1), obtain_experts(training, NETWORK, FLAT, 1)
+    plain, other = get_or_train_experts(training, NETWORK, QUICK, 1), get_or_train_experts(training, NETWORK, FLAT, 1)
     assert torch.equal(plain.snapshot(0, 0), other.snapshot(0, 0))
     assert not torch.equal(plain.snapshot(0, -1), other.snapshot(0, -1))
     assert other.pieces[0].facts["losses"][-1] < other.pieces[0].facts["losses"][0]
@@ -140,8 +140,8 @@ def test_experts_are_trained_once_and_more_can_join_them(training, monkeypatch):
     trained = []
     original = experts._train
     monkeypatch.setattr(experts, "_train", lambda *given: trained.append(given[3]) or original(*given))
-    first = obtain_experts(training, NETWORK, QUICK, 2)
-    again = obtain_experts(training, NETWORK, QUICK, 3)
+    first = get_or_train_experts(training, NETWORK, QUICK, 2)
+    again = get_or_train_experts(training, NETWORK, QUICK, 3)
     assert trained == [0, 1, 2]
     assert [piece.path for piece in again.pieces[:2]] == [piece.path for piece in first.pieces]
 
@@ -155,13 +155,13 @@ def test_experts_depend_on_data_pixel_space_and_recipe(digits, training):
         (training, NETWORK, FLAT.model_copy(update={"alpha": 1.0})),
         (training, NETWORK + "BN", QUICK),
     ]
-    paths = {obtain_experts(*other, 1).pieces[0].path for other in others}
-    assert len(paths | {obtain_experts(training, NETWORK, QUICK, 1).pieces[0].path}) == len(others) + 1
+    paths = {get_or_train_experts(*other, 1).pieces[0].path for other in others}
+    assert len(paths | {get_or_train_experts(training, NETWORK, QUICK, 1).pieces[0].path}) == len(others) + 1
 
 
 def test_alpha_makes_no_other_plain_experts(training):
-    plain = obtain_experts(training, NETWORK, QUICK, 1)
-    assert obtain_experts(training, NETWORK, FLAT.model_copy(update={"rho": 0.0}), 1).pieces == plain.pieces
+    plain = get_or_train_experts(training, NETWORK, QUICK, 1)
+    assert get_or_train_experts(training, NETWORK, FLAT.model_copy(update={"rho": 0.0}), 1).pieces == plain.pieces
 
 
 class StopsAfter(SilentMonitor):
@@ -185,18 +185,18 @@ class StopsAfter(SilentMonitor):
 @pytest.mark.parametrize("after", [1, 2, 4])
 def test_stopped_training_goes_on_to_the_same_bytes(training, recipe, after, home, monkeypatch):
     with pytest.raises(Interrupted):
-        obtain_experts(training, NETWORK, recipe, 2, monitor=StopsAfter(after))
-    resumed = [piece.path.read_bytes() for piece in obtain_experts(training, NETWORK, recipe, 2).pieces]
+        get_or_train_experts(training, NETWORK, recipe, 2, monitor=StopsAfter(after))
+    resumed = [piece.path.read_bytes() for piece in get_or_train_experts(training, NETWORK, recipe, 2).pieces]
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(home.parent / "another"))
-    assert [piece.path.read_bytes() for piece in obtain_experts(training, NETWORK, recipe, 2).pieces] == resumed
+    assert [piece.path.read_bytes() for piece in get_or_train_experts(training, NETWORK, recipe, 2).pieces] == resumed
 
 
 def test_an_expert_is_the_same_whichever_are_trained_with_it(training, monkeypatch, home):
-    (second,) = obtain_experts(training, NETWORK, QUICK, [1]).pieces
+    (second,) = get_or_train_experts(training, NETWORK, QUICK, [1]).pieces
     assert second.path == experts.expert_path(training, NETWORK, QUICK, 1)
     alone = second.path.read_bytes()
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(home.parent / "another"))
-    pieces = obtain_experts(training, NETWORK, QUICK, 2).pieces
+    pieces = get_or_train_experts(training, NETWORK, QUICK, 2).pieces
     assert [piece.identity["index"] for piece in pieces] == [0, 1]
     assert pieces[1].path.read_bytes() == alone
 
@@ -232,7 +232,7 @@ def buffer_of(found, count=2):
 
 
 def test_a_replay_buffer_comes_back_as_it_was(training, tmp_path):
-    own = obtain_experts(training, NETWORK, QUICK, 2)
+    own = get_or_train_experts(training, NETWORK, QUICK, 2)
     files = [tmp_path / "replay_buffer_0.pt", tmp_path / "replay_buffer_1.pt"]
     for number, file in enumerate(files):
         torch.save(buffer_of(own)[number : number + 1], file)
@@ -248,7 +248,7 @@ def test_a_replay_buffer_comes_back_as_it_was(training, tmp_path):
 
 
 def test_imported_experts_are_for_one_data_pixel_space_and_network(digits, training, tmp_path):
-    torch.save(buffer_of(obtain_experts(training, NETWORK, QUICK, 2)), tmp_path / "b.pt")
+    torch.save(buffer_of(get_or_train_experts(training, NETWORK, QUICK, 2)), tmp_path / "b.pt")
     origin = import_experts([tmp_path / "b.pt"], training, "ConvNetD1W4").pieces[0].identity["origin"]
     with pytest.raises(UsageError, match="other data, another pixel space or network"):
         adopted_experts(data(digits, "zca"), "ConvNetD1W4", origin)
@@ -258,15 +258,15 @@ def test_imported_experts_are_for_one_data_pixel_space_and_network(digits, train
 
 def store_that_takes(count, monkeypatch):
     """The store is interrupted once it has so many more pieces."""
-    taken, obtain = [], experts.obtain
+    taken, get_or_create = [], experts.get_or_create
 
     def limited(kind, identity, *rest, **options):
         if len(taken) == count:
             raise KeyboardInterrupt
         taken.append(identity)
-        return obtain(kind, identity, *rest, **options)
+        return get_or_create(kind, identity, *rest, **options)
 
-    monkeypatch.setattr(experts, "obtain", limited)
+    monkeypatch.setattr(experts, "get_or_create", limited)
 
 
 def test_an_interrupted_import_is_not_used_until_it_is_done_again(training, tmp_path, monkeypatch):
@@ -287,7 +287,7 @@ def test_an_interrupted_import_is_not_used_until_it_is_done_again(training, tmp_
 def test_imports_of_earlier_versions_are_not_used(training):
     identity = {**experts._ground(training), "network": NETWORK, "origin": "early", "index": 0}
     made = {experts.TRAJECTORY: torch.zeros(2, 3)}, {"epochs": 1}
-    experts.obtain(experts.KIND, identity, lambda checkpoint: made, SILENT, dataset="digits")
+    experts.get_or_create(experts.KIND, identity, lambda checkpoint: made, SILENT, dataset="digits")
     with pytest.raises(UsageError, match="or an earlier version did it"):
         adopted_experts(training, NETWORK, "early")
 

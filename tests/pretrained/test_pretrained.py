@@ -24,10 +24,10 @@ from distill_bench.evaluation import recorded_score, score_teacher
 from distill_bench.networks import ARCHITECTURES, build_network
 from distill_bench.pretrained import (
     TeacherRecipe,
-    kept,
+    get_or_create,
+    get_or_train_teacher,
+    list_stored,
     list_teachers,
-    obtain,
-    obtain_teacher,
     teacher_recipe,
     weights,
 )
@@ -59,34 +59,34 @@ def test_what_is_kept_is_made_once_and_found_by_its_identity():
         calls.append(1)
         return piece(checkpoint)
 
-    first = obtain("things", {"x": (1, 2)}, make, SILENT, dataset="d")
-    again = obtain("things", {"x": [1, 2]}, make, SILENT, dataset="another name of the same data")
-    other = obtain("things", {"x": [1, 3]}, make, SILENT, dataset="d")
+    first = get_or_create("things", {"x": (1, 2)}, make, SILENT, dataset="d")
+    again = get_or_create("things", {"x": [1, 2]}, make, SILENT, dataset="another name of the same data")
+    other = get_or_create("things", {"x": [1, 3]}, make, SILENT, dataset="d")
     assert len(calls) == 2
     assert first.path == again.path != other.path
     assert first.history["dataset"] == again.history["dataset"] == "d"
     assert {"seconds", "torch", "threads"} <= set(first.history)
     assert again.facts == {"found": 1.0}
     assert torch.equal(again.tensors()["a"], torch.ones(3)) and again.tensors()["b"].dtype == torch.int64
-    assert [p.key for p in kept("things")] == sorted([first.key, other.key])
-    assert kept("others") == []
+    assert [p.key for p in list_stored("things")] == sorted([first.key, other.key])
+    assert list_stored("others") == []
 
 
 def test_the_file_holds_no_time_and_no_name():
-    first = obtain("things", {"x": 1}, piece, SILENT, dataset="d")
+    first = get_or_create("things", {"x": 1}, piece, SILENT, dataset="d")
     content = first.path.read_bytes()
     first.path.unlink()
-    obtain("things", {"x": 1}, piece, SILENT, dataset="e")
+    get_or_create("things", {"x": 1}, piece, SILENT, dataset="e")
     assert first.path.read_bytes() == content
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "another piece"])
 def test_a_damaged_file_is_made_again(damage):
-    first = obtain("things", {"x": 1}, piece, SILENT, dataset="d")
-    other = obtain("things", {"x": 2}, lambda c: piece(c, 2.0), SILENT, dataset="d")
+    first = get_or_create("things", {"x": 1}, piece, SILENT, dataset="d")
+    other = get_or_create("things", {"x": 2}, lambda c: piece(c, 2.0), SILENT, dataset="d")
     whole = first.path.read_bytes()
     first.path.write_bytes({"cut": whole[:-4], "text": b"hello", "another piece": other.path.read_bytes()}[damage])
-    again = obtain("things", {"x": 1}, piece, SILENT, dataset="d")
+    again = get_or_create("things", {"x": 1}, piece, SILENT, dataset="d")
     assert (again.facts["found"], again.path.read_bytes()) == (1.0, whole)
 
 
@@ -100,9 +100,9 @@ def test_unfinished_work_is_found_again_and_then_cleared(home):
         return {"t": saved["t"]}, {"step": saved["step"]}
 
     with pytest.raises(Interrupted):
-        obtain("things", {"x": 1}, stops, SILENT, dataset="d")
-    assert kept("things") == []
-    made = obtain("things", {"x": 1}, resume_mode, SILENT, dataset="d")
+        get_or_create("things", {"x": 1}, stops, SILENT, dataset="d")
+    assert list_stored("things") == []
+    made = get_or_create("things", {"x": 1}, resume_mode, SILENT, dataset="d")
     assert made.facts["step"] == 4
     assert list((home / "pretrained/things/unfinished").iterdir()) == []
 
@@ -116,7 +116,7 @@ def test_several_that_need_the_same_make_it_once():
         return piece(checkpoint)
 
     def need():
-        found.append(obtain("things", {"x": 1}, make, SILENT, dataset="d").facts)
+        found.append(get_or_create("things", {"x": 1}, make, SILENT, dataset="d").facts)
 
     threads = [threading.Thread(target=need) for _ in range(4)]
     for thread in threads:
@@ -129,9 +129,9 @@ def test_several_that_need_the_same_make_it_once():
 
 def test_who_waits_for_another_process_can_be_stopped(monkeypatch):
     monkeypatch.setattr("distill_bench.runtime.locks.LOCK_POLL_SECONDS", 0.01)
-    first = obtain("things", {"x": 1}, piece, SILENT, dataset="d")
+    first = get_or_create("things", {"x": 1}, piece, SILENT, dataset="d")
     with FileLock(first.path.with_suffix(".lock")), pytest.raises(Interrupted, match="another process"):
-        obtain("things", {"x": 1}, piece, StopsAfter(0), dataset="d")
+        get_or_create("things", {"x": 1}, piece, StopsAfter(0), dataset="d")
 
 
 # teachers
@@ -144,7 +144,7 @@ def test_a_teacher_is_the_one_sgd_loop_on_the_training_split_and_no_more(digits)
         raise AssertionError("a teacher asked for the test split")
 
     training = data(dataclasses.replace(digits, load_test=no_test_split))
-    teacher = obtain_teacher(training, QUICK, 5)
+    teacher = get_or_train_teacher(training, QUICK, 5)
     expected = build_network("ConvNetD1W4", training.shape, 10, generator(5, "teacher", "weights"))
     images = training.images(torch.arange(len(training)))
     draws = generator(5, "teacher", "training")
@@ -155,53 +155,60 @@ def test_a_teacher_is_the_one_sgd_loop_on_the_training_split_and_no_more(digits)
         assert torch.equal(teacher.network.state_dict()[name], tensor)
     assert not teacher.network.training and not any(p.requires_grad for p in teacher.network.parameters())
     assert len(training) < CHECKED_IMAGES
-    assert teacher.accuracy == accuracy(expected, images.__getitem__, training.labels) == teacher.kept.facts["accuracy"]
+    assert (
+        teacher.accuracy
+        == accuracy(expected, images.__getitem__, training.labels)
+        == teacher.pretrained.facts["accuracy"]
+    )
 
 
 @pytest.mark.parametrize("space", ["unit", "zca"])
 def test_a_teacher_knows_the_pixel_space(digits, space):
-    first, second = (obtain_teacher(data(digits, kind), QUICK, 0) for kind in ("normalized", space))
-    assert first.kept.key != second.kept.key
-    assert first.kept.identity["pixel_space"]["kind"] == "normalized"
+    first, second = (get_or_train_teacher(data(digits, kind), QUICK, 0) for kind in ("normalized", space))
+    assert first.pretrained.key != second.pretrained.key
+    assert first.pretrained.identity["pixel_space"]["kind"] == "normalized"
 
 
 def test_everything_a_teacher_depends_on_is_in_its_address(digits):
-    keys = [obtain_teacher(data(digits), QUICK, 0).kept.key]
+    keys = [get_or_train_teacher(data(digits), QUICK, 0).pretrained.key]
     for recipe, seed in ((QUICK, 1), (QUICK.model_copy(update={"epochs": 4}), 0)):
-        keys.append(obtain_teacher(data(digits), recipe, seed).kept.key)
-    keys.append(obtain_teacher(data(digits.with_holdout(0.2)), QUICK, 0).kept.key)
+        keys.append(get_or_train_teacher(data(digits), recipe, seed).pretrained.key)
+    keys.append(get_or_train_teacher(data(digits.with_holdout(0.2)), QUICK, 0).pretrained.key)
     renamed = dataclasses.replace(digits, class_names=tuple("abcdefghij"), _cache={})
-    keys.append(obtain_teacher(data(renamed), QUICK, 0).kept.key)
+    keys.append(get_or_train_teacher(data(renamed), QUICK, 0).pretrained.key)
     assert len(set(keys)) == len(keys) == len(list_teachers())
 
 
 def test_a_name_without_depth_is_the_usual_networks_teacher(digits):
     short = TeacherRecipe(network="ConvNet", epochs=1, learning_rate=0.05)
     full = short.model_copy(update={"network": "ConvNetD2W64"})
-    assert obtain_teacher(data(digits), short, 0).kept.key == obtain_teacher(data(digits), full, 0).kept.key
+    assert (
+        get_or_train_teacher(data(digits), short, 0).pretrained.key
+        == get_or_train_teacher(data(digits), full, 0).pretrained.key
+    )
 
 
 @pytest.mark.parametrize("network", ["ConvNetD1W4", "ConvNetD1W4BN"])
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_a_teacher_stopped_between_epochs_has_the_same_bytes(digits, network, epoch, home, monkeypatch, tmp_path):
     recipe = QUICK.model_copy(update={"network": network})
-    whole = obtain_teacher(data(digits), recipe, 0).kept.path.read_bytes()
+    whole = get_or_train_teacher(data(digits), recipe, 0).pretrained.path.read_bytes()
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "another"))
     with pytest.raises(Interrupted, match=f"{epoch} of 3 epochs"):
-        obtain_teacher(data(digits), recipe, 0, monitor=StopsAfter(epoch))
+        get_or_train_teacher(data(digits), recipe, 0, monitor=StopsAfter(epoch))
     assert list_teachers() == []
-    assert obtain_teacher(data(digits), recipe, 0).kept.path.read_bytes() == whole
+    assert get_or_train_teacher(data(digits), recipe, 0).pretrained.path.read_bytes() == whole
 
 
 def test_a_killed_teacher_has_the_same_bytes(digits, tmp_path, monkeypatch):
     recipe = QUICK.model_copy(update={"epochs": 60})
-    whole = obtain_teacher(data(digits), recipe, 0).kept.path.read_bytes()
+    whole = get_or_train_teacher(data(digits), recipe, 0).pretrained.path.read_bytes()
     code = (
         "import torch; torch.set_num_threads(1)\n"
         "from pretraining import data\n"
-        "from test_pretrained import QUICK, obtain_teacher; from distill_bench import load_dataset\n"
+        "from test_pretrained import QUICK, get_or_train_teacher; from distill_bench import load_dataset\n"
         "recipe = QUICK.model_copy(update={'epochs': 60})\n"
-        "obtain_teacher(data(load_dataset('digits')), recipe, 0, every_seconds=0.0)\n"
+        "get_or_train_teacher(data(load_dataset('digits')), recipe, 0, every_seconds=0.0)\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "killed"))
@@ -209,25 +216,25 @@ def test_a_killed_teacher_has_the_same_bytes(digits, tmp_path, monkeypatch):
     until(lambda: list((tmp_path / "killed/pretrained/teachers/unfinished").glob("*.safetensors")), process)
     process.kill()
     assert process.wait(timeout=60) == -signal.SIGKILL
-    obtain_teacher(data(digits), recipe, 0)
+    get_or_train_teacher(data(digits), recipe, 0)
     (file,) = (tmp_path / "killed/pretrained/teachers").glob("*.safetensors")
     assert file.read_bytes() == whole
 
 
 def test_a_teacher_that_is_not_the_recorded_one_is_refused(digits):
-    path = obtain_teacher(data(digits), QUICK, 0).kept.path
+    path = get_or_train_teacher(data(digits), QUICK, 0).pretrained.path
     content = path.read_bytes()
     weights = build_network("ConvNetD1W4", (1, 8, 8), 10, generator("other")).state_dict()
     size = sum(tensor.numel() * 4 for tensor in weights.values())
     path.write_bytes(content[:-size] + b"".join(t.numpy().tobytes() for t in weights.values()))
     with pytest.raises(DataError, match=r"% on training images where \d+\.\d % were recorded. Delete the file"):
-        obtain_teacher(data(digits), QUICK, 0)
+        get_or_train_teacher(data(digits), QUICK, 0)
 
 
 def test_a_teacher_that_has_learned_nothing_is_refused(digits):
     lazy = QUICK.model_copy(update={"learning_rate": 1e-12, "epochs": 1})
     with pytest.raises(RunFailed, match="hardly better than naming the commonest class"):
-        obtain_teacher(data(digits), lazy, 0)
+        get_or_train_teacher(data(digits), lazy, 0)
 
 
 def test_few_images_get_their_minimum_of_steps():
@@ -241,22 +248,22 @@ def test_wrong_values_are_one_clear_error(digits):
     with pytest.raises(UsageError, match="learning_rate: Input should be greater than 0"):
         teacher_recipe({"learning_rate": -1})
     with pytest.raises(UsageError, match="unknown network"):
-        obtain_teacher(data(digits), teacher_recipe({"network": "Nope"}), 0)
+        get_or_train_teacher(data(digits), teacher_recipe({"network": "Nope"}), 0)
 
 
 def test_the_test_accuracy_is_recorded_beside_the_teacher(digits):
-    teacher = obtain_teacher(data(digits), QUICK, 0)
-    content = teacher.kept.path.read_bytes()
-    assert recorded_score(teacher.kept) is None
+    teacher = get_or_train_teacher(data(digits), QUICK, 0)
+    content = teacher.pretrained.path.read_bytes()
+    assert recorded_score(teacher.pretrained) is None
     percent = score_teacher(teacher, digits)
     test = digits.test
     images = (test.images(torch.arange(len(test))).float() / 255 - digits.mean[0]) / digits.std[0]
     right = (teacher.network(images).argmax(dim=1) == test.labels).float().mean()
     assert percent == pytest.approx(100 * float(right))
-    assert recorded_score(teacher.kept) == percent
-    beside = json.loads(teacher.kept.path.with_suffix(".test.json").read_text())
+    assert recorded_score(teacher.pretrained) == percent
+    beside = json.loads(teacher.pretrained.path.with_suffix(".test.json").read_text())
     assert beside["test_fingerprint"] == test.fingerprint
-    assert teacher.kept.path.read_bytes() == content
+    assert teacher.pretrained.path.read_bytes() == content
 
 
 def test_a_cosine_goes_to_nothing_and_a_constant_rate_goes_without_saying():
@@ -285,7 +292,9 @@ STUB = "torchvision:Stub_Weights.DIGITS"
 @pytest.fixture
 def stub(digits, tmp_path, monkeypatch):
     """Weights of a small network that knows digits, as torchvision would offer them; said to have 90 % accuracy."""
-    teacher = obtain_teacher(data(digits), TeacherRecipe(network="ConvNetD1W8BN", epochs=20, learning_rate=0.05), 0)
+    teacher = get_or_train_teacher(
+        data(digits), TeacherRecipe(network="ConvNetD1W8BN", epochs=20, learning_rate=0.05), 0
+    )
     state = {name.replace("classifier", "fc").removeprefix("features."): t
              for name, t in teacher.network.state_dict().items() if "num_batches" not in name}  # fmt: skip
     torch.save(state, tmp_path / "stub.pth")
@@ -305,14 +314,17 @@ ADOPTED = TeacherRecipe(network="ConvNetD1W8BN", weights=STUB)
 
 def test_weights_are_fetched_once_and_are_the_same_teacher_for_every_seed(digits, stub, home, capsys):
     file, state = stub
-    teacher = obtain_teacher(data(digits), ADOPTED, 0)
+    teacher = get_or_train_teacher(data(digits), ADOPTED, 0)
     assert capsys.readouterr().out == ""  # torch speaks of its downloads
     for name, tensor in teacher.network.state_dict().items():
         assert "num_batches" in name or torch.equal(tensor, state[name])
-    assert not teacher.network.training and teacher.kept.facts["stated"] == 90.0 and teacher.accuracy > 90.0
+    assert not teacher.network.training and teacher.pretrained.facts["stated"] == 90.0 and teacher.accuracy > 90.0
     assert (home / "pretrained/torchvision" / file.name).read_bytes() == file.read_bytes()
     file.unlink()
-    assert obtain_teacher(data(digits), ADOPTED.model_copy(update={"epochs": 3}), 7).kept.key == teacher.kept.key
+    assert (
+        get_or_train_teacher(data(digits), ADOPTED.model_copy(update={"epochs": 3}), 7).pretrained.key
+        == teacher.pretrained.key
+    )
 
 
 @pytest.mark.parametrize("order", [[1, 0, 3, 2, 4, 5, 6, 7, 8, 9], [*range(1, 10), 0]], ids=["some", "all"])
@@ -320,7 +332,7 @@ def test_another_order_of_classes_shows_in_the_accuracy(digits, stub, order):
     split = digits.train.relabelled(torch.tensor(order)[digits.train.labels])
     renamed = dataclasses.replace(digits, load_train=lambda: split, _cache={})
     with pytest.raises(DataError, match=r"has \d+\.\d % on training .* where 90\.0 % are stated .* order of classes"):
-        obtain_teacher(data(renamed), ADOPTED, 0)
+        get_or_train_teacher(data(renamed), ADOPTED, 0)
 
 
 def test_without_network_weights_must_lie_there(digits, stub, home, monkeypatch):
@@ -328,17 +340,17 @@ def test_without_network_weights_must_lie_there(digits, stub, home, monkeypatch)
     monkeypatch.setenv("DISTILL_BENCH_OFFLINE", "1")
     message = rf"not in {home}/pretrained/torchvision/{file.name}, and DISTILL_BENCH_OFFLINE is set\. Put file:"
     with pytest.raises(DataError, match=message):
-        obtain_teacher(data(digits), ADOPTED, 0)
+        get_or_train_teacher(data(digits), ADOPTED, 0)
     (home / "pretrained/torchvision").mkdir()
     (home / "pretrained/torchvision" / file.name).write_bytes(file.read_bytes())
-    assert obtain_teacher(data(digits), ADOPTED, 0).accuracy > 90.0
+    assert get_or_train_teacher(data(digits), ADOPTED, 0).accuracy > 90.0
 
 
 def test_a_damaged_download_is_refused(digits, stub):
     file, _ = stub
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"the download failed \(invalid hash value"):
-        obtain_teacher(data(digits), ADOPTED, 0)
+        get_or_train_teacher(data(digits), ADOPTED, 0)
 
 
 def test_damaged_or_other_weights_are_refused(digits, stub, home):
@@ -347,10 +359,10 @@ def test_damaged_or_other_weights_are_refused(digits, stub, home):
     kept.parent.mkdir()
     kept.write_bytes(b"hello")
     with pytest.raises(DataError, match="cannot be read"):
-        obtain_teacher(data(digits), ADOPTED, 0)
+        get_or_train_teacher(data(digits), ADOPTED, 0)
     torch.save({"0.weight": torch.ones(1)}, kept)
     with pytest.raises(DataError, match=r"does not hold torchvision:Stub.*Delete the file"):
-        obtain_teacher(data(digits), ADOPTED, 0)
+        get_or_train_teacher(data(digits), ADOPTED, 0)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +378,7 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_fetched(digits, stu
     if "ResNet18BN" in values.get("network", ""):
         monkeypatch.undo()
     with pytest.raises(UsageError, match=message):
-        obtain_teacher(data(digits), TeacherRecipe(**values), 0)
+        get_or_train_teacher(data(digits), TeacherRecipe(**values), 0)
 
 
 def test_the_known_weights_are_those_of_our_network():

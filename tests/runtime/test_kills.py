@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from distill_bench import cli
-from distill_bench.benchmark import SetCell, Setting, run_cells, tasks_of, worker
+from distill_bench.benchmark import BenchConfig, SetCell, run_cells, tasks_of, worker
 from distill_bench.datasets import card
 from distill_bench.errors import DataError
 from distill_bench.evaluation import PROTOCOLS
@@ -228,7 +228,7 @@ def kill_after(patch: pytest.MonkeyPatch, writes: int) -> None:
 def test_a_cell_killed_between_any_two_writes_goes_on_to_the_same_files(folder, whole, monkeypatch):
     expected, _ = whole(COMMANDS["bench"])
     cell = SetCell("digits", "quick.toml", 1, 0, "tiny", ("quick-v1",))
-    setting = Setting("suite", folder / "results", checkpoint_seconds=0.0)
+    setting = BenchConfig("suite", folder / "results", checkpoint_seconds=0.0)
     states, kills = [], 0
     for kills in range(50):
         work = tasks_of(cell, setting)
@@ -247,7 +247,9 @@ def test_a_cell_killed_between_any_two_writes_goes_on_to_the_same_files(folder, 
 
 
 def test_a_cell_killed_before_its_checkpoint_is_forgotten_leaves_none(folder, monkeypatch):
-    work = tasks_of(SetCell("digits", "quick.toml", 1, 0, "tiny", ("quick-v1",)), Setting("suite", folder / "results"))
+    work = tasks_of(
+        SetCell("digits", "quick.toml", 1, 0, "tiny", ("quick-v1",)), BenchConfig("suite", folder / "results")
+    )
     with monkeypatch.context() as patch:
         kill_after(patch, 2)
         with pytest.raises(Kill):
@@ -262,7 +264,7 @@ def test_a_cell_killed_before_its_checkpoint_is_forgotten_leaves_none(folder, mo
 
 def test_a_failure_is_forgotten_before_the_cell_is_done(folder, monkeypatch):
     """Else a kill between the two would leave both a score and a failure on file."""
-    work = tasks_of(SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",)), Setting("suite", folder / "results"))
+    work = tasks_of(SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",)), BenchConfig("suite", folder / "results"))
     work.record_failure("killed")
     assert work.state() == "failed"
     with monkeypatch.context() as patch:
@@ -286,7 +288,7 @@ def test_a_worker_whose_parent_died_before_it_said_what_to_do_ends(monkeypatch):
 
 def test_a_worker_that_was_killed_alone_is_a_failed_cell_and_its_suite_goes_on(folder, monkeypatch):
     monkeypatch.setattr("distill_bench.benchmark.executor.WORKER", "import os; os.kill(os.getpid(), 9)")
-    work = tasks_of(SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",)), Setting("suite", folder / "results"))
+    work = tasks_of(SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",)), BenchConfig("suite", folder / "results"))
     monitor = Said()
     assert run_cells([work], "local", 1, monitor) == 1
     assert "killed by signal 9" in json.loads(work.result_path("failed").read_text())["error"]
@@ -302,7 +304,7 @@ def test_a_worker_that_is_killed_when_its_cell_is_done_has_done_it(folder, monke
         return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
 
     monkeypatch.setattr("distill_bench.benchmark.executor._process", start)
-    work = tasks_of(SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",)), Setting("suite", folder / "results"))
+    work = tasks_of(SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",)), BenchConfig("suite", folder / "results"))
     assert run_cells([work], "local", 1, StreamMonitor(quiet=True)) == 0
     assert work.state() == "done" and not work.result_path("failed").exists()
 

@@ -11,11 +11,11 @@ from distill_bench.benchmark.results import read_results
 
 METHOD = """
 import os
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.methods.mean_matching.distribution_matching import distribution_matching
 
 def counted(job):
-    with open(home() / "begun", "a") as file:
+    with open(cache_dir() / "begun", "a") as file:
         file.write(f"{os.getpid()} {os.environ.get('RAY_RAYLET_PID', 0)}\\n")
     return distribution_matching(job)
 

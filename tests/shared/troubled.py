@@ -2,7 +2,7 @@
 
 import torch
 
-from distill_bench.methods import synthesizer
+from distill_bench.methods import method
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import MatchingConfig
 
@@ -38,32 +38,32 @@ def run(job, what):
     return images
 
 
-@synthesizer(Own)
+@method(Own)
 def loss(job):
     return run(job, "loss")
 
 
-@synthesizer(Own)
+@method(Own)
 def nan(job):
     return run(job, "nan")
 
 
-@synthesizer(Own)
+@method(Own)
 def explodes(job):
     return run(job, "explodes")
 
 
-@synthesizer(Own)
+@method(Own)
 def memory(job):
     return run(job, "memory")
 
 
-@synthesizer(Own)
+@method(Own)
 def cpu(job):
     return run(job, "cpu")
 
 
-@synthesizer(Own)
+@method(Own)
 def fine(job):
     return run(job, "")
 

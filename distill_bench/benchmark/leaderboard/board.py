@@ -29,7 +29,7 @@ def board(folder: Path) -> list[Row]:
 def boards(folder: Path) -> dict[str, list[Row]]:
     """The rows of every suite's board, see ``of_suite``. Errors as ``board``."""
     rows = board(folder)
-    return {suite: found for suite in sorted({row["suite"] for row in rows}) if (found := of_suite(rows, suite))}
+    return {suite: selected for suite in sorted({row["suite"] for row in rows}) if (selected := of_suite(rows, suite))}
 
 
 def render(rows: list[Row], out: Path) -> list[Path]:

@@ -108,24 +108,26 @@ def claim_for(
         kind = network and network_kind(network)
         return claim.protocol != protocol, network_kind(claim.network) != kind, claim.labels != labels
 
-    found = [claim for claim in claims if (claim.method, claim.dataset, claim.ipc) == (method, dataset, ipc)]
-    return min((claim for claim in found if claim.reading in ("first-hand", "second-hand")), key=misfits, default=None)
+    matching = [claim for claim in claims if (claim.method, claim.dataset, claim.ipc) == (method, dataset, ipc)]
+    return min(
+        (claim for claim in matching if claim.reading in ("first-hand", "second-hand")), key=misfits, default=None
+    )
 
 
 def differences(claim: Claim, network: str | None, labels: str | None) -> list[str]:
     """What a reader must know of a claim beside a score: how its network, norm or labels differ from the score's, and
     whether it is the best of several figures.
     """
-    found = []
+    notes = []
     if network and network_kind(claim.network) != network_kind(network):
-        found.append(claim.network)
+        notes.append(claim.network)
     elif network and claim.norm not in ("unknown", network_norm(network)):
-        found.append(f"{claim.norm} norm")
+        notes.append(f"{claim.norm} norm")
     if labels and claim.labels != labels:
-        found.append(f"{claim.labels} labels")
+        notes.append(f"{claim.labels} labels")
     if claim.selection.startswith("best"):
-        found.append(claim.selection.replace("-", " "))
-    return found
+        notes.append(claim.selection.replace("-", " "))
+    return notes
 
 
 def network_kind(name: str) -> str:

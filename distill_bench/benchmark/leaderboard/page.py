@@ -17,14 +17,19 @@ def page(rows: Sequence[Row], claims: Sequence[Claim] = (), figure: bytes | None
     """The page of a board.
 
     Args:
+        rows: of the board, see ``leaderboard_rows``.
+        claims: the published figures to show beside them.
         figure: a PNG to show above the tables.
+
+    Returns:
+        HTML text.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    found = sections(rows, claims)
+    parts = sections(rows, claims)
     return template.render(
-        sections=found,
+        sections=parts,
         columns=COLUMNS,
-        notes=notes(found),
+        notes=notes(parts),
         figure=base64.b64encode(figure).decode() if figure else None,
     )

@@ -115,8 +115,11 @@ def sections(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> list[Section]
     Args:
         rows: of a board, see ``leaderboard_rows``.
         claims: name the protocol behind each published figure.
+
+    Returns:
+        A section for each dataset.
     """
-    found = []
+    result = []
     for (suite, dataset), of_dataset in grouped(compared(as_shown(rows)), ("suite", "dataset")):
         sets = [row for row in of_dataset if row["method"] != "full"]
         failed = [row for row in sets if row["protocol"] is None]
@@ -126,8 +129,8 @@ def sections(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> list[Section]
             tables = [Table("No scores yet", _lines(failed, claims), "")]
         references = [_reference_line(row, claims) for row in of_dataset if row["method"] == "full"]
         title = dataset if suite == dataset else f"{dataset} (suite {suite})"
-        found.append(Section(title, references, tables))
-    return found
+        result.append(Section(title, references, tables))
+    return result
 
 
 def grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[tuple, list[Row]]]:
@@ -138,25 +141,25 @@ def grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[tuple, list[
     return list(groups.items())
 
 
-def notes(found: Sequence[Section]) -> list[str]:
+def notes(shown: Sequence[Section]) -> list[str]:
     """What a reader of these sections must know."""
-    with_reference = [section for section in found if section.references]
+    with_reference = [section for section in shown if section.references]
     where = "the reference named above the table"
     if not with_reference:
         where = "training on the whole split, which was not scored here: the column is empty"
-    elif len(with_reference) < len(found):
+    elif len(with_reference) < len(shown):
         where += ", where there is one"
     return [f"{POINTS}{where}.", *NOTES]
 
 
 def markdown(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> str:
     """The board: a section per dataset, a table per protocol, the best accuracy of each IPC in bold."""
-    blocks, found = ["# Leaderboard"], sections(rows, claims)
-    for section in found:
+    blocks, shown = ["# Leaderboard"], sections(rows, claims)
+    for section in shown:
         blocks += [f"## {for_markdown(section.title)}", *map(for_markdown, section.references)]
         for table in section.tables:
             blocks += [f"### {for_markdown(table.heading)}", _grid(table), *filter(None, [for_markdown(table.note)])]
-    return "\n\n".join([*blocks, *notes(found)]) + "\n"
+    return "\n\n".join([*blocks, *notes(shown)]) + "\n"
 
 
 def _grid(table: Table) -> str:

@@ -56,7 +56,7 @@ class Transfer(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def mean_of_others(self) -> float | None:
-        """Mean accuracy, in percent, over all networks but ``home``; None where fewer than two have a score."""
+        """Mean accuracy, in percent, over all networks but ``home``; None if fewer than two have a score."""
         others = [score.accuracy for score in self.scores if score.network != self.home]
         return fmean(others) if len(self.scores) > 1 else None
 

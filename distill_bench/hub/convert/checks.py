@@ -24,7 +24,7 @@ SURELY_EIGHT_BIT = 32
 
 
 def read_pixels(item: ImportedTensors, dataset: Dataset, options: ImportOptions, where: str) -> Tensor:
-    """The images as uint8 pictures or float32 [n, c, h, w] of the source's shape.
+    """The images as uint8 pictures or float32 [n, c, h, w] of the dataset's shape.
 
     Raises:
         DataError: they have another shape, or are no pixels.
@@ -52,7 +52,7 @@ def read_pixels(item: ImportedTensors, dataset: Dataset, options: ImportOptions,
 
 
 def check_range(images: Tensor, kind: str | None, where: str) -> None:
-    """Raises DataError where floats are 8-bit values, or not finite. ``kind``: of the pixel space that is asked for."""
+    """Raises DataError if floats are 8-bit values, or not finite. ``kind``: of the pixel space that is asked for."""
     if not bool(images.isfinite().all()):
         raise DataError(f"{where}: {int((~images.isfinite()).sum())} image values are NaN or infinite.")
     low, high = float(images.min()), float(images.max())

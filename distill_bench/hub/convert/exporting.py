@@ -77,7 +77,10 @@ def way_back(
         distilled: the set.
         format: the format it was written in.
         files: what ``import`` is given: a folder of pictures, else all files that hold tensors.
-        dataset: where the source lies now, if not where the card says.
+        dataset: where the dataset lies now, if not where the card says.
+
+    Returns:
+        The arguments, in order.
     """
     card, chosen = distilled.card, writable_format(format)
     words = [*map(str, files), *data_options(card.source, dataset)]

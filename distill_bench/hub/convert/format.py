@@ -58,7 +58,7 @@ class WritableFormat(Format, Protocol):
     import_options: tuple[str, ...] = ()
 
     def losses(self, distilled: DistilledSet, dataset: Dataset | None) -> Iterator[str]:
-        """What a set would lose, in words. Raises UsageError where the format can hold nothing of the kind."""
+        """What a set would lose, in words. Raises UsageError if the format can hold nothing of the kind."""
 
     def write(self, sets: Sequence[DistilledSet], out: Path, dataset: Dataset | None) -> Iterator[tuple[Path, bytes]]:
         """The files to write, with their content: ``out`` itself, or files in that folder."""

@@ -37,8 +37,11 @@ def identify(
         item: the set as its format reads it.
         format: its format.
         named: what file names say.
-        method, protocol: as the user says; None where not said.
+        method, protocol: as the user says; None if not said.
         selected: whether all images are training images.
+
+    Returns:
+        Method and protocol, with what was assumed.
     """
     known = method or (SELECTED if selected else named.method)
     recipe = _recipe(known)

@@ -84,8 +84,8 @@ def import_release(
     Args:
         paths: the files of one release: one that holds everything, or one each for images, labels and learning rate.
         dataset: the one that the sets were made for.
-        space: the pixel space of the images. Needed where neither the format nor the numbers settle it. Of 8-bit
-            pictures: the one that networks are shown them in, ``unit`` unless said.
+        space: the pixel space of the images. Needed if neither the format nor the numbers settle it. Of 8-bit
+            pictures: the one that networks are shown them in, ``unit`` by default.
         options: what else the files do not say.
         format: the name of a format, instead of the one that recognises the content.
         method, protocol: for the card, instead of what file names or the format suggest.

@@ -130,7 +130,7 @@ class ReleasedFile:
 
     @property
     def tensor(self) -> Tensor | None:
-        """The one tensor that a .pt or .npy file holds; None where it holds something else."""
+        """The one tensor that a .pt or .npy file holds; None if it holds something else."""
         content = self.content
         if self.path.suffix.lower() == ".npy":
             content = content["array"]

@@ -29,11 +29,17 @@ def read_targets(
     """The labels of so many images.
 
     Args:
-        given: as a file has them; None where none does.
+        given: as a file has them; None if none does.
+        count: how many images there are.
+        classes: how many the dataset has.
+        options: what the user says of labels.
         where: they stand, for errors.
-        usual: what a label matrix of this format holds, where nothing is said; None: that is asked.
+        usual: what a label matrix of this format holds, if nothing is said; None: that is asked.
         ordered: whether images of this format come in class order, so that the largest of an image's soft labels may
             be another class than its own.
+
+    Returns:
+        The labels, with what was assumed.
 
     Raises:
         DataError: they do not fit the images or the classes.

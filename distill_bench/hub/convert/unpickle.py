@@ -73,7 +73,11 @@ def load_pickled(path: Path, example: str = "[images, labels]") -> Any:
     """The content of a file that ``torch.save`` wrote: tensors, numbers, text, and lists and dictionaries of them.
 
     Args:
+        path: of the file.
         example: what such a file should hold, as the argument of ``torch.save`` that a refusal advises.
+
+    Returns:
+        The content; nothing else in the file is executed.
 
     Raises:
         DataError: the file is missing, damaged, claims more than it holds, or mentions a name that is not allowed;

@@ -43,7 +43,7 @@ def absent_classes(distilled: DistilledSet) -> list[int]:
 
 
 def usual_statistics(distilled: DistilledSet) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and std that ``import`` takes where none are given; None where they come from the user's own images."""
+    """Mean and std that ``import`` takes where none are given; None if they come from the user's own images."""
     if is_own(distilled.card.source.name):
         return None
     try:

@@ -38,7 +38,7 @@ class Arrays(Format):
         return len(files) == 1 and len(_arrays(files[0].content)) > 0
 
     def read(self, files: Sequence[ReleasedFile], dataset: Dataset, options: ImportOptions) -> list[ImportedTensors]:
-        """The one set. Raises UsageError where it is not said which array is which, or what a label matrix means."""
+        """The one set. Raises UsageError if it is not said which array is which, or what a label matrix means."""
         content, where, classes = files[0].content, str(files[0].path), len(dataset.class_names)
         arrays = _arrays(content)
         images = _chosen(arrays, "images", options.images_key, (3, 4))

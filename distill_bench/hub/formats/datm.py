@@ -26,7 +26,7 @@ class Datm(LooseTensors, WritableFormat):
         return self.accepts(files) and parts_of(files).is_matrix
 
     def read(self, files: Sequence[ReleasedFile], dataset: Dataset, options: ImportOptions) -> list[ImportedTensors]:
-        """The one set. Raises UsageError where it cannot be told whether the matrix holds logits."""
+        """The one set. Raises UsageError if it cannot be told whether the matrix holds logits."""
         if options.labels == "argmax" and parts_of(files).is_matrix:
             return [read_loose(files, dataset, options, "custom", "dsa-v1")]
         return [read_loose(files, dataset, options, "datm", "datm-v1", ordered=True)]

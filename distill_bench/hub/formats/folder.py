@@ -155,7 +155,7 @@ def _loosely(name: str) -> str:
 
 def _by_number(folders: Sequence[str], dataset: Dataset) -> dict[str, Order]:
     """What the numbers in folders' names may mean, by the option that says it; nothing where they are no numbers."""
-    numbers = {name: int(found[0]) for name in folders if (found := re.search(r"\d+", name))}
+    numbers = {name: int(match[0]) for name in folders if (match := re.search(r"\d+", name))}
     count = len(dataset.class_names)
     if not folders or len(numbers) < len(folders) or len(set(numbers.values())) < len(folders):
         return {}

@@ -36,6 +36,9 @@ def import_experts(paths: Sequence[Path], training: TrainingData, network: str) 
         training: what the experts are said to have been trained on.
         network: whose parameters they hold.
 
+    Returns:
+        The experts, as stored.
+
     Raises:
         DataError: a file is missing, damaged, asks for code to be run, or holds other things; or trajectories are not
             this network's, too short, or not finite.
@@ -48,8 +51,8 @@ def import_experts(paths: Sequence[Path], training: TrainingData, network: str) 
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}.") from error
     count = sum(1 for path in paths for _ in read_replay_buffer(path, training, network))
-    found = (trajectory for path in paths for trajectory in read_replay_buffer(path, training, network))
-    return adopt_experts(training, network, found, count, digest.hexdigest()[:ORIGIN_DIGITS])
+    trajectories = (trajectory for path in paths for trajectory in read_replay_buffer(path, training, network))
+    return adopt_experts(training, network, trajectories, count, digest.hexdigest()[:ORIGIN_DIGITS])
 
 
 def read_replay_buffer(path: Path, training: TrainingData, network: str) -> Iterator[Float[Tensor, "epochs p"]]:
@@ -91,15 +94,15 @@ def _is_trajectory(content: Any) -> bool:
     )
 
 
-def _difference(found: list[tuple[int, ...]], expected: list[tuple[int, ...]], whose: str) -> str | None:
-    """Where the shapes of a snapshot differ first from those of a network; None where they do not.
+def _difference(shapes: list[tuple[int, ...]], expected: list[tuple[int, ...]], whose: str) -> str | None:
+    """Where the shapes of a snapshot differ first from those of a network; None if they do not.
 
     >>> _difference([(4,), (2, 3)], [(4,), (3, 2)], "LeNet on digits")
     'has (2, 3) as the shape of parameter 1; LeNet on digits has (3, 2)'
     """
-    if len(found) != len(expected):
-        return f"is a list of {len(found)}; {whose} has {len(expected)} parameters"
-    pairs = enumerate(zip(found, expected, strict=True))
+    if len(shapes) != len(expected):
+        return f"is a list of {len(shapes)}; {whose} has {len(expected)} parameters"
+    pairs = enumerate(zip(shapes, expected, strict=True))
     differing = (f"has {a} as the shape of parameter {at}; {whose} has {b}" for at, (a, b) in pairs if a != b)
     return next(differing, None)
 

@@ -33,6 +33,9 @@ def read_results_of(path: Path, file: Path) -> list[Result]:
         path: the file of results, ``.jsonl`` where it has lines.
         file: the set's.
 
+    Returns:
+        The results, in the order of the file.
+
     Raises:
         DataError: as ``read_result``, or no line is of the set.
     """
@@ -65,15 +68,15 @@ def parse_result(text: str | bytes, path: Path) -> Result:
     return result
 
 
-def check_belongs(result: Result, path: Path, made: DistilledSet, file: Path) -> None:
-    """Raises DataError unless the result in ``path`` is of exactly the set in ``file``; ``made`` is that set, read."""
-    card = made.card
+def check_belongs(result: Result, path: Path, distilled: DistilledSet, file: Path) -> None:
+    """Raises DataError unless the result in ``path`` is of exactly the set in ``file``; ``distilled`` is that set."""
+    card = distilled.card
     if result.set_sha256 is None:
         raise UsageError(f"{path} scores a whole training split, not a distilled set: {result.protocol}.")
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if found != result.set_sha256:
+    actual = hashlib.sha256(file.read_bytes()).hexdigest()
+    if actual != result.set_sha256:
         raise DataError(
-            f"{file} has the sha256 {found}, {path} is of {result.set_sha256}: another set, or one that was changed. "
+            f"{file} has the sha256 {actual}, {path} is of {result.set_sha256}: another set, or one that was changed. "
             "Get the file the result was found with."
         )
     facts = {
@@ -83,14 +86,16 @@ def check_belongs(result: Result, path: Path, made: DistilledSet, file: Path) ->
         "preset": (result.preset, card.preset),
         "seed": (result.seed, card.seed),
         "pixel_space": (result.pixel_space, card.pixel_space.kind),
-        "bytes": (result.bytes, made.nbytes),
+        "bytes": (result.bytes, distilled.nbytes),
     }
     check_facts(facts, path, f"the set in {file}")
 
 
 def check_facts(facts: dict[str, tuple[Any, Any]], path: Path, whose: str) -> None:
-    """Raises DataError where a result's facts, each given as (said, found), are not those of ``whose``."""
-    wrong = [f"{name} is {said} there, and should be {found}" for name, (said, found) in facts.items() if said != found]
+    """Raises DataError if a result's facts, each given as (said, found), are not those of ``whose``."""
+    wrong = [
+        f"{name} is {said} there, and should be {actual}" for name, (said, actual) in facts.items() if said != actual
+    ]
     if wrong:
         raise DataError(f"{path} does not go with {whose}: {'; '.join(wrong)}.")
 
@@ -100,7 +105,7 @@ def _contradictions(result: Result) -> list[str]:
     if not values or any(not 0 <= value <= 100 for value in values):
         return ["accuracies must be percentages, one a network"]
     low, high = student_interval(values)
-    found = {
+    actual = {
         "networks": (result.networks, len(values)),
         "accuracy": (result.accuracy, float(numpy.mean(values))),
         "std": (result.std, float(numpy.std(values))),
@@ -109,7 +114,7 @@ def _contradictions(result: Result) -> list[str]:
     }
     return [
         f"{name} is given as {said}, and is {true} by the accuracies"
-        for name, (said, true) in found.items()
+        for name, (said, true) in actual.items()
         if said != true and (said is None or true is None or not abs(said - true) < ROUNDING)
     ]
 

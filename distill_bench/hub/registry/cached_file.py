@@ -12,9 +12,9 @@ from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.registry.registry import Entry, RemoteFile
 from distill_bench.runtime.files import cannot_write, write_atomically
 from distill_bench.runtime.hashing import sha256_of
-from distill_bench.runtime.locks import alone
+from distill_bench.runtime.locks import file_lock
 from distill_bench.runtime.log import log
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
 
 
@@ -25,7 +25,7 @@ class CachedFile:
         """Looks nothing up. Where the sum is not known, page and path say which file it is."""
         key = file.sha256 or hashlib.sha256(json.dumps([entry.page, file.path]).encode()).hexdigest()
         self.remote = file
-        self.path = home() / "published" / "files" / key[:16] / file.name
+        self.path = cache_dir() / "published" / "files" / key[:16] / file.name
         self.pin = self.path.with_name(file.name + ".sha256")
 
     @property
@@ -57,7 +57,7 @@ class CachedFile:
 
     def lock(self, monitor: Monitor = SILENT) -> AbstractContextManager[None]:
         """Held by whoever writes it."""
-        return alone(self.path.parent / ".lock", monitor, "fetches the same file")
+        return file_lock(self.path.parent / ".lock", monitor, "fetches the same file")
 
 
 def take(given: Sequence[Path], name: str, entry: Entry) -> None:

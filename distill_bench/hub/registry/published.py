@@ -20,9 +20,9 @@ from distill_bench.hub.registry.registry import ID, OWN_FORMAT, Entry, RemoteFil
 from distill_bench.hub.registry.unpack import unpack
 from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash, sha256_of
-from distill_bench.runtime.locks import alone
+from distill_bench.runtime.locks import file_lock
 from distill_bench.runtime.log import log
-from distill_bench.runtime.paths import home
+from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
 
 SUMS = "sums.json"
@@ -35,7 +35,7 @@ class CachedSet:
 
     Attributes:
         paths: .safetensors files, one for each independent set that the release has.
-        remarks: what the user should know of the import; empty where it was done before.
+        remarks: what the user should know of the import; empty if it was done before.
     """
 
     name: str
@@ -56,9 +56,15 @@ def obtain(
     """The set of an id, downloaded and imported where it has not been.
 
     Args:
+        name: the id.
         may_download: whether the network may be asked.
         given: files that the user has fetched by hand.
         registry: of one's own, besides the package's.
+        monitor: hears of progress, and may ask to stop.
+        patience: time-outs and attempts of downloads.
+
+    Returns:
+        The set, in the cache.
 
     Raises:
         UsageError: no set has that id, or a given file is none of its files.
@@ -72,7 +78,7 @@ def obtain(
         _check(distilled_set.load_distilled(path), name, entry)
         return CachedSet(name, entry, (path,))
     folder, remarks = _folder(name, entry), list[str]()
-    with alone(folder.with_name(folder.name + ".lock"), monitor, "imports the same set"):
+    with file_lock(folder.with_name(folder.name + ".lock"), monitor, "imports the same set"):
         paths = _intact_sets(folder)
         if not paths:
             files = [_unpacked(file, fetch(file, name, entry, **how)) for file in entry.files]  # type: ignore[arg-type]
@@ -88,6 +94,9 @@ def load_distilled(path: str | Path, download: bool = False, registry: Path | No
         path: a .safetensors file, or an id such as ``"dm-cifar10-ipc1"``; of several independent sets, the first.
         download: whether an id that is not in the cache may be downloaded.
         registry: of one's own, besides the package's.
+
+    Returns:
+        The set.
 
     Raises:
         DataError: the file is missing, damaged, of another kind, or its parts contradict each other; or a published
@@ -111,7 +120,7 @@ def is_id(name: str | Path) -> bool:
 
 def _folder(name: str, entry: Entry) -> Path:
     key = canonical_hash(entry.model_dump(mode="json", include=DECIDES_SET))
-    return home() / "published" / "sets" / f"{name}-{key[:12]}"
+    return cache_dir() / "published" / "sets" / f"{name}-{key[:12]}"
 
 
 def _intact_sets(folder: Path) -> tuple[Path, ...]:
@@ -152,7 +161,7 @@ def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> lis
             distilled.save(inside / f"{name}{'' if len(imported.sets) == 1 else f'-{index}'}.safetensors")
         sums = {path.name: sha256_of(path) for path in sorted(inside.iterdir())}
         write_atomically(inside / SUMS, json.dumps(sums))
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, where it is there
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
         os.replace(inside, folder)
     return imported.remarks
 

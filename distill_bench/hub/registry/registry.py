@@ -106,7 +106,7 @@ class RemoteFile(RegistryModel):
 
 
 class Space(RegistryModel):
-    """The pixel space of a set's images; the source's usual constants where none are given."""
+    """The pixel space of a set's images; the dataset's usual constants where none are given."""
 
     kind: SpaceKind
     zca_eps: float = 0.1
@@ -217,6 +217,9 @@ def load_registry(own: Path | None = None) -> dict[str, Entry]:
 
     Args:
         own: a TOML file; that named by the environment variable ``DISTILL_BENCH_REGISTRY`` unless given.
+
+    Returns:
+        The entries by id.
 
     Raises:
         DataError: a registry is missing or invalid.

@@ -12,7 +12,7 @@ from pathlib import Path
 from distill_bench.datasets.npz import MOST_UNFOLDED, UNFOLDED_ANYWAY
 from distill_bench.errors import DataError, brief
 from distill_bench.hub.registry.registry import EVERYTHING, checked_path
-from distill_bench.runtime.locks import alone
+from distill_bench.runtime.locks import file_lock
 from distill_bench.runtime.progress import SILENT
 
 MOST_BYTES = 1 << 36
@@ -35,7 +35,7 @@ def unpack(archive: Path, member: str, folder: Path, most: int = MOST_BYTES) -> 
     Raises:
         DataError: it is no zip or tar archive, damaged, too large, lacks the member, or a name leads out of the folder.
     """
-    with alone(folder.with_name(folder.name + ".lock"), SILENT, "unpacks the same archive"):
+    with file_lock(folder.with_name(folder.name + ".lock"), SILENT, "unpacks the same archive"):
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
                 inside = Path(scratch) / "unpacked"

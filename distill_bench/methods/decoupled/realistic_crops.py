@@ -15,7 +15,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.decoupled.relabel import RelabelConfig, predict, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.resumable import fill_rows
-from distill_bench.methods.run import Run, Synthetic, synthesizer
+from distill_bench.methods.run import Run, SynthesisResult, method
 
 
 class CropConfig(RelabelConfig):
@@ -34,15 +34,15 @@ class CropConfig(RelabelConfig):
     factor: PositiveInt = 1
 
     def check(self, dataset: Dataset) -> None:
-        """Raise UsageError where images cannot be cut into equal parts."""
+        """Raise UsageError if images cannot be cut into equal parts."""
         super().check(dataset)
         _, height, width = dataset.train.shape
         if height % self.factor or width % self.factor:
             raise UsageError(f"factor {self.factor} does not divide {height}×{width} px. Give 1, or a divisor.")
 
 
-@synthesizer(CropConfig, pretrained=teacher_pieces)
-def realistic_crops(run: Run[CropConfig]) -> Synthetic:
+@method(CropConfig, pretrained=teacher_pieces)
+def realistic_crops(run: Run[CropConfig]) -> SynthesisResult:
     """RDED: class by class, then relabelled."""
     _check_pool(run)
     teacher = teacher_of(run)
@@ -61,8 +61,8 @@ def best_images(run: Run[CropConfig], network: nn.Module, label: int) -> Float[T
     pool = run.training.draw(label, config.pool, run.generator("pool", label))
     draws = run.generator("crops", label)
     crops, losses = best_crops(network, pool, label, config, draws)
-    kept = crops[losses.argsort(stable=True)[: run.ipc * config.factor**2]]
-    return stitched(kept, config.factor)
+    best = crops[losses.argsort(stable=True)[: run.ipc * config.factor**2]]
+    return stitched(best, config.factor)
 
 
 def best_crops(
@@ -109,7 +109,7 @@ def stitched(crops: Float[Tensor, "n c s t"], factor: int) -> Float[Tensor, "ipc
 
 
 def _check_pool(run: Run[CropConfig]) -> None:
-    """Raises UsageError where fewer images are looked at than crops are needed, before a teacher is trained."""
+    """Raises UsageError if fewer images are looked at than crops are needed, before a teacher is trained."""
     config = run.config
     least = min(min(len(indices), config.pool) for indices in run.training.class_indices)
     if least < run.ipc * config.factor**2:

@@ -22,9 +22,9 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.run import Piece, Run, Synthetic, synthesizer
+from distill_bench.methods.run import Piece, Run, SynthesisResult, method
 from distill_bench.networks import build_network
-from distill_bench.runtime.progress import Stage, Within
+from distill_bench.runtime.progress import Stage, SubMonitor
 
 Curriculum = Literal["none", "step", "linear", "cosine"]
 
@@ -40,7 +40,7 @@ class RecoverConfig(RelabelConfig):
         first_bn_multiplier: of its first layer's term.
         classes_per_batch: a batch has one image each of so many classes, or of all where they are fewer.
         crop: whether a random part of the images, one for the whole batch, is resized and mirrored at random (the
-            mirror only where the source is flip-invariant).
+            mirror only if the dataset is flip-invariant).
         least_scale: the least share of the area that a crop may have.
         curriculum: how the least share comes down to that from 1.
         milestone: the part of the iterations after which it is there.
@@ -99,8 +99,8 @@ def _make_batch(run: Run[RecoverConfig], number: int) -> None:
         recovered_batch(run, network, number, stage)
 
 
-@synthesizer(RecoverConfig, pretrained=teacher_pieces, parts=batch_pieces)
-def recover(run: Run[RecoverConfig]) -> Synthetic:
+@method(RecoverConfig, pretrained=teacher_pieces, parts=batch_pieces)
+def recover(run: Run[RecoverConfig]) -> SynthesisResult:
     """Squeeze (a teacher is trained, or found), recover, relabel."""
     teacher = teacher_of(run)
     return relabel(run, teacher, recovered_images(run, teacher.network))
@@ -128,11 +128,14 @@ def recovered_batch(
         network: the teacher's.
         number: which batch.
         stage: that its steps count for.
+
+    Returns:
+        Images [b, c, h, w], and the loss of every step.
     """
     batches = batches_of(run)
 
     def make(part: Run[RecoverConfig]) -> tuple[Tensor, list[float]]:
-        part.monitor, part.method = Within(run.monitor, stage), f"{run.method} batch {number + 1} of {len(batches)}"
+        part.monitor, part.method = SubMonitor(run.monitor, stage), f"{run.method} batch {number + 1} of {len(batches)}"
         return recover_batch(part, network, run.labels[batches[number]], number).cpu(), part.history
 
     return run.part(f"batch{number}", make)
@@ -250,8 +253,8 @@ def statistics_distance(
 
     Both over batch and positions; the variance is the biased one. Plain norms, not squared.
     """
-    found, center = torch.var_mean(maps, dim=(0, 2, 3), correction=0)
-    return torch.linalg.vector_norm(center - mean) + torch.linalg.vector_norm(found - variance)
+    batch_variance, center = torch.var_mean(maps, dim=(0, 2, 3), correction=0)
+    return torch.linalg.vector_norm(center - mean) + torch.linalg.vector_norm(batch_variance - variance)
 
 
 def weighted_sum(distances: list[Float[Tensor, ""]], first: float) -> Float[Tensor, ""]:

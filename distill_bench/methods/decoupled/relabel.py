@@ -18,8 +18,8 @@ from distill_bench.distilled.distilled_set import TEACHER_PREFIX
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import UsageError
 from distill_bench.methods.resumable import fill_rows
-from distill_bench.methods.run import Config, Piece, Run, Synthetic
-from distill_bench.pretrained import Teacher, TeacherRecipe, obtain_teacher, teacher_path
+from distill_bench.methods.run import Config, Piece, Run, SynthesisResult
+from distill_bench.pretrained import Teacher, TeacherRecipe, get_or_train_teacher, teacher_path
 
 TEACHER_BATCH, TEACHER_SIDE = 500, 64
 
@@ -46,7 +46,7 @@ class RelabelConfig(Config):
     """Fields of the methods whose labels a teacher makes.
 
     Attributes:
-        teacher: how it is trained. Its seed is the job's.
+        teacher: how it is trained. Its seed is the run's.
         labels: ``hard``: classes; ``soft``: one logit vector an image; ``teacher``: the teacher itself is stored, and
             labels what networks are shown; ``recorded``: views and their labels are stored.
         temperature: by which the logits of teacher and student are divided.
@@ -62,7 +62,7 @@ class RelabelConfig(Config):
     record: RecordConfig = RecordConfig()
 
     def check(self, dataset: Dataset) -> None:
-        """Raise UsageError where labels cannot be recorded so."""
+        """Raise UsageError if labels cannot be recorded so."""
         classes, (_, height, width) = len(dataset.class_names), dataset.train.shape
         top, tiles = self.record.top, self.record.views.tiles
         if self.labels == "recorded" and top > classes:
@@ -72,8 +72,8 @@ class RelabelConfig(Config):
 
 
 def teacher_of(run: Run[Any]) -> Teacher:
-    """The teacher of the job's recipe and seed."""
-    return obtain_teacher(
+    """The teacher of the run's recipe and seed."""
+    return get_or_train_teacher(
         run.training,
         run.config.teacher,
         run.seed,
@@ -87,7 +87,7 @@ def teacher_pieces(run: Run[Any]) -> list[Piece]:
     return [Piece(teacher_path(run.training, run.config.teacher, run.seed), partial(teacher_of, run))]
 
 
-def relabel(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> Synthetic:
+def relabel(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> SynthesisResult:
     """The finished set: images in class order, with the kind of labels that the recipe names.
 
     Raises:
@@ -96,16 +96,16 @@ def relabel(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -
     config: RelabelConfig = run.config
     common: dict[str, Any] = {"temperature": config.temperature}
     if config.labels == "hard":
-        return Synthetic(images, run.labels)
+        return SynthesisResult(images, run.labels)
     if config.labels == "soft":
         logits = predict(teacher.network, images, run.device)
-        return Synthetic(images, run.labels, logits.cpu(), "logits", **common)
+        return SynthesisResult(images, run.labels, logits.cpu(), "logits", **common)
     if config.labels == "teacher":
         tensors = {TEACHER_PREFIX + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
-        name = teacher.kept.identity["recipe"]["network"]
-        return Synthetic(images, run.labels, label_kind="teacher", stored=tensors, teacher=name, **common)
+        name = teacher.pretrained.identity["recipe"]["network"]
+        return SynthesisResult(images, run.labels, label_kind="teacher", stored=tensors, teacher=name, **common)
     tensors = record(run, teacher, images).to_store()
-    return Synthetic(images, run.labels, label_kind="recorded", stored=tensors, **common)
+    return SynthesisResult(images, run.labels, label_kind="recorded", stored=tensors, **common)
 
 
 def predict(network: nn.Module, images: Float[Tensor, "n c h w"], device: torch.device) -> Float[Tensor, "n k"]:

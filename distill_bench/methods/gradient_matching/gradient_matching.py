@@ -18,7 +18,7 @@ from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import MatchingConfig, augment_pair, initial_images, random_network
-from distill_bench.methods.run import Run, Synthetic, synthesizer
+from distill_bench.methods.run import Run, SynthesisResult, method
 from distill_bench.training.train import Plan, train
 
 NORM_GUARD = 1e-6
@@ -45,15 +45,15 @@ class GradientMatchingConfig(MatchingConfig):
     distance: Literal["layerwise", "cosine", "mse"] = "layerwise"
 
 
-@synthesizer(GradientMatchingConfig)
-def gradient_matching(run: Run[GradientMatchingConfig]) -> Synthetic:
+@method(GradientMatchingConfig)
+def gradient_matching(run: Run[GradientMatchingConfig]) -> SynthesisResult:
     """DC and DSA: synthetic images whose network gradients match those of real images."""
     images = initial_images(run)
     config = run.config
     optimizer = torch.optim.SGD([images], lr=config.image_lr, momentum=config.image_momentum)
     objective = GradientMatching(run, images)
     optimise(run, objective, {"images": images}, {"images": optimizer}, config.iterations * config.outer_loop)
-    return Synthetic(images, run.labels)
+    return SynthesisResult(images, run.labels)
 
 
 class GradientMatching(Objective):

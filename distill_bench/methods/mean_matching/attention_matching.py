@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from distill_bench.errors import UsageError
 from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig, match_means, mean_distance
-from distill_bench.methods.run import Run, Synthetic, synthesizer
+from distill_bench.methods.run import Run, SynthesisResult, method
 from distill_bench.networks import Network
 
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.SiLU)
@@ -34,8 +34,8 @@ class AttentionMatchingConfig(MeanMatchingConfig):
     loss_scale: PositiveFloat = 100.0
 
 
-@synthesizer(AttentionMatchingConfig)
-def attention_matching(run: Run[AttentionMatchingConfig]) -> Synthetic:
+@method(AttentionMatchingConfig)
+def attention_matching(run: Run[AttentionMatchingConfig]) -> SynthesisResult:
     """DataDAM: the signals are the attention maps of all activation layers but the last, and the embedding."""
     return match_means(run, partial(attention_and_embedding, power=run.config.power), partial(distance, run.config))
 

@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig, match_means, mean_distance
-from distill_bench.methods.run import Run, Synthetic, synthesizer
+from distill_bench.methods.run import Run, SynthesisResult, method
 from distill_bench.networks import Network
 
 
-@synthesizer(MeanMatchingConfig)
-def distribution_matching(run: Run[MeanMatchingConfig]) -> Synthetic:
+@method(MeanMatchingConfig)
+def distribution_matching(run: Run[MeanMatchingConfig]) -> SynthesisResult:
     """DM: the signal is the network's embedding."""
     return match_means(run, embedding, distance)
 

@@ -13,7 +13,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import MatchingConfig, augment_pair, initial_images, random_network
-from distill_bench.methods.run import Run, Synthetic
+from distill_bench.methods.run import Run, SynthesisResult
 from distill_bench.networks import Network, activation_values, build_network
 from distill_bench.runtime.seeds import generator
 
@@ -36,7 +36,7 @@ class MeanMatchingConfig(MatchingConfig):
     chunk: NonNegativeInt = 0
 
     def check(self, dataset: Dataset) -> None:
-        """Raise UsageError for a flip the source does not allow, and for chunks of a network with batch norm."""
+        """Raise UsageError for a flip the dataset does not allow, and for chunks of a network with batch norm."""
         super().check(dataset)
         if not self.chunk:
             return
@@ -93,13 +93,15 @@ class MeanMatching(Objective):
         return float(loss), {"images": gradient}
 
 
-def match_means(run: Run[Any], signals: Callable[[Network, Tensor], list[Tensor]], distance: Distance) -> Synthetic:
+def match_means(
+    run: Run[Any], signals: Callable[[Network, Tensor], list[Tensor]], distance: Distance
+) -> SynthesisResult:
     """Bring the class means of signals together, from the recipe's initial images; arguments as ``MeanMatching``'s."""
     images = initial_images(run)
     optimizer = torch.optim.SGD([images], lr=run.config.image_lr, momentum=run.config.image_momentum)
     objective = MeanMatching(run, images, signals, distance)
     optimise(run, objective, {"images": images}, {"images": optimizer}, run.config.iterations)
-    return Synthetic(images, run.labels)
+    return SynthesisResult(images, run.labels)
 
 
 @torch.no_grad()
@@ -107,8 +109,13 @@ def mean_signals(signals: Signals, images: Float[Tensor, "n c h w"], sizes: Sequ
     """The class means [k, d] of every signal, without a graph.
 
     Args:
+        signals: from images to a list of tensors [n, d].
+        images: [n, c, h, w], class after class.
         sizes: how many consecutive images each of the k classes has.
         chunk: the most images that are in the network at once; 0: all.
+
+    Returns:
+        Means [k, d], one tensor for each signal.
     """
     parts = [signals(part) for part in images.split(chunk or len(images))]
     return [class_means(torch.cat(column), sizes) for column in zip(*parts, strict=True)]

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
-from distill_bench.methods.run import Config, Run, Synthetic, synthesizer
+from distill_bench.methods.run import Config, Run, SynthesisResult, method
 from distill_bench.networks import Network
 from distill_bench.pretrained import TeacherRecipe
 from distill_bench.runtime.progress import stopped
@@ -21,14 +21,14 @@ FEATURE_BATCH = 500
 RESTARTS = 10
 
 
-@synthesizer(Config)
-def random_selection(run: Run[Config]) -> Synthetic:
+@method(Config)
+def random_selection(run: Run[Config]) -> SynthesisResult:
     """``ipc`` different images of every class, drawn uniformly."""
-    return Synthetic(_random_images(run), run.labels)
+    return SynthesisResult(_random_images(run), run.labels)
 
 
-@synthesizer(RelabelConfig, pretrained=teacher_pieces)
-def relabelled_selection(run: Run[RelabelConfig]) -> Synthetic:
+@method(RelabelConfig, pretrained=teacher_pieces)
+def relabelled_selection(run: Run[RelabelConfig]) -> SynthesisResult:
     """The images of ``random_selection`` with a teacher's labels: what there is to beat for methods that relabel."""
     return relabel(run, teacher_of(run), _random_images(run))
 
@@ -42,7 +42,7 @@ class SelectionConfig(Config):
     """Fields of the methods that choose by features.
 
     Attributes:
-        teacher: how the network is trained whose last features count. Its seed is the job's.
+        teacher: how the network is trained whose last features count. Its seed is the run's.
     """
 
     lr_fields: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
@@ -61,14 +61,14 @@ class KCenterConfig(SelectionConfig):
     start: Literal["mean", "random"] = "mean"
 
 
-@synthesizer(SelectionConfig, pretrained=teacher_pieces)
-def herding_selection(run: Run[SelectionConfig]) -> Synthetic:
+@method(SelectionConfig, pretrained=teacher_pieces)
+def herding_selection(run: Run[SelectionConfig]) -> SynthesisResult:
     """Herding: images whose features together have the mean of the class's."""
     return _select(run, lambda features, label: herding(features, run.ipc))
 
 
-@synthesizer(KCenterConfig, pretrained=teacher_pieces)
-def k_center_selection(run: Run[KCenterConfig]) -> Synthetic:
+@method(KCenterConfig, pretrained=teacher_pieces)
+def k_center_selection(run: Run[KCenterConfig]) -> SynthesisResult:
     """k-center: images near one of which every image of the class lies."""
 
     def choose(features: Tensor, label: int) -> Tensor:
@@ -81,8 +81,8 @@ def k_center_selection(run: Run[KCenterConfig]) -> Synthetic:
     return _select(run, choose)
 
 
-@synthesizer(SelectionConfig, pretrained=teacher_pieces)
-def k_means_selection(run: Run[SelectionConfig]) -> Synthetic:
+@method(SelectionConfig, pretrained=teacher_pieces)
+def k_means_selection(run: Run[SelectionConfig]) -> SynthesisResult:
     """k-means: the images nearest the centres of clusters of the class's features."""
 
     def choose(features: Tensor, label: int) -> Tensor:
@@ -91,7 +91,7 @@ def k_means_selection(run: Run[SelectionConfig]) -> Synthetic:
     return _select(run, choose)
 
 
-def _select(run: Run[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthetic:
+def _select(run: Run[Any], choose: Callable[[Tensor, int], Tensor]) -> SynthesisResult:
     """The images that ``choose`` picks of every class, given its features [n, d]; one class's are held at a time."""
     teacher = teacher_of(run)
     saved = run.checkpoint.load()
@@ -106,7 +106,7 @@ def _select(run: Run[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthetic
                 run.checkpoint.save({"chosen": torch.stack(chosen)})
             if stopping:
                 raise stopped(f"images of {label + 1} of {run.classes} classes chosen by {run.method}")
-    return Synthetic(run.training.images(torch.cat(chosen)), run.labels)
+    return SynthesisResult(run.training.images(torch.cat(chosen)), run.labels)
 
 
 def embeddings(run: Run[Any], network: Network, indices: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:

@@ -25,7 +25,7 @@ Batch = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class TrajectoryGradient(NamedTuple):
-    """L and its gradients. ``labels`` is None where labels are classes."""
+    """L and its gradients. ``labels`` is None if labels are classes."""
 
     loss: Float[Tensor, ""]
     images: Float[Tensor, "n c h w"]
@@ -34,7 +34,7 @@ class TrajectoryGradient(NamedTuple):
 
 
 class Derivatives(NamedTuple):
-    """Of ⟨∇_θ ℓ, λ⟩: its value, its gradient for θ (None where not asked for), and those for the batch.
+    """Of ⟨∇_θ ℓ, λ⟩: its value, its gradient for θ (None if not asked for), and those for the batch.
 
     ``batch`` has one tensor for the images, and a second for the labels where they are logits.
     """
@@ -131,13 +131,18 @@ def trajectory_gradient(
     N = 1.
 
     Args:
+        student: the network, as a function of a parameter vector.
         start: θ_0, all parameters of the student's network as one vector.
         target: θ*, likewise.
+        images: [n, c, h, w].
         labels: classes, or logits.
         learning_rate: a, shared by all steps.
         batches: for every step a function from all images and labels to that step's augmented mini-batch, the same
             whenever it is called and differentiable in both.
         kind: which gradient.
+
+    Returns:
+        The loss and its gradients.
     """
     learnables = [images.detach(), labels.detach()]
     rate = learning_rate.detach()
@@ -161,10 +166,10 @@ def _step_back(
 ) -> tuple[Derivatives, tuple[Tensor, ...]]:
     """A step's derivatives of ⟨g_i, λ⟩, and those for its batch pulled back to all images and labels."""
     leaves = _leaves(learnables)
-    made = batch(*leaves)
-    inner = student.derivatives_along(theta, made[0].detach(), made[1].detach(), adjoint, hessian)
+    mini_batch = batch(*leaves)
+    inner = student.derivatives_along(theta, mini_batch[0].detach(), mini_batch[1].detach(), adjoint, hessian)
     floats = len(inner.batch)
-    return inner, torch.autograd.grad(made[:floats], leaves[:floats], inner.batch)
+    return inner, torch.autograd.grad(mini_batch[:floats], leaves[:floats], inner.batch)
 
 
 def _leaves(learnables: Sequence[Tensor]) -> list[Tensor]:

@@ -27,7 +27,7 @@ LogitsOf = Callable[[int, Tensor], Tensor]
 
 
 def beginning(run: Run[Any], experts: Experts, student: Student) -> tuple[Float[Tensor, "n c h w"], Tensor]:
-    """The images and labels a job starts from: classes int64 [n], or logits [n, k] where labels are learned.
+    """The images and labels a run starts from: classes int64 [n], or logits [n, k] where labels are learned.
 
     Logits are those of the experts that are right, averaged, where the images were chosen so that one is; else those of
     one expert, as in the released code.

@@ -31,12 +31,12 @@ from distill_bench.augmentations.flip import flipped
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import FlipConfig, draw_dsa
-from distill_bench.methods.run import Config, Piece, Run, Synthetic, synthesizer
+from distill_bench.methods.run import Config, Piece, Run, SynthesisResult, method
 from distill_bench.methods.trajectory_matching.gradient import Batch, GradientKind, Student, trajectory_gradient
 from distill_bench.methods.trajectory_matching.start import beginning, logits_at
 from distill_bench.methods.warm_start import BY_CONTENT, one_of
 from distill_bench.networks import build_network
-from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, expert_path, obtain_experts
+from distill_bench.pretrained import ExpertRecipe, Experts, adopted_experts, expert_path, get_or_train_experts
 from distill_bench.training import compilation
 
 
@@ -129,7 +129,7 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
 
 
 def experts_of(run: Run[TrajectoryConfig]) -> Experts:
-    """The experts that a job's recipe asks for.
+    """The experts that a run's recipe asks for.
 
     Raises:
         UsageError: imported ones are not there, or too short.
@@ -137,17 +137,17 @@ def experts_of(run: Run[TrajectoryConfig]) -> Experts:
     config = run.config
     if not config.experts_from:
         return _trained_experts(run, config.experts)
-    found = adopted_experts(run.training, config.network, config.experts_from)
-    if found.epochs < config.segment[-1] - 1 + config.segment_epochs:
+    adopted = adopted_experts(run.training, config.network, config.experts_from)
+    if adopted.epochs < config.segment[-1] - 1 + config.segment_epochs:
         raise UsageError(
-            f"the imported experts have {found.epochs} epochs; segments of {config.segment_epochs} that start before "
+            f"the imported experts have {adopted.epochs} epochs; segments of {config.segment_epochs} that start before "
             f"epoch {config.segment[-1]} do not fit. Lower `segment=…` or segment_epochs."
         )
-    return found
+    return adopted
 
 
 def _trained_experts(run: Run[TrajectoryConfig], numbers: int | Sequence[int]) -> Experts:
-    return obtain_experts(
+    return get_or_train_experts(
         run.training,
         run.config.network,
         run.config.expert,
@@ -183,8 +183,8 @@ def expert_pieces(run: Run[TrajectoryConfig]) -> list[Piece]:
     return [] if config.experts_from else [piece(number) for number in range(config.experts)]
 
 
-@synthesizer(TrajectoryConfig, pretrained=expert_pieces)
-def trajectory_matching(run: Run[TrajectoryConfig]) -> Synthetic:
+@method(TrajectoryConfig, pretrained=expert_pieces)
+def trajectory_matching(run: Run[TrajectoryConfig]) -> SynthesisResult:
     """MTT and what followed it."""
     config, experts = run.config, experts_of(run)
     objective = TrajectoryMatching(run, experts)
@@ -229,7 +229,7 @@ class TrajectoryMatching(Objective):
         start, target = self._segment(step)
         if config.labels == "teacher":
             self._labels = logits_at(self._student, target, self._images)
-        found = trajectory_gradient(
+        gradient = trajectory_gradient(
             self._student,
             start,
             target,
@@ -239,13 +239,13 @@ class TrajectoryMatching(Objective):
             self._batches(self._run_of.generator("student", step)),
             config.gradient,
         )
-        loss = float(found.loss)
+        loss = float(gradient.loss)
         if config.loss_gate and loss > config.loss_gate:
             return loss, {}
-        gradients = {"images": found.images * config.image_gradient_scale, "learning_rate": found.learning_rate}
+        gradients = {"images": gradient.images * config.image_gradient_scale, "learning_rate": gradient.learning_rate}
         if config.labels == "learned":
-            assert found.labels is not None
-            gradients["labels"] = found.labels
+            assert gradient.labels is not None
+            gradients["labels"] = gradient.labels
         return loss, gradients
 
     def after_step(self, step: int) -> None:
@@ -262,10 +262,10 @@ class TrajectoryMatching(Objective):
         if self._average is not None:
             self._average.lerp_(self._images, 1 - self._run_of.config.ema_decay)
 
-    def result(self) -> Synthetic:
+    def result(self) -> SynthesisResult:
         """The set as it is now."""
         soft = self._run_of.config.labels != "hard"
-        return Synthetic(
+        return SynthesisResult(
             self._images if self._average is None else self._average,
             self._run_of.labels,
             soft_labels=self._labels if soft else None,
