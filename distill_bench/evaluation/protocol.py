@@ -252,6 +252,17 @@ def load_protocol(name: str) -> Protocol:
     return own.model_copy(update={"id": name})
 
 
+def known_protocol(name: str) -> Protocol:
+    """A protocol of this project by id: for names that a file says, for which nothing is read or imported.
+
+    Raises:
+        UsageError: there is none of that id.
+    """
+    if name not in PROTOCOLS:
+        raise UsageError(unknown("protocol", name, PROTOCOLS))
+    return PROTOCOLS[name]
+
+
 def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
     """What a reader must know of a protocol and a network from outside, with their files' sums; none of this project's.
 

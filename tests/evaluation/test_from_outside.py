@@ -1,11 +1,17 @@
 """Protocols and networks of a user's own: a TOML file, or module:name."""
 
 import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from distill_bench import DataError, evaluate, stored_teacher, synthesize
+from distill_bench.cli import commands
+from distill_bench.cli.commands import app
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import load_protocol, score_key
 
@@ -116,3 +122,22 @@ def test_what_a_file_names_is_never_imported(digits):
     claimed.__dict__["card"] = card
     with pytest.raises(DataError, match="own_network:small is no network of this project"):
         stored_teacher(claimed)
+
+
+def test_import_takes_ids_alone(made, tmp_path):
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "x.pt").touch()
+    command = ["import", "x.pt", "--dataset", "digits", "--out", "o.safetensors", "--protocol", "evil:x"]
+    taken = CliRunner().invoke(app, command)
+    assert isinstance(taken.exception, UsageError) and "unknown protocol 'evil:x'" in str(taken.exception)
+
+
+def test_the_working_directory_hides_no_installed_module(tmp_path):
+    (tmp_path / "typer.py").write_text("raise SystemExit('imported')")
+    code = "import sys, distill_bench.cli.commands as c; c.app = lambda **_: print(sys.path.index(c.os.getcwd()))"
+    path = os.pathsep.join(filter(None, [str(Path(commands.__file__).parents[2]), *sys.path]))
+    shown = subprocess.run(
+        [sys.executable, "-P", "-c", f"{code}; c.main()"],
+        cwd=tmp_path, env={"PYTHONPATH": path}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert int(shown.stdout) > 0
