@@ -24,7 +24,7 @@ from distill_bench.evaluation.labels import mixed_batches, recorded_batches, tea
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol, outside_notes
 from distill_bench.evaluation.result import LabelUse, Result, data_facts
 from distill_bench.evaluation.statistics import student_interval
-from distill_bench.networks import blank_network, build_network, resolve_network
+from distill_bench.networks import blank_network, build_network, is_outside, resolve_network
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.run_info import run_block
@@ -292,6 +292,9 @@ def setup_evaluation(
         UsageError: unknown names, or no networks.
     """
     rules = rules.for_dataset(dataset.name)
+    name, shape = rules.network if network is None else network, dataset.train.shape
+    if is_outside(name):  # one that cannot be built or run is refused before any work
+        build_network(name, shape, len(dataset.class_names), torch.Generator())
     asked = rules.networks if networks is None else networks
     numbers = range(asked) if isinstance(asked, int) else asked
     if not numbers:
@@ -301,7 +304,7 @@ def setup_evaluation(
         rules=rules,
         space=space,
         transform=Transform(space, dataset.train),
-        network=resolve_network(rules.network if network is None else network, dataset.train.shape),
+        network=resolve_network(name, shape),
         numbers=numbers,
         device=resolve_device(device),
         monitor=monitor,

@@ -275,7 +275,7 @@ def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
         "network": network if is_outside(network) else None,
     }
     return tuple(
-        f"the {what} {name} is not one of this project's: sha256 {file_sha256(name)}"
+        f"the {what} {name} is not one of this project's: sha256 {file_sha256(name, what)}"
         for what, name in named.items()
         if name
     )

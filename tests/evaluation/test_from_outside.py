@@ -47,6 +47,32 @@ class Whole(Network):
         for values in self.parameters():
             nn.init.normal_(values, generator=generator)
 
+class Buffered(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("shift", torch.ones(1))
+    def forward(self, images):
+        return images + self.shift
+
+def buffered(shape, classes):
+    return Network(Buffered(), nn.Linear(64, classes))
+
+class Forgetful(Network):
+    def initialise(self, generator):
+        nn.init.zeros_(self.classifier.bias)
+
+def forgetful(shape, classes):
+    return Forgetful(nn.Identity(), nn.Linear(64, classes))
+
+def wide(shape, classes):
+    return Network(nn.Identity(), nn.Linear(64, classes + 1))
+
+def raising(shape, classes):
+    raise ValueError("no")
+
+def large(shape, classes):
+    return Network(nn.Conv2d(1, 2, 9), nn.Linear(64, classes))
+
 def whole(shape, classes):
     return Whole(Scaled(), nn.Linear(64, classes))
 """
@@ -74,9 +100,10 @@ def test_a_changed_file_is_another_key(made, digits):
     before = score_key(digits, "mine.toml", made)
     Path("mine.toml").write_text(PROTOCOL + "momentum = 0.5\n")
     assert score_key(digits, "mine.toml", made) != before
-    before = score_key(digits, "quick-v1", made, network="own_network:small")
+    score_key(digits, "quick-v1", made, network="own_network:small")
     Path("own_network.py").write_text(NETWORK + "# changed\n")
-    assert score_key(digits, "quick-v1", made, network="own_network:small") != before
+    with pytest.raises(UsageError, match="has changed since it was imported: restart"):  # the old code would run
+        score_key(digits, "quick-v1", made, network="own_network:small")
 
 
 def test_a_protocol_of_a_module_and_a_network_with_its_own_initial_values(made, digits):
@@ -90,6 +117,12 @@ def test_a_protocol_of_a_module_and_a_network_with_its_own_initial_values(made, 
         ("own_network:plain", r"returned a Linear: return distill_bench.networks.Network"),
         ("own_network:odd", r"no initialisation is known for Scaled: .* initialise\(generator\)"),
         ("own_network:none", "cannot load the network"),
+        ("no_such_module:none", "cannot load the network"),
+        ("own_network:buffered", r"no initialisation is known for Buffered, it has buffers: .* initialise"),
+        ("own_network:forgetful", "leaves classifier.weight without finite values"),
+        ("own_network:wide", r"logits \[images, 10\]; of 2 images came \(2, 11\)"),
+        ("own_network:raising", "cannot be built for images of 1×8×8 .* ValueError: no"),
+        ("own_network:large", "cannot be run for images of 1×8×8 .*too small"),
     ],
 )
 def test_a_network_that_is_none_is_refused(made, digits, network, complaint):
