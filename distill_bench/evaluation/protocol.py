@@ -4,9 +4,18 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.errors import UsageError, describe, unknown
@@ -16,7 +25,7 @@ from distill_bench.runtime.outside import file_sha256, import_named
 from distill_bench.training.train import Plan
 
 Augmentation = Literal["none", "dsa", "dc", "views"]
-Override = int | str | tuple[str, ...] | AugmentPolicy
+Override = int | float | str | tuple[str, ...] | AugmentPolicy
 MANY_CLASSES = 100
 
 
@@ -50,10 +59,10 @@ class Protocol(BaseModel):
     source: str
     trains_on: Literal["distilled", "full"] = "distilled"
     network: str = "ConvNet"
-    epochs: int
+    epochs: PositiveInt
     minimum_steps: int = 0
-    batch_size: int = 256
-    learning_rate: float = 0.01
+    batch_size: PositiveInt = 256
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
     use_learned_rate: bool = True
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -65,13 +74,20 @@ class Protocol(BaseModel):
     augmentation: Augmentation = "dsa"
     dc_operations: tuple[str, ...] = ()
     views: AugmentPolicy = AugmentPolicy()
-    networks: int = 5
+    networks: PositiveInt = 5
     overrides: Mapping[str, Mapping[str, Override]] = {}
 
     @field_validator("overrides", mode="after")
     @classmethod
     def _unchangeable(cls, overrides: Mapping[str, Mapping[str, Override]]) -> Mapping[str, Mapping[str, Override]]:
         return MappingProxyType({name: MappingProxyType(dict(fields)) for name, fields in overrides.items()})
+
+    @model_validator(mode="after")
+    def _overrides_are_valid(self) -> "Protocol":
+        plain = {name: getattr(self, name) for name in type(self).model_fields if name != "overrides"}
+        for fields in self.overrides.values():
+            type(self).model_validate(plain | dict(fields))
+        return self
 
     @field_serializer("overrides")
     def _plain(self, overrides: Mapping[str, Mapping[str, Override]]) -> dict[str, dict[str, Override]]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from distill_bench import DataError, evaluate, stored_teacher, synthesize
@@ -46,6 +47,9 @@ class Whole(Network):
     def initialise(self, generator):
         for values in self.parameters():
             nn.init.normal_(values, generator=generator)
+
+def dropping(shape, classes):
+    return Network(nn.Dropout(0.5), nn.Linear(64, classes))
 
 class Buffered(nn.Module):
     def __init__(self):
@@ -111,6 +115,15 @@ def test_a_protocol_of_a_module_and_a_network_with_its_own_initial_values(made, 
     assert (found.protocol, found.network) == ("own_network:MINE", "own_network:whole")
 
 
+def test_dropout_draws_the_same_twice_and_nothing_of_the_users(made, digits):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = evaluate(made, digits, "own_network:MINE", network="own_network:dropping")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert evaluate(made, digits, "own_network:MINE", network="own_network:dropping").accuracies == first.accuracies
+
+
 @pytest.mark.parametrize(
     ("network", "complaint"),
     [
@@ -136,6 +149,11 @@ def test_a_network_that_is_none_is_refused(made, digits, network, complaint):
         ("epochs = 1", "id: Field required"),
         (PROTOCOL.replace("mine-v1", "quick-v1"), "give your own another"),
         (PROTOCOL + "x = 1", "x: Extra"),
+        (PROTOCOL.replace("epochs = 3", "epochs = 0"), "epochs: Input should be greater than 0"),
+        (PROTOCOL + "batch_size = 0", "batch_size: Input should be greater than 0"),
+        (PROTOCOL + "learning_rate = inf", "learning_rate: Input should be a finite number"),
+        (PROTOCOL + "[overrides.digits]\nepoch = 1", "epoch: Extra"),
+        (PROTOCOL + "[overrides.digits]\nepochs = 0", "epochs: Input should be greater than 0"),
     ],
 )
 def test_a_wrong_protocol_is_one_clear_error(tmp_path, text, complaint):
