@@ -15,6 +15,7 @@ from distill_bench.cli import commands
 from distill_bench.cli.commands import app
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import load_protocol, score_key
+from distill_bench.methods import load_method
 
 PROTOCOL = (
     'id = "mine-v1"\nsource = "here"\nepochs = 3\nnetwork = "own_network:small"\nnetworks = 1\naugmentation = "none"\n'
@@ -173,6 +174,15 @@ def test_what_a_file_names_is_never_imported(digits):
     claimed.__dict__["card"] = card
     with pytest.raises(DataError, match="own_network:small is no network of this project"):
         stored_teacher(claimed)
+
+
+@pytest.mark.parametrize(
+    ("method", "values"),
+    [("dm", {"network": "own_network:small"}), ("sre2l", {"teacher": {"network": "own_network:small"}})],
+)
+def test_sets_are_made_with_our_networks_alone(digits, method, values):
+    with pytest.raises(UsageError, match="own_network:small is not one of this project's"):
+        load_method(method).config("digits", 1, "cpu", **values)
 
 
 def test_import_takes_ids_alone(made, tmp_path):
