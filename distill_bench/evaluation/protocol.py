@@ -21,7 +21,7 @@ from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.errors import UsageError, describe, unknown
 from distill_bench.networks import is_outside
 from distill_bench.runtime.files import read_toml
-from distill_bench.runtime.outside import file_sha256, import_named
+from distill_bench.runtime.outside import file_and_sum, import_named
 from distill_bench.training.train import Plan
 
 Augmentation = Literal["none", "dsa", "dc", "views"]
@@ -291,7 +291,7 @@ def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
         "network": network if is_outside(network) else None,
     }
     return tuple(
-        f"the {what} {name} is not one of this project's: sha256 {file_sha256(name, what)}"
+        f"the {what} {name} is not one of this project's: {file_and_sum(name, what)}"
         for what, name in named.items()
         if name
     )

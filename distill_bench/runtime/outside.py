@@ -55,12 +55,13 @@ def import_function(spec: str, what: str) -> Callable[..., Any]:
     return function
 
 
-def file_sha256(spec: str, what: str) -> str:
-    """Of the file a protocol or network from outside stands in: a ``.toml``, or an imported ``module:name``'s."""
+def file_and_sum(spec: str, what: str) -> str:
+    """Name and sha256 of the file of a protocol or network from outside: a ``.toml``, or that of a ``module:name``."""
     if ":" in spec:
         import_named(spec, what)
-        return _IMPORTED.get(sys.modules[spec.partition(":")[0]], "none, it has no file")
-    return hashlib.sha256(Path(spec).read_bytes()).hexdigest()
+        module = sys.modules[spec.partition(":")[0]]
+        return f"{Path(module.__file__ or '').name}, sha256 {_IMPORTED[module]}" if module in _IMPORTED else "no file"
+    return f"{Path(spec).name}, sha256 {hashlib.sha256(Path(spec).read_bytes()).hexdigest()}"
 
 
 def source_sha256(function: Callable[..., Any], spec: str, what: str) -> str | None:

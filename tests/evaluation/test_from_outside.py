@@ -97,8 +97,8 @@ def test_both_from_outside_are_told_in_the_notes_and_give_the_same_twice(made, d
     first, again = (evaluate(made, digits, "mine.toml") for _ in range(2))
     assert first.accuracies == again.accuracies
     assert (first.protocol, first.network) == ("mine.toml", "own_network:small")
-    protocol, network = (note for note in first.notes if "not one of this project's: sha256 " in note)
-    assert "protocol mine.toml" in protocol and "network own_network:small" in network
+    protocol, network = (note for note in first.notes if "not one of this project's: " in note)
+    assert "project's: mine.toml, sha256 " in protocol and "project's: own_network.py, sha256 " in network
 
 
 def test_a_changed_file_is_another_key(made, digits):
