@@ -70,8 +70,8 @@ def main() -> NoReturn:
     """Run the command; errors of the package become a line on standard error, or few, and their exit code."""
     disable_trim()
     stop_at_once()
-    # a method, network or protocol written beside the data is found from here, as python -m would
-    sys.path.insert(0, os.getcwd())
+    # a method, network or protocol written beside the data is found from here, after all that is installed
+    sys.path.append(os.getcwd())
     try:
         app(prog_name="distill-bench", standalone_mode=True)
     except StopBeforeStart:

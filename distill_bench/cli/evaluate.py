@@ -61,7 +61,9 @@ def evaluate_command(
     ] = None,
     protocol: ProtocolOption = None,
     labels: LabelsOption = "stored",
-    network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3BN, ResNet18BN or ViT.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Such as ConvNetD3BN, ResNet18BN or ViT; or your own: module:name.")
+    ] = None,
     networks: NetworksOption = None,
     dataset: OptionalDataset = None,
     size: SizeOption = None,

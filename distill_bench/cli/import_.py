@@ -24,9 +24,7 @@ from distill_bench.datasets.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import table
 from distill_bench.errors import UsageError
-from distill_bench.evaluation import (
-    load_protocol,
-)
+from distill_bench.evaluation import known_protocol
 from distill_bench.runtime.progress import StreamMonitor
 
 
@@ -77,7 +75,7 @@ def import_command(
     """Turn a distilled set that somebody released into a .safetensors file. Nothing in it is run."""
     check_out(out, [*files, *paths_of(dataset)])
     if protocol:
-        load_protocol(protocol)
+        known_protocol(protocol)
     data = load_dataset(dataset, size=size, holdout=holdout, **own_data(flip_invariant, classes))
     monitor = StreamMonitor()
     imported = hub.import_release(

@@ -64,7 +64,11 @@ CompileOption = Annotated[
     str, typer.Option("--compile", help="auto (where it pays), on or off: training through torch.compile.")
 ]
 ProtocolOption = Annotated[
-    str | None, typer.Option("--protocol", help=", ".join(PROTOCOLS) + "; the one on the set's card unless given.")
+    str | None,
+    typer.Option(
+        "--protocol",
+        help=", ".join(PROTOCOLS) + "; or your own: a .toml, module:name; the one on the set's card unless given.",
+    ),
 ]
 AllowLeakOption = Annotated[
     bool, typer.Option("--allow-leak", help="Test on images the set was made from all the same, and note it.")

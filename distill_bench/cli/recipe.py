@@ -10,9 +10,7 @@ from distill_bench.cli.options import DatasetOption, PresetOption, SetOption
 from distill_bench.cli.output import show, show_json
 from distill_bench.datasets import load_dataset, usual_side
 from distill_bench.errors import DataError
-from distill_bench.evaluation import (
-    load_protocol,
-)
+from distill_bench.evaluation import known_protocol
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER, load_recipe, parse_values
 from distill_bench.networks import resolve_network
@@ -50,7 +48,7 @@ def recipe_validate(
 ) -> None:
     """Check every table of a recipe against its method's fields, and the names of networks and protocol."""
     recipe, chosen = load_recipe(file), load_method(file)
-    load_protocol(recipe.protocol)
+    known_protocol(recipe.protocol)
     for preset in {PAPER, *recipe.preset}:
         for (dataset, ipc), side in product(recipe.tabulated(preset), [None, *recipe.sides(preset)]):
             config = chosen.config(dataset, ipc, preset, side).model_dump()

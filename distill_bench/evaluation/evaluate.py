@@ -1,6 +1,7 @@
 """The fixed evaluator: trains freshly initialised networks on a set, the same way whatever made the set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy
 import torch
 from torch import Tensor, nn
+from torch.random import fork_rng
 
 from distill_bench.augmentations import dc, dsa, views
 from distill_bench.datasets import Dataset
@@ -24,11 +26,11 @@ from distill_bench.evaluation.labels import mixed_batches, recorded_batches, tea
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol, outside_notes
 from distill_bench.evaluation.result import LabelUse, Result, data_facts
 from distill_bench.evaluation.statistics import student_interval
-from distill_bench.networks import blank_network, build_network, resolve_network
+from distill_bench.networks import blank_network, build_network, is_outside, resolve_network
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.run_info import run_block
-from distill_bench.runtime.seeds import generator
+from distill_bench.runtime.seeds import derive_seed, generator
 from distill_bench.training import compilation
 from distill_bench.training.train import Augment, BatchFn, Plan, accuracy, table_batches, train
 
@@ -244,8 +246,9 @@ class EvalSetup:
             def test_network(index: int) -> float:
                 counted.add(index)
                 try:
-                    network = self.train_network(index, inputs, after_epoch)
-                    return accuracy(network, test, labels, compiled=self.compiled)
+                    with self._global_draws(index):
+                        network = self.train_network(index, inputs, after_epoch)
+                        return accuracy(network, test, labels, compiled=self.compiled)
                 except RunFailed as error:
                     raise self._diverged(index, inputs, error) from error
                 except (MemoryError, RuntimeError) as error:
@@ -258,6 +261,17 @@ class EvalSetup:
                 stage.advance(0 if index in counted else epochs)  # another process has tested it meanwhile
                 stage.note(f"accuracy {accuracies[-1]:.1f} %")
         return accuracies
+
+    @contextmanager
+    def _global_draws(self, index: int) -> Iterator[None]:
+        """What a network from outside draws from torch's global generator is the same every time; ours draw nothing."""
+        if not is_outside(self.network):
+            yield
+            return
+        devices = [] if self.device.type == "cpu" else [self.device]
+        with fork_rng(devices=devices, device_type=self.device.type if devices else "cuda"):
+            torch.manual_seed(derive_seed(self.dataset.kind, self.rules.id, index, "global generator"))
+            yield
 
     def train_network(self, index: int, inputs: TrainInputs, after_epoch: Callable[[], None]) -> nn.Module:
         """Network ``index``, trained. Its seeds are the same for every set, so that sets are compared in pairs."""
@@ -295,6 +309,9 @@ def setup_evaluation(
         UsageError: unknown names, or no networks.
     """
     rules = rules.for_dataset(dataset.name)
+    name, shape = rules.network if network is None else network, dataset.train.shape
+    if is_outside(name):  # one that cannot be built or run is refused before any work
+        build_network(name, shape, len(dataset.class_names), torch.Generator())
     asked = rules.networks if networks is None else networks
     numbers = range(asked) if isinstance(asked, int) else asked
     if not numbers:
@@ -304,7 +321,7 @@ def setup_evaluation(
         rules=rules,
         space=space,
         transform=Transform(space, dataset.train),
-        network=resolve_network(rules.network if network is None else network, dataset.train.shape),
+        network=resolve_network(name, shape),
         numbers=numbers,
         device=resolve_device(device),
         monitor=monitor,

@@ -4,19 +4,28 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.errors import UsageError, describe, unknown
 from distill_bench.networks import is_outside
 from distill_bench.runtime.files import read_toml
-from distill_bench.runtime.outside import file_sha256, import_named
+from distill_bench.runtime.outside import file_and_sum, import_named
 from distill_bench.training.train import Plan
 
 Augmentation = Literal["none", "dsa", "dc", "views"]
-Override = int | str | tuple[str, ...] | AugmentPolicy
+Override = int | float | str | tuple[str, ...] | AugmentPolicy
 MANY_CLASSES = 100
 
 
@@ -50,10 +59,10 @@ class Protocol(BaseModel):
     source: str
     trains_on: Literal["distilled", "full"] = "distilled"
     network: str = "ConvNet"
-    epochs: int
+    epochs: PositiveInt
     minimum_steps: int = 0
-    batch_size: int = 256
-    learning_rate: float = 0.01
+    batch_size: PositiveInt = 256
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
     use_learned_rate: bool = True
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -65,13 +74,20 @@ class Protocol(BaseModel):
     augmentation: Augmentation = "dsa"
     dc_operations: tuple[str, ...] = ()
     views: AugmentPolicy = AugmentPolicy()
-    networks: int = 5
+    networks: PositiveInt = 5
     overrides: Mapping[str, Mapping[str, Override]] = {}
 
     @field_validator("overrides", mode="after")
     @classmethod
     def _unchangeable(cls, overrides: Mapping[str, Mapping[str, Override]]) -> Mapping[str, Mapping[str, Override]]:
         return MappingProxyType({name: MappingProxyType(dict(fields)) for name, fields in overrides.items()})
+
+    @model_validator(mode="after")
+    def _overrides_are_valid(self) -> "Protocol":
+        plain = {name: getattr(self, name) for name in type(self).model_fields if name != "overrides"}
+        for fields in self.overrides.values():
+            type(self).model_validate(plain | dict(fields))
+        return self
 
     @field_serializer("overrides")
     def _plain(self, overrides: Mapping[str, Mapping[str, Override]]) -> dict[str, dict[str, Override]]:
@@ -252,6 +268,17 @@ def load_protocol(name: str) -> Protocol:
     return own.model_copy(update={"id": name})
 
 
+def known_protocol(name: str) -> Protocol:
+    """A protocol of this project by id: for names that a file says, for which nothing is read or imported.
+
+    Raises:
+        UsageError: there is none of that id.
+    """
+    if name not in PROTOCOLS:
+        raise UsageError(unknown("protocol", name, PROTOCOLS))
+    return PROTOCOLS[name]
+
+
 def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
     """What a reader must know of a protocol and a network from outside, with their files' sums; none of this project's.
 
@@ -267,7 +294,7 @@ def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
         "network": network if is_outside(network) else None,
     }
     return tuple(
-        f"the {what} {name} is not one of this project's: sha256 {file_sha256(name)}"
+        f"the {what} {name} is not one of this project's: {file_and_sum(name, what)}"
         for what, name in named.items()
         if name
     )

@@ -14,7 +14,7 @@ from distill_bench.datasets import dataset_info
 from distill_bench.datasets.info import DatasetInfo
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import UsageError, describe
-from distill_bench.evaluation import Result, load_protocol
+from distill_bench.evaluation import PROTOCOLS, Result
 from distill_bench.hub.registry.registry import OWN_FORMAT, Entry
 from distill_bench.methods.recipe import list_recipes, load_recipe
 from distill_bench.networks import resolve_network
@@ -75,9 +75,11 @@ class SetToPublish:
 
     def _weight(self, result: Result) -> tuple[bool, bool, int, bool]:
         card = self.distilled.card
-        rules = load_protocol(result.protocol).for_dataset(card.source.name)
+        rules = PROTOCOLS.get(result.protocol)  # what a file names is never imported
         channels, height, width = self.distilled.images.shape[1:]
-        usual = resolve_network(rules.network, (channels, height, width)) == result.network
+        usual = rules is not None and result.network == resolve_network(
+            rules.for_dataset(card.source.name).network, (channels, height, width)
+        )
         return result.protocol == card.protocol, usual, result.networks, result.labels != "hard"
 
 

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet
-from distill_bench.errors import DataError, UsageError, unknown
-from distill_bench.evaluation import PROTOCOLS, Result, evaluate, load_protocol, score_key
+from distill_bench.errors import DataError, UsageError
+from distill_bench.evaluation import Result, evaluate, known_protocol, score_key
 from distill_bench.evaluation.statistics import chance_margin
 from distill_bench.hub.formats.result_file import check_facts
 from distill_bench.networks import check_network, is_outside
@@ -179,11 +179,13 @@ def threads_to_repeat(claimed: Result) -> int | None:
 
 def _check_setting(distilled: DistilledSet, claimed: Result, data: Dataset, path: Path) -> Literal["stored", "hard"]:
     """Which labels were used; raises DataError unless data, network and learning rate are those of the result."""
-    if claimed.protocol not in PROTOCOLS:
-        raise DataError(f"{path}: {unknown('protocol', claimed.protocol, PROTOCOLS)}")
+    try:
+        rules = known_protocol(claimed.protocol).for_dataset(data.name)
+    except UsageError as error:
+        raise DataError(f"{path}: {error}") from error
     if is_outside(claimed.network):  # what a file names is never imported
         raise DataError(f"{path}: {claimed.network} is no network of this project.")
-    rules, card = load_protocol(claimed.protocol).for_dataset(data.name), distilled.card
+    card = distilled.card
     rate, kind = (None, "hard") if claimed.strict else (distilled.learning_rate, card.label_kind)
     plan = rules.plan(len(distilled.images), rate, classes=len(card.class_names))
     uses = {"hard": "hard", "logits": "soft", "probabilities": "soft"}.get(kind, "teacher")

@@ -1,5 +1,6 @@
 """Networks by the field's names: the ConvNet's variants (``ConvNetD3``, ``ConvNetW64BN`` …), ``ResNet18BN_AP`` …"""
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +8,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.random import fork_rng
 
-from distill_bench.errors import UsageError, did_you_mean
+from distill_bench.errors import UsageError, did_you_mean, first_line, is_out_of_memory
 from distill_bench.networks.classic import Shape, alexnet, lenet, mlp, vgg11
 from distill_bench.networks.convnet import GROUPS, WIDE_PADDING_SIDE, ConvNet
-from distill_bench.networks.initialise import initialise
+from distill_bench.networks.initialise import NORMS, initialise
 from distill_bench.networks.network import Network
 from distill_bench.networks.resnet import resnet18
 from distill_bench.networks.vit import initialise_vit, vit
@@ -90,7 +92,12 @@ def outside_network(name: str) -> Architecture:
     function = import_function(name, "network")
 
     def build(shape: Shape, classes: int) -> Network:
-        network = function(shape, classes)
+        with fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)  # what a constructor draws is the same every time
+            try:
+                network = function(shape, classes)
+            except Exception as error:  # a stranger's code may raise anything
+                raise UsageError(_refusal(name, "cannot be built", shape, error)) from error
         if not isinstance(network, Network):
             raise UsageError(
                 f"{name} returned a {type(network).__name__}: return "
@@ -98,18 +105,52 @@ def outside_network(name: str) -> Architecture:
             )
         return network
 
-    return Architecture(build, initialise=_initialise_outside)
+    return Architecture(build, initialise=partial(_initialise_outside, name))
 
 
-def _initialise_outside(network: Network, generator: torch.Generator) -> Network:
+def _initialise_outside(name: str, network: Network, generator: torch.Generator) -> Network:
+    """Values for a network of uninitialised memory; UsageError where some get none."""
+    advice = "give the network a method initialise(generator) for all its values"
+    values = dict([*network.named_parameters(), *network.named_buffers()])
+    for value in values.values():
+        value.detach().fill_(math.nan if value.is_floating_point() else 0)
     own = getattr(network, "initialise", None)
-    if own is not None:
-        own(generator)
-        return network
     try:
-        return initialise(network, generator)
-    except TypeError as error:
-        raise UsageError(f"{error}: give the network a method initialise(generator) for all its values.") from error
+        own(generator) if own is not None else initialise(network, generator)
+    except Exception as error:
+        raise UsageError(f"{name}: {first_line(error)}: {advice}.") from error
+    for module in network.modules() if own is None else ():
+        if not isinstance(module, NORMS) and any(True for _ in module.buffers(recurse=False)):
+            raise UsageError(
+                f"{name}: no initialisation is known for {type(module).__name__}, it has buffers: {advice}."
+            )
+    strange = [key for key, value in values.items() if not bool(value.isfinite().all())]
+    if strange:
+        raise UsageError(f"{name}: initialise leaves {strange[0]} without finite values: {advice}.")
+    return network
+
+
+def _check_output(name: str, network: Network, shape: Shape, classes: int) -> None:
+    """Raises UsageError unless an untrained network takes images of this shape and gives them logits."""
+    with fork_rng(devices=[]), torch.no_grad():
+        try:
+            logits = network.eval()(torch.zeros(2, *shape))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise UsageError(_refusal(name, "cannot be run", shape, error)) from error
+    network.train()
+    came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if came != (2, classes):
+        raise UsageError(f"{name} must return logits [images, {classes}]; of 2 images came {came}.")
+
+
+def _refusal(name: str, what: str, shape: Shape, error: Exception) -> str:
+    channels, height, width = shape
+    return (
+        f"{name} {what} for images of {channels}×{height}×{width} (are they too small?): {type(error).__name__}: "
+        f"{first_line(error)}."
+    )
 
 
 def architecture_of(name: str) -> Architecture | None:
@@ -181,7 +222,10 @@ def build_network(name: str, shape: Shape, classes: int, generator: torch.Genera
     name = check_network(name, shape)
     network = blank_network(name, shape, classes).to_empty(device="cpu")
     architecture = architecture_of(name)
-    return (architecture.initialise if architecture else initialise)(network, generator)
+    network = (architecture.initialise if architecture else initialise)(network, generator)
+    if is_outside(name):
+        _check_output(name, network, shape, classes)
+    return network
 
 
 def blank_network(name: str, shape: Shape, classes: int) -> Network:

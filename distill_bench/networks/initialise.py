@@ -6,6 +6,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+NORMS = (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d)
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
@@ -24,7 +25,7 @@ def initialise(network: AnyModule, generator: torch.Generator) -> AnyModule:
             if module.bias is not None:
                 bound = 1 / math.sqrt(module.weight[0].numel())
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
-        elif isinstance(module, (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d)):
+        elif isinstance(module, NORMS):
             module.reset_parameters()
         elif any(True for _ in module.parameters(recurse=False)):
             raise TypeError(f"no initialisation is known for {type(module).__name__}")

@@ -3,13 +3,18 @@
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from distill_bench.errors import UsageError
 
 PACKAGE = __name__.partition(".")[0]
+_IMPORTED: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
+"""The sums of modules' files when they were imported."""
 
 
 def import_named(spec: str, what: str) -> Any:
@@ -22,17 +27,24 @@ def import_named(spec: str, what: str) -> Any:
     Returns: the object of that name.
 
     Raises:
-        UsageError: it cannot be imported.
+        UsageError: it cannot be imported, or its file has changed since it was.
     """
-    module, _, attribute = spec.partition(":")
+    name, _, attribute = spec.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        module = importlib.import_module(name)
+        named = getattr(module, attribute)
     except Exception as error:  # what a module raises while it is imported may be anything
         reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise UsageError(
             f"cannot load the {what} {spec!r}: {reason}. Give module:function, with the module's name as import takes "
             "it (no path, no .py), importable from here."
         ) from error
+    file = getattr(module, "__file__", None)
+    if file:
+        found = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        if _IMPORTED.setdefault(module, found) != found:
+            raise UsageError(f"{spec}: {file} has changed since it was imported: restart Python.")
+    return named
 
 
 def import_function(spec: str, what: str) -> Callable[..., Any]:
@@ -43,10 +55,13 @@ def import_function(spec: str, what: str) -> Callable[..., Any]:
     return function
 
 
-def file_sha256(spec: str) -> str:
-    """Of the file a protocol or network from outside stands in: a ``.toml``, or an imported ``module:name``'s."""
-    path = spec if ":" not in spec else importlib.import_module(spec.partition(":")[0]).__file__
-    return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()
+def file_and_sum(spec: str, what: str) -> str:
+    """Name and sha256 of the file of a protocol or network from outside: a ``.toml``, or that of a ``module:name``."""
+    if ":" in spec:
+        import_named(spec, what)
+        module = sys.modules[spec.partition(":")[0]]
+        return f"{Path(module.__file__ or '').name}, sha256 {_IMPORTED[module]}" if module in _IMPORTED else "no file"
+    return f"{Path(spec).name}, sha256 {hashlib.sha256(Path(spec).read_bytes()).hexdigest()}"
 
 
 def source_sha256(function: Callable[..., Any], spec: str, what: str) -> str | None:

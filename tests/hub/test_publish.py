@@ -418,3 +418,11 @@ def test_the_form_for_claims_asks_for_what_publish_and_verify_write():
     asked = {item["id"]: item for item in form["body"] if item["type"] != "markdown"}
     assert {"url", "entry", "result", "verdict"} <= set(asked)
     assert all(item["type"] == "checkboxes" or item["validations"]["required"] for item in asked.values())
+
+
+def test_a_protocol_that_a_result_names_is_never_imported(file, score, tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "bad.json").write_text(score.model_copy(update={"protocol": "evil:x"}).model_dump_json())
+    with pytest.raises(UsageError, match=r"protocol: .*'evil:x'"):
+        release(file, [tmp_path / "bad.json"])
