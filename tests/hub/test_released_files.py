@@ -20,14 +20,14 @@ def listed():
 
 
 @pytest.mark.parametrize("entry", listed(), ids=lambda entry: entry["file"])
-def test_a_released_file_is_read_and_has_what_the_index_says(entry):
+def test_a_released_file_is_read_and_has_what_the_index_says(entry, digits):
     file = ReleasedFile(FOLDER / entry["file"])
     assert file.sha256 == entry["sha256"]
     if "shape" in entry:
         assert list(file.content.shape) == entry["shape"]
         return
     assert all_formats()["res"].recognises([file])
-    found = all_formats()["res"].read([file], 10, ImportOptions())
+    found = all_formats()["res"].read([file], digits, ImportOptions())  # of ten classes, as these files are
     assert len(found) == entry["sets"]
     assert list(found[0].images.shape) == entry["images"]
     for network, stored in entry["stored_accuracy"].items():
