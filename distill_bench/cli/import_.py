@@ -18,14 +18,13 @@ from distill_bench.cli.options import (
     own_data,
     paths_of,
 )
-from distill_bench.cli.output import show
+from distill_bench.cli.output import CommandMonitor, show
 from distill_bench.datasets import Dataset, load_dataset
 from distill_bench.datasets.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import table
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import known_protocol
-from distill_bench.runtime.progress import StreamMonitor
 
 
 def import_command(
@@ -77,7 +76,7 @@ def import_command(
     if protocol:
         known_protocol(protocol)
     data = load_dataset(dataset, size=size, holdout=holdout, **own_data(flip_invariant, classes))
-    monitor = StreamMonitor()
+    monitor = CommandMonitor()
     imported = hub.import_release(
         files,
         data,

@@ -11,11 +11,10 @@ from distill_bench.cli.options import (
     choice,
     set_file,
 )
-from distill_bench.cli.output import show
+from distill_bench.cli.output import CommandMonitor, show
 from distill_bench.errors import UsageError
 from distill_bench.hub.publish import release, write_release
 from distill_bench.hub.upload import check_repository, repository_page, upload
-from distill_bench.runtime.progress import StreamMonitor
 
 TARGETS = ("folder", "huggingface")
 
@@ -42,7 +41,7 @@ def publish_command(
     page = repository_page(check_repository(repo)) if repo else None
     url = url or (f"{page}/resolve/main" if page else None)
     ready = release(set_file(file), result or (), name=name, licence=licence, url=url, page=page)
-    monitor = StreamMonitor()
+    monitor = CommandMonitor()
     for line in ready.remarks:
         monitor.say(line)
     if out is not None:
