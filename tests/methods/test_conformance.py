@@ -1,17 +1,16 @@
 """What every method keeps to. The rows are all recipes, as their ``[preset.test]`` makes them quick on digits."""
 
 import dataclasses
-import os
 
 import pytest
 import torch
+from killing import Kill, kill_after
 
 from distill_bench import Dataset, Split, load_dataset, synthesize
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.methods import Checkpoint, load_method
 from distill_bench.methods.recipe import TEST, list_recipes, load_recipe, recipe_file
-from distill_bench.runtime import files
 from distill_bench.runtime.progress import SilentMonitor
 
 RECIPES = {name: load_recipe(name) for name in list_recipes()}
@@ -94,23 +93,6 @@ def test_a_variant_gives_the_same_bytes_twice_and_another_set_than_its_base(sour
     assert made.to_bytes() == again.to_bytes()
     base = recipe_file(method).stem
     assert not torch.equal(made.images, synthesize(source, base, 2, TEST).images)
-
-
-class Kill(BaseException):
-    """Instead of SIGKILL: nothing catches it."""
-
-
-def kill_after(patch: pytest.MonkeyPatch, writes: int) -> None:
-    """Have the process die once it has written so many files."""
-    left, replace = [writes], os.replace
-
-    def counted(before, after):
-        replace(before, after)
-        left[0] -= 1
-        if not left[0]:
-            raise Kill
-
-    patch.setattr(files.os, "replace", counted)
 
 
 RECORDED = {"labels": "recorded", "record": {"epochs": 3}}

@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from killing import Kill, kill_after
 
 from distill_bench import cli
 from distill_bench.benchmark import BenchConfig, SetCell, run_cells, tasks_of, worker
@@ -206,23 +207,6 @@ def test_the_time_of_killed_work_is_that_of_its_last_part(tmp_path, monkeypatch)
 
 
 # ---- cells
-
-
-class Kill(BaseException):
-    """Instead of SIGKILL: nothing catches it."""
-
-
-def kill_after(patch: pytest.MonkeyPatch, writes: int) -> None:
-    """Have the process die once it has written so many files."""
-    left, replace = [writes], os.replace
-
-    def counted(before, after):
-        replace(before, after)
-        left[0] -= 1
-        if not left[0]:
-            raise Kill
-
-    patch.setattr(files.os, "replace", counted)
 
 
 def test_a_cell_killed_between_any_two_writes_goes_on_to_the_same_files(folder, whole, monkeypatch):
