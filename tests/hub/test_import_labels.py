@@ -162,7 +162,7 @@ def test_classes_without_an_image_are_refused_unless_it_is_meant_and_then_said(c
     code, _, said = command(*base)
     assert (code, "8 of digits's 10 classes have no image: 2, 3, 4, 5, 6 …" in said, out.exists()) == (3, True, False)
     code, _, said = command(*base, "--force")
-    assert (code, "assumed: taken with `force` although 8 of digits's 10 classes" in said) == (0, True)
+    assert (code, "assumed: taken with --force although 8 of digits's 10 classes" in said) == (0, True)
     assert "8 of digits's 10" in load_distilled(out).card.origin.assumptions[0]
 
 
