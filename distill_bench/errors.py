@@ -46,10 +46,10 @@ class Interrupted(DistillBenchError):
     exit_code = 130
 
 
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 """How the allocators of CPU, MPS and CUDA say it, where torch raises a plain RuntimeError."""
 
-MOST_SHOWN = 300
+_MOST_SHOWN = 300
 """Characters of what others said that an error repeats."""
 
 MEMORY_ADVICE = (
@@ -60,7 +60,7 @@ MEMORY_ADVICE = (
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory, the machine's or the device's, was not enough."""
-    plain = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
+    plain = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
     return plain or isinstance(error, MemoryError)
 
 
@@ -82,7 +82,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     ' Did you mean mnist?'
     """
     by_case = {other.casefold(): other for other in known}
-    close = difflib.get_close_matches(name[:MOST_SHOWN].casefold(), by_case, cutoff=0.6)
+    close = difflib.get_close_matches(name[:_MOST_SHOWN].casefold(), by_case, cutoff=0.6)
     return f" Did you mean {' or '.join(by_case[other] for other in close)}?" if close else ""
 
 
@@ -103,7 +103,7 @@ def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} …"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]} …"
 
 
 def describe(error: ValidationError, known: Iterable[str] = ()) -> str:

@@ -80,7 +80,7 @@ def apply(drawn: Sample, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c
     values = {name: value.to(images.device) for name, value in drawn.values.items()}
     if drawn.mirrored is not None:
         images = _flip(images, drawn.mirrored.to(images.device))
-    return APPLY[drawn.operation](images, **values)
+    return _APPLY[drawn.operation](images, **values)
 
 
 def augmentation(flip_invariant: bool, always_flip: bool = False) -> Callable[[Tensor, Generator], Tensor]:
@@ -158,7 +158,7 @@ def _warp(images: Tensor, matrix: Tensor) -> Tensor:
     return F.grid_sample(images, grid, align_corners=False)
 
 
-APPLY: dict[str, Callable[..., Tensor]] = {
+_APPLY: dict[str, Callable[..., Tensor]] = {
     "color": _color,
     "crop": _crop,
     "cutout": _cutout,

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int64
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
-RATIO = (3 / 4, 4 / 3)
-TRIES = 10
-PADDING = 4
+_RATIO = (3 / 4, 4 / 3)
+_TRIES = 10
+_PADDING = 4
 
 Share = Annotated[float, Field(gt=0, le=1)]
 """Of an image's area."""
@@ -73,7 +73,7 @@ def sample(
     if rule.crop == "resized":
         crops = sample_crops(count, height, width, rule.scale, generator)
     elif rule.crop == "padded":
-        crops[:, :2] = torch.randint(-PADDING, PADDING + 1, (count, 2), generator=generator)
+        crops[:, :2] = torch.randint(-_PADDING, _PADDING + 1, (count, 2), generator=generator)
     mirrored = (torch.rand(count, generator=generator) < 0.5) & mirror
     partners, boxes, weights = torch.arange(count), torch.zeros(count, 4, dtype=torch.int64), torch.ones(count)
     if rule.mix != "none":
@@ -102,7 +102,7 @@ def sample_crops(
     width: int,
     scale: tuple[float, float],
     generator: Generator,
-    ratio: tuple[float, float] = RATIO,
+    ratio: tuple[float, float] = _RATIO,
 ) -> Int64[Tensor, "count 4"]:
     """Regions (top, left, height, width) of random area and shape, as torchvision's RandomResizedCrop draws them.
 
@@ -110,7 +110,7 @@ def sample_crops(
     draws that fits into the image counts, else the largest central region of an allowed ratio. The numbers drawn do not
     depend on ``scale``: two scales give regions of the same position in the generator's stream.
     """
-    draws = torch.rand(4, count, TRIES, generator=generator, dtype=torch.float64)
+    draws = torch.rand(4, count, _TRIES, generator=generator, dtype=torch.float64)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[0])
     low, high = math.log(ratio[0]), math.log(ratio[1])
     shape = (low + (high - low) * draws[1]).exp()

@@ -25,7 +25,7 @@ from distill_bench.runtime.locks import is_locked
 from distill_bench.runtime.progress import StreamMonitor, clock
 
 POLL_SECONDS = 0.1
-STANDARD_ERROR = 2
+_STANDARD_ERROR = 2
 LOCAL, IN_PROCESS, RAY = EXECUTORS = ("local", "in-process", "ray")
 
 
@@ -295,7 +295,7 @@ def _process(line: str) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         [sys.executable, "-c", WORKER],
         stdin=subprocess.PIPE,
-        stdout=STANDARD_ERROR,  # what a method prints is no result
+        stdout=_STANDARD_ERROR,  # what a method prints is no result
         text=True,
         start_new_session=True,  # Ctrl-C reaches the parent alone, which asks its workers to stop once
         env=os.environ | {"PYTHONPATH": path},

@@ -26,9 +26,9 @@ from distill_bench.errors import UsageError
 from distill_bench.runtime.paths import cache_dir
 
 POLL_SECONDS = 0.2
-RETRIES = 3
-OBJECT_STORE_BYTES = 100_000_000  # cells hand over nothing but their exit code
-OURS = "DISTILL_BENCH_"
+_RETRIES = 3
+_OBJECT_STORE_BYTES = 100_000_000  # cells hand over nothing but their exit code
+_OURS = "DISTILL_BENCH_"
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -92,7 +92,7 @@ class RayWorkers(contextlib.ExitStack):
         return len(self._orders)
 
     def start(self, order: Order) -> None:
-        retries = 0 if order.tasks else RETRIES
+        retries = 0 if order.tasks else _RETRIES
         options = {**self._requests[order.work.key], "max_retries": retries, "retry_exceptions": retries > 0}
         line = order.line(self._threads, self._quiet)
         self._orders[self._ray.remote(**options)(_task()).remote(line, *self._surroundings)] = order
@@ -112,7 +112,7 @@ class RayWorkers(contextlib.ExitStack):
         try:
             return self._ray.get(reference), ""
         except self._ray.exceptions.RayError as error:
-            return 1, f"tried {1 + RETRIES} times on Ray: {getattr(error, 'cause', None) or error}"
+            return 1, f"tried {1 + _RETRIES} times on Ray: {getattr(error, 'cause', None) or error}"
 
 
 def _task() -> Callable[..., int]:
@@ -166,8 +166,8 @@ def _import_path() -> list[str]:
 
 def _environment() -> dict[str, str]:
     """Our own variables, the folder of the cache among them."""
-    own = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
-    return own | {f"{OURS}HOME": str(cache_dir().absolute())}
+    own = {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
+    return own | {f"{_OURS}HOME": str(cache_dir().absolute())}
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def _connected(ray: ModuleType, cpus: int, quiet: bool) -> Iterator[None]:
         "address": "local",
         "num_cpus": cpus,
         "include_dashboard": False,
-        "object_store_memory": OBJECT_STORE_BYTES,
+        "object_store_memory": _OBJECT_STORE_BYTES,
         "_node_ip_address": "127.0.0.1",
     }
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

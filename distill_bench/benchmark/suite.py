@@ -18,16 +18,16 @@ from distill_bench.methods.recipe import PAPER, TEST, list_recipes
 from distill_bench.runtime.files import read_toml
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
 
-SUITES = Path(__file__).with_name("suites")
+_SUITES = Path(__file__).with_name("suites")
 EVALUATED = "evaluated"
 """Where a suite's name stands, what ``evaluate --results`` files; no suite is called so."""
-LONGEST_SLUG = 240
+_LONGEST_SLUG = 240
 """Bytes, so that it is a file's name with its hash too."""
 FULL, NONE = "full", "none"
-OF_SETS = ("dataset", "method", "ipc", "seed")
-SET_ENDING = ".safetensors"
-DATA = ("size", "holdout", "flip_invariant", "classes")
-FILTERS = ("dataset", "method", "ipc", "seed", "protocol")
+_OF_SETS = ("dataset", "method", "ipc", "seed")
+_SET_ENDING = ".safetensors"
+_DATA = ("size", "holdout", "flip_invariant", "classes")
+_FILTERS = ("dataset", "method", "ipc", "seed", "protocol")
 
 
 class Variant(BaseModel):
@@ -82,7 +82,7 @@ class Suite(BaseModel):
     @property
     def data(self) -> dict[str, Any]:
         """How every dataset is loaded: arguments of ``load_dataset``, which cells have as fields."""
-        return {name: getattr(self, name) for name in DATA}
+        return {name: getattr(self, name) for name in _DATA}
 
     @model_validator(mode="after")
     def _has_a_grid_or_sets(self) -> "Suite":
@@ -139,7 +139,7 @@ class _OnData:
     @property
     def options(self) -> dict[str, Any]:
         """How the dataset is loaded."""
-        return {name: getattr(self, name) for name in DATA}
+        return {name: getattr(self, name) for name in _DATA}
 
     @property
     def data(self) -> str:
@@ -233,15 +233,15 @@ def slug(name: str) -> str:
     'folder-my-data-photos-8f2559bb'
     """
     plain = re.sub(r"[^\w.]+", "-", name).strip("-")
-    if plain == name and plain.strip(".") and len(plain.encode()) <= LONGEST_SLUG:
+    if plain == name and plain.strip(".") and len(plain.encode()) <= _LONGEST_SLUG:
         return name
-    short = plain if len(plain.encode()) <= LONGEST_SLUG else plain[: LONGEST_SLUG // 4]  # of four bytes at most each
+    short = plain if len(plain.encode()) <= _LONGEST_SLUG else plain[: _LONGEST_SLUG // 4]  # of four bytes at most each
     return f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def list_suites() -> list[str]:
     """The names of the suites that come with the package."""
-    return sorted(path.stem for path in SUITES.glob("*.toml"))
+    return sorted(path.stem for path in _SUITES.glob("*.toml"))
 
 
 def load_suite(name: str) -> Suite:
@@ -252,12 +252,12 @@ def load_suite(name: str) -> Suite:
     """
     if name not in list_suites() and not (name.endswith(".toml") and Path(name).is_file()):
         raise UsageError(unknown("suite", name, list_suites(), "; or give a .toml file of your own"))
-    path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else _SUITES / f"{name}.toml"
     try:
         suite = Suite.model_validate({"name": path.stem} | read_toml(path))
     except ValidationError as error:
         raise UsageError(f"{path}: {describe(error, Suite.model_fields)}.") from error
-    sets = [str(path.parent / each) if each.endswith(SET_ENDING) else each for each in suite.sets]
+    sets = [str(path.parent / each) if each.endswith(_SET_ENDING) else each for each in suite.sets]
     suite = suite.model_copy(update={"sets": tuple(sets)})
     for protocol in suite.protocols:
         if load_protocol(protocol).trains_on == FULL:
@@ -276,9 +276,9 @@ def parse_only(text: str) -> dict[str, set[str]]:
     wanted: dict[str, set[str]] = {}
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
-        if not equals or key.strip() not in FILTERS:
-            hint = did_you_mean(key.strip(), FILTERS)
-            raise UsageError(f"`only={text}`: {part!r} is not key=value with a key of {', '.join(FILTERS)}.{hint}")
+        if not equals or key.strip() not in _FILTERS:
+            hint = did_you_mean(key.strip(), _FILTERS)
+            raise UsageError(f"`only={text}`: {part!r} is not key=value with a key of {', '.join(_FILTERS)}.{hint}")
         wanted.setdefault(key.strip(), set()).add(value.strip())
     return wanted
 
@@ -311,7 +311,7 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
     cells += [
         replace(cell, protocols=protocols)
         for cell in given
-        if protocols and all(chosen(key, [getattr(cell, key)]) for key in OF_SETS)
+        if protocols and all(chosen(key, [getattr(cell, key)]) for key in _OF_SETS)
     ]
     if suite.reference != NONE and chosen("method", [FULL]):
         reference = (suite.reference,)
@@ -335,8 +335,8 @@ def _given_sets(suite: Suite) -> list[GivenSetCell]:
     """
     cells = list[GivenSetCell]()
     for each in suite.sets:
-        file = Path(each) if each.endswith(SET_ENDING) else obtain(each, may_download=False).paths[0]
-        name, card = (file.stem if each.endswith(SET_ENDING) else each), load_distilled(file).card
+        file = Path(each) if each.endswith(_SET_ENDING) else obtain(each, may_download=False).paths[0]
+        name, card = (file.stem if each.endswith(_SET_ENDING) else each), load_distilled(file).card
         if card.source.name not in suite.datasets:
             datasets = ", ".join(suite.datasets)
             raise UsageError(f"suite {suite.name}: the set {each} is of {card.source.name}; the suite has {datasets}.")
@@ -388,7 +388,7 @@ def _check_value(suite: Suite, key: str, value: str) -> None:
 
 def _check_filter(suite: Suite, given: list[GivenSetCell], wanted: dict[str, set[str]]) -> None:
     for key, values in _axes(suite).items():
-        if key in OF_SETS:
+        if key in _OF_SETS:
             values = list(dict.fromkeys([*values, *(str(getattr(cell, key)) for cell in given)]))
         strange = sorted(wanted.get(key, set()) - set(values))
         if strange:

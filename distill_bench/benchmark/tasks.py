@@ -44,7 +44,7 @@ from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.run_info import peak_memory_mb, run_block
 
-HARD = ".hard"
+_HARD = ".hard"
 
 
 @dataclass(frozen=True)
@@ -225,14 +225,14 @@ class CellTasks(ABC, Generic[C]):
 
     def networks(self, ending: str) -> int:
         """How many networks a score asks for."""
-        return self.setting.networks or load_protocol(ending.removesuffix(HARD)).networks
+        return self.setting.networks or load_protocol(ending.removesuffix(_HARD)).networks
 
     def _score_keys(self, distilled: DistilledSet | None) -> dict[str, str]:
         """For every score the cell has, its file ending and its content address."""
         keys = {}
         for protocol in self.cell.protocols:
             for labels in ["stored", "hard"] if distilled is not None and distilled.has_strict_score else ["stored"]:
-                ending = protocol if labels == "stored" else protocol + HARD
+                ending = protocol if labels == "stored" else protocol + _HARD
                 keys[ending] = f"{score_key(self.dataset, protocol, distilled, labels)}-{self.networks(ending)}"
         return keys
 
@@ -243,18 +243,18 @@ class CellTasks(ABC, Generic[C]):
         if result is None:
             result = self._evaluate(distilled, ending, range(self.networks(ending)), monitor)
             write_atomically(stored, json.dumps(result.model_dump(mode="json"), sort_keys=True))
-        facts = {"strict": ending.endswith(HARD), "score_key": key, **self._identity(), **self.result_facts()}
+        facts = {"strict": ending.endswith(_HARD), "score_key": key, **self._identity(), **self.result_facts()}
         return file_result(result.model_copy(update=facts), self.setting.results, self.cell.result_name(ending))
 
     def _evaluate(
         self, distilled: DistilledSet | None, ending: str, networks: Sequence[int], monitor: Monitor
     ) -> Result:
-        protocol, setting = ending.removesuffix(HARD), self.setting
+        protocol, setting = ending.removesuffix(_HARD), self.setting
         options: dict[str, Any] = {"device": setting.device, "compile": setting.compile, "monitor": monitor}
         options |= {"networks": networks, "cache": score_folder()}
         if distilled is None:
             return evaluate_full(self.dataset, protocol, **options)
-        labels: Any = "hard" if ending.endswith(HARD) else "stored"
+        labels: Any = "hard" if ending.endswith(_HARD) else "stored"
         score = evaluate(distilled, self.dataset, protocol, labels=labels, **options)
         expected = protocol_note(distilled, protocol)  # a suite has protocols of its own, which head its tables
         return score.model_copy(update={"notes": tuple(note for note in score.notes if note not in expected)})

@@ -51,7 +51,7 @@ class Order:
     def run(self, monitor: StreamMonitor, own_process: bool = False) -> int:
         """Do it here. Returns the exit code that says how it went."""
         return (
-            run_some(self.work, self.tasks, monitor) if self.tasks else run_recording(self.work, monitor, own_process)
+            _run_some(self.work, self.tasks, monitor) if self.tasks else run_recording(self.work, monitor, own_process)
         )
 
 
@@ -75,7 +75,7 @@ def main() -> int:
     return Order(work, tuple(Task(*task) for task in message["tasks"])).run(monitor, own_process=True)
 
 
-def run_some(work: CellTasks[Any], tasks: Sequence[Task], monitor: StreamMonitor) -> int:
+def _run_some(work: CellTasks[Any], tasks: Sequence[Task], monitor: StreamMonitor) -> int:
     """Do tasks of a cell that another process does. What fails here fails there too, and is filed by it."""
     try:
         work.do(tasks, monitor)

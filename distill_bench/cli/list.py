@@ -39,7 +39,7 @@ def list_command(
     if what not in [*known, "all", "published"]:
         raise UsageError(f"cannot list {what!r}: {unknown('kind', what, [*known, 'all', 'published'])}")
     if what == "published":
-        shown = {what: {name: published_title(entry) for name, entry in load_registry(registry).items()}}
+        shown = {what: {name: _published_title(entry) for name, entry in load_registry(registry).items()}}
     else:
         shown = known if what == "all" else {what: known[what]}
     if as_json:
@@ -51,7 +51,7 @@ def list_command(
             show(f"  {name:<14} {title}".rstrip())
 
 
-def published_title(entry: Entry) -> str:
+def _published_title(entry: Entry) -> str:
     """What a published set is, and how one comes by it."""
     size = sum(file.bytes or 0 for file in entry.files) if all(file.bytes for file in entry.files) else None
     how = "to download" if all(file.urls for file in entry.files) else "by hand, then download --file"

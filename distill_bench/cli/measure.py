@@ -34,12 +34,12 @@ from distill_bench.evaluation.measures import Transfer, shown, transfer
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.run_info import run_block
 
-MEASURES = ("transfer",)
+_MEASURES = ("transfer",)
 
 
 def measure_command(
     file: SetArgument,
-    what: Annotated[str, typer.Argument(help=", ".join(MEASURES))],
+    what: Annotated[str, typer.Argument(help=", ".join(_MEASURES))],
     protocol: ProtocolOption = None,
     labels: LabelsOption = "stored",
     network: Annotated[list[str] | None, typer.Option("--network", help="Instead of all networks; repeatable.")] = None,
@@ -56,8 +56,8 @@ def measure_command(
     quiet: QuietOption = False,
 ) -> None:
     """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
-    if what not in MEASURES:
-        raise UsageError(unknown("measure", what, MEASURES))
+    if what not in _MEASURES:
+        raise UsageError(unknown("measure", what, _MEASURES))
     choice("--labels", labels, LABEL_USES)
     place = resolve_device(device)
     distilled = load_distilled(set_file(file))

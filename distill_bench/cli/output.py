@@ -44,7 +44,7 @@ def notes_shown(notes: Iterable[str]) -> list[str]:
     return [f"note: {note}" for note in notes]
 
 
-ARGUMENT = re.compile(r"`(?P<name>[a-z_][a-z_.]*)(?:=(?P<value>[^`]*))?`")
+_ARGUMENT = re.compile(r"`(?P<name>[a-z_][a-z_.]*)(?:=(?P<value>[^`]*))?`")
 WORDS = {"True": "", "False": "no"}
 
 
@@ -62,7 +62,7 @@ def as_flags(text: str) -> str:
         value = "" if value is None else WORDS.get(value, value).strip("'")
         return f"--{name.replace('_', '-')} {value}".rstrip()
 
-    return ARGUMENT.sub(option, text)
+    return _ARGUMENT.sub(option, text)
 
 
 @cache

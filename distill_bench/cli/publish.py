@@ -16,12 +16,12 @@ from distill_bench.errors import UsageError
 from distill_bench.hub.publish import release, write_release
 from distill_bench.hub.upload import check_repository, repository_page, upload
 
-TARGETS = ("folder", "huggingface")
+_TARGETS = ("folder", "huggingface")
 
 
 def publish_command(
     file: SetArgument,
-    to: Annotated[str, typer.Option("--to", help=", ".join(TARGETS))],
+    to: Annotated[str, typer.Option("--to", help=", ".join(_TARGETS))],
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write; made if it is not there.")] = None,
     repo: Annotated[str | None, typer.Option("--repo", help="For --to huggingface: owner/name.")] = None,
     result: Annotated[
@@ -33,7 +33,7 @@ def publish_command(
     url: Annotated[str | None, typer.Option("--url", help="Where the folder will be found by others.")] = None,
 ) -> None:
     """Put a set into a folder or a Hugging Face repository, with a dataset card, its results and a registry entry."""
-    choice("--to", to, TARGETS)
+    choice("--to", to, _TARGETS)
     if (to == "folder") != (out is not None) or (to == "huggingface") != (repo is not None):
         raise UsageError("give --to folder with --out DIR, or --to huggingface with --repo owner/name.")
     if out is not None:

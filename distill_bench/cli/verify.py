@@ -31,7 +31,7 @@ from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, ver
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.hashing import sha256_of
 
-DOES_NOT_HOLD = 4
+_DOES_NOT_HOLD = 4
 
 
 def verify_command(
@@ -68,7 +68,7 @@ def verify_command(
     else:
         show(*_answer(verdict).split("\n"))
     if not verdict.holds:
-        raise typer.Exit(DOES_NOT_HOLD)
+        raise typer.Exit(_DOES_NOT_HOLD)
 
 
 def _downloaded(name: str, claimed: Result | None, registry: Path | None) -> Path:

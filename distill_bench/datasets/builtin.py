@@ -24,7 +24,7 @@ from distill_bench.datasets.parquet import parquet_dataset, split_files
 from distill_bench.errors import DataError
 from distill_bench.runtime.paths import cache_dir, offline
 
-CIFAR100_CLASSES = (
+_CIFAR100_CLASSES = (
     "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
     "caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant "
     "flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man "
@@ -33,9 +33,11 @@ CIFAR100_CLASSES = (
     "snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train "
     "trout tulip turtle wardrobe whale willow_tree wolf woman worm"
 )
-FASHION_CLASSES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
-IDX_FILES = "{}/raw/train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
-MISSPELT = {"cra": "crab"}
+_FASHION_CLASSES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+_IDX_FILES = (
+    "{}/raw/train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
+)
+_MISSPELT = {"cra": "crab"}
 """Names as Hugging Face's cifar100 spells them."""
 
 
@@ -91,13 +93,13 @@ class TorchvisionDataset(DatasetInfo):
             return Dataset(
                 self.name,
                 self.class_names,
-                lambda: torchvision_split(self, True, size),
-                lambda: torchvision_split(self, False, size),
+                lambda: _torchvision_split(self, True, size),
+                lambda: _torchvision_split(self, False, size),
                 self.flip_invariant,
                 self.constants,
                 size,
             )
-        order = label_order(local.class_names, self.class_names, self.folder)
+        order = _label_order(local.class_names, self.class_names, self.folder)
         return replace(
             local,
             class_names=self.class_names,
@@ -125,7 +127,7 @@ BUILT_IN = {
             flip_invariant=False,
             constants=((0.1307,), (0.3081,)),
             torchvision="MNIST",
-            files=IDX_FILES.format("MNIST"),
+            files=_IDX_FILES.format("MNIST"),
         ),
         TorchvisionDataset(
             name="fashion_mnist",
@@ -136,12 +138,12 @@ BUILT_IN = {
             page="https://github.com/zalandoresearch/fashion-mnist",
             citation="H. Xiao, K. Rasul and R. Vollgraf. Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine "
             "Learning Algorithms. 2017, arXiv 1708.07747.",
-            class_names=tuple(FASHION_CLASSES.split(",")),
+            class_names=tuple(_FASHION_CLASSES.split(",")),
             shape=(1, 28, 28),
             flip_invariant=True,
             constants=((0.2861,), (0.3530,)),
             torchvision="FashionMNIST",
-            files=IDX_FILES.format("FashionMNIST"),
+            files=_IDX_FILES.format("FashionMNIST"),
         ),
         TorchvisionDataset(
             name="svhn",
@@ -179,7 +181,7 @@ BUILT_IN = {
             side=32,
             title="CIFAR-100",
             **CIFAR,
-            class_names=tuple(CIFAR100_CLASSES.split()),
+            class_names=tuple(_CIFAR100_CLASSES.split()),
             shape=(3, 32, 32),
             flip_invariant=True,
             constants=((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
@@ -190,7 +192,7 @@ BUILT_IN = {
 }
 
 
-def label_order(names: Sequence[str], canonical: Sequence[str], folder: Path) -> Int64[Tensor, " k"]:
+def _label_order(names: Sequence[str], canonical: Sequence[str], folder: Path) -> Int64[Tensor, " k"]:
     """For every class found in files, its label in the canonical order; names made of digits are labels already.
 
     Raises:
@@ -198,7 +200,7 @@ def label_order(names: Sequence[str], canonical: Sequence[str], folder: Path) ->
     """
     known = {plain(name): label for label, name in enumerate(canonical)}
     known |= {str(label): label for label in range(len(canonical))}
-    order = [known.get(plain(MISSPELT.get(name, name)), -1) for name in names]
+    order = [known.get(plain(_MISSPELT.get(name, name)), -1) for name in names]
     wrong = [name for name, label in zip(names, order, strict=True) if label < 0 or order.count(label) > 1]
     if wrong:
         raise DataError(
@@ -221,13 +223,13 @@ def relabelled(load: Callable[[], Split], order: Int64[Tensor, " k"]) -> Callabl
     return load if torch.equal(order, torch.arange(len(order))) else load_relabelled
 
 
-def torchvision_split(info: TorchvisionDataset, train: bool, size: int | None) -> Split:
+def _torchvision_split(info: TorchvisionDataset, train: bool, size: int | None) -> Split:
     """A split as torchvision reads it, downloaded if it may be.
 
     Raises:
         DataError: the files are not there and cannot be had; says which were looked for, and where.
     """
-    data = torchvision_dataset(info, train)
+    data = _torchvision_dataset(info, train)
     pixels = torch.as_tensor(data.data)  # [n, h, w]; in an array [n, h, w, c], or [n, c, h, w] where it is SVHN
     if pixels.shape[1:] != info.shape:
         pixels = pixels.reshape(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
@@ -235,7 +237,7 @@ def torchvision_split(info: TorchvisionDataset, train: bool, size: int | None) -
     return Split(resize_pixels(pixels.contiguous(), size), labels)
 
 
-def torchvision_dataset(info: TorchvisionDataset, train: bool) -> Any:
+def _torchvision_dataset(info: TorchvisionDataset, train: bool) -> Any:
     """The object of torchvision's class, which holds one split."""
     from torchvision import datasets
 
@@ -245,7 +247,7 @@ def torchvision_dataset(info: TorchvisionDataset, train: bool) -> Any:
         return dataset()
     except Exception as error:  # torchvision's readers raise errors of many types for damaged files.
         if offline():
-            reason = f"DISTILL_BENCH_OFFLINE is set (torchvision: {without_advice(error)})"
+            reason = f"DISTILL_BENCH_OFFLINE is set (torchvision: {_without_advice(error)})"
             raise DataError(missing(info, reason)) from error
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -253,10 +255,10 @@ def torchvision_dataset(info: TorchvisionDataset, train: bool) -> Any:
         with FileLock(root / ".lock"), contextlib.redirect_stdout(sys.stderr):
             return dataset(download=True)
     except Exception as error:
-        raise DataError(missing(info, f"the download failed ({without_advice(error)})")) from error
+        raise DataError(missing(info, f"the download failed ({_without_advice(error)})")) from error
 
 
-def without_advice(error: Exception) -> str:
+def _without_advice(error: Exception) -> str:
     """torchvision's message on one line, without its advice for programmers."""
     return " ".join(str(error).split(" You can use download=True")[0].split()).rstrip(".")
 

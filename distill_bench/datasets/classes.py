@@ -12,7 +12,7 @@ from distill_bench.runtime.names import MOST_CLASSES
 from distill_bench.runtime.text import listed
 
 SHOWN = 20
-LONGEST_OPTION = 2000
+_LONGEST_OPTION = 2000
 
 
 def numbered_classes(labels: Sequence[Int64[Tensor, " _"]], where: str) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ def as_option(chosen: Sequence[str], class_names: Sequence[str]) -> str:
     """How these of a dataset's classes are asked for on the command line: by label where names have commas."""
     plain = all("," not in name and name == name.strip() for name in chosen)
     text = shlex.quote(",".join(chosen if plain else [str(class_names.index(name)) for name in chosen]))
-    return f"`classes={text}`" if len(text) <= LONGEST_OPTION else "`classes` with their names"
+    return f"`classes={text}`" if len(text) <= _LONGEST_OPTION else "`classes` with their names"
 
 
 def check_labels(labels: Int64[Tensor, " n"], class_names: Sequence[str], where: str) -> None:

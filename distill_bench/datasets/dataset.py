@@ -19,7 +19,7 @@ from distill_bench.runtime.seeds import generator
 from distill_bench.runtime.tensors import as_tensor
 
 CHUNK_BYTES = 2**26
-OWN_KINDS = ("folder", "parquet", "npz")
+_OWN_KINDS = ("folder", "parquet", "npz")
 """How names of the user's own data begin, as in ``folder:PATH``."""
 
 
@@ -263,7 +263,7 @@ class Dataset:
 def is_own(name: str) -> bool:
     """Whether a dataset's name is that of a user's own data."""
     kind, _, path = name.partition(":")
-    return kind in OWN_KINDS and bool(path)
+    return kind in _OWN_KINDS and bool(path)
 
 
 def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -22,7 +22,7 @@ from distill_bench.runtime.text import counted, listed
 
 RESIDENT_BYTES = 4 * 2**30
 """A split that takes more as uint8 stays in its files, where it has files."""
-DARK = 64
+_DARK = 64
 """Of 255. 16-bit pictures that reach no further hold values of fewer bits, or are dark."""
 
 Shape = tuple[int, int, int]
@@ -60,7 +60,7 @@ def decoded_source(
     """
 
     def decode(split: UndecodedSplit, shape: Shape | None, reference: str) -> Split:
-        if large := on_demand(split, size, shape, reference):
+        if large := _on_demand(split, size, shape, reference):
             return large
         return Split(decode_images(split.images, len(split.labels), size, shape, reference), split.labels)
 
@@ -75,7 +75,7 @@ def decoded_source(
     return Dataset(name, tuple(class_names), train, test if read_test else None, flip_invariant=True, size=size)
 
 
-def on_demand(split: UndecodedSplit, size: int | None, shape: Shape | None, reference: str) -> Split | None:
+def _on_demand(split: UndecodedSplit, size: int | None, shape: Shape | None, reference: str) -> Split | None:
     """The split with its images left in their files, if it is large and has files. Without a shape, they become RGB."""
     if not isinstance(split.images, Sequence):
         return None
@@ -118,7 +118,7 @@ def decode_images(
         if index == 0:
             shape, reference = (fixed, reference) if fixed else ((len(image.getbands()), *image.size[::-1]), name)
             pixels = allocate(count, shape, name)
-        check_size(name, image, pixels.shape[3], pixels.shape[2], reference)
+        _check_size(name, image, pixels.shape[3], pixels.shape[2], reference)
         if image.mode == "RGB" and pixels.shape[1] == 1:
             if fixed:
                 image = image.convert("L")
@@ -149,13 +149,13 @@ def remark(animated: Sequence[str], deep: Mapping[str, int], count: int) -> None
     """
     if animated:
         log.warning("the first frame alone is taken of %s: %s.", counted(len(animated), "picture"), listed(animated))
-    highest = max(deep.values(), default=DARK)
+    highest = max(deep.values(), default=_DARK)
     if highest == 0 and len(deep) == count:
         raise DataError(
             f"all pictures have 16 bits and are black at 8: {listed(list(deep))}. No value reaches 256 of 65,535. If "
             "they hold 8-bit values, save them with 8 bits; otherwise scale them so that white is 65,535."
         )
-    if highest < DARK:
+    if highest < _DARK:
         log.warning(
             "dark at 8 bits: %s of 16 bits, whose highest value comes out as %d of 255: %s. If values of fewer bits "
             "are stored in them, scale these so that white is 65,535.",
@@ -176,7 +176,7 @@ def resize_pixels(pixels: UInt8[Tensor, "n c h w"], size: int | None) -> UInt8[T
     return torch.from_numpy(resized)
 
 
-def check_size(name: str, image: Image.Image, width: int, height: int, reference: str) -> None:
+def _check_size(name: str, image: Image.Image, width: int, height: int, reference: str) -> None:
     if image.size != (width, height):
         raise DataError(
             f"{name} is {image.width}x{image.height} pixels, but {reference} is {width}x{height}: the images of a "

@@ -10,8 +10,8 @@ from distill_bench.datasets.decode import resize_pixels
 from distill_bench.datasets.info import DatasetInfo
 from distill_bench.runtime.seeds import generator
 
-TEST_FRACTION = 0.2
-LEVELS = 16
+_TEST_FRACTION = 0.2
+_LEVELS = 16
 
 
 class _Digits(DatasetInfo):
@@ -20,8 +20,8 @@ class _Digits(DatasetInfo):
         return Dataset(
             name=self.name,
             class_names=tuple("0123456789"),
-            load_train=lambda: resized(digits_splits()[0], size),
-            load_test=lambda: resized(digits_splits()[1], size),
+            load_train=lambda: resized(_digits_splits()[0], size),
+            load_test=lambda: resized(_digits_splits()[1], size),
             flip_invariant=False,
             size=size,
         )
@@ -40,17 +40,17 @@ DIGITS = _Digits(
 
 
 @cache
-def digits_splits() -> tuple[Split, Split]:
+def _digits_splits() -> tuple[Split, Split]:
     """(train, test), both in scikit-learn's order."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    pixels = torch.from_numpy(np.rint(bunch.images * 255 / LEVELS).astype(np.uint8))[:, None]
+    pixels = torch.from_numpy(np.rint(bunch.images * 255 / _LEVELS).astype(np.uint8))[:, None]
     everything = Split(pixels, torch.from_numpy(bunch.target.astype(np.int64)))
     held = torch.zeros(len(everything), dtype=torch.bool)
     for label, indices in enumerate(everything.class_indices):
         order = torch.randperm(len(indices), generator=generator("digits", "split", label))
-        held[indices[order[: round(TEST_FRACTION * len(indices))]]] = True
+        held[indices[order[: round(_TEST_FRACTION * len(indices))]]] = True
     return everything.subset((~held).nonzero().flatten()), everything.subset(held.nonzero().flatten())
 
 

@@ -15,11 +15,11 @@ from distill_bench.errors import DataError
 from distill_bench.runtime.log import log
 from distill_bench.runtime.text import counted, listed
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 TEST_FOLDERS = ("test", "val", "valid", "validation")
-SPLIT_NAMES = {"train", "training", "testing", *TEST_FOLDERS}
+_SPLIT_NAMES = {"train", "training", "testing", *TEST_FOLDERS}
 ANNOTATIONS = "val_annotations.txt"
-BOOKKEEPING = ("thumbs.db", "desktop.ini", "_boxes.txt")
+_BOOKKEEPING = ("thumbs.db", "desktop.ini", "_boxes.txt")
 """How files end that systems, and Tiny-ImageNet, put beside pictures; like hidden ones they are passed over."""
 
 
@@ -29,7 +29,7 @@ def folder_dataset(name: str, path: Path, size: int | None = None, shape: Shape 
     Raises:
         DataError: there is no class folder, or the test split has a class that the training split lacks.
     """
-    train, test = split_folders(path)
+    train, test = _split_folders(path)
     class_names = class_folders(train)
     if not class_names:
         raise DataError(f"{train} has no class folders. Put the images of each class into a folder of its own there.")
@@ -52,7 +52,7 @@ def folder_dataset(name: str, path: Path, size: int | None = None, shape: Shape 
 
 def _check_no_splits(path: Path, train: Path, class_names: Sequence[str]) -> None:
     """Raises DataError if splits would be taken for classes: spelled otherwise, or a folder further down."""
-    if splits := [name for name in class_names if name.casefold() in SPLIT_NAMES]:
+    if splits := [name for name in class_names if name.casefold() in _SPLIT_NAMES]:
         raise DataError(
             f"{train} has the folder {splits[0]}, which would be a class. Splits are named train and "
             f"{', '.join(TEST_FOLDERS)}, in lower case: rename it, or the class."
@@ -64,7 +64,7 @@ def _check_no_splits(path: Path, train: Path, class_names: Sequence[str]) -> Non
         raise DataError(f"{path} has splits in its folder {deeper[0]}. Give that one: folder:{path / deeper[0]}.")
 
 
-def split_folders(path: Path) -> tuple[Path, Path | None]:
+def _split_folders(path: Path) -> tuple[Path, Path | None]:
     """The training folder, and the test folder if there is one.
 
     Raises:
@@ -76,7 +76,7 @@ def split_folders(path: Path) -> tuple[Path, Path | None]:
     # Tiny-ImageNet's test images have no labels: its test folder gives way to the validation images, which have
     test = next((folder for folder in tests if (folder / ANNOTATIONS).is_file()), tests[0] if tests else None)
     if unused := [folder for folder in tests if folder != test]:
-        say_left_out(path, unused, "another test split is there")
+        _say_left_out(path, unused, "another test split is there")
     if (path / "train").is_dir():
         return path / "train", test
     if test:
@@ -96,9 +96,9 @@ def read_folder(path: Path, class_names: Sequence[str]) -> UndecodedSplit:
     """
     files: list[Path] = []
     labels: list[int] = []
-    left_out = [entry for entry in sorted(path.iterdir()) if not (entry.is_dir() or is_bookkeeping(entry.name))]
+    left_out = [entry for entry in sorted(path.iterdir()) if not (entry.is_dir() or _is_bookkeeping(entry.name))]
     if left_out:
-        say_left_out(path, left_out, "in no class folder")
+        _say_left_out(path, left_out, "in no class folder")
     others: list[Path] = []
     present = set(class_folders(path))
     for label, class_name in enumerate(class_names):
@@ -109,13 +109,13 @@ def read_folder(path: Path, class_names: Sequence[str]) -> UndecodedSplit:
             others_there = f"{counted(len(more), 'other file')}: {_names(more, path / class_name)}"
             instead = f" ({others_there})" if more else ""
             raise DataError(
-                f"{path / class_name} holds no image{instead}. Add images ({' '.join(SUFFIXES)}) or remove the folder."
+                f"{path / class_name} holds no image{instead}. Add images ({' '.join(_SUFFIXES)}) or remove the folder."
             )
         files += images
         others += more
         labels += [label] * len(images)
     if others:
-        say_left_out(path, others, f"no pictures of a kind read here ({' '.join(SUFFIXES)})")
+        _say_left_out(path, others, f"no pictures of a kind read here ({' '.join(_SUFFIXES)})")
     return UndecodedSplit(torch.tensor(labels, dtype=torch.int64), [(str(file), file) for file in files])
 
 
@@ -187,17 +187,17 @@ def files_below(path: Path) -> tuple[list[Path], list[Path]]:
         others += [Path(folder, name) for name in inside if os.path.islink(os.path.join(folder, name))]  # not followed
         for name in names:
             file = Path(folder, name)
-            if not is_bookkeeping(name):
-                (images if file.suffix.lower() in SUFFIXES and file.is_file() else others).append(file)
+            if not _is_bookkeeping(name):
+                (images if file.suffix.lower() in _SUFFIXES and file.is_file() else others).append(file)
     return sorted(images, key=Path.as_posix), sorted(others, key=Path.as_posix)
 
 
-def is_bookkeeping(name: str) -> bool:
+def _is_bookkeeping(name: str) -> bool:
     """Whether a file is hidden, or one that lies beside pictures without anybody's doing."""
-    return name.startswith(".") or name.lower().endswith(BOOKKEEPING)
+    return name.startswith(".") or name.lower().endswith(_BOOKKEEPING)
 
 
-def say_left_out(path: Path, files: Sequence[Path], why: str) -> None:
+def _say_left_out(path: Path, files: Sequence[Path], why: str) -> None:
     log.warning("%s: left out %s, %s: %s.", path, counted(len(files), "file"), why, _names(files, path))
 
 

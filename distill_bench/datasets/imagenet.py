@@ -17,8 +17,8 @@ from distill_bench.datasets.info import DatasetInfo
 from distill_bench.errors import DataError, UsageError
 from distill_bench.runtime.paths import cache_dir
 
-CONSTANTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-SUBSET_SIZE = 128
+_CONSTANTS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_SUBSET_SIZE = 128
 """The resolution MTT has its subsets at."""
 
 SUBSETS = {
@@ -57,10 +57,10 @@ SUBSETS = {
 """Of every subset: its classes' folders and names, in label order."""
 
 
-TERMS = "ImageNet's terms: for non-commercial research and education"
-IMAGENET: dict[str, Any] = {
+_TERMS = "ImageNet's terms: for non-commercial research and education"
+_IMAGENET: dict[str, Any] = {
     "licence": "other",
-    "terms": TERMS,
+    "terms": _TERMS,
     "page": "https://www.image-net.org/download.php",
     "citation": "O. Russakovsky et al. ImageNet Large Scale Visual Recognition Challenge. IJCV 115, 2015, arXiv "
     "1409.0575.",
@@ -86,7 +86,7 @@ class ImageNetVariant(DatasetInfo):
             DataError: the folders are not there, or have other classes; says which layout was looked for, and where.
             UsageError: images have no usual size and none is given.
         """
-        root = find_root(self.name)
+        root = _find_root(self.name)
         wnids = list(SUBSETS[self.name]) if self.name in SUBSETS else class_folders(root / "train")
         if absent := [wnid for wnid in wnids if not (root / "train" / wnid).is_dir()]:
             raise DataError(f"{root / 'train'} has no folder {absent[0]}, a class of {self.name}. {layout(self.name)}")
@@ -102,11 +102,11 @@ class ImageNetVariant(DatasetInfo):
             self.name,
             SUBSETS[self.name].values() if self.name in SUBSETS else wnids,
             lambda: read_folder(root / "train", wnids),
-            lambda: read_validation(self.name, root, wnids),
+            lambda: _read_validation(self.name, root, wnids),
             side if self.resized else size,
             (3, side, side),
         )
-        return replace(dataset, constants=CONSTANTS)
+        return replace(dataset, constants=_CONSTANTS)
 
 
 IMAGENET_VARIANTS = {
@@ -117,16 +117,16 @@ IMAGENET_VARIANTS = {
             side=64,
             title="Tiny ImageNet",
             licence="other",
-            terms=f"no terms of its own; {TERMS}",
-            page=IMAGENET["page"],
+            terms=f"no terms of its own; {_TERMS}",
+            page=_IMAGENET["page"],
             citation="Y. Le and X. Yang. Tiny ImageNet Visual Recognition Challenge. Stanford CS 231N, 2015.",
             classes=200,
             resized=False,
         ),
-        ImageNetVariant(name="imagenet", side=None, title="ImageNet (ILSVRC 2012)", **IMAGENET, classes=1000),
+        ImageNetVariant(name="imagenet", side=None, title="ImageNet (ILSVRC 2012)", **_IMAGENET, classes=1000),
         *(
             ImageNetVariant(
-                name=name, side=SUBSET_SIZE, title=f"{name}, a subset of ImageNet", **IMAGENET, classes=len(classes)
+                name=name, side=_SUBSET_SIZE, title=f"{name}, a subset of ImageNet", **_IMAGENET, classes=len(classes)
             )
             for name, classes in SUBSETS.items()
         ),
@@ -148,22 +148,22 @@ def folder_names(name: str, class_names: Sequence[str]) -> list[str]:
     return [wnids.get(title, title) for title in class_names]
 
 
-def find_root(name: str) -> Path:
+def _find_root(name: str) -> Path:
     """The first folder with a ``train`` folder, of those the dataset may lie in."""
-    for root in roots(name):
+    for root in _roots(name):
         if (root / "train").is_dir():
             return root
-    raise DataError(f"{name} is not in {' or '.join(map(str, roots(name)))}. {layout(name)}")
+    raise DataError(f"{name} is not in {' or '.join(map(str, _roots(name)))}. {layout(name)}")
 
 
-def roots(name: str) -> list[Path]:
+def _roots(name: str) -> list[Path]:
     sources = cache_dir() / "sources"
     return [sources / name, sources / "imagenet"] if name in SUBSETS else [sources / name]
 
 
 def layout(name: str) -> str:
     """One sentence on the folders a dataset is looked for in."""
-    root = roots(name)[-1]
+    root = _roots(name)[-1]
     if name == "tiny_imagenet":
         return (
             f"Unpack Tiny-ImageNet there, so that there are {root}/train/<wnid>/images/*.JPEG for its 200 classes "
@@ -177,19 +177,19 @@ def layout(name: str) -> str:
     )
 
 
-def read_validation(name: str, root: Path, wnids: Sequence[str]) -> UndecodedSplit:
+def _read_validation(name: str, root: Path, wnids: Sequence[str]) -> UndecodedSplit:
     """The validation images, which serve as test split: real test labels were never published.
 
     Raises:
         DataError: there are none, or they are not sorted into classes.
     """
-    folder = next((root / split for split in ("val", "test") if class_of_any(root / split, wnids)), root / "val")
+    folder = next((root / split for split in ("val", "test") if _class_of_any(root / split, wnids)), root / "val")
     if (folder / ANNOTATIONS).is_file():
         return read_annotated(folder, wnids)
-    if not class_of_any(folder, wnids):
+    if not _class_of_any(folder, wnids):
         raise DataError(f"{folder} has no validation images in class folders. {layout(name)}")
     return read_folder(folder, wnids)
 
 
-def class_of_any(folder: Path, wnids: Sequence[str]) -> bool:
+def _class_of_any(folder: Path, wnids: Sequence[str]) -> bool:
     return any((folder / wnid).is_dir() for wnid in wnids)

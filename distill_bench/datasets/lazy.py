@@ -25,8 +25,8 @@ from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.paths import cache_dir
 
 GROUP = 4096
-DIGEST_BYTES = 32
-AS_SHOWN = b"as shown: "
+_DIGEST_BYTES = 32
+_AS_SHOWN = b"as shown: "
 
 Shape = tuple[int, int, int]
 
@@ -95,8 +95,8 @@ def file_digests(files: Sequence[Path]) -> bytes:
     """
     try:
         facts = [(str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
-        path = cache_dir() / "digests" / hashlib.sha256(AS_SHOWN + repr(facts).encode()).hexdigest()
-        if path.is_file() and len(known := path.read_bytes()) == DIGEST_BYTES * len(files):
+        path = cache_dir() / "digests" / hashlib.sha256(_AS_SHOWN + repr(facts).encode()).hexdigest()
+        if path.is_file() and len(known := path.read_bytes()) == _DIGEST_BYTES * len(files):
             return known
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             digests = b"".join(pool.map(_digest, files))
@@ -108,7 +108,7 @@ def file_digests(files: Sequence[Path]) -> bytes:
 
 def _digest(file: Path) -> bytes:
     content = file.read_bytes()
-    return hashlib.sha256(content if is_shown_as_it_lies(content) else AS_SHOWN + content).digest()
+    return hashlib.sha256(content if is_shown_as_it_lies(content) else _AS_SHOWN + content).digest()
 
 
 def _parts(files: Sequence[Path], count: int) -> Iterable[Sequence[Path]]:

@@ -17,10 +17,10 @@ from distill_bench.datasets.parquet import parquet_dataset, split_files
 from distill_bench.errors import DistillBenchError, UsageError, did_you_mean
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
-MAX_SIZE = 4096
+_MAX_SIZE = 4096
 
 NAMED: dict[str, DatasetInfo] = {DIGITS.name: DIGITS, **BUILT_IN, **IMAGENET_VARIANTS}
-IMAGENET_SIDE = 224
+_IMAGENET_SIDE = 224
 """Of ImageNet's images, which have to be given one: what papers have that tell it from smaller images."""
 OWN: dict[str, Callable[[str, Path, int | None], Dataset]] = {
     "folder": folder_dataset,
@@ -36,7 +36,7 @@ def list_datasets() -> list[str]:
 
 def usual_side(name: str) -> int | None:
     """The side in pixels of a named dataset's images where no other is asked for; None for the user's own data."""
-    return NAMED[name].side or IMAGENET_SIDE if name in NAMED else None
+    return NAMED[name].side or _IMAGENET_SIDE if name in NAMED else None
 
 
 def dataset_info(name: str) -> DatasetInfo | None:
@@ -69,8 +69,8 @@ def load_dataset(
             has its own.
         DataError: the data is not there or not in the layout it should have.
     """
-    if size is not None and not 1 <= size <= MAX_SIZE:
-        raise UsageError(f"`size={size}` is out of range: give a number of pixels from 1 to {MAX_SIZE}.")
+    if size is not None and not 1 <= size <= _MAX_SIZE:
+        raise UsageError(f"`size={size}` is out of range: give a number of pixels from 1 to {_MAX_SIZE}.")
     if not (name in NAMED or is_own(name)):
         raise UsageError(
             f"there is no dataset {name!r}.{_meant(name)} Give one of {', '.join(NAMED)}, or data of your own as "

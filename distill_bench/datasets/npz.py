@@ -35,15 +35,15 @@ def npz_dataset(name: str, path: Path, size: int | None = None) -> Dataset:
     Raises:
         DataError: the file cannot be read or has no images and labels under a known pair of names.
     """
-    train, test = array_names(path)
-    class_names = read_class_names(path, [labels for _, labels in (train, test) if labels])
+    train, test = _array_names(path)
+    class_names = _read_class_names(path, [labels for _, labels in (train, test) if labels])
 
     @cache
     def load_train() -> Split:
-        return read_split(path, *train, len(class_names), size)
+        return _read_split(path, *train, len(class_names), size)
 
     def load_test() -> Split:
-        split = read_split(path, *test, len(class_names), size)
+        split = _read_split(path, *test, len(class_names), size)
         if split.shape != load_train().shape:
             raise DataError(
                 f"{path}: {test[0]} has images of {describe(split)}, {train[0]} of {describe(load_train())}. "
@@ -54,7 +54,7 @@ def npz_dataset(name: str, path: Path, size: int | None = None) -> Dataset:
     return Dataset(name, class_names, load_train, load_test if test[0] else None, flip_invariant=True, size=size)
 
 
-def array_names(path: Path) -> tuple[tuple[str, str], tuple[str, str]]:
+def _array_names(path: Path) -> tuple[tuple[str, str], tuple[str, str]]:
     """The names of (images, labels) for train and for test; empty names where there is no test split."""
     with archive(path) as arrays:
         present = set(arrays.files)
@@ -73,7 +73,7 @@ def array_names(path: Path) -> tuple[tuple[str, str], tuple[str, str]]:
     )
 
 
-def read_class_names(path: Path, label_arrays: list[str]) -> tuple[str, ...]:
+def _read_class_names(path: Path, label_arrays: list[str]) -> tuple[str, ...]:
     """The array class_names, or the labels themselves ("0", "1", …) if there is none."""
     with archive(path) as arrays:
         if "class_names" not in arrays.files:
@@ -84,7 +84,7 @@ def read_class_names(path: Path, label_arrays: list[str]) -> tuple[str, ...]:
     return tuple(names.tolist())
 
 
-def read_split(path: Path, images: str, labels: str, classes: int, size: int | None) -> Split:
+def _read_split(path: Path, images: str, labels: str, classes: int, size: int | None) -> Split:
     """One split, resized on request.
 
     Raises:
@@ -94,7 +94,7 @@ def read_split(path: Path, images: str, labels: str, classes: int, size: int | N
     if int(targets.max()) >= classes:
         raise DataError(f"{path}: {labels} has the label {int(targets.max())}; labels run from 0 to {classes - 1}.")
     with archive(path) as arrays:
-        pixels = channels_first(as_uint8(arrays[images], images, path), images, path)
+        pixels = _channels_first(_as_uint8(arrays[images], images, path), images, path)
     if len(pixels) != len(targets):
         raise DataError(f"{path}: {images} has {len(pixels)} images, but {labels} {len(targets)} labels.")
     return Split(resize_pixels(pixels, size), targets)
@@ -121,7 +121,7 @@ def read_labels(path: Path, name: str) -> Int64[Tensor, " n"]:
     return torch.from_numpy(values.astype(np.int64))
 
 
-def as_uint8(array: np.ndarray, name: str, path: Path) -> np.ndarray:
+def _as_uint8(array: np.ndarray, name: str, path: Path) -> np.ndarray:
     """The array as uint8, if that loses nothing.
 
     Raises:
@@ -144,7 +144,7 @@ def as_uint8(array: np.ndarray, name: str, path: Path) -> np.ndarray:
     return array.astype(np.uint8)
 
 
-def channels_first(array: np.ndarray, name: str, path: Path) -> UInt8[Tensor, "n c h w"]:
+def _channels_first(array: np.ndarray, name: str, path: Path) -> UInt8[Tensor, "n c h w"]:
     """[n, h, w], [n, h, w, c] or [n, c, h, w] as the last of these.
 
     Raises:

@@ -20,10 +20,10 @@ from distill_bench.datasets.picture import EncodedImage
 from distill_bench.errors import DataError, brief
 from distill_bench.runtime.text import listed
 
-IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = ("label", "fine_label")
-TEST_SPLITS = ("test", "validation", "valid", "val")
-BATCH_ROWS = 256
+_IMAGE_COLUMNS = ("image", "img")
+_LABEL_COLUMNS = ("label", "fine_label")
+_TEST_SPLITS = ("test", "validation", "valid", "val")
+_BATCH_ROWS = 256
 """Rows held encoded at a time; a whole split of photographs would not fit."""
 
 
@@ -39,12 +39,12 @@ def parquet_dataset(name: str, path: Path, size: int | None = None, shape: Shape
             f"{path} has no train.parquet or train-*.parquet (nor has its data/ folder). "
             "Give a folder with those, or one .parquet file."
         )
-    class_names = class_names_of(train, test)
+    class_names = _class_names_of(train, test)
     return decoded_source(
         name,
         class_names,
-        lambda: read_files(train, class_names),
-        (lambda: read_files(test, class_names)) if test else None,
+        lambda: _read_files(train, class_names),
+        (lambda: _read_files(test, class_names)) if test else None,
         size,
         shape,
     )
@@ -59,12 +59,12 @@ def split_files(path: Path) -> tuple[list[Path], list[Path]]:
     if path.is_file():
         return [path], []
     for folder in (path, path / "data"):
-        if train := shards(folder, "train"):
-            return train, next((paths for split in TEST_SPLITS if (paths := shards(folder, split))), [])
+        if train := _shards(folder, "train"):
+            return train, next((paths for split in _TEST_SPLITS if (paths := _shards(folder, split))), [])
     return [], []
 
 
-def shards(folder: Path, split: str) -> list[Path]:
+def _shards(folder: Path, split: str) -> list[Path]:
     if (folder / f"{split}.parquet").is_file():
         return [folder / f"{split}.parquet"]
     paths = sorted(folder.glob(f"{split}-*.parquet"))
@@ -76,14 +76,14 @@ def shards(folder: Path, split: str) -> list[Path]:
     return paths
 
 
-def class_names_of(train: Sequence[Path], test: Sequence[Path] = ()) -> tuple[str, ...]:
+def _class_names_of(train: Sequence[Path], test: Sequence[Path] = ()) -> tuple[str, ...]:
     """The names in the files' schemas, or the labels themselves ("0", "1", …) where no file has names.
 
     Raises:
         DataError: two files disagree.
     """
     files = [*train, *test]
-    names = {path: schema_class_names(path) for path in files}
+    names = {path: _schema_class_names(path) for path in files}
     for path in files[1:]:
         if names[path] != names[files[0]]:
             raise DataError(
@@ -96,11 +96,11 @@ def class_names_of(train: Sequence[Path], test: Sequence[Path] = ()) -> tuple[st
     return numbered_classes(labels, str(train[0]))
 
 
-def schema_class_names(path: Path) -> tuple[str, ...] | None:
+def _schema_class_names(path: Path) -> tuple[str, ...] | None:
     """``info.features.<label>.names`` of the metadata that Hugging Face's ``datasets`` writes, if it is there."""
-    with parquet_file(path) as file:
+    with _parquet_file(path) as file:
         schema = file.schema_arrow
-        column = find_column(schema, LABEL_COLUMNS, path)
+        column = _find_column(schema, _LABEL_COLUMNS, path)
     try:
         names = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]["names"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -108,7 +108,7 @@ def schema_class_names(path: Path) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, list) else None
 
 
-def read_files(files: Sequence[Path], class_names: Sequence[str]) -> UndecodedSplit:
+def _read_files(files: Sequence[Path], class_names: Sequence[str]) -> UndecodedSplit:
     """The rows of ``files``, in order.
 
     Raises:
@@ -118,8 +118,8 @@ def read_files(files: Sequence[Path], class_names: Sequence[str]) -> UndecodedSp
     for path, values in zip(files, labels, strict=True):
         beyond = (values >= len(class_names)).nonzero().flatten()
         if len(beyond):
-            raise label_error(path, int(beyond[0]), int(values[beyond[0]]), f"from 0 to {len(class_names) - 1}")
-    return UndecodedSplit(torch.cat(labels), (image for path in files for image in read_images(path)))
+            raise _label_error(path, int(beyond[0]), int(values[beyond[0]]), f"from 0 to {len(class_names) - 1}")
+    return UndecodedSplit(torch.cat(labels), (image for path in files for image in _read_images(path)))
 
 
 def read_labels(path: Path) -> Int64[Tensor, " n"]:
@@ -128,8 +128,8 @@ def read_labels(path: Path) -> Int64[Tensor, " n"]:
     Raises:
         DataError: it has no rows, or a label is not an integer of at least 0.
     """
-    with parquet_file(path) as file:
-        name = find_column(file.schema_arrow, LABEL_COLUMNS, path)
+    with _parquet_file(path) as file:
+        name = _find_column(file.schema_arrow, _LABEL_COLUMNS, path)
         column = file.read(columns=[name]).column(0).combine_chunks()
     if not pa.types.is_integer(column.type):
         raise DataError(
@@ -142,30 +142,30 @@ def read_labels(path: Path) -> Int64[Tensor, " n"]:
     values = torch.from_numpy(column.cast(pa.int64(), safe=False).fill_null(-1).to_numpy().copy())
     if int(values.min()) < 0:
         row = int((values < 0).nonzero()[0])
-        raise label_error(path, row, column[row].as_py(), "0 or above, below 2^63")
+        raise _label_error(path, row, column[row].as_py(), "0 or above, below 2^63")
     return values
 
 
-def label_error(path: Path, row: int, label: int | None, rule: str) -> DataError:
+def _label_error(path: Path, row: int, label: int | None, rule: str) -> DataError:
     return DataError(
         f"row {row} of {path} has the label {label}; labels are {rule}. Remove a file without labels "
         "(of test and validation files, test is used first), or give every row its label."
     )
 
 
-def read_images(path: Path) -> Iterator[EncodedImage]:
+def _read_images(path: Path) -> Iterator[EncodedImage]:
     """The encoded images of one file, a few hundred rows in memory at a time.
 
     Raises:
         DataError: the image column holds something else, or a row has no image.
     """
-    with parquet_file(path) as file:
-        name = find_column(file.schema_arrow, IMAGE_COLUMNS, path)
+    with _parquet_file(path) as file:
+        name = _find_column(file.schema_arrow, _IMAGE_COLUMNS, path)
         kind = file.schema_arrow.field(name).type
         nested = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-        check_binary(kind.field("bytes").type if nested else kind, f"{path}: the column {name}", kind)
+        _check_binary(kind.field("bytes").type if nested else kind, f"{path}: the column {name}", kind)
         row = 0
-        for batch in file.iter_batches(BATCH_ROWS, columns=[name]):
+        for batch in file.iter_batches(_BATCH_ROWS, columns=[name]):
             values = pc.struct_field(batch.column(0), "bytes") if nested else batch.column(0)
             for encoded in values.to_pylist():
                 if encoded is None:
@@ -174,7 +174,7 @@ def read_images(path: Path) -> Iterator[EncodedImage]:
                 row += 1
 
 
-def check_binary(content: pa.DataType, column: str, whole: pa.DataType) -> None:
+def _check_binary(content: pa.DataType, column: str, whole: pa.DataType) -> None:
     """Raises DataError unless cells hold bytes. Text is never read: it could only be the name of a file.
 
     Args:
@@ -190,7 +190,7 @@ def check_binary(content: pa.DataType, column: str, whole: pa.DataType) -> None:
         )
 
 
-def find_column(schema: pa.Schema, candidates: Sequence[str], path: Path) -> str:
+def _find_column(schema: pa.Schema, candidates: Sequence[str], path: Path) -> str:
     for name in candidates:
         if schema.names.count(name) > 1:
             raise DataError(f"{path} has {schema.names.count(name)} columns of the name {name}. Leave one of them.")
@@ -203,7 +203,7 @@ def find_column(schema: pa.Schema, candidates: Sequence[str], path: Path) -> str
 
 
 @contextmanager
-def parquet_file(path: Path) -> Iterator[pq.ParquetFile]:
+def _parquet_file(path: Path) -> Iterator[pq.ParquetFile]:
     """The opened file. Whatever goes wrong with it inside the block is a DataError that names it."""
     try:
         with pq.ParquetFile(path) as file:

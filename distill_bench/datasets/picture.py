@@ -12,10 +12,10 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from distill_bench.errors import DataError, brief
 
 MAX_PIXELS = 50_000_000
-SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 GREY = ("1", "L", "LA", "La")
-WHITE_16 = 2**16 - 1
-FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_WHITE_16 = 2**16 - 1
+_FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Those that are pixels alone: Pillow runs another program, or reads other files, for some of the rest."""
 DEEP, FRAMES = "distill_bench.deep", "distill_bench.frames"
 """Keys of ``Image.info``: the file has 16 bits a channel; it has several frames."""
@@ -39,11 +39,11 @@ def open_image(name: str, encoded: bytes | Path, size: int | None = None) -> Ima
         DataError: it cannot be read, or has more than ``MAX_PIXELS``.
     """
     try:
-        with _stream(encoded) as stream, Image.open(stream, formats=FORMATS) as file:
+        with _stream(encoded) as stream, Image.open(stream, formats=_FORMATS) as file:
             # Checked before any pixel is decoded: a small file can claim a picture that fills the memory.
             if file.width * file.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            deep = file.mode in SIXTEEN_BIT or ";16" in str(file.tile)
+            deep = file.mode in _SIXTEEN_BIT or ";16" in str(file.tile)
             image = eight_bit(upright(file))
             frames = file.format != "MPO" and getattr(file, "is_animated", False)  # MPO: a photograph and its previews
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -53,7 +53,7 @@ def open_image(name: str, encoded: bytes | Path, size: int | None = None) -> Ima
         ) from error
     except UnidentifiedImageError as error:
         raise DataError(
-            f"{name} cannot be read as an image: it holds none of {', '.join(FORMATS)}. Replace it or take it out."
+            f"{name} cannot be read as an image: it holds none of {', '.join(_FORMATS)}. Replace it or take it out."
         ) from error
     except Exception as error:  # Pillow's decoders raise errors of many types for damaged files.
         raise DataError(f"{name} cannot be read as an image: {brief(error)}. Replace it or take it out.") from error
@@ -84,7 +84,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: its pixels are no whole numbers of 16 bits.
     """
-    if image.mode in SIXTEEN_BIT:
+    if image.mode in _SIXTEEN_BIT:
         return _high_byte(image)
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits per channel")
@@ -99,12 +99,12 @@ def eight_bit(image: Image.Image) -> Image.Image:
 
 def _high_byte(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > WHITE_16:
+    if values.min() < 0 or values.max() > _WHITE_16:
         raise ValueError(
-            f"its pixels run from {values.min()} to {values.max()}; 16 bits are 0 to {WHITE_16}. Save it in these"
+            f"its pixels run from {values.min()} to {values.max()}; 16 bits are 0 to {_WHITE_16}. Save it in these"
         )
     if isinstance(key := image.info.get("transparency"), int):
-        values[values == key] = WHITE_16
+        values[values == key] = _WHITE_16
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 
@@ -121,7 +121,7 @@ def crop_to(image: Image.Image, size: int) -> Image.Image:
 def is_shown_as_it_lies(content: bytes) -> bool:
     """Whether a file's pixels are shown as they are: neither turned by EXIF data nor laid on white."""
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as file:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as file:
             if file.format == "PNG":  # whose getexif decodes the pixels
                 turned = b"eXIf" in content
             else:

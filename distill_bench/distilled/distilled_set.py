@@ -33,14 +33,14 @@ from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.names import LONGEST_PATH, checked_class_names, checked_name
 from distill_bench.runtime.tensors import Array, as_classes, as_pixels, as_tensor
 
-FORMAT_VERSION = 1
-CARD_KEY = "distill_bench"
+_FORMAT_VERSION = 1
+_CARD_KEY = "distill_bench"
 LabelKind = Literal["hard", "logits", "probabilities", "teacher", "recorded"]
-PROBABILITY_TOLERANCE = 1e-3
-SOFT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_PROBABILITY_TOLERANCE = 1e-3
+_SOFT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 TEACHER_PREFIX = "teacher."
-STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX)
-SET_ADVICE = " that distill-bench synthesize made; what others released, distill-bench import turns into one"
+_STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX)
+_SET_ADVICE = " that distill-bench synthesize made; what others released, distill-bench import turns into one"
 
 
 class Origin(BaseModel):
@@ -77,7 +77,7 @@ class Card(Sparse):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     LATER = ("origin", "teacher")
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = _FORMAT_VERSION
     method: str
     paper: str | None = None
     source: SourceCard
@@ -215,7 +215,7 @@ class DistilledSet:
         """The file's content: a pure function of the tensors and the card."""
         # one metadata key: safetensors writes several in random order
         card = json.dumps(self.card.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return save_tensors(self.tensors, metadata={CARD_KEY: card})
+        return save_tensors(self.tensors, metadata={_CARD_KEY: card})
 
     @property
     def sha256(self) -> str:
@@ -253,7 +253,7 @@ def load_distilled(path: str | Path) -> DistilledSet:
     path = Path(path)
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "no regular file"
-        raise DataError(f"{path}: is {what}, not a readable safetensors file. Give one{SET_ADVICE}.")
+        raise DataError(f"{path}: is {what}, not a readable safetensors file. Give one{_SET_ADVICE}.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -261,10 +261,10 @@ def load_distilled(path: str | Path) -> DistilledSet:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Give a .safetensors file made by distill-bench synthesize.") from None
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: not a readable safetensors file ({brief(error)}). Give one{SET_ADVICE}.") from error
-    if CARD_KEY not in metadata:
+        raise DataError(f"{path}: not a readable safetensors file ({brief(error)}). Give one{_SET_ADVICE}.") from error
+    if _CARD_KEY not in metadata:
         raise DataError(f"{path}: has no card. It holds tensors, but was not written as a distilled set.")
-    card = _read_card(metadata[CARD_KEY], path)
+    card = _read_card(metadata[_CARD_KEY], path)
     images, labels = tensors.pop("images", None), tensors.pop("labels", None)
     soft_labels, rate = tensors.pop("soft_labels", None), tensors.pop("learning_rate", None)
     if images is None or labels is None:
@@ -289,9 +289,9 @@ def load_distilled(path: str | Path) -> DistilledSet:
 def _read_card(text: str, path: Path) -> Card:
     try:
         content = json.loads(text)
-        version = content.get("format_version", FORMAT_VERSION)
-        if version != FORMAT_VERSION:  # before the fields: another format may have others
-            raise DataError(f"{path}: written in format {version}; this version reads {FORMAT_VERSION}.")
+        version = content.get("format_version", _FORMAT_VERSION)
+        if version != _FORMAT_VERSION:  # before the fields: another format may have others
+            raise DataError(f"{path}: written in format {version}; this version reads {_FORMAT_VERSION}.")
         card = Card.model_validate(content)
         card.model_dump_json()  # what cannot be written again, such as lists in lists without end, is no card
         return card
@@ -345,14 +345,14 @@ def _check(distilled: DistilledSet) -> None:
     if (soft is None) != (distilled.card.label_kind in ("hard", "teacher", "recorded")):
         raise DataError(f"label_kind is {distilled.card.label_kind!r}, soft labels: {'no' if soft is None else 'yes'}.")
     if soft is not None and (
-        soft.shape != (len(images), classes) or soft.dtype not in SOFT_TYPES or not soft.isfinite().all()
+        soft.shape != (len(images), classes) or soft.dtype not in _SOFT_TYPES or not soft.isfinite().all()
     ):
         raise DataError(
             f"soft labels are {soft.dtype} {tuple(soft.shape)}; they must be finite floats ({len(images)}, {classes})."
         )
     if soft is not None and distilled.card.label_kind == "probabilities":
         worst = float((soft.double().sum(dim=1) - 1).abs().max())
-        if soft.min() < 0 or worst > PROBABILITY_TOLERANCE:
+        if soft.min() < 0 or worst > _PROBABILITY_TOLERANCE:
             raise DataError(
                 f"soft labels are said to be probabilities; the least is {float(soft.min()):.4g}, and a row's sum is "
                 f"{worst:.4g} away from 1. They must be 0 or more and sum to 1; logits have label_kind 'logits'."
@@ -368,9 +368,11 @@ def _check(distilled: DistilledSet) -> None:
 
 def _check_stored(distilled: DistilledSet) -> None:
     kind, name = distilled.card.label_kind, distilled.card.teacher
-    unknown = [tensor for tensor in distilled.stored if not tensor.startswith(STORED_PREFIXES)]
+    unknown = [tensor for tensor in distilled.stored if not tensor.startswith(_STORED_PREFIXES)]
     if unknown:
-        raise DataError(f"unknown tensors {', '.join(unknown)}; further ones start with {' or '.join(STORED_PREFIXES)}")
+        raise DataError(
+            f"unknown tensors {', '.join(unknown)}; further ones start with {' or '.join(_STORED_PREFIXES)}"
+        )
     if kind == "teacher" and (name is None or not any(each.startswith(TEACHER_PREFIX) for each in distilled.stored)):
         raise DataError("label_kind is 'teacher': the card must name the teacher's network, and its tensors be stored.")
     if kind == "recorded":

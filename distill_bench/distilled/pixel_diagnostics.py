@@ -19,13 +19,13 @@ from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, Transform,
 
 COMPARED = 1000
 FITTED = 4096
-EIGHT_BIT_TOLERANCE = 0.02
-SMALLEST = 1e-9
+_EIGHT_BIT_TOLERANCE = 0.02
+_SMALLEST = 1e-9
 """Contrast and roughness that real images of one flat colour are given."""
 CONTRAST: dict[SpaceKind, tuple[float, float]] = {"unit": (0.3, 3.0), "normalized": (0.35, 8.0), "zca": (0.3, 8.0)}
-LEAST_INSIDE = 0.9
+_LEAST_INSIDE = 0.9
 """Of pixels in the space ``unit``, within 0 and 1: learned images overshoot by little."""
-ROUGHNESS: dict[SpaceKind, tuple[float, float]] = {"unit": (0.1, 4.0), "normalized": (0.1, 4.0), "zca": (0.5, 3.0)}
+_ROUGHNESS: dict[SpaceKind, tuple[float, float]] = {"unit": (0.1, 4.0), "normalized": (0.1, 4.0), "zca": (0.5, 3.0)}
 STRONGEST = 8.0
 """Times the contrast of real images, at most, that synthesis usually gives, in whatever space."""
 FARTHEST = 200.0
@@ -60,14 +60,14 @@ class PixelDiagnosis:
         if self.settled:
             return []
         kind, doubts = self.space.kind, list[str]()
-        if kind == "unit" and self.inside < LEAST_INSIDE:
+        if kind == "unit" and self.inside < _LEAST_INSIDE:
             doubts.append(
                 f"numbers run from {self.stored[0]:.4g} to {self.stored[1]:.4g}, and {1 - self.inside:.0%} of them are "
                 "outside 0 to 1"
             )
         if kind != "unit" and 0 <= self.stored[0] < self.stored[1] <= 1:
             doubts.append("all numbers lie within 0 and 1, as unit pixels do")
-        named = (("contrast", self.contrast, CONTRAST), ("roughness", self.roughness, ROUGHNESS))
+        named = (("contrast", self.contrast, CONTRAST), ("roughness", self.roughness, _ROUGHNESS))
         return doubts + [
             f"{name} is {value:.2g} times that of real images, usual are {bounds[kind][0]:g} to {bounds[kind][1]:g}"
             for name, value, bounds in named
@@ -101,9 +101,9 @@ def diagnose(images: Float[Tensor, "n c h w"], dataset: Dataset, space: PixelSpa
         low=float(pixels.min()),
         high=float(pixels.max()),
         inside=float(((pixels >= 0) & (pixels <= 1)).float().mean()),
-        contrast=float(pixels.std() / real.std().clamp_min(SMALLEST)),
-        roughness=roughness(pixels) / max(roughness(real), SMALLEST),
-        eight_bit=float(((levels - levels.round()).abs() < EIGHT_BIT_TOLERANCE).float().mean()),
+        contrast=float(pixels.std() / real.std().clamp_min(_SMALLEST)),
+        roughness=roughness(pixels) / max(roughness(real), _SMALLEST),
+        eight_bit=float(((levels - levels.round()).abs() < _EIGHT_BIT_TOLERANCE).float().mean()),
     )
 
 

@@ -15,7 +15,7 @@ from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import Network, blank_network, build_network, is_outside
 
-NO_TABLE = {
+_NO_TABLE = {
     "recorded": "labels are recorded, with the view of the image that each belongs to: play them back, "
     "Playback.of(distilled)(epoch, indices) gives views and probabilities",
     "teacher": "labels are what the stored teacher says of the images as they are shown: ask it, "
@@ -57,8 +57,8 @@ def training_images(distilled: DistilledSet, dataset: Dataset | None = None) -> 
 def as_dataset(distilled: DistilledSet, dataset: Dataset | None = None) -> TensorDataset:
     """See ``DistilledSet.to_dataset``."""
     kind = distilled.card.label_kind
-    if kind in NO_TABLE:
-        raise UsageError(f"labels of the kind {kind!r} are no table with a row an image: this set's {NO_TABLE[kind]}.")
+    if kind in _NO_TABLE:
+        raise UsageError(f"labels of the kind {kind!r} are no table with a row an image: this set's {_NO_TABLE[kind]}.")
     labels = distilled.labels if distilled.soft_labels is None else distilled.soft_labels
     return TensorDataset(training_images(distilled, dataset), labels)
 

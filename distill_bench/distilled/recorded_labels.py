@@ -19,7 +19,7 @@ from distill_bench.errors import DataError
 
 PREFIX = "relabel."
 LOGITS, CLASSES = "logits", "classes"
-TYPES = {
+_TYPES = {
     "tiles": torch.int16,
     "crops": torch.int16,
     "mirrored": torch.bool,
@@ -27,7 +27,7 @@ TYPES = {
     "boxes": torch.int16,
     "weights": torch.float32,
 }
-NEEDED = {*TYPES, LOGITS}
+_NEEDED = {*_TYPES, LOGITS}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class RecordedLabels:
     def empty(cls, epochs: int, images: int, class_count: int, top: int = 0, tiles: int = 1) -> "RecordedLabels":
         """Room for a recording that keeps the ``top`` largest logits, or all where that is 0."""
         widths = {"tiles": (tiles**2,), "crops": (4,), "boxes": (4,)}
-        tensors = {name: torch.zeros(epochs, images, *widths.get(name, ()), dtype=kind) for name, kind in TYPES.items()}
+        tensors = {
+            name: torch.zeros(epochs, images, *widths.get(name, ()), dtype=kind) for name, kind in _TYPES.items()
+        }
         tensors[LOGITS] = torch.zeros(epochs, images, top or class_count, dtype=torch.float16)
         if top:
             tensors[CLASSES] = torch.zeros(epochs, images, top, dtype=torch.int16)
@@ -61,7 +63,7 @@ class RecordedLabels:
             DataError: tensors are missing, or not such as ``empty`` makes, or hold values that lead nowhere.
         """
         own = {name.removeprefix(PREFIX): each for name, each in tensors.items() if name.startswith(PREFIX)}
-        missing = sorted(NEEDED - set(own))
+        missing = sorted(_NEEDED - set(own))
         if missing:
             raise DataError(f"a recording lacks {', '.join(PREFIX + name for name in missing)}.")
         epochs, images, width = (*own[LOGITS].shape, 0, 0, 0)[:3]
@@ -113,7 +115,7 @@ class RecordedLabels:
         self, epoch: int, indices: Int64[Tensor, " b"], drawn: AugmentParams, logits: Float[Tensor, "b classes"]
     ) -> None:
         """Record a batch: ``indices`` of its images, its views, and what the teacher says of them."""
-        for name, kind in TYPES.items():
+        for name, kind in _TYPES.items():
             values = indices[drawn.partners] if name == "partners" else getattr(drawn, name)
             self.tensors[name][epoch, indices] = values.to(kind)
         logits = logits.cpu()
@@ -124,7 +126,7 @@ class RecordedLabels:
 
     def views(self, epoch: int, indices: Int64[Tensor, " b"]) -> AugmentParams:
         """The views of images in an epoch; their ``partners`` are indices of images."""
-        each = {name: self.tensors[name][epoch, indices] for name in TYPES}
+        each = {name: self.tensors[name][epoch, indices] for name in _TYPES}
         wide = {name: value.long() for name, value in each.items() if name not in ("mirrored", "weights")}
         return AugmentParams(**(each | wide))
 

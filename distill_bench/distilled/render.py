@@ -14,12 +14,12 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import transform_of
 from distill_bench.runtime.files import check_ending, write_atomically
 
-LEAST_SIDE = 48
-GAP = 4
-GUTTER = 24
+_LEAST_SIDE = 48
+_GAP = 4
+_GUTTER = 24
 """Between strips: a name stands nearer to its own images than to those of the class beside it."""
 BACKGROUND, INK, RULE = (255, 255, 255), (40, 40, 40), (200, 200, 200)
-FONT_SIZE = 14
+_FONT_SIZE = 14
 
 
 def render_pixels(distilled: DistilledSet, dataset: Dataset | None = None) -> UInt8[Tensor, "n c h w"]:
@@ -70,22 +70,22 @@ def grid(distilled: DistilledSet, *, dataset: Dataset | None = None, columns: in
     pixels, labels = render_pixels(distilled, dataset), distilled.labels
     names = distilled.card.class_names
     height, width = pixels.shape[2:]
-    scale = -(-LEAST_SIDE // min(height, width)) if min(height, width) < LEAST_SIDE else 1
-    font = ImageFont.load_default(FONT_SIZE)
-    margin = int(max(font.getlength(name) for name in names)) + 3 * GAP
+    scale = -(-_LEAST_SIDE // min(height, width)) if min(height, width) < _LEAST_SIDE else 1
+    font = ImageFont.load_default(_FONT_SIZE)
+    margin = int(max(font.getlength(name) for name in names)) + 3 * _GAP
     shown = [labels.eq(label).nonzero().flatten()[:columns] for label in range(len(names))]
-    step_x, step_y = width * scale + GAP, height * scale + GAP
-    strip = margin + max(map(len, shown)) * step_x + GUTTER
+    step_x, step_y = width * scale + _GAP, height * scale + _GAP
+    strip = margin + max(map(len, shown)) * step_x + _GUTTER
     # classes fill as many strips side by side as make the sheet about square
     rows = math.ceil(len(names) / max(1, round(math.sqrt(len(names) * step_y / strip))))
     strips = math.ceil(len(names) / rows)
-    sheet = Image.new("RGB", (strip * strips - GUTTER, GAP + rows * step_y), BACKGROUND)
+    sheet = Image.new("RGB", (strip * strips - _GUTTER, _GAP + rows * step_y), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for x in range(strip, strip * strips, strip):
-        draw.line((x - GUTTER // 2, 0, x - GUTTER // 2, sheet.height), RULE)
+        draw.line((x - _GUTTER // 2, 0, x - _GUTTER // 2, sheet.height), RULE)
     for label, indices in enumerate(shown):
-        left, top = label // rows * strip, GAP + label % rows * step_y
-        draw.text((left + margin - 2 * GAP, top + height * scale / 2), names[label], INK, font, anchor="rm")
+        left, top = label // rows * strip, _GAP + label % rows * step_y
+        draw.text((left + margin - 2 * _GAP, top + height * scale / 2), names[label], INK, font, anchor="rm")
         for column, index in enumerate(indices):
             tile = _picture(pixels[index]).resize((width * scale, height * scale), Image.Resampling.NEAREST)
             sheet.paste(tile, (left + margin + column * step_x, top))

@@ -8,7 +8,7 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import STRONGEST, diagnose, images_among, picture_doubts
 from distill_bench.errors import UsageError
 
-WHOLE_TOLERANCE = 0.1
+_WHOLE_TOLERANCE = 0.1
 """How far from a whole 255th a pixel that was one may have come in its space, in float16 too."""
 
 
@@ -24,7 +24,7 @@ def notes_of(distilled: DistilledSet, dataset: Dataset, protocol: str, allow_lea
     Raises:
         UsageError: test images are among those the set was made from, and that is not allowed.
     """
-    leaks, odd = leaks_of(distilled, dataset)
+    leaks, odd = _leaks_of(distilled, dataset)
     if leaks and not allow_leak:
         raise UsageError(
             f"{'; '.join(leaks)}: the accuracy would not be one on unseen images. {_advice(distilled, dataset)}"
@@ -34,7 +34,7 @@ def notes_of(distilled: DistilledSet, dataset: Dataset, protocol: str, allow_lea
     return (*dataset.notes, *assumed, *pixels, *leaks, *odd, *other_protocol)
 
 
-def leaks_of(distilled: DistilledSet, dataset: Dataset) -> tuple[list[str], list[str]]:
+def _leaks_of(distilled: DistilledSet, dataset: Dataset) -> tuple[list[str], list[str]]:
     """How test images came into what a set was made from, by its card; then what else is odd about the two.
 
     Test images in the set itself are odd and no more: where a set comes from elsewhere, its number is wanted all the
@@ -106,4 +106,4 @@ def _whole_pixels(distilled: DistilledSet, dataset: Dataset) -> torch.Tensor:
         return images
     levels = Transform(distilled.card.pixel_space, dataset.train).decode(images.float()) * 255
     whole = levels.round().clamp(0, 255)
-    return whole[(levels - whole).abs().amax(dim=(1, 2, 3)) < WHOLE_TOLERANCE].to(torch.uint8)
+    return whole[(levels - whole).abs().amax(dim=(1, 2, 3)) < _WHOLE_TOLERANCE].to(torch.uint8)

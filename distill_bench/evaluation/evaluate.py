@@ -34,7 +34,7 @@ from distill_bench.runtime.seeds import derive_seed, generator
 from distill_bench.training import compilation
 from distill_bench.training.train import Augment, BatchFn, Plan, accuracy, table_batches, train
 
-WITHOUT_LEARNED_RATE = (
+_WITHOUT_LEARNED_RATE = (
     " The rate is the set's own. Its images can be evaluated with the protocol's rate and hard labels: `labels=hard`."
 )
 
@@ -151,7 +151,7 @@ def evaluate_full(
         raise UsageError(f"{protocol} scores distilled sets; full-v1 scores a whole training split.")
     setup = setup_evaluation(dataset, rules, pixel_space_of(dataset, "normalized"), network, networks, device, monitor)
     load, targets = setup.transform.fetch(split, setup.device), split.labels.to(setup.device)
-    batches = table_batches(load, targets, augmentation_of(setup.rules, dataset))
+    batches = table_batches(load, targets, _augmentation_of(setup.rules, dataset))
     inputs = TrainInputs(batches, len(split), setup.rules.plan(len(split)), "hard")
     scores = ScoreCache(cache, score_key(dataset, protocol, None, network=network))
     return Result(
@@ -284,7 +284,7 @@ class EvalSetup:
 
     def _diverged(self, index: int, inputs: TrainInputs, error: RunFailed) -> RunFailed:
         learned = inputs.plan.learning_rate != self.rules.learning_rate
-        return RunFailed(f"network {index}: {error}{WITHOUT_LEARNED_RATE if learned else ''}")
+        return RunFailed(f"network {index}: {error}{_WITHOUT_LEARNED_RATE if learned else ''}")
 
     def _out_of_memory(self, index: int, inputs: TrainInputs, error: BaseException) -> RunFailed:
         return RunFailed(
@@ -339,7 +339,7 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
         1.0 if kind == "hard" else card.temperature,
         classes,
     )
-    load, count, augment = pixels.__getitem__, len(images), augmentation_of(rules, setup.dataset)
+    load, count, augment = pixels.__getitem__, len(images), _augmentation_of(rules, setup.dataset)
     if kind == "teacher":
         teacher = stored_teacher(distilled).to(device)
         return TrainInputs(teacher_labelled(load, augment, teacher, card.temperature), count, plan, "teacher")
@@ -360,7 +360,7 @@ def _probabilities(distilled: DistilledSet) -> Tensor:
     return (soft / card.temperature).softmax(dim=1) if card.label_kind == "logits" else soft
 
 
-def augmentation_of(rules: Protocol, dataset: Dataset) -> Augment | None:
+def _augmentation_of(rules: Protocol, dataset: Dataset) -> Augment | None:
     """What a protocol does to every batch of images of a dataset; None: nothing."""
     if rules.augmentation == "dc":
         return lambda images, draws: dc.augment(images, rules.dc_operations, draws)

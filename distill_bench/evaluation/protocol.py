@@ -26,7 +26,7 @@ from distill_bench.training.train import Plan
 
 Augmentation = Literal["none", "dsa", "dc", "views"]
 Override = int | float | str | tuple[str, ...] | AugmentPolicy
-MANY_CLASSES = 100
+_MANY_CLASSES = 100
 
 
 class Protocol(BaseModel):
@@ -118,21 +118,21 @@ class Protocol(BaseModel):
 
     def _batch_size(self, ipc: int, classes: int) -> int:
         sizes = [size for least, size in self.batch_by_ipc if least <= ipc]
-        return sizes[-1] * (2 if classes >= MANY_CLASSES else 1) if sizes else self.batch_size
+        return sizes[-1] * (2 if classes >= _MANY_CLASSES else 1) if sizes else self.batch_size
 
 
 # The reference loop runs epochs 0 … E and makes a new optimiser after epoch E // 2 + 1: E + 1 epochs, of which
 # E // 2 + 2 at the full rate.
 FIELD = "evaluate_synset of VICO-UoE/DatasetCondensation 53f63a6"
 
-SRE2L_SMALL: dict[str, Override] = {
+_SRE2L_SMALL: dict[str, Override] = {
     "epochs": 400,
     "batch_size": 128,
     "views": AugmentPolicy(crop="padded", mix="mixup", beta=0.8),
 }
 # images of RDED that are stitched from 2 × 2 crops, and evaluated with those in random order
 STITCHED = ("imagenet", "imagenette", "imagewoof", "imagemeow", "imagesquawk", "imagefruit", "imageyellow")
-RDED_TILES: dict[str, Override] = {
+_RDED_TILES: dict[str, Override] = {
     "network": "ResNet18BN_ImageNet",
     "views": AugmentPolicy(crop="resized", scale=(0.5, 1.0), tiles=2, mix="cutmix"),
 }
@@ -216,7 +216,7 @@ PROTOCOLS = {
             views=AugmentPolicy(crop="resized", mix="cutmix"),
             overrides={
                 "imagenet": {"network": "ResNet18BN_ImageNet"},
-                **dict.fromkeys(("cifar10", "cifar100"), SRE2L_SMALL),
+                **dict.fromkeys(("cifar10", "cifar100"), _SRE2L_SMALL),
             },
         ),
         Protocol(
@@ -232,7 +232,10 @@ PROTOCOLS = {
             annealing=0.5,
             augmentation="views",
             views=AugmentPolicy(crop="resized", scale=(1.0, 1.0), mix="cutmix"),
-            overrides={"tiny_imagenet": {"batch_by_ipc": (), "batch_size": 100}, **dict.fromkeys(STITCHED, RDED_TILES)},
+            overrides={
+                "tiny_imagenet": {"batch_by_ipc": (), "batch_size": 100},
+                **dict.fromkeys(STITCHED, _RDED_TILES),
+            },
         ),
     )
 }

@@ -12,7 +12,7 @@ from distill_bench.distilled.distilled_set import Origin
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
 LabelUse = Literal["hard", "soft", "teacher"]
-LONGEST_LIST = 60
+_LONGEST_LIST = 60
 NAMES = ("suite", "data", "method", "preset", "protocol", "network", "labels", "pixel_space")
 """Text of a result that is shown, and that a stranger may have written."""
 
@@ -190,4 +190,4 @@ def data_name(
 def _short(classes: Sequence[str]) -> str:
     """Classes on a board: all, where they fit."""
     text = ",".join(classes)
-    return text if len(text) <= LONGEST_LIST else f"{len(classes)} of {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return text if len(text) <= _LONGEST_LIST else f"{len(classes)} of {hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -20,9 +20,9 @@ from distill_bench.methods.recipe import list_recipes, load_recipe
 from distill_bench.networks import resolve_network
 from distill_bench.runtime.text import for_json, for_markdown
 
-NOWHERE = "https://example.org/where-this-folder-lies"
-SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-VERSIONS = ("torch", "numpy", "python", "git_commit", "device", "threads")
+_NOWHERE = "https://example.org/where-this-folder-lies"
+_SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_VERSIONS = ("torch", "numpy", "python", "git_commit", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def dataset_card(subject: SetToPublish) -> str:
         subject=subject,
         card=card,
         about=subject.about,
-        size_category=next((label for most, label in SIZE_CATEGORIES if count < most), "1M<n<10M"),
+        size_category=next((label for most, label in _SIZE_CATEGORIES if count < most), "1M<n<10M"),
         tags=tags + ([f"arxiv:{identifier[1]}"] if identifier else []),
         images=count,
         shape=" × ".join(map(str, distilled.images.shape[1:])),
@@ -125,7 +125,7 @@ def registry_entry(subject: SetToPublish) -> str:
         importer=OWN_FORMAT,
         best=best,
         protocol=best.protocol if best else subject.distilled.card.protocol,
-        page=subject.page or NOWHERE,
+        page=subject.page or _NOWHERE,
     )
     try:
         Entry.model_validate(tomllib.loads(text)[subject.name])
@@ -158,7 +158,7 @@ def _facts(subject: SetToPublish) -> dict[str, str]:
         "labels": card.label_kind,
         "learning rate": subject.distilled.learning_rate,
         "the paper's protocol": card.protocol,
-        **{name.replace("_", " "): run.get(name) for name in VERSIONS},
+        **{name.replace("_", " "): run.get(name) for name in _VERSIONS},
         "code": "as in the commit, with changes" if run.get("dirty") else None,
         "versions": None if run else "not recorded",
         "sha256": subject.sum,

@@ -20,7 +20,7 @@ from distill_bench.runtime.names import checked_name
 from distill_bench.runtime.paths import cache_dir
 
 CARD, PREVIEW, ENTRY = "README.md", "preview.png", "registry-entry.toml"
-MOST_TILES = 1000
+_MOST_TILES = 1000
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def release(
         subject.file: content,
         CARD: dataset_card(subject).encode(),
         ENTRY: registry_entry(subject).encode(),
-        PREVIEW: grid(distilled, columns=max(1, min(10, MOST_TILES // len(distilled.card.class_names)))),
+        PREVIEW: grid(distilled, columns=max(1, min(10, _MOST_TILES // len(distilled.card.class_names)))),
         **{path: text for path, (_, text) in results_by_path.items()},
     }
     return Release(own, dict(sorted(files.items())), tuple(_remarks(subject)))

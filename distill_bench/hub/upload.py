@@ -6,13 +6,13 @@ from distill_bench.errors import RunFailed, UsageError
 from distill_bench.hub.publish import Release
 from distill_bench.runtime.paths import offline
 
-REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-MADE_BY_THE_HUB = {".gitattributes"}
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_MADE_BY_THE_HUB = {".gitattributes"}
 
 
 def check_repository(repository: str) -> str:
     """Raises UsageError unless it is an owner and a name."""
-    if not REPOSITORY.fullmatch(repository):
+    if not _REPOSITORY.fullmatch(repository):
         raise UsageError(f"`repo={repository!r}`: give owner/name, as in your-name/dm-cifar10-ipc1.")
     return repository
 
@@ -47,7 +47,7 @@ def upload(release: Release, repository: str) -> str:
     api = huggingface_hub.HfApi(token=token)
     try:
         api.create_repo(repository, repo_type="dataset", exist_ok=True)
-        there = sorted(set(api.list_repo_files(repository, repo_type="dataset")) - MADE_BY_THE_HUB)
+        there = sorted(set(api.list_repo_files(repository, repo_type="dataset")) - _MADE_BY_THE_HUB)
         if there:
             raise UsageError(
                 f"{repository} holds {', '.join(there[:5])} already, and is left as it is. A set that replaces another "

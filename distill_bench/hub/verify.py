@@ -20,10 +20,10 @@ from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.run_info import run_block
 
 CONFIDENCE = 0.99
-WIDEST = 5.0
+_WIDEST = 5.0
 """Points. Where chance alone explains more than this, too few networks were trained to tell anything."""
-MACHINE = ("torch", "numpy", "system", "cpu", "instructions")
-DECIDES_DIGITS = (*MACHINE, "device", "threads", "compiled")
+_MACHINE = ("torch", "numpy", "system", "cpu", "instructions")
+DECIDES_DIGITS = (*_MACHINE, "device", "threads", "compiled")
 """What two runs must have in common to give the same digits."""
 
 Basis = Literal["equal", "unequal", "chance", "undecided"]
@@ -37,7 +37,7 @@ class Verdict(BaseModel):
         basis: ``equal``: every network has the claimed accuracy, digit by digit. ``unequal``: one has not, although
             everything that decides the digits is as it was. ``chance``: the versions or the machine differ, so the
             means are compared. ``undecided``: these lie apart no further than chance explains, but that would be more
-            than ``WIDEST``.
+            than ``_WIDEST``.
         claimed, measured: mean accuracies in percent, over all networks of the claim and of this evaluation.
         difference: measured minus claimed, in points.
         margin: what chance explains of it, see ``chance_margin``; None with one network on either side.
@@ -141,7 +141,7 @@ def judge(claimed: Result, measured: Result, different: tuple[str, ...] = ()) ->
         holds = False
     else:
         within = margin is None or abs(difference) <= margin
-        basis = "undecided" if within and (margin is None or margin > WIDEST) else "chance"
+        basis = "undecided" if within and (margin is None or margin > _WIDEST) else "chance"
         holds = within and basis == "chance"
     return Verdict(
         holds=holds,
@@ -173,7 +173,7 @@ def threads_to_repeat(claimed: Result) -> int | None:
     """The number of threads a claim was found with; None if this machine would not give the same digits anyway."""
     run, here = claimed.run, run_block(0.0)
     threads = run.get("threads")
-    known = all(run.get(name, here[name]) == here[name] for name in MACHINE)
+    known = all(run.get(name, here[name]) == here[name] for name in _MACHINE)
     return threads if known and isinstance(threads, int) and 1 <= threads <= (os.cpu_count() or 1) else None
 
 

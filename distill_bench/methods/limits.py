@@ -7,7 +7,7 @@ from distill_bench.errors import UsageError
 from distill_bench.methods.run import Config
 from distill_bench.runtime.device import physical_memory
 
-NOTABLE_BYTES = 2 * 10**9
+_NOTABLE_BYTES = 2 * 10**9
 """Of a step: what is less is not worth a line."""
 
 
@@ -59,7 +59,7 @@ def memory_of_step(method: str, dataset: Dataset, config: Config, ipc: int) -> s
         A sentence, or an empty string.
     """
     needed = config.step_bytes(dataset, ipc)
-    return _of_step(method, dataset, config, needed) if needed >= NOTABLE_BYTES else ""
+    return _of_step(method, dataset, config, needed) if needed >= _NOTABLE_BYTES else ""
 
 
 def check_memory(method: str, dataset: Dataset, config: Config, ipc: int, device: torch.device) -> None:

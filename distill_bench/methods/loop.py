@@ -13,9 +13,9 @@ from distill_bench.errors import RunFailed, is_out_of_memory
 from distill_bench.methods.run import Run
 from distill_bench.runtime.progress import stopped
 
-LARGEST = {"labels": 1e4, "learning_rate": 1e2}
+_LARGEST = {"labels": 1e4, "learning_rate": 1e2}
 """Of learned logits and rates: nothing is learned beyond. Images have the bound of their pixel space."""
-EXPLODED = 1e6
+_EXPLODED = 1e6
 """Of a learnable that a method calls otherwise."""
 
 
@@ -62,7 +62,7 @@ def optimise(
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
     first = last_saved = _resume(run, objective, learnables, optimizers)
-    bounds = LARGEST | {"images": largest_value(run.training.pixel_space)}
+    bounds = _LARGEST | {"images": largest_value(run.training.pixel_space)}
     with run.monitor.stage(f"{run.method}, ipc {run.ipc}, seed {run.seed}", steps, first) as stage:
         for step in range(first, steps):
             try:
@@ -119,7 +119,7 @@ def _update(
     if broken:
         raise _Diverged(f"{' and '.join(broken)} hold values that are not finite.")
     for name, tensor in learnables.items():
-        if (largest := float(tensor.abs().max())) > (bound := bounds.get(name, EXPLODED)):
+        if (largest := float(tensor.abs().max())) > (bound := bounds.get(name, _EXPLODED)):
             raise _Diverged(f"{name} (up to {largest:.3g}) exploded: what means anything is within {bound:.3g}.")
     return loss
 

@@ -81,12 +81,12 @@ def initial_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:
     if is_finished_set(run.config.init):
         return images_to_go_on_from(run)
     if run.config.init in ("k-center", "k-means"):
-        return chosen_images(run)
+        return _chosen_images(run)
     draws = (run.training.draw(c, run.ipc, run.generator("initial images", c)) for c in range(run.classes))
     return torch.cat(list(draws)).clone()
 
 
-def chosen_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:
+def _chosen_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:
     """For every class the ``ipc`` images that k-center or k-means chooses.
 
     Greedy k-center begins at the image nearest the class's mean; of k-means it is the images nearest the centres of

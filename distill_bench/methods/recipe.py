@@ -33,7 +33,7 @@ from distill_bench.runtime.files import read_toml
 
 FOLDER = Path(__file__).parent
 PAPER, TEST = "paper", "test"
-FLIPPED = "fyi-"
+_FLIPPED = "fyi-"
 FYI = "Son et al., ECCV 2024, arXiv 2407.08113"
 
 Values = dict[str, str | int | float | bool | list[Any] | dict[str, Any]]
@@ -271,7 +271,7 @@ def _built_in() -> dict[str, tuple[Path, Values]]:
         if "flip" in content.get("defaults", {}):
             title = f"FYI on {path.stem.upper()}: every synthetic batch is followed by its mirror images"
             flipped = {"title": title, "paper": FYI, "defaults": {"flip": True}}
-            variants = merge({FLIPPED + path.stem: flipped}, variants)
+            variants = merge({_FLIPPED + path.stem: flipped}, variants)
         files |= {name: (path, variant) for name, variant in variants.items()}
     return files
 

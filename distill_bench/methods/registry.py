@@ -17,7 +17,7 @@ from distill_bench.networks import is_outside
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 from distill_bench.runtime.outside import import_function, source_sha256
 
-ENTRY_POINTS = "distill_bench.methods"
+_ENTRY_POINTS = "distill_bench.methods"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Method:
 def list_methods() -> list[str]:
     """The names ``load_method`` knows: built-in recipes, then entry points of other packages under other names."""
     built_in = list_recipes()
-    return built_in + sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - set(built_in))
+    return built_in + sorted({point.name for point in entry_points(group=_ENTRY_POINTS)} - set(built_in))
 
 
 def variant(name: str, method: str, **settings: Any) -> Method:
@@ -121,7 +121,7 @@ def load_method(name: str) -> Method:
         UsageError: there is none of that name, or it cannot be imported.
     """
     _checked(name)
-    offered = [] if name in list_recipes() else [point.value for point in entry_points(group=ENTRY_POINTS, name=name)]
+    offered = [] if name in list_recipes() else [point.value for point in entry_points(group=_ENTRY_POINTS, name=name)]
     spec = name if ":" in name else next(iter(offered), None)
     if spec is None:
         recipe = load_recipe(name)

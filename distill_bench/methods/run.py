@@ -167,13 +167,13 @@ class Piece:
 Pieces = Callable[[Run[Any]], list[Piece]]
 
 
-def no_pieces(run: Run[Any]) -> list[Piece]:
+def _no_pieces(run: Run[Any]) -> list[Piece]:
     """Of a method that needs nothing pretrained, or whose images depend on each other."""
     return []
 
 
 def method(
-    config: type[Config], version: int = 1, pretrained: Pieces = no_pieces, parts: Pieces = no_pieces
+    config: type[Config], version: int = 1, pretrained: Pieces = _no_pieces, parts: Pieces = _no_pieces
 ) -> Callable[[MethodFunction], MethodFunction]:
     """Declare which hyper-parameters a method function takes.
 
@@ -203,12 +203,12 @@ def config_of(function: MethodFunction) -> type[Config]:
 
 def pretrained_of(function: MethodFunction) -> Pieces:
     """What lists the networks that a method function needs pretrained."""
-    return getattr(function, "pretrained", no_pieces)
+    return getattr(function, "pretrained", _no_pieces)
 
 
 def parts_of(function: MethodFunction) -> Pieces:
     """What lists the parts of a set that do not depend on each other."""
-    return getattr(function, "parts", no_pieces)
+    return getattr(function, "parts", _no_pieces)
 
 
 def version_of(function: MethodFunction) -> int:

@@ -19,17 +19,17 @@ from distill_bench.networks.resnet import resnet18
 from distill_bench.networks.vit import initialise_vit, vit
 from distill_bench.runtime.outside import import_function
 
-CONVNET = re.compile(
+_CONVNET = re.compile(
     r"ConvNet(?:D(?P<depth>[1-9]))?(?:W(?P<width>[1-9]\d{0,4}))?(?P<norm>NN|BN|IN|LN|GN)?"
     r"(?P<activation>AR|AL|ASwish|AS)?(?P<pooling>NP|MP|AP)?"
 )
-CODES = {
+_CODES = {
     "norm": {"NN": "none", "BN": "batch", "IN": "instance", "LN": "layer", "GN": "group"},
     "activation": {"AR": "relu", "AL": "leaky-relu", "AS": "sigmoid", "ASwish": "swish"},
     "pooling": {"NP": "none", "MP": "max", "AP": "average"},
 }
-TINY_SIDE = 8
-USUAL_CONVNETS = ("ConvNet", "ConvNetBN", "ConvNetD3", "ConvNetD3BN")
+_TINY_SIDE = 8
+_USUAL_CONVNETS = ("ConvNet", "ConvNetBN", "ConvNetD3", "ConvNetD3BN")
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Architecture:
     initialise: Callable[[Network, torch.Generator], Network] = initialise
 
 
-POOLS_FIVE_TIMES = (32, "it halves the image five times (28 px are padded to 32)")
-CONSTANT = (
+_POOLS_FIVE_TIMES = (32, "it halves the image five times (28 px are padded to 32)")
+_CONSTANT = (
     "instance norm makes a map of one pixel constant, and its last maps would be no larger; with batch norm it is"
 )
 ARCHITECTURES = {
@@ -56,16 +56,16 @@ ARCHITECTURES = {
     "LeNet": Architecture(lenet, (16, "its 5×5 convolutions are not padded (at 28 px the first one is)")),
     "AlexNet": Architecture(alexnet, (8, "it halves the image three times")),
     "AlexNetBN": Architecture(partial(alexnet, norm="batch"), (8, "it halves the image three times")),
-    "VGG11": Architecture(vgg11, POOLS_FIVE_TIMES),
-    "VGG11BN": Architecture(partial(vgg11, norm="batch"), POOLS_FIVE_TIMES),
-    "ResNet18": Architecture(resnet18, (9, f"{CONSTANT} ResNet18BN and takes any size")),
+    "VGG11": Architecture(vgg11, _POOLS_FIVE_TIMES),
+    "VGG11BN": Architecture(partial(vgg11, norm="batch"), _POOLS_FIVE_TIMES),
+    "ResNet18": Architecture(resnet18, (9, f"{_CONSTANT} ResNet18BN and takes any size")),
     "ResNet18BN": Architecture(partial(resnet18, norm="batch")),
     "ResNet18BN_ImageNet": Architecture(
         partial(resnet18, norm="batch", small=False),
         (64, "it halves the image five times; ResNet18BN is for small images"),
     ),
     "ResNet18_AP": Architecture(
-        partial(resnet18, average_pooling=True), (16, f"{CONSTANT} ResNet18BN_AP and takes 8 px")
+        partial(resnet18, average_pooling=True), (16, f"{_CONSTANT} ResNet18BN_AP and takes 8 px")
     ),
     "ResNet18BN_AP": Architecture(
         partial(resnet18, norm="batch", average_pooling=True), (8, "it halves the image three times")
@@ -79,7 +79,7 @@ def is_outside(name: str) -> bool:
     return isinstance(name, str) and ":" in name
 
 
-def outside_network(name: str) -> Architecture:
+def _outside_network(name: str) -> Architecture:
     """The network that ``module:function`` names.
 
     The function takes (channels, height, width) and the number of classes, and returns a ``Network``. It is called with
@@ -153,15 +153,15 @@ def _refusal(name: str, what: str, shape: Shape, error: Exception) -> str:
     )
 
 
-def architecture_of(name: str) -> Architecture | None:
+def _architecture_of(name: str) -> Architecture | None:
     """The network of a resolved name; None for a ConvNet."""
-    return outside_network(name) if is_outside(name) else ARCHITECTURES.get(name)
+    return _outside_network(name) if is_outside(name) else ARCHITECTURES.get(name)
 
 
 def usual_convnet(shape: Shape) -> str:
     """The ConvNet the field uses at a resolution: depth 3 to 32 px, 4 to 64, 5 above; depth 2, width 64 at 8 px."""
     side = min(shape[1:])
-    if side <= TINY_SIDE:
+    if side <= _TINY_SIDE:
         return "ConvNetD2W64"
     return "ConvNetD3" if side <= 32 else "ConvNetD4" if side <= 64 else "ConvNetD5"
 
@@ -177,16 +177,16 @@ def resolve_network(name: str, shape: Shape) -> str:
     """
     if isinstance(name, str) and (name in ARCHITECTURES or is_outside(name)):
         return name
-    match = CONVNET.fullmatch(name) if isinstance(name, str) else None
+    match = _CONVNET.fullmatch(name) if isinstance(name, str) else None
     if match is None:
-        hint = did_you_mean(name, [*USUAL_CONVNETS, *ARCHITECTURES]) if isinstance(name, str) else ""
+        hint = did_you_mean(name, [*_USUAL_CONVNETS, *ARCHITECTURES]) if isinstance(name, str) else ""
         asked = repr(name) if isinstance(name, str) else f"{type(name).__name__}: networks are given by name"
         raise UsageError(
             f"unknown network {asked}.{hint} Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
             "activation AR|AL|AS|ASwish and pooling NP|MP|AP in that order, such as ConvNetD3 or ConvNetD4W64BN; "
             f"{', '.join(ARCHITECTURES)}; your own: module:function."
         )
-    usual = CONVNET.fullmatch(usual_convnet(shape))
+    usual = _CONVNET.fullmatch(usual_convnet(shape))
     assert usual is not None
     depth = match["depth"] or usual["depth"]
     width = match["width"] or (usual["width"] if not match["depth"] else None)
@@ -202,7 +202,7 @@ def check_network(name: str, shape: Shape) -> str:
     """
     name = resolve_network(name, shape)
     height, width = shape[1:]
-    architecture = architecture_of(name)
+    architecture = _architecture_of(name)
     if architecture is None:
         _check_convnet(name, shape)
     elif _padded_side(shape) < architecture.smallest[0]:
@@ -221,7 +221,7 @@ def build_network(name: str, shape: Shape, classes: int, generator: torch.Genera
     """
     name = check_network(name, shape)
     network = blank_network(name, shape, classes).to_empty(device="cpu")
-    architecture = architecture_of(name)
+    architecture = _architecture_of(name)
     network = (architecture.initialise if architecture else initialise)(network, generator)
     if is_outside(name):
         _check_output(name, network, shape, classes)
@@ -236,7 +236,7 @@ def blank_network(name: str, shape: Shape, classes: int) -> Network:
     """
     name = check_network(name, shape)
     # the constructors would draw from torch's global generator elsewhere
-    architecture = architecture_of(name)
+    architecture = _architecture_of(name)
     with torch.device("meta"):
         return architecture.build(shape, classes) if architecture else _convnet(name, shape, classes)
 
@@ -276,9 +276,9 @@ def _convnet(name: str, shape: Shape, classes: int) -> ConvNet:
 
 
 def _convnet_options(name: str) -> tuple[int, int, dict[str, str]]:
-    match = CONVNET.fullmatch(name)
+    match = _CONVNET.fullmatch(name)
     assert match is not None
-    return int(match["depth"]), int(match["width"] or 128), {k: CODES[k][code] for k in CODES if (code := match[k])}
+    return int(match["depth"]), int(match["width"] or 128), {k: _CODES[k][code] for k in _CODES if (code := match[k])}
 
 
 def _padded_side(shape: Shape) -> int:

@@ -12,7 +12,7 @@ from distill_bench.networks.convnet import NORMS, WIDE_PADDING_SIDE, Norm
 from distill_bench.networks.network import Network
 
 Shape = tuple[int, int, int]
-ALEXNET = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
+_ALEXNET = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
 VGG11 = (
     (64, 3, True), (128, 3, True), (256, 3, False), (256, 3, True),
     (512, 3, False), (512, 3, True), (512, 3, False), (512, 3, True),
@@ -29,7 +29,7 @@ def mlp(shape: Shape, classes: int, width: int = 128) -> Network:
 def lenet(shape: Shape, classes: int) -> Network:
     """Two 5×5 convolutions (6 and 16 channels) with ReLU and max pooling, then layers of 120 and 84."""
     channels, *sides = shape
-    extra = extra_padding(shape)
+    extra = _extra_padding(shape)
     height, width = (((side + 2 * extra - 4) // 2 - 4) // 2 for side in sides)
     layers = [nn.Conv2d(channels, 6, 5, padding=extra), nn.ReLU(), nn.MaxPool2d(2)]
     layers += [nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
@@ -39,7 +39,7 @@ def lenet(shape: Shape, classes: int) -> Network:
 
 def alexnet(shape: Shape, classes: int, norm: Norm = "none") -> Network:
     """Five convolutions with ReLU, three of them with max pooling; the embedding is the last one's output."""
-    return convolutions(ALEXNET, shape, classes, norm)
+    return convolutions(_ALEXNET, shape, classes, norm)
 
 
 def vgg11(shape: Shape, classes: int, norm: Norm = "instance") -> Network:
@@ -50,7 +50,7 @@ def vgg11(shape: Shape, classes: int, norm: Norm = "instance") -> Network:
 def convolutions(layers: tuple[tuple[int, int, bool], ...], shape: Shape, classes: int, norm: Norm) -> Network:
     """A network of convolutions that keep the size, norms, ReLU and max poolings, then a linear classifier."""
     channels, *sides = shape
-    padding = extra_padding(shape)
+    padding = _extra_padding(shape)
     height, width = (side + 2 * padding for side in sides)
     modules: list[nn.Module] = []
     for out, kernel, pooled in layers:
@@ -63,6 +63,6 @@ def convolutions(layers: tuple[tuple[int, int, bool], ...], shape: Shape, classe
     return Network(nn.Sequential(*modules), nn.Linear(channels * height * width, classes))
 
 
-def extra_padding(shape: Shape) -> int:
+def _extra_padding(shape: Shape) -> int:
     """What the first convolution pads besides: 2 at 28 px, else 0."""
     return 2 if shape[1:] == (WIDE_PADDING_SIDE, WIDE_PADDING_SIDE) else 0

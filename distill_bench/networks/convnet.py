@@ -31,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "leaky-relu": lambda: nn.LeakyReLU(0.01, inplace=True),
     "swish": nn.SiLU,
 }
-POOLINGS: dict[str, Callable[[], nn.Module]] = {
+_POOLINGS: dict[str, Callable[[], nn.Module]] = {
     "none": nn.Identity,
     "max": lambda: nn.MaxPool2d(2),
     "average": lambda: nn.AvgPool2d(2),
@@ -64,7 +64,7 @@ class ConvNet(Network):
             padding = 3 if block == 0 and height == side == WIDE_PADDING_SIDE else 1
             height, side = height + 2 * (padding - 1), side + 2 * (padding - 1)
             layers += [nn.Conv2d(channels, width, 3, padding=padding), NORMS[norm](width, height, side)]
-            layers += [ACTIVATIONS[activation](), POOLINGS[pooling]()]
+            layers += [ACTIVATIONS[activation](), _POOLINGS[pooling]()]
             channels = width
             if pooling != "none":
                 height, side = height // 2, side // 2

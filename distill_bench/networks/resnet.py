@@ -13,7 +13,7 @@ from distill_bench.networks.classic import Shape
 from distill_bench.networks.convnet import NORMS
 from distill_bench.networks.network import Network
 
-FEATURES = 512
+_FEATURES = 512
 
 
 def resnet18(
@@ -44,16 +44,16 @@ def resnet18(
         features.conv1 = nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
         features.maxpool = nn.Identity()
     features.fc = nn.Identity()
-    size = FEATURES
+    size = _FEATURES
     if average_pooling:
         for stage in (features.layer2, features.layer3, features.layer4):
-            pool_for_strides(stage[0])
+            _pool_for_strides(stage[0])
         features.avgpool = nn.Identity()
         size *= (shape[1] // 8) * (shape[2] // 8)
     return Network(features, nn.Linear(size, classes))
 
 
-def pool_for_strides(block: Any) -> None:
+def _pool_for_strides(block: Any) -> None:
     """Turn the strides of a torchvision ``BasicBlock``, in place, into average pooling."""
     convolution, norm = block.downsample
     block.conv1.stride = convolution.stride = (1, 1)

@@ -25,7 +25,7 @@ from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import Monitor
 from distill_bench.runtime.run_info import run_block
 
-METADATA_KEY = "distill_bench"
+_METADATA_KEY = "distill_bench"
 
 Artifact = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -133,7 +133,7 @@ def path_of(kind: str, identity: dict[str, Any]) -> Path:
 
 
 def _write(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any], facts: dict[str, Any]) -> Pretrained:
-    metadata = {METADATA_KEY: json.dumps({"identity": identity, "facts": facts}, sort_keys=True)}
+    metadata = {_METADATA_KEY: json.dumps({"identity": identity, "facts": facts}, sort_keys=True)}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, save(plain, metadata))
     return Pretrained(path, identity, facts)
@@ -145,7 +145,7 @@ def _read(path: Path) -> Pretrained | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()[METADATA_KEY])
+            about = json.loads(file.metadata()[_METADATA_KEY])
         return Pretrained(path, about["identity"], about["facts"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         log.warning("%s cannot be read (%s) and counts as missing.", path, error)

@@ -40,9 +40,9 @@ from distill_bench.training.train import Augment, Plan, TrainState, accuracy, ta
 KIND = "teachers"
 VERSION = 1  # raised with every change that makes other teachers of the same recipe
 CHECKED_IMAGES = 2000
-TOLERATED = 0.005  # share of images decided otherwise
-BETTER_THAN_GUESSING = 2.0  # ratio of odds: 18 % of 10 equal classes, 67 % of 2
-BELOW_STATED = 10.0  # points: 2,000 images say little of one or two, and crops differ; training images lift it
+_TOLERATED = 0.005  # share of images decided otherwise
+_BETTER_THAN_GUESSING = 2.0  # ratio of odds: 18 % of 10 equal classes, 67 % of 2
+_BELOW_STATED = 10.0  # points: 2,000 images say little of one or two, and crops differ; training images lift it
 
 
 class TeacherRecipe(BaseModel):
@@ -263,13 +263,13 @@ def _checked(training: TrainingData, stored: Pretrained) -> Teacher:
     recorded, measured = stored.facts["accuracy"], training_accuracy(network, training)
     labels = training.labels[_checked_images(training)]
     # another device or number of threads may decide a few images otherwise
-    if abs(measured - recorded) / 100 * len(labels) > max(1, TOLERATED * len(labels)):
+    if abs(measured - recorded) / 100 * len(labels) > max(1, _TOLERATED * len(labels)):
         raise DataError(
             f"the teacher {stored.path} has {measured:.1f} % on training images where {recorded:.1f} % were recorded. "
             "Delete the file to have it trained again."
         )
     stated = stored.facts.get("stated", 0.0)
-    if measured < stated - BELOW_STATED:
+    if measured < stated - _BELOW_STATED:
         raise DataError(
             f"{stored.identity['recipe']['weights']} has {measured:.1f} % on training images of "
             f"{training.source_name}, where {stated:.1f} % are stated of it: the order of classes, the size of images "
@@ -278,7 +278,7 @@ def _checked(training: TrainingData, stored: Pretrained) -> Teacher:
             "224 px, normalized. Give `teacher.weights=` to have a teacher trained here."
         )
     right, guess = measured / 100, float(labels.bincount().max()) / len(labels)
-    if right * (1 - guess) <= BETTER_THAN_GUESSING * guess * (1 - right):
+    if right * (1 - guess) <= _BETTER_THAN_GUESSING * guess * (1 - right):
         raise RunFailed(
             f"the teacher {name} on {training.source_name} has {measured:.1f} % on training images, hardly better than "
             f"naming the commonest class ({100 * guess:.1f} %). Give it more epochs (epochs, minimum_steps) or another "

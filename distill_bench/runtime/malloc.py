@@ -8,7 +8,7 @@ import platform
 
 # from glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-TOP_PAD_BYTES = 64 * 2**20
+_TOP_PAD_BYTES = 64 * 2**20
 
 
 def disable_trim() -> bool:
@@ -22,5 +22,5 @@ def disable_trim() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     return all(
         mallopt(option, value) == 1
-        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, TOP_PAD_BYTES))
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, _TOP_PAD_BYTES))
     )

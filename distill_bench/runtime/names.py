@@ -13,15 +13,15 @@ LONGEST_PATH = 4096
 MOST_CLASSES = 100_000
 UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode categories: control characters, halves of surrogate pairs, line and paragraph separators."""
-INVISIBLE = set("\u00ad\u200b\u2060\ufeff")
+_INVISIBLE = set("\u00ad\u200b\u2060\ufeff")
 """Marks of no width, by which two names that look the same differ."""
-REORDERING = set("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_REORDERING = set("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Marks that make a terminal show what follows in another order than it is."""
 
 
 def is_printable(character: str) -> bool:
     """Whether a character shows as itself alone: no control character, line break, surrogate or bidi mark."""
-    return unicodedata.category(character) not in UNPRINTABLE and character not in REORDERING | INVISIBLE
+    return unicodedata.category(character) not in UNPRINTABLE and character not in _REORDERING | _INVISIBLE
 
 
 def checked_name(name: str, what: str = "the name", longest: int = LONGEST) -> str:

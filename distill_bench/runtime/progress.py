@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from distill_bench.errors import Interrupted
 from distill_bench.runtime.text import for_terminal
 
-LINE_EVERY_SECONDS = 15.0
+_LINE_EVERY_SECONDS = 15.0
 
 
 @runtime_checkable
@@ -85,7 +85,7 @@ class _Stage:
         self._done += steps
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, steps)
-        elif time.monotonic() - self._spoke >= LINE_EVERY_SECONDS:
+        elif time.monotonic() - self._spoke >= _LINE_EVERY_SECONDS:
             self._spoke = time.monotonic()
             spent = self._spoke - self._began
             left = spent * (self._total - self._done) / max(self._done - self._first, 1)

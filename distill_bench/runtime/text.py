@@ -14,8 +14,8 @@ from distill_bench.runtime.names import is_printable
 MARKS = re.compile(r"[\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_])")
 """What Markdown obeys. An underscore within a word means nothing there."""
 HTML = re.compile(r"[<>$]|&(?=[A-Za-z#])")
-ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
-FORMULA = tuple("=+-@＝＋－＠")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
+_FORMULA = tuple("=+-@＝＋－＠")
 """How a cell begins that spreadsheets compute."""
 
 
@@ -54,7 +54,7 @@ def for_markdown(text: str) -> str:
     'a\\\\|b \\\\*c\\\\* &lt;script&gt; fashion_mnist'
     """
     line = MARKS.sub(lambda mark: "\\" + mark[0], for_terminal(" ".join(text.split())))
-    return HTML.sub(lambda mark: ENTITIES[mark[0]], line)
+    return HTML.sub(lambda mark: _ENTITIES[mark[0]], line)
 
 
 def for_csv(value: object) -> object:
@@ -66,7 +66,7 @@ def for_csv(value: object) -> object:
     if not isinstance(value, str):
         return value
     line = for_terminal(value)
-    return f"'{line}" if line.startswith(FORMULA) and not _is_number(line) else line
+    return f"'{line}" if line.startswith(_FORMULA) and not _is_number(line) else line
 
 
 def for_json(content: Any, indent: int | None = None) -> str:

@@ -28,7 +28,7 @@ Choice = Literal["auto", "on", "off"]
 
 # of one network: below, compiling takes longer than it saves
 PAYS_FLOPS = 3e12
-VARIANTS_HELD = 8
+_VARIANTS_HELD = 8
 
 
 def decide(choice: str, device: torch.device, flops: float) -> bool:
@@ -140,7 +140,7 @@ _variants: set[str] = set()
 
 def _make_room(variant: str) -> None:
     """Start afresh before torch's limit of variants of one function is reached; what was compiled is on disk."""
-    if variant not in _variants and len(_variants) >= VARIANTS_HELD:
+    if variant not in _variants and len(_variants) >= _VARIANTS_HELD:
         torch.compiler.reset()
         _variants.clear()
     _variants.add(variant)

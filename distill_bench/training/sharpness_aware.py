@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from distill_bench.training.train import GradientFn
 
-GUARD = 1e-12
+_GUARD = 1e-12
 
 
 def gsam_gradient(rho: float, alpha: float) -> GradientFn:
@@ -49,7 +49,7 @@ def perturbation(parameters: Sequence[Tensor], gradients: Sequence[Tensor], rho:
     """ρ·w²·g / ‖|w|·g‖, the norm over all tensors: ASAM's worst case within ρ."""
     size = _norm([weight * gradient for weight, gradient in zip(parameters, gradients, strict=True)])
     return [
-        rho / (size + GUARD) * weight.square() * gradient
+        rho / (size + _GUARD) * weight.square() * gradient
         for weight, gradient in zip(parameters, gradients, strict=True)
     ]
 
@@ -57,7 +57,7 @@ def perturbation(parameters: Sequence[Tensor], gradients: Sequence[Tensor], rho:
 def flat_direction(plain: Sequence[Tensor], sharp: Sequence[Tensor], alpha: float) -> list[Tensor]:
     """g_s − α·v: the gradient at the perturbation, less what of the plain gradient is orthogonal to it."""
     inner = torch.stack([(a * b).sum() for a, b in zip(plain, sharp, strict=True)]).sum()
-    share = inner / (_norm(sharp).square() + GUARD)
+    share = inner / (_norm(sharp).square() + _GUARD)
     return [s - alpha * (p - share * s) for p, s in zip(plain, sharp, strict=True)]
 
 

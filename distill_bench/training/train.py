@@ -14,9 +14,9 @@ from distill_bench.errors import RunFailed
 from distill_bench.training import compilation
 
 TEST_BATCH = 500
-COMPILED_TEST_BATCH = 50
+_COMPILED_TEST_BATCH = 50
 # a size of batch that comes up less often is not compiled
-COMPILED_STEPS = 50
+_COMPILED_STEPS = 50
 
 ImageLoader = Callable[[Tensor], Tensor]
 """From indices int64 [b] to images float [b, c, h, w]; a tensor's ``__getitem__`` is one."""
@@ -163,7 +163,7 @@ def accuracy(network: nn.Module, load: ImageLoader, labels: Int64[Tensor, " n"],
     network.eval()
     eager, correct = partial(compilation.logits, network), torch.zeros((), dtype=torch.int64, device=labels.device)
     finite = torch.ones((), dtype=torch.bool, device=labels.device)
-    size = COMPILED_TEST_BATCH if compiled else TEST_BATCH
+    size = _COMPILED_TEST_BATCH if compiled else TEST_BATCH
     whole = compilation.compiled(compilation.logits, network) if compiled else eager
     with torch.inference_mode():
         for indices in torch.arange(len(labels)).split(size):
@@ -191,7 +191,7 @@ def _losses(network: nn.Module, plan: Plan, count: int, compiled: bool) -> Calla
         return lambda size: eager
     quick = compilation.compiled(compilation.cross_entropy, network)
     usual = min(plan.batch_size, count)
-    return lambda size: quick if size == usual or plan.epochs >= COMPILED_STEPS else eager
+    return lambda size: quick if size == usual or plan.epochs >= _COMPILED_STEPS else eager
 
 
 def _optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:

@@ -9,12 +9,12 @@ from distill_bench.benchmark.leaderboard.tables import markdown
 from distill_bench.benchmark.results import read_results
 from distill_bench.runtime.files import write_atomically
 
-PUBLISHED = Path(__file__).with_name("published.csv")
+_PUBLISHED = Path(__file__).with_name("published.csv")
 
 
 def published() -> list[Claim]:
     """The papers' accuracies that come with the package."""
-    return load_claims(PUBLISHED)
+    return load_claims(_PUBLISHED)
 
 
 def board(folder: Path) -> list[Row]:

@@ -12,7 +12,7 @@ from distill_bench.errors import DataError, brief
 
 Blank = BeforeValidator(lambda text: None if text == "" else text)
 Name = Annotated[str, Field(min_length=1)]
-FIGURE = {"accuracy", "std", "source", "reading", "note"}
+_FIGURE = {"accuracy", "std", "source", "reading", "note"}
 
 
 class Claim(BaseModel):
@@ -67,7 +67,7 @@ def load_claims(path: Path) -> list[Claim]:
             reader = csv.DictReader(file)
             for record in reader:
                 claim = _claim(record, f"{path} line {reader.line_num}")
-                key = tuple(claim.model_dump(exclude=FIGURE).values())
+                key = tuple(claim.model_dump(exclude=_FIGURE).values())
                 if key in first_line:
                     raise DataError(f"{path} line {reader.line_num} repeats line {first_line[key]}: {key}.")
                 first_line[key] = reader.line_num
@@ -105,8 +105,8 @@ def claim_for(
     """
 
     def misfits(claim: Claim) -> tuple[bool, bool, bool]:
-        kind = network and network_kind(network)
-        return claim.protocol != protocol, network_kind(claim.network) != kind, claim.labels != labels
+        kind = network and _network_kind(network)
+        return claim.protocol != protocol, _network_kind(claim.network) != kind, claim.labels != labels
 
     matching = [claim for claim in claims if (claim.method, claim.dataset, claim.ipc) == (method, dataset, ipc)]
     return min(
@@ -119,7 +119,7 @@ def differences(claim: Claim, network: str | None, labels: str | None) -> list[s
     whether it is the best of several figures.
     """
     notes = []
-    if network and network_kind(claim.network) != network_kind(network):
+    if network and _network_kind(claim.network) != _network_kind(network):
         notes.append(claim.network)
     elif network and claim.norm not in ("unknown", network_norm(network)):
         notes.append(f"{claim.norm} norm")
@@ -130,10 +130,10 @@ def differences(claim: Claim, network: str | None, labels: str | None) -> list[s
     return notes
 
 
-def network_kind(name: str) -> str:
+def _network_kind(name: str) -> str:
     """A network's name without depth, width, norm and pooling: ConvNet, ResNet, MLP.
 
-    >>> network_kind("ConvNetD3BN"), network_kind("ResNet18_AP")
+    >>> _network_kind("ConvNetD3BN"), _network_kind("ResNet18_AP")
     ('ConvNet', 'ResNet18')
     """
     match = re.match(r"ConvNet|[A-Za-z]+\d*", name.replace("BN", ""))
@@ -144,6 +144,6 @@ def network_norm(name: str) -> str:
     """The norm that a network's name means: what it says, else none in LeNet, AlexNet and MLP, and instance norm."""
     if "BN" in name:
         return "batch"
-    if "NN" in name or network_kind(name) in ("LeNet", "AlexNet", "MLP"):
+    if "NN" in name or _network_kind(name) in ("LeNet", "AlexNet", "MLP"):
         return "none"
     return "layer" if "LN" in name or name == "ViT" else "group" if "GN" in name else "instance"

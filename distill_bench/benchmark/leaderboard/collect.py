@@ -23,10 +23,10 @@ ROW_KEYS = (
 )  # fmt: skip
 STRICT = ".hard"
 """What boards add to the protocol of a strict row that stands beside one that differs in nothing else."""
-CELL_KEYS = ["suite", "dataset", "method", "ipc", "preset"]
-SLOT_KEYS = ["suite", "dataset", "method", "ipc", "seed"]
+_CELL_KEYS = ["suite", "dataset", "method", "ipc", "preset"]
+_SLOT_KEYS = ["suite", "dataset", "method", "ipc", "seed"]
 """What says which results a cell has; those of another preset take their place."""
-GROUP_KEYS = [*CELL_KEYS, "protocol", "network", "labels", "pixel_space"]
+_GROUP_KEYS = [*_CELL_KEYS, "protocol", "network", "labels", "pixel_space"]
 CLAIM_KEYS = ("method", "dataset", "ipc", "protocol", "network", "labels")
 
 
@@ -47,18 +47,18 @@ def leaderboard_rows(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> 
     """
     import pandas  # here, because importing it takes a moment
 
-    columns = {**dict.fromkeys(GROUP_KEYS), "seed": None, "cell_key": None, "strict": None, "variant": None}
+    columns = {**dict.fromkeys(_GROUP_KEYS), "seed": None, "cell_key": None, "strict": None, "variant": None}
     filed = pandas.DataFrame([_flat(each) for each in results], columns=[*columns, "result"], dtype=object)
     scored = filed["result"].map(lambda each: isinstance(each, Result)).astype(bool)
-    scores, failures = filed[scored], filed[~scored].drop_duplicates(SLOT_KEYS, keep="last")
+    scores, failures = filed[scored], filed[~scored].drop_duplicates(_SLOT_KEYS, keep="last")
     beside = scores.merge(
-        failures[[*SLOT_KEYS, "cell_key"]], "left", SLOT_KEYS, suffixes=("", "_failed"), indicator=True
+        failures[[*_SLOT_KEYS, "cell_key"]], "left", _SLOT_KEYS, suffixes=("", "_failed"), indicator=True
     )
     outdated = (beside["_merge"] == "both") & (beside["cell_key"].fillna("") != beside["cell_key_failed"].fillna(""))
     scores = beside[~outdated]
-    left = filed[~scored].merge(scores[SLOT_KEYS].drop_duplicates(), "left", SLOT_KEYS, indicator=True)
-    rows = [_score_row(group, claims) for _, group in _groups(_told_apart(scores), GROUP_KEYS)]
-    rows += [_row(group, claims, "failed", {}) for _, group in _groups(left[left["_merge"] == "left_only"], CELL_KEYS)]
+    left = filed[~scored].merge(scores[_SLOT_KEYS].drop_duplicates(), "left", _SLOT_KEYS, indicator=True)
+    rows = [_score_row(group, claims) for _, group in _groups(_told_apart(scores), _GROUP_KEYS)]
+    rows += [_row(group, claims, "failed", {}) for _, group in _groups(left[left["_merge"] == "left_only"], _CELL_KEYS)]
     return sorted(rows, key=_order)
 
 
@@ -86,7 +86,7 @@ def as_shown(rows: Iterable[Row]) -> list[Row]:
 
 
 def _flat(filed: Filed) -> Row:
-    facts = {key: getattr(filed, key, None) for key in (*GROUP_KEYS, "seed", "cell_key", "strict")}
+    facts = {key: getattr(filed, key, None) for key in (*_GROUP_KEYS, "seed", "cell_key", "strict")}
     return {
         **facts,
         "suite": filed.suite or EVALUATED,
@@ -109,7 +109,7 @@ def _groups(frame: "pandas.DataFrame", keys: Sequence[str]) -> "Iterable[tuple[A
 
 
 def _told_apart(scores: "pandas.DataFrame") -> "pandas.DataFrame":
-    several = scores.groupby(GROUP_KEYS, dropna=False, sort=False)[["strict", "variant"]].transform("nunique") > 1
+    several = scores.groupby(_GROUP_KEYS, dropna=False, sort=False)[["strict", "variant"]].transform("nunique") > 1
     strict = several["strict"] & scores["strict"].astype(bool)
     named = scores["preset"].fillna("set") + " " + scores["variant"]
     return scores.assign(
@@ -137,7 +137,7 @@ def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim]) -> Row:
 
 def _row(group: "pandas.DataFrame", claims: Sequence[Claim], status: str, values: Row) -> Row:
     first = group.iloc[0]
-    condition: Row = {key: None if first[key] != first[key] else first[key] for key in GROUP_KEYS}  # NaN is None here
+    condition: Row = {key: None if first[key] != first[key] else first[key] for key in _GROUP_KEYS}  # NaN is None here
     claim = claim_for(claims, *(condition[key] for key in CLAIM_KEYS))
     known = {
         **condition,

@@ -16,17 +16,17 @@ from distill_bench.benchmark.leaderboard.tables import TABLE_KEYS, compared, gro
 
 # Okabe and Ito's colour-blind-safe palette without yellow (too pale on white), and Tol's wine and indigo. Its length
 # and that of the markers share no factor, so colour and marker together name 56 methods.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY, INK, FAINT = "#808080", "#222222", "#E4E4E4"
 # A method keeps its colour whatever else is drawn; methods that are not listed take the next free ones, by name.
-STYLED = (
+_STYLED = (
     "dm", "dc", "dsa", "mtt", "herding", "datadam", "datm", "k-center", "tesla", "ftd", "k-means", "datm-tesla",
     "sre2l", "cda", "rded",
 )  # fmt: skip
 LINES = {"hard": "-", "soft": "--", "teacher": ":"}
 FULL = "full training split"
-WIDEST_SHIFT = 0.06
+_WIDEST_SHIFT = 0.06
 """Of a decade (or of the axis, if it is longer), between the first and the last mark of an IPC."""
 PANEL_INCHES, PANELS_PER_LINE, DPI = (5.6, 4.2), 2, 160
 
@@ -82,10 +82,10 @@ def _as_stored(panel: list[Row]) -> list[Row]:
 
 
 def _styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
-    others = sorted(set(methods) - {*STYLED, "random", "full"})
+    others = sorted(set(methods) - {*_STYLED, "random", "full"})
     styles = {
-        method: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
-        for i, method in enumerate((*STYLED, *others))
+        method: {"color": _PALETTE[i % len(_PALETTE)], "marker": _MARKERS[i % len(_MARKERS)]}
+        for i, method in enumerate((*_STYLED, *others))
     }
     return {**styles, "random": {"color": GREY, "marker": "o", "zorder": 1.5}}
 
@@ -93,7 +93,7 @@ def _styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
 def _draw(axes: Axes, panel: list[Row], styles: dict, legend: dict[str, Any]) -> None:
     curves = dict(grouped(panel, ("method", "labels", "preset")))
     ipcs = sorted({row["ipc"] for row in panel})
-    step = min(0.008, WIDEST_SHIFT / len(curves)) * max(math.log(ipcs[-1] / ipcs[0]), math.log(10))
+    step = min(0.008, _WIDEST_SHIFT / len(curves)) * max(math.log(ipcs[-1] / ipcs[0]), math.log(10))
     for index, ((method, labels, preset), curve) in enumerate(sorted(curves.items(), key=_random_last)):
         shift = math.exp(step * (index - (len(curves) - 1) / 2))
         name = method if labels == "hard" else f"{method} ({labels} labels)"

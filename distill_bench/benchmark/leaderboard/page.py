@@ -10,7 +10,7 @@ from distill_bench.benchmark.leaderboard.claims import Claim
 from distill_bench.benchmark.leaderboard.collect import Row
 from distill_bench.benchmark.leaderboard.tables import COLUMNS, notes, sections
 
-TEMPLATE = Path(__file__).with_name("page.html.j2")
+_TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def page(rows: Sequence[Row], claims: Sequence[Claim] = (), figure: bytes | None = None) -> str:
@@ -25,7 +25,7 @@ def page(rows: Sequence[Row], claims: Sequence[Claim] = (), figure: bytes | None
         HTML text.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     parts = sections(rows, claims)
     return template.render(
         sections=parts,

@@ -14,19 +14,19 @@ from distill_bench.runtime.text import for_csv, for_markdown
 if TYPE_CHECKING:
     import pandas
 
-ABSENT = "–"
+_ABSENT = "–"
 RANDOM = ("random", "random-soft", "random-zca")
 COLUMNS = (
     "IPC", "method", "labels", "accuracy (%)", "vs random", "gap to full", "size", "synthesis", "peak memory",
     "published (%)",
 )  # fmt: skip
-ACCURACY = COLUMNS.index("accuracy (%)")
+_ACCURACY = COLUMNS.index("accuracy (%)")
 TABLE_KEYS = ("suite", "dataset", "protocol", "network", "pixel_space")
-POINTS = (
+_POINTS = (
     "The columns vs random and gap to full are in percentage points. Random is scored at the same IPC, in the same "
     "pixel space and with the same kind of labels; full is "
 )
-NOTES = (
+_NOTES = (
     "Published figures are the papers', each under the protocol in brackets and not under this table's: read them as "
     "context, not as a comparison.",
     f"A protocol that ends in {STRICT} is the strict scoring of sets with a learned learning rate: hard labels and "
@@ -149,7 +149,7 @@ def notes(shown: Sequence[Section]) -> list[str]:
         where = "training on the whole split, which was not scored here: the column is empty"
     elif len(with_reference) < len(shown):
         where += ", where there is one"
-    return [f"{POINTS}{where}.", *NOTES]
+    return [f"{_POINTS}{where}.", *_NOTES]
 
 
 def markdown(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> str:
@@ -166,14 +166,14 @@ def _grid(table: Table) -> str:
     lines = [_line(COLUMNS), _line(["--:", ":--", ":--", *["--:"] * (len(COLUMNS) - 3)])]
     for line in table.lines:
         cells = map(for_markdown, line.cells)
-        lines.append(_line(f"**{c}**" if line.best and i == ACCURACY else c for i, c in enumerate(cells)))
+        lines.append(_line(f"**{c}**" if line.best and i == _ACCURACY else c for i, c in enumerate(cells)))
     return "\n".join(lines)
 
 
 def _table(group: list[Row], failed: list[Row], claims: Sequence[Claim]) -> Table:
     first = group[0]
     note = (
-        f"Preset {', '.join(sorted({row['preset'] or ABSENT for row in group}))}; "
+        f"Preset {', '.join(sorted({row['preset'] or _ABSENT for row in group}))}; "
         f"{_range('network', (row['networks'] for row in group))} on each set, "
         f"{_range('synthesis seed', (row['seeds'] for row in group))}. ± is half of the 95 % Student-t interval: over "
         "the synthesis seeds where there are two or more, else over the networks trained on the one set."
@@ -193,7 +193,7 @@ def _lines(listed: list[Row], claims: Sequence[Claim]) -> list[Line]:
     for row in listed:
         twice = presets[row["ipc"], row["method"], row["labels"]] > 1
         method = f"{row['method']} ({row['preset']})" if twice else row["method"]
-        cells = [str(row["ipc"]), method, row["labels"] or ABSENT, _accuracy(row), *_details(row, claims)]
+        cells = [str(row["ipc"]), method, row["labels"] or _ABSENT, _accuracy(row), *_details(row, claims)]
         lines.append(Line(cells, row["accuracy"] is not None and row["accuracy"] == best[row["ipc"]]))
     return lines
 
@@ -204,7 +204,7 @@ def _details(row: Row, claims: Sequence[Claim]) -> list[str]:
         _points(row["full"], row["accuracy"], ".1f"),
         _size(row["bytes"]),
         _duration(row["synthesis_seconds"]),
-        ABSENT if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:,.0f} MB",
+        _ABSENT if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:,.0f} MB",
         _published(row, claims),
     ]
 
@@ -222,7 +222,7 @@ def _reference_line(full: Row, claims: Sequence[Claim]) -> str:
 
 def _published(row: Row, claims: Sequence[Claim]) -> str:
     if row["claimed"] is None:
-        return ABSENT
+        return _ABSENT
     claim = claim_for(claims, *(row[key] for key in CLAIM_KEYS))
     if claim is None:
         return f"{row['claimed']:.1f} (protocol unknown)"
@@ -241,12 +241,12 @@ def _accuracy(row: Row) -> str:
 
 
 def _points(accuracy: float | None, other: float | None, form: str) -> str:
-    return ABSENT if accuracy is None or other is None else format(accuracy - other, form).replace("-", "−")
+    return _ABSENT if accuracy is None or other is None else format(accuracy - other, form).replace("-", "−")
 
 
 def _size(count: int | None) -> str:
     if count is None:
-        return ABSENT
+        return _ABSENT
     for divisor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= divisor:
             return f"{count / divisor:.1f} {unit}"
@@ -255,7 +255,7 @@ def _size(count: int | None) -> str:
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
-        return ABSENT
+        return _ABSENT
     for divisor, unit in ((3600, "h"), (60, "min")):
         if seconds >= divisor:
             return f"{seconds / divisor:.1f} {unit}"

@@ -16,10 +16,10 @@ from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptio
 from distill_bench.hub.convert.targets import sorted_classes
 from distill_bench.runtime.tensors import as_pixels
 
-SEAM = 3.0
+_SEAM = 3.0
 """How much stronger than elsewhere the step across a line is, from which images are taken for several put together: 11
 for four CIFAR-10 images in one and 8 for nine (4 to 5 with noise), 1 for whole ones. Dark edges of digits hide it."""
-SURELY_EIGHT_BIT = 32
+_SURELY_EIGHT_BIT = 32
 """Whole numbers from 0 to 255 that reach this are no normalised or whitened pixels."""
 
 
@@ -56,7 +56,7 @@ def check_range(images: Tensor, kind: str | None, where: str) -> None:
     if not bool(images.isfinite().all()):
         raise DataError(f"{where}: {int((~images.isfinite()).sum())} image values are NaN or infinite.")
     low, high = float(images.min()), float(images.max())
-    if low >= 0 and (1 if kind == "unit" else SURELY_EIGHT_BIT) < high <= 255 and torch.equal(images, images.round()):
+    if low >= 0 and (1 if kind == "unit" else _SURELY_EIGHT_BIT) < high <= 255 and torch.equal(images, images.round()):
         raise DataError(
             f"{where}: the images are whole numbers from {low:g} to {high:g}, stored as floats: 8-bit pictures"
             f"{f', not `space={kind}`' if kind else ''}. Save them as what they are (images.to(torch.uint8) or "
@@ -124,7 +124,7 @@ def against_whole(item: ImportedTensors, options: ImportOptions) -> list[str]:
     """What says that the images of a bare pair hold several smaller ones each. ``factor`` settles it."""
     if not item.pair or options.factor is not None:
         return []
-    divisions = [parts for parts in (2, 3) if seam(item.images, parts) > SEAM]
+    divisions = [parts for parts in (2, 3) if seam(item.images, parts) > _SEAM]
     return [
         f"it is a bare pair, as IDC's and DREAM's data.pt, and its images break along the lines that divide them into "
         f"{parts}×{parts}: each seems to hold {parts * parts} smaller ones (`factor={parts}` unpacks them; `factor=1`: "

@@ -10,13 +10,13 @@ from distill_bench.methods.recipe import list_recipes
 
 NETWORK = re.compile(r"(convnet|resnet|lenet|alexnet|vgg|mlp|densenet|vit|wrn|mobilenet)\w*", re.IGNORECASE)
 IPC = re.compile(r"ipc(\d+)|(\d+)ipc", re.IGNORECASE)
-OTHERS = ("stl10", "usps", "celeba", "places365", "imagenet21k", "in21k")
+_OTHERS = ("stl10", "usps", "celeba", "places365", "imagenet21k", "in21k")
 """Datasets that sets are released for and that this project does not have; so is all that ends in mnist."""
-ALSO_CALLED = {
+_ALSO_CALLED = {
     "tinyimagenet200": "tiny_imagenet", "imagenet1k": "imagenet", "in1k": "imagenet", "imagesquack": "imagesquawk",
     "fmnist": "fashion_mnist",
 }  # fmt: skip
-SHORT_FOR = {"tiny": "tiny_imagenet", "fashion": "fashion_mnist"}
+_SHORT_FOR = {"tiny": "tiny_imagenet", "fashion": "fashion_mnist"}
 """Plain words, which name a dataset beside a method or a number of images per class alone."""
 
 
@@ -67,13 +67,13 @@ def _read_name(name: str) -> Named:
     tokens = [token for token in re.split(r"[^A-Za-z0-9]+", name) if token]
     method, between, rest = _of_res_file(tokens)
     methods = {_plain(recipe): recipe for recipe in list_recipes()}
-    known = {_plain(data): data for data in list_datasets()} | ALSO_CALLED
+    known = {_plain(data): data for data in list_datasets()} | _ALSO_CALLED
     if method or any(IPC.fullmatch(token) or _plain(token) in methods for token in tokens):
-        known |= SHORT_FOR
+        known |= _SHORT_FOR
     datasets, network, ipc = [known.get(_plain(between), between)] if between else [], None, None
     for word in _words(rest, known | methods):
         plain, number = _plain(word), IPC.fullmatch(word)
-        if plain in known or plain in OTHERS or plain.endswith("mnist"):
+        if plain in known or plain in _OTHERS or plain.endswith("mnist"):
             datasets.append(known.get(plain, word))
         elif plain in methods:
             method = method or methods[plain]

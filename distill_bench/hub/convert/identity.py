@@ -9,7 +9,7 @@ from distill_bench.hub.convert.released_file import ImportedTensors
 from distill_bench.methods.recipe import Recipe, list_recipes, load_recipe
 
 SELECTED, SELECTED_PROTOCOL = "selection", "dsa-v1"
-RATE_LEARNERS = ":trajectory_matching"
+_RATE_LEARNERS = ":trajectory_matching"
 """How the functions of the methods end that learn a rate with the images."""
 
 
@@ -53,7 +53,7 @@ def identify(
     guess = f"{' and '.join(guessed)}: {of} (`method`, `protocol`)"
     taken = known or item.method
     settled = _recipe(taken)
-    learns = settled is not None and settled.function.endswith(RATE_LEARNERS)
+    learns = settled is not None and settled.function.endswith(_RATE_LEARNERS)
     assumptions = [text for text in item.assumptions if text != ASSUMED_RATE or learns]
     seen = [f"by the file name: {named.words}"] if named.words else []
     if guessed and format.of_many_methods:

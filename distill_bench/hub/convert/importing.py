@@ -29,7 +29,7 @@ from distill_bench.hub.convert.format import Format, all_formats
 from distill_bench.hub.convert.identity import Identity, identify
 from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile
 
-NOTHING_SAID = ImportOptions()
+_NOTHING_SAID = ImportOptions()
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def import_release(
     paths: Sequence[Path],
     dataset: Dataset,
     space: SpaceKind | PixelSpace | None = None,
-    options: ImportOptions = NOTHING_SAID,
+    options: ImportOptions = _NOTHING_SAID,
     *,
     format: str | None = None,
     method: str | None = None,

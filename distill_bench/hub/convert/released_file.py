@@ -24,7 +24,7 @@ TORCH_SUFFIXES = (".pt", ".pth", ".tar")
 LABELS = ("logits", "probabilities", "argmax", "order")
 LAYOUTS = ("nchw", "nhwc")
 CLASS_ORDERS = ("dataset", "sorted")
-CLASS_NAMES = ("class_names", "classes", "label_names")
+_CLASS_NAMES = ("class_names", "classes", "label_names")
 """What a list of class names is called in a dictionary."""
 
 
@@ -149,7 +149,7 @@ class ReleasedFile:
 def not_read(content: Any, read: Sequence[str | None]) -> tuple[str, ...]:
     """A remark on what else a dictionary or list holds."""
     names = content if isinstance(content, dict) else range(len(content))
-    left = [str(name) for name in names if str(name) not in (*read, *CLASS_NAMES)]
+    left = [str(name) for name in names if str(name) not in (*read, *_CLASS_NAMES)]
     return (f"not read, of what the file holds: {listed(left, 8)}",) if left else ()
 
 
@@ -160,7 +160,7 @@ def class_names_in(content: Any) -> tuple[str, ...] | None:
         DataError: they are something else.
     """
     stored = content if isinstance(content, dict) else {}
-    names = next((stored[name] for name in CLASS_NAMES if name in stored), None)
+    names = next((stored[name] for name in _CLASS_NAMES if name in stored), None)
     if isinstance(names, numpy.ndarray):
         names = names.tolist()
     if names is None:

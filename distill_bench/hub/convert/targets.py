@@ -11,8 +11,8 @@ from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.convert.released_file import ImportOptions, Targets
 from distill_bench.runtime.tensors import as_classes, one_hot_classes
 
-ASSUMED_ORDER = "labels in class order: no file has them"
-MOST_DIFFERING = 0.1
+_ASSUMED_ORDER = "labels in class order: no file has them"
+_MOST_DIFFERING = 0.1
 """The fraction of images whose largest soft label may contradict class order for it to be taken for granted."""
 
 
@@ -47,7 +47,7 @@ def read_targets(
     """
     if given is None:
         order = class_order(count, classes, where)
-        return Targets(order, assumptions=() if options.labels == "order" else (ASSUMED_ORDER,))
+        return Targets(order, assumptions=() if options.labels == "order" else (_ASSUMED_ORDER,))
     if options.labels == "order":
         raise UsageError(f"`labels=order` is for images without labels, but {where} has them: leave one of them out.")
     if len(given) != count:
@@ -104,7 +104,7 @@ def _classes_of(largest: Tensor, classes: int) -> tuple[Tensor, tuple[str, ...]]
         return largest, ("classes by the largest soft label: images do not divide evenly",)
     order = torch.arange(classes).repeat_interleave(len(largest) // classes)
     differing = int((largest != order).sum())
-    if differing > MOST_DIFFERING * len(order):
+    if differing > _MOST_DIFFERING * len(order):
         return largest, (f"classes by the largest soft label: class order contradicts {differing} of {len(order)}",)
     return order, (f"classes in order: no file has them; {differing} of {len(order)} largest soft labels differ",)
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from distill_bench.errors import DataError, brief
 
-MOST_NESTED = 32
-MOST_REPEATED = 4
+_MOST_NESTED = 32
+_MOST_REPEATED = 4
 """How many times larger than its file what a file refers to may be."""
-REPEATED_ANYWAY = 2**20
+_REPEATED_ANYWAY = 2**20
 REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
 CLAIMING = b"bytearray\n"
 FLOATS = {"f8": "<d", "f4": "<f"}
@@ -59,7 +59,7 @@ class _TensorList(list[Any]):
         self.extend(state["tensors"])
 
 
-ALLOWED: list[Any] = [
+_ALLOWED: list[Any] = [
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
     (_FloatType, "numpy.dtype"),
@@ -86,7 +86,7 @@ def load_pickled(path: Path, example: str = "[images, labels]") -> Any:
     _check_archive(path)
     _check_claims(path)
     try:
-        with torch.serialization.safe_globals(ALLOWED), warnings.catch_warnings(action="ignore"):
+        with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
@@ -133,16 +133,16 @@ def _check_extent(content: Any, path: Path) -> None:
             return _tensor_extent(item, path)
         if not isinstance(item, (dict, list, tuple, set)):
             return 1
-        if depth > MOST_NESTED:
+        if depth > _MOST_NESTED:
             raise DataError(
-                f"{path}: lists in lists, {MOST_NESTED} deep or without end. No distilled set is. Not read."
+                f"{path}: lists in lists, {_MOST_NESTED} deep or without end. No distilled set is. Not read."
             )
         if id(item) not in known:
             parts = [*item.keys(), *item.values()] if isinstance(item, dict) else item
             known[id(item)] = 1 + sum(extent(part, depth + 1) for part in parts)
         return known[id(item)]
 
-    if extent(content, 0) > MOST_REPEATED * path.stat().st_size + REPEATED_ANYWAY:
+    if extent(content, 0) > _MOST_REPEATED * path.stat().st_size + _REPEATED_ANYWAY:
         raise DataError(f"{path}: refers to the same content again and again, more than it holds. Not read.")
 
 
@@ -181,7 +181,7 @@ def _reason(path: Path, error: Exception, example: str) -> str:
 def _refused_names(path: Path, error: Exception) -> list[str]:
     """The functions and classes that a file asks for and that are not allowed: all, or else that of torch's error."""
     try:
-        with torch.serialization.safe_globals(ALLOWED):
+        with torch.serialization.safe_globals(_ALLOWED):
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # of torch's older format, or damaged
         return REFUSED.findall(str(error))

@@ -21,10 +21,10 @@ from distill_bench.hub.convert.released_file import (
 from distill_bench.hub.convert.targets import read_targets
 from distill_bench.runtime.tensors import as_tensor
 
-IDC_WARNING = (
+_IDC_WARNING = (
     "each image is one image: those in IDC's and DREAM's data.pt hold several smaller ones, to be unpacked (`factor=2`)"
 )
-RATES = ("lr", "syn_lr", "learning_rate")
+_RATES = ("lr", "syn_lr", "learning_rate")
 """What a learned rate is called in a dictionary."""
 
 
@@ -44,7 +44,7 @@ class Arrays(Format):
         images = _chosen(arrays, "images", options.images_key, (3, 4))
         ordered = options.labels == "order" and not ({"labels", options.labels_key} & arrays.keys())
         labels = None if ordered else _chosen(arrays, "labels", options.labels_key, (1, 2))
-        rate = next((name for name in RATES if name in arrays and arrays[name].numel() == 1), None)
+        rate = next((name for name in _RATES if name in arrays and arrays[name].numel() == 1), None)
         pair = type(content) in (list, tuple) and arrays[images].is_floating_point()
         given = None if labels is None else arrays[labels]
         targets = read_targets(given, len(arrays[images]), classes, options, where)
@@ -54,7 +54,7 @@ class Arrays(Format):
                 targets,
                 "custom",
                 learning_rate=float(arrays[rate]) if rate and options.learning_rate is None else options.learning_rate,
-                assumptions=(*targets.assumptions, *([IDC_WARNING] if pair and options.factor is None else [])),
+                assumptions=(*targets.assumptions, *([_IDC_WARNING] if pair and options.factor is None else [])),
                 remarks=not_read(content, (images, labels, rate)),
                 class_names=class_names_in(content),
                 pair=pair,
@@ -71,7 +71,7 @@ def _arrays(content: Any) -> dict[str, Tensor]:
         content = {str(index): item for index, item in enumerate(content)}
     items = content.items() if isinstance(content, dict) else ()
     numbers = {str(name): item for name, item in items if isinstance(item, Tensor) or _are_numbers(item)}
-    numbers |= {name: [item] for name, item in items if name in RATES and type(item) in (int, float)}
+    numbers |= {name: [item] for name, item in items if name in _RATES and type(item) in (int, float)}
     return {name: as_tensor(item, name) for name, item in numbers.items()}
 
 
@@ -86,7 +86,7 @@ def _chosen(arrays: dict[str, Tensor], role: str, key: str | None, dimensions: t
         if key not in arrays or arrays[key].ndim not in dimensions:
             raise UsageError(f"--{role}-key {key}: not an array of {role}. There are: {listed}.")
         return key
-    fitting = [name for name, tensor in arrays.items() if tensor.ndim in dimensions and name not in RATES]
+    fitting = [name for name, tensor in arrays.items() if tensor.ndim in dimensions and name not in _RATES]
     if role in fitting:
         return role
     if len(fitting) == 1:

@@ -36,7 +36,7 @@ CLASSES = "classes.json"
 """Beside the folders that this project writes: a list of ``{"folder": …, "name": …}``, a class each."""
 Order = Mapping[str, int]
 """The label of every folder."""
-LEVEL = 1e-3
+_LEVEL = 1e-3
 """Of 255 levels: what differs by less from a whole one is one, but for rounding."""
 
 
@@ -203,10 +203,10 @@ def _spelled(order: Order, dataset: Dataset) -> str:
 def _rounded(distilled: DistilledSet, pixels: UInt8[Tensor, "n c h w"], dataset: Dataset | None) -> str:
     """What 8-bit pixels are off by, as text."""
     exact = transform_of(distilled, dataset).decode(distilled.images) * 255
-    beyond = ((exact < -LEVEL) | (exact > 255 + LEVEL)).float().mean()
+    beyond = ((exact < -_LEVEL) | (exact > 255 + _LEVEL)).float().mean()
     away = (exact - pixels).abs()
     return (
-        f"pixels between the 256 levels of a picture: {float((away > LEVEL).float().mean()):.1%} are moved, by up to "
+        f"pixels between the 256 levels of a picture: {float((away > _LEVEL).float().mean()):.1%} are moved, by up to "
         f"{float(away.max()):.3g} levels; {float(beyond):.1%} lie beyond black and white"
     )
 

@@ -21,8 +21,8 @@ from distill_bench.networks import resolve_network
 from distill_bench.pretrained import Experts, adopt_experts
 from distill_bench.pretrained.experts import parameter_shapes
 
-ORIGIN_DIGITS = 16
-EXAMPLE = "[[list(network.parameters()), …], …]"
+_ORIGIN_DIGITS = 16
+_EXAMPLE = "[[list(network.parameters()), …], …]"
 """What ``torch.save`` is given to write a replay buffer."""
 
 
@@ -50,18 +50,18 @@ def import_experts(paths: Sequence[Path], training: TrainingData, network: str) 
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}.") from error
-    count = sum(1 for path in paths for _ in read_replay_buffer(path, training, network))
-    trajectories = (trajectory for path in paths for trajectory in read_replay_buffer(path, training, network))
-    return adopt_experts(training, network, trajectories, count, digest.hexdigest()[:ORIGIN_DIGITS])
+    count = sum(1 for path in paths for _ in _read_replay_buffer(path, training, network))
+    trajectories = (trajectory for path in paths for trajectory in _read_replay_buffer(path, training, network))
+    return adopt_experts(training, network, trajectories, count, digest.hexdigest()[:_ORIGIN_DIGITS])
 
 
-def read_replay_buffer(path: Path, training: TrainingData, network: str) -> Iterator[Float[Tensor, "epochs p"]]:
+def _read_replay_buffer(path: Path, training: TrainingData, network: str) -> Iterator[Float[Tensor, "epochs p"]]:
     """The trajectories of one file, each snapshot as one float32 vector.
 
     Raises:
         DataError: as ``import_experts``.
     """
-    content = load_pickled(path, EXAMPLE)
+    content = load_pickled(path, _EXAMPLE)
     if not isinstance(content, list) or not content:
         raise DataError(f"{path}: holds {_kind(content)}; a replay buffer is a list of trajectories.")
     shapes = parameter_shapes(training, network)

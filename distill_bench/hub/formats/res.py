@@ -38,7 +38,7 @@ from distill_bench.hub.convert.writing import (
     usual_statistics,
 )
 
-ALIKE = 0.96
+_ALIKE = 0.96
 """Correlation of two sets' pixels from which they are taken for snapshots of one run. The five released sets of DC and
 of DSA on CIFAR-10 have 0.55 to 0.67 with one another; on digits two seeds of dc have 0.93, and two moments of one
 run of dm or dc 0.97 to 0.99."""
@@ -108,7 +108,7 @@ def _not_of_every_set(pairs: Sequence[tuple[Tensor, Tensor]], stored: Mapping[st
     """Why the accuracies in the file are not those of all its sets, with the accuracies; nothing where they are."""
     if len(pairs) == 1 or not stored:
         return ()
-    alike = any(_correlation(one, other) > ALIKE for (one, _), (other, _) in pairwise(pairs))
+    alike = any(_correlation(one, other) > _ALIKE for (one, _), (other, _) in pairwise(pairs))
     if not alike and all(len(values) % len(pairs) == 0 for values in stored.values()):
         return ()
     listed = "; ".join(

@@ -13,7 +13,7 @@ from distill_bench.errors import DataError, UsageError, brief, describe
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.statistics import student_interval
 
-ROUNDING = 1e-9
+_ROUNDING = 1e-9
 LINES = ".jsonl"
 
 
@@ -115,7 +115,7 @@ def _contradictions(result: Result) -> list[str]:
     return [
         f"{name} is given as {said}, and is {true} by the accuracies"
         for name, (said, true) in actual.items()
-        if said != true and (said is None or true is None or not abs(said - true) < ROUNDING)
+        if said != true and (said is None or true is None or not abs(said - true) < _ROUNDING)
     ]
 
 

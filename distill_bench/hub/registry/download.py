@@ -20,9 +20,9 @@ from distill_bench.runtime.progress import SILENT, Monitor, stopped
 
 CHUNK = 1 << 14
 """Bytes read at once: so many at most are lost of what came before a connection broke off."""
-STEP = 1000
-DRIVE = "drive.google.com"
-TEMPORARY = (408, 425, 429)
+_STEP = 1000
+_DRIVE = "drive.google.com"
+_TEMPORARY = (408, 425, 429)
 """Statuses below 500 that may be another one a moment later."""
 
 
@@ -125,7 +125,7 @@ def _pull_patiently(url: str, part: Path, cached: CachedFile, monitor: Monitor, 
     failures, furthest = 0, _size(part)
     while True:
         try:
-            if urlsplit(url).hostname == DRIVE:
+            if urlsplit(url).hostname == _DRIVE:
                 return _pull_from_drive(url, part)
             return _pull(url, part, cached, monitor, patience)
         except _Broken as error:
@@ -176,7 +176,7 @@ def _is_rest(answer: Any, part: Path, start: int) -> bool:
     if status == 416 or (status == 206 and not sent.startswith(f"bytes {start}-")):
         part.unlink(missing_ok=True)  # it is of another file, or too long
         raise _Broken("the server does not have the rest of what is there already")
-    if status >= 500 or status in TEMPORARY:
+    if status >= 500 or status in _TEMPORARY:
         raise _Broken(f"status {status}")
     if status not in (200, 206):
         raise _Refused(f"status {status}.")
@@ -191,11 +191,11 @@ def _append(answer: Any, part: Path, start: int, file: RemoteFile, monitor: Moni
         raise _Refused(f"it has a file of {total:,} bytes; {file.bytes:,} are right.")
     most = file.bytes or patience.most_bytes
     shown = monitor if total else SILENT  # no end is known to count towards
-    stage = shown.stage(f"{file.name}, kB", (total or 0) // STEP, start // STEP)
+    stage = shown.stage(f"{file.name}, kB", (total or 0) // _STEP, start // _STEP)
     with part.open("ab" if start else "wb") as out, stage as progress:
         for chunk in answer.iter_content(CHUNK):
             out.write(chunk)
-            progress.advance(out.tell() // STEP - (out.tell() - len(chunk)) // STEP)
+            progress.advance(out.tell() // _STEP - (out.tell() - len(chunk)) // _STEP)
             if out.tell() > most:
                 raise _Refused(f"it sends more than {most:,} bytes.")
             if monitor.stop_requested:

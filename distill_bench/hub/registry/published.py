@@ -25,8 +25,8 @@ from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
 
-SUMS = "sums.json"
-DECIDES_SET = {"method", "dataset", "size", "paper", "files", "importer", "options", "space", "protocol", "licence"}
+_SUMS = "sums.json"
+_DECIDES_SET = {"method", "dataset", "size", "paper", "files", "importer", "options", "space", "protocol", "licence"}
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,13 @@ def is_id(name: str | Path) -> bool:
 
 
 def _folder(name: str, entry: Entry) -> Path:
-    key = canonical_hash(entry.model_dump(mode="json", include=DECIDES_SET))
+    key = canonical_hash(entry.model_dump(mode="json", include=_DECIDES_SET))
     return cache_dir() / "published" / "sets" / f"{name}-{key[:12]}"
 
 
 def _intact_sets(folder: Path) -> tuple[Path, ...]:
     """The sets that were imported into a folder before; none where one of them is not what was written."""
-    sums = read_json(folder / SUMS) or {}
+    sums = read_json(folder / _SUMS) or {}
     paths = tuple(folder / name for name in sums)
     if not all(path.exists() and sha256_of(path) == sums[path.name] for path in paths):
         log.warning("%s is damaged; its sets are imported again.", folder)
@@ -160,7 +160,7 @@ def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> lis
             _check(distilled, name, entry)
             distilled.save(inside / f"{name}{'' if len(imported.sets) == 1 else f'-{index}'}.safetensors")
         sums = {path.name: sha256_of(path) for path in sorted(inside.iterdir())}
-        write_atomically(inside / SUMS, json.dumps(sums))
+        write_atomically(inside / _SUMS, json.dumps(sums))
         shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
         os.replace(inside, folder)
     return imported.remarks

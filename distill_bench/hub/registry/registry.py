@@ -21,11 +21,11 @@ from distill_bench.hub import ImportOptions, all_formats
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
 
 BUILT_IN = Path(__file__).with_name("registry.toml")
-VARIABLE = "DISTILL_BENCH_REGISTRY"
+_VARIABLE = "DISTILL_BENCH_REGISTRY"
 ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 OWN_FORMAT = "distill-bench"
 EVERYTHING = "."
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def checked_url(url: str) -> str:
@@ -33,7 +33,7 @@ def checked_url(url: str) -> str:
     parts = urlsplit(checked_name(url, "the address", LONGEST_PATH))
     if parts.scheme == "https" and parts.hostname:
         return url
-    if parts.scheme == "http" and parts.hostname in LOOPBACK:
+    if parts.scheme == "http" and parts.hostname in _LOOPBACK:
         return url
     raise ValueError(f"{url}: give an https address (http is for 127.0.0.1 alone)")
 
@@ -46,7 +46,7 @@ def checked_path(path: str) -> str:
     return path
 
 
-def checked_remote_path(path: str) -> str:
+def _checked_remote_path(path: str) -> str:
     """Raises ValueError as ``checked_path``, and where the last part cannot be the name of a file here."""
     checked_file_name(PurePosixPath(checked_path(path)).name, "the file's name")
     return checked_name(path, "the path", LONGEST_PATH)
@@ -59,7 +59,7 @@ def checked_id(name: str) -> str:
     return checked_file_name(name, "the id")
 
 
-def checked_member(member: str) -> str:
+def _checked_member(member: str) -> str:
     return member if member == EVERYTHING else checked_path(member)
 
 
@@ -93,11 +93,11 @@ class RemoteFile(RegistryModel):
         member: of an archive: the file in it that is meant, by its exact name; ``.``: all of it, a folder of pictures.
     """
 
-    path: Annotated[str, AfterValidator(checked_remote_path)]
+    path: Annotated[str, AfterValidator(_checked_remote_path)]
     urls: tuple[Url, ...] = ()
     sha256: Sha256 | None = None
     bytes: PositiveInt | None = None
-    member: Annotated[str, AfterValidator(checked_member)] | None = None
+    member: Annotated[str, AfterValidator(_checked_member)] | None = None
 
     @property
     def name(self) -> str:
@@ -224,7 +224,7 @@ def load_registry(own: Path | None = None) -> dict[str, Entry]:
     Raises:
         DataError: a registry is missing or invalid.
     """
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(_VARIABLE)
     path = own or (Path(named) if named else None)
     entries = {} if path is None else read_registry(path)
     return entries | {name: entry for name, entry in read_registry(BUILT_IN).items() if name not in entries}

@@ -15,12 +15,12 @@ from distill_bench.hub.registry.registry import EVERYTHING, checked_path
 from distill_bench.runtime.locks import file_lock
 from distill_bench.runtime.progress import SILENT
 
-MOST_BYTES = 1 << 36
+_MOST_BYTES = 1 << 36
 """Of what an archive holds, unpacked: 64 GiB."""
-CLUTTER = "__MACOSX/"
+_CLUTTER = "__MACOSX/"
 
 
-def unpack(archive: Path, member: str, folder: Path, most: int = MOST_BYTES) -> Path:
+def unpack(archive: Path, member: str, folder: Path, most: int = _MOST_BYTES) -> Path:
     """Unpack a member of an archive, or all of it, unless that was done before.
 
     Args:
@@ -55,7 +55,7 @@ def _write(archive: Path, member: str, folder: Path, most: int) -> None:
     most = min(most, UNFOLDED_ANYWAY + MOST_UNFOLDED * archive.stat().st_size)
     for name, size, extract in _members(archive, folder):
         names.append(name)
-        if member not in (EVERYTHING, name) or name.startswith(CLUTTER):
+        if member not in (EVERYTHING, name) or name.startswith(_CLUTTER):
             continue
         total += size
         if total > most:

@@ -49,13 +49,13 @@ def realistic_crops(run: Run[CropConfig]) -> SynthesisResult:
     images = torch.empty(run.classes, run.ipc, *run.training.shape)
 
     def one_class(label: int) -> None:
-        images[label] = best_images(run, teacher.network, label)
+        images[label] = _best_images(run, teacher.network, label)
 
     fill_rows(run, "crops", "classes cut out", {"images": images}, one_class)
     return relabel(run, teacher, images.flatten(0, 1))
 
 
-def best_images(run: Run[CropConfig], network: nn.Module, label: int) -> Float[Tensor, "ipc c h w"]:
+def _best_images(run: Run[CropConfig], network: nn.Module, label: int) -> Float[Tensor, "ipc c h w"]:
     """The images of a class."""
     config = run.config
     pool = run.training.draw(label, config.pool, run.generator("pool", label))

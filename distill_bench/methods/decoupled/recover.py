@@ -87,7 +87,7 @@ def batches_of(run: Run[RecoverConfig]) -> list[Int64[Tensor, " b"]]:
     return class_batches(run.classes, run.config.classes_per_batch, run.ipc)
 
 
-def batch_pieces(run: Run[RecoverConfig]) -> list[Piece]:
+def _batch_pieces(run: Run[RecoverConfig]) -> list[Piece]:
     """The batches, none of which depends on another; without checkpoints nothing can be made apart."""
     paths = [run.checkpoint.part(f"batch{number}").path for number in range(len(batches_of(run)))]
     return [Piece(path, partial(_make_batch, run, number)) for number, path in enumerate(paths) if path is not None]
@@ -96,29 +96,29 @@ def batch_pieces(run: Run[RecoverConfig]) -> list[Piece]:
 def _make_batch(run: Run[RecoverConfig], number: int) -> None:
     network, title = teacher_of(run).network, f"{run.method}, ipc {run.ipc}, seed {run.seed}: batch {number + 1}"
     with run.monitor.stage(title, run.config.iterations) as stage:
-        recovered_batch(run, network, number, stage)
+        _recovered_batch(run, network, number, stage)
 
 
-@method(RecoverConfig, pretrained=teacher_pieces, parts=batch_pieces)
+@method(RecoverConfig, pretrained=teacher_pieces, parts=_batch_pieces)
 def recover(run: Run[RecoverConfig]) -> SynthesisResult:
     """Squeeze (a teacher is trained, or found), recover, relabel."""
     teacher = teacher_of(run)
-    return relabel(run, teacher, recovered_images(run, teacher.network))
+    return relabel(run, teacher, _recovered_images(run, teacher.network))
 
 
-def recovered_images(run: Run[RecoverConfig], network: nn.Module) -> Float[Tensor, "n c h w"]:
+def _recovered_images(run: Run[RecoverConfig], network: nn.Module) -> Float[Tensor, "n c h w"]:
     """All images in class order, on the CPU, recovered batch by batch."""
     batches = batches_of(run)
     images = torch.empty(run.classes * run.ipc, *run.training.shape)
     title = f"{run.method}, ipc {run.ipc}, seed {run.seed}"
     with run.monitor.stage(title, len(batches) * run.config.iterations) as stage:
         for number, rows in enumerate(batches):
-            images[rows], losses = recovered_batch(run, network, number, stage)
+            images[rows], losses = _recovered_batch(run, network, number, stage)
             run.history += losses
     return images
 
 
-def recovered_batch(
+def _recovered_batch(
     run: Run[RecoverConfig], network: nn.Module, number: int, stage: Stage
 ) -> tuple[Float[Tensor, "b c h w"], list[float]]:
     """A batch, on the CPU, and its losses. Its draws are its own, and its checkpoint, which keeps the finished batch.

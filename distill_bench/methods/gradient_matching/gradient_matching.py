@@ -21,8 +21,8 @@ from distill_bench.methods.matching import MatchingConfig, augment_pair, initial
 from distill_bench.methods.run import Run, SynthesisResult, method
 from distill_bench.training.train import Plan, train
 
-NORM_GUARD = 1e-6
-BATCH_NORM_IMAGES = 16
+_NORM_GUARD = 1e-6
+_BATCH_NORM_IMAGES = 16
 
 
 class GradientMatchingConfig(MatchingConfig):
@@ -142,18 +142,18 @@ def gradient_distance(
     nothing. ``cosine`` and ``mse``: 1 − cosine, and squared difference, of all gradients as one vector with biases.
     """
     if kind == "layerwise":
-        return torch.stack([row_distance(s, r) for s, r in zip(synthetic, real, strict=True) if s.ndim > 1]).sum()
+        return torch.stack([_row_distance(s, r) for s, r in zip(synthetic, real, strict=True) if s.ndim > 1]).sum()
     ours, theirs = (torch.cat([gradient.flatten() for gradient in side]) for side in (synthetic, real))
     if kind == "mse":
         return (ours - theirs).square().sum()
-    return 1 - (ours @ theirs) / (ours.norm() * theirs.norm() + NORM_GUARD)
+    return 1 - (ours @ theirs) / (ours.norm() * theirs.norm() + _NORM_GUARD)
 
 
-def row_distance(synthetic: Float[Tensor, "rows ..."], real: Float[Tensor, "rows ..."]) -> Float[Tensor, ""]:
+def _row_distance(synthetic: Float[Tensor, "rows ..."], real: Float[Tensor, "rows ..."]) -> Float[Tensor, ""]:
     """Σ over rows of 1 − cosine, for one weight tensor's gradients."""
     ours, theirs = synthetic.flatten(1), real.flatten(1)
     norms = ours.norm(dim=1) * theirs.norm(dim=1)
-    return (1 - (ours * theirs).sum(dim=1) / (norms + NORM_GUARD)).sum()
+    return (1 - (ours * theirs).sum(dim=1) / (norms + _NORM_GUARD)).sum()
 
 
 def freeze_batch_norm(network: nn.Module, run: Run[GradientMatchingConfig], step: int) -> None:
@@ -165,7 +165,7 @@ def freeze_batch_norm(network: nn.Module, run: Run[GradientMatchingConfig], step
     if not layers:
         return
     draws = run.generator("batch norm", step)
-    batch = [run.training.draw(label, BATCH_NORM_IMAGES, draws) for label in range(run.classes)]
+    batch = [run.training.draw(label, _BATCH_NORM_IMAGES, draws) for label in range(run.classes)]
     network.train()
     with torch.no_grad():
         network(torch.cat(batch))

@@ -87,7 +87,7 @@ class MeanMatching(Objective):
         real, synthetic = (torch.cat(side) for side in zip(*pairs, strict=True))
         real_sizes, sizes = ([len(batch) for batch in side] for side in zip(*pairs, strict=True))
         signals = partial(self.signals, network)
-        target = mean_signals(signals, real, real_sizes, run.config.chunk)
+        target = _mean_signals(signals, real, real_sizes, run.config.chunk)
         loss, slope = distance_and_slope(signals, self.distance, synthetic, sizes, target, run.config.chunk)
         (gradient,) = torch.autograd.grad(synthetic, leaf, slope)
         return float(loss), {"images": gradient}
@@ -105,7 +105,7 @@ def match_means(
 
 
 @torch.no_grad()
-def mean_signals(signals: Signals, images: Float[Tensor, "n c h w"], sizes: Sequence[int], chunk: int) -> list[Tensor]:
+def _mean_signals(signals: Signals, images: Float[Tensor, "n c h w"], sizes: Sequence[int], chunk: int) -> list[Tensor]:
     """The class means [k, d] of every signal, without a graph.
 
     Args:
@@ -140,7 +140,7 @@ def distance_and_slope(
         leaf = parts[0].requires_grad_()
         loss = distance([class_means(signal, sizes) for signal in signals(leaf)], target)
         return loss.detach(), torch.autograd.grad(loss, leaf)[0]
-    means = [mean.requires_grad_() for mean in mean_signals(signals, images, sizes, chunk)]
+    means = [mean.requires_grad_() for mean in _mean_signals(signals, images, sizes, chunk)]
     loss = distance(means, target)
     counts = torch.tensor(sizes, device=images.device)
     slopes = [

@@ -17,8 +17,8 @@ from distill_bench.networks import Network
 from distill_bench.pretrained import TeacherRecipe
 from distill_bench.runtime.progress import stopped
 
-FEATURE_BATCH = 500
-RESTARTS = 10
+_FEATURE_BATCH = 500
+_RESTARTS = 10
 
 
 @method(Config)
@@ -112,7 +112,7 @@ def _select(run: Run[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthesis
 def embeddings(run: Run[Any], network: Network, indices: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
     """The inputs of the network's classifier for these training images, in float64 on the CPU."""
     with torch.inference_mode():
-        batches = [network.embed(run.training.images(batch)).cpu() for batch in indices.split(FEATURE_BATCH)]
+        batches = [network.embed(run.training.images(batch)).cpu() for batch in indices.split(_FEATURE_BATCH)]
     return torch.cat(batches).double()
 
 
@@ -163,7 +163,7 @@ def k_means(features: Float[Tensor, "n d"], count: int, generator: Generator) ->
     from threadpoolctl import threadpool_limits
 
     seed = int(torch.randint(2**31, (), generator=generator))
-    clusters = KMeans(count, n_init=RESTARTS, tol=0.0, random_state=seed)
+    clusters = KMeans(count, n_init=_RESTARTS, tol=0.0, random_state=seed)
     # one thread: several add up their parts of a centre in the order in which they finish
     with warnings.catch_warnings(), threadpool_limits(1, user_api="openmp"):
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal rows

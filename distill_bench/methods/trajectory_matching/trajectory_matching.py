@@ -171,7 +171,7 @@ def work(run: Run[TrajectoryConfig]) -> float:
     return compilation.training_flops(network, run.training.shape, images) * (3 + 8) / 3
 
 
-def expert_pieces(run: Run[TrajectoryConfig]) -> list[Piece]:
+def _expert_pieces(run: Run[TrajectoryConfig]) -> list[Piece]:
     """The experts, as what the method needs pretrained; imported ones are there already."""
     config, training = run.config, run.training
 
@@ -183,7 +183,7 @@ def expert_pieces(run: Run[TrajectoryConfig]) -> list[Piece]:
     return [] if config.experts_from else [piece(number) for number in range(config.experts)]
 
 
-@method(TrajectoryConfig, pretrained=expert_pieces)
+@method(TrajectoryConfig, pretrained=_expert_pieces)
 def trajectory_matching(run: Run[TrajectoryConfig]) -> SynthesisResult:
     """MTT and what followed it."""
     config, experts = run.config, experts_of(run)
