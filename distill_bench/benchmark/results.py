@@ -13,12 +13,13 @@ from pydantic import ValidationError
 from distill_bench.benchmark.suite import FULL, slug
 from distill_bench.errors import DataError, describe
 from distill_bench.evaluation import Failure, Result
-from distill_bench.runtime.files import read_json, write_atomically
+from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import file_lock
 from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT
+from distill_bench.runtime.stored import read_json
 
 if TYPE_CHECKING:
     import pandas
@@ -181,10 +182,10 @@ def as_lines(results: Iterable[Result]) -> str:
 
 def stored_result(path: Path) -> Result | None:
     """The result in a file of the store, or None if there is none that can be read."""
-    if read_json(path, "accuracies") is None:
+    if (content := read_json(path, "accuracies")) is None:
         return None
     try:
-        return Result.model_validate_json(path.read_bytes())
+        return Result.model_validate_json(json.dumps(content))
     except ValidationError as error:
         log.warning("%s is no whole result (%s) and counts as missing.", path, describe(error))
         return None

@@ -5,7 +5,6 @@ cell in order. ``open_tasks`` names those that do not depend on each other, for 
 """
 
 import contextlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +34,6 @@ from distill_bench.methods.recipe import PAPER, Resources
 from distill_bench.methods.run import Run, parts_of, pretrained_of
 from distill_bench.runtime.checkpoint import EVERY_SECONDS
 from distill_bench.runtime.device import resolve_device
-from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import file_lock
 from distill_bench.runtime.log import log
@@ -43,6 +41,7 @@ from distill_bench.runtime.names import checked_file_name
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.run_info import peak_memory_mb, run_block
+from distill_bench.runtime.stored import FILE_SUM, beside, is_intact, read_json, write_json, write_with_sum
 
 _HARD = ".hard"
 
@@ -242,7 +241,7 @@ class CellTasks(ABC, Generic[C]):
         result, stored = stored_result(self._score_path(key)), self._score_path(key)
         if result is None:
             result = self._evaluate(distilled, ending, range(self.networks(ending)), monitor)
-            write_atomically(stored, json.dumps(result.model_dump(mode="json"), sort_keys=True))
+            write_json(stored, result.model_dump(mode="json"))
         facts = {"strict": ending.endswith(_HARD), "score_key": key, **self._identity(), **self.result_facts()}
         return file_result(result.model_copy(update=facts), self.setting.results, self.cell.result_name(ending))
 
@@ -348,7 +347,7 @@ class SetTasks(CellTasks[SetCell]):
 
     def stored_set(self) -> DistilledSet | None:
         """The set; one that cannot be read counts as missing, and will be made again."""
-        if not self.set_path.exists():
+        if not is_intact(self.set_path):
             return None
         try:
             return load_distilled(self.set_path)
@@ -367,9 +366,7 @@ class SetTasks(CellTasks[SetCell]):
             )  # fmt: skip
             run = run_block(checkpoint.seconds, resolve_device(self.setting.device)) | {"compiled": checkpoint.compiled}
             facts = {"peak_memory_mb": peak_memory_mb() if own_process else None, "history": history, **run}
-            # the set last: where it exists, its facts do too
-            write_atomically(self.set_path.with_suffix(".run.json"), json.dumps(facts))
-            distilled.save(self.set_path)
+            write_with_sum(self.set_path, distilled.to_bytes(), facts)
         checkpoint.clear()
         return distilled
 
@@ -385,8 +382,8 @@ class SetTasks(CellTasks[SetCell]):
         return {path for path in self._needed if not path.exists()}
 
     def result_facts(self) -> dict[str, Any]:
-        facts = read_json(self.set_path.with_suffix(".run.json")) or {}
-        synthesis = Synthesis(**{name: value for name, value in facts.items() if name != "history"})
+        facts = read_json(beside(self.set_path)) or {}
+        synthesis = Synthesis(**{name: value for name, value in facts.items() if name not in ("history", FILE_SUM)})
         return {"recipe": self.config.model_dump(mode="json"), "synthesis": synthesis}
 
     def _open_tasks_of_set(self) -> list[Task]:

@@ -25,6 +25,7 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import table
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import known_protocol
+from distill_bench.runtime.stored import write_with_sum
 
 
 def import_command(
@@ -103,7 +104,7 @@ def import_command(
     for distilled in chosen:
         assert distilled.card.origin is not None
         path = out if len(chosen) == 1 else out.with_stem(f"{out.stem}-{distilled.card.origin.set_index}")
-        distilled.save(path)
+        write_with_sum(path, distilled.to_bytes(), {})
         show(f"{path}: {summary(distilled)}")
     for line in imported.remarks:
         monitor.say(line)

@@ -3,16 +3,25 @@
 from distill_bench.cli.options import SetArgument, set_file
 from distill_bench.cli.output import show_json
 from distill_bench.distilled.distilled_set import load_distilled
+from distill_bench.runtime.stored import is_unchanged
+
+_CONTENT = {
+    True: "unchanged since it was made",
+    False: "changed since it was made: its sha256 is not the one in the .run.json beside it",
+    None: "not known to be unchanged: no .run.json beside it has its sum",
+}
 
 
 def info_command(file: SetArgument) -> None:
     """Print what a set's file holds: its card, tensors and hash."""
-    distilled = load_distilled(set_file(file))
+    path = set_file(file)
+    distilled = load_distilled(path, allow_changed=True)
     tensors = {name: [str(t.dtype).removeprefix("torch."), *t.shape] for name, t in distilled.tensors.items()}
     about = {
         "card": distilled.card.model_dump(mode="json"),
         "tensors": tensors,
         "bytes": distilled.nbytes,
         "sha256": distilled.sha256,
+        "content": _CONTENT[is_unchanged(path)],
     }
     show_json(about)

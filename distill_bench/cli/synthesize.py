@@ -1,6 +1,5 @@
 """synthesize: make a distilled set."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -34,9 +33,10 @@ from distill_bench.methods import Checkpoint, load_method, make_set, memory_of_s
 from distill_bench.methods.recipe import PAPER, parse_values
 from distill_bench.methods.warm_start import is_finished_set
 from distill_bench.runtime.device import resolve_device
-from distill_bench.runtime.files import check_no_input, write_atomically
+from distill_bench.runtime.files import check_no_input
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.run_info import code_state, peak_memory_mb, run_block
+from distill_bench.runtime.stored import write_with_sum
 
 
 def synthesize_command(
@@ -87,10 +87,9 @@ def synthesize_command(
         checkpoint=checkpoint,
         history=history,
     )
-    distilled.save(out)
     run = run_block(checkpoint.seconds, place) | {"compiled": checkpoint.compiled}
     facts = {"peak_memory_mb": peak_memory_mb(), **run, "history": history}
-    write_atomically(out.with_suffix(".run.json"), json.dumps(facts) + "\n")
+    write_with_sum(out, distilled.to_bytes(), facts)
     checkpoint.clear()
     show(f"{out}: {len(distilled.images)} images, {distilled.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
     show(*notes_shown(pixel_notes(distilled, data)))

@@ -3,7 +3,8 @@
 Their fingerprint is over the files as they lie on disk, because decoding ImageNet takes hours: sha256 over the shape
 that images are decoded to, then every file's sha256, then the int64 labels. A file that is turned by EXIF data or has
 transparent parts counts with a mark before its content: earlier versions saw other pixels in it. The sums are kept,
-4,096 files at a time, under a key of the files' paths, sizes and times of change; a file that changes is read again.
+4,096 files at a time, under a key of the files' paths, inodes, sizes and times of change, of which the user cannot set
+the last; a file that changes is read again.
 """
 
 import hashlib
@@ -21,11 +22,11 @@ from torch import Tensor
 from distill_bench.datasets.dataset import Split
 from distill_bench.datasets.picture import is_shown_as_it_lies
 from distill_bench.errors import DataError
-from distill_bench.runtime.files import write_atomically
+from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import cache_dir
+from distill_bench.runtime.stored import Damaged, read_bytes, write_bytes
 
 GROUP = 4096
-_DIGEST_BYTES = 32
 _AS_SHOWN = b"as shown: "
 
 Shape = tuple[int, int, int]
@@ -94,16 +95,32 @@ def file_digests(files: Sequence[Path]) -> bytes:
         DataError: a file cannot be read.
     """
     try:
-        facts = [(str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
+        facts = [(str(file.absolute()), *_state(file)) for file in files]
         path = cache_dir() / "digests" / hashlib.sha256(_AS_SHOWN + repr(facts).encode()).hexdigest()
-        if path.is_file() and len(known := path.read_bytes()) == _DIGEST_BYTES * len(files):
+        if (known := _known(path)) is not None:
             return known
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             digests = b"".join(pool.map(_digest, files))
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}. Replace it or take it out.") from error
-    write_atomically(path, digests)
+    write_bytes(path, digests)
     return digests
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    """What differs where a file was changed or replaced, whatever time of modification it was given."""
+    facts = file.stat()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+def _known(path: Path) -> bytes | None:
+    try:
+        return bytes(read_bytes(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, Damaged) as error:
+        log.warning("%s cannot be read (%s): its files are read again.", path, error)
+        return None
 
 
 def _digest(file: Path) -> bytes:

@@ -3,20 +3,18 @@
 Source: Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (CVPR 2022): eps 0.1.
 """
 
-import contextlib
 import hashlib
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from distill_bench.datasets.dataset import Split
-from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.paths import cache_dir
+from distill_bench.runtime.stored import is_intact, write_with_sum
 
 CHUNK = 2048
 
@@ -59,11 +57,11 @@ def whitening_of(split: Split, eps: float, scale: tuple[Tensor, Tensor] | None =
         "unit" if scale is None else hashlib.sha256(repr([s.flatten().tolist() for s in scale]).encode()).hexdigest()
     )
     path = cache_dir() / "zca" / f"{split.fingerprint[:32]}-{eps:g}-{stage[:16]}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError, TypeError):  # missing or damaged: fitted again
+    if is_intact(path):
         return Whitening(**load_tensors(path.read_bytes()))
     images = split.images(torch.arange(len(split))).float() / 255
     if scale is not None:
         images = (images - scale[0]) / scale[1]
     whitening = fit_whitening(images, eps)
-    write_atomically(path, save_tensors({k: v.contiguous() for k, v in vars(whitening).items()}))
+    write_with_sum(path, save_tensors({k: v.contiguous() for k, v in vars(whitening).items()}), {})
     return whitening

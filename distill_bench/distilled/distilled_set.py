@@ -31,6 +31,7 @@ from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, UsageError, brief, describe
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.names import LONGEST_PATH, checked_class_names, checked_name
+from distill_bench.runtime.stored import beside, is_unchanged
 from distill_bench.runtime.tensors import Array, as_classes, as_pixels, as_tensor
 
 _FORMAT_VERSION = 1
@@ -244,11 +245,18 @@ class DistilledSet:
         return as_dataset(self, dataset)
 
 
-def load_distilled(path: str | Path) -> DistilledSet:
+def load_distilled(path: str | Path, *, allow_changed: bool = False) -> DistilledSet:
     """Read a set. Nothing is unpickled and nothing is run.
 
+    Args:
+        path: its file.
+        allow_changed: whether it may differ from what was made, by the sum in the ``.run.json`` beside it.
+
+    Returns:
+        The set.
+
     Raises:
-        DataError: the file is missing, damaged, of another kind, or its parts contradict each other.
+        DataError: the file is missing, damaged, changed, of another kind, or its parts contradict each other.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
@@ -262,6 +270,11 @@ def load_distilled(path: str | Path) -> DistilledSet:
         raise DataError(f"{path}: no such file. Give a .safetensors file made by distill-bench synthesize.") from None
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: not a readable safetensors file ({brief(error)}). Give one{_SET_ADVICE}.") from error
+    if not allow_changed and is_unchanged(path) is False:
+        raise DataError(
+            f"{path}: changed since it was made: its sha256 is not the one in {beside(path).name}. Make it again, or "
+            f"take it from a copy. If it was meant to change, delete {beside(path).name}, which is about another set."
+        )
     if _CARD_KEY not in metadata:
         raise DataError(f"{path}: has no card. It holds tensors, but was not written as a distilled set.")
     card = _read_card(metadata[_CARD_KEY], path)

@@ -1,6 +1,5 @@
 """Scores by their address: networks tested so far, so that an evaluation that was cut off goes on and more can join."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +10,11 @@ from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation.protocol import load_protocol, outside_notes
 from distill_bench.networks import resolve_network
-from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import get_or_make
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import Monitor
+from distill_bench.runtime.stored import read_json, write_json
 from distill_bench.training import compilation
 
 EVALUATOR_VERSION = 1
@@ -101,7 +100,7 @@ class ScoreCache:
 
         def make() -> dict[str, Any]:
             mode = {"compiled": decide()}
-            write_atomically(path, json.dumps(mode))
+            write_json(path, mode)
             return mode
 
         mode = get_or_make(path, lambda: read_json(path, "compiled"), make, monitor, "begins the same evaluation")
@@ -126,7 +125,7 @@ class ScoreCache:
             began = time.monotonic()
             entry = {"accuracy": test(), "seconds": time.monotonic() - began}
             if self._folder is not None:
-                write_atomically(self._path(index), json.dumps(entry))
+                write_json(self._path(index), entry)
             return entry
 
         if self._folder is None:

@@ -1,12 +1,10 @@
 """Test accuracy of teachers: for their owner, never for a method."""
 
-import json
-
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, Transform
 from distill_bench.pretrained import Pretrained, Teacher
 from distill_bench.runtime.device import resolve_device
-from distill_bench.runtime.files import read_json, write_atomically
+from distill_bench.runtime.stored import read_json, write_json
 from distill_bench.training.train import accuracy
 
 ENDING = ".test.json"
@@ -23,7 +21,7 @@ def score_teacher(teacher: Teacher, dataset: Dataset, device: str = "auto") -> f
     fetch = Transform(space, dataset.train).fetch(test, place)
     percent = accuracy(teacher.network, fetch, test.labels.to(place))
     content = {"accuracy": percent, "test_fingerprint": test.fingerprint}
-    write_atomically(teacher.pretrained.path.with_suffix(ENDING), json.dumps(content) + "\n")
+    write_json(teacher.pretrained.path.with_suffix(ENDING), content)
     return percent
 
 

@@ -14,10 +14,11 @@ from distill_bench.evaluation import Result
 from distill_bench.hub.dataset_card import SetToPublish, about_source, dataset_card, registry_entry
 from distill_bench.hub.formats.result_file import LINES, check_belongs, read_result, read_results_of
 from distill_bench.hub.registry.registry import checked_id
-from distill_bench.runtime.files import read_json, write_atomically
+from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.log import log
 from distill_bench.runtime.names import checked_name
 from distill_bench.runtime.paths import cache_dir
+from distill_bench.runtime.stored import beside, read_json
 
 CARD, PREVIEW, ENTRY = "README.md", "preview.png", "registry-entry.toml"
 _MOST_TILES = 1000
@@ -135,8 +136,8 @@ def _checked(option: str, check: Callable[[str], str], text: str) -> str:
 
 def _made_with(file: Path, results: Mapping[str, Result]) -> dict[str, Any]:
     """Versions and machine of the synthesis: from the run file beside the set, else from a result that says."""
-    beside = read_json(file.with_suffix(".run.json"), "torch")
-    return beside or next((result.synthesis.model_dump() for result in results.values() if result.synthesis), {})
+    made = read_json(beside(file), "torch") if beside(file).exists() else None
+    return made or next((result.synthesis.model_dump() for result in results.values() if result.synthesis), {})
 
 
 def _results(distilled: DistilledSet, file: Path, paths: Sequence[Path]) -> dict[str, tuple[Result, bytes]]:

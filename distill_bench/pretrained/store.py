@@ -1,7 +1,8 @@
 """The store of pretrained work: a file a piece, named by the hash of everything it depends on.
 
 ``pretrained/<kind>/<key>.safetensors`` holds deterministic content alone: tensors, what they depend on (the identity)
-and what was found on the way (the facts). Time, machine and versions go to ``<key>.run.json`` beside it.
+and what was found on the way (the facts). Time, machine, versions and the file's sum go to ``<key>.run.json`` beside
+it.
 """
 
 import json
@@ -17,13 +18,13 @@ from torch import Tensor
 
 from distill_bench.errors import RunFailed
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
-from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import get_or_make
 from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import Monitor
 from distill_bench.runtime.run_info import run_block
+from distill_bench.runtime.stored import beside, is_intact, read_json, write_with_sum
 
 _METADATA_KEY = "distill_bench"
 
@@ -52,7 +53,7 @@ class Pretrained:
     @property
     def history(self) -> dict[str, Any]:
         """How it was made: dataset's name, seconds, machine; empty if the file beside it is gone."""
-        return read_json(self.path.with_suffix(".run.json")) or {}
+        return read_json(beside(self.path)) or {}
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name. They are mapped from the file: only what is read of them fills memory."""
@@ -101,10 +102,11 @@ def get_or_create(
     def train() -> Pretrained:
         tensors, facts = make(unfinished)
         history = {"dataset": dataset, **run_block(unfinished.seconds, device)}
-        write_atomically(path.with_suffix(".run.json"), json.dumps(history) + "\n")
-        stored = _write(path, tensors, identity, facts)
+        metadata = {_METADATA_KEY: json.dumps({"identity": identity, "facts": facts}, sort_keys=True)}
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        write_with_sum(path, save(plain, metadata), history)
         unfinished.clear()
-        return stored
+        return Pretrained(path, identity, facts)
 
     return get_or_make(path, read, train, monitor, "trains the same")
 
@@ -132,16 +134,9 @@ def path_of(kind: str, identity: dict[str, Any]) -> Path:
     return cache_dir() / "pretrained" / kind / f"{canonical_hash(identity)}.safetensors"
 
 
-def _write(path: Path, tensors: dict[str, Tensor], identity: dict[str, Any], facts: dict[str, Any]) -> Pretrained:
-    metadata = {_METADATA_KEY: json.dumps({"identity": identity, "facts": facts}, sort_keys=True)}
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(plain, metadata))
-    return Pretrained(path, identity, facts)
-
-
 def _read(path: Path) -> Pretrained | None:
     """The piece in a file; None if there is none, or a damaged one, which is then made again, as the log says."""
-    if not path.exists():
+    if not is_intact(path):
         return None
     try:
         with safe_open(path, framework="pt") as file:

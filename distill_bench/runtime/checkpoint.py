@@ -4,7 +4,6 @@ import glob
 import io
 import pickle
 import time
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import torch
 from torch import Tensor
 
 from distill_bench.errors import first_line
-from distill_bench.runtime.files import UNFINISHED, write_atomically
+from distill_bench.runtime.files import UNFINISHED
 from distill_bench.runtime.log import log
+from distill_bench.runtime.stored import read_bytes, write_bytes
 
 EVERY_SECONDS = 30.0
 
@@ -70,7 +70,7 @@ class Checkpoint:
         if self.path is not None:
             saved, content = {"state": state, "seconds": self.seconds, "conditions": self.conditions}, io.BytesIO()
             torch.save(_on_cpu(saved), content)
-            write_atomically(self.path, content.getbuffer())
+            write_bytes(self.path, content.getbuffer())
             self._saved = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -81,12 +81,8 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return None
         try:
-            with open(self.path, "rb") as file:
-                with zipfile.ZipFile(file) as archive:  # torch does not compare the check sums that it writes
-                    if (damaged := archive.testzip()) is not None:
-                        raise ValueError(f"{damaged} is damaged")
-                file.seek(0)
-                saved = torch.load(file, map_location="cpu", weights_only=True)
+            content = io.BytesIO(read_bytes(self.path))
+            saved = torch.load(content, map_location="cpu", weights_only=True)
             state, seconds, earlier = dict(saved["state"]), float(saved["seconds"]), dict(saved["conditions"])
         except pickle.UnpicklingError:  # torch's text advises to run the code in it
             log.warning("the checkpoint %s cannot be read (it holds other objects): the work starts again.", self.path)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import sys
 import tempfile
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from distill_bench.errors import DataError, UsageError, brief
-from distill_bench.runtime.log import log
 from distill_bench.runtime.names import LONGEST
 
 if sys.platform != "win32":
@@ -111,24 +109,6 @@ def _temporary(path: Path) -> BinaryIO:
                 return file
         file.close()  # whoever wrote it has renamed it meanwhile
     return open(name.with_stem(f"{name.stem}.{uuid.uuid4().hex}"), "xb")
-
-
-def read_json(path: Path, *required: str) -> dict[str, Any] | None:
-    """The JSON object in a file, or None if there is none.
-
-    One that cannot be read or lacks a required key counts as none, and stays as it is; a line in the log says so.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        log.warning("%s cannot be read (%s) and counts as missing.", path, error)
-        return None
-    if not isinstance(content, dict) or not set(required) <= set(content):
-        log.warning("%s is not what it should be (%s) and counts as missing.", path, ", ".join(required) or "an object")
-        return None
-    return content
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Published sets by their id: fetched, imported, and kept in this project's format."""
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -16,14 +14,14 @@ from distill_bench.errors import DataError
 from distill_bench.hub import import_release
 from distill_bench.hub.registry.cached_file import CachedFile, take
 from distill_bench.hub.registry.download import PATIENT, Patience, fetch
-from distill_bench.hub.registry.registry import ID, OWN_FORMAT, Entry, RemoteFile, published
+from distill_bench.hub.registry.registry import ID, OWN_FORMAT, Entry, published
 from distill_bench.hub.registry.unpack import unpack
-from distill_bench.runtime.files import read_json, write_atomically
 from distill_bench.runtime.hashing import canonical_hash, sha256_of
 from distill_bench.runtime.locks import file_lock
 from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
+from distill_bench.runtime.stored import read_json, sum_of, write_json
 
 _SUMS = "sums.json"
 _DECIDES_SET = {"method", "dataset", "size", "paper", "files", "importer", "options", "space", "protocol", "licence"}
@@ -77,11 +75,12 @@ def obtain(
         path = fetch(entry.files[0], name, entry, **how)  # type: ignore[arg-type]
         _check(distilled_set.load_distilled(path), name, entry)
         return CachedSet(name, entry, (path,))
-    folder, remarks = _folder(name, entry), list[str]()
-    with file_lock(folder.with_name(folder.name + ".lock"), monitor, "imports the same set"):
-        paths = _intact_sets(folder)
+    remarks = list[str]()
+    with file_lock(_folder(name, entry).with_name(f"{name}.lock"), monitor, "imports the same set"):
+        paths = _intact_sets(_folder(name, entry))
         if not paths:
-            files = [_unpacked(file, fetch(file, name, entry, **how)) for file in entry.files]  # type: ignore[arg-type]
+            files = [_unpacked(CachedFile(file, entry), fetch(file, name, entry, **how)) for file in entry.files]  # type: ignore[arg-type]
+            folder = _folder(name, entry)  # now that each file has its sum
             remarks = _import(files, name, entry, folder)
             paths = _intact_sets(folder)
     return CachedSet(name, entry, paths, tuple(remarks))
@@ -119,25 +118,28 @@ def is_id(name: str | Path) -> bool:
 
 
 def _folder(name: str, entry: Entry) -> Path:
-    key = canonical_hash(entry.model_dump(mode="json", include=_DECIDES_SET))
+    sums = [CachedFile(file, entry).sum for file in entry.files]
+    key = canonical_hash([entry.model_dump(mode="json", include=_DECIDES_SET), sums])
     return cache_dir() / "published" / "sets" / f"{name}-{key[:12]}"
 
 
 def _intact_sets(folder: Path) -> tuple[Path, ...]:
     """The sets that were imported into a folder before; none where one of them is not what was written."""
-    sums = read_json(folder / _SUMS) or {}
+    sums = read_json(folder / _SUMS) if folder.exists() else None
+    if sums is None:
+        return ()
     paths = tuple(folder / name for name in sums)
-    if not all(path.exists() and sha256_of(path) == sums[path.name] for path in paths):
+    if not all(path.is_file() and sum_of(path) == sums[path.name] for path in paths):
         log.warning("%s is damaged; its sets are imported again.", folder)
         return ()
     return paths
 
 
-def _unpacked(file: RemoteFile, path: Path) -> Path:
-    if file.member is None:
+def _unpacked(file: CachedFile, path: Path) -> Path:
+    """What of a file is imported; unpacked under the archive's sum, so that another archive is not taken for it."""
+    if (member := file.remote.member) is None:
         return path
-    key = hashlib.sha256(file.member.encode()).hexdigest()[:8]
-    return unpack(path, file.member, path.with_name(f"{path.name}.unpacked-{key}"))
+    return unpack(path, member, path.with_name(f"{path.name}.unpacked-{canonical_hash([member, file.sum])[:8]}"))
 
 
 def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> list[str]:
@@ -160,7 +162,7 @@ def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> lis
             _check(distilled, name, entry)
             distilled.save(inside / f"{name}{'' if len(imported.sets) == 1 else f'-{index}'}.safetensors")
         sums = {path.name: sha256_of(path) for path in sorted(inside.iterdir())}
-        write_atomically(inside / _SUMS, json.dumps(sums))
+        write_json(inside / _SUMS, sums)
         shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
         os.replace(inside, folder)
     return imported.remarks

@@ -1,6 +1,7 @@
 """Archives of published sets: a member by its exact name, or all pictures; never outside the folder they go to."""
 
 import os
+import shutil
 import stat
 import tarfile
 import tempfile
@@ -13,7 +14,9 @@ from distill_bench.datasets.npz import MOST_UNFOLDED, UNFOLDED_ANYWAY
 from distill_bench.errors import DataError, brief
 from distill_bench.hub.registry.registry import EVERYTHING, checked_path
 from distill_bench.runtime.locks import file_lock
+from distill_bench.runtime.log import log
 from distill_bench.runtime.progress import SILENT
+from distill_bench.runtime.stored import read_json, sum_of, write_json
 
 _MOST_BYTES = 1 << 36
 """Of what an archive holds, unpacked: 64 GiB."""
@@ -21,12 +24,12 @@ _CLUTTER = "__MACOSX/"
 
 
 def unpack(archive: Path, member: str, folder: Path, most: int = _MOST_BYTES) -> Path:
-    """Unpack a member of an archive, or all of it, unless that was done before.
+    """Unpack a member of an archive, or all of it, unless that was done before and is still as it was.
 
     Args:
         archive: a zip file, or a tar file of any compression.
         member: an exact name, or ``.`` for everything.
-        folder: where it goes; whole or not at all.
+        folder: where it goes; whole or not at all, and first beside it the sums of its files.
         most: bytes that may come out.
 
     Returns:
@@ -36,7 +39,7 @@ def unpack(archive: Path, member: str, folder: Path, most: int = _MOST_BYTES) ->
         DataError: it is no zip or tar archive, damaged, too large, lacks the member, or a name leads out of the folder.
     """
     with file_lock(folder.with_name(folder.name + ".lock"), SILENT, "unpacks the same archive"):
-        if not folder.exists():
+        if not _is_intact(folder):
             with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
                 inside = Path(scratch) / "unpacked"
                 inside.mkdir()
@@ -46,8 +49,27 @@ def unpack(archive: Path, member: str, folder: Path, most: int = _MOST_BYTES) ->
                     raise
                 except Exception as error:  # damaged archives raise errors of many types
                     raise DataError(f"{archive}: cannot be unpacked ({brief(error)}).") from error
+                write_json(_sums_of(folder), _sums(inside))
+                shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
                 os.replace(inside, folder)
     return _innermost(folder) if member == EVERYTHING else folder / checked_path(member)
+
+
+def _sums_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".sums.json")
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): sum_of(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def _is_intact(folder: Path) -> bool:
+    if not folder.exists():
+        return False
+    if read_json(_sums_of(folder)) == _sums(folder):
+        return True
+    log.warning("%s is damaged; its archive is unpacked again.", folder)
+    return False
 
 
 def _write(archive: Path, member: str, folder: Path, most: int) -> None:
