@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from pydantic import ValidationError
-
-from distill_bench.benchmark.suite import FULL, slug
-from distill_bench.errors import DataError, describe
+from distill_bench.benchmark.suite import slug
+from distill_bench.errors import DataError, brief
 from distill_bench.evaluation import Failure, Result
+from distill_bench.evaluation.result import FULL
+from distill_bench.evaluation.result_file import CHANGED, Filed, parse, to_json
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import file_lock
@@ -24,34 +24,34 @@ from distill_bench.runtime.stored import read_json
 if TYPE_CHECKING:
     import pandas
 
-KINDS: dict[str, type[Result] | type[Failure]] = {"score": Result, "failure": Failure}
 FAILED = "failed"
 INTEGERS = ("size", "ipc", "seed", "networks", "bytes")
 
-Filed = Result | Failure
 
-
-def read_results(folder: Path, suite: str | None = None) -> list[Filed]:
+def read_results(folder: Path, suite: str | None = None, wrong: list[str] | None = None) -> list[Filed]:
     """Every result and failure in a folder: lines of ``*.jsonl`` and single ``.json`` files, at any depth.
 
     Of two results of one slot (see ``slot``) the one in a small file is newer, and the only one. JSON of another kind
-    is skipped; what cannot be read, or has a name that cannot be shown, is left out, and a line in the log says so.
+    is skipped. What is no whole result is left out, and a line in the log names it; of one that was changed since it was
+    written, a line says that.
 
     Args:
         folder: the folder of results.
         suite: the only one to read: ``<suite>.jsonl`` and the folder ``<suite>``.
+        wrong: is given every such line.
 
     Returns:
         Results in path order, those of JSON lines first, then failures.
 
     Raises:
-        DataError: there is no such folder, or a result lacks a field of its kind or has one of another type.
+        DataError: there is no such folder.
     """
     if not folder.is_dir():
         raise DataError(f"no results: {folder} is not a folder.")
     lines = sorted(folder.rglob("*.jsonl")) if suite is None else [_lines_path(folder, suite)]
     small = sorted((folder if suite is None else folder / suite).rglob("*.json"))
-    filed = [each for path in lines for _, each in _lines(path)] + [_read(path) for path in small]
+    wrong = [] if wrong is None else wrong
+    filed = [each for path in lines for _, each in _lines(path, wrong)] + [_read(path, wrong) for path in small]
     newest = {slot(each): each for each in filed if isinstance(each, Result)}
     return [*newest.values(), *(each for each in filed if isinstance(each, Failure))]
 
@@ -71,7 +71,7 @@ def load_results(folder: str | Path) -> "pandas.DataFrame":
         The table. Without results it has no rows, and the columns that are not nested.
 
     Raises:
-        DataError: there is no such folder, or a result is not whole.
+        DataError: there is no such folder.
     """
     import pandas  # here, because importing it takes a moment
 
@@ -113,7 +113,7 @@ def file_result(result: Result, folder: Path, name: Path | None = None) -> Path:
         name = Path(slug(result.data), slug(result.method), f"{ipc}-{canonical_hash([*map(str, slot(result))])}.json")
     path = folder / result.suite / name
     with _alone(folder, result.suite):
-        write_atomically(path, json.dumps(result.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+        write_atomically(path, json.dumps(to_json(result), indent=1, sort_keys=True) + "\n")
     return path
 
 
@@ -123,7 +123,7 @@ def file_failure(failure: Failure, path: Path) -> None:
     Raises:
         DataError: it cannot be written.
     """
-    write_atomically(path, json.dumps(failure.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+    write_atomically(path, json.dumps(to_json(failure), indent=1, sort_keys=True) + "\n")
 
 
 def is_filed(score_key: str, folder: Path, suite: str, name: Path) -> bool:
@@ -154,18 +154,18 @@ def fold(folder: Path, suite: str) -> None:
         suite: its name.
 
     Raises:
-        DataError: the lines cannot be written, or a result is not whole.
+        DataError: the lines cannot be written.
     """
-    if not any(isinstance(_read(path), Result) for path in (folder / suite).rglob("*.json")):
+    if not any(_is_sound(_read(path)) for path in (folder / suite).rglob("*.json")):
         return
     with _alone(folder, suite):
         read = {path: _read(path) for path in sorted((folder / suite).rglob("*.json"))}
-        small = {path: each for path, each in read.items() if isinstance(each, Result) and each.suite == suite}
+        small = {path: each for path, each in read.items() if _is_sound(each) and each.suite == suite}
         before = _lines(_lines_path(folder, suite))
         if small:
-            known = [each for _, each in before if isinstance(each, Result)]
-            unread = "".join(f"{line}\n" for line, each in before if each is None)
-            write_atomically(_lines_path(folder, suite), as_lines([*known, *small.values()]) + unread)
+            known = [each for _, each in before if _is_sound(each)]
+            kept = "".join(f"{line}\n" for line, each in before if not _is_sound(each))
+            write_atomically(_lines_path(folder, suite), as_lines([*known, *small.values()]) + kept)
         for path in small:
             path.unlink(missing_ok=True)
             for parent in list(path.parents)[: len(path.relative_to(folder / suite).parents)]:
@@ -175,20 +175,20 @@ def fold(folder: Path, suite: str) -> None:
 
 def as_lines(results: Iterable[Result]) -> str:
     """Results as JSON lines: sorted, with sorted keys; of two of one slot the later."""
-    newest = {slot(each): each.model_dump(mode="json") for each in results}
+    newest = {slot(each): to_json(each) for each in results}
     ordered = sorted(newest, key=lambda key: [(part is not None, part) for part in key])
     return "".join(json.dumps(newest[key], sort_keys=True) + "\n" for key in ordered)
 
 
 def stored_result(path: Path) -> Result | None:
-    """The result in a file of the store, or None if there is none that can be read."""
-    if (content := read_json(path, "accuracies")) is None:
-        return None
-    try:
-        return Result.model_validate_json(json.dumps(content))
-    except ValidationError as error:
-        log.warning("%s is no whole result (%s) and counts as missing.", path, describe(error))
-        return None
+    """The result in a file of the store, or None if there is none that is as it was written."""
+    filed = _read(path) if path.exists() else None
+    return filed if _is_sound(filed) else None
+
+
+def _is_sound(filed: Filed | None) -> TypeGuard[Result]:
+    """Whether something read is a result as it was written. Others keep their text: a new sum would hide the change."""
+    return isinstance(filed, Result) and CHANGED not in filed.notes
 
 
 def _lines_path(folder: Path, suite: str) -> Path:
@@ -206,43 +206,42 @@ def _score_keys(path: Path, *_stamp: int) -> frozenset[str | None]:
     return frozenset(each.score_key for _, each in _lines(path) if isinstance(each, Result))
 
 
-def _lines(path: Path) -> list[tuple[str, Filed | None]]:
+def _lines(path: Path, wrong: list[str] | None = None) -> list[tuple[str, Filed | None]]:
     """Every line of a file, and what is in it."""
+    lines = (_text(path, wrong) or "").split("\n")
+    return [(line, _parsed(line, f"{path}:{number}", wrong)) for number, line in enumerate(lines, 1) if line]
+
+
+def _read(path: Path, wrong: list[str] | None = None) -> Filed | None:
+    text = _text(path, wrong)
+    return None if text is None else _parsed(text, str(path), wrong)
+
+
+def _text(path: Path, wrong: list[str] | None) -> str | None:
+    if not path.exists():
+        return None
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        return []
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError("not a regular file")
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        log.warning("cannot read the results %s (%s): they are left out.", path, error)
-        return []
-    return [(line, _parsed(line, f"{path}:{number}")) for number, line in enumerate(lines, 1) if line]
-
-
-def _read(path: Path) -> Filed | None:
-    try:
-        return _parsed(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, ValueError) as error:
-        log.warning("cannot read the result %s (%s): it is left out.", path, error)
+        _say(f"cannot read the results {path} ({brief(error)}): they are left out.", wrong)
         return None
 
 
-def _parsed(text: str, where: str) -> Filed | None:
-    """The result or failure in a text, or None if it is something else or cannot be read or shown."""
+def _parsed(text: str, where: str, wrong: list[str] | None) -> Filed | None:
+    """The result or failure in a text, or None if it is something else, or not whole."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        log.warning("cannot read the result %s (%s): it is left out.", where, error)
+        filed = parse(text)
+    except DataError as error:
+        _say(f"the result {where} is left out: {error}.", wrong)
         return None
-    kind = content.get("kind") if isinstance(content, dict) else None
-    if not isinstance(kind, str) or kind not in KINDS:
-        return None
-    try:
-        filed = KINDS[kind].model_validate_json(text)
-    except ValidationError as error:
-        raise DataError(f"the {kind} {where} is not one that bench or evaluate wrote: {describe(error)}.") from error
-    try:
-        filed.check_names(f"the {{}} of the result {where}")
-    except ValueError as error:
-        log.warning("%s: it is left out.", error)
-        return None
+    if isinstance(filed, Result) and CHANGED in filed.notes:
+        _say(f"the result {where} was {CHANGED}.", wrong)
     return filed
+
+
+def _say(text: str, wrong: list[str] | None) -> None:
+    log.warning("%s", text)
+    if wrong is not None:
+        wrong.append(text)

@@ -23,7 +23,7 @@ EVALUATED = "evaluated"
 """Where a suite's name stands, what ``evaluate --results`` files; no suite is called so."""
 _LONGEST_SLUG = 240
 """Bytes, so that it is a file's name with its hash too."""
-FULL, NONE = "full", "none"
+NONE = "none"
 _OF_SETS = ("dataset", "method", "ipc", "seed")
 _SET_ENDING = ".safetensors"
 _DATA = ("size", "holdout", "flip_invariant", "classes")

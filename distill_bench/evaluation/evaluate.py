@@ -25,7 +25,7 @@ from distill_bench.evaluation.doubts import notes_of
 from distill_bench.evaluation.labels import mixed_batches, recorded_batches, teacher_labelled
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol, outside_notes
 from distill_bench.evaluation.result import LabelUse, Result, data_facts
-from distill_bench.evaluation.statistics import student_interval
+from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.networks import blank_network, build_network, is_outside, resolve_network
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
@@ -155,7 +155,7 @@ def evaluate_full(
     inputs = TrainInputs(batches, len(split), setup.rules.plan(len(split)), "hard")
     scores = ScoreCache(cache, score_key(dataset, protocol, None, network=network))
     return Result(
-        method="full",
+        method=FULL,
         ipc=None,
         seed=0,
         bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
@@ -201,7 +201,7 @@ class EvalSetup:
         """
         compiled = scores.fix_compile_mode(lambda: self._pays_compiled(compile, images), self.monitor)
         accuracies = replace(self, compiled=compiled)._accuracies(inputs, method, scores)
-        low, high = student_interval(accuracies)
+        low, high = percent_interval([accuracies])
         return {
             **data_facts(self.dataset),
             "protocol": self.rules.id,

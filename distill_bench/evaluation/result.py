@@ -2,16 +2,20 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.load import is_own
 from distill_bench.distilled.distilled_set import Origin
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
+Count = Annotated[int, Field(ge=1, lt=1 << 53)]
+Percent = Annotated[FiniteFloat, Field(ge=0, le=100)]
 LabelUse = Literal["hard", "soft", "teacher"]
+FULL = "full"
+"""The method that results of the whole training split name."""
 _LONGEST_LIST = 60
 NAMES = ("suite", "data", "method", "preset", "protocol", "network", "labels", "pixel_space")
 """Text of a result that is shown, and that a stranger may have written."""
@@ -40,16 +44,22 @@ class Subject(BaseModel):
 
     suite: str | None = None
     dataset: str
-    size: PositiveInt | None = None
-    holdout: FiniteFloat | None = None
+    size: Count | None = None
+    holdout: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
     flip_invariant: bool | None = None
     classes: tuple[str, ...] | None = None
     method: str
-    ipc: PositiveInt | None
+    ipc: Count | None
     preset: str | None = None
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
     cell_key: str | None = None
     run: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _whole_split_or_set(self) -> Self:
+        if (self.method == FULL) != (self.ipc is None):
+            raise ValueError(f"ipc is null for the method {FULL}, the whole split, and for no other")
+        return self
 
     @property
     def data(self) -> str:
@@ -76,8 +86,8 @@ class Synthesis(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
-    seconds: float | None = None
-    peak_memory_mb: float | None = None
+    seconds: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    peak_memory_mb: Annotated[FiniteFloat, Field(ge=0)] | None = None
 
 
 class Result(Subject):
@@ -100,7 +110,7 @@ class Result(Subject):
         pixel_space: kind of the space that images were in: ``normalized``, ``zca`` or ``unit``.
         accuracies: of each network in percent, at the last epoch, in the order of their numbers.
         accuracy, std: their mean and population standard deviation, in percent and points.
-        ci_low, ci_high: 95 % Student-t interval of the mean over networks, in percent; None with one network.
+        ci_low, ci_high: 95 % Student-t interval of the mean over networks, in percent, cut at 0 and 100; None with one network.
         bytes: storage of the set (of training pixels and labels, for the whole split); None if it is not known.
         set_sha256: of the set's content; None for the whole split.
         origin: the files that an imported or downloaded set came from; None for sets made here.
@@ -115,17 +125,17 @@ class Result(Subject):
     kind: Literal["score"] = "score"
     protocol: str
     network: str
-    networks: int
+    networks: Count
     labels: LabelUse
     strict: bool = False
-    learning_rate: FiniteFloat
+    learning_rate: Annotated[FiniteFloat, Field(ge=0)]
     pixel_space: str
-    accuracies: tuple[FiniteFloat, ...] = Field(min_length=1)
-    accuracy: FiniteFloat
-    std: FiniteFloat
+    accuracies: tuple[Percent, ...] = Field(min_length=1)
+    accuracy: Percent
+    std: Percent
     ci_low: FiniteFloat | None
     ci_high: FiniteFloat | None
-    bytes: int | None
+    bytes: Count | None
     set_sha256: str | None
     origin: Origin | None = None
     notes: tuple[str, ...] = ()

@@ -49,6 +49,12 @@ def hierarchical_interval(by_seed: Sequence[Sequence[float]], confidence: float 
     return student_interval([statistics.fmean(values) for values in by_seed], confidence)
 
 
+def percent_interval(by_seed: Sequence[Sequence[float]]) -> Interval:
+    """The 95 % ``hierarchical_interval`` of accuracies in percent, cut at 0 and 100, beyond which no accuracy lies."""
+    low, high = hierarchical_interval(by_seed)
+    return (None, None) if low is None or high is None else (max(low, 0.0), min(high, 100.0))
+
+
 def chance_margin(first: Sequence[float], second: Sequence[float], confidence: float = 0.99) -> float | None:
     """How far apart the means of two samples of one population come to lie by chance, in the values' unit.
 

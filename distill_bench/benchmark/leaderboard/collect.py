@@ -9,7 +9,7 @@ from distill_bench.benchmark.leaderboard.claims import Claim, claim_for
 from distill_bench.benchmark.results import Filed
 from distill_bench.benchmark.suite import EVALUATED
 from distill_bench.evaluation import Result
-from distill_bench.evaluation.statistics import hierarchical_interval
+from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.runtime.hashing import canonical_hash
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _told_apart(scores: "pandas.DataFrame") -> "pandas.DataFrame":
 def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim]) -> Row:
     results: list[Result] = list(group["result"])
     by_seed = [result.accuracies for result in results]
-    low, high = hierarchical_interval(by_seed)
+    low, high = percent_interval(by_seed)
     synthesis = [result.synthesis for result in results if result.synthesis]
     values = {
         "accuracy": _number(fmean(map(fmean, by_seed))),

@@ -1,19 +1,14 @@
 """Results as files: read back, and held against the set that they are said to be of."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy
-from pydantic import ValidationError
-
 from distill_bench.distilled.distilled_set import DistilledSet
-from distill_bench.errors import DataError, UsageError, brief, describe
+from distill_bench.errors import DataError, UsageError, brief
 from distill_bench.evaluation import Result
-from distill_bench.evaluation.statistics import student_interval
+from distill_bench.evaluation.result_file import CHANGED, parse
 
-_ROUNDING = 1e-9
 LINES = ".jsonl"
 
 
@@ -51,20 +46,13 @@ def read_results_of(path: Path, file: Path) -> list[Result]:
 def parse_result(text: str | bytes, path: Path) -> Result:
     """The result in the text of ``path``. Errors as ``read_result``."""
     try:
-        if not isinstance(json.loads(text), dict):
-            raise DataError(f"{path}: not a result: no JSON object.")
-        result = Result.model_validate_json(text)
-    except ValidationError as error:
-        raise DataError(f"{path}: not a whole result of evaluate or bench: {describe(error)}.") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: damaged, or not a result: no readable JSON ({brief(error)}).") from error
-    try:
-        result.check_names("its {}")
-    except ValueError as error:
+        result = parse(text)
+    except DataError as error:
         raise DataError(f"{path}: {error}.") from error
-    wrong = _contradictions(result)
-    if wrong:
-        raise DataError(f"{path}: contradicts itself: {'; '.join(wrong)}. It was damaged or edited.")
+    if not isinstance(result, Result):
+        raise DataError(f"{path}: not a result of evaluate or bench.")
+    if CHANGED in result.notes:
+        raise DataError(f"{path}: {CHANGED}. It was damaged or edited.")
     return result
 
 
@@ -98,25 +86,6 @@ def check_facts(facts: dict[str, tuple[Any, Any]], path: Path, whose: str) -> No
     ]
     if wrong:
         raise DataError(f"{path} does not go with {whose}: {'; '.join(wrong)}.")
-
-
-def _contradictions(result: Result) -> list[str]:
-    values = result.accuracies
-    if not values or any(not 0 <= value <= 100 for value in values):
-        return ["accuracies must be percentages, one a network"]
-    low, high = student_interval(values)
-    actual = {
-        "networks": (result.networks, len(values)),
-        "accuracy": (result.accuracy, float(numpy.mean(values))),
-        "std": (result.std, float(numpy.std(values))),
-        "ci_low": (result.ci_low, low),
-        "ci_high": (result.ci_high, high),
-    }
-    return [
-        f"{name} is given as {said}, and is {true} by the accuracies"
-        for name, (said, true) in actual.items()
-        if said != true and (said is None or true is None or not abs(said - true) < _ROUNDING)
-    ]
 
 
 def _read(path: Path) -> bytes:
