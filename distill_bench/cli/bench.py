@@ -31,8 +31,7 @@ def bench_command(
     classes: options.Classes = None,
     networks: options.Networks = None,
     jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", min=1, help="Cells at a time: 1, or all that a Ray cluster has room for."),
+        int | None, typer.Option("--jobs", min=1, help="Cells at a time: 1, or all that a Ray cluster has room for.")
     ] = None,
     threads: Annotated[
         int | None,

@@ -7,6 +7,7 @@ from distill_bench.benchmark.leaderboard import published
 from distill_bench.benchmark.leaderboard.claims import Claim
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.hub.registry.registry import CsvClaim, Entry, InlineClaim
+from distill_bench.runtime.text import counted
 
 
 def claimed(entry: Entry, distilled: DistilledSet | None = None) -> str:
@@ -72,6 +73,5 @@ def describe_stored(distilled: DistilledSet) -> str | None:
 
 def _spread(values: Sequence[float]) -> str:
     mean, count = 100 * statistics.fmean(values), len(values)
-    if count == 1:
-        return f"{mean:.2f} (1 network)"
-    return f"{mean:.2f} ± {100 * statistics.pstdev(values):.2f} ({count} networks)"
+    spread = f" ± {100 * statistics.pstdev(values):.2f}" if count > 1 else ""
+    return f"{mean:.2f}{spread} ({counted(count, 'network')})"

@@ -51,8 +51,7 @@ def evaluate_command(
     compile: options.Compile = "auto",
     registry: options.Registry = None,
     results: Annotated[
-        Path | None,
-        typer.Option("--results", help="File the result in this folder, as of a suite called evaluated."),
+        Path | None, typer.Option("--results", help="File the result in this folder, as of a suite called evaluated.")
     ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

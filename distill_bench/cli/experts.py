@@ -8,6 +8,7 @@ import typer
 
 from distill_bench.cli import options
 from distill_bench.cli.output import show, show_json
+from distill_bench.cli.teachers import stored_row
 from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
@@ -81,14 +82,9 @@ def experts_import(
 def experts_list(as_json: options.Json = False) -> None:
     """List the experts that are kept here, those of one recipe on one line."""
     if as_json:
-        listed = [
-            {"key": expert.key, "dataset": expert.history.get("dataset"), **expert.identity, **expert.facts,
-             "outdated": outdated(expert), "path": str(expert.path)}
-            for expert in list_experts()
-        ]  # fmt: skip
-        show_json(listed)
-        return
-    show(*_expert_lines(list_experts()))
+        show_json([stored_row(expert, outdated=outdated(expert)) for expert in list_experts()])
+    else:
+        show(*_expert_lines(list_experts()))
 
 
 @experts_app.command("show")

@@ -47,10 +47,9 @@ def measure_command(
     settings: dict[str, Any] = {"device": device, "monitor": monitor, "cache": score_folder()}
     result = transfer(distilled, data, protocol, network or (), networks, labels, allow_leak=allow_leak, **settings)  # type: ignore[arg-type]
     if as_json:
-        facts = result.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}
-        show_json(facts)
-        return
-    show(*_transfer_table(result, distilled))
+        show_json(result.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)})
+    else:
+        show(*_transfer_table(result, distilled))
 
 
 def _transfer_table(result: Transfer, distilled: DistilledSet) -> list[str]:

@@ -9,7 +9,7 @@ from distill_bench.cli import options
 from distill_bench.cli.output import CommandMonitor, show
 from distill_bench.errors import UsageError
 from distill_bench.hub.publish import release, write_release
-from distill_bench.hub.upload import check_repository, repository_page, upload
+from distill_bench.hub.upload import repository_page, upload
 
 _TARGETS = ("folder", "huggingface")
 
@@ -33,7 +33,7 @@ def publish_command(
         raise UsageError("give --to folder with --out DIR, or --to huggingface with --repo owner/name.")
     if out is not None:
         options.check_out_folder(out)
-    page = repository_page(check_repository(repo)) if repo else None
+    page = repository_page(repo) if repo else None
     url = url or (f"{page}/resolve/main" if page else None)
     ready = release(options.set_file(file), result or (), name=name, licence=licence, url=url, page=page)
     CommandMonitor().say(*ready.remarks)

@@ -43,9 +43,7 @@ def recipe_show(
 
 
 @recipe_app.command("validate")
-def recipe_validate(
-    file: Annotated[str, typer.Argument(help="A built-in recipe's name, or a .toml file.")],
-) -> None:
+def recipe_validate(file: Annotated[str, typer.Argument(help="A built-in recipe's name, or a .toml file.")]) -> None:
     """Check every table of a recipe against its method's fields, and the names of networks and protocol."""
     recipe, chosen = load_recipe(file), load_method(file)
     known_protocol(recipe.protocol)

@@ -19,12 +19,10 @@ def render_command(
 ) -> None:
     """Draw a set as an image grid, a row a class, with normalisation and whitening undone."""
     path = options.set_file(file)
-    options.check_out(out, [path], ".png")
     distilled = load_distilled(path)
     whitened = distilled.card.pixel_space.kind == "zca"
-    if whitened:
-        options.check_out(out, options.paths_of(dataset or distilled.card.source.name), ".png")
-    render_grid(
-        distilled, out, dataset=options.dataset_of_set(distilled, dataset) if whitened else None, columns=columns
-    )
+    folders = options.paths_of(dataset or distilled.card.source.name) if whitened else []
+    options.check_out(out, [path, *folders], ".png")
+    data = options.dataset_of_set(distilled, dataset) if whitened else None
+    render_grid(distilled, out, dataset=data, columns=columns)
     show(out)

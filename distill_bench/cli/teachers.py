@@ -1,6 +1,6 @@
 """teachers: train and list them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,14 +54,15 @@ def teachers_list(as_json: options.Json = False) -> None:
     """List the teachers that were trained here, with their accuracies on training images and on the test split."""
     teachers = sorted(list_teachers(), key=lambda stored: (stored.history.get("dataset", ""), stored.key))
     if as_json:
-        listed = [
-            {"key": stored.key, "dataset": stored.history.get("dataset"), **stored.identity, **stored.facts,
-             "test_accuracy": recorded_score(stored), "path": str(stored.path)}
-            for stored in teachers
-        ]  # fmt: skip
-        show_json(listed)
-        return
-    show(*map(_teacher_line, teachers))
+        show_json([stored_row(stored, test_accuracy=recorded_score(stored)) for stored in teachers])
+    else:
+        show(*map(_teacher_line, teachers))
+
+
+def stored_row(stored: Pretrained, **more: object) -> dict[str, Any]:
+    """What the JSON of a listing says of a stored network."""
+    about = {"key": stored.key, "dataset": stored.history.get("dataset"), **stored.identity, **stored.facts}
+    return about | more | {"path": str(stored.path)}
 
 
 def _teacher_line(stored: Pretrained) -> str:

@@ -16,6 +16,7 @@ from distill_bench.hub.registry.published import CachedSet
 from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, verify
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.hashing import sha256_of
+from distill_bench.runtime.text import counted
 
 _DOES_NOT_HOLD = 4
 
@@ -79,8 +80,8 @@ def _answer(verdict: Verdict) -> list[str]:
     return [
         f"{outcome}: {verdict.method} on {verdict.dataset}{ipc}, protocol {verdict.protocol}, network "
         f"{verdict.network}, labels {verdict.labels}",
-        f"claimed {verdict.claimed:.2f} % ({_networks(counts[0])}), measured {verdict.measured:.2f} % "
-        f"({_networks(counts[1])})",
+        f"claimed {verdict.claimed:.2f} % ({counted(counts[0], 'network')}), measured {verdict.measured:.2f} % "
+        f"({counted(counts[1], 'network')})",
         *_reason(verdict),
         *notes_shown(verdict.notes),
     ]
@@ -89,9 +90,9 @@ def _answer(verdict: Verdict) -> list[str]:
 def _reason(verdict: Verdict) -> list[str]:
     shared = min(len(verdict.claimed_accuracies), len(verdict.accuracies))
     untested = len(verdict.claimed_accuracies) - shared
-    fewer = f" Not trained: the claim's other {_networks(untested)}." if untested else ""
+    fewer = f" Not trained: the claim's other {counted(untested, 'network')}." if untested else ""
     if verdict.basis == "equal":
-        return [f"{_networks(shared)} with exactly the claimed accuracy.{fewer}"]
+        return [f"{counted(shared, 'network')} with exactly the claimed accuracy.{fewer}"]
     if verdict.basis == "unequal":
         return [
             "versions, threads and processor are those of the claim, which gives every accuracy to the last digit; "
@@ -104,10 +105,6 @@ def _reason(verdict: Verdict) -> list[str]:
         "The same digits are not to be expected; other than in the claim, or not recorded there: "
         f"{', '.join(verdict.unlike)}.",
     ]
-
-
-def _networks(count: int) -> str:
-    return f"{count} network" + ("s" if count != 1 else "")
 
 
 def _list(values: tuple[float, ...]) -> str:
