@@ -24,14 +24,7 @@ from distill_bench.cli.render import render_command
 from distill_bench.cli.synthesize import synthesize_command
 from distill_bench.cli.teachers import teachers_app
 from distill_bench.cli.verify import verify_command
-from distill_bench.errors import (
-    MEMORY_ADVICE,
-    DistillBenchError,
-    Interrupted,
-    RunFailed,
-    first_line,
-    is_out_of_memory,
-)
+from distill_bench.errors import MEMORY_ADVICE, DistillBenchError, Interrupted, RunFailed, first_line, is_out_of_memory
 from distill_bench.runtime.malloc import disable_trim
 from distill_bench.runtime.progress import StopBeforeStart, stop_at_once
 from distill_bench.runtime.text import for_terminal
@@ -44,7 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS: dict[str, Callable[..., None]] = {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "synthesize": synthesize_command,
     "evaluate": evaluate_command,
     "measure": measure_command,
@@ -59,7 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify_command,
     "list": list_command,
 }
-for name, function in COMMANDS.items():
+for name, function in _COMMANDS.items():
     app.command(name)(function)
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(teachers_app, name="teachers")
