@@ -18,8 +18,6 @@ from distill_bench.datasets.dataset import Split
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.paths import cache_dir
 
-CHUNK = 2048
-
 
 @dataclass(frozen=True)
 class Whitening:
