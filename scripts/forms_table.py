@@ -17,7 +17,7 @@ from distill_bench import Dataset, DistilledSet, UsageError, load_dataset
 from distill_bench.augmentations import views
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.distilled.recorded_labels import RecordedLabels
-from distill_bench.hub import losses, writable_formats
+from distill_bench.hub import writable_formats
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 
@@ -124,7 +124,7 @@ KINDS: dict[str, Callable[[Dataset], DistilledSet]] = {
 def held(one: DistilledSet, form: str) -> str:
     """A cell: what would be lost, in few words, or yes."""
     try:
-        lost = losses(one, form)
+        lost = list(writable_formats()[form].losses(one, None))
     except UsageError as error:
         lost = [str(error).removeprefix(f"`to={form}`: ")]
     return "yes" if not lost else "no: " + "; ".join(re.split(r"[,:(]", text)[0].strip() for text in lost)

@@ -31,7 +31,8 @@ def test_it_carries_recipes_suites_published_accuracies_and_the_registry_and_not
     written = {"benchmark/leaderboard/page.html.j2", "hub/dataset_card.md.j2", "hub/registry_entry.toml.j2"}
     templates = {f"distill_bench/{name}" for name in written}
     assert suites | recipes | templates <= names
-    assert "distill_bench/hub/registry/registry.toml" in names
+    tables = {"hub/registry/registry.toml", "evaluation/protocols.toml", "datasets/named.toml"}
+    assert {f"distill_bench/{name}" for name in tables} <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"distill_bench"}
 
 

@@ -116,35 +116,12 @@ def run_cells(
     return failed
 
 
-class _Report:
-    """Says how each cell went, and how long the rest may take."""
-
-    def __init__(self, total: int, monitor: StreamMonitor) -> None:
-        self.failed = self.done = 0
-        self._total, self._monitor = total, monitor
-        self._began = time.monotonic()
-
-    def __call__(self, work: CellTasks[Any], code: int) -> None:
-        if code == Interrupted.exit_code:
-            return
-        self.done += 1
-        self.failed += code != 0
-        file = work.result_path(FAILED)
-        outcome = "done" if code == 0 else f"failed, see {file}" if file.exists() else "failed"
-        self._monitor.say(f"[{self.done}/{self._total}] {work.cell}: {outcome}{self._left()}")
-
-    def _left(self) -> str:
-        others = self._total - self.done
-        spent = (time.monotonic() - self._began) / self.done
-        return f"; about {clock(spent * others)} left for the suite, if the others take as long" if others else ""
-
-
 class _Runner:
     """Hands out cells, and tasks of cells, until all are done."""
 
     def __init__(self, works: list[CellTasks[Any]], workers: Workers, monitor: StreamMonitor) -> None:
         self._waiting, self._workers, self._monitor = list(works), workers, monitor
-        self._report = _Report(len(works), monitor)
+        self._total, self._done, self._failed, self._began = len(works), 0, 0, time.monotonic()
         self._failed_before = {work for work in works if work.state() == "failed"}  # these are tried again
         self._running = list[Order]()
         self._handed_out = set[tuple[str, Task]]()
@@ -163,7 +140,7 @@ class _Runner:
                 self._running.remove(order)
                 if not order.tasks:
                     self._end(order.work, code, reason)
-        return self._report.failed
+        return self._failed
 
     def _next(self) -> Order | None:
         """What to begin now: a cell that is ready, or else tasks of one that a process is at."""
@@ -190,6 +167,19 @@ class _Runner:
                     return Order(work)
                 self._report(work, code)
         return None
+
+    def _report(self, work: CellTasks[Any], code: int) -> None:
+        """Say how a cell went, and how long the rest may take."""
+        if code == Interrupted.exit_code:
+            return
+        self._done += 1
+        self._failed += code != 0
+        file = work.result_path(FAILED)
+        outcome = "done" if code == 0 else f"failed, see {file}" if file.exists() else "failed"
+        if others := self._total - self._done:
+            left = clock((time.monotonic() - self._began) / self._done * others)
+            outcome += f"; about {left} left for the suite, if the others take as long"
+        self._monitor.say(f"[{self._done}/{self._total}] {work.cell}: {outcome}")
 
     def _cells(self) -> list[CellTasks[Any]]:
         return [order.work for order in self._running if not order.tasks]

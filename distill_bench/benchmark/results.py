@@ -32,8 +32,8 @@ def read_results(folder: Path, suite: str | None = None, wrong: list[str] | None
     """Every result and failure in a folder: lines of ``*.jsonl`` and single ``.json`` files, at any depth.
 
     Of two results of one slot (see ``slot``) the one in a small file is newer, and the only one. JSON of another kind
-    is skipped. What is no whole result is left out, and a line in the log names it; of one that was changed since it was
-    written, a line says that.
+    is skipped. What is no whole result is left out, and a line in the log names it; of one that was changed since it
+    was written, a line says that.
 
     Args:
         folder: the folder of results.

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError, describe, did_you_mean, unknown
 from distill_bench.evaluation import data_name, load_protocol
+from distill_bench.evaluation.result import FULL
 from distill_bench.hub.registry.published import obtain
 from distill_bench.methods import Method, load_method, variant
 from distill_bench.methods.recipe import PAPER, TEST, list_recipes

@@ -29,6 +29,7 @@ from distill_bench.evaluation import (
     score_folder,
     score_key,
 )
+from distill_bench.evaluation.result_file import to_json
 from distill_bench.methods import Checkpoint, make_set, new_run, shortage, synthesis_key
 from distill_bench.methods.recipe import PAPER, Resources
 from distill_bench.methods.run import Run, parts_of, pretrained_of

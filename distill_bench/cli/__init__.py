@@ -1,5 +1,5 @@
 """The command ``distill-bench``: a file a command, named as the command."""
 
-from distill_bench.cli.commands import COMMANDS, app, main
+from distill_bench.cli.commands import app, main
 
-__all__ = ["COMMANDS", "app", "main"]
+__all__ = ["app", "main"]

@@ -7,26 +7,8 @@ import typer
 from distill_bench import benchmark
 from distill_bench.benchmark import leaderboard as boards
 from distill_bench.benchmark.results import fold
+from distill_bench.cli import options
 from distill_bench.cli.leaderboard import show_board
-from distill_bench.cli.options import (
-    COMPILE,
-    CheckpointOption,
-    ClassesOption,
-    CompileOption,
-    DeviceOption,
-    FlipOption,
-    HoldoutOption,
-    JsonOption,
-    NetworksOption,
-    QuietOption,
-    ResultsOption,
-    SizeOption,
-    SplitOption,
-    choice,
-    holdout_fraction,
-    listening_monitor,
-    own_data,
-)
 from distill_bench.cli.output import show, show_json
 from distill_bench.datasets import load_dataset
 from distill_bench.errors import DistillBenchError, UsageError
@@ -42,34 +24,33 @@ def bench_command(
     only: Annotated[str, typer.Option("--only", help="Such as method=dm,ipc=1,ipc=10.")] = "",
     dataset: Annotated[list[str] | None, typer.Option("--dataset", help="Instead of the suite's datasets.")] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="Besides the suite's: module:function.")] = None,
-    size: SizeOption = None,
-    holdout: HoldoutOption = None,
-    split: SplitOption = None,
-    flip_invariant: FlipOption = None,
-    classes: ClassesOption = None,
-    networks: NetworksOption = None,
+    size: options.Size = None,
+    holdout: options.Holdout = None,
+    split: options.Split = None,
+    flip_invariant: options.Flip = None,
+    classes: options.Classes = None,
+    networks: options.Networks = None,
     jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", min=1, help="Cells at a time: 1, or all that a Ray cluster has room for."),
+        int | None, typer.Option("--jobs", min=1, help="Cells at a time: 1, or all that a Ray cluster has room for.")
     ] = None,
     threads: Annotated[
         int | None,
         typer.Option("--threads", min=1, help="Threads of a cell: the cores divided by --jobs, or 1 with ray."),
     ] = None,
     executor: Annotated[str, typer.Option("--executor", help=", ".join(benchmark.EXECUTORS))] = "local",
-    results: ResultsOption = None,
-    device: DeviceOption = "auto",
-    compile: CompileOption = "auto",
-    checkpoint_seconds: CheckpointOption = 30.0,
+    results: options.Results = None,
+    device: options.Device = "auto",
+    compile: options.Compile = "auto",
+    checkpoint_seconds: options.CheckpointSeconds = 30.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list the cells, how far each is, how long it may take.")
     ] = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run what is not done of a suite, and print its leaderboard."""
     benchmark.check_executor(executor)
-    choice("--compile", compile, COMPILE)
+    options.choice("--compile", compile, options.COMPILE)
     if executor == "in-process" and jobs not in (None, 1):
         raise UsageError(f"--jobs {jobs}: in-process, one cell runs at a time. Leave it out, or take another executor.")
     code_state()
@@ -80,8 +61,8 @@ def bench_command(
         dataset or [],
         method or [],
         size,
-        holdout_fraction(holdout, split, loaded.holdout),
-        **own_data(flip_invariant, classes),
+        options.holdout_fraction(holdout, split, loaded.holdout),
+        **options.own_data(flip_invariant, classes),
     )
     cells = benchmark.expand(chosen, benchmark.parse_only(only))
     folder = results or cache_dir() / "results"
@@ -90,7 +71,7 @@ def bench_command(
     works = [benchmark.tasks_of(cell, setting, sources[cell.dataset]) for cell in cells]
     _check_some_possible(works)
     states = {work: work.state() for work in works}
-    monitor = listening_monitor(quiet)
+    monitor = options.listening_monitor(quiet)
     if dry_run:
         _print_states(states, benchmark.predict(works, folder), jobs or 1, as_json)
         return

@@ -7,6 +7,7 @@ from distill_bench.benchmark.leaderboard import published
 from distill_bench.benchmark.leaderboard.claims import Claim
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.hub.registry.registry import CsvClaim, Entry, InlineClaim
+from distill_bench.runtime.text import counted
 
 
 def claimed(entry: Entry, distilled: DistilledSet | None = None) -> str:
@@ -20,12 +21,8 @@ def claimed(entry: Entry, distilled: DistilledSet | None = None) -> str:
         One line or more.
     """
     if entry.claim == "stored":
-        has = distilled is not None and distilled.card.origin is not None and distilled.card.origin.stored_accuracies
-        return (
-            describe_stored(distilled)
-            if distilled is not None and has
-            else "claimed: the accuracies stored in its file"
-        )
+        stored = None if distilled is None else describe_stored(distilled)
+        return stored or "claimed: the accuracies stored in its file"
     if isinstance(entry.claim, CsvClaim):
         claim = listed_claim(entry, entry.claim)
         spread = "" if claim.std is None else f" ± {claim.std:g}"
@@ -53,13 +50,14 @@ def listed_claim(entry: Entry, named: CsvClaim) -> Claim:
     return claim
 
 
-def describe_stored(distilled: DistilledSet) -> str:
-    """The accuracies that a release brought along, in percent: of all its sets, and of this one.
+def describe_stored(distilled: DistilledSet) -> str | None:
+    """The accuracies that a release brought along, in percent: of all its sets, and of this one. None without any.
 
     Experiments follow one another in a file, so that those of set k are the k-th part.
     """
-    assert distilled.card.origin is not None
     origin, lines = distilled.card.origin, []
+    if origin is None or not origin.stored_accuracies:
+        return None
     for network, values in origin.stored_accuracies.items():
         if not values:
             continue
@@ -75,6 +73,5 @@ def describe_stored(distilled: DistilledSet) -> str:
 
 def _spread(values: Sequence[float]) -> str:
     mean, count = 100 * statistics.fmean(values), len(values)
-    if count == 1:
-        return f"{mean:.2f} (1 network)"
-    return f"{mean:.2f} ± {100 * statistics.pstdev(values):.2f} ({count} networks)"
+    spread = f" ± {100 * statistics.pstdev(values):.2f}" if count > 1 else ""
+    return f"{mean:.2f}{spread} ({counted(count, 'network')})"

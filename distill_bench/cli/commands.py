@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from distill_bench.cli.bench import bench_command
+from distill_bench.cli.cache import cache_app
 from distill_bench.cli.download import download_command
 from distill_bench.cli.evaluate import evaluate_command
 from distill_bench.cli.experts import experts_app
@@ -24,14 +25,7 @@ from distill_bench.cli.render import render_command
 from distill_bench.cli.synthesize import synthesize_command
 from distill_bench.cli.teachers import teachers_app
 from distill_bench.cli.verify import verify_command
-from distill_bench.errors import (
-    MEMORY_ADVICE,
-    DistillBenchError,
-    Interrupted,
-    RunFailed,
-    first_line,
-    is_out_of_memory,
-)
+from distill_bench.errors import MEMORY_ADVICE, DistillBenchError, Interrupted, RunFailed, first_line, is_out_of_memory
 from distill_bench.runtime.malloc import disable_trim
 from distill_bench.runtime.progress import StopBeforeStart, stop_at_once
 from distill_bench.runtime.text import for_terminal
@@ -44,7 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS: dict[str, Callable[..., None]] = {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "synthesize": synthesize_command,
     "evaluate": evaluate_command,
     "measure": measure_command,
@@ -59,11 +53,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify_command,
     "list": list_command,
 }
-for name, function in COMMANDS.items():
+for name, function in _COMMANDS.items():
     app.command(name)(function)
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(teachers_app, name="teachers")
 app.add_typer(experts_app, name="experts")
+app.add_typer(cache_app, name="cache")
 
 
 def main() -> NoReturn:

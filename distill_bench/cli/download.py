@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from distill_bench.cli import options
 from distill_bench.cli.claims import claimed
 from distill_bench.cli.import_ import summary
-from distill_bench.cli.options import QuietOption, RegistryOption, listening_monitor
 from distill_bench.cli.output import show
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
@@ -21,15 +21,15 @@ def download_command(
         list[Path] | None, typer.Option("--file", help="A file that you fetched by hand; repeatable.")
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Take what is in the cache, or fail.")] = False,
-    registry: RegistryOption = None,
-    quiet: QuietOption = False,
+    registry: options.Registry = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Fetch published sets, check their sums, and turn them into .safetensors files in the cache."""
     if file and len(names) > 1:
         raise UsageError(f"--file goes with one id; there are {len(names)}.")
     for name in names:
         published(name, registry)  # before any of them takes its time
-    monitor = listening_monitor(quiet)
+    monitor = options.listening_monitor(quiet)
     for name in names:
         cached = obtain(name, may_download=not offline, given=file or (), registry=registry, monitor=monitor)
         for path in cached.paths:
@@ -37,5 +37,4 @@ def download_command(
         monitor.say(claimed(cached.entry, load_distilled(cached.paths[0])))
         if cached.entry.superseded_by:
             monitor.say(f"{name} is superseded by {cached.entry.superseded_by}.")
-        for line in (*filter(None, [cached.entry.note]), *cached.remarks):
-            monitor.say(line)
+        monitor.say(*filter(None, [cached.entry.note]), *cached.remarks)

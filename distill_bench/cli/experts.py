@@ -6,38 +6,17 @@ from typing import Annotated
 
 import typer
 
-from distill_bench.cli.options import (
-    ClassesOption,
-    DatasetOption,
-    DeviceOption,
-    FlipOption,
-    HoldoutOption,
-    JsonOption,
-    PresetOption,
-    QuietOption,
-    SetOption,
-    SizeOption,
-    SplitOption,
-    choice,
-    holdout_fraction,
-    listening_monitor,
-    own_data,
-)
+from distill_bench.cli import options
 from distill_bench.cli.output import show, show_json
-from distill_bench.datasets import load_dataset
+from distill_bench.cli.teachers import stored_row
 from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
 from distill_bench.hub.formats.replay_buffer import import_experts
 from distill_bench.methods import load_method
-from distill_bench.methods.recipe import PAPER, parse_values
+from distill_bench.methods.recipe import PAPER
 from distill_bench.methods.trajectory_matching.trajectory_matching import ExpertConfig
-from distill_bench.pretrained import (
-    Pretrained,
-    get_or_train_experts,
-    list_experts,
-    outdated,
-)
+from distill_bench.pretrained import Pretrained, get_or_train_experts, list_experts, outdated
 from distill_bench.runtime.device import resolve_device
 
 experts_app = typer.Typer(help="Train, import and list the experts of trajectory matching.", no_args_is_help=True)
@@ -45,29 +24,25 @@ experts_app = typer.Typer(help="Train, import and list the experts of trajectory
 
 @experts_app.command("train")
 def experts_train(
-    dataset: DatasetOption,
+    dataset: options.DatasetName,
     method: Annotated[str, typer.Argument(help="The method whose experts they are: mtt, tesla, ftd, datm, …")] = "mtt",
     count: Annotated[int | None, typer.Option("--count", min=1, help="How many, if not the recipe's number.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Of each, if not the recipe's number.")] = None,
     ipc: Annotated[int, typer.Option("--ipc", help="Whose recipe: the pixel space and more may depend on it.")] = 1,
-    preset: PresetOption = PAPER,
-    values: SetOption = None,
-    size: SizeOption = None,
-    holdout: HoldoutOption = None,
-    split: SplitOption = None,
-    flip_invariant: FlipOption = None,
-    classes: ClassesOption = None,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
+    preset: options.Preset = PAPER,
+    values: options.Values = None,
+    size: options.Size = None,
+    holdout: options.Holdout = None,
+    split: options.Split = None,
+    flip_invariant: options.Flip = None,
+    classes: options.Classes = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Train the experts that a method's recipe asks for and keep them; those that are there already are not trained."""
-    given = [
-        f"{name}={value}" for name, value in {"experts": count, "expert.epochs": epochs}.items() if value is not None
-    ]
-    data = load_dataset(
-        dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
-    )
-    config = load_method(method).config_on(data, ipc, preset, **parse_values([*(values or []), *given]))
+    replaced = options.overrides(values, **{"experts": count, "expert.epochs": epochs})
+    data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
+    config = load_method(method).config_on(data, ipc, preset, **replaced)
     if not isinstance(config, ExpertConfig):
         raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
     if config.experts_from:
@@ -77,47 +52,39 @@ def experts_train(
         )
     training = TrainingData(data, config.pixel_space_on(data), resolve_device(device))
     trained = get_or_train_experts(
-        training, config.network, config.expert, config.experts, monitor=listening_monitor(quiet)
+        training, config.network, config.expert, config.experts, monitor=options.listening_monitor(quiet)
     )
-    for line in _expert_lines(trained.pieces):
-        show(line)
+    show(*_expert_lines(trained.pieces))
 
 
 @experts_app.command("import")
 def experts_import(
     files: Annotated[list[Path], typer.Argument(help="replay_buffer_*.pt, in order.")],
-    dataset: DatasetOption,
+    dataset: options.DatasetName,
     space: Annotated[str, typer.Option("--space", help="normalized, zca or unit: what they were trained on.")],
     network: Annotated[str, typer.Option("--network", help="Such as ConvNetD3.")] = "ConvNet",
     zca_eps: Annotated[float, typer.Option("--zca-eps", help="Of the whitening.")] = 0.1,
-    size: SizeOption = None,
-    flip_invariant: FlipOption = None,
-    classes: ClassesOption = None,
-    device: DeviceOption = "auto",
+    size: options.Size = None,
+    flip_invariant: options.Flip = None,
+    classes: options.Classes = None,
+    device: options.Device = "auto",
 ) -> None:
     """Keep experts that somebody else trained. Nothing in the files is run."""
-    data = load_dataset(dataset, size=size, **own_data(flip_invariant, classes))
-    kind = choice("--space", space, SPACES)
+    data = options.data_named(dataset, size, flip=flip_invariant, classes=classes)
+    kind = options.choice("--space", space, SPACES)
     training = TrainingData(data, pixel_space_of(data, kind, zca_eps), resolve_device(device))
     imported = import_experts(files, training, network)
-    for line in _expert_lines(imported.pieces):
-        show(line)
+    show(*_expert_lines(imported.pieces))
     show(f"use them with --set experts_from={imported.pieces[0].identity['origin']}")
 
 
 @experts_app.command("list")
-def experts_list(as_json: JsonOption = False) -> None:
+def experts_list(as_json: options.Json = False) -> None:
     """List the experts that are kept here, those of one recipe on one line."""
     if as_json:
-        listed = [
-            {"key": expert.key, "dataset": expert.history.get("dataset"), **expert.identity, **expert.facts,
-             "outdated": outdated(expert), "path": str(expert.path)}
-            for expert in list_experts()
-        ]  # fmt: skip
-        show_json(listed)
-        return
-    for line in _expert_lines(list_experts()):
-        show(line)
+        show_json([stored_row(expert, outdated=outdated(expert)) for expert in list_experts()])
+    else:
+        show(*_expert_lines(list_experts()))
 
 
 @experts_app.command("show")

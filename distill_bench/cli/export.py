@@ -7,13 +7,7 @@ from typing import Annotated
 import typer
 
 from distill_bench import hub
-from distill_bench.cli.options import (
-    DataOption,
-    check_out_folder,
-    dataset_of_set,
-    paths_of,
-    set_file,
-)
+from distill_bench.cli import options
 from distill_bench.cli.output import show
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.runtime.files import check_no_input, check_place
@@ -26,25 +20,24 @@ def export_command(
     lossy: Annotated[
         bool, typer.Option("--lossy", help="Write also what the form cannot hold whole, and say what is lost.")
     ] = False,
-    dataset: DataOption = None,
+    dataset: options.SourceDataset = None,
 ) -> None:
     """Write sets in the form that another repository reads. What a form cannot hold is refused, and named."""
     form = hub.writable_format(to)
-    paths = [set_file(file) for file in files]
+    paths = [options.set_file(file) for file in files]
     sets = [load_distilled(path) for path in paths]
     whitened = next((one for one in sets if one.card.pixel_space.kind == "zca"), None)
-    inputs = [*paths, *(paths_of(dataset or whitened.card.source.name) if whitened else [])]
+    inputs = [*paths, *(options.paths_of(dataset or whitened.card.source.name) if whitened else [])]
     if form.suffixes:
         check_no_input(out, inputs)
         check_place(out)
     else:
-        check_out_folder(out, inputs)
-    data = dataset_of_set(whitened or sets[0], dataset) if dataset or (whitened and form.needs_pixels) else None
-    lost = [loss for one in sets for loss in hub.losses(one, to, data)] if lossy else []
+        options.check_out_folder(out, inputs)
+    data = options.dataset_of_set(whitened or sets[0], dataset) if dataset or (whitened and form.needs_pixels) else None
+    lost = [loss for one in sets for loss in form.losses(one, data)] if lossy else []
     written = hub.export(sets, to, out, lossy=lossy, dataset=data)
     show(*written[:10], *([f"… {len(written)} files"] if written[10:] else []))
-    for line in dict.fromkeys(lost):
-        show(f"lost: {line}")
+    show(*(f"lost: {line}" for line in dict.fromkeys(lost)))
     if not lost:
         arguments = hub.way_back(sets[0], to, [out] if form.needs_pixels else written, dataset)
         show(f"read back by: distill-bench import {shlex.join(arguments)} --out FILE.safetensors")

@@ -6,31 +6,22 @@ from typing import Annotated
 import typer
 
 from distill_bench import hub
+from distill_bench.cli import options
 from distill_bench.cli.claims import describe_stored
-from distill_bench.cli.options import (
-    ClassesOption,
-    DatasetOption,
-    FlipOption,
-    HoldoutOption,
-    SizeOption,
-    check_out,
-    choice,
-    own_data,
-    paths_of,
-)
 from distill_bench.cli.output import CommandMonitor, show
-from distill_bench.datasets import Dataset, load_dataset
-from distill_bench.datasets.pixel_space import PixelSpace, pixel_space_of
+from distill_bench.datasets import Dataset
+from distill_bench.datasets.pixel_space import PixelSpace
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import table
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import known_protocol
+from distill_bench.hub.registry.registry import Space
 from distill_bench.runtime.stored import write_with_sum
 
 
 def import_command(
     files: Annotated[list[Path], typer.Argument(help="The files of one release: .pt, .npz, or a folder of pictures.")],
-    dataset: DatasetOption,
+    dataset: options.DatasetName,
     out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write; several sets are numbered.")],
     space: Annotated[
         str | None,
@@ -67,28 +58,28 @@ def import_command(
     force: Annotated[
         bool, typer.Option("--force", help="Although name, classes or training images speak against --dataset.")
     ] = False,
-    size: SizeOption = None,
-    holdout: HoldoutOption = None,
-    flip_invariant: FlipOption = None,
-    classes: ClassesOption = None,
+    size: options.Size = None,
+    holdout: options.Holdout = None,
+    flip_invariant: options.Flip = None,
+    classes: options.Classes = None,
 ) -> None:
     """Turn a distilled set that somebody released into a .safetensors file. Nothing in it is run."""
-    check_out(out, [*files, *paths_of(dataset)])
+    options.check_out(out, [*files, *options.paths_of(dataset)])
     if protocol:
         known_protocol(protocol)
-    data = load_dataset(dataset, size=size, holdout=holdout, **own_data(flip_invariant, classes))
+    data = options.data_named(dataset, size, holdout, None, flip_invariant, classes)
     monitor = CommandMonitor()
     imported = hub.import_release(
         files,
         data,
         _space(data, space, zca_eps, zca_input, mean, std),
         hub.ImportOptions(
-            labels=choice("--labels", labels, hub.LABELS),
-            layout=choice("--layout", layout, hub.LAYOUTS) or "nchw",
+            labels=options.choice("--labels", labels, hub.LABELS),
+            layout=options.choice("--layout", layout, hub.LAYOUTS) or "nchw",
             learning_rate=learning_rate,
             images_key=images_key,
             labels_key=labels_key,
-            class_order=choice("--class-order", class_order, hub.CLASS_ORDERS),
+            class_order=options.choice("--class-order", class_order, hub.CLASS_ORDERS),
             factor=factor,
         ),
         format=form,
@@ -106,8 +97,7 @@ def import_command(
         path = out if len(chosen) == 1 else out.with_stem(f"{out.stem}-{distilled.card.origin.set_index}")
         write_with_sum(path, distilled.to_bytes(), {})
         show(f"{path}: {summary(distilled)}")
-    for line in imported.remarks:
-        monitor.say(line)
+    monitor.say(*imported.remarks)
 
 
 def _space(
@@ -118,19 +108,13 @@ def _space(
         if mean or std:
             raise UsageError("--mean and --std describe a pixel space: name it with --space normalized or zca.")
         return None
-    usual = pixel_space_of(
-        data,
-        choice("--space", kind, ("normalized", "zca", "unit")),
-        eps,
-        choice("--zca-input", zca_input, ("unit", "normalized")),
-    )
+    options.choice("--space", kind, ("normalized", "zca", "unit"))
+    options.choice("--zca-input", zca_input, ("unit", "normalized"))
     if (mean is None) != (std is None):
         raise UsageError("--mean and --std go together.")
-    if mean is None or std is None:
-        return usual
+    numbers = {name: text.split(",") for name, text in (("mean", mean), ("std", std)) if text is not None}
     try:
-        values = {"mean": [float(v) for v in mean.split(",")], "std": [float(v) for v in std.split(",")]}
-        return PixelSpace.model_validate(usual.model_dump() | values)
+        return Space(kind=kind, zca_eps=eps, zca_input=zca_input, **numbers).of(data)  # type: ignore[arg-type]
     except ValueError as error:
         raise UsageError(
             f"--mean {mean} --std {std}: give one positive number a channel, as in 0.49,0.48,0.45."
@@ -139,11 +123,9 @@ def _space(
 
 def summary(distilled: DistilledSet) -> str:
     """An imported set in one line."""
-    card, origin = distilled.card, distilled.card.origin
+    card = distilled.card
     parts = [f"{card.method}, {len(distilled.images)} images, ipc {card.ipc}, {card.pixel_space.kind} pixels"]
     parts.append(f"{card.label_kind} labels, its protocol {card.protocol}")
     if distilled.learning_rate is not None:
         parts.append(f"learning rate {distilled.learning_rate:.6g}")
-    if origin and origin.stored_accuracies:
-        parts.append(describe_stored(distilled))
-    return ", ".join(parts)
+    return ", ".join([*parts, *filter(None, [describe_stored(distilled)])])

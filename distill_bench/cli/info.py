@@ -1,6 +1,6 @@
 """info: what a set's file holds."""
 
-from distill_bench.cli.options import SetArgument, set_file
+from distill_bench.cli import options
 from distill_bench.cli.output import show_json
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.runtime.stored import is_unchanged
@@ -12,9 +12,9 @@ _CONTENT = {
 }
 
 
-def info_command(file: SetArgument) -> None:
+def info_command(file: options.SetName) -> None:
     """Print what a set's file holds: its card, tensors and hash."""
-    path = set_file(file)
+    path = options.set_file(file)
     distilled = load_distilled(path, allow_changed=True)
     tensors = {name: [str(t.dtype).removeprefix("torch."), *t.shape] for name, t in distilled.tensors.items()}
     about = {

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from distill_bench.benchmark import leaderboard as boards
-from distill_bench.cli.options import JsonOption, ResultsOption
+from distill_bench.cli import options
 from distill_bench.cli.output import show, show_json
 from distill_bench.errors import UsageError
 from distill_bench.runtime.files import check_ending, check_place
@@ -14,9 +14,9 @@ from distill_bench.runtime.paths import cache_dir
 
 
 def leaderboard_command(
-    results: ResultsOption = None,
+    results: options.Results = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write all boards as one page to this file.")] = None,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Render the board of every suite in a folder of results, and print them."""
     if html and as_json:

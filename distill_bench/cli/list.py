@@ -5,27 +5,23 @@ from typing import Annotated
 import typer
 
 from distill_bench import benchmark
-from distill_bench.cli.options import JsonOption, RegistryOption
+from distill_bench.cli import options
 from distill_bench.cli.output import show, show_json
 from distill_bench.datasets import list_datasets
 from distill_bench.errors import UsageError, unknown
-from distill_bench.evaluation import (
-    PROTOCOLS,
-)
+from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub.registry.registry import Entry, load_registry
 from distill_bench.methods import list_methods, load_method
 from distill_bench.networks import ARCHITECTURES
 from distill_bench.runtime.log import log
-
-USUAL_SHAPE = (3, 32, 32)
 
 
 def list_command(
     what: Annotated[
         str, typer.Argument(help="methods, sources, networks, protocols, suites, all of these, or published.")
     ] = "all",
-    as_json: JsonOption = False,
-    registry: RegistryOption = None,
+    as_json: options.Json = False,
+    registry: options.Registry = None,
 ) -> None:
     """List methods, sources, networks, protocols and suites; or the published sets that can be had by their id."""
     known = {

@@ -5,27 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distill_bench.cli.options import (
-    LABEL_USES,
-    AllowLeakOption,
-    ClassesOption,
-    DeviceOption,
-    FlipOption,
-    HoldoutOption,
-    JsonOption,
-    LabelsOption,
-    NetworksOption,
-    OptionalDataset,
-    ProtocolOption,
-    QuietOption,
-    SetArgument,
-    SizeOption,
-    SplitOption,
-    choice,
-    dataset_of_set,
-    listening_monitor,
-    set_file,
-)
+from distill_bench.cli import options
 from distill_bench.cli.output import notes_shown, protocol_named, show, show_json
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError, unknown
@@ -38,42 +18,41 @@ _MEASURES = ("transfer",)
 
 
 def measure_command(
-    file: SetArgument,
+    file: options.SetName,
     what: Annotated[str, typer.Argument(help=", ".join(_MEASURES))],
-    protocol: ProtocolOption = None,
-    labels: LabelsOption = "stored",
+    protocol: options.Protocol = None,
+    labels: options.Labels = "stored",
     network: Annotated[list[str] | None, typer.Option("--network", help="Instead of all networks; repeatable.")] = None,
-    networks: NetworksOption = None,
-    dataset: OptionalDataset = None,
-    size: SizeOption = None,
-    holdout: HoldoutOption = None,
-    split: SplitOption = None,
-    allow_leak: AllowLeakOption = False,
-    flip_invariant: FlipOption = None,
-    classes: ClassesOption = None,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
+    networks: options.Networks = None,
+    dataset: options.TestDataset = None,
+    size: options.Size = None,
+    holdout: options.Holdout = None,
+    split: options.Split = None,
+    allow_leak: options.AllowLeak = False,
+    flip_invariant: options.Flip = None,
+    classes: options.Classes = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
     if what not in _MEASURES:
         raise UsageError(unknown("measure", what, _MEASURES))
-    choice("--labels", labels, LABEL_USES)
+    options.choice("--labels", labels, options.LABEL_USES)
     place = resolve_device(device)
-    distilled = load_distilled(set_file(file))
-    data = dataset_of_set(distilled, dataset, size, holdout, split, flip_invariant, classes)
+    distilled = load_distilled(options.set_file(file))
+    data = options.dataset_of_set(distilled, dataset, size, holdout, split, flip_invariant, classes)
     protocol_for(distilled, protocol)
-    monitor, began = listening_monitor(quiet), time.monotonic()
-    options: dict[str, Any] = {"device": device, "monitor": monitor, "cache": score_folder()}
-    result = transfer(distilled, data, protocol, network or (), networks, labels, allow_leak=allow_leak, **options)  # type: ignore[arg-type]
+    monitor, began = options.listening_monitor(quiet), time.monotonic()
+    settings: dict[str, Any] = {"device": device, "monitor": monitor, "cache": score_folder()}
+    result = transfer(distilled, data, protocol, network or (), networks, labels, allow_leak=allow_leak, **settings)  # type: ignore[arg-type]
     if as_json:
-        facts = result.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)}
-        show_json(facts)
-        return
-    show(*_transfer_table(result, distilled).split("\n"))
+        show_json(result.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)})
+    else:
+        show(*_transfer_table(result, distilled))
 
 
-def _transfer_table(result: Transfer, distilled: DistilledSet) -> str:
+def _transfer_table(result: Transfer, distilled: DistilledSet) -> list[str]:
     first = result.scores[0]
     lines = [
         f"{first.method} on {first.dataset}, ipc {first.ipc}, {protocol_named(first, distilled)}, "
@@ -89,4 +68,4 @@ def _transfer_table(result: Transfer, distilled: DistilledSet) -> str:
     if any(score.networks > 1 for score in result.scores):
         lines += ["", "± is the standard deviation over the networks trained."]
     lines += ["", result.about_home, *notes_shown(result.notes)]
-    return "\n".join([*lines, *(f"left out {name}: {reason}" for name, reason in result.left_out.items())])
+    return [*lines, *(f"left out {name}: {reason}" for name, reason in result.left_out.items())]

@@ -8,13 +8,14 @@ from typing import Annotated, Any, get_args
 import typer
 
 from distill_bench.cli.output import CommandMonitor
-from distill_bench.datasets import Dataset
+from distill_bench.datasets import Dataset, load_dataset
 from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.folder import TEST_FOLDERS
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub.registry.published import is_id, obtain
+from distill_bench.hub.registry.published import CachedSet, is_id, obtain
+from distill_bench.methods.recipe import parse_values
 from distill_bench.runtime.files import check_ending, check_no_input, check_place
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.training.compilation import Choice
@@ -22,27 +23,23 @@ from distill_bench.training.compilation import Choice
 HOLDOUT = 0.2
 LABEL_USES = ("stored", "hard")
 COMPILE = get_args(Choice)
-SetArgument = Annotated[str, typer.Argument(help="A distilled set, or the id of a published one that was downloaded.")]
-DatasetOption = Annotated[
-    str, typer.Option("--dataset", help="digits, mnist, …, folder:PATH, parquet:PATH or npz:PATH.")
-]
-OptionalDataset = Annotated[
+SetName = Annotated[str, typer.Argument(help="A distilled set, or the id of a published one that was downloaded.")]
+DatasetName = Annotated[str, typer.Option("--dataset", help="digits, mnist, …, folder:PATH, parquet:PATH or npz:PATH.")]
+TestDataset = Annotated[
     str | None, typer.Option("--dataset", help="Where to test, if not on the source named in the set.")
 ]
-DataOption = Annotated[
+SourceDataset = Annotated[
     str | None, typer.Option("--dataset", help="Where the set's source lies now, if not where its card says.")
 ]
-SizeOption = Annotated[
-    int | None, typer.Option("--size", help="Resize and centre-crop images to this side, in pixels.")
-]
-HoldoutOption = Annotated[
+Size = Annotated[int | None, typer.Option("--size", help="Resize and centre-crop images to this side, in pixels.")]
+Holdout = Annotated[
     float | None, typer.Option("--holdout", help="Test on this fraction of the training split, held out; such as 0.2.")
 ]
-SplitOption = Annotated[
+Split = Annotated[
     str | None,
     typer.Option("--split", help=f"test, or holdout for --holdout {HOLDOUT}: for choosing hyper-parameters."),
 ]
-FlipOption = Annotated[
+Flip = Annotated[
     str | None,
     typer.Option(
         "--flip-invariant",
@@ -50,45 +47,41 @@ FlipOption = Annotated[
         help="Whether a mirrored image keeps its label; for data of your own, where it is yes unless said.",
     ),
 ]
-ClassesOption = Annotated[
+Classes = Annotated[
     str | None,
     typer.Option(
         "--classes", metavar="A,B,…", help="Take these classes alone, by name or label, and number them in this order."
     ),
 ]
-PresetOption = Annotated[str, typer.Option("--preset", help="paper, or a recipe's preset such as cpu.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe.")
-]
-CompileOption = Annotated[
+Preset = Annotated[str, typer.Option("--preset", help="paper, or a recipe's preset such as cpu.")]
+Values = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe.")]
+Compile = Annotated[
     str, typer.Option("--compile", help="auto (where it pays), on or off: training through torch.compile.")
 ]
-ProtocolOption = Annotated[
+Protocol = Annotated[
     str | None,
     typer.Option(
         "--protocol",
         help=", ".join(PROTOCOLS) + "; or your own: a .toml, module:name; the one on the set's card unless given.",
     ),
 ]
-AllowLeakOption = Annotated[
+AllowLeak = Annotated[
     bool, typer.Option("--allow-leak", help="Test on images the set was made from all the same, and note it.")
 ]
-LabelsOption = Annotated[
+Labels = Annotated[
     str, typer.Option("--labels", help=f"{' or '.join(LABEL_USES)}: as stored, or the strict evaluation.")
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-NetworksOption = Annotated[
-    int | None, typer.Option("--networks", min=1, help="How many networks, if not the usual number.")
-]
-CheckpointOption = Annotated[
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Networks = Annotated[int | None, typer.Option("--networks", min=1, help="How many networks, if not the usual number.")]
+CheckpointSeconds = Annotated[
     float, typer.Option("--checkpoint-seconds", min=0, help="Least time between two checkpoints.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
-RegistryOption = Annotated[
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
+Registry = Annotated[
     Path | None, typer.Option("--registry", help="A registry of your own; or set DISTILL_BENCH_REGISTRY.")
 ]
-ResultsOption = Annotated[Path | None, typer.Option("--results", help="Folder of results; in the cache by default.")]
+Results = Annotated[Path | None, typer.Option("--results", help="Folder of results; in the cache by default.")]
 
 
 def dataset_of_set(
@@ -111,9 +104,16 @@ def dataset_of_set(
     return data if fraction is None else data.with_holdout(fraction)
 
 
-def check_registry(registry: Path | None, name: str | Path) -> None:
-    if registry is not None and not is_id(name):
-        raise UsageError(f"--registry {registry}: {name} is a file; a registry is for the ids of published sets.")
+def data_named(
+    name: str,
+    size: int | None,
+    holdout: float | None = None,
+    split: str | None = None,
+    flip: str | None = None,
+    classes: str | None = None,
+) -> Dataset:
+    """The dataset that a command's options describe."""
+    return load_dataset(name, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip, classes))
 
 
 def own_data(flip: str | None, classes: str | None) -> dict[str, Any]:
@@ -123,9 +123,24 @@ def own_data(flip: str | None, classes: str | None) -> dict[str, Any]:
     return {"flip_invariant": invariant, "classes": names}
 
 
-def set_file(name: str, registry: Path | None = None) -> Path:
+def overrides(values: list[str] | None, **given: object) -> dict[str, Any]:
+    """What ``--set`` replaces of a recipe, and what was given with an option of its own."""
+    return parse_values([*(values or []), *(f"{name}={value}" for name, value in given.items() if value is not None)])
+
+
+def downloaded(name: str, registry: Path | None = None) -> CachedSet | None:
+    """The published set of an id; None where a file is named, with which no registry goes."""
+    if is_id(name):
+        return obtain(name, may_download=False, registry=registry)
+    if registry is not None:
+        raise UsageError(f"--registry {registry}: {name} is a file; a registry is for the ids of published sets.")
+    return None
+
+
+def set_file(name: str) -> Path:
     """The file of a set that is named by its path, or by the id of a published one that was downloaded."""
-    return obtain(name, may_download=False, registry=registry).paths[0] if is_id(name) else Path(name)
+    cached = downloaded(name)
+    return cached.paths[0] if cached else Path(name)
 
 
 def check_out(out: Path, inputs: Iterable[Path] = (), *endings: str) -> None:

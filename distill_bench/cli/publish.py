@@ -5,22 +5,17 @@ from typing import Annotated
 
 import typer
 
-from distill_bench.cli.options import (
-    SetArgument,
-    check_out_folder,
-    choice,
-    set_file,
-)
+from distill_bench.cli import options
 from distill_bench.cli.output import CommandMonitor, show
 from distill_bench.errors import UsageError
 from distill_bench.hub.publish import release, write_release
-from distill_bench.hub.upload import check_repository, repository_page, upload
+from distill_bench.hub.upload import repository_page, upload
 
 _TARGETS = ("folder", "huggingface")
 
 
 def publish_command(
-    file: SetArgument,
+    file: options.SetName,
     to: Annotated[str, typer.Option("--to", help=", ".join(_TARGETS))],
     out: Annotated[Path | None, typer.Option("--out", help="The folder to write; made if it is not there.")] = None,
     repo: Annotated[str | None, typer.Option("--repo", help="For --to huggingface: owner/name.")] = None,
@@ -33,17 +28,15 @@ def publish_command(
     url: Annotated[str | None, typer.Option("--url", help="Where the folder will be found by others.")] = None,
 ) -> None:
     """Put a set into a folder or a Hugging Face repository, with a dataset card, its results and a registry entry."""
-    choice("--to", to, _TARGETS)
+    options.choice("--to", to, _TARGETS)
     if (to == "folder") != (out is not None) or (to == "huggingface") != (repo is not None):
         raise UsageError("give --to folder with --out DIR, or --to huggingface with --repo owner/name.")
     if out is not None:
-        check_out_folder(out)
-    page = repository_page(check_repository(repo)) if repo else None
+        options.check_out_folder(out)
+    page = repository_page(repo) if repo else None
     url = url or (f"{page}/resolve/main" if page else None)
-    ready = release(set_file(file), result or (), name=name, licence=licence, url=url, page=page)
-    monitor = CommandMonitor()
-    for line in ready.remarks:
-        monitor.say(line)
+    ready = release(options.set_file(file), result or (), name=name, licence=licence, url=url, page=page)
+    CommandMonitor().say(*ready.remarks)
     if out is not None:
         write_release(ready, out)
         show(*(out / path for path in ready.files))

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from distill_bench.cli.options import DatasetOption, PresetOption, SetOption
+from distill_bench.cli import options
 from distill_bench.cli.output import show, show_json
 from distill_bench.datasets import load_dataset, usual_side
 from distill_bench.errors import DataError
 from distill_bench.evaluation import known_protocol
 from distill_bench.methods import load_method
-from distill_bench.methods.recipe import PAPER, load_recipe, parse_values
+from distill_bench.methods.recipe import PAPER, load_recipe
 from distill_bench.networks import resolve_network
 
 USUAL_SHAPE = (3, 32, 32)
@@ -22,10 +22,10 @@ recipe_app = typer.Typer(help="Show and check recipes.", no_args_is_help=True)
 @recipe_app.command("show")
 def recipe_show(
     method: Annotated[str, typer.Argument(help="A method.")],
-    dataset: DatasetOption = "digits",
+    dataset: options.DatasetName = "digits",
     ipc: Annotated[int, typer.Option("--ipc", help="Images per class.")] = 1,
-    preset: PresetOption = PAPER,
-    values: SetOption = None,
+    preset: options.Preset = PAPER,
+    values: options.Values = None,
     size: Annotated[
         int | None, typer.Option("--size", min=1, help="The images' side in pixels, if not the dataset's usual one.")
     ] = None,
@@ -35,7 +35,7 @@ def recipe_show(
     if side is None:
         with contextlib.suppress(DataError):  # data that is not here: no table of sides applies
             side = min(load_dataset(dataset).train.shape[1:])
-    config = chosen.config(dataset, ipc, preset, side, **parse_values(values or []))
+    config = chosen.config(dataset, ipc, preset, side, **options.overrides(values))
     about = {"title": chosen.recipe.title, "paper": chosen.recipe.paper, "protocol": chosen.recipe.protocol}
     tables = [name for name, table in chosen.recipe.tables(dataset, ipc, preset, side).items() if table]
     shown = {"method": method, **about, "tables": tables, "fields": config.model_dump(mode="json")}
@@ -43,9 +43,7 @@ def recipe_show(
 
 
 @recipe_app.command("validate")
-def recipe_validate(
-    file: Annotated[str, typer.Argument(help="A built-in recipe's name, or a .toml file.")],
-) -> None:
+def recipe_validate(file: Annotated[str, typer.Argument(help="A built-in recipe's name, or a .toml file.")]) -> None:
     """Check every table of a recipe against its method's fields, and the names of networks and protocol."""
     recipe, chosen = load_recipe(file), load_method(file)
     known_protocol(recipe.protocol)

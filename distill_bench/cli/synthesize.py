@@ -5,32 +5,12 @@ from typing import Annotated
 
 import typer
 
-from distill_bench.cli.options import (
-    CheckpointOption,
-    ClassesOption,
-    DatasetOption,
-    DeviceOption,
-    FlipOption,
-    HoldoutOption,
-    PresetOption,
-    QuietOption,
-    SetOption,
-    SizeOption,
-    SplitOption,
-    check_out,
-    holdout_fraction,
-    listening_monitor,
-    own_data,
-    paths_of,
-)
+from distill_bench.cli import options
 from distill_bench.cli.output import notes_shown, show
-from distill_bench.datasets import load_dataset
 from distill_bench.errors import UsageError
-from distill_bench.evaluation import (
-    pixel_notes,
-)
+from distill_bench.evaluation import pixel_notes
 from distill_bench.methods import Checkpoint, load_method, make_set, memory_of_step, synthesis_key
-from distill_bench.methods.recipe import PAPER, parse_values
+from distill_bench.methods.recipe import PAPER
 from distill_bench.methods.warm_start import is_finished_set
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_no_input
@@ -40,52 +20,41 @@ from distill_bench.runtime.stored import write_with_sum
 
 
 def synthesize_command(
-    dataset: DatasetOption,
+    dataset: options.DatasetName,
     ipc: Annotated[int, typer.Option("--ipc", help="Images per class.")],
     out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write.")],
     method: Annotated[str | None, typer.Argument(help="A method of `distill-bench list methods`.")] = None,
     own: Annotated[str | None, typer.Option("--method", help="A method of your own: module:function.")] = None,
-    preset: PresetOption = PAPER,
-    values: SetOption = None,
+    preset: options.Preset = PAPER,
+    values: options.Values = None,
     seed: Annotated[int, typer.Option("--seed", help="Of everything random in synthesis.")] = 0,
-    size: SizeOption = None,
-    holdout: HoldoutOption = None,
-    split: SplitOption = None,
-    flip_invariant: FlipOption = None,
-    classes: ClassesOption = None,
-    device: DeviceOption = "auto",
-    checkpoint_seconds: CheckpointOption = 30.0,
-    quiet: QuietOption = False,
+    size: options.Size = None,
+    holdout: options.Holdout = None,
+    split: options.Split = None,
+    flip_invariant: options.Flip = None,
+    classes: options.Classes = None,
+    device: options.Device = "auto",
+    checkpoint_seconds: options.CheckpointSeconds = 30.0,
+    quiet: options.Quiet = False,
 ) -> None:
     """Make a distilled set from a dataset's training split."""
     if (name := method or own) is None or (method is not None and own is not None):
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
-    check_out(out, paths_of(dataset))
+    options.check_out(out, options.paths_of(dataset))
     code_state()
-    overrides, place = parse_values(values or []), resolve_device(device)
-    data = load_dataset(
-        dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
-    )
+    overrides, place = options.overrides(values), resolve_device(device)
+    data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     chosen = load_method(name)
     config = chosen.config_on(data, ipc, preset, **overrides)
     if is_finished_set(init := getattr(config, "init", "")):
         check_no_input(out, [Path(init)])
     key = synthesis_key(data, chosen, config, ipc, preset, seed)
     checkpoint = Checkpoint(cache_dir() / "checkpoints" / f"{key}.safetensors", checkpoint_seconds)
-    monitor, history = listening_monitor(quiet), list[float]()
+    monitor, history = options.listening_monitor(quiet), list[float]()
     if much := memory_of_step(chosen.name, data, config, ipc):
         monitor.say(much)
     distilled = make_set(
-        data,
-        chosen,
-        config,
-        ipc,
-        preset,
-        seed,
-        device=device,
-        monitor=monitor,
-        checkpoint=checkpoint,
-        history=history,
+        data, chosen, config, ipc, preset, seed, device=device, monitor=monitor, checkpoint=checkpoint, history=history
     )
     run = run_block(checkpoint.seconds, place) | {"compiled": checkpoint.compiled}
     facts = {"peak_memory_mb": peak_memory_mb(), **run, "history": history}

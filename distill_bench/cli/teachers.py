@@ -1,39 +1,16 @@
 """teachers: train and list them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from distill_bench.cli.options import (
-    ClassesOption,
-    DatasetOption,
-    DeviceOption,
-    FlipOption,
-    HoldoutOption,
-    JsonOption,
-    QuietOption,
-    SizeOption,
-    SplitOption,
-    holdout_fraction,
-    listening_monitor,
-    own_data,
-)
+from distill_bench.cli import options
 from distill_bench.cli.output import show, show_json
-from distill_bench.datasets import load_dataset
 from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
-from distill_bench.evaluation import (
-    recorded_score,
-    score_teacher,
-)
-from distill_bench.methods.recipe import parse_values
-from distill_bench.pretrained import (
-    Pretrained,
-    get_or_train_teacher,
-    list_teachers,
-    teacher_recipe,
-)
+from distill_bench.evaluation import recorded_score, score_teacher
+from distill_bench.pretrained import Pretrained, get_or_train_teacher, list_teachers, teacher_recipe
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.run_info import code_state
 
@@ -42,7 +19,7 @@ teachers_app = typer.Typer(help="Train and list teachers.", no_args_is_help=True
 
 @teachers_app.command("train")
 def teachers_train(
-    dataset: DatasetOption,
+    dataset: options.DatasetName,
     network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3 or ConvNetD3BN.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training split.")] = None,
     values: Annotated[
@@ -50,46 +27,42 @@ def teachers_train(
     ] = None,
     pixel_space: Annotated[str, typer.Option("--pixel-space", help=", ".join(SPACES))] = "normalized",
     seed: Annotated[int, typer.Option("--seed", help="Of everything random in training.")] = 0,
-    size: SizeOption = None,
-    holdout: HoldoutOption = None,
-    split: SplitOption = None,
-    flip_invariant: FlipOption = None,
-    classes: ClassesOption = None,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
+    size: options.Size = None,
+    holdout: options.Holdout = None,
+    split: options.Split = None,
+    flip_invariant: options.Flip = None,
+    classes: options.Classes = None,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
     """Train a network on a dataset's training split, keep it for the methods that need it, and test it."""
     code_state()
     if pixel_space not in SPACES:
         raise UsageError(f"--pixel-space {pixel_space!r}: give {', '.join(SPACES)}.")
-    options = {"network": network, "epochs": epochs}
-    given = [f"{name}={value}" for name, value in options.items() if value is not None]
-    recipe = teacher_recipe(parse_values([*(values or []), *given]))
-    data = load_dataset(
-        dataset, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip_invariant, classes)
-    )
+    recipe = teacher_recipe(options.overrides(values, network=network, epochs=epochs))
+    data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     space = pixel_space_of(data, pixel_space)  # type: ignore[arg-type]
     training = TrainingData(data, space, resolve_device(device))
-    teacher = get_or_train_teacher(training, recipe, seed, monitor=listening_monitor(quiet))
+    teacher = get_or_train_teacher(training, recipe, seed, monitor=options.listening_monitor(quiet))
     if data.load_test is not None:
         score_teacher(teacher, data, device)
     show(_teacher_line(teacher.pretrained))
 
 
 @teachers_app.command("list")
-def teachers_list(as_json: JsonOption = False) -> None:
+def teachers_list(as_json: options.Json = False) -> None:
     """List the teachers that were trained here, with their accuracies on training images and on the test split."""
     teachers = sorted(list_teachers(), key=lambda stored: (stored.history.get("dataset", ""), stored.key))
     if as_json:
-        listed = [
-            {"key": stored.key, "dataset": stored.history.get("dataset"), **stored.identity, **stored.facts,
-             "test_accuracy": recorded_score(stored), "path": str(stored.path)}
-            for stored in teachers
-        ]  # fmt: skip
-        show_json(listed)
-        return
-    for stored in teachers:
-        show(_teacher_line(stored))
+        show_json([stored_row(stored, test_accuracy=recorded_score(stored)) for stored in teachers])
+    else:
+        show(*map(_teacher_line, teachers))
+
+
+def stored_row(stored: Pretrained, **more: object) -> dict[str, Any]:
+    """What the JSON of a listing says of a stored network."""
+    about = {"key": stored.key, "dataset": stored.history.get("dataset"), **stored.identity, **stored.facts}
+    return about | more | {"path": str(stored.path)}
 
 
 def _teacher_line(stored: Pretrained) -> str:

@@ -6,7 +6,7 @@ Class names, their order, and the normalisation are constants, equal whichever w
 import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,37 +19,15 @@ from torch import Tensor
 from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.decode import Shape, resize_pixels
 from distill_bench.datasets.folder import folder_dataset
-from distill_bench.datasets.info import DatasetInfo
+from distill_bench.datasets.info import DatasetInfo, named
 from distill_bench.datasets.parquet import parquet_dataset, split_files
 from distill_bench.errors import DataError
 from distill_bench.runtime.paths import cache_dir, offline
 
-_CIFAR100_CLASSES = (
-    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
-    "caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant "
-    "flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man "
-    "maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree "
-    "plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper "
-    "snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train "
-    "trout tulip turtle wardrobe whale willow_tree wolf woman worm"
-)
-_FASHION_CLASSES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
-_IDX_FILES = (
-    "{}/raw/train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
-)
 _MISSPELT = {"cra": "crab"}
 """Names as Hugging Face's cifar100 spells them."""
 
 
-CIFAR: dict[str, Any] = {
-    "licence": "unknown",
-    "terms": "its authors name no licence; they ask to be cited",
-    "page": "https://www.cs.toronto.edu/~kriz/cifar.html",
-    "citation": "A. Krizhevsky. Learning Multiple Layers of Features from Tiny Images. University of Toronto, 2009.",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
 class TorchvisionDataset(DatasetInfo):
     """A dataset that torchvision can read and download.
 
@@ -67,7 +45,7 @@ class TorchvisionDataset(DatasetInfo):
     class_names: tuple[str, ...]
     shape: Shape
     flip_invariant: bool
-    constants: tuple[Sequence[float], Sequence[float]]
+    constants: tuple[tuple[float, ...], tuple[float, ...]]
     torchvision: str
     files: str
     splits: tuple[Mapping[str, Any], Mapping[str, Any]] = ({"train": True}, {"train": False})
@@ -110,86 +88,7 @@ class TorchvisionDataset(DatasetInfo):
         )
 
 
-BUILT_IN = {
-    each.name: each
-    for each in (
-        TorchvisionDataset(
-            name="mnist",
-            side=28,
-            title="MNIST",
-            licence="cc-by-sa-3.0",
-            terms="Creative Commons Attribution-ShareAlike 3.0, as Keras's documentation has it; other copies say MIT",
-            page="http://yann.lecun.com/exdb/mnist/",
-            citation="Y. LeCun, L. Bottou, Y. Bengio and P. Haffner. Gradient-Based Learning Applied to Document "
-            "Recognition. Proceedings of the IEEE 86(11), 1998.",
-            class_names=tuple("0123456789"),
-            shape=(1, 28, 28),
-            flip_invariant=False,
-            constants=((0.1307,), (0.3081,)),
-            torchvision="MNIST",
-            files=_IDX_FILES.format("MNIST"),
-        ),
-        TorchvisionDataset(
-            name="fashion_mnist",
-            side=28,
-            title="Fashion-MNIST",
-            licence="mit",
-            terms="MIT",
-            page="https://github.com/zalandoresearch/fashion-mnist",
-            citation="H. Xiao, K. Rasul and R. Vollgraf. Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine "
-            "Learning Algorithms. 2017, arXiv 1708.07747.",
-            class_names=tuple(_FASHION_CLASSES.split(",")),
-            shape=(1, 28, 28),
-            flip_invariant=True,
-            constants=((0.2861,), (0.3530,)),
-            torchvision="FashionMNIST",
-            files=_IDX_FILES.format("FashionMNIST"),
-        ),
-        TorchvisionDataset(
-            name="svhn",
-            side=32,
-            title="The Street View House Numbers (SVHN)",
-            licence="other",
-            terms="for non-commercial use only",
-            page="http://ufldl.stanford.edu/housenumbers/",
-            citation="Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu and A. Y. Ng. Reading Digits in Natural Images "
-            "with Unsupervised Feature Learning. NIPS Workshop on Deep Learning and Unsupervised Feature Learning, "
-            "2011.",
-            class_names=tuple("0123456789"),
-            shape=(3, 32, 32),
-            flip_invariant=False,
-            constants=((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-            torchvision="SVHN",
-            files="train_32x32.mat and test_32x32.mat",
-            splits=({"split": "train"}, {"split": "test"}),  # "extra" is not used in the field
-            labels="labels",
-        ),
-        TorchvisionDataset(
-            name="cifar10",
-            side=32,
-            title="CIFAR-10",
-            **CIFAR,
-            class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-            shape=(3, 32, 32),
-            flip_invariant=True,
-            constants=((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-            torchvision="CIFAR10",
-            files="cifar-10-batches-py/data_batch_1 to data_batch_5, test_batch and batches.meta",
-        ),
-        TorchvisionDataset(
-            name="cifar100",
-            side=32,
-            title="CIFAR-100",
-            **CIFAR,
-            class_names=tuple(_CIFAR100_CLASSES.split()),
-            shape=(3, 32, 32),
-            flip_invariant=True,
-            constants=((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-            torchvision="CIFAR100",
-            files="cifar-100-python/train, test and meta",
-        ),
-    )
-}
+BUILT_IN = named(TorchvisionDataset, "torchvision")
 
 
 def _label_order(names: Sequence[str], canonical: Sequence[str], folder: Path) -> Int64[Tensor, " k"]:

@@ -7,7 +7,7 @@ import torch
 
 from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.decode import resize_pixels
-from distill_bench.datasets.info import DatasetInfo
+from distill_bench.datasets.info import DatasetInfo, named
 from distill_bench.runtime.seeds import generator
 
 _TEST_FRACTION = 0.2
@@ -27,16 +27,7 @@ class _Digits(DatasetInfo):
         )
 
 
-DIGITS = _Digits(
-    name="digits",
-    side=8,
-    title="Optical Recognition of Handwritten Digits, as scikit-learn has it",
-    licence="cc-by-4.0",
-    terms="Creative Commons Attribution 4.0",
-    page="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
-    citation="E. Alpaydin and C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, "
-    "1998, doi 10.24432/C50P49.",
-)
+DIGITS = named(_Digits, "bundled")
 
 
 @cache

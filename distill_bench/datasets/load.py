@@ -19,7 +19,7 @@ from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
 _MAX_SIZE = 4096
 
-NAMED: dict[str, DatasetInfo] = {DIGITS.name: DIGITS, **BUILT_IN, **IMAGENET_VARIANTS}
+NAMED: dict[str, DatasetInfo] = {**DIGITS, **BUILT_IN, **IMAGENET_VARIANTS}
 _IMAGENET_SIDE = 224
 """Of ImageNet's images, which have to be given one: what papers have that tell it from smaller images."""
 OWN: dict[str, Callable[[str, Path, int | None], Dataset]] = {

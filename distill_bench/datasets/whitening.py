@@ -16,8 +16,6 @@ from distill_bench.datasets.dataset import Split
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.stored import is_intact, write_with_sum
 
-CHUNK = 2048
-
 
 @dataclass(frozen=True)
 class Whitening:

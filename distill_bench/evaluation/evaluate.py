@@ -24,7 +24,7 @@ from distill_bench.evaluation.cache import ScoreCache, score_key
 from distill_bench.evaluation.doubts import notes_of
 from distill_bench.evaluation.labels import mixed_batches, recorded_batches, teacher_labelled
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol, outside_notes
-from distill_bench.evaluation.result import LabelUse, Result, data_facts
+from distill_bench.evaluation.result import FULL, LabelUse, Result, data_facts
 from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.networks import blank_network, build_network, is_outside, resolve_network
 from distill_bench.runtime.device import resolve_device

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
@@ -56,7 +56,7 @@ class Subject(BaseModel):
     run: dict[str, Any] = {}
 
     @model_validator(mode="after")
-    def _whole_split_or_set(self) -> Self:
+    def _whole_split_or_set(self) -> "Subject":
         if (self.method == FULL) != (self.ipc is None):
             raise ValueError(f"ipc is null for the method {FULL}, the whole split, and for no other")
         return self
@@ -110,7 +110,8 @@ class Result(Subject):
         pixel_space: kind of the space that images were in: ``normalized``, ``zca`` or ``unit``.
         accuracies: of each network in percent, at the last epoch, in the order of their numbers.
         accuracy, std: their mean and population standard deviation, in percent and points.
-        ci_low, ci_high: 95 % Student-t interval of the mean over networks, in percent, cut at 0 and 100; None with one network.
+        ci_low, ci_high: 95 % Student-t interval of the mean over networks, in percent, cut at 0 and 100; None with one
+            network.
         bytes: storage of the set (of training pixels and labels, for the whole split); None if it is not known.
         set_sha256: of the set's content; None for the whole split.
         origin: the files that an imported or downloaded set came from; None for sets made here.

@@ -64,7 +64,7 @@ class SetToPublish:
     @property
     def about(self) -> DatasetInfo | None:
         """What is known of its source; None of data of one's own."""
-        return about_source(self.distilled)
+        return dataset_info(self.distilled.card.source.name)
 
     @property
     def claim(self) -> str | None:
@@ -83,27 +83,17 @@ class SetToPublish:
         return result.protocol == card.protocol, usual, result.networks, result.labels != "hard"
 
 
-def about_source(distilled: DistilledSet) -> DatasetInfo | None:
-    """What is known of the source of a set; None of data of one's own."""
-    return dataset_info(distilled.card.source.name)
-
-
 def dataset_card(subject: SetToPublish) -> str:
     """The README: front matter as Hugging Face reads it, then all that a reader must know."""
     distilled, card, count = subject.distilled, subject.distilled.card, len(subject.distilled.images)
-    paper = cited(distilled)
+    paper = _cited(distilled)
     identifier = re.search(r"arXiv (\d{4}\.\d{4,5})", paper or "")
     tags = ["dataset-distillation", "distill-bench", card.method, card.source.name]
     return _rendered(
         "dataset_card.md.j2",
         subject=subject,
-        card=card,
-        about=subject.about,
         size_category=next((label for most, label in _SIZE_CATEGORIES if count < most), "1M<n<10M"),
         tags=tags + ([f"arxiv:{identifier[1]}"] if identifier else []),
-        images=count,
-        shape=" × ".join(map(str, distilled.images.shape[1:])),
-        protocol=subject.results[subject.claim].protocol if subject.claim else card.protocol,
         facts=_facts(subject),
         recipe=for_json(card.recipe, indent=1),
         notes=sorted({note for result in subject.results.values() for note in result.notes}),
@@ -117,16 +107,8 @@ def registry_entry(subject: SetToPublish) -> str:
     Raises:
         UsageError: it is not, as with an address that files may not be fetched from.
     """
-    best = subject.results[subject.claim] if subject.claim else None
-    text = _rendered(
-        "registry_entry.toml.j2",
-        subject=subject,
-        card=subject.distilled.card,
-        importer=OWN_FORMAT,
-        best=best,
-        protocol=best.protocol if best else subject.distilled.card.protocol,
-        page=subject.page or _NOWHERE,
-    )
+    page = subject.page or _NOWHERE
+    text = _rendered("registry_entry.toml.j2", subject=subject, importer=OWN_FORMAT, page=page)
     try:
         Entry.model_validate(tomllib.loads(text)[subject.name])
     except ValidationError as error:
@@ -134,7 +116,7 @@ def registry_entry(subject: SetToPublish) -> str:
     return text
 
 
-def cited(distilled: DistilledSet) -> str | None:
+def _cited(distilled: DistilledSet) -> str | None:
     """How the paper of a set's method is cited; None if nothing is known of it."""
     if distilled.card.method not in list_recipes():
         return distilled.card.paper

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill_bench.datasets import dataset_info
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.distilled.render import grid
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import Result
-from distill_bench.hub.dataset_card import SetToPublish, about_source, dataset_card, registry_entry
+from distill_bench.hub.dataset_card import SetToPublish, dataset_card, registry_entry
 from distill_bench.hub.formats.result_file import LINES, check_belongs, read_result, read_results_of
 from distill_bench.hub.registry.registry import checked_id
 from distill_bench.runtime.files import write_atomically
@@ -73,7 +74,7 @@ def release(
     distilled = load_distilled(file)
     content = file.read_bytes()
     own = _checked("--id", checked_id, name or default_name(distilled))
-    about = about_source(distilled)
+    about = dataset_info(distilled.card.source.name)
     for option, text in (("--licence", licence), ("--url", url)):
         _checked(option, checked_name, text or "-")
     terms = licence or distilled.card.licence or (about.licence if about else None)

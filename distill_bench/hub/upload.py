@@ -10,15 +10,14 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _MADE_BY_THE_HUB = {".gitattributes"}
 
 
-def check_repository(repository: str) -> str:
-    """Raises UsageError unless it is an owner and a name."""
+def repository_page(repository: str) -> str:
+    """Where a dataset repository is seen; its files are below ``/resolve/main``.
+
+    Raises:
+        UsageError: it is not an owner and a name.
+    """
     if not _REPOSITORY.fullmatch(repository):
         raise UsageError(f"`repo={repository!r}`: give owner/name, as in your-name/dm-cifar10-ipc1.")
-    return repository
-
-
-def repository_page(repository: str) -> str:
-    """Where a dataset repository is seen; its files are below ``/resolve/main``."""
     return f"https://huggingface.co/datasets/{repository}"
 
 
@@ -30,7 +29,6 @@ def upload(release: Release, repository: str) -> str:
             holds files already; nothing was uploaded.
         RunFailed: the Hub refused, or cannot be reached.
     """
-    check_repository(repository)
     if offline():
         raise UsageError("DISTILL_BENCH_OFFLINE is set, which forbids an upload. Unset it, or publish `to=folder`.")
     try:

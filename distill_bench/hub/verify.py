@@ -181,10 +181,11 @@ def _check_setting(distilled: DistilledSet, claimed: Result, data: Dataset, path
     """Which labels were used; raises DataError unless data, network and learning rate are those of the result."""
     try:
         rules = known_protocol(claimed.protocol).for_dataset(data.name)
+        if is_outside(claimed.network):  # what a file names is never imported
+            raise UsageError(f"{claimed.network} is no network of this project.")
+        network = check_network(claimed.network, data.train.shape)
     except UsageError as error:
         raise DataError(f"{path}: {error}") from error
-    if is_outside(claimed.network):  # what a file names is never imported
-        raise DataError(f"{path}: {claimed.network} is no network of this project.")
     card = distilled.card
     rate, kind = (None, "hard") if claimed.strict else (distilled.learning_rate, card.label_kind)
     plan = rules.plan(len(distilled.images), rate, classes=len(card.class_names))
@@ -196,10 +197,6 @@ def _check_setting(distilled: DistilledSet, claimed: Result, data: Dataset, path
         "holdout": (claimed.holdout, data.holdout),
     }
     check_facts(facts, path, f"the data of {data.name} here")
-    try:
-        network = check_network(claimed.network, data.train.shape)
-    except UsageError as error:
-        raise DataError(f"{path}: {error}") from error
     facts = {
         "network": (claimed.network, network),
         "labels": (claimed.labels, uses),

@@ -402,7 +402,7 @@ def test_what_code_runs_is_noted_before_the_work_begins(command, monkeypatch, wo
         raise DataError("far enough")
 
     code_state.cache_clear()
-    for module in (cli.synthesize, cli.bench):
+    for module in (cli.options, cli.bench):
         monkeypatch.setattr(module, "load_dataset", load)
     assert command(*words)[0] == 3
 
@@ -415,7 +415,7 @@ def test_a_stop_while_data_loads_is_no_failure(command, tmp_path, monkeypatch, n
         except Exception as error:  # as readers have it, which say what they could not read
             raise DataError("unreadable") from error
 
-    for module in (cli.synthesize, cli.bench):
+    for module in (cli.options, cli.bench):
         monkeypatch.setattr(module, "load_dataset", interrupted)
     for words in (["synthesize", "dm", "--ipc", 1, "--out", tmp_path / "x.safetensors"], ["bench", "digits"]):
         code, _, error = command(*words, "--dataset", "digits")

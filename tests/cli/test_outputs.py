@@ -44,8 +44,8 @@ COMMANDS = {
     "render": (("render", "set.safetensors", "--out", "{}.png"), "pets/train/a/0.png"),
 }
 WORK = {
-    "synthesize": "cli.synthesize.load_dataset",
-    "import": "cli.import_.load_dataset",
+    "synthesize": "cli.options.load_dataset",
+    "import": "cli.options.load_dataset",
     "export": "hub.convert.exporting._write",
     "render": "cli.render.render_grid",
     "publish": "cli.publish.release",

@@ -21,7 +21,7 @@ from distill_bench.distilled.distilled_set import DistilledSet, Origin
 from distill_bench.distilled.playback import training_images
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub import export, losses, way_back, writable_formats
+from distill_bench.hub import export, way_back, writable_formats
 from distill_bench.hub.formats.folder import CLASSES, class_folder_names
 
 PAIRS = [(kind, form) for kind in KINDS for form in writable_formats()]
@@ -136,7 +136,7 @@ def test_logits_with_a_temperature_are_written_so_that_their_softmax_is_the_targ
 @pytest.mark.parametrize("form", ["res", "mtt", "folder"])
 def test_what_is_lost_on_request_is_said_on_standard_output(digits, exported, kind, form):
     one = KINDS[kind](digits)
-    lost = losses(one, form)
+    lost = list(writable_formats()[form].losses(one, digits))
     code, said, _, out = exported(one, form, "--lossy")
     assert code == 0 and out.exists()
     assert [line.removeprefix("lost: ") for line in said.splitlines() if line.startswith("lost: ")] == lost
@@ -152,7 +152,7 @@ def test_a_form_that_holds_the_set_is_named_in_the_refusal_of_another(digits, ex
 
 def test_how_far_pictures_are_off_is_said(digits):
     images = torch.tensor([0.0, 1.5, -0.5, 0.5 / 255]).repeat(5).view(20, 1, 1, 1).expand(-1, -1, 8, 8)
-    (lost,) = losses(made(digits, images, pixel_space="unit"), "folder")
+    (lost,) = writable_formats()["folder"].losses(made(digits, images, pixel_space="unit"), digits)
     assert "75.0% are moved, by up to 128 levels; 50.0% lie beyond black and white" in lost
 
 

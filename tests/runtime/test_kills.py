@@ -332,7 +332,7 @@ def test_a_stop_while_data_loads_exits_with_130(command, folder, monkeypatch, na
         signal.raise_signal(number)
         raise AssertionError("went on")
 
-    for module in (cli.synthesize, cli.evaluate, cli.bench, cli.teachers, cli.experts, card):
+    for module in (cli.options, cli.bench, card):
         monkeypatch.setattr(module, "load_dataset", interrupted)
     code, out, error = command(*COMMANDS[name])
     assert (code, out, error) == (130, "", "error: stopped on request, before any work began.\n")

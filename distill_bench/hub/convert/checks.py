@@ -12,7 +12,13 @@ from distill_bench.datasets.imagenet import SUBSETS
 from distill_bench.distilled.pixel_diagnostics import seam
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.convert.file_names import Named
-from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile, Targets
+from distill_bench.hub.convert.released_file import (
+    ImportedTensors,
+    ImportOptions,
+    ReleasedFile,
+    Targets,
+    class_names_in,
+)
 from distill_bench.hub.convert.targets import sorted_classes
 from distill_bench.runtime.tensors import as_pixels
 
@@ -65,18 +71,18 @@ def check_range(images: Tensor, kind: str | None, where: str) -> None:
 
 
 def in_dataset_order(
-    item: ImportedTensors, dataset: Dataset, options: ImportOptions, where: str
+    targets: Targets, file: ReleasedFile, dataset: Dataset, options: ImportOptions
 ) -> tuple[Targets, tuple[str, ...]]:
     """Labels that count the dataset's classes in its own order, and remarks on it.
 
     Raises:
-        DataError: the file's class names are not the dataset's.
+        DataError: the file's class names are not the dataset's, or no names.
     """
-    targets, names, usual = item.targets, item.class_names, list(range(len(dataset.class_names)))
+    names, usual = class_names_in(file.content), list(range(len(dataset.class_names)))
     if names is not None:
         if sorted(names) != sorted(dataset.class_names):
             raise DataError(
-                f"{where}: its class names ({', '.join(names[:3])} …, {len(names)} in number) are not those of "
+                f"{file.path}: its class names ({', '.join(names[:3])} …, {len(names)} in number) are not those of "
                 f"{dataset.name} ({', '.join(dataset.class_names[:3])} …, {len(usual)}). Give the dataset that the set "
                 "was made for: `dataset`."
             )

@@ -24,7 +24,7 @@ def export(
         sets: one set; several, where the format holds several.
         format: the name of a format that sets can be written in.
         out: the file, or the folder, new or empty, as the format has it.
-        lossy: write also what the format cannot hold whole; ``losses`` says what is lost.
+        lossy: write also what the format cannot hold whole; its format's ``losses`` say what is lost.
         dataset: the sets'; needed for 8-bit images and pictures of whitened sets, and loaded by the name on their card
             unless given.
 
@@ -49,23 +49,6 @@ def export(
     else:
         _check_folder(out, format)
     return _write(chosen.write(sets, out, dataset))
-
-
-def losses(distilled: DistilledSet, format: str, dataset: Dataset | None = None) -> list[str]:
-    """What would be lost of a set in a format, in words. What changes how networks learn from it is a loss.
-
-    Args:
-        distilled: the set.
-        format: the name of a format that sets can be written in.
-        dataset: the set's; needed for pictures of a whitened set, and loaded by the name on its card unless given.
-
-    Returns:
-        A line a loss; nothing where the format holds the set.
-
-    Raises:
-        UsageError: nothing of the kind can be written in that format: DATM's labels are logits.
-    """
-    return list(writable_format(format).losses(distilled, dataset))
 
 
 def way_back(

@@ -13,17 +13,7 @@ from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, Transform,
 from distill_bench.distilled.distilled_set import DistilledSet, Origin
 from distill_bench.distilled.pixel_diagnostics import PixelDiagnosis, candidates, picture_doubts, table, training_labels
 from distill_bench.errors import DataError, UsageError, brief, unknown
-from distill_bench.hub.convert.checks import (
-    against_ipc,
-    against_name,
-    against_training,
-    against_whole,
-    check_range,
-    in_dataset_order,
-    read_pixels,
-    unpacked,
-    without_image,
-)
+from distill_bench.hub.convert import checks
 from distill_bench.hub.convert.file_names import Named, read_names
 from distill_bench.hub.convert.format import Format, all_formats
 from distill_bench.hub.convert.identity import Identity, identify
@@ -103,7 +93,7 @@ def import_release(
     if not files:
         raise UsageError("name at least one file.")
     named = read_names(file.path.stem for file in files)
-    doubts = against_name(named, dataset, files)
+    doubts = checks.against_name(named, dataset, files)
     _refuse(doubts, files[0], force)
     chosen = _format_of(files, format)
     items = _fitting(_read(chosen, files, dataset, options), dataset, options, files[0])
@@ -111,7 +101,7 @@ def import_release(
     pixel_space, evidence = _space_of(everything, dataset, space or items[0].space, files[0])
     true = training_labels(_pixels(everything, pixel_space, dataset), dataset)
     real = sum(map(bool, true))
-    doubts += _against(items, named, dataset, options) + against_training(labels, true, dataset)
+    doubts += _against(items, named, dataset, options) + checks.against_training(labels, true, dataset)
     _refuse(doubts, files[0], force)
     identity = identify(items[0], chosen, named, method, protocol, selected=real == len(true))
     origin = Origin(
@@ -137,7 +127,7 @@ def _as_set(
     card = {}
     if factor > 1:
         card["ipc"] = int(labels.bincount().max())  # what is stored, not what networks are shown
-        images, labels = unpacked(images, labels, factor)
+        images, labels = checks.unpacked(images, labels, factor)
         soft = None if soft is None else soft.repeat(factor * factor, 1)
     return DistilledSet.from_tensors(
         images,
@@ -189,11 +179,11 @@ def _fitting(
     """The sets with pixels and labels as the dataset has them."""
     where, fitting = str(file.path), []
     for item in items:
-        images = read_pixels(item, dataset, options, where)
-        targets, remarks = in_dataset_order(item, dataset, options, where)
+        images = checks.read_pixels(item, dataset, options, where)
+        targets, remarks = checks.in_dataset_order(item.targets, file, dataset, options)
         remarks = (*item.remarks, *targets.remarks, *remarks)
         if targets.learned:
-            remarks = (*remarks, *without_image(targets, dataset))
+            remarks = (*remarks, *checks.without_image(targets, dataset))
         fitting.append(replace(item, images=images, targets=targets, remarks=remarks))
     if not any(len(item.images) for item in fitting):
         raise DataError(f"{where}: holds no image.")
@@ -206,8 +196,10 @@ def _against(items: Sequence[ImportedTensors], named: Named, dataset: Dataset, o
     """What the classes and the pixels say against the dataset and the file's name, each once."""
     said = dict[str, None]()
     for item in items:
-        empty = [] if item.targets.learned else without_image(item.targets, dataset)
-        said |= dict.fromkeys((*empty, *against_ipc(item.targets, named, dataset), *against_whole(item, options)))
+        empty = [] if item.targets.learned else checks.without_image(item.targets, dataset)
+        said |= dict.fromkeys(
+            (*empty, *checks.against_ipc(item.targets, named, dataset), *checks.against_whole(item, options))
+        )
     return list(said)
 
 
@@ -226,7 +218,7 @@ def _space_of(
     declared = pixel_space_of(dataset, said) if isinstance(said, str) else said
     if images.dtype == torch.uint8:
         return declared or pixel_space_of(dataset, "unit"), []  # seen as pictures: ``picture_doubts``
-    check_range(images, declared.kind if declared else None, str(file.path))
+    checks.check_range(images, declared.kind if declared else None, str(file.path))
     evidence = candidates(images, dataset, declared)
     settled = declared or next((item.space for item in evidence if item.settled), None)
     return settled or _ask(file, evidence), evidence

@@ -84,7 +84,6 @@ class ImportedTensors:
         assumptions: what the files do not say and was taken for granted, in words.
         stored_accuracies: as the file has them, by network.
         remarks: what was seen in the files, in words.
-        class_names: that the file has, in label order, or None.
         pair: whether the file is a bare list of images and labels, as IDC's and DREAM's are.
     """
 
@@ -97,7 +96,6 @@ class ImportedTensors:
     assumptions: tuple[str, ...] = ()
     stored_accuracies: dict[str, tuple[float, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
-    class_names: tuple[str, ...] | None = None
     pair: bool = False
 
 

@@ -11,13 +11,7 @@ from torch import Tensor
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.hub.convert.format import Format
-from distill_bench.hub.convert.released_file import (
-    ImportedTensors,
-    ImportOptions,
-    ReleasedFile,
-    class_names_in,
-    not_read,
-)
+from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile, not_read
 from distill_bench.hub.convert.targets import read_targets
 from distill_bench.runtime.tensors import as_tensor
 
@@ -56,7 +50,6 @@ class Arrays(Format):
                 learning_rate=float(arrays[rate]) if rate and options.learning_rate is None else options.learning_rate,
                 assumptions=(*targets.assumptions, *([_IDC_WARNING] if pair and options.factor is None else [])),
                 remarks=not_read(content, (images, labels, rate)),
-                class_names=class_names_in(content),
                 pair=pair,
             )
         ]

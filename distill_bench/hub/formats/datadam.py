@@ -10,13 +10,7 @@ from torch import Tensor
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.hub.convert.format import Format
-from distill_bench.hub.convert.released_file import (
-    ImportedTensors,
-    ImportOptions,
-    ReleasedFile,
-    class_names_in,
-    not_read,
-)
+from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile, not_read
 from distill_bench.hub.convert.targets import read_targets
 
 
@@ -42,7 +36,6 @@ class DataDam(Format):
                 "datadam-v1",
                 learning_rate=options.learning_rate,
                 remarks=not_read(content, ("data",)),
-                class_names=class_names_in(content),
             )
         ]
 

@@ -20,6 +20,7 @@ from distill_bench.hub.convert.unpickle import load_pickled
 from distill_bench.networks import resolve_network
 from distill_bench.pretrained import Experts, adopt_experts
 from distill_bench.pretrained.experts import parameter_shapes
+from distill_bench.runtime.hashing import sha256_of
 
 _ORIGIN_DIGITS = 16
 _EXAMPLE = "[[list(network.parameters()), …], …]"
@@ -46,8 +47,7 @@ def import_experts(paths: Sequence[Path], training: TrainingData, network: str) 
     digest = hashlib.sha256()
     for path in paths:
         try:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(sha256_of(path)))
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}.") from error
     count = sum(1 for path in paths for _ in _read_replay_buffer(path, training, network))

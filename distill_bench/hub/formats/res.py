@@ -19,24 +19,16 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, Transform
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import training_images, transform_of
+from distill_bench.hub.convert import writing
 from distill_bench.hub.convert.format import WritableFormat
 from distill_bench.hub.convert.released_file import (
     TORCH_SUFFIXES,
     ImportedTensors,
     ImportOptions,
     ReleasedFile,
-    class_names_in,
     not_read,
 )
 from distill_bench.hub.convert.targets import read_targets
-from distill_bench.hub.convert.writing import (
-    as_numbers,
-    label_losses,
-    rate_losses,
-    release_accuracies,
-    saved,
-    usual_statistics,
-)
 
 _ALIKE = 0.96
 """Correlation of two sets' pixels from which they are taken for snapshots of one run. The five released sets of DC and
@@ -78,27 +70,27 @@ class Res(WritableFormat):
                 assumptions=foreign,
                 stored_accuracies={} if foreign else stored,
                 remarks=not_read(content, ("data", "accs_all_exps")),
-                class_names=class_names_in(content),
             )
             for images, labels in pairs
         ]
 
     def losses(self, distilled: DistilledSet, dataset: Dataset | None) -> Iterator[str]:
-        yield from label_losses(distilled)
-        yield from rate_losses(distilled)
-        space, usual = distilled.card.pixel_space, usual_statistics(distilled)
+        yield from writing.label_losses(distilled)
+        yield from writing.rate_losses(distilled)
+        space, usual = distilled.card.pixel_space, writing.usual_statistics(distilled)
         if space.kind != "normalized":
             yield f"the pixel space {space.kind}, in which networks are trained: a res file holds normalized pixels"
         elif usual not in (None, (space.mean, space.std)):
             yield (
-                f"the normalisation with mean {as_numbers(space.mean)} and std {as_numbers(space.std)}: a res file "
-                f"holds pixels normalized with {distilled.card.source.name}'s own constants"
+                f"the normalisation with mean {writing.as_numbers(space.mean)} and std "
+                f"{writing.as_numbers(space.std)}: a res file holds pixels normalized with "
+                f"{distilled.card.source.name}'s own constants"
             )
 
     def write(self, sets: Sequence[DistilledSet], out: Path, dataset: Dataset | None) -> Iterator[tuple[Path, bytes]]:
         pairs = [[_normalized(distilled, dataset), distilled.labels] for distilled in sets]
-        accuracies = {name: list(values) for name, values in release_accuracies(sets).items()}
-        yield out, saved({"data": pairs, "accs_all_exps": accuracies})
+        accuracies = {name: list(values) for name, values in writing.release_accuracies(sets).items()}
+        yield out, writing.saved({"data": pairs, "accs_all_exps": accuracies})
 
 
 FORMAT = Res()
@@ -143,7 +135,7 @@ def _finite(value: Any) -> float:
 
 def _normalized(distilled: DistilledSet, dataset: Dataset | None) -> Tensor:
     """The images in the pixel space of res files."""
-    space, usual = distilled.card.pixel_space, usual_statistics(distilled)
+    space, usual = distilled.card.pixel_space, writing.usual_statistics(distilled)
     if space.kind == "normalized" and usual in (None, (space.mean, space.std)):
         return training_images(distilled, dataset)
     mean, std = usual or (space.mean, space.std)

@@ -1,6 +1,5 @@
 """Results as files: read back, and held against the set that they are said to be of."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError, brief
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.result_file import CHANGED, parse
+from distill_bench.runtime.hashing import sha256_of
 
 LINES = ".jsonl"
 
@@ -36,7 +36,7 @@ def read_results_of(path: Path, file: Path) -> list[Result]:
     """
     if path.suffix != LINES:
         return [read_result(path)]
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = sha256_of(file)
     lines = [line for line in _read(path).split(b"\n") if digest.encode() in line]
     if not lines:
         raise DataError(f"{path} has no result of {file}, whose sha256 is {digest}.")
@@ -61,7 +61,7 @@ def check_belongs(result: Result, path: Path, distilled: DistilledSet, file: Pat
     card = distilled.card
     if result.set_sha256 is None:
         raise UsageError(f"{path} scores a whole training split, not a distilled set: {result.protocol}.")
-    actual = hashlib.sha256(file.read_bytes()).hexdigest()
+    actual = sha256_of(file)
     if actual != result.set_sha256:
         raise DataError(
             f"{file} has the sha256 {actual}, {path} is of {result.set_sha256}: another set, or one that was changed. "

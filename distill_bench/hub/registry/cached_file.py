@@ -17,6 +17,9 @@ from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
 
+PIN = ".sha256"
+"""The ending of the file that keeps the sum that a file had when it first came."""
+
 
 class CachedFile:
     """A file of a published set and its place in the cache."""
@@ -26,7 +29,7 @@ class CachedFile:
         key = file.sha256 or hashlib.sha256(json.dumps([entry.page, file.path]).encode()).hexdigest()
         self.remote = file
         self.path = cache_dir() / "published" / "files" / key[:16] / file.name
-        self.pin = self.path.with_name(file.name + ".sha256")
+        self.pin = self.path.with_name(file.name + PIN)
 
     @property
     def sum(self) -> str | None:

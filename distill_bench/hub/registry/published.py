@@ -77,12 +77,12 @@ def obtain(
         return CachedSet(name, entry, (path,))
     remarks = list[str]()
     with file_lock(_folder(name, entry).with_name(f"{name}.lock"), monitor, "imports the same set"):
-        paths = _intact_sets(_folder(name, entry))
+        paths = intact_sets(_folder(name, entry))
         if not paths:
             files = [_unpacked(CachedFile(file, entry), fetch(file, name, entry, **how)) for file in entry.files]  # type: ignore[arg-type]
             folder = _folder(name, entry)  # now that each file has its sum
             remarks = _import(files, name, entry, folder)
-            paths = _intact_sets(folder)
+            paths = intact_sets(folder)
     return CachedSet(name, entry, paths, tuple(remarks))
 
 
@@ -123,7 +123,7 @@ def _folder(name: str, entry: Entry) -> Path:
     return cache_dir() / "published" / "sets" / f"{name}-{key[:12]}"
 
 
-def _intact_sets(folder: Path) -> tuple[Path, ...]:
+def intact_sets(folder: Path) -> tuple[Path, ...]:
     """The sets that were imported into a folder before; none where one of them is not what was written."""
     sums = read_json(folder / _SUMS) if folder.exists() else None
     if sums is None:

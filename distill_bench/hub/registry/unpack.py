@@ -21,6 +21,8 @@ from distill_bench.runtime.stored import read_json, sum_of, write_json
 _MOST_BYTES = 1 << 36
 """Of what an archive holds, unpacked: 64 GiB."""
 _CLUTTER = "__MACOSX/"
+SUMS = ".sums.json"
+"""The ending of the file beside a folder that was unpacked, with the sums of what is in it."""
 
 
 def unpack(archive: Path, member: str, folder: Path, most: int = _MOST_BYTES) -> Path:
@@ -39,7 +41,7 @@ def unpack(archive: Path, member: str, folder: Path, most: int = _MOST_BYTES) ->
         DataError: it is no zip or tar archive, damaged, too large, lacks the member, or a name leads out of the folder.
     """
     with file_lock(folder.with_name(folder.name + ".lock"), SILENT, "unpacks the same archive"):
-        if not _is_intact(folder):
+        if not is_unpacked(folder):
             with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
                 inside = Path(scratch) / "unpacked"
                 inside.mkdir()
@@ -56,14 +58,15 @@ def unpack(archive: Path, member: str, folder: Path, most: int = _MOST_BYTES) ->
 
 
 def _sums_of(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".sums.json")
+    return folder.with_name(folder.name + SUMS)
 
 
 def _sums(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sum_of(path) for path in folder.rglob("*") if path.is_file()}
 
 
-def _is_intact(folder: Path) -> bool:
+def is_unpacked(folder: Path) -> bool:
+    """Whether a folder holds what ``unpack`` wrote; a line in the log says that one is damaged."""
     if not folder.exists():
         return False
     if read_json(_sums_of(folder)) == _sums(folder):
