@@ -22,6 +22,7 @@ from distill_bench.cli.output import as_flags
 from distill_bench.cli.publish import publish_command
 from distill_bench.cli.recipe import recipe_app
 from distill_bench.cli.render import render_command
+from distill_bench.cli.streams import guarded_streams
 from distill_bench.cli.synthesize import synthesize_command
 from distill_bench.cli.teachers import teachers_app
 from distill_bench.cli.verify import verify_command
@@ -67,20 +68,30 @@ def main() -> NoReturn:
     stop_at_once()
     # a method, network or protocol written beside the data is found from here, after all that is installed
     sys.path.append(os.getcwd())
+    with guarded_streams():
+        sys.exit(_run())
+
+
+def _run() -> int:
+    """The exit code of the command, which is run here."""
     try:
         app(prog_name="distill-bench", standalone_mode=True)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except BrokenPipeError:  # who reads the output has enough
+        return DataError.exit_code
     except StopBeforeStart:
         _complain("stopped on request, before any work began.")
-        sys.exit(Interrupted.exit_code)
+        return Interrupted.exit_code
     except DistillBenchError as error:
         _complain(*map(str, error.args))
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         _complain(MEMORY_ADVICE.format(first_line(error)))
-        sys.exit(RunFailed.exit_code)
-    sys.exit(0)
+        return RunFailed.exit_code
+    return 0
 
 
 def _complain(*lines: str) -> None:

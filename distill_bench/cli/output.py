@@ -4,9 +4,10 @@ The library's messages speak of arguments, as `` `labels=hard` ``; here they bec
 """
 
 import re
+import sys
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -24,12 +25,18 @@ def show(*lines: object, err: bool = False) -> None:
         err: to standard error instead.
     """
     for line in lines:
-        typer.echo(for_terminal(as_flags(str(line))), err=err)
+        _print(for_terminal(as_flags(str(line))), sys.stderr if err else sys.stdout)
 
 
 def show_json(content: Any) -> None:
     """Print JSON."""
-    typer.echo(for_json(content, indent=1))
+    _print(for_json(content, indent=1), sys.stdout)
+
+
+def _print(text: str, stream: TextIO) -> None:
+    """Not by click, which looks for another stream below ``sys.stdout`` in some locales."""
+    stream.write(text + "\n")
+    stream.flush()
 
 
 def protocol_named(result: Result, distilled: DistilledSet | None) -> str:
