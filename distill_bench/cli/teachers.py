@@ -28,12 +28,8 @@ from distill_bench.evaluation import (
     score_teacher,
 )
 from distill_bench.methods.recipe import parse_values
-from distill_bench.pretrained import (
-    Pretrained,
-    get_or_train_teacher,
-    list_teachers,
-    teacher_recipe,
-)
+from distill_bench.pretrained.store import Pretrained
+from distill_bench.pretrained.teachers import get_or_train_teacher, list_teachers, teacher_recipe
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.run_info import code_state
 

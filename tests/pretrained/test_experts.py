@@ -18,7 +18,8 @@ from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.hub.formats.replay_buffer import import_experts
 from distill_bench.networks import build_network
-from distill_bench.pretrained import ExpertRecipe, adopted_experts, experts, get_or_train_experts, list_experts
+from distill_bench.pretrained import experts
+from distill_bench.pretrained.experts import ExpertRecipe, adopted_experts, get_or_train_experts, list_experts
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
