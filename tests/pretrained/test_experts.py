@@ -286,7 +286,7 @@ def test_an_interrupted_import_is_not_used_until_it_is_done_again(training, tmp_
 
 
 def test_imports_of_earlier_versions_are_not_used(training):
-    identity = {**experts._ground(training), "network": NETWORK, "origin": "early", "index": 0}
+    identity = {**experts.ground_of(training), "network": NETWORK, "origin": "early", "index": 0}
     made = {experts.TRAJECTORY: torch.zeros(2, 3)}, {"epochs": 1}
     experts.get_or_create(experts.KIND, identity, lambda checkpoint: made, SILENT, dataset="digits")
     with pytest.raises(UsageError, match="or an earlier version did it"):

@@ -25,12 +25,12 @@ from distill_bench.networks import ARCHITECTURES, build_network
 from distill_bench.pretrained import weights
 from distill_bench.pretrained.store import get_or_create, list_stored
 from distill_bench.pretrained.teachers import (
-    CHECKED_IMAGES,
     TeacherRecipe,
     get_or_train_teacher,
     list_teachers,
     teacher_recipe,
 )
+from distill_bench.pretrained.training import CHECKED_IMAGES
 from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import accuracy, table_batches, train
