@@ -6,6 +6,7 @@ from distill_bench.networks.architectures import (
     blank_network,
     build_network,
     check_network,
+    check_own,
     is_outside,
     resolve_network,
     usual_convnet,

@@ -200,10 +200,10 @@ def check_network(name: str, shape: Shape) -> str:
     return _checked(name, shape)[0]
 
 
-def check_own(name: str, what: str) -> None:
+def check_own(name: str, what: str, where: str = "") -> None:
     """Raises UsageError for a network from outside, where ``what``, such as sets, are made with our own alone."""
     if is_outside(name):
-        raise UsageError(f"the network {name} is not one of this project's: {what} are made with these alone.")
+        raise UsageError(f"{where}the network {name} is not one of this project's: {what} are made with these alone.")
 
 
 def build_network(name: str, shape: Shape, classes: int, generator: torch.Generator) -> Network:

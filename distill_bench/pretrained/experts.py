@@ -17,7 +17,7 @@ from torch import Tensor
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
-from distill_bench.networks import blank_network, resolve_network
+from distill_bench.networks import blank_network, check_own, resolve_network
 from distill_bench.pretrained.store import Artifact, Pretrained, get_or_create, holds, list_stored, path_of
 from distill_bench.pretrained.training import TRAJECTORY, ground_of, train_kept
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
@@ -197,7 +197,11 @@ def parameter_shapes(training: TrainingData, network: str) -> list[tuple[int, ..
 
     Returns:
         A shape for each parameter.
+
+    Raises:
+        UsageError: the network is none of this project's.
     """
+    check_own(network, "experts")
     blank = blank_network(network, training.shape, len(training.class_names))
     return [tuple(parameter.shape) for parameter in blank.parameters()]
 

@@ -27,7 +27,7 @@ from torch import Generator
 from distill_bench.augmentations import dsa, views
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
-from distill_bench.networks import Network, build_network, resolve_network
+from distill_bench.networks import Network, build_network, check_own, resolve_network
 from distill_bench.pretrained.store import Artifact, Pretrained, get_or_create, list_stored, path_of
 from distill_bench.pretrained.training import checked_images, ground_of, train_kept, training_accuracy
 from distill_bench.pretrained.weights import Weights, find_weights
@@ -161,6 +161,7 @@ def list_teachers() -> list[Pretrained]:
 
 
 def _identity(training: TrainingData, recipe: TeacherRecipe, seed: int) -> dict[str, Any]:
+    check_own(recipe.network, "teachers")
     resolved = recipe.model_copy(update={"network": resolve_network(recipe.network, training.shape)})
     counts = {"network", "weights"} if recipe.weights else None
     return {
