@@ -22,7 +22,7 @@ from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.methods.trajectory_matching.gradient import Batch, Student, trajectory_gradient
 from distill_bench.networks import build_network
-from distill_bench.pretrained import ExpertRecipe, get_or_train_experts
+from distill_bench.pretrained.experts import ExpertRecipe, get_or_train_experts
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import run_block

@@ -14,24 +14,3 @@ from distill_bench.benchmark.suite import (
     parse_only,
 )
 from distill_bench.benchmark.tasks import BenchConfig, CellTasks, tasks_of
-
-__all__ = [
-    "EXECUTORS",
-    "RAY",
-    "BenchConfig",
-    "Cell",
-    "CellTasks",
-    "GivenSetCell",
-    "ReferenceCell",
-    "SetCell",
-    "Suite",
-    "check_executor",
-    "expand",
-    "list_suites",
-    "load_suite",
-    "parse_only",
-    "predict",
-    "run_cells",
-    "tasks_of",
-    "usual_threads",
-]

@@ -1,5 +1,3 @@
 """The command ``distill-bench``: a file a command, named as the command."""
 
 from distill_bench.cli.commands import app, main
-
-__all__ = ["app", "main"]

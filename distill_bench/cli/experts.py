@@ -16,7 +16,8 @@ from distill_bench.hub.formats.replay_buffer import import_experts
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER
 from distill_bench.methods.trajectory_matching.trajectory_matching import ExpertConfig
-from distill_bench.pretrained import Pretrained, get_or_train_experts, list_experts, outdated
+from distill_bench.pretrained.experts import get_or_train_experts, list_experts, outdated
+from distill_bench.pretrained.store import Pretrained
 from distill_bench.runtime.device import resolve_device
 
 experts_app = typer.Typer(help="Train, import and list the experts of trajectory matching.", no_args_is_help=True)

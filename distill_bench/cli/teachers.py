@@ -10,7 +10,8 @@ from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import recorded_score, score_teacher
-from distill_bench.pretrained import Pretrained, get_or_train_teacher, list_teachers, teacher_recipe
+from distill_bench.pretrained.store import Pretrained
+from distill_bench.pretrained.teachers import get_or_train_teacher, list_teachers, teacher_recipe
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.run_info import code_state
 

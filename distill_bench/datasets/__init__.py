@@ -2,5 +2,3 @@
 
 from distill_bench.datasets.dataset import Dataset, Split, is_own
 from distill_bench.datasets.load import dataset_info, list_datasets, load_dataset, usual_side
-
-__all__ = ["Dataset", "Split", "dataset_info", "is_own", "list_datasets", "load_dataset", "usual_side"]

@@ -6,25 +6,3 @@ from distill_bench.evaluation.evaluate import evaluate, evaluate_full, protocol_
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, known_protocol, load_protocol
 from distill_bench.evaluation.result import Failure, Result, Synthesis, data_facts, data_name
 from distill_bench.evaluation.teachers import recorded_score, score_teacher
-
-__all__ = [
-    "PROTOCOLS",
-    "Failure",
-    "Protocol",
-    "Result",
-    "ScoreCache",
-    "Synthesis",
-    "data_facts",
-    "data_name",
-    "evaluate",
-    "evaluate_full",
-    "known_protocol",
-    "load_protocol",
-    "pixel_notes",
-    "protocol_for",
-    "protocol_note",
-    "recorded_score",
-    "score_folder",
-    "score_key",
-    "score_teacher",
-]

@@ -2,7 +2,8 @@
 
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, Transform
-from distill_bench.pretrained import Pretrained, Teacher
+from distill_bench.pretrained.store import Pretrained
+from distill_bench.pretrained.teachers import Teacher
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.stored import read_json, write_json
 from distill_bench.training.train import accuracy

@@ -6,18 +6,3 @@ from distill_bench.hub.convert.importing import import_release
 from distill_bench.hub.convert.released_file import CLASS_ORDERS, LABELS, LAYOUTS, ImportOptions
 from distill_bench.hub.convert.unpickle import load_pickled
 from distill_bench.hub.convert.writing import release_accuracies
-
-__all__ = [
-    "CLASS_ORDERS",
-    "LABELS",
-    "LAYOUTS",
-    "ImportOptions",
-    "all_formats",
-    "export",
-    "import_release",
-    "load_pickled",
-    "release_accuracies",
-    "way_back",
-    "writable_format",
-    "writable_formats",
-]

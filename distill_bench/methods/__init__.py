@@ -7,24 +7,3 @@ from distill_bench.methods.registry import Method, list_methods, load_method, va
 from distill_bench.methods.run import Config, Run, SynthesisResult, method
 from distill_bench.methods.synthesis import make_set, new_run, synthesize
 from distill_bench.runtime.checkpoint import Checkpoint
-
-__all__ = [
-    "Checkpoint",
-    "Config",
-    "Method",
-    "Objective",
-    "Run",
-    "SynthesisResult",
-    "check_ipc",
-    "list_methods",
-    "load_method",
-    "make_set",
-    "memory_of_step",
-    "method",
-    "new_run",
-    "optimise",
-    "shortage",
-    "synthesis_key",
-    "synthesize",
-    "variant",
-]

@@ -13,7 +13,7 @@ from distill_bench.errors import UsageError, describe, did_you_mean
 from distill_bench.methods.limits import check_some
 from distill_bench.methods.recipe import PAPER, Recipe, Values, list_recipes, load_recipe, merge
 from distill_bench.methods.run import Config, MethodFunction, config_of
-from distill_bench.networks import is_outside
+from distill_bench.networks import check_own
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 from distill_bench.runtime.outside import import_function, source_sha256
 
@@ -75,10 +75,7 @@ class Method:
         except ValidationError as error:
             raise UsageError(f"{self.name}, preset {preset}: {describe(error)}.") from error
         for table in (config, getattr(config, "teacher", None)):
-            if is_outside(name := getattr(table, "network", "")):
-                raise UsageError(
-                    f"{self.name}: the network {name} is not one of this project's: sets are made with these alone."
-                )
+            check_own(getattr(table, "network", ""), "sets", f"{self.name}: ")
         if config.pixel_space != "zca" and (idle := sorted({"zca_eps", "zca_input"} & overrides.keys())):
             what = f"{' and '.join(idle)} go with whitened pixels; here they are {config.pixel_space}"
             raise UsageError(f"{what}. Set pixel_space=zca as well, or leave it out.")

@@ -6,6 +6,7 @@ from distill_bench.networks.architectures import (
     blank_network,
     build_network,
     check_network,
+    check_own,
     is_outside,
     resolve_network,
     usual_convnet,
@@ -13,17 +14,3 @@ from distill_bench.networks.architectures import (
 from distill_bench.networks.convnet import ConvNet
 from distill_bench.networks.initialise import initialise
 from distill_bench.networks.network import Network
-
-__all__ = [
-    "ARCHITECTURES",
-    "ConvNet",
-    "Network",
-    "activation_values",
-    "blank_network",
-    "build_network",
-    "check_network",
-    "initialise",
-    "is_outside",
-    "resolve_network",
-    "usual_convnet",
-]

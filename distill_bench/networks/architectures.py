@@ -5,14 +5,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.random import fork_rng
 
 from distill_bench.errors import UsageError, did_you_mean, first_line, is_out_of_memory
-from distill_bench.networks.classic import Shape, alexnet, lenet, mlp, vgg11
-from distill_bench.networks.convnet import GROUPS, WIDE_PADDING_SIDE, ConvNet
+from distill_bench.networks.classic import ALEXNET, VGG11, convolutions, lenet, mlp
+from distill_bench.networks.convnet import GROUPS, ConvNet, Shape, extra_padding
 from distill_bench.networks.initialise import NORMS, initialise
 from distill_bench.networks.network import Network
 from distill_bench.networks.resnet import resnet18
@@ -34,7 +35,7 @@ _USUAL_CONVNETS = ("ConvNet", "ConvNetBN", "ConvNetD3", "ConvNetD3BN")
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network that is not a ConvNet.
+    """How a network is built.
 
     Attributes:
         build: from (channels, height, width) and the number of classes to the network.
@@ -47,6 +48,7 @@ class Architecture:
     initialise: Callable[[Network, torch.Generator], Network] = initialise
 
 
+_POOLS_THREE_TIMES = (8, "it halves the image three times")
 _POOLS_FIVE_TIMES = (32, "it halves the image five times (28 px are padded to 32)")
 _CONSTANT = (
     "instance norm makes a map of one pixel constant, and its last maps would be no larger; with batch norm it is"
@@ -54,10 +56,10 @@ _CONSTANT = (
 ARCHITECTURES = {
     "MLP": Architecture(mlp),
     "LeNet": Architecture(lenet, (16, "its 5×5 convolutions are not padded (at 28 px the first one is)")),
-    "AlexNet": Architecture(alexnet, (8, "it halves the image three times")),
-    "AlexNetBN": Architecture(partial(alexnet, norm="batch"), (8, "it halves the image three times")),
-    "VGG11": Architecture(vgg11, _POOLS_FIVE_TIMES),
-    "VGG11BN": Architecture(partial(vgg11, norm="batch"), _POOLS_FIVE_TIMES),
+    "AlexNet": Architecture(partial(convolutions, ALEXNET), _POOLS_THREE_TIMES),
+    "AlexNetBN": Architecture(partial(convolutions, ALEXNET, norm="batch"), _POOLS_THREE_TIMES),
+    "VGG11": Architecture(partial(convolutions, VGG11, norm="instance"), _POOLS_FIVE_TIMES),
+    "VGG11BN": Architecture(partial(convolutions, VGG11, norm="batch"), _POOLS_FIVE_TIMES),
     "ResNet18": Architecture(resnet18, (9, f"{_CONSTANT} ResNet18BN and takes any size")),
     "ResNet18BN": Architecture(partial(resnet18, norm="batch")),
     "ResNet18BN_ImageNet": Architecture(
@@ -67,9 +69,7 @@ ARCHITECTURES = {
     "ResNet18_AP": Architecture(
         partial(resnet18, average_pooling=True), (16, f"{_CONSTANT} ResNet18BN_AP and takes 8 px")
     ),
-    "ResNet18BN_AP": Architecture(
-        partial(resnet18, norm="batch", average_pooling=True), (8, "it halves the image three times")
-    ),
+    "ResNet18BN_AP": Architecture(partial(resnet18, norm="batch", average_pooling=True), _POOLS_THREE_TIMES),
     "ViT": Architecture(vit, initialise=initialise_vit),
 }
 
@@ -153,11 +153,6 @@ def _refusal(name: str, what: str, shape: Shape, error: Exception) -> str:
     )
 
 
-def _architecture_of(name: str) -> Architecture | None:
-    """The network of a resolved name; None for a ConvNet."""
-    return _outside_network(name) if is_outside(name) else ARCHITECTURES.get(name)
-
-
 def usual_convnet(shape: Shape) -> str:
     """The ConvNet the field uses at a resolution: depth 3 to 32 px, 4 to 64, 5 above; depth 2, width 64 at 8 px."""
     side = min(shape[1:])
@@ -175,14 +170,16 @@ def resolve_network(name: str, shape: Shape) -> str:
     Raises:
         UsageError: the name is unknown, or no name.
     """
-    if isinstance(name, str) and (name in ARCHITECTURES or is_outside(name)):
+    is_text = isinstance(name, str)
+    if is_text and (name in ARCHITECTURES or is_outside(name)):
         return name
-    match = _CONVNET.fullmatch(name) if isinstance(name, str) else None
+    match = _CONVNET.fullmatch(name) if is_text else None
     if match is None:
-        hint = did_you_mean(name, [*_USUAL_CONVNETS, *ARCHITECTURES]) if isinstance(name, str) else ""
-        asked = repr(name) if isinstance(name, str) else f"{type(name).__name__}: networks are given by name"
+        asked = f"{type(name).__name__}: networks are given by name."
+        if is_text:
+            asked = f"{name!r}.{did_you_mean(name, [*_USUAL_CONVNETS, *ARCHITECTURES])}"
         raise UsageError(
-            f"unknown network {asked}.{hint} Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
+            f"unknown network {asked} Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
             "activation AR|AL|AS|ASwish and pooling NP|MP|AP in that order, such as ConvNetD3 or ConvNetD4W64BN; "
             f"{', '.join(ARCHITECTURES)}; your own: module:function."
         )
@@ -200,17 +197,13 @@ def check_network(name: str, shape: Shape) -> str:
     Raises:
         UsageError: the name is unknown, or the images are too small for it, or not square where they must be.
     """
-    name = resolve_network(name, shape)
-    height, width = shape[1:]
-    architecture = _architecture_of(name)
-    if architecture is None:
-        _check_convnet(name, shape)
-    elif _padded_side(shape) < architecture.smallest[0]:
-        side, reason = architecture.smallest
-        raise UsageError(f"{name} needs images of {side} px or more, not {height}×{width}: {reason}.")
-    elif name == "ViT" and height != width:
-        raise UsageError(f"{name} needs square images, not {height}×{width}: give `size`.")
-    return name
+    return _checked(name, shape)[0]
+
+
+def check_own(name: str, what: str, where: str = "") -> None:
+    """Raises UsageError for a network from outside, where ``what``, such as sets, are made with our own alone."""
+    if is_outside(name):
+        raise UsageError(f"{where}the network {name} is not one of this project's: {what} are made with these alone.")
 
 
 def build_network(name: str, shape: Shape, classes: int, generator: torch.Generator) -> Network:
@@ -219,10 +212,8 @@ def build_network(name: str, shape: Shape, classes: int, generator: torch.Genera
     Raises:
         UsageError: as ``check_network``.
     """
-    name = check_network(name, shape)
-    network = blank_network(name, shape, classes).to_empty(device="cpu")
-    architecture = _architecture_of(name)
-    network = (architecture.initialise if architecture else initialise)(network, generator)
+    name, architecture = _checked(name, shape)
+    network = architecture.initialise(_blank(architecture, shape, classes).to_empty(device="cpu"), generator)
     if is_outside(name):
         _check_output(name, network, shape, classes)
     return network
@@ -234,11 +225,7 @@ def blank_network(name: str, shape: Shape, classes: int) -> Network:
     Raises:
         UsageError: as ``check_network``.
     """
-    name = check_network(name, shape)
-    # the constructors would draw from torch's global generator elsewhere
-    architecture = _architecture_of(name)
-    with torch.device("meta"):
-        return architecture.build(shape, classes) if architecture else _convnet(name, shape, classes)
+    return _blank(_checked(name, shape)[1], shape, classes)
 
 
 def activation_values(name: str, shape: Shape, classes: int) -> tuple[int, int]:
@@ -262,25 +249,38 @@ def activation_values(name: str, shape: Shape, classes: int) -> tuple[int, int]:
     return max(map(sum, counts)), sum(output for _, output in counts)
 
 
-def _check_convnet(name: str, shape: Shape) -> None:
-    depth, width, options = _convnet_options(name)
-    if options.get("pooling") != "none" and _padded_side(shape) < 2**depth:
+def _checked(name: str, shape: Shape) -> tuple[str, Architecture]:
+    """The full name of a network, and how it is built, if it takes images of this shape."""
+    name = resolve_network(name, shape)
+    height, width = shape[1:]
+    # 28 px count as the 32 that the first convolution makes of them
+    shorter = min(height, width) + 2 * extra_padding(shape)
+    if is_outside(name):
+        return name, _outside_network(name)
+    if name not in ARCHITECTURES:
+        return name, Architecture(partial(ConvNet, **_convnet_options(name, shape, shorter)))
+    architecture = ARCHITECTURES[name]
+    side, reason = architecture.smallest
+    if shorter < side:
+        raise UsageError(f"{name} needs images of {side} px or more, not {height}×{width}: {reason}.")
+    if name == "ViT" and height != width:
+        raise UsageError(f"{name} needs square images, not {height}×{width}: give `size`.")
+    return name, architecture
+
+
+def _convnet_options(name: str, shape: Shape, shorter: int) -> dict[str, Any]:
+    """What a full name says of a ConvNet, if that goes with images of this shape."""
+    match = _CONVNET.fullmatch(name)
+    assert match is not None
+    depth, width = int(match["depth"]), int(match["width"] or 128)
+    options = {option: codes[match[option]] for option, codes in _CODES.items() if match[option]}
+    if options.get("pooling") != "none" and shorter < 2**depth:
         raise UsageError(f"{name} halves the image {depth} times; {shape[1]}×{shape[2]} px is too small for that.")
     if options.get("norm") == "group" and width % GROUPS:
         raise UsageError(f"{name}: group norm has {GROUPS} groups; a width of {width} cannot be divided into them.")
+    return {"depth": depth, "width": width, **options}
 
 
-def _convnet(name: str, shape: Shape, classes: int) -> ConvNet:
-    depth, width, options = _convnet_options(name)
-    return ConvNet(shape, classes, depth=depth, width=width, **options)  # type: ignore[arg-type]
-
-
-def _convnet_options(name: str) -> tuple[int, int, dict[str, str]]:
-    match = _CONVNET.fullmatch(name)
-    assert match is not None
-    return int(match["depth"]), int(match["width"] or 128), {k: _CODES[k][code] for k in _CODES if (code := match[k])}
-
-
-def _padded_side(shape: Shape) -> int:
-    """The shorter side; 28 px count as the 32 that the first convolution makes of them."""
-    return min(shape[1:]) + (4 if shape[1:] == (WIDE_PADDING_SIDE, WIDE_PADDING_SIDE) else 0)
+def _blank(architecture: Architecture, shape: Shape, classes: int) -> Network:
+    with torch.device("meta"):  # the constructors would draw from torch's global generator elsewhere
+        return architecture.build(shape, classes)

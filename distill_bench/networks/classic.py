@@ -8,11 +8,10 @@ import math
 
 from torch import nn
 
-from distill_bench.networks.convnet import NORMS, WIDE_PADDING_SIDE, Norm
+from distill_bench.networks.convnet import NORMS, Norm, Shape, extra_padding
 from distill_bench.networks.network import Network
 
-Shape = tuple[int, int, int]
-_ALEXNET = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
+ALEXNET = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
 VGG11 = (
     (64, 3, True), (128, 3, True), (256, 3, False), (256, 3, True),
     (512, 3, False), (512, 3, True), (512, 3, False), (512, 3, True),
@@ -29,7 +28,7 @@ def mlp(shape: Shape, classes: int, width: int = 128) -> Network:
 def lenet(shape: Shape, classes: int) -> Network:
     """Two 5×5 convolutions (6 and 16 channels) with ReLU and max pooling, then layers of 120 and 84."""
     channels, *sides = shape
-    extra = _extra_padding(shape)
+    extra = extra_padding(shape)
     height, width = (((side + 2 * extra - 4) // 2 - 4) // 2 for side in sides)
     layers = [nn.Conv2d(channels, 6, 5, padding=extra), nn.ReLU(), nn.MaxPool2d(2)]
     layers += [nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
@@ -37,20 +36,10 @@ def lenet(shape: Shape, classes: int) -> Network:
     return Network(nn.Sequential(*layers), nn.Linear(84, classes))
 
 
-def alexnet(shape: Shape, classes: int, norm: Norm = "none") -> Network:
-    """Five convolutions with ReLU, three of them with max pooling; the embedding is the last one's output."""
-    return convolutions(_ALEXNET, shape, classes, norm)
-
-
-def vgg11(shape: Shape, classes: int, norm: Norm = "instance") -> Network:
-    """VGG's configuration A with a norm after every convolution and one linear layer."""
-    return convolutions(VGG11, shape, classes, norm)
-
-
-def convolutions(layers: tuple[tuple[int, int, bool], ...], shape: Shape, classes: int, norm: Norm) -> Network:
-    """A network of convolutions that keep the size, norms, ReLU and max poolings, then a linear classifier."""
+def convolutions(layers: tuple[tuple[int, int, bool], ...], shape: Shape, classes: int, norm: Norm = "none") -> Network:
+    """Convolutions that keep the size, norms, ReLU and max poolings, then a linear classifier of the last maps."""
     channels, *sides = shape
-    padding = _extra_padding(shape)
+    padding = extra_padding(shape)
     height, width = (side + 2 * padding for side in sides)
     modules: list[nn.Module] = []
     for out, kernel, pooled in layers:
@@ -61,8 +50,3 @@ def convolutions(layers: tuple[tuple[int, int, bool], ...], shape: Shape, classe
             modules.append(nn.MaxPool2d(2))
             height, width = height // 2, width // 2
     return Network(nn.Sequential(*modules), nn.Linear(channels * height * width, classes))
-
-
-def _extra_padding(shape: Shape) -> int:
-    """What the first convolution pads besides: 2 at 28 px, else 0."""
-    return 2 if shape[1:] == (WIDE_PADDING_SIDE, WIDE_PADDING_SIDE) else 0

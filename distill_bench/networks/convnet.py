@@ -10,9 +10,9 @@ from torch import nn
 
 from distill_bench.networks.network import Network
 
-WIDE_PADDING_SIDE = 28
 GROUPS = 4
 
+Shape = tuple[int, int, int]
 Norm = Literal["none", "batch", "instance", "layer", "group"]
 Activation = Literal["relu", "sigmoid", "leaky-relu", "swish"]
 Pooling = Literal["none", "max", "average"]
@@ -38,6 +38,11 @@ _POOLINGS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def extra_padding(shape: Shape) -> int:
+    """What the first convolution pads besides: 2 at 28 px, which become 32; else 0."""
+    return 2 if shape[1:] == (28, 28) else 0
+
+
 class ConvNet(Network):
     """``depth`` blocks of 3×3 convolution, norm, activation and 2×2 pooling; then a linear classifier.
 
@@ -49,7 +54,7 @@ class ConvNet(Network):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: Shape,
         classes: int,
         *,
         depth: int = 3,
@@ -61,7 +66,7 @@ class ConvNet(Network):
         channels, height, side = shape
         layers: list[nn.Module] = []
         for block in range(depth):
-            padding = 3 if block == 0 and height == side == WIDE_PADDING_SIDE else 1
+            padding = 1 + (extra_padding(shape) if block == 0 else 0)
             height, side = height + 2 * (padding - 1), side + 2 * (padding - 1)
             layers += [nn.Conv2d(channels, width, 3, padding=padding), NORMS[norm](width, height, side)]
             layers += [ACTIVATIONS[activation](), _POOLINGS[pooling]()]

@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from distill_bench.networks.classic import Shape
-from distill_bench.networks.convnet import NORMS
+from distill_bench.networks.convnet import NORMS, Shape
 from distill_bench.networks.network import Network
 
 _FEATURES = 512

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill_bench.networks.classic import Shape
+from distill_bench.networks.convnet import Shape
 from distill_bench.networks.network import Network
 
 WIDTH, HEADS, BLOCKS, HIDDEN = 192, 3, 4, 384

@@ -13,26 +13,22 @@ from typing import Any, Literal
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector
 
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.training_view import TrainingData
-from distill_bench.errors import RunFailed, UsageError
-from distill_bench.networks import blank_network, build_network, resolve_network
-from distill_bench.pretrained.store import Artifact, Pretrained, diverged, get_or_create, holds, list_stored, path_of
-from distill_bench.pretrained.teachers import training_accuracy
+from distill_bench.errors import UsageError
+from distill_bench.networks import blank_network, check_own, resolve_network
+from distill_bench.pretrained.store import Artifact, Pretrained, get_or_create, holds, list_stored, path_of
+from distill_bench.pretrained.training import TRAJECTORY, ground_of, train_kept
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
-from distill_bench.runtime.progress import SILENT, Monitor, Stage, stopped
-from distill_bench.runtime.seeds import generator
-from distill_bench.training import compilation
+from distill_bench.runtime.progress import SILENT, Monitor, SubMonitor
 from distill_bench.training.sharpness_aware import gsam_gradient
-from distill_bench.training.train import Plan, TrainState, table_batches, train
+from distill_bench.training.train import Plan
 
 KIND = "experts"
 # of the training: raised where experts of the same recipe and data come out otherwise
 VERSION = 1
 FLAT_VERSION = 2  # of version 1, those whose training was compiled took their gradients in a wrong order
-TRAJECTORY = "trajectory"
 
 
 class ExpertRecipe(BaseModel):
@@ -57,16 +53,6 @@ class ExpertRecipe(BaseModel):
     augment: Literal["none", "dsa"] = "dsa"
     rho: NonNegativeFloat = 0.0
     alpha: NonNegativeFloat = 0.0
-
-    def plan(self) -> Plan:
-        """The training plan."""
-        return Plan(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-        )
 
 
 class Experts:
@@ -129,7 +115,7 @@ def get_or_train_experts(
         for identity in identities:
 
             def make(checkpoint: Checkpoint, number: int = identity["index"]) -> Artifact:
-                return _train(training, name, recipe, number, checkpoint, monitor, stage)
+                return _train(training, name, recipe, number, checkpoint, SubMonitor(monitor, stage))
 
             pieces.append(get_or_create(KIND, identity, make, monitor, every_seconds=every_seconds, **options))
     return Experts(pieces)
@@ -160,7 +146,12 @@ def adopt_experts(
     Returns:
         The experts, as stored.
     """
-    about = {**_ground(training), "network": resolve_network(network, training.shape), "origin": origin, "count": count}
+    about = {
+        **ground_of(training),
+        "network": resolve_network(network, training.shape),
+        "origin": origin,
+        "count": count,
+    }
     pieces = []
     for index, trajectory in enumerate(trajectories):
         artifact = {TRAJECTORY: trajectory}, {"epochs": len(trajectory) - 1}
@@ -178,7 +169,7 @@ def adopted_experts(training: TrainingData, network: str, origin: str) -> Expert
     Raises:
         UsageError: there are none for this data, pixel space and network, or not all of them.
     """
-    wanted = {**_ground(training), "network": resolve_network(network, training.shape), "origin": origin}
+    wanted = {**ground_of(training), "network": resolve_network(network, training.shape), "origin": origin}
     adopted = [piece for piece in list_stored(KIND) if piece.identity.get("origin") == origin]
     fitting = [piece for piece in adopted if wanted.items() <= piece.identity.items()]
     if not fitting:
@@ -206,7 +197,11 @@ def parameter_shapes(training: TrainingData, network: str) -> list[tuple[int, ..
 
     Returns:
         A shape for each parameter.
+
+    Raises:
+        UsageError: the network is none of this project's.
     """
+    check_own(network, "experts")
     blank = blank_network(network, training.shape, len(training.class_names))
     return [tuple(parameter.shape) for parameter in blank.parameters()]
 
@@ -234,17 +229,7 @@ def _effective(recipe: ExpertRecipe) -> ExpertRecipe:
 
 def _identity(training: TrainingData, network: str, recipe: ExpertRecipe, number: int) -> dict[str, Any]:
     trained = {"version": _version(recipe.rho), "network": network, "recipe": recipe.model_dump(mode="json")}
-    return {**_ground(training), **trained, "index": number}
-
-
-def _ground(training: TrainingData) -> dict[str, Any]:
-    """What of the data an expert depends on."""
-    return {
-        "train": training.fingerprint,
-        "classes": list(training.class_names),
-        "pixel_space": training.pixel_space.model_dump(mode="json"),
-        "flip_invariant": training.flip_invariant,
-    }
+    return {**ground_of(training), **trained, "index": number}
 
 
 def _train(
@@ -254,42 +239,21 @@ def _train(
     index: int,
     checkpoint: Checkpoint,
     monitor: Monitor,
-    stage: Stage,
 ) -> Artifact:
-    state, losses, plan = TrainState(), list[float](), recipe.plan()
-    weights = generator("expert", index, "weights")
-    network = build_network(name, training.shape, len(training.class_names), weights).to(training.device)
-    trajectory = parameters_to_vector(network.parameters()).detach().cpu().repeat(recipe.epochs + 1, 1)
-    if (saved := checkpoint.load()) is not None:
-        network.load_state_dict(saved["network"])
-        state, losses = TrainState(**saved["training"]), saved["losses"]
-        trajectory[: state.epoch + 1] = saved[TRAJECTORY]
-        compiled = compilation.resume_mode(saved["compiled"])
-        stage.advance(state.epoch)
-    else:
-        flops = compilation.training_flops(network, training.shape, plan.epochs * len(training))
-        compiled = compilation.decide("auto", training.device, flops)
-
-    def after_epoch() -> None:
-        losses.append(state.loss)
-        trajectory[state.epoch] = parameters_to_vector(network.parameters()).detach().cpu()
-        stage.note(f"expert {index + 1}, loss {state.loss:.3g}")
-        stage.advance()
-        stopping = monitor.stop_requested
-        if stopping or checkpoint.due:
-            unfinished = {"network": network.state_dict(), "training": vars(state), "compiled": compiled}
-            checkpoint.save(unfinished | {TRAJECTORY: trajectory[: state.epoch + 1], "losses": losses})
-        if stopping:
-            raise stopped(f"{state.epoch} of {recipe.epochs} epochs of expert {index} trained")
-
-    augment = dsa.augmentation(training.flip_invariant) if recipe.augment == "dsa" else None
-    batches = table_batches(training.images, training.labels.to(training.device), augment)
-    gradient = gsam_gradient(recipe.rho, recipe.alpha) if recipe.rho else None
-    inputs = (batches, len(training), plan, generator("expert", index, "training"))
-    try:
-        train(network, *inputs, after_epoch, state, gradient, compiled=compiled)
-    except RunFailed as error:
-        what = f"expert {index}, {name} on {training.source_name}"
-        raise diverged(what, error, checkpoint, "expert.learning_rate") from error
-    facts = {"epochs": recipe.epochs, "losses": losses, "accuracy": training_accuracy(network, training)}
-    return {TRAJECTORY: trajectory}, facts | {"compiled": compiled}
+    _, trajectory, facts = train_kept(
+        training,
+        name,
+        Plan(**recipe.model_dump(exclude={"augment", "rho", "alpha"})),
+        dsa.augmentation(training.flip_invariant) if recipe.augment == "dsa" else None,
+        ("expert", index),
+        checkpoint,
+        monitor,
+        what=f"expert {index}",
+        title=f"expert {index}, {name} on {training.source_name}",
+        setting="expert.learning_rate",
+        note=f"expert {index + 1}, ",
+        gradient=gsam_gradient(recipe.rho, recipe.alpha) if recipe.rho else None,
+        snapshots=True,
+    )
+    del facts["loss"]
+    return {TRAJECTORY: trajectory}, facts

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,23 +22,21 @@ from pydantic import (
     ValidationError,
     model_serializer,
 )
-from torch import Generator, Tensor, nn
+from torch import Generator
 
 from distill_bench.augmentations import dsa, views
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
-from distill_bench.networks import Network, build_network, resolve_network
-from distill_bench.pretrained.store import Artifact, Pretrained, diverged, get_or_create, list_stored, path_of
+from distill_bench.networks import Network, build_network, check_own, resolve_network
+from distill_bench.pretrained.store import Artifact, Pretrained, get_or_create, list_stored, path_of
+from distill_bench.pretrained.training import checked_images, ground_of, train_kept, training_accuracy
 from distill_bench.pretrained.weights import Weights, find_weights
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
-from distill_bench.runtime.progress import SILENT, Monitor, stopped
-from distill_bench.runtime.seeds import generator
-from distill_bench.training import compilation
-from distill_bench.training.train import Augment, Plan, TrainState, accuracy, table_batches, train
+from distill_bench.runtime.progress import SILENT, Monitor
+from distill_bench.training.train import Augment, Plan
 
 KIND = "teachers"
 VERSION = 1  # raised with every change that makes other teachers of the same recipe
-CHECKED_IMAGES = 2000
 _TOLERATED = 0.005  # share of images decided otherwise
 _BETTER_THAN_GUESSING = 2.0  # ratio of odds: 18 % of 10 equal classes, 67 % of 2
 _BELOW_STATED = 10.0  # points: 2,000 images say little of one or two, and crops differ; training images lift it
@@ -85,11 +82,8 @@ class TeacherRecipe(BaseModel):
         steps = math.ceil(images / self.batch_size)
         return Plan(
             epochs=max(self.epochs, math.ceil(self.minimum_steps / steps)),
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
             annealing=1.0 if self.schedule == "cosine" else 0.0,
+            **self.model_dump(include={"batch_size", "learning_rate", "momentum", "weight_decay"}),
         )
 
     def augmentation(self, flip_invariant: bool) -> Augment | None:
@@ -167,16 +161,14 @@ def list_teachers() -> list[Pretrained]:
 
 
 def _identity(training: TrainingData, recipe: TeacherRecipe, seed: int) -> dict[str, Any]:
+    check_own(recipe.network, "teachers")
     resolved = recipe.model_copy(update={"network": resolve_network(recipe.network, training.shape)})
     counts = {"network", "weights"} if recipe.weights else None
     return {
         "version": VERSION,
         "recipe": resolved.model_dump(mode="json", include=counts),
         "seed": None if recipe.weights else seed,
-        "train": training.fingerprint,
-        "classes": list(training.class_names),
-        "pixel_space": training.pixel_space.model_dump(mode="json"),
-        "flip_invariant": training.flip_invariant,
+        **ground_of(training),
     }
 
 
@@ -210,48 +202,21 @@ def _adopt(training: TrainingData, weights: Weights) -> Artifact:
 def _train(
     training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint: Checkpoint, monitor: Monitor
 ) -> Artifact:
-    draws, state, plan = generator(seed, "teacher", "training"), TrainState(), recipe.plan(len(training))
-    weights = generator(seed, "teacher", "weights")
-    network = build_network(recipe.network, training.shape, len(training.class_names), weights).to(training.device)
-    if (saved := checkpoint.load()) is not None:
-        network.load_state_dict(saved["network"])
-        state, compiled = TrainState(**saved["training"]), compilation.resume_mode(saved["compiled"])
-    else:
-        flops = compilation.training_flops(network, training.shape, plan.epochs * len(training))
-        compiled = compilation.decide("auto", training.device, flops)
-    title = f"teacher {resolve_network(recipe.network, training.shape)} on {training.source_name}, seed {seed}"
-    with monitor.stage(title, plan.epochs, state.epoch) as stage:
-
-        def after_epoch() -> None:
-            stage.note(f"loss {state.loss:.3g}")
-            stage.advance()
-            stopping = monitor.stop_requested
-            if stopping or checkpoint.due:
-                unfinished = {"network": network.state_dict(), "training": vars(state), "compiled": compiled}
-                checkpoint.save(unfinished)
-            if stopping:
-                raise stopped(f"{state.epoch} of {plan.epochs} epochs of a teacher trained")
-
-        augment, targets = recipe.augmentation(training.flip_invariant), training.labels.to(training.device)
-        batches = table_batches(training.images, targets, augment)
-        try:
-            train(network, batches, len(training), plan, draws, after_epoch, state, compiled=compiled)
-        except RunFailed as error:
-            raise diverged(title, error, checkpoint, "teacher.learning_rate") from error
-    facts = {"accuracy": training_accuracy(network, training), "epochs": state.epoch, "loss": state.loss}
-    return dict(network.state_dict()), facts | {"compiled": compiled}
-
-
-def _checked_images(training: TrainingData) -> Tensor:
-    """Indices of up to 2,000 training images, evenly spaced."""
-    count = min(len(training), CHECKED_IMAGES)
-    return torch.arange(count) * len(training) // count
-
-
-def training_accuracy(network: nn.Module, training: TrainingData) -> float:
-    """Percent right of up to 2,000 training images."""
-    chosen = _checked_images(training)
-    return accuracy(network, lambda at: training.images(chosen[at]), training.labels[chosen].to(training.device))
+    name = resolve_network(recipe.network, training.shape)
+    network, _, facts = train_kept(
+        training,
+        name,
+        recipe.plan(len(training)),
+        recipe.augmentation(training.flip_invariant),
+        (seed, "teacher"),
+        checkpoint,
+        monitor,
+        what="a teacher",
+        title=f"teacher {name} on {training.source_name}, seed {seed}",
+        setting="teacher.learning_rate",
+    )
+    del facts["losses"]
+    return dict(network.state_dict()), facts
 
 
 def _checked(training: TrainingData, stored: Pretrained) -> Teacher:
@@ -261,7 +226,7 @@ def _checked(training: TrainingData, stored: Pretrained) -> Teacher:
     network.load_state_dict(stored.tensors())
     network.eval().requires_grad_(False)
     recorded, measured = stored.facts["accuracy"], training_accuracy(network, training)
-    labels = training.labels[_checked_images(training)]
+    labels = training.labels[checked_images(training)]
     # another device or number of threads may decide a few images otherwise
     if abs(measured - recorded) / 100 * len(labels) > max(1, _TOLERATED * len(labels)):
         raise DataError(

@@ -123,9 +123,8 @@ def test_the_command_says_it_where_nothing_else_does(monkeypatch, command):
 def test_a_teacher_and_an_expert_that_diverge_say_whose_rate_to_lower(trouble):
     from distill_bench.datasets.pixel_space import pixel_space_of
     from distill_bench.datasets.training_view import TrainingData
-    from distill_bench.pretrained import get_or_train_experts, get_or_train_teacher
-    from distill_bench.pretrained.experts import ExpertRecipe
-    from distill_bench.pretrained.teachers import TeacherRecipe
+    from distill_bench.pretrained.experts import ExpertRecipe, get_or_train_experts
+    from distill_bench.pretrained.teachers import TeacherRecipe, get_or_train_teacher
 
     source = load_dataset("digits")
     training = TrainingData(source, pixel_space_of(source, "normalized"), torch.device("cpu"))

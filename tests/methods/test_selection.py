@@ -12,7 +12,7 @@ from distill_bench import Interrupted, UsageError, synthesize
 from distill_bench.methods import Checkpoint, load_method
 from distill_bench.methods.recipe import load_recipe
 from distill_bench.methods.selection.selection import herding, k_center, k_means, nearest, nearest_distinct
-from distill_bench.pretrained import TeacherRecipe, get_or_train_teacher, list_teachers
+from distill_bench.pretrained.teachers import TeacherRecipe, get_or_train_teacher, list_teachers
 from distill_bench.runtime.seeds import generator
 
 METHODS = ("herding", "k-center", "k-means")

@@ -18,7 +18,8 @@ from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.hub.formats.replay_buffer import import_experts
 from distill_bench.networks import build_network
-from distill_bench.pretrained import ExpertRecipe, adopted_experts, experts, get_or_train_experts, list_experts
+from distill_bench.pretrained import experts
+from distill_bench.pretrained.experts import ExpertRecipe, adopted_experts, get_or_train_experts, list_experts
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
@@ -285,7 +286,7 @@ def test_an_interrupted_import_is_not_used_until_it_is_done_again(training, tmp_
 
 
 def test_imports_of_earlier_versions_are_not_used(training):
-    identity = {**experts._ground(training), "network": NETWORK, "origin": "early", "index": 0}
+    identity = {**experts.ground_of(training), "network": NETWORK, "origin": "early", "index": 0}
     made = {experts.TRAJECTORY: torch.zeros(2, 3)}, {"epochs": 1}
     experts.get_or_create(experts.KIND, identity, lambda checkpoint: made, SILENT, dataset="digits")
     with pytest.raises(UsageError, match="or an earlier version did it"):

@@ -22,16 +22,15 @@ from distill_bench import DataError, Interrupted, RunFailed, UsageError
 from distill_bench.datasets import Split
 from distill_bench.evaluation import recorded_score, score_teacher
 from distill_bench.networks import ARCHITECTURES, build_network
-from distill_bench.pretrained import (
+from distill_bench.pretrained import experts, weights
+from distill_bench.pretrained.store import get_or_create, list_stored
+from distill_bench.pretrained.teachers import (
     TeacherRecipe,
-    get_or_create,
     get_or_train_teacher,
-    list_stored,
     list_teachers,
     teacher_recipe,
-    weights,
 )
-from distill_bench.pretrained.teachers import CHECKED_IMAGES
+from distill_bench.pretrained.training import CHECKED_IMAGES
 from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import accuracy, table_batches, train
@@ -389,3 +388,10 @@ def test_the_known_weights_are_those_of_our_network():
         state = resnet18().state_dict()
         expected = ARCHITECTURES["ResNet18BN_ImageNet"].build((3, 224, 224), 1000).state_dict()
     assert {name: t.shape for name, t in weights.as_network(state).items()} == {n: t.shape for n, t in expected.items()}
+
+
+def test_a_network_from_outside_is_refused_before_it_is_imported(digits):
+    with pytest.raises(UsageError, match=r"own:net is not one of this project's: teachers are made with these alone"):
+        get_or_train_teacher(data(digits), QUICK.model_copy(update={"network": "own:net"}), 0)
+    with pytest.raises(UsageError, match=r"own:net is not one of this project's: experts are made with these alone"):
+        experts.parameter_shapes(data(digits), "own:net")

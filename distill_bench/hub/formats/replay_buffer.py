@@ -18,8 +18,7 @@ from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import DataError
 from distill_bench.hub.convert.unpickle import load_pickled
 from distill_bench.networks import resolve_network
-from distill_bench.pretrained import Experts, adopt_experts
-from distill_bench.pretrained.experts import parameter_shapes
+from distill_bench.pretrained.experts import Experts, adopt_experts, parameter_shapes
 from distill_bench.runtime.hashing import sha256_of
 
 _ORIGIN_DIGITS = 16

@@ -19,7 +19,7 @@ from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import UsageError
 from distill_bench.methods.resumable import fill_rows
 from distill_bench.methods.run import Config, Piece, Run, SynthesisResult
-from distill_bench.pretrained import Teacher, TeacherRecipe, get_or_train_teacher, teacher_path
+from distill_bench.pretrained.teachers import Teacher, TeacherRecipe, get_or_train_teacher, teacher_path
 
 TEACHER_BATCH, TEACHER_SIDE = 500, 64
 

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.run import Config, Run, SynthesisResult, method
 from distill_bench.networks import Network
-from distill_bench.pretrained import TeacherRecipe
+from distill_bench.pretrained.teachers import TeacherRecipe
 from distill_bench.runtime.progress import stopped
 
 _FEATURE_BATCH = 500
