@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable
 from functools import cache
-from typing import Any, TextIO
+from typing import Any
 
 import typer
 
@@ -33,7 +33,7 @@ def show_json(content: Any) -> None:
     _print(for_json(content, indent=1), sys.stdout)
 
 
-def _print(text: str, stream: TextIO) -> None:
+def _print(text: str, stream: Any) -> None:
     """Not by click, which looks for another stream below ``sys.stdout`` in some locales."""
     stream.write(text + "\n")
     stream.flush()

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any
 
 from distill_bench.errors import DataError
 
@@ -20,7 +20,7 @@ _FULL = (
 class _Guarded:
     """A stream like the one it stands for; ``lost`` is called where that cannot be written."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._broken = False
 
