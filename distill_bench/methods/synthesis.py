@@ -57,18 +57,8 @@ def synthesize(
     """
     chosen = load_method(method)
     resolved = chosen.config_on(data, ipc, preset, **config)
-    return make_set(
-        data,
-        chosen,
-        resolved,
-        ipc,
-        preset,
-        seed,
-        device=device,
-        monitor=monitor,
-        checkpoint=checkpoint,
-        history=history,
-    )
+    how = {"device": device, "monitor": monitor, "checkpoint": checkpoint, "history": history}
+    return make_set(data, chosen, resolved, ipc, preset, seed, **how)
 
 
 def make_set(
@@ -78,15 +68,10 @@ def make_set(
     ipc: int,
     preset: str = PAPER,
     seed: int = 0,
-    *,
-    device: str = "auto",
-    monitor: Monitor = SILENT,
-    checkpoint: Checkpoint | None = None,
-    history: list[float] | None = None,
+    **how: Any,
 ) -> DistilledSet:
     """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
-    run = new_run(data, method, config, ipc, seed, device=device, monitor=monitor, checkpoint=checkpoint)
-    run.history = [] if history is None else history
+    run = new_run(data, method, config, ipc, seed, **how)
     try:
         return as_set(method.function(run), run, card_of(data, method, config, ipc, preset, seed))
     except (MemoryError, RuntimeError) as error:
@@ -105,6 +90,7 @@ def new_run(
     device: str = "auto",
     monitor: Monitor = SILENT,
     checkpoint: Checkpoint | None = None,
+    history: list[float] | None = None,
 ) -> Run[Any]:
     """What the method's function is handed. Arguments and errors as ``make_set``."""
     check_ipc(data, ipc)
@@ -121,4 +107,5 @@ def new_run(
         device=place,
         monitor=monitor,
         checkpoint=checkpoint,
+        history=[] if history is None else history,
     )
