@@ -35,7 +35,7 @@ from filelock import FileLock, Timeout
 from distill_bench import cli, load_distilled
 from distill_bench.benchmark import worker
 from distill_bench.benchmark.results import read_results
-from distill_bench.cli import bench as command
+from distill_bench.cli import options as command_options
 from distill_bench.methods.recipe import list_recipes
 from distill_bench.runtime.files import UNFINISHED
 from distill_bench.runtime.progress import StreamMonitor
@@ -133,7 +133,7 @@ def start(folder: Path, home: Path, executor: str) -> tuple[int, int]:
         os.dup2(os.open(home.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         os.environ["DISTILL_BENCH_HOME"] = str(home)
         monitor = Telling(writing)
-        command.listening_monitor = lambda quiet: monitor
+        command_options.listening_monitor = lambda quiet: monitor
         worker.run_recording = monitor.runs
         options = ["--executor", executor, "--checkpoint-seconds", "0", "--networks", str(NETWORKS), "--quiet"]
         options += ["--jobs", "2"] if executor == "local" else []  # so that the last cells are shared

@@ -58,24 +58,24 @@ def cards_take_any_key() -> None:
 
 def errors_escape() -> None:
     """A damaged file's error is none of the documented ones."""
-    from distill_bench import cli
+    from distill_bench.cli import commands
     from distill_bench.errors import DataError
 
     DataError.exit_code = 2
-    cli.DistillBenchError = ZeroDivisionError  # type: ignore[misc, assignment]
+    commands.DistillBenchError = ZeroDivisionError  # type: ignore[misc, assignment]
 
 
 def outputs_are_written_first() -> None:
     """A set made before is overwritten whether or not the import succeeds."""
-    from distill_bench.cli import released
+    from distill_bench.cli import options
 
-    check = released.check_out
+    check = options.check_out
 
-    def overwrite(out: Path) -> None:
-        check(out)
+    def overwrite(out: Path, *inputs: Any) -> None:
+        check(out, *inputs)
         out.write_bytes(b"")
 
-    released.check_out = overwrite
+    options.check_out = overwrite
 
 
 def labels_make_classes() -> None:
