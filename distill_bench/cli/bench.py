@@ -80,7 +80,7 @@ def bench_command(
     monitor.say(f"suite {chosen.name}: {len(works)} cells, {len(works) - len(pending)} of them done")
     failed = benchmark.run_cells(pending, executor, jobs, monitor, quiet, threads)
     fold(folder, chosen.name)
-    rows = boards.boards(folder).get(chosen.name, [])
+    rows = boards.boards(boards.board(folder)).get(chosen.name, [])
     pages = boards.render(rows, folder / chosen.name)
     if as_json:
         show_json(rows)

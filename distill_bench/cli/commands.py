@@ -26,7 +26,15 @@ from distill_bench.cli.streams import guarded_streams
 from distill_bench.cli.synthesize import synthesize_command
 from distill_bench.cli.teachers import teachers_app
 from distill_bench.cli.verify import verify_command
-from distill_bench.errors import MEMORY_ADVICE, DistillBenchError, Interrupted, RunFailed, first_line, is_out_of_memory
+from distill_bench.errors import (
+    MEMORY_ADVICE,
+    DataError,
+    DistillBenchError,
+    Interrupted,
+    RunFailed,
+    first_line,
+    is_out_of_memory,
+)
 from distill_bench.runtime.malloc import disable_trim
 from distill_bench.runtime.progress import StopBeforeStart, stop_at_once
 from distill_bench.runtime.text import for_terminal

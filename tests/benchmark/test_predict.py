@@ -7,6 +7,7 @@ import pytest
 from distill_bench.benchmark import BenchConfig, ReferenceCell, SetCell, predict, tasks_of
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.runtime.progress import SILENT
+from distill_bench.runtime.stored import with_sum
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_seconds_of_results_are_scaled_by_networks_and_serve_every_seed(work, tm
         path = work(seed).result_path("quick-v1")
         result = json.loads(path.read_text())
         result["synthesis"]["seconds"], result["run"]["seconds"] = 10.0 + 2 * seed, 4.0
-        path.write_text(json.dumps(result))
+        path.write_text(json.dumps(with_sum(result)))
     assert seconds(tmp_path, work(), work(2), work(2, networks=3)) == [0.0, 11.0 + 4.0, 11.0 + 3 * 4.0]
     assert seconds(tmp_path, work(0, networks=3)) == [3 * 4.0]  # the set is there
     assert seconds(tmp_path, work(ipc=2)) == [None]

@@ -16,7 +16,7 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import Interrupted, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS, Protocol, ScoreCache, evaluate, evaluate_full, load_protocol
 from distill_bench.evaluation.evaluate import setup_evaluation
-from distill_bench.evaluation.statistics import student_interval
+from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
 
@@ -91,7 +91,7 @@ def test_the_score_says_what_was_done(digits, few):
     assert len(score.accuracies) == score.networks == 3
     assert score.accuracy == pytest.approx(np.mean(score.accuracies))
     assert score.std == pytest.approx(np.std(score.accuracies))
-    assert (score.ci_low, score.ci_high) == student_interval(list(score.accuracies))
+    assert (score.ci_low, score.ci_high) == percent_interval([score.accuracies])
     assert (score.dataset, score.method, score.ipc, score.protocol) == ("digits", "custom", 10, "brief")
     assert (score.network, score.labels, score.learning_rate, score.pixel_space) == (
         NETWORK,

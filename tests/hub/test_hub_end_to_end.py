@@ -12,6 +12,7 @@ import pytest
 
 from distill_bench import load_distilled
 from distill_bench.evaluation import PROTOCOLS
+from distill_bench.runtime.stored import with_sum
 
 NAME = "random-digits-ipc1"
 RESULT = "results/quick-v1-ConvNetD1W4-hard.json"
@@ -132,7 +133,7 @@ def test_a_result_edited_with_all_that_follows_does_not_hold(stranger):
         for key in ("accuracy", "ci_low", "ci_high"):
             content[key] += 1
         content["accuracies"] = [value + 1 for value in content["accuracies"]]
-        result.write_text(json.dumps(content))
+        result.write_text(json.dumps(with_sum(content)))
 
     code, _, said = stranger(spoil)
     assert (code, said.split(":")[0]) == (4, "does not hold")

@@ -20,6 +20,7 @@ from distill_bench.errors import DataError, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub.publish import default_name, release, write_release
 from distill_bench.hub.registry.registry import read_registry
+from distill_bench.runtime.stored import write_json
 
 TOKEN = "hf_a_token_that_nobody_may_see"
 
@@ -99,7 +100,7 @@ def test_front_matter_is_what_hugging_face_reads(file):
 
 def test_the_card_says_how_the_set_was_made_and_whom_to_cite(file, result, score):
     run = {"torch": "2.99", "numpy": "2.0", "python": "3.11", "git_commit": "abc", "dirty": True, "threads": 2}
-    file.with_suffix(".run.json").write_text(json.dumps(run | {"seconds": 1.0}))
+    write_json(file.with_suffix(".run.json"), run | {"seconds": 1.0})
     text = card_of(release(file, [result]))
     for line in ("| method | dm |", "| preset | cpu |", "| seed | 3 |", "| torch | 2.99 |", "| git commit | abc |"):
         assert line in text
@@ -149,11 +150,12 @@ def test_results_of_the_store_are_found_and_no_others(file, made, score, digits,
     scores = tmp_path / "home/store/scores"
     scores.mkdir(parents=True)
     run = {"run": {"torch": "2.97"}}
-    (scores / "a-2.json").write_text(json.dumps(score.model_dump(mode="json") | run))
+    write_json(scores / "a-2.json", score.model_dump(mode="json") | run)
     other = evaluate(custom(digits), digits, "quick-v1")
-    (scores / "b-2.json").write_text(other.model_dump_json())
+    write_json(scores / "b-2.json", other.model_dump(mode="json"))
     damaged = score.model_dump(mode="json") | {"protocol": "standard-v1", "accuracy": 99.0}
-    (scores / "c-2.json").write_text(json.dumps(damaged))
+    write_json(scores / "c-2.json", damaged)
+    (scores / "d-2.json").write_text(json.dumps(score.model_dump(mode="json") | {"sum": "0"}))
     found = release(file).files
     assert [name for name in found if name.startswith("results/")] == ["results/quick-v1-ConvNetD1W4-hard.json"]
     assert json.loads(found["results/quick-v1-ConvNetD1W4-hard.json"])["run"] == {"torch": "2.97"}

@@ -1,9 +1,12 @@
 """What a checkpoint's file gives back, and that a damaged or hostile one counts as none."""
 
+import io
+
 import pytest
 import torch
 
 from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.stored import write_bytes
 
 STATE = {
     "step": 3,
@@ -76,15 +79,19 @@ class RunsCode:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_that_would_run_code_is_not_run(file, tmp_path, caplog, zipped):
     evil = {"state": {"x": RunsCode(tmp_path / "ran")}, "seconds": 0.0, "conditions": {}}
-    torch.save(evil, file, _use_new_zipfile_serialization=zipped)
+    content = io.BytesIO()
+    torch.save(evil, content, _use_new_zipfile_serialization=zipped)
+    write_bytes(file, content.getvalue())
     assert Checkpoint(file).load() is None
     assert not (tmp_path / "ran").exists()
     (line,) = caplog.messages
-    assert f"cannot be read ({'it holds other objects' if zipped else 'File is not a zip file'})" in line
+    assert "cannot be read (it holds other objects)" in line
 
 
 @pytest.mark.parametrize("content", [[1], {"state": {}}, {"state": 1, "seconds": 0.0, "conditions": {}}])
 def test_another_files_content_counts_as_none(file, caplog, content):
-    torch.save(content, file)
+    saved = io.BytesIO()
+    torch.save(content, saved)
+    write_bytes(file, saved.getvalue())
     assert Checkpoint(file).load() is None
     assert "cannot be read" in caplog.text

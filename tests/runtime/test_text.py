@@ -102,7 +102,7 @@ def test_a_board_with_odd_names_has_its_cells_and_no_others(name, tmp_path):
     (cells,) = csv.DictReader(io.StringIO((tmp_path / "leaderboard.csv").read_text()))
     assert cells["method"].removeprefix("'") == name and not cells["method"].startswith(("=", "+", "-", "@"))
     assert cells["accuracy"] == "89.0"
-    render_page(folder, tmp_path / "page.html")
+    render_page(board(folder), tmp_path / "page.html")
     assert "<script" not in (tmp_path / "page.html").read_text()
 
 
@@ -118,7 +118,7 @@ def test_a_result_with_a_name_that_cannot_be_shown_is_left_out_and_said(field, n
     good, bad = score(), score(seed=1, **{field: name})
     folder = write(tmp_path / "results", [good, bad])
     assert board(folder) == leaderboard_rows([good])
-    assert f"the {field} of the result" in caplog.text and "left out" in caplog.text
+    assert f"its {field}" in caplog.text and "left out" in caplog.text
     assert harmless(caplog.text)
 
 

@@ -17,18 +17,24 @@ def published() -> list[Claim]:
     return load_claims(_PUBLISHED)
 
 
-def board(folder: Path) -> list[Row]:
+def board(folder: Path, wrong: list[str] | None = None) -> list[Row]:
     """The leaderboard rows of a results folder, JSON-safe, with the keys of ``ROW_KEYS``.
 
+    Args:
+        folder: the folder of results.
+        wrong: is given a line for every result that is left out, or was changed since it was written.
+
+    Returns:
+        The rows, see ``leaderboard_rows``.
+
     Raises:
-        DataError: the folder or the published accuracies cannot be read, or a result lacks a field.
+        DataError: the folder or the published accuracies cannot be read.
     """
-    return leaderboard_rows(read_results(folder), published())
+    return leaderboard_rows(read_results(folder, wrong=wrong), published())
 
 
-def boards(folder: Path) -> dict[str, list[Row]]:
-    """The rows of every suite's board, see ``of_suite``. Errors as ``board``."""
-    rows = board(folder)
+def boards(rows: list[Row]) -> dict[str, list[Row]]:
+    """The rows of every suite's board, see ``of_suite``."""
     return {suite: selected for suite in sorted({row["suite"] for row in rows}) if (selected := of_suite(rows, suite))}
 
 
@@ -55,15 +61,14 @@ def render(rows: list[Row], out: Path) -> list[Path]:
     return list(files)
 
 
-def render_page(folder: Path, path: Path) -> None:
-    """Write the board of a results folder as one HTML file.
+def render_page(rows: list[Row], path: Path) -> None:
+    """Write the board of rows as one HTML file.
 
     Raises:
-        DataError: as ``board``, or the file cannot be written.
+        DataError: the file cannot be written.
     """
     from distill_bench.benchmark.leaderboard.page import page  # here, because importing Jinja2 takes a moment
 
-    rows = board(folder)
     write_atomically(path, page(rows, published(), _figure(rows)))
 
 

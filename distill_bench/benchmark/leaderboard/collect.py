@@ -9,6 +9,7 @@ from distill_bench.benchmark.leaderboard.claims import Claim, claim_for
 from distill_bench.benchmark.results import Filed
 from distill_bench.benchmark.suite import EVALUATED
 from distill_bench.evaluation import Result
+from distill_bench.evaluation.result_file import CHANGED
 from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.runtime.hashing import canonical_hash
 
@@ -132,7 +133,8 @@ def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim]) -> Row:
         "synthesis_seconds": _mean(block.seconds for block in synthesis),
         "peak_memory_mb": _mean(block.peak_memory_mb for block in synthesis),
     }
-    return _row(group, claims, "done", values)
+    changed = any(CHANGED in result.notes for result in results)
+    return _row(group, claims, "changed" if changed else "done", values)
 
 
 def _row(group: "pandas.DataFrame", claims: Sequence[Claim], status: str, values: Row) -> Row:

@@ -115,9 +115,10 @@ def _random_last(curve: tuple[tuple, list[Row]]) -> tuple:
 
 def _curve(axes: Axes, curve: list[Row], shift: float, style: dict[str, Any]) -> Any:
     curve = sorted(curve, key=lambda row: row["ipc"])
-    half_widths = [0.0 if row["ci_low"] is None else (row["ci_high"] - row["ci_low"]) / 2 for row in curve]
+    below = [0.0 if row["ci_low"] is None else row["accuracy"] - row["ci_low"] for row in curve]
+    above = [0.0 if row["ci_high"] is None else row["ci_high"] - row["accuracy"] for row in curve]
     return axes.errorbar(
-        [row["ipc"] * shift for row in curve], [row["accuracy"] for row in curve], yerr=half_widths,
+        [row["ipc"] * shift for row in curve], [row["accuracy"] for row in curve], yerr=[below, above],
         linewidth=1.8, markersize=5.5, markeredgecolor="white", markeredgewidth=0.7, elinewidth=1.3, capsize=2.5,
         **style,
     )  # fmt: skip

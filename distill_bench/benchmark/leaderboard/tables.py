@@ -233,11 +233,14 @@ def _published(row: Row, claims: Sequence[Claim]) -> str:
 def _accuracy(row: Row) -> str:
     if row["accuracy"] is None:
         return row["status"]
+    doubt = ", changed since it was written" if row["status"] == "changed" else ""
     if row["ci_low"] is None:
-        return f"{row['accuracy']:.1f}"
-    half_width = (row["ci_high"] - row["ci_low"]) / 2
+        return f"{row['accuracy']:.1f}{doubt}"
+    half_width = max(row["accuracy"] - row["ci_low"], row["ci_high"] - row["accuracy"])  # the side that is not cut
     digits = 2 if half_width < 0.1 else 1  # never "± 0.0" for an interval that has a width
-    return f"{row['accuracy']:.{digits}f} ± {half_width:.{digits}f}"
+    ends = [f"{end}" for end in (0, 100) if end in (row["ci_low"], row["ci_high"]) and half_width > 0]
+    cut = f", cut at {' and '.join(ends)}" if ends else ""
+    return f"{row['accuracy']:.{digits}f} ± {half_width:.{digits}f}{cut}{doubt}"
 
 
 def _points(accuracy: float | None, other: float | None, form: str) -> str:

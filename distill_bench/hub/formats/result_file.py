@@ -50,7 +50,7 @@ def parse_result(text: str | bytes, path: Path) -> Result:
     except DataError as error:
         raise DataError(f"{path}: {error}.") from error
     if not isinstance(result, Result):
-        raise DataError(f"{path}: not a result of evaluate or bench.")
+        raise DataError(f"{path}: not a whole result of evaluate or bench: it says no kind.")
     if CHANGED in result.notes:
         raise DataError(f"{path}: {CHANGED}. It was damaged or edited.")
     return result
