@@ -1,6 +1,7 @@
 """Results as files: filed, folded into JSON lines, read back, and as a table."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,93 @@ def test_committed_results_are_folded_and_canonical():
         assert results and {each.suite for each in results} == {path.stem}
         assert room.as_lines(results) == path.read_text(), path
     assert len(list(committed.glob("*.jsonl"))) >= 13
+
+
+def spoiled(path, kind):
+    """Make a file of a result wrong in one way."""
+    content = json.loads(path.read_text())
+    changes = {
+        "accuracy beyond 100": {"accuracies": [99999.0], "accuracy": 99999.0, "std": 0.0, "networks": 1},
+        "accuracy without end": {"accuracies": [1e308, 1e308, 1e308]},
+        "ipc without end": {"ipc": 10**30},
+        "no ipc": {"ipc": None},
+        "full with an ipc": {"method": "full"},
+        "seed below 0": {"seed": -1},
+        "negative time": {"synthesis": {"seconds": -1.0}},
+        "another mean": {"accuracy": 12.0},
+        "another interval": {"ci_low": 1.0},
+        "another number of networks": {"networks": 7},
+        "a text for a number": {"ipc": "1"},
+        "a list for a text": {"dataset": ["digits"]},
+        "a name with a line break": {"method": "d\nm"},
+        "no accuracies": {"accuracies": []},
+        "a rate below 0": {"learning_rate": -1.0},
+    }
+    texts = {
+        "cut": path.read_text()[:200],
+        "no text": "\x00\xff",
+        "half a letter": path.read_text().replace('"digits"', '"\\ud800"'),
+        "NaN": path.read_text().replace('"accuracy":89.0', '"accuracy":NaN'),
+    }
+    if kind == "a pipe":
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        path.write_text(texts[kind] if kind in texts else json.dumps(content | changes[kind]), errors="surrogateescape")
+
+
+WRONG = [
+    "accuracy beyond 100", "accuracy without end", "ipc without end", "no ipc", "full with an ipc", "seed below 0",
+    "negative time", "another mean", "another interval", "another number of networks", "a text for a number",
+    "a list for a text", "a name with a line break", "no accuracies", "a rate below 0", "cut", "no text",
+    "half a letter", "NaN", "a pipe",
+]  # fmt: skip
+
+
+def test_a_board_of_500_results_with_20_bad_ones_shows_480_and_names_20(command, folder, caplog):
+    write(folder, [score(ipc=ipc) for ipc in range(1, 501)])
+    bad = {folder / f"{25 * index + 3:04d}.json": kind for index, kind in enumerate(WRONG)}
+    assert len(bad) == 20
+    for path, kind in bad.items():
+        spoiled(path, kind)
+    code, out, error = command("leaderboard", "--results", folder, "--json")
+    rows = json.loads(out)
+    assert code == 0 and len(rows) == 480 and max(row["accuracy"] for row in rows) <= 100
+    assert len(caplog.messages) == 20 and all("left out" in line for line in caplog.messages)
+    assert all(sum(str(path) in line for line in caplog.messages) == 1 for path in bad)
+    assert "note: 20 results left out" in error
+    assert command("leaderboard", "--results", folder, "--json", "--strict")[0] == 3
+
+
+def test_only_bad_results_are_an_error_that_names_them(command, folder, caplog):
+    write(folder, [score()])
+    spoiled(folder / "0000.json", "another mean")
+    code, out, error = command("leaderboard", "--results", folder)
+    assert (code, out) == (3, "") and "0000.json" in caplog.text and "no result there is as it should be" in error
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_result_that_was_changed_since_it_was_written_says_so_on_the_board(command, folder, lines, caplog):
+    path = file_result(score(), folder)
+    file_result(score(method="random"), folder)
+    if lines:
+        fold(folder, "digits")
+        path = folder / "digits.jsonl"
+    path.write_text(path.read_text().replace('"seconds": 10.0', '"seconds": 11.0', 1))
+    code, out, error = command("leaderboard", "--results", folder, "--json")
+    assert code == 0 and sorted(row["status"] for row in json.loads(out)) == ["changed", "done"]
+    assert f"{path}" in caplog.text and "changed since it was written" in caplog.text and "note: 1 result" in error
+    code, out, _ = command("leaderboard", "--results", folder)
+    assert out.count(", changed since it was written") == 1
+    assert command("leaderboard", "--results", folder, "--strict")[0] == 3
+    before = path.read_text()
+    fold(folder, "digits")  # which gives no new sum to it
+    assert before in (path.read_text() if path.exists() else "") or lines
+    (changed,) = [each for each in read_results(folder) if room.CHANGED in each.notes]
+    assert changed.synthesis.seconds == 11.0
+
+
+def test_a_result_without_a_sum_is_taken(folder):
+    write(folder, [score()])
+    assert "sum" not in json.loads((folder / "0000.json").read_text())
+    assert read_results(folder) == [score()]
