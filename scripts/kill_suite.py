@@ -53,7 +53,7 @@ NETWORKS = 2
 IN_PROCESSES = 5
 """One kill in so many hits a suite of worker processes."""
 PATIENCE = 600.0
-WHEN_AND_WHERE = ("run", "synthesis", "seconds")
+WHEN_AND_WHERE = ("run", "synthesis", "seconds", "sum")
 STAGE_OF_FILE = {
     "pretrained/teachers": "teacher",
     "pretrained/experts": "experts",

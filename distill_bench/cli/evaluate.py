@@ -22,7 +22,6 @@ from distill_bench.evaluation import (
     score_folder,
     score_key,
 )
-from distill_bench.evaluation.result_file import to_json
 from distill_bench.hub.registry.published import CachedSet
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
@@ -88,7 +87,7 @@ def evaluate_command(
         fold(results, EVALUATED)
         monitor.say(f"filed under {results}; distill-bench leaderboard --results {results} shows it")
     if as_json:
-        show_json(to_json(result))
+        show_json(result.model_dump(mode="json"))
     else:
         show(*_described(result, distilled))
     _say_claims(cached, distilled, monitor, as_json)
