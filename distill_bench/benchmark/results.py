@@ -183,7 +183,11 @@ def as_lines(results: Iterable[Result]) -> str:
 def stored_result(path: Path) -> Result | None:
     """The result in a file of the store, or None if there is none that is as it was written."""
     filed = _read(path) if path.exists() else None
-    return filed if _is_sound(filed) else None
+    if _is_sound(filed):
+        return filed
+    if path.exists():
+        log.warning("%s is damaged and counts as missing.", path)
+    return None
 
 
 def _is_sound(filed: Filed | None) -> TypeGuard[Result]:
