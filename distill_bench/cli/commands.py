@@ -38,6 +38,7 @@ from distill_bench.errors import (
 from distill_bench.runtime.malloc import disable_trim
 from distill_bench.runtime.progress import StopBeforeStart, stop_at_once
 from distill_bench.runtime.text import for_terminal
+from distill_bench.training.compilation import name_inductor_cache
 
 app = typer.Typer(
     help="A benchmark suite for dataset distillation.",
@@ -74,6 +75,7 @@ def main() -> NoReturn:
     """Run the command; errors of the package become a line on standard error, or few, and their exit code."""
     disable_trim()
     stop_at_once()
+    name_inductor_cache()
     # a method, network or protocol written beside the data is found from here, after all that is installed
     sys.path.append(os.getcwd())
     with guarded_streams():

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill_bench.errors import UsageError
+from distill_bench.runtime.files import cannot_write
 from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import cache_dir
 
@@ -130,9 +131,21 @@ def _compiled_function(function: Callable[..., Tensor]) -> Callable[..., Tensor]
 
 
 def set_inductor_cache() -> None:
-    """Name the cache, and compile in this process: a pool of compilers would cost each worker of a suite memory."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
+    """Name the cache, the user's alone, and compile in this process: each of a pool of compilers would cost memory."""
+    folder = name_inductor_cache()
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    if folder is not None:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)  # what lies there is run
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+
+
+def name_inductor_cache() -> Path | None:
+    """The folder of what is compiled, for torch, which reads it once, early; None where the environment has another."""
+    folder = cache_dir() / "compiled"
+    return folder if os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder)) == str(folder) else None
 
 
 _variants: set[str] = set()
