@@ -67,13 +67,13 @@ class Suite(BaseModel):
 
     name: str
     title: str
-    datasets: tuple[str, ...]
+    datasets: tuple[str, ...] = Field(min_length=1)
     methods: tuple[str | Variant, ...] = ()
     ipc: tuple[PositiveInt, ...] = ()
     sets: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
     preset: str = "cpu"
-    protocols: tuple[str, ...] = ("quick-v1",)
+    protocols: tuple[str, ...] = Field(("quick-v1",), min_length=1)
     reference: str = "full-v1"
     size: PositiveInt | None = None
     holdout: float | None = None
