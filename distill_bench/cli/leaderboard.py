@@ -1,5 +1,6 @@
 """leaderboard: the boards of a folder of results."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ def leaderboard_command(
         check_ending(html, ".html", ".htm")
         check_place(html)
     folder = results or cache_dir() / "results"
-    rows = boards.board(folder) if folder.is_dir() else []
+    rows = boards.board(folder) if os.path.isdir(folder) else []
     if not rows:
         raise UsageError(
             f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR. Looked for are "
