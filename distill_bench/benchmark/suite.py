@@ -1,6 +1,7 @@
 """A suite: a grid of datasets × methods × IPC × seeds, written in TOML, and the cells it expands to."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -251,7 +252,7 @@ def load_suite(name: str) -> Suite:
     Raises:
         UsageError: there is none, or it is invalid.
     """
-    if name not in list_suites() and not (name.endswith(".toml") and Path(name).is_file()):
+    if name not in list_suites() and not (name.endswith(".toml") and os.path.isfile(name)):
         raise UsageError(unknown("suite", name, list_suites(), "; or give a .toml file of your own"))
     path = Path(name) if name.endswith(".toml") else _SUITES / f"{name}.toml"
     try:

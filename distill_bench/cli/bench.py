@@ -1,5 +1,7 @@
 """bench: run what is missing of a suite."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -66,7 +68,9 @@ def bench_command(
     )
     cells = benchmark.expand(chosen, benchmark.parse_only(only))
     folder = results or cache_dir() / "results"
-    setting = benchmark.BenchConfig(chosen.name, folder.resolve(), device, networks, checkpoint_seconds, compile)
+    setting = benchmark.BenchConfig(
+        chosen.name, Path(os.path.realpath(folder)), device, networks, checkpoint_seconds, compile
+    )
     sources = {name: load_dataset(name, **chosen.data) for name in chosen.datasets}
     works = [benchmark.tasks_of(cell, setting, sources[cell.dataset]) for cell in cells]
     _check_some_possible(works)

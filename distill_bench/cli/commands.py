@@ -48,6 +48,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_END = 2000
+"""Characters kept of the beginning and of the end of an error."""
 _COMMANDS: dict[str, Callable[..., None]] = {
     "synthesize": synthesize_command,
     "evaluate": evaluate_command,
@@ -96,6 +98,13 @@ def _run() -> int:
     except DistillBenchError as error:
         _complain(*map(str, error.args))
         return error.exit_code
+    except OSError as error:  # what the system refuses, such as a name too long, wherever it was asked
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(
+            f"{where}{error.strerror or error}. Allow it, or give another path (DISTILL_BENCH_HOME is the cache's), "
+            "and run the same command again."
+        )
+        return DataError.exit_code
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -105,4 +114,9 @@ def _run() -> int:
 
 
 def _complain(*lines: str) -> None:
-    sys.stderr.write("error: " + "\n".join(for_terminal(as_flags(line)) for line in lines) + "\n")
+    sys.stderr.write("error: " + "\n".join(for_terminal(as_flags(_shortened(line))) for line in lines) + "\n")
+
+
+def _shortened(line: str) -> str:
+    """A line without its middle where it is endless, as with a value of thousands of characters in it."""
+    return line if len(line) <= 2 * _END else f"{line[:_END]} … {line[-_END:]}"

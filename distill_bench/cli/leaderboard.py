@@ -1,5 +1,6 @@
 """leaderboard: the boards of a folder of results."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +34,7 @@ def leaderboard_command(
         check_place(html)
     folder = results or cache_dir() / "results"
     wrong: list[str] = []
-    rows = boards.board(folder, wrong) if folder.is_dir() else []
+    rows = boards.board(folder, wrong) if os.path.isdir(folder) else []
     if not rows and wrong:
         raise DataError(f"{folder}: no result there is as it should be; {counted(len(wrong), 'line')} above say why.")
     if not rows:

@@ -1,5 +1,6 @@
 """list: what the package has."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -24,20 +25,22 @@ def list_command(
     registry: options.Registry = None,
 ) -> None:
     """List methods, sources, networks, protocols and suites; or the published sets that can be had by their id."""
-    known = {
-        "methods": method_titles(),
-        "sources": dict.fromkeys([*list_datasets(), "folder:PATH", "parquet:PATH", "npz:PATH"], ""),
-        "networks": {"ConvNet": "and its variants, such as ConvNetD3W64BN"}
-        | {name: f"{named.smallest[0]} px or more" for name, named in ARCHITECTURES.items()},
-        "protocols": {name: protocol.source for name, protocol in PROTOCOLS.items()},
-        "suites": {name: benchmark.load_suite(name).title for name in benchmark.list_suites()},
+    known: dict[str, Callable[[], dict[str, str]]] = {
+        "methods": method_titles,
+        "sources": lambda: dict.fromkeys([*list_datasets(), "folder:PATH", "parquet:PATH", "npz:PATH"], ""),
+        "networks": lambda: (
+            {"ConvNet": "and its variants, such as ConvNetD3W64BN"}
+            | {name: f"{named.smallest[0]} px or more" for name, named in ARCHITECTURES.items()}
+        ),
+        "protocols": lambda: {name: protocol.source for name, protocol in PROTOCOLS.items()},
+        "suites": lambda: {name: benchmark.load_suite(name).title for name in benchmark.list_suites()},
     }
     if what not in [*known, "all", "published"]:
         raise UsageError(f"cannot list {what!r}: {unknown('kind', what, [*known, 'all', 'published'])}")
     if what == "published":
         shown = {what: {name: _published_title(entry) for name, entry in load_registry(registry).items()}}
     else:
-        shown = known if what == "all" else {what: known[what]}
+        shown = {kind: names() for kind, names in known.items() if what in ("all", kind)}
     if as_json:
         show_json(shown)
         return

@@ -1,5 +1,6 @@
 """NumPy archives: images and labels as arrays, with or without a test split. Nothing in them is unpickled."""
 
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,7 +174,7 @@ def check_unfolded(path: Path) -> None:
     Raises:
         DataError: it is one, or no file, or damaged.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path} cannot be read as an .npz file: there is no such file.")
     if not zipfile.is_zipfile(path):
         return

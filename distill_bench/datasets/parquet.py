@@ -1,6 +1,7 @@
 """Parquet files in Hugging Face's layout: a column of encoded images, a column of labels, class names in the schema."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ from torch import Tensor
 from distill_bench.datasets.classes import numbered_classes
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.decode import Shape, UndecodedSplit, decoded_source
+from distill_bench.datasets.npz import MOST_UNFOLDED, UNFOLDED_ANYWAY
 from distill_bench.datasets.picture import EncodedImage
 from distill_bench.errors import DataError, brief
+from distill_bench.runtime.files import check_regular
 from distill_bench.runtime.text import listed
 
 _IMAGE_COLUMNS = ("image", "img")
@@ -25,6 +28,10 @@ _LABEL_COLUMNS = ("label", "fine_label")
 _TEST_SPLITS = ("test", "validation", "valid", "val")
 _BATCH_ROWS = 256
 """Rows held encoded at a time; a whole split of photographs would not fit."""
+_BATCH_BYTES = 2**26
+"""What rows held together may take, were each as large as the largest column of a row group."""
+_ROWS_ANYWAY, _LEAST_IMAGE = 2**16, 16
+"""Rows that any file may have, and bytes of it for each one more: no encoded image is smaller."""
 
 
 def parquet_dataset(name: str, path: Path, size: int | None = None, shape: Shape | None = None) -> Dataset:
@@ -56,7 +63,7 @@ def split_files(path: Path) -> tuple[list[Path], list[Path]]:
     Raises:
         DataError: a numbered shard is missing.
     """
-    if path.is_file():
+    if os.path.isfile(path):
         return [path], []
     for folder in (path, path / "data"):
         if train := _shards(folder, "train"):
@@ -65,7 +72,7 @@ def split_files(path: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
-    if (folder / f"{split}.parquet").is_file():
+    if os.path.isfile(folder / f"{split}.parquet"):
         return [folder / f"{split}.parquet"]
     paths = sorted(folder.glob(f"{split}-*.parquet"))
     total = re.search(r"-of-(\d+)", paths[0].name) if paths else None
@@ -164,14 +171,26 @@ def _read_images(path: Path) -> Iterator[EncodedImage]:
         kind = file.schema_arrow.field(name).type
         nested = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
         _check_binary(kind.field("bytes").type if nested else kind, f"{path}: the column {name}", kind)
-        row = 0
-        for batch in file.iter_batches(_BATCH_ROWS, columns=[name]):
+        row, unfolded, most = 0, 0, UNFOLDED_ANYWAY + MOST_UNFOLDED * path.stat().st_size
+        for batch in file.iter_batches(_rows_at_a_time(file.metadata), columns=[name]):
             values = pc.struct_field(batch.column(0), "bytes") if nested else batch.column(0)
             for encoded in values.to_pylist():
                 if encoded is None:
                     raise DataError(f"row {row} of {path} has no image bytes. Write the file with its images embedded.")
+                unfolded += len(encoded)
+                if unfolded > most:  # rows may repeat one value, which the sizes of columns do not tell
+                    raise _unfolds(path, unfolded)
                 yield f"row {row} of {path}", encoded
                 row += 1
+
+
+def _rows_at_a_time(metadata: pq.FileMetaData) -> int:
+    """How many rows are decoded together: a value may be as large as all of its column, and every row may repeat it."""
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    largest = max(
+        (group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns)), default=1
+    )
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(largest, 1)))
 
 
 def _check_binary(content: pa.DataType, column: str, whole: pa.DataType) -> None:
@@ -202,11 +221,40 @@ def _find_column(schema: pa.Schema, candidates: Sequence[str], path: Path) -> st
     )
 
 
+def _check_unfolded(path: Path, metadata: pq.FileMetaData) -> None:
+    """Refuse a file whose columns unfold to far more than they take, or that has more rows than it can have images.
+
+    Raises:
+        DataError: it is one.
+    """
+    size = path.stat().st_size
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    unfolded = sum(
+        group.column(index).total_uncompressed_size for group in groups for index in range(group.num_columns)
+    )
+    if unfolded > UNFOLDED_ANYWAY + MOST_UNFOLDED * size:
+        raise _unfolds(path, unfolded)
+    if metadata.num_rows > _ROWS_ANYWAY + size // _LEAST_IMAGE:
+        raise DataError(
+            f"{path} has {metadata.num_rows:,} rows in {size:,} bytes, too few for an image each. It was not read. If "
+            "the rows are yours, give each its own image."
+        )
+
+
+def _unfolds(path: Path, size: int) -> DataError:
+    return DataError(
+        f"{path} unfolds to {size / 2**20:,.0f} MiB or more, over {MOST_UNFOLDED} times its size: no images do. It was "
+        "not read. If they are yours, write each image once."
+    )
+
+
 @contextmanager
 def _parquet_file(path: Path) -> Iterator[pq.ParquetFile]:
     """The opened file. Whatever goes wrong with it inside the block is a DataError that names it."""
     try:
+        check_regular(path)
         with pq.ParquetFile(path) as file:
+            _check_unfolded(path, file.metadata)
             yield file
     except (pa.ArrowException, OSError) as error:
         reason = brief(error)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from distill_bench.errors import DataError, brief
+from distill_bench.runtime.files import check_regular
 
 MAX_PIXELS = 50_000_000
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -66,6 +67,7 @@ def _stream(encoded: bytes | Path) -> io.BufferedReader | io.BytesIO:
         return io.BytesIO(encoded)
     if not isinstance(encoded, Path):
         raise TypeError(f"it is a {type(encoded).__name__}, not the bytes of a file")
+    check_regular(encoded)
     return encoded.open("rb")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -259,8 +260,8 @@ def load_distilled(path: str | Path, *, allow_changed: bool = False) -> Distille
         DataError: the file is missing, damaged, changed, of another kind, or its parts contradict each other.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
-        what = "a folder" if path.is_dir() else "no regular file"
+    if os.path.exists(path) and not os.path.isfile(path):
+        what = "a folder" if os.path.isdir(path) else "no regular file"
         raise DataError(f"{path}: is {what}, not a readable safetensors file. Give one{_SET_ADVICE}.")
     try:
         with safe_open(path, framework="pt") as file:

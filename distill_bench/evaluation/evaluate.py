@@ -38,6 +38,8 @@ _WITHOUT_LEARNED_RATE = (
     " The rate is the set's own. Its images can be evaluated with the protocol's rate and hard labels: `labels=hard`."
 )
 
+_MOST_NETWORKS = 100_000
+
 
 @dataclass(frozen=True)
 class TrainInputs:
@@ -306,13 +308,15 @@ def setup_evaluation(
     """Everything of an evaluation but what is trained on. Arguments as for ``evaluate``.
 
     Raises:
-        UsageError: unknown names, or no networks.
+        UsageError: unknown names, or no or too many networks.
     """
     rules = rules.for_dataset(dataset.name)
     name, shape = rules.network if network is None else network, dataset.train.shape
     if is_outside(name):  # one that cannot be built or run is refused before any work
         build_network(name, shape, len(dataset.class_names), torch.Generator())
     asked = rules.networks if networks is None else networks
+    if isinstance(asked, int) and asked > _MOST_NETWORKS:
+        raise UsageError(f"`networks={asked}` are too many: give at most {_MOST_NETWORKS:,}.")
     numbers = range(asked) if isinstance(asked, int) else asked
     if not numbers:
         raise UsageError(f"`networks={asked}`: at least one network must be trained.")

@@ -1,6 +1,7 @@
 """Evaluation protocols: immutable, versioned. A changed number is a new version; an id never changes meaning."""
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -141,7 +142,7 @@ def load_protocol(name: str) -> Protocol:
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
-    if name.endswith(".toml") and Path(name).is_file():
+    if name.endswith(".toml") and os.path.isfile(name):
         try:
             own = Protocol.model_validate(read_toml(Path(name)))
         except ValidationError as error:

@@ -1,9 +1,11 @@
 """A distilled set made ready for others: its file, a dataset card, a preview, its results, a registry entry."""
 
 import json
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.stored import beside, read_json
 
 CARD, PREVIEW, ENTRY = "README.md", "preview.png", "registry-entry.toml"
+_MOST_NAMED = 5
 _MOST_TILES = 1000
 
 
@@ -105,20 +108,30 @@ def write_release(ready: Release, folder: Path) -> None:
         UsageError: the folder holds something else already; nothing was written.
         DataError: it cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         raise UsageError(f"`out={folder}` is a file: give the name of a folder.")
-    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    strange = sorted(set(there) - set(ready.files))
+    strange = sorted(islice(_others(folder, ready.files), _MOST_NAMED))
     changed = sorted(
-        name for name, path in there.items() if name in ready.files and path.read_bytes() != ready.files[name]
+        name
+        for name, content in ready.files.items()
+        if os.path.isfile(folder / name) and (folder / name).read_bytes() != content
     )
     if strange or changed:
-        what = ", ".join([*strange, *(f"{name} with other content" for name in changed)][:5])
+        what = ", ".join([*strange, *(f"{name} with other content" for name in changed)][:_MOST_NAMED])
         raise UsageError(
             f"{folder} holds {what}, and is left as it is. Give another `out`, or delete it if it may be replaced."
         )
     for name, content in ready.files.items():
         write_atomically(folder / name, content)
+
+
+def _others(folder: Path, own: Container[str]) -> Iterator[str]:
+    """What is below a folder that is none of ``own``: as it is found, for the folder may be a whole disk."""
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            path = Path(inside, name).relative_to(folder).as_posix()
+            if path not in own:
+                yield path
 
 
 def default_name(distilled: DistilledSet) -> str:

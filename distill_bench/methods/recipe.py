@@ -19,6 +19,7 @@ its defaults has the variant ``fyi-<name>`` with it; what FYI changes besides st
 """
 
 import contextlib
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -278,7 +279,7 @@ def _built_in() -> dict[str, tuple[Path, Values]]:
 
 def _content(name: str, above: tuple[Path, ...]) -> Values:
     """What a recipe's file says, laid over its base's."""
-    if name not in _built_in() and not (name.endswith(".toml") and Path(name).is_file()):
+    if name not in _built_in() and not (name.endswith(".toml") and os.path.isfile(name)):
         raise UsageError(unknown("method", name, list_recipes(), "; your own: module:function, or a recipe's .toml"))
     path, variant = _built_in().get(name, (Path(name), {}))
     content = read_toml(path)

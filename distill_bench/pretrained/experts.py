@@ -8,10 +8,10 @@ asks for it: all methods share them.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from distill_bench.augmentations import dsa
@@ -19,13 +19,14 @@ from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
 from distill_bench.networks import blank_network, check_own, resolve_network
 from distill_bench.pretrained.store import Artifact, Pretrained, get_or_create, holds, list_stored, path_of
-from distill_bench.pretrained.training import TRAJECTORY, ground_of, train_kept
+from distill_bench.pretrained.training import MOST_EPOCHS, TRAJECTORY, ground_of, train_kept
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor, SubMonitor
 from distill_bench.training.sharpness_aware import gsam_gradient
 from distill_bench.training.train import Plan
 
 KIND = "experts"
+MOST_EXPERTS = 100_000
 # of the training: raised where experts of the same recipe and data come out otherwise
 VERSION = 1
 FLAT_VERSION = 2  # of version 1, those whose training was compiled took their gradients in a wrong order
@@ -45,7 +46,7 @@ class ExpertRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: PositiveInt = 50
+    epochs: Annotated[PositiveInt, Field(le=MOST_EPOCHS)] = 50
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 0.01
     momentum: NonNegativeFloat = 0.0

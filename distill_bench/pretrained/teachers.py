@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -29,7 +30,7 @@ from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import DataError, RunFailed, UsageError, describe
 from distill_bench.networks import Network, build_network, check_own, resolve_network
 from distill_bench.pretrained.store import Artifact, Pretrained, get_or_create, list_stored, path_of
-from distill_bench.pretrained.training import checked_images, ground_of, train_kept, training_accuracy
+from distill_bench.pretrained.training import MOST_EPOCHS, checked_images, ground_of, train_kept, training_accuracy
 from distill_bench.pretrained.weights import Weights, find_weights
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor
@@ -61,7 +62,7 @@ class TeacherRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: str = "ConvNet"
-    epochs: PositiveInt = 50
+    epochs: Annotated[PositiveInt, Field(le=MOST_EPOCHS)] = 50
     minimum_steps: NonNegativeInt = 0
     learning_rate: PositiveFloat = 0.01
     momentum: NonNegativeFloat = 0.9

@@ -18,6 +18,7 @@ from distill_bench.training import compilation
 from distill_bench.training.train import Augment, GradientFn, Plan, TrainState, accuracy, table_batches, train
 
 CHECKED_IMAGES = 2000
+MOST_EPOCHS = 1_000_000
 TRAJECTORY = "trajectory"
 
 

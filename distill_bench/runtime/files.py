@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 import sys
 import tempfile
 import tomllib
@@ -73,6 +74,16 @@ def check_place(path: Path) -> None:
         raise cannot_write(path, error) from error
 
 
+def check_regular(path: Path) -> None:
+    """Raises OSError for a pipe, socket or device, which might be waited for, or never end; and for what is not there.
+
+    A folder passes: opening it says what it is.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe, socket or device, and no regular file", str(path))
+
+
 def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
     """Raises UsageError if writing ``out`` would replace one of ``inputs``, or add a folder to one that is read."""
     target = os.path.realpath(out)
@@ -118,6 +129,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: it cannot be read, or is no TOML.
     """
     try:
+        check_regular(path)
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}.") from error

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from distill_bench.runtime.files import check_regular
+
 
 def canonical_hash(content: Any) -> str:
     """32 hex digits of the sha256 over canonical JSON."""
@@ -14,5 +16,6 @@ def canonical_hash(content: Any) -> str:
 
 def sha256_of(path: Path) -> str:
     """The 64 hex digits of a file's sha256."""
+    check_regular(path)
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

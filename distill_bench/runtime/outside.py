@@ -33,7 +33,7 @@ def import_named(spec: str, what: str) -> Any:
     try:
         module = importlib.import_module(name)
         named = getattr(module, attribute)
-    except Exception as error:  # what a module raises while it is imported may be anything
+    except (Exception, SystemExit) as error:  # what a module raises while it is imported may be anything
         reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise UsageError(
             f"cannot load the {what} {spec!r}: {reason}. Give module:function, with the module's name as import takes "

@@ -1,6 +1,7 @@
 """Sets written in other people's formats. What a format cannot hold is refused; what is written reads back."""
 
 import contextlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -99,9 +100,9 @@ def _check_sets(sets: Sequence[DistilledSet], chosen: WritableFormat) -> None:
 
 
 def _check_folder(out: Path, format: str) -> None:
-    if out.exists() and not out.is_dir():
+    if os.path.exists(out) and not os.path.isdir(out):
         raise UsageError(f"`out={out}` is a file; `to={format}` writes into a folder. Give the name of a new one.")
-    if there := sorted(path.name for path in out.iterdir()) if out.exists() else []:
+    if there := sorted(path.name for path in out.iterdir()) if os.path.exists(out) else []:
         raise UsageError(
             f"`out={out}` holds {listed(there)}, which would be taken for a part of the set. Give a new folder or an "
             "empty one."

@@ -1,6 +1,7 @@
 """What importers read and what they hand on."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -115,7 +116,7 @@ class ReleasedFile:
         suffix = self.path.suffix.lower()
         if self.path.is_dir():
             return None
-        if not self.path.exists():
+        if not os.path.exists(self.path):
             raise DataError(f"{self.path}: no such file.")
         if suffix in TORCH_SUFFIXES:
             return load_pickled(self.path)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from distill_bench.errors import DataError, brief
+from distill_bench.runtime.files import check_regular
 
 _MOST_NESTED = 32
 _MOST_REPEATED = 4
@@ -83,6 +84,10 @@ def load_pickled(path: Path, example: str = "[images, labels]") -> Any:
         DataError: the file is missing, damaged, claims more than it holds, or mentions a name that is not allowed;
             that name is in the message, and nothing of it was run.
     """
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}.") from error
     _check_archive(path)
     _check_claims(path)
     try:

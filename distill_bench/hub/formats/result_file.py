@@ -7,6 +7,7 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError, brief
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.result_file import CHANGED, parse
+from distill_bench.runtime.files import check_regular
 from distill_bench.runtime.hashing import sha256_of
 
 LINES = ".jsonl"
@@ -90,6 +91,7 @@ def check_facts(facts: dict[str, tuple[Any, Any]], path: Path, whose: str) -> No
 
 def _read(path: Path) -> bytes:
     try:
+        check_regular(path)
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Give a result of evaluate --json or of bench.") from None

@@ -76,7 +76,7 @@ def take(given: Sequence[Path], name: str, entry: Entry) -> None:
         DataError: one cannot be read or kept, or has another sum than it should.
     """
     for path in given:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise DataError(f"`file={path}`: no such file.")
     for path, (file, digest) in _assigned(given, name, entry).items():
         if file.sum not in (None, digest):

@@ -113,7 +113,7 @@ def is_id(name: str | Path) -> bool:
         isinstance(name, str)
         and ID.fullmatch(name) is not None
         and not name.endswith(".safetensors")
-        and not Path(name).exists()
+        and not os.path.exists(name)
     )
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_spac
 from distill_bench.errors import DataError, UsageError, brief, describe, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import ImportOptions, all_formats
+from distill_bench.runtime.files import check_regular
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
 
 BUILT_IN = Path(__file__).with_name("registry.toml")
@@ -190,6 +192,7 @@ def read_registry(path: Path) -> dict[str, Entry]:
         DataError: it cannot be read, or an entry is invalid; every problem is named with its entry.
     """
     try:
+        check_regular(path)
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"the registry {path} cannot be read: {brief(error)}.") from error
@@ -212,6 +215,11 @@ def read_registry(path: Path) -> dict[str, Entry]:
     return entries
 
 
+@cache
+def _read_once(path: Path) -> dict[str, Entry]:
+    return read_registry(path)
+
+
 def load_registry(own: Path | None = None) -> dict[str, Entry]:
     """All published sets that are known: a registry of one's own first, then those of the package.
 
@@ -227,7 +235,7 @@ def load_registry(own: Path | None = None) -> dict[str, Entry]:
     named = os.environ.get(_VARIABLE)
     path = own or (Path(named) if named else None)
     entries = {} if path is None else read_registry(path)
-    return entries | {name: entry for name, entry in read_registry(BUILT_IN).items() if name not in entries}
+    return entries | {name: entry for name, entry in _read_once(BUILT_IN).items() if name not in entries}
 
 
 def published(name: str, own: Path | None = None) -> Entry:

@@ -36,7 +36,14 @@ from distill_bench.methods.trajectory_matching.gradient import Batch, GradientKi
 from distill_bench.methods.trajectory_matching.start import beginning, logits_at
 from distill_bench.methods.warm_start import BY_CONTENT, one_of
 from distill_bench.networks import build_network
-from distill_bench.pretrained.experts import ExpertRecipe, Experts, adopted_experts, expert_path, get_or_train_experts
+from distill_bench.pretrained.experts import (
+    MOST_EXPERTS,
+    ExpertRecipe,
+    Experts,
+    adopted_experts,
+    expert_path,
+    get_or_train_experts,
+)
 from distill_bench.training import compilation
 
 
@@ -51,7 +58,7 @@ class ExpertConfig(Config):
     """
 
     network: str = "ConvNet"
-    experts: PositiveInt = 100
+    experts: Annotated[PositiveInt, Field(le=MOST_EXPERTS)] = 100
     expert: ExpertRecipe = ExpertRecipe()
     experts_from: str = ""
 
