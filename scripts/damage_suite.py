@@ -480,14 +480,16 @@ class Trial:
         self.home = self.work / "home"
         self.number = number
 
-    def run(self) -> Try:
+    def run(self, kind: str = "", damage: str = "") -> Try:
+        """Damage a file as is drawn, unless kind and damage are given."""
         try:
             with cache_at(self.home), hearing() as heard:
-                if self.number % ONE_IN == ONE_IN - 1:
+                if not kind and self.number % ONE_IN == ONE_IN - 1:
                     return self._fault(FAULTS[self.number // ONE_IN % len(FAULTS)])
                 kinds = [KINDS[name] for name in self.world.kinds]
-                kind = self.draw.choices(kinds, [1 if kind.slow else 3 for kind in kinds])[0]
-                return self._damage(kind, heard)
+                drawn = self.draw.choices(kinds, [1 if each.slow else 3 for each in kinds])[0]
+                how = self.draw.choices(list(SHARES), list(SHARES.values()))[0]
+                return self._damage(KINDS[kind] if kind else drawn, damage or how, heard)
         finally:
             shutil.rmtree(self.work, ignore_errors=True)
 
@@ -515,8 +517,7 @@ class Trial:
 
     # -- a file
 
-    def _damage(self, kind: Kind, heard: Heard) -> Try:
-        damage = self.draw.choices(list(SHARES), list(SHARES.values()))[0]
+    def _damage(self, kind: Kind, damage: str, heard: Heard) -> Try:
         targets, cells = self._targets(kind, damage == EXCHANGED)
         before = {name: (self.work / name).read_bytes() for name in targets}
         if len(targets) == 1:
@@ -831,11 +832,9 @@ def unwritable(number: int, after: int) -> Iterator[list[str]]:
 # ---- the whole
 
 
-def survive(
-    tries: int, folder: Path, seed: int = 0, methods: tuple[str, ...] = METHODS, say: bool = False
-) -> list[Try]:
-    """Make a world in an empty folder, harm copies of it so often, and say what came of each try."""
-    world, found = World(folder), []
+def survive(tries: int, world: World, seed: int = 0, say: bool = False) -> list[Try]:
+    """Harm copies of a world so often, and say what came of each try."""
+    found = []
     began = said = time.monotonic()
     for number in range(tries):
         found.append(Trial(world, number, seed).run())
@@ -894,7 +893,7 @@ def main() -> None:
     os.environ |= {"DISTILL_BENCH_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
-        found = figures(survive(arguments.tries, Path(folder).resolve(), arguments.seed, say=True))
+        found = figures(survive(arguments.tries, World(Path(folder).resolve()), arguments.seed, say=True))
     report = {"kind": "reliability", "harness": "damage", "seed": arguments.seed, **found}
     report["sha256_seconds_a_gb"] = round(sum_speed(), 2)
     report["run"] = run_block(time.monotonic() - began)
