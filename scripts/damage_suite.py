@@ -67,7 +67,16 @@ from distill_bench.runtime.run_info import run_block
 from distill_bench.runtime.stored import write_with_sum
 
 SUITE, PROTOCOL, NETWORK = "damaged", "quick-v1", "ConvNetD1W4"
-METHODS = ("dm", "mtt", "random-soft", "random-zca", "sre2l")
+METHODS: dict[str, dict[str, Any]] = {
+    "dm": {},
+    "mtt": {"iterations": 3},
+    "random-soft": {},
+    "random-zca": {},
+    "sre2l": {},
+}
+"""What is other than in their test presets."""
+STEPS, STEPS_IN_BATCHES = 2, 4
+"""After which work is cut off: of batches, in the second."""
 SEEDS = (0, 1)
 WHEN_AND_WHERE = ("run", "synthesis", "seconds", "sum")
 """What two makings of one thing may differ in."""
@@ -153,7 +162,11 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder, self.whole = folder, folder / "whole"
         self.digits = load_dataset("digits")
-        self.cells = [SetCell("digits", name, 1, seed, "test", (PROTOCOL,)) for name in METHODS for seed in SEEDS]
+        self.cells = [
+            SetCell("digits", name, 1, seed, "test", (PROTOCOL,), of=name, settings=settings)
+            for name, settings in METHODS.items()
+            for seed in SEEDS
+        ]
         self.cells_of = defaultdict[str, list[SetCell]](list)
         self.begun = defaultdict[str, list[tuple[Path, SetCell, str]]](list)
         (self.whole / "user").mkdir(parents=True)
@@ -194,7 +207,8 @@ class World:
             self._cut_off(cell, home, "unfinished teachers and experts", path.relative_to(home))
 
     def _cut_off(self, cell: SetCell, home: Path, kind: str, missing: Path) -> None:
-        """Keep the checkpoints of a cell that lacks one file, stopped after two steps; of quick ones there are none."""
+        """Keep the checkpoints of a cell that lacks one file, stopped after some steps; quick ones have none."""
+        steps = STEPS_IN_BATCHES if cell.method == "sre2l" and missing.parts[0] == "store" else STEPS
         place = self.folder / "begun" / f"{len(self.begun[kind])}-{kind.split()[1]}"
         with cache_at(place / "home"):
             shutil.copytree(home, place / "home", ignore=shutil.ignore_patterns("*.lock"))
@@ -202,7 +216,7 @@ class World:
                 for path in self.with_facts(place / "home" / name):
                     path.unlink(missing_ok=True)
             with contextlib.suppress(Interrupted):
-                bench([cell], place / "home/none", self.digits, Stopping(4), every=0.0)
+                bench([cell], place / "home/none", self.digits, Stopping(steps), every=0.0)
         kept = self.of_kind(place, kind)
         for path in place.rglob("*"):
             if path.is_file() and str(path.relative_to(place)) not in kept:
