@@ -96,4 +96,6 @@ def test_a_result_whose_kind_was_damaged_is_named(world, change):
 def test_json_of_one_value_says_the_same():
     assert says_the_same(b'{"a": 0.5}', b'{"a":  0.50}')
     assert not says_the_same(b'{"a": 0.5}', b'{"a": 0.6}')
+    assert says_the_same(b"0" * 64 + b"\n", b"0" * 64)
+    assert not says_the_same(b"\x00\n", b"\x00")
     assert not says_the_same(b"\x00", b"\x01")
