@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_bench.benchmark.results import read_results
+from distill_bench.benchmark.results import read_results, stored_result
 from distill_bench.hub.registry.cached_file import PIN
 from distill_bench.hub.registry.published import intact_sets
 from distill_bench.hub.registry.unpack import SUMS, is_unpacked
@@ -67,7 +67,7 @@ def _summed(path: Path) -> bool:
 
 
 def _whole(path: Path) -> bool:
-    return read_json(path) is not None
+    return read_json(path, bound=True) is not None
 
 
 def _ends_with_sum(path: Path) -> bool:
@@ -98,7 +98,7 @@ def _results(folder: Path) -> bool:
 _SET = ".safetensors"
 KINDS = (
     Kind("sets", "distilled sets of suites", (f"store/sets/*{_SET}",), _summed),
-    Kind("scores", "results by their address", ("store/scores/*.json",), _whole),
+    Kind("scores", "results by their address", ("store/scores/*.json",), lambda path: stored_result(path) is not None),
     Kind(
         "networks",
         "accuracies of single networks",

@@ -181,13 +181,16 @@ def as_lines(results: Iterable[Result]) -> str:
 
 
 def stored_result(path: Path) -> Result | None:
-    """The result in a file of the store, or None if there is none that is as it was written."""
+    """The result in a file of the store, or None if there is none that is as it was written, and of this address."""
     filed = _read(path) if path.exists() else None
-    if _is_sound(filed):
-        return filed
-    if path.exists():
-        log.warning("%s is damaged and counts as missing.", path)
-    return None
+    if not _is_sound(filed):
+        if path.exists():
+            log.warning("%s is damaged and counts as missing.", path)
+        return None
+    if filed.score_key not in (None, path.stem):  # earlier versions left it out
+        log.warning("%s is of %s, not of this address, and counts as missing.", path, filed.score_key)
+        return None
+    return filed
 
 
 def _is_sound(filed: Filed | None) -> TypeGuard[Result]:
@@ -212,7 +215,10 @@ def _score_keys(path: Path, *_stamp: int) -> frozenset[str | None]:
 
 def _lines(path: Path, wrong: list[str] | None = None) -> list[tuple[str, Filed | None]]:
     """Every line of a file, and what is in it."""
-    lines = (_text(path, wrong) or "").split("\n")
+    text = _text(path, wrong)
+    if text == "":
+        _say(f"the results {path} are empty, as no file of results is written.", wrong)
+    lines = (text or "").split("\n")
     return [(line, _parsed(line, f"{path}:{number}", wrong)) for number, line in enumerate(lines, 1) if line]
 
 

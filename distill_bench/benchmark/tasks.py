@@ -242,7 +242,7 @@ class CellTasks(ABC, Generic[C]):
         result, stored = stored_result(self._score_path(key)), self._score_path(key)
         if result is None:
             result = self._evaluate(distilled, ending, range(self.networks(ending)), monitor)
-            write_json(stored, to_json(result))
+            write_json(stored, to_json(result.model_copy(update={"score_key": key})))
         facts = {"strict": ending.endswith(_HARD), "score_key": key, **self._identity(), **self.result_facts()}
         return file_result(result.model_copy(update=facts), self.setting.results, self.cell.result_name(ending))
 

@@ -100,10 +100,13 @@ class ScoreCache:
 
         def make() -> dict[str, Any]:
             mode = {"compiled": decide()}
-            write_json(path, mode)
+            write_json(path, mode, bound=True)
             return mode
 
-        mode = get_or_make(path, lambda: read_json(path, "compiled"), make, monitor, "begins the same evaluation")
+        def read() -> dict[str, Any] | None:
+            return read_json(path, "compiled", bound=True)
+
+        mode = get_or_make(path, read, make, monitor, "begins the same evaluation")
         return compilation.resume_mode(mode["compiled"])
 
     def get_or_run(self, index: int, test: Callable[[], float], monitor: Monitor) -> float:
@@ -125,7 +128,7 @@ class ScoreCache:
             began = time.monotonic()
             entry = {"accuracy": test(), "seconds": time.monotonic() - began}
             if self._folder is not None:
-                write_json(self._path(index), entry)
+                write_json(self._path(index), entry, bound=True)
             return entry
 
         if self._folder is None:
@@ -136,7 +139,7 @@ class ScoreCache:
         return float(entry["accuracy"])
 
     def _read(self, index: int) -> dict[str, float] | None:
-        entry = read_json(self._path(index), "accuracy", "seconds") or {}
+        entry = read_json(self._path(index), "accuracy", "seconds", bound=True) or {}
         return entry if all(isinstance(entry.get(name), int | float) for name in ("accuracy", "seconds")) else None
 
     def _path(self, index: int) -> Path:

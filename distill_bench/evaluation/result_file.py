@@ -44,6 +44,8 @@ def parse(text: str | bytes) -> Filed | None:
         raise DataError(f"damaged, or not a result: no readable JSON ({brief(error)})") from error
     kind = content.get("kind") if isinstance(content, dict) else None
     if not isinstance(kind, str) or kind not in _KINDS:
+        if isinstance(content, dict) and isinstance(content.get(SUM), str) and not is_whole(content):
+            raise DataError("damaged: its sum is not that of its content")
         return None
     changed = SUM in content and not is_whole(content)
     content.pop(SUM, None)

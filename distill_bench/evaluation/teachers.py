@@ -22,11 +22,11 @@ def score_teacher(teacher: Teacher, dataset: Dataset, device: str = "auto") -> f
     fetch = Transform(space, dataset.train).fetch(test, place)
     percent = accuracy(teacher.network, fetch, test.labels.to(place))
     content = {"accuracy": percent, "test_fingerprint": test.fingerprint}
-    write_json(teacher.pretrained.path.with_suffix(ENDING), content)
+    write_json(teacher.pretrained.path.with_suffix(ENDING), content, bound=True)
     return percent
 
 
 def recorded_score(pretrained: Pretrained) -> float | None:
     """The recorded test accuracy of a kept teacher, in percent; None if it has not been tested."""
-    content = read_json(pretrained.path.with_suffix(ENDING), "accuracy")
+    content = read_json(pretrained.path.with_suffix(ENDING), "accuracy", bound=True)
     return None if content is None else content["accuracy"]

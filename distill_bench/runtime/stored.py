@@ -31,25 +31,39 @@ class Damaged(ValueError):
     """A file is not what was written."""
 
 
-def with_sum(content: dict[str, Any]) -> dict[str, Any]:
-    """The same object, of JSON values, with its sum."""
+def with_sum(content: dict[str, Any], place: str = "") -> dict[str, Any]:
+    """The same object, of JSON values, with its sum, which is also that of the place where it alone means something."""
     plain = json.loads(json.dumps(content))
     plain.pop(SUM, None)
-    return plain | {SUM: canonical_hash(plain)}
+    return plain | {SUM: _sum(plain, place)}
 
 
-def is_whole(content: dict[str, Any]) -> bool:
-    """Whether an object read from JSON has a sum, and it is that of the rest."""
-    return content.get(SUM) == canonical_hash({name: value for name, value in content.items() if name != SUM})
+def is_whole(content: dict[str, Any], place: str = "") -> bool:
+    """Whether an object read from JSON has a sum, and it is that of the rest. ``place`` as for ``with_sum``."""
+    return content.get(SUM) == _sum({name: value for name, value in content.items() if name != SUM}, place)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write an object of JSON values with its sum, whole or not at all. Raises DataError if it cannot be written."""
-    write_atomically(path, json.dumps(with_sum(content), sort_keys=True) + "\n")
+def _sum(content: dict[str, Any], place: str) -> str:
+    return canonical_hash([place, content] if place else content)
 
 
-def read_json(path: Path, *required: str) -> dict[str, Any] | None:
-    """The object that ``write_json`` wrote, without its sum, or None if there is none.
+def _place(path: Path, bound: bool) -> str:
+    return "/".join(path.parts[-2:]) if bound else ""
+
+
+def write_json(path: Path, content: dict[str, Any], *, bound: bool = False) -> None:
+    """Write an object of JSON values with its sum, whole or not at all. Raises DataError if it cannot be written.
+
+    Args:
+        path: its file.
+        content: the object.
+        bound: whether its name and folder are part of the sum: those of an address, of which nothing in it speaks.
+    """
+    write_atomically(path, json.dumps(with_sum(content, _place(path, bound)), sort_keys=True) + "\n")
+
+
+def read_json(path: Path, *required: str, bound: bool = False) -> dict[str, Any] | None:
+    """The object that ``write_json`` wrote, ``bound`` as here, without its sum, or None if there is none.
 
     One that cannot be read, lacks a required key or differs from its sum counts as none, and stays as it is; a line in
     the log says so.
@@ -64,7 +78,7 @@ def read_json(path: Path, *required: str) -> dict[str, Any] | None:
     if not isinstance(content, dict) or not set(required) <= set(content):
         log.warning("%s is not what it should be (%s) and counts as missing.", path, ", ".join(required) or "an object")
         return None
-    if not is_whole(content):
+    if not is_whole(content, _place(path, bound)):
         log.warning("%s is damaged (its sum is not that of its content) and counts as missing.", path)
         return None
     del content[SUM]
@@ -72,8 +86,17 @@ def read_json(path: Path, *required: str) -> dict[str, Any] | None:
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write content followed by its sha256, whole or not at all. Raises DataError if it cannot be written."""
-    write_atomically(path, b"".join([content, hashlib.sha256(content).digest()]))
+    """Write content followed by its sum, whole or not at all. Raises DataError if it cannot be written.
+
+    The sum is the sha256 of the file's name, which is its address, and the content.
+    """
+    write_atomically(path, b"".join([content, _digest(path, content)]))
+
+
+def _digest(path: Path, content: bytes | memoryview) -> bytes:
+    digest = hashlib.sha256(path.name.encode() + b"\0")
+    digest.update(content)
+    return digest.digest()
 
 
 def read_bytes(path: Path) -> memoryview:
@@ -84,7 +107,7 @@ def read_bytes(path: Path) -> memoryview:
         Damaged: it is not what was written.
     """
     content = memoryview(path.read_bytes())
-    if hashlib.sha256(content[:-_DIGEST_BYTES]).digest() != content[-_DIGEST_BYTES:]:
+    if _digest(path, content[:-_DIGEST_BYTES]) != content[-_DIGEST_BYTES:]:
         raise Damaged("its sum is not that of its content")
     return content[:-_DIGEST_BYTES]
 

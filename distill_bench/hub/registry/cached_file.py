@@ -34,7 +34,7 @@ class CachedFile:
     @property
     def sum(self) -> str | None:
         """The sum that the file must have: the registry's, else that of the first one that came; None before that."""
-        return self.remote.sha256 or (self.pin.read_text().strip() if self.pin.exists() else None)
+        return self.remote.sha256 or (self.pin.read_text(errors="replace").strip() if self.pin.exists() else None)
 
     def accept(self, digest: str) -> bool:
         """Whether a file with this sum is the right one. Of a file without a known sum, the first is, and pins it."""
