@@ -68,7 +68,7 @@ class Suite(BaseModel):
 
     name: str
     title: str
-    datasets: tuple[str, ...] = Field(min_length=1)
+    datasets: tuple[str, ...]
     methods: tuple[str | Variant, ...] = ()
     ipc: tuple[PositiveInt, ...] = ()
     sets: tuple[str, ...] = ()

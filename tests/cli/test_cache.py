@@ -27,7 +27,7 @@ def home(tmp_path, monkeypatch):
     (folder / "sources/mnist").mkdir(parents=True)
     (folder / "sources/mnist/train.parquet").write_bytes(b"pictures")
     (folder / "results").mkdir()
-    (folder / "results/digits.jsonl").write_text("")
+    (folder / "results/board.md").write_text("")
     return folder
 
 
@@ -79,7 +79,7 @@ def test_kinds_are_cleared_and_results_and_datasets_never(command, home):
     code, _, _ = command("cache", "clear", "--all")
     assert code == 0
     left = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
-    assert left == ["results/digits.jsonl", "sources/mnist/train.parquet"]
+    assert left == ["results/board.md", "sources/mnist/train.parquet"]
 
 
 @pytest.mark.parametrize("words", [(), ("sources",), ("results",), ("nonsense",), ("sets", "--all")])
