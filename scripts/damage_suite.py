@@ -585,7 +585,7 @@ class Trial:
         """Checkpoints that were left of one cell; of two of one method, to exchange them."""
         known = self.world.begun[kind.name]
         first = self.draw.choice(known)
-        like = [each for each in known if each[1].method == first[1].method and each[0] != first[0]]
+        like = [each for each in known if each[1].method == first[1].method and each[2] != first[2]]
         chosen = [first, self.draw.choice(like)] if two and like else [first]
         targets, cells = [], list(dict.fromkeys(cell for _, cell, _ in chosen))
         self._copy_cells(cells)
@@ -852,11 +852,14 @@ def unwritable(number: int, after: int) -> Iterator[list[str]]:
 
 
 def survive(tries: int, world: World, seed: int = 0, say: bool = False) -> list[Try]:
-    """Harm copies of a world so often, and say what came of each try."""
+    """Harm copies of a world so often, or until told to stop, and say what came of each try."""
     found = []
     began = said = time.monotonic()
     for number in range(tries):
-        found.append(Trial(world, number, seed).run())
+        try:
+            found.append(Trial(world, number, seed).run())
+        except KeyboardInterrupt:
+            return found
         now = time.monotonic()
         if found[-1].verdict == "wrong":
             sys.stderr.write(f"try {number}: {found[-1]}\n")
@@ -909,6 +912,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the folder that damage.json is written to")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ |= {"DISTILL_BENCH_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
