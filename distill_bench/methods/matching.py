@@ -19,7 +19,7 @@ from distill_bench.runtime.memory import memory_limit
 
 _CHUNK_BYTES = 2**29
 _WITHOUT_GRAPH = 1.5
-WITHOUT_GRAPH_FACTOR, GRADIENT_FACTOR = 1.8, 1.5
+WITHOUT_GRAPH_FACTOR, GRADIENT_FACTOR = 1.8, 1.9
 """What passes take at most, a convolution's workspace included, as multiples of ``activation_values``: measured."""
 
 
@@ -99,6 +99,15 @@ def images_at_once(network: str, shape: tuple[int, int, int], classes: int) -> t
     values = min(_CHUNK_BYTES, memory_limit().bytes / 4) / 4
     without, of_gradient = activation_values(network, shape, classes)
     return max(1, int(values // (_WITHOUT_GRAPH * without))), max(1, int(values // of_gradient))
+
+
+def chunk_of(images: int, most: int) -> int:
+    """How many of so many images go through a network at once: all if that is ``most`` or less, else half of that.
+
+    >>> chunk_of(200, 240), chunk_of(1000, 240)
+    (200, 120)
+    """
+    return images if images <= most else max(1, most // 2)
 
 
 def has_batch_norm(network: str, shape: tuple[int, int, int], classes: int) -> bool:

@@ -55,17 +55,17 @@ def test_with_batch_norm_it_grows_with_the_classes_and_says_so(method, share):
 def test_the_committed_presets_go_through_the_network_at_once():
     """So that sets made before chunks were usual are the same to the bit: 320 real images, 200 synthetic ones."""
     for side in (28, 32):
-        real, synthetic = load_method("dm").config("mnist", 10, "cpu").chunks((3, side, side), 10)
-        assert real >= 320 and synthetic >= 200
+        fields = load_method("dm").config("mnist", 10, "cpu")
+        assert fields.chunks((3, side, side), 10, 320, 200) == (320, 200)
 
 
 def test_a_limit_makes_chunks_smaller(monkeypatch):
     fields, shape = load_method("dm").config("cifar10", 1), (3, 32, 32)
-    usual = fields.chunks(shape, 10)
+    usual = fields.chunks(shape, 10, 2560, 1000)
     monkeypatch.setenv(VARIABLE, "4GB")
-    assert fields.chunks(shape, 10) == usual
+    assert fields.chunks(shape, 10, 2560, 1000) == usual
     monkeypatch.setenv(VARIABLE, "500MB")
-    real, synthetic = fields.chunks(shape, 10)
+    real, synthetic = fields.chunks(shape, 10, 2560, 1000)
     assert usual.real / 5 < real < usual.real / 4 and usual.synthetic / 5 < synthetic < usual.synthetic / 4
 
 

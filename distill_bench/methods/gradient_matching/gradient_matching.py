@@ -24,6 +24,7 @@ from distill_bench.methods.matching import (
     WITHOUT_GRAPH_FACTOR,
     MatchingConfig,
     augment_pair,
+    chunk_of,
     has_batch_norm,
     images_at_once,
     initial_images,
@@ -69,8 +70,8 @@ class GradientMatchingConfig(MatchingConfig):
         if has_batch_norm(self.network, shape, classes):
             statistics = _BATCH_NORM_IMAGES * classes * at_once * WITHOUT_GRAPH_FACTOR
         else:
-            trained = min(trained, most)
-        real = min(self.real_batch, largest, most)
+            trained = chunk_of(trained, most)
+        real = chunk_of(min(self.real_batch, largest), most)
         images = max(real * GRADIENT_FACTOR, ipc * mirrored * _SECOND_FACTOR, trained * GRADIENT_FACTOR)
         pixels = (2 * self.real_batch + 2 * self.train_batch * mirrored + 3 * classes * ipc) * math.prod(shape)
         return int(4 * (max(images * values, statistics) + pixels))
@@ -95,8 +96,7 @@ class GradientMatching(Objective):
         self._labels = run.labels.to(run.device)
         self._network: nn.Module = random_network(run, 0)
         self._at_once = images_at_once(run.config.network, run.training.shape, run.classes)[1]
-        batch_norm = has_batch_norm(run.config.network, run.training.shape, run.classes)
-        self._trained_at_once = 0 if batch_norm else self._at_once
+        self._chunked_training = not has_batch_norm(run.config.network, run.training.shape, run.classes)
 
     def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
         run, outer = self._run_of, self._run_of.config.outer_loop
@@ -117,7 +117,7 @@ class GradientMatching(Objective):
         leaf = synthetic.detach().requires_grad_()
         real, augmented = augment_pair(self._run_of, real, leaf, draws)
         parameters = list(self._network.parameters())
-        target = gradients_in_chunks(self._network, parameters, real, label, self._at_once)
+        target = gradients_in_chunks(self._network, parameters, real, label, chunk_of(len(real), self._at_once))
         ours = parameter_gradients(self._network, parameters, augmented, label, keep_graph=True)
         loss = gradient_distance(ours, target, self._run_of.config.distance)
         (gradient,) = torch.autograd.grad(loss, leaf)
@@ -141,7 +141,11 @@ class GradientMatching(Objective):
             return images if augment is None else augment(images, draws), labels
 
         plan = Plan(epochs=config.inner_loop, batch_size=config.train_batch, learning_rate=config.network_lr)
-        draws, most = run.generator("inner loop", step), self._trained_at_once
+        draws, shown = (
+            run.generator("inner loop", step),
+            min(config.train_batch, len(whole)) * (2 if config.flip else 1),
+        )
+        most = chunk_of(shown, self._at_once) if self._chunked_training else 0
         train(self._network, batches, len(whole), plan, draws, chunk=most)
 
     def state(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from distill_bench.methods.matching import (
     WITHOUT_GRAPH_FACTOR,
     MatchingConfig,
     augment_pair,
+    chunk_of,
     has_batch_norm,
     images_at_once,
     initial_images,
@@ -43,9 +44,9 @@ class MeanMatchingConfig(MatchingConfig):
     """An iteration is one random network and one image update.
 
     Attributes:
-        chunk: the most images that are in the network at once. 0: as many as take half a GB of activations, or a
-            quarter of the memory limit where that is less; with batch norm, whose statistics are over the whole batch,
-            all, and no other number is allowed.
+        chunk: the most images that are in the network at once. 0: all if they take half a GB of activations at most
+            (or a quarter of the memory limit, where that is less), else parts of half of that; with batch norm, whose
+            statistics are over the whole batch, all, and no other number is allowed.
     """
 
     memory_fields: ClassVar[tuple[str, ...]] = ("chunk", "real_batch")
@@ -62,24 +63,27 @@ class MeanMatchingConfig(MatchingConfig):
                 "which chunks would change. Use `chunk=0`, or a network without batch norm."
             )
 
-    def chunks(self, shape: tuple[int, int, int], classes: int) -> Chunks | None:
-        """How many images go through the network at once.
+    def chunks(self, shape: tuple[int, int, int], classes: int, real: int, synthetic: int) -> Chunks:
+        """How many of a step's images go through the network at once.
 
         Args:
             shape: (channels, height, width) of the images.
             classes: of the dataset.
+            real: how many a step has of all classes.
+            synthetic: likewise, with their mirror images.
 
         Returns:
-            The numbers; None if all must, since the network has batch norm.
+            The numbers; all if the network has batch norm.
 
         Raises:
             UsageError: there is no such network, or the memory limit is no amount.
         """
         if self.chunk:
-            return Chunks(self.chunk, self.chunk)
+            return Chunks(min(self.chunk, real), min(self.chunk, synthetic))
         if has_batch_norm(self.network, shape, classes):
-            return None
-        return Chunks(*images_at_once(self.network, shape, classes))
+            return Chunks(real, synthetic)
+        most, most_with_graph = images_at_once(self.network, shape, classes)
+        return Chunks(chunk_of(real, most), chunk_of(synthetic, most_with_graph))
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """Of float32: the real images pass without a graph, the synthetic ones with all that their gradient needs."""
@@ -87,13 +91,10 @@ class MeanMatchingConfig(MatchingConfig):
         at_once, for_gradient = activation_values(self.network, shape, classes)
         sizes = [min(self.real_batch, len(indices)) for indices in dataset.train.class_indices]
         real, synthetic = sum(sizes), classes * ipc * (2 if self.flip else 1)
-        chunks = self.chunks(shape, classes) or Chunks(max(real, synthetic), max(real, synthetic))
-        passed = max(
-            min(real, chunks.real) * at_once * WITHOUT_GRAPH_FACTOR,
-            min(synthetic, chunks.synthetic) * for_gradient * GRADIENT_FACTOR,
-        )
+        chunks = self.chunks(shape, classes, real, synthetic)
+        passed = max(chunks.real * at_once * WITHOUT_GRAPH_FACTOR, chunks.synthetic * for_gradient * GRADIENT_FACTOR)
         # a class as it is drawn and augmented, and the chunk it is collected in; every synthetic image four times
-        pixels = (2 * max(sizes) + 2 * min(real, chunks.real) + 4 * synthetic) * math.prod(shape)
+        pixels = (2 * max(sizes) + 2 * chunks.real + 4 * synthetic) * math.prod(shape)
         return int(4 * (passed * self.values_factor + pixels))
 
     def hint(self, names: Sequence[str]) -> str:
@@ -130,7 +131,9 @@ class MeanMatching(Objective):
         distance: Distance,
     ) -> None:
         self._run_of, self._images, self.signals, self.distance = run, images, signals, distance
-        self._chunks = run.config.chunks(run.training.shape, run.classes) or Chunks(0, 0)
+        real = sum(min(run.config.real_batch, len(indices)) for indices in run.training.class_indices)
+        synthetic = len(images) * (2 if run.config.flip else 1)
+        self._chunks = run.config.chunks(run.training.shape, run.classes, real, synthetic)
 
     def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
         run = self._run_of
