@@ -1,7 +1,7 @@
 """Suites: a grid of cells, each read from disk, done where missing, and filed as results."""
 
 from distill_bench.benchmark.executor import EXECUTORS, RAY, check_executor, run_cells, usual_threads
-from distill_bench.benchmark.predict import predict
+from distill_bench.benchmark.predict import predict, predict_memory
 from distill_bench.benchmark.suite import (
     Cell,
     GivenSetCell,

@@ -1,4 +1,4 @@
-"""How long cells will take: the seconds that results already hold, scaled by the number of networks."""
+"""What cells will take: the seconds that results already hold, scaled by the number of networks, and their memory."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,8 +7,9 @@ from statistics import fmean
 from typing import Any
 
 from distill_bench.benchmark.results import read_results
-from distill_bench.benchmark.tasks import CellTasks
+from distill_bench.benchmark.tasks import CellTasks, SetTasks
 from distill_bench.evaluation import Result
+from distill_bench.methods import peak_memory
 
 
 def predict(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any], float | None]:
@@ -42,5 +43,36 @@ def predict(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any
         if not all(seconds for seconds, _ in known):
             return None
         return sum((fmean(seconds) * count for seconds, count in known if seconds), 0.0)
+
+    return {work: of(work) for work in works}
+
+
+def predict_memory(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any], float | None]:
+    """The peak memory of every cell's process whose set is to be made.
+
+    It is the most that results of its condition have, as for ``predict``. Where none says, it is what this process
+    holds, with the datasets loaded, and the bytes of a step.
+
+    Args:
+        works: the cells.
+        folder: of all results; there may be none.
+
+    Returns:
+        MB (10⁶ bytes) of each; None where no set is made, or nothing is known of the method's steps.
+    """
+    peaks = defaultdict[tuple, list[float]](list)
+    for result in read_results(folder) if folder.is_dir() else ():
+        if isinstance(result, Result) and result.synthesis and result.synthesis.peak_memory_mb is not None:
+            condition = (result.data, result.method, result.ipc, result.preset)
+            peaks[condition].append(result.synthesis.peak_memory_mb)
+
+    def of(work: CellTasks[Any]) -> float | None:
+        if work.cannot or not isinstance(work, SetTasks) or not work.lacks_set:
+            return None
+        if known := peaks.get((work.cell.data, work.cell.method, work.cell.ipc, work.preset)):
+            return max(known)
+        if not work.config.step_bytes(work.dataset, work.cell.ipc):
+            return None
+        return peak_memory(work.dataset, work.config, work.cell.ipc) / 1e6
 
     return {work: of(work) for work in works}

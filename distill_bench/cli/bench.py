@@ -16,6 +16,7 @@ from distill_bench.datasets import load_dataset
 from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
+from distill_bench.runtime.memory import set_memory_limit
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import clock
 from distill_bench.runtime.run_info import code_state
@@ -44,6 +45,7 @@ def bench_command(
     device: options.Device = "auto",
     compile: options.Compile = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 30.0,
+    memory_limit: options.MemoryLimit = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list the cells, how far each is, how long it may take.")
     ] = False,
@@ -53,6 +55,7 @@ def bench_command(
     """Run what is not done of a suite, and print its leaderboard."""
     benchmark.check_executor(executor)
     options.choice("--compile", compile, options.COMPILE)
+    set_memory_limit(memory_limit)
     if executor == "in-process" and jobs not in (None, 1):
         raise UsageError(f"--jobs {jobs}: in-process, one cell runs at a time. Leave it out, or take another executor.")
     code_state()
@@ -77,7 +80,8 @@ def bench_command(
     states = {work: work.state() for work in works}
     monitor = options.listening_monitor(quiet)
     if dry_run:
-        _print_states(states, benchmark.predict(works, folder), jobs or 1, as_json)
+        seconds, memory = benchmark.predict(works, folder), benchmark.predict_memory(works, folder)
+        _print_states(states, seconds, memory, jobs or 1, as_json)
         return
     check_place(folder / chosen.name / "file")
     pending = [work for work, state in states.items() if state != "done"]
@@ -108,6 +112,7 @@ def _check_some_possible(works: list[benchmark.CellTasks[Any]]) -> None:
 def _print_states(
     states: dict[benchmark.CellTasks[Any], str],
     predicted: dict[benchmark.CellTasks[Any], float | None],
+    memory: dict[benchmark.CellTasks[Any], float | None],
     jobs: int,
     as_json: bool,
 ) -> None:
@@ -116,13 +121,14 @@ def _print_states(
             {"dataset": w.cell.dataset, "method": w.cell.method, "ipc": w.cell.ipc, "seed": w.cell.seed,
              "preset": w.preset, "protocols": w.cell.protocols, "state": state,
              "predicted_seconds": None if (seconds := predicted[w]) is None else round(seconds, 1), "first": None,
+             "predicted_memory_mb": None if (most := memory[w]) is None else round(most),
              "cannot": w.cannot}
             for w, state in states.items()
         ]  # fmt: skip
         show_json(listed)
         return
     for work, state in states.items():
-        show(f"{state:<10} {work.cell}  {_about(work, state, predicted[work])}")
+        show(f"{state:<10} {work.cell}  {_about(work, state, predicted[work])}{_peak(memory[work])}")
     counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
     show(f"{len(states)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     known = [seconds for seconds in predicted.values() if seconds is not None]
@@ -130,6 +136,10 @@ def _print_states(
         unknown = len(predicted) - len(known)
         rest = f", not counting {unknown} cells of which no time is known yet" if unknown else ""
         show(f"about {clock(total / jobs)} for the suite, {jobs} at a time{rest}")
+
+
+def _peak(memory: float | None) -> str:
+    return "" if memory is None else f", up to {memory / 1e3:.1f} GB"
 
 
 def _about(work: benchmark.CellTasks[Any], state: str, seconds: float | None) -> str:

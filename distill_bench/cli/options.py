@@ -76,6 +76,14 @@ Networks = Annotated[int | None, typer.Option("--networks", min=1, help="How man
 CheckpointSeconds = Annotated[
     float, typer.Option("--checkpoint-seconds", min=0, help="Least time between two checkpoints.")
 ]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--memory-limit",
+        metavar="AMOUNT",
+        help="The most memory of a process, such as 2GB; or set DISTILL_BENCH_MEMORY_LIMIT.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
 Registry = Annotated[

@@ -14,6 +14,7 @@ from distill_bench.methods.recipe import PAPER
 from distill_bench.methods.warm_start import is_finished_set
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_no_input
+from distill_bench.runtime.memory import set_memory_limit
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.run_info import code_state, peak_memory_mb, run_block
 from distill_bench.runtime.stored import write_with_sum
@@ -35,11 +36,13 @@ def synthesize_command(
     classes: options.Classes = None,
     device: options.Device = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 30.0,
+    memory_limit: options.MemoryLimit = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Make a distilled set from a dataset's training split."""
     if (name := method or own) is None or (method is not None and own is not None):
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
+    set_memory_limit(memory_limit)
     options.check_out(out, options.paths_of(dataset))
     code_state()
     overrides, place = options.overrides(values), resolve_device(device)

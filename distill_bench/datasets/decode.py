@@ -16,8 +16,8 @@ from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.lazy import LazyFileSplit
 from distill_bench.datasets.picture import DEEP, FRAMES, EncodedImage, crop_to, open_image
 from distill_bench.errors import DataError
-from distill_bench.runtime.device import physical_memory
 from distill_bench.runtime.log import log
+from distill_bench.runtime.memory import memory_limit
 from distill_bench.runtime.text import counted, listed
 
 RESIDENT_BYTES = 4 * 2**30
@@ -186,12 +186,13 @@ def _check_size(name: str, image: Image.Image, width: int, height: int, referenc
 
 def allocate(count: int, shape: Shape, name: str) -> np.ndarray:
     need = count * math.prod(shape)
+    limit = memory_limit()
     try:
-        if need > physical_memory():  # the system may promise more than there is, and end the process on its way
+        if need > limit.bytes:  # the system may promise more than there is, and end the process on its way
             raise MemoryError
         return np.empty((count, *shape), dtype=np.uint8)
     except MemoryError as error:
         raise DataError(
-            f"{count} images of the size of {name} take {need / 2**30:.1f} GiB, which this machine does not have. "
+            f"{count} images of the size of {name} take {need / 2**30:.1f} GiB, more than there is: {limit}. "
             "Give a smaller `size=N`."
         ) from error

@@ -5,10 +5,11 @@ import torch
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.run import Config
-from distill_bench.runtime.device import physical_memory
+from distill_bench.runtime.memory import MemoryLimit, memory_limit, resident_bytes
 
 _NOTABLE_BYTES = 2 * 10**9
-"""Of a step: what is less is not worth a line."""
+"""Of a process: what is less is not worth a line, unless it is most of what may be taken."""
+_NOTABLE_PART = 0.75
 
 
 def check_some(ipc: int) -> None:
@@ -46,32 +47,54 @@ def shortage(dataset: Dataset, ipc: int) -> tuple[str, int] | None:
     return f"{where} {fewest} training images, fewer than the {ipc} per class asked for.", fewest
 
 
+def peak_memory(dataset: Dataset, config: Config, ipc: int) -> float:
+    """About how many bytes of memory this process will take at most to make a set: what it holds now, and a step's.
+
+    Args:
+        dataset: what the set is made from, loaded.
+        config: the method's resolved hyper-parameters.
+        ipc: images per class.
+
+    Returns:
+        Bytes.
+    """
+    return resident_bytes() + config.step_bytes(dataset, ipc)
+
+
 def memory_of_step(method: str, dataset: Dataset, config: Config, ipc: int) -> str:
-    """What to know before work that takes much memory, with what bounds it; empty if a step takes little.
+    """What to know before work that takes much memory, with what bounds it; empty if it takes little.
 
     Args:
         method: its name.
-        dataset: what the set is made from.
+        dataset: what the set is made from, loaded.
         config: the method's resolved hyper-parameters.
         ipc: images per class.
 
     Returns:
         A sentence, or an empty string.
+
+    Raises:
+        UsageError: ``DISTILL_BENCH_MEMORY_LIMIT`` is no amount of memory.
     """
-    needed = config.step_bytes(dataset, ipc)
-    return _of_step(method, dataset, config, needed) if needed >= _NOTABLE_BYTES else ""
+    limit, peak = memory_limit(), peak_memory(dataset, config, ipc)
+    if peak < min(_NOTABLE_BYTES, _NOTABLE_PART * limit.bytes):
+        return ""
+    return _of_step(method, config, config.step_bytes(dataset, ipc), limit)
 
 
 def check_memory(method: str, dataset: Dataset, config: Config, ipc: int, device: torch.device) -> None:
-    """Raises UsageError if a step takes more memory than this machine has; arguments as ``memory_of_step``."""
-    needed = config.step_bytes(dataset, ipc)
-    if device.type == "cpu" and needed > physical_memory():
-        raise UsageError(_of_step(method, dataset, config, needed))
+    """Raises UsageError if a step takes more memory than the limit leaves; arguments as ``memory_of_step``."""
+    if device.type == "cpu":
+        needed, limit = config.step_bytes(dataset, ipc), memory_limit()
+        if needed > limit.room:
+            raise UsageError(_of_step(method, config, needed, limit))
 
 
-def _of_step(method: str, dataset: Dataset, config: Config, needed: int) -> str:
-    return (
-        f"{method}: images of {len(dataset.class_names)} classes are in the network at once, about "
-        f"{needed / 1e9:.1f} GB a step; this machine has {physical_memory() / 1e9:.1f} GB. Bound it with "
-        f"{config.hint(config.memory_fields)}."
-    )
+def _of_step(method: str, config: Config, needed: int, limit: MemoryLimit) -> str:
+    said = [
+        f"{method}: about {needed / 1e9:.1f} GB a step, and this process holds {limit.held / 1e9:.1f} GB; {limit}.",
+        config.memory_note,
+    ]
+    if hint := config.hint(config.memory_fields):
+        said.append(f"Bound it with {hint}.")
+    return " ".join(filter(None, said))

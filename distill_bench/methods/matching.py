@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from jaxtyping import Float
 from pydantic import AfterValidator, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import with_mirrors
@@ -14,7 +14,13 @@ from distill_bench.errors import UsageError
 from distill_bench.methods.run import Config, Run
 from distill_bench.methods.selection.selection import embeddings, k_center, k_means, nearest, nearest_distinct
 from distill_bench.methods.warm_start import BY_CONTENT, images_to_go_on_from, is_finished_set, one_of
-from distill_bench.networks import Network, build_network
+from distill_bench.networks import Network, activation_values, blank_network, build_network
+from distill_bench.runtime.memory import memory_limit
+
+_CHUNK_BYTES = 2**29
+_WITHOUT_GRAPH = 1.5
+WITHOUT_GRAPH_FACTOR, GRADIENT_FACTOR = 1.8, 1.9
+"""What passes take at most, a convolution's workspace included, as multiples of ``activation_values``: measured."""
 
 
 class FlipConfig(Config):
@@ -71,6 +77,42 @@ class MatchingConfig(FlipConfig):
     init: Annotated[str, AfterValidator(one_of("real", "k-center", "k-means", "noise")), BY_CONTENT] = "real"
     real_batch: PositiveInt = 256
     network: str = "ConvNet"
+
+
+def images_at_once(network: str, shape: tuple[int, int, int], classes: int) -> tuple[int, int]:
+    """How many images go through a network at once where it sees each alone: half a GB of activations in float32.
+
+    Where the memory limit is below 2 GiB it is a quarter of that. It depends on nothing else, so that the last bits of
+    what is made do not.
+
+    Args:
+        network: its name.
+        shape: (channels, height, width) of the images.
+        classes: of the dataset.
+
+    Returns:
+        The number without a graph, and with all that a gradient needs; at least 1.
+
+    Raises:
+        UsageError: there is no such network, or the memory limit is no amount.
+    """
+    values = min(_CHUNK_BYTES, memory_limit().bytes / 4) / 4
+    without, of_gradient = activation_values(network, shape, classes)
+    return max(1, int(values // (_WITHOUT_GRAPH * without))), max(1, int(values // of_gradient))
+
+
+def chunk_of(images: int, most: int) -> int:
+    """How many of so many images go through a network at once: all if that is ``most`` or less, else half of that.
+
+    >>> chunk_of(200, 240), chunk_of(1000, 240)
+    (200, 120)
+    """
+    return images if images <= most else max(1, most // 2)
+
+
+def has_batch_norm(network: str, shape: tuple[int, int, int], classes: int) -> bool:
+    """Whether a network's logits of an image depend on the others of its batch; arguments as ``images_at_once``."""
+    return any(isinstance(module, nn.BatchNorm2d) for module in blank_network(network, shape, classes).modules())
 
 
 def initial_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:

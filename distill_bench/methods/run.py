@@ -59,8 +59,13 @@ class Config(BaseModel):
         """Raise UsageError if these values cannot be run on a dataset. Called before any work is done."""
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
-        """About how many bytes a step's images take in the networks, where that grows with the classes; 0 elsewhere."""
+        """About how many bytes a step takes beyond the networks and the dataset; 0 where nothing is said."""
         return 0
+
+    @property
+    def memory_note(self) -> str:
+        """A sentence on what memory grows with, where no field bounds it all; empty elsewhere."""
+        return ""
 
 
 F = TypeVar("F", bound=Config)

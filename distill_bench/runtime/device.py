@@ -1,7 +1,5 @@
-"""Which device work runs on, and how much memory the machine has."""
+"""Which device work runs on."""
 
-import math
-import os
 import re
 import warnings
 
@@ -35,11 +33,3 @@ def _cuda_devices() -> int:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="CUDA initialization|Can.t initialize NVML", category=UserWarning)
         return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def physical_memory() -> float:
-    """Bytes of memory that this machine has; infinite where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):
-        return math.inf

@@ -92,6 +92,7 @@ def train(
     gradient: GradientFn | None = None,
     *,
     compiled: bool = False,
+    chunk: int = 0,
 ) -> float:
     """Train a network in place.
 
@@ -105,6 +106,8 @@ def train(
         state: where to resume; updated before every call of ``after_epoch``. A new training unless given.
         gradient: sets the gradients of a step; backpropagates the loss unless given.
         compiled: whether steps are compiled; equal to the others but for the last bits.
+        chunk: the most images of a step whose graph lives at a time, which bounds memory; 0: all. Not for batch norm,
+            whose statistics are over the whole batch, and not with a ``gradient`` of one's own.
 
     Returns:
         The last epoch's mean loss (cross-entropy, nats).
@@ -128,9 +131,12 @@ def train(
         total = torch.zeros((), device=next(network.parameters()).device)
         for indices in torch.randperm(count, generator=generator).split(plan.batch_size):
             images, targets = batches(epoch, indices, generator)
-            loss_of = partial(losses(len(indices)), images, targets, plan.temperature)
             optimizer.zero_grad()
-            loss = (gradient or _backpropagate)(network, loss_of)
+            if chunk and len(images) > chunk:
+                loss = _backpropagate_in_chunks(network, images, targets, plan.temperature, chunk)
+            else:
+                loss_of = partial(losses(len(indices)), images, targets, plan.temperature)
+                loss = (gradient or _backpropagate)(network, loss_of)
             optimizer.step()
             total += loss.detach() * len(indices)
         state.epoch, state.loss = epoch + 1, float(total / count)
@@ -178,6 +184,18 @@ def accuracy(network: nn.Module, load: ImageLoader, labels: Int64[Tensor, " n"],
 def _backpropagate(network: nn.Module, loss_of: Callable[[], Tensor]) -> Tensor:
     loss = loss_of()
     loss.backward()
+    return loss
+
+
+def _backpropagate_in_chunks(
+    network: nn.Module, images: Tensor, targets: Tensor, temperature: float, chunk: int
+) -> Tensor:
+    """The mean loss of a batch, a sum over equal parts of it of up to ``chunk`` images."""
+    parts, loss = -(-len(images) // chunk), torch.zeros((), device=images.device)
+    for some, theirs in zip(images.chunk(parts), targets.chunk(parts), strict=True):
+        share = compilation.cross_entropy(network, some, theirs, temperature) * (len(some) / len(images))
+        share.backward()
+        loss = loss + share.detach()
     return loss
 
 

@@ -229,7 +229,7 @@ def test_real_and_synthetic_images_of_a_class_undergo_the_same_and_those_of_anot
 def test_every_iteration_has_a_new_network_trained_between_its_image_updates(monkeypatch):
     plans = []
 
-    def spy(network, batches, count, plan, draws):
+    def spy(network, batches, count, plan, draws, chunk):
         images, targets = batches(0, torch.arange(count), draws)
         plans.append((plan, targets.tolist(), images, draws.initial_seed()))
         for parameter in network.parameters():
@@ -255,7 +255,7 @@ def test_every_iteration_has_a_new_network_trained_between_its_image_updates(mon
 
 def test_between_dsa_updates_images_are_augmented_one_by_one(monkeypatch):
     found = []
-    monkeypatch.setattr(GM, "train", lambda network, batches, *_: found.append(batches))
+    monkeypatch.setattr(GM, "train", lambda network, batches, *_, chunk: found.append(batches))
     _, objective, _ = matching(augment="dsa")
     objective.after_step(0)
     (batches,) = found

@@ -235,3 +235,23 @@ def test_compiled_derivatives_are_the_same(name, soft):
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1e-8
+
+
+@pytest.mark.parametrize("name", ["ConvNetD2W6", "ConvNetD2W6BN"])
+def test_the_first_step_asks_for_no_product_with_the_hessian_and_nothing_changes(name):
+    given = problem(name, True)
+
+    def of(with_all):
+        student, asked = Student(network_of(name)), []
+        along = student.derivatives_along
+
+        def watched(*arguments):
+            asked.append(arguments[-1])
+            return along(*arguments[:-1], with_all or arguments[-1])
+
+        student.derivatives_along = watched
+        return trajectory_gradient(student, *given, batches_of(4), "exact"), asked
+
+    (ours, asked), (whole, _) = of(False), of(True)
+    assert asked == [True, True, True, False]
+    assert distance(ours, whole) < 1e-12

@@ -5,6 +5,7 @@ Zhao & Bilen, "Dataset Condensation with Differentiable Siamese Augmentation" (I
 detail open, main.py of VICO-UoE/DatasetCondensation 53f63a6.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -16,13 +17,27 @@ from torch.nn import functional as F
 
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.matching import MatchingConfig, augment_pair, initial_images, random_network
+from distill_bench.methods.matching import (
+    GRADIENT_FACTOR,
+    WITHOUT_GRAPH_FACTOR,
+    MatchingConfig,
+    augment_pair,
+    chunk_of,
+    has_batch_norm,
+    images_at_once,
+    initial_images,
+    random_network,
+)
 from distill_bench.methods.run import Run, SynthesisResult, method
+from distill_bench.networks import activation_values
 from distill_bench.training.train import Plan, train
 
 _NORM_GUARD = 1e-6
 _BATCH_NORM_IMAGES = 16
+_SECOND_FACTOR = 4.5
+"""What the derivative of a gradient holds at most, as a multiple of a network's activations."""
 
 
 class GradientMatchingConfig(MatchingConfig):
@@ -44,6 +59,23 @@ class GradientMatchingConfig(MatchingConfig):
     train_batch: PositiveInt = 256
     distance: Literal["layerwise", "cosine", "mse"] = "layerwise"
 
+    def step_bytes(self, dataset: Dataset, ipc: int) -> int:
+        """Of float32: a class's images, real ones a gradient's graph, synthetic ones that of its derivative too."""
+        shape, classes = dataset.train.shape, len(dataset.class_names)
+        at_once, values = activation_values(self.network, shape, classes)
+        _, most = images_at_once(self.network, shape, classes)
+        mirrored, largest = 2 if self.flip else 1, max(len(indices) for indices in dataset.train.class_indices)
+        trained = min(self.train_batch, classes * ipc) * mirrored
+        statistics = 0.0
+        if has_batch_norm(self.network, shape, classes):
+            statistics = _BATCH_NORM_IMAGES * classes * at_once * WITHOUT_GRAPH_FACTOR
+        else:
+            trained = chunk_of(trained, most)
+        real = chunk_of(min(self.real_batch, largest), most)
+        images = max(real * GRADIENT_FACTOR, ipc * mirrored * _SECOND_FACTOR, trained * GRADIENT_FACTOR)
+        pixels = (2 * self.real_batch + 2 * self.train_batch * mirrored + 3 * classes * ipc) * math.prod(shape)
+        return int(4 * (max(images * values, statistics) + pixels))
+
 
 @method(GradientMatchingConfig)
 def gradient_matching(run: Run[GradientMatchingConfig]) -> SynthesisResult:
@@ -63,6 +95,8 @@ class GradientMatching(Objective):
         self._run_of, self._images = run, images
         self._labels = run.labels.to(run.device)
         self._network: nn.Module = random_network(run, 0)
+        self._at_once = images_at_once(run.config.network, run.training.shape, run.classes)[1]
+        self._chunked_training = not has_batch_norm(run.config.network, run.training.shape, run.classes)
 
     def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
         run, outer = self._run_of, self._run_of.config.outer_loop
@@ -83,7 +117,7 @@ class GradientMatching(Objective):
         leaf = synthetic.detach().requires_grad_()
         real, augmented = augment_pair(self._run_of, real, leaf, draws)
         parameters = list(self._network.parameters())
-        target = parameter_gradients(self._network, parameters, real, label, keep_graph=False)
+        target = gradients_in_chunks(self._network, parameters, real, label, chunk_of(len(real), self._at_once))
         ours = parameter_gradients(self._network, parameters, augmented, label, keep_graph=True)
         loss = gradient_distance(ours, target, self._run_of.config.distance)
         (gradient,) = torch.autograd.grad(loss, leaf)
@@ -107,7 +141,12 @@ class GradientMatching(Objective):
             return images if augment is None else augment(images, draws), labels
 
         plan = Plan(epochs=config.inner_loop, batch_size=config.train_batch, learning_rate=config.network_lr)
-        train(self._network, batches, len(whole), plan, run.generator("inner loop", step))
+        draws, shown = (
+            run.generator("inner loop", step),
+            min(config.train_batch, len(whole)) * (2 if config.flip else 1),
+        )
+        most = chunk_of(shown, self._at_once) if self._chunked_training else 0
+        train(self._network, batches, len(whole), plan, draws, chunk=most)
 
     def state(self) -> dict[str, Any]:
         return dict(self._network.state_dict())
@@ -128,6 +167,23 @@ def parameter_gradients(
     labels = torch.full((len(images),), label, device=images.device)
     loss = F.cross_entropy(network(images), labels)
     return torch.autograd.grad(loss, parameters, create_graph=keep_graph)
+
+
+def gradients_in_chunks(
+    network: nn.Module, parameters: Sequence[Tensor], images: Float[Tensor, "b c h w"], label: int, chunk: int
+) -> tuple[Tensor, ...]:
+    """As ``parameter_gradients`` without a graph: a mean over equal parts of up to ``chunk`` images, one at a time.
+
+    Each image must be seen alone: batch norm in evaluation mode.
+    """
+    total: tuple[Tensor, ...] = ()
+    for part in images.chunk(-(-len(images) // chunk)):
+        own = parameter_gradients(network, parameters, part, label, keep_graph=False)
+        if len(part) == len(images):
+            return own
+        own = tuple(gradient * (len(part) / len(images)) for gradient in own)
+        total = tuple(map(torch.add, total, own)) if total else own
+    return total
 
 
 def gradient_distance(

@@ -6,6 +6,7 @@ paper leaves a detail open, main_DataDAM.py and utils.py of DataDistillation/Dat
 
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 from jaxtyping import Float
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -28,6 +29,8 @@ class AttentionMatchingConfig(MeanMatchingConfig):
         task_balance: λ, the weight of the mean-embedding term.
         loss_scale: multiplies the whole loss; the released code's, and so the image rate's, is 100.
     """
+
+    values_factor: ClassVar[float] = 1.5  # |F| and its power, beside what the network holds
 
     power: PositiveFloat = 4.0
     task_balance: NonNegativeFloat = 0.01

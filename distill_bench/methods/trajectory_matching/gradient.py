@@ -54,11 +54,13 @@ class Student:
         compiled: whether derivatives go through torch.compile; the first call with a shape then takes up to a minute.
 
     Attributes:
+        compiled: as given.
         has_batch_norm: whether logits of an image depend on the others of its batch.
     """
 
     def __init__(self, network: nn.Module, temperature: float = 1.0, *, compiled: bool = False) -> None:
         _load_forward_mode()
+        self.compiled = compiled
         self.has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
         self._network = replace_all_batch_norm_modules_(network.train())
         self._shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
@@ -152,8 +154,11 @@ def trajectory_gradient(
     size, rest = (start - target).square().sum(), thetas.pop() - target
     adjoint, of_rate = 2 * rest / size, torch.zeros_like(rate)
     totals = [torch.zeros_like(tensor) for tensor in learnables if tensor.is_floating_point()]
-    for batch, theta in zip(reversed(batches), reversed(thetas), strict=True):
-        inner, parts = _step_back(student, theta, batch, learnables, adjoint, hessian=kind == "exact")
+    while thetas:
+        batch, theta = batches[len(thetas) - 1], thetas.pop()
+        # before the first step nothing asks for it; compiled code of its own for that would cost more than it saves
+        hessian = kind == "exact" and (bool(thetas) or student.compiled)
+        inner, parts = _step_back(student, theta, batch, learnables, adjoint, hessian=hessian)
         totals = [total - rate * part for total, part in zip(totals, parts, strict=True)]
         of_rate = of_rate - inner.slope
         if inner.parameters is not None:

@@ -9,6 +9,7 @@ Accumulated Trajectory Error to Improve Dataset Distillation" (CVPR 2023); Guo e
 Distillation via Difficulty-Aligned Trajectory Matching" (ICLR 2024). Where those leave a detail open, their code.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -28,6 +29,7 @@ from torch.optim import Optimizer
 
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import FlipConfig, draw_dsa
@@ -35,7 +37,7 @@ from distill_bench.methods.run import Config, Piece, Run, SynthesisResult, metho
 from distill_bench.methods.trajectory_matching.gradient import Batch, GradientKind, Student, trajectory_gradient
 from distill_bench.methods.trajectory_matching.start import beginning, logits_at
 from distill_bench.methods.warm_start import BY_CONTENT, one_of
-from distill_bench.networks import build_network
+from distill_bench.networks import activation_values, blank_network, build_network
 from distill_bench.pretrained.experts import (
     MOST_EXPERTS,
     ExpertRecipe,
@@ -45,6 +47,9 @@ from distill_bench.pretrained.experts import (
     get_or_train_experts,
 )
 from distill_bench.training import compilation
+
+_STEP_FACTOR, _UNROLLED_FACTOR = 5.2, 1.9
+"""What a step back holds, and each step of an unrolled graph, as multiples of ``activation_values``: measured."""
 
 
 class ExpertConfig(Config):
@@ -129,6 +134,17 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
         if self.labels == "learned" and not self.label_lr:
             raise ValueError("labels = learned needs label_lr > 0: with 0 they would stay as they start")
         return self
+
+    def step_bytes(self, dataset: Dataset, ipc: int) -> int:
+        """Of float32: a step's batch and the parameters of all steps; of ``unrolled`` all steps' graphs."""
+        shape, classes = dataset.train.shape, len(dataset.class_names)
+        _, values = activation_values(self.network, shape, classes)
+        weights = sum(p.numel() for p in blank_network(self.network, shape, classes).parameters())
+        count = classes * ipc
+        shown = min(self.student_batch or count, count)
+        graphs = self.student_steps * _UNROLLED_FACTOR if self.gradient == "unrolled" else _STEP_FACTOR
+        activations = shown * values * max(graphs, _STEP_FACTOR)
+        return int(4 * (activations + (self.student_steps + 4) * weights + 5 * count * math.prod(shape)))
 
     def hint(self, names: Sequence[str]) -> str:
         """How to lower fields; imported experts are trained already."""
