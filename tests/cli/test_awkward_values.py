@@ -244,7 +244,7 @@ def fault(command: Any, words: list[str]) -> str | None:
     last = lines[-1] if lines else ""
     if code not in (0, 4) and not last.startswith("error: ") and not (code == 2 and last.startswith("╰")):
         return f"exit code {code}, and its last line is {last[:200]!r}"
-    if "memory" in last or "malloc" in last or "Cannot allocate" in last:
+    if any(words in last for words in ("out of memory", "enough memory", "allocate", "malloc")):
         return f"wanted memory: {last[:200]}"
     if odd := [character for character in set(said + error) if character != "\n" and not is_printable(character)]:
         return f"printed {odd[:5]!a}"
