@@ -1,5 +1,6 @@
 """A cache of the tests' own, no network, one thread; and the digits."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from distill_bench import Dataset, cli, load_dataset
+from distill_bench.runtime.memory import VARIABLE
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,11 +43,14 @@ def command(capsys, monkeypatch):
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["distill-bench", *map(str, arguments)])
+        limit = os.environ.get(VARIABLE)  # which `--memory-limit` sets for the processes of a run
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with pytest.raises(SystemExit) as stop:
             cli.main()
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        os.environ.pop(VARIABLE, None)
+        os.environ.update({} if limit is None else {VARIABLE: limit})
         captured = capsys.readouterr()
         return int(stop.value.code or 0), captured.out, captured.err
 

@@ -84,7 +84,7 @@ def set_memory_limit(text: str | None) -> None:
         UsageError: it is no amount of memory.
     """
     if text is not None:
-        memory_of_text(text, "--memory-limit")
+        memory_of_text(text, "`memory_limit`")
         os.environ[VARIABLE] = text
 
 

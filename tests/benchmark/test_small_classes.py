@@ -132,7 +132,7 @@ def test_the_total_says_what_it_leaves_out(command, pets, monkeypatch):
     )
     _, out, _ = command("bench", "digits", "--only", "method=mtt,ipc=1,ipc=10,seed=0,protocol=quick-v1", "--dry-run")
     assert "digits mtt ipc 1 seed 0  preset cpu, quick-v1, about 12 min 30 s, up to " in out
-    assert "digits mtt ipc 10 seed 0  preset cpu, quick-v1, no time known yet\n" in out
+    assert "digits mtt ipc 10 seed 0  preset cpu, quick-v1, no time known yet, up to " in out
     rest = "not counting 1 cells of which no time is known yet"
     assert f"about 12 min 30 s for the suite, 1 at a time, {rest}" in out
 

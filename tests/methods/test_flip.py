@@ -123,7 +123,7 @@ def test_the_real_batch_is_not_doubled_and_both_halves_undergo_the_same(monkeypa
 def training_batches(monkeypatch, config):
     """What the inner loop trains the network on."""
     found = []
-    monkeypatch.setattr(GM, "train", lambda network, batches, *others: found.append(batches))
+    monkeypatch.setattr(GM, "train", lambda network, batches, *_, **__: found.append(batches))
     GradientMatching(run_of(config), start()).after_step(0)
     return found[0]
 
