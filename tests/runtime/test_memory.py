@@ -58,7 +58,7 @@ def test_the_users_own_limit_counts_and_is_handed_on(no_groups, monkeypatch):
     assert memory_limit().bytes == machine.bytes == 10**6 and str(machine) == f"{VARIABLE} allows 0.0 GB"
     set_memory_limit("123MB")
     assert memory_limit().bytes == 123 * 10**6
-    with pytest.raises(UsageError, match="--memory-limit 'lots' is no amount"):
+    with pytest.raises(UsageError, match="`memory_limit` 'lots' is no amount"):
         set_memory_limit("lots")
 
 
