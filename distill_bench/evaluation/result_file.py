@@ -47,7 +47,8 @@ def parse(text: str | bytes) -> Filed | None:
         if isinstance(content, dict) and isinstance(content.get(SUM), str) and not is_whole(content):
             raise DataError("damaged: its sum is not that of its content")
         return None
-    changed = SUM in content and not is_whole(content)
+    # a field that no result has, where there is no sum, is what damage made of the sum's own name
+    changed = not is_whole(content) if SUM in content else bool({*content} - {*_KINDS[kind].model_fields})
     content.pop(SUM, None)
     try:
         filed = _KINDS[kind].model_validate_json(json.dumps(content))

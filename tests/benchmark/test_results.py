@@ -285,6 +285,14 @@ def test_a_result_that_was_changed_since_it_was_written_says_so_on_the_board(com
     assert changed.synthesis.seconds == 11.0
 
 
+def test_a_sum_whose_own_name_was_damaged_is_no_result_without_one(folder, caplog):
+    path = file_result(score(), folder)
+    path.write_text(path.read_text().replace('"sum":', '"sul":'))
+    (changed,) = read_results(folder)
+    assert room.CHANGED in changed.notes and str(path) in caplog.text
+    assert room.stored_result(path) is None
+
+
 def test_a_result_without_a_sum_is_taken(folder):
     write(folder, [score()])
     assert "sum" not in json.loads((folder / "0000.json").read_text())
