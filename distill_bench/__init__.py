@@ -4,6 +4,7 @@ Methods turn a training set into a few synthetic images per class; one fixed eva
 networks on them; a suite tabulates the result.
 """
 
+import distill_bench.runtime.loading  # noqa: F401 (torch first, so that its limits are told)
 from distill_bench.benchmark.results import load_results
 from distill_bench.datasets import Dataset, Split, list_datasets, load_dataset
 from distill_bench.distilled.distilled_set import Card, DistilledSet

@@ -63,3 +63,12 @@ def test_errors_keep_their_exit_code_where_they_cannot_be_said(tmp_path):
         shell(f"distill-bench synthesize nonsense --dataset digits --ipc 1 --out x.safetensors 2>{FULL}", tmp_path)[0]
         == 2
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of addresses are Linux's")
+@pytest.mark.parametrize("gigabytes", [1, 2])
+def test_a_limit_that_torch_does_not_fit_into_is_one_line(gigabytes, tmp_path):
+    code, out, error = shell(f"ulimit -v {gigabytes * 10**6}; distill-bench list methods", tmp_path)
+    assert (code, out) in ((0, out), (1, ""))
+    if code:  # a build of torch without CUDA may fit
+        assert error.startswith("error: torch cannot be loaded (") and error.count("\n") == 1
