@@ -14,6 +14,7 @@ from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.runtime.files import cannot_write
 from distill_bench.runtime.locks import is_locked
 from distill_bench.runtime.paths import cache_dir
+from distill_bench.runtime.text import counted
 
 cache_app = typer.Typer(help="Show, check and clear what is kept between commands.", no_args_is_help=True)
 _CLEARED = tuple(kind.name for kind in KINDS if not kind.own)
@@ -45,7 +46,7 @@ def cache_check(as_json: options.Json = False) -> None:
         show_json({"folder": str(cache_dir()), "checked": checked, "bytes": read, "seconds": seconds, "damaged": named})
     else:
         show(*(f"damaged: {piece.path} ({piece.kind.name})" for piece in damaged))
-        show(f"{checked} pieces checked, {read / 1e6:,.1f} MB in {seconds:.1f} s; {len(damaged)} damaged")
+        show(f"{counted(checked, 'piece')} checked, {read / 1e6:,.1f} MB in {seconds:.1f} s; {len(damaged)} damaged")
     if damaged:
         raise DataError(
             f"{len(damaged)} of {checked} pieces are not what was written. The store's are made again where they are "
@@ -75,7 +76,7 @@ def cache_clear(
             continue
         count, size = count + 1, size + piece.nbytes
         _delete(piece)
-    show(f"{count} pieces deleted, {size / 1e6:,.1f} MB")
+    show(f"{counted(count, 'piece')} deleted, {size / 1e6:,.1f} MB")
 
 
 def _delete(piece: Piece) -> None:

@@ -79,7 +79,10 @@ def read_json(path: Path, *required: str, bound: bool = False) -> dict[str, Any]
         log.warning("%s is not what it should be (%s) and counts as missing.", path, ", ".join(required) or "an object")
         return None
     if not is_whole(content, _place(path, bound)):
-        log.warning("%s is damaged (its sum is not that of its content) and counts as missing.", path)
+        reason = (
+            "its sum is not that of its content" if SUM in content else "it has no sum; earlier versions wrote none"
+        )
+        log.warning("%s is damaged (%s) and counts as missing.", path, reason)
         return None
     del content[SUM]
     return content

@@ -68,7 +68,7 @@ def test_a_damaged_piece_is_named_and_no_other_and_nothing_is_changed(command, h
     code, out, _ = command("cache", "check", "--json")
     assert code == 3 and json.loads(out)["damaged"] == [{"kind": kind, "path": str(path)}]
     code, out, _ = command("cache", "clear", "--damaged")
-    assert code == 0 and out.startswith("1 pieces deleted") and not path.exists()
+    assert code == 0 and out.startswith("1 piece deleted") and not path.exists()
     assert command("cache", "check")[0] == 0
 
 
