@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 
+import checked_shapes  # noqa: F401 - before the package
 import pytest
 import torch
 

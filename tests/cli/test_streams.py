@@ -8,10 +8,21 @@ import sys
 import pytest
 
 FULL = "/dev/full"
+SHORT = 'id = "short"\nsource = "test"\nepochs = 1\nnetworks = 1\nnetwork = "ConvNetD1W4"\n'
+SUITE = """title = "t"
+datasets = ["digits"]
+methods = ["random"]
+ipc = [1]
+seeds = [0]
+protocols = ["short.toml"]
+reference = "none"
+"""
 needs_full = pytest.mark.skipif(not os.path.exists(FULL), reason="no /dev/full here")
 
 
 def shell(line, tmp_path):
+    (tmp_path / "short.toml").write_text(SHORT)
+    (tmp_path / "mini.toml").write_text(SUITE)
     environment = os.environ | {"DISTILL_BENCH_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     command = line.replace("distill-bench", f"{sys.executable} -m distill_bench")
     run = subprocess.run(
@@ -21,8 +32,10 @@ def shell(line, tmp_path):
 
 
 @needs_full
-@pytest.mark.parametrize("target", [f">{FULL}", ">&-"])
-@pytest.mark.parametrize("command", ["list methods", "recipe show dm", "--help"])
+@pytest.mark.parametrize(
+    ("command", "target"),
+    [("list methods", f">{FULL}"), ("recipe show dm", ">&-"), ("--help", f">{FULL}"), ("--help", ">&-")],
+)
 def test_output_that_cannot_be_printed_is_an_error_in_one_line(command, target, tmp_path):
     code, out, error = shell(f"distill-bench {command} {target}", tmp_path)
     assert (code, out) == (3, "") and error.count("\n") == 1
@@ -30,14 +43,17 @@ def test_output_that_cannot_be_printed_is_an_error_in_one_line(command, target, 
 
 
 @needs_full
-@pytest.mark.parametrize("target", [f"2>{FULL}", "2>&-"])
-def test_progress_that_cannot_be_said_ends_no_work(target, tmp_path):
-    made = "--dataset digits --ipc 1 --preset test --out set.safetensors"
-    code, out, _ = shell(f"distill-bench synthesize dm {made} {target}", tmp_path)
-    assert code == 0 and out.startswith("set.safetensors: 10 images")
-    brief = "--only method=random,ipc=1,seed=0,protocol=quick-v1 --networks 1 --executor in-process --results results"
-    code, out, _ = shell(f"distill-bench bench digits {brief} {target}", tmp_path)
-    assert code == 0 and "| random |" in out
+@pytest.mark.parametrize(
+    ("command", "says", "target"),
+    [
+        ("synthesize dm --dataset digits --ipc 1 --preset test --out set.safetensors", "10 images", f"2>{FULL}"),
+        ("synthesize dm --dataset digits --ipc 1 --preset test --out set.safetensors", "10 images", "2>&-"),
+        ("bench mini.toml --executor in-process --results results", "| random |", f"2>{FULL}"),
+    ],
+)
+def test_progress_that_cannot_be_said_ends_no_work(command, says, target, tmp_path):
+    code, out, _ = shell(f"distill-bench {command} {target}", tmp_path)
+    assert code == 0 and says in out
 
 
 @needs_full
@@ -45,7 +61,7 @@ def test_what_was_made_is_kept_where_it_cannot_be_printed(tmp_path):
     made = "--dataset digits --ipc 1 --preset test --out set.safetensors"
     assert shell(f"distill-bench synthesize random {made} >{FULL}", tmp_path)[0] == 3
     assert (tmp_path / "set.safetensors").exists() and (tmp_path / "set.run.json").exists()
-    scored = "set.safetensors --protocol quick-v1 --networks 1 --json"
+    scored = "set.safetensors --protocol short.toml --json"
     assert shell(f"distill-bench evaluate {scored} --results results >{FULL}", tmp_path)[0] == 3
     assert (tmp_path / "results/evaluated.jsonl").exists()
     code, out, error = shell(f"distill-bench evaluate {scored}", tmp_path)
