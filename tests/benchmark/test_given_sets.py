@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from short_protocol import short_protocol
 
 from distill_bench import synthesize
 from distill_bench.benchmark import GivenSetCell, expand, load_suite, parse_only
@@ -57,7 +58,9 @@ def test_sets_alone_are_a_suite_and_a_filter_can_name_them(folder):
         expand(write(folder, methods=["random"], ipc=[2], seeds=[0]), parse_only("ipc=2,seed=7"))
 
 
-def test_a_worker_process_is_told_of_a_set(folder, command):
+def test_a_worker_process_is_told_of_a_set(folder, command, monkeypatch):
+    monkeypatch.chdir(folder)
+    write(folder, protocols=[short_protocol(folder)])
     code, said, _ = command("bench", folder / "own.toml", "--results", folder / "results", "--json")
     assert (code, [row["status"] for row in json.loads(said)]) == (0, ["done"])
 
@@ -89,10 +92,12 @@ def test_a_set_that_does_not_fit_the_suites_data_cannot_be_run(folder, command):
     assert (code, "the set's images are 1×8×8, those of digits 1×16×16" in said) == (2, True)
 
 
-def test_a_suite_names_a_method_with_other_values_under_a_name_of_its_own(folder, command):
+def test_a_suite_names_a_method_with_other_values_under_a_name_of_its_own(folder, command, monkeypatch):
+    monkeypatch.chdir(folder)
     (folder / "own.toml").write_text(
         "title = 't'\ndatasets = ['digits']\nipc = [1]\nreference = 'none'\npreset = 'test'\n"
         "methods = ['dm', { method = 'dm', set = { iterations = 2, augment = 'none' }, as = 'plain-dm' }]\n"
+        f"protocols = ['{short_protocol(folder)}']\n"
     )
     cells = expand(load_suite(str(folder / "own.toml")), {})
     assert [str(cell) for cell in cells] == ["digits dm ipc 1 seed 0", "digits plain-dm ipc 1 seed 0"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy
 import pytest
 from folders import images_folder
+from short_protocol import short_protocol
 from waiting import until
 
 from distill_bench import cli, load_dataset
@@ -62,7 +63,8 @@ def test_the_same_command_gives_the_same_file(command, tmp_path):
 def test_bench_in_processes_prints_a_board_and_does_nothing_twice(command, tmp_path, monkeypatch):
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
     suite = 'title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1, 2]\nreference = "none"\n'
-    (tmp_path / "two.toml").write_text(suite)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two.toml").write_text(suite + f"protocols = ['{short_protocol(tmp_path)}']\n")
     arguments = ["bench", tmp_path / "two.toml", "--results", tmp_path / "results", "--networks", 1, "--jobs", 2]
     code, said, progress = command(*arguments)
     assert code == 0
@@ -122,7 +124,8 @@ def test_sets_that_no_suite_made_stand_on_its_board(command, quick, tmp_path, mo
 
 def test_processes_make_the_bytes_of_one_process(command, tmp_path, monkeypatch):
     suite = 'title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1, 2]\nreference = "none"\n'
-    (tmp_path / "two.toml").write_text(suite)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two.toml").write_text(suite + f"protocols = ['{short_protocol(tmp_path)}']\n")
     made = {}
     for name, options in {"alone": ["--executor", "in-process"], "two": ["--jobs", 2]}.items():
         monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / name))

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from short_protocol import short_protocol
 
 FULL = "/dev/full"
-SHORT = 'id = "short"\nsource = "test"\nepochs = 1\nnetworks = 1\nnetwork = "ConvNetD1W4"\n'
 SUITE = """title = "t"
 datasets = ["digits"]
 methods = ["random"]
@@ -21,7 +21,7 @@ needs_full = pytest.mark.skipif(not os.path.exists(FULL), reason="no /dev/full h
 
 
 def shell(line, tmp_path):
-    (tmp_path / "short.toml").write_text(SHORT)
+    short_protocol(tmp_path)
     (tmp_path / "mini.toml").write_text(SUITE)
     environment = os.environ | {"DISTILL_BENCH_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     command = line.replace("distill-bench", f"{sys.executable} -m distill_bench")

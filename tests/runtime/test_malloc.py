@@ -32,7 +32,7 @@ def faults(setting: bool) -> int:
 def test_freed_memory_is_used_again_without_faulting_in_and_only_where_asked_for():
     assert faults(setting=False) > 10_000
     # on a busy machine a thread may be given another of malloc's arenas, to which the setting does not reach
-    assert min(faults(setting=True) for _ in range(3)) < 100
+    assert any(faults(setting=True) < 100 for _ in range(3))
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
