@@ -9,7 +9,9 @@ from typing import Any
 from distill_bench.benchmark.results import read_results
 from distill_bench.benchmark.tasks import CellTasks, SetTasks
 from distill_bench.evaluation import Result
+from distill_bench.evaluation.memory import evaluation_bytes
 from distill_bench.methods import peak_memory
+from distill_bench.runtime.memory import resident_bytes
 
 
 def predict(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any], float | None]:
@@ -48,17 +50,18 @@ def predict(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any
 
 
 def predict_memory(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any], float | None]:
-    """The peak memory of every cell's process whose set is to be made.
+    """The peak memory of every cell's process.
 
-    It is the most that results of its condition have, as for ``predict``. Where none says, it is what this process
-    holds, with the datasets loaded, and the bytes of a step.
+    Of a set that is to be made it is the most that results of its condition have, as for ``predict``; where none says,
+    what this process holds, with the datasets loaded, and the bytes of a step. Of networks it is what this process
+    holds and their training takes.
 
     Args:
         works: the cells.
         folder: of all results; there may be none.
 
     Returns:
-        MB (10⁶ bytes) of each; None where no set is made, or nothing is known of the method's steps.
+        MB (10⁶ bytes) of each; None where nothing is to be done.
     """
     peaks = defaultdict[tuple, list[float]](list)
     for result in read_results(folder) if folder.is_dir() else ():
@@ -67,12 +70,15 @@ def predict_memory(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTa
             peaks[condition].append(result.synthesis.peak_memory_mb)
 
     def of(work: CellTasks[Any]) -> float | None:
-        if work.cannot or not isinstance(work, SetTasks) or not work.lacks_set:
+        if work.cannot or work.state() == "done":
             return None
-        if known := peaks.get((work.cell.data, work.cell.method, work.cell.ipc, work.preset)):
-            return max(known)
-        if not work.config.step_bytes(work.dataset, work.cell.ipc):
-            return None
-        return peak_memory(work.dataset, work.config, work.cell.ipc) / 1e6
+        ipc = work.cell.ipc
+        images = len(work.dataset.train) if ipc is None else ipc * len(work.dataset.class_names)
+        networks = max(evaluation_bytes(work.dataset, name, images) for name in work.cell.protocols)
+        most = (resident_bytes() + networks) / 1e6
+        if not isinstance(work, SetTasks) or not work.lacks_set:
+            return most
+        known = peaks.get((work.cell.data, work.cell.method, ipc, work.preset))
+        return max(most, *(known or [peak_memory(work.dataset, work.config, ipc) / 1e6]))
 
     return {work: of(work) for work in works}

@@ -86,6 +86,8 @@ def bench_command(
     check_place(folder / chosen.name / "file")
     pending = [work for work, state in states.items() if state != "done"]
     monitor.say(f"suite {chosen.name}: {len(works)} cells, {len(works) - len(pending)} of them done")
+    if peaks := [peak for peak in benchmark.predict_memory(pending, folder).values() if peak is not None]:
+        monitor.say(f"memory of a cell's process: up to {max(peaks) / 1e3:.1f} GB")
     failed = benchmark.run_cells(pending, executor, jobs, monitor, quiet, threads)
     fold(folder, chosen.name)
     rows = boards.boards(boards.board(folder)).get(chosen.name, [])

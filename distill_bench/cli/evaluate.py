@@ -22,9 +22,11 @@ from distill_bench.evaluation import (
     score_folder,
     score_key,
 )
+from distill_bench.evaluation.memory import evaluation_bytes
 from distill_bench.hub.registry.published import CachedSet
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
+from distill_bench.runtime.memory import memory_limit, resident_bytes
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import code_state
@@ -75,6 +77,9 @@ def evaluate_command(
     monitor, cache = options.listening_monitor(quiet), score_folder()
     if tested := ScoreCache(cache, score_key(data, protocol, distilled, labels, network)).networks:
         monitor.say(f"networks tested before: {len(tested)}, kept under {cache_dir()}")
+    images = len(data.train) if distilled is None else len(distilled.images)
+    peak = resident_bytes() + evaluation_bytes(data, protocol, images, network)
+    monitor.say(f"about {peak / 1e9:.1f} GB of memory at its peak; {memory_limit()}")
     settings: dict[str, Any] = {"network": network, "networks": networks, "device": device, "compile": compile}
     settings |= {"monitor": monitor, "cache": cache}
     if distilled is None:

@@ -8,7 +8,7 @@ from distill_bench.methods.run import Config
 from distill_bench.runtime.memory import MemoryLimit, memory_limit, resident_bytes
 
 _NOTABLE_BYTES = 2 * 10**9
-"""Of a process: what is less is not worth a line, unless it is most of what may be taken."""
+"""Of a process: with less it is not said what bounds it, unless it is most of what may be taken."""
 _NOTABLE_PART = 0.75
 
 
@@ -62,7 +62,7 @@ def peak_memory(dataset: Dataset, config: Config, ipc: int) -> float:
 
 
 def memory_of_step(method: str, dataset: Dataset, config: Config, ipc: int) -> str:
-    """What to know before work that takes much memory, with what bounds it; empty if it takes little.
+    """What to know of memory before work: the predicted peak, and where that is much, what bounds it.
 
     Args:
         method: its name.
@@ -71,15 +71,18 @@ def memory_of_step(method: str, dataset: Dataset, config: Config, ipc: int) -> s
         ipc: images per class.
 
     Returns:
-        A sentence, or an empty string.
+        A sentence; an empty string where nothing is known of the method's steps.
 
     Raises:
         UsageError: ``DISTILL_BENCH_MEMORY_LIMIT`` is no amount of memory.
     """
-    limit, peak = memory_limit(), peak_memory(dataset, config, ipc)
-    if peak < min(_NOTABLE_BYTES, _NOTABLE_PART * limit.bytes):
+    limit, needed = memory_limit(), config.step_bytes(dataset, ipc)
+    peak = resident_bytes() + needed
+    if not needed:
         return ""
-    return _of_step(method, config, config.step_bytes(dataset, ipc), limit)
+    if peak < min(_NOTABLE_BYTES, _NOTABLE_PART * limit.bytes):
+        return f"{method}: about {peak / 1e9:.1f} GB of memory at its peak; {limit}."
+    return _of_step(method, config, needed, limit)
 
 
 def check_memory(method: str, dataset: Dataset, config: Config, ipc: int, device: torch.device) -> None:

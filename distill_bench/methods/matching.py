@@ -19,8 +19,6 @@ from distill_bench.runtime.memory import memory_limit
 
 _CHUNK_BYTES = 2**29
 _WITHOUT_GRAPH = 1.5
-WITHOUT_GRAPH_FACTOR, GRADIENT_FACTOR = 1.8, 1.9
-"""What passes take at most, a convolution's workspace included, as multiples of ``activation_values``: measured."""
 
 
 class FlipConfig(Config):

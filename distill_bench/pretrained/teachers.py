@@ -34,7 +34,8 @@ from distill_bench.pretrained.training import MOST_EPOCHS, checked_images, groun
 from distill_bench.pretrained.weights import Weights, find_weights
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor
-from distill_bench.training.train import Augment, Plan
+from distill_bench.training.memory import pass_bytes, training_bytes
+from distill_bench.training.train import TEST_BATCH, Augment, Plan
 
 KIND = "teachers"
 VERSION = 1  # raised with every change that makes other teachers of the same recipe
@@ -149,6 +150,25 @@ def get_or_train_teacher(
     identity = _identity(training, recipe, seed)
     about: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
     return _checked(training, get_or_create(KIND, identity, make, monitor, every_seconds=every_seconds, **about))
+
+
+def teacher_bytes(recipe: TeacherRecipe, shape: tuple[int, int, int], classes: int) -> int:
+    """About how many bytes a step of a teacher's training takes, or, where it has weights, a batch that it labels.
+
+    Args:
+        recipe: the teacher's.
+        shape: (channels, height, width) of the images.
+        classes: of the dataset.
+
+    Returns:
+        Bytes, of float32.
+
+    Raises:
+        UsageError: there is no such network, or it does not take such images.
+    """
+    if recipe.weights:
+        return pass_bytes(recipe.network, shape, classes, TEST_BATCH)
+    return training_bytes(recipe.network, shape, classes, recipe.batch_size)
 
 
 def teacher_path(training: TrainingData, recipe: TeacherRecipe, seed: int) -> Path:

@@ -1,6 +1,7 @@
 """Memory does not grow with the classes; what a step takes is said before work, and refused beyond the limit."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -9,11 +10,12 @@ import torch
 
 from distill_bench import Dataset, Split, synthesize
 from distill_bench.errors import UsageError
-from distill_bench.methods import limits, load_method, memory_of_step
+from distill_bench.methods import limits, list_methods, load_method, memory_of_step
 from distill_bench.methods.gradient_matching.gradient_matching import gradients_in_chunks, parameter_gradients
 from distill_bench.networks import activation_values, build_network
 from distill_bench.runtime.memory import VARIABLE, MemoryLimit
 from distill_bench.runtime.seeds import generator
+from distill_bench.training.memory import training_bytes
 from distill_bench.training.train import Plan, train
 
 GROWS = {"network": "ConvNetD3BN"}
@@ -86,10 +88,25 @@ def test_the_message_names_the_limit_and_the_fields(monkeypatch):
         synthesize(many_classes(10), "dsa", 1)
 
 
-def test_a_line_says_it_before_work_begins_where_it_is_much_and_nothing_where_it_is_little(digits):
+def test_a_line_says_it_before_work_begins_and_what_bounds_it_where_it_is_much(digits):
     dm, source = load_method("dm"), many_classes(100)
     assert "3.8 GB a step" in memory_of_step("dm", source, dm.config(source.name, 1, **GROWS), 1)
-    assert memory_of_step("dm", digits, dm.config("digits", 1, "cpu"), 1) == ""
+    said = memory_of_step("dm", digits, dm.config("digits", 1, "cpu"), 1)
+    assert re.fullmatch(r"dm: about \d\.\d GB of memory at its peak; .+ \d+\.\d GB\.", said)
+    assert memory_of_step("random", digits, load_method("random").config("digits", 1), 1) == ""
+
+
+@pytest.mark.parametrize("method", [name for name in list_methods() if name != "random" and "zca" not in name])
+def test_every_method_that_takes_steps_says_what_they_take(method):
+    """And no nonsense: more than the images themselves, less than any machine of today has."""
+    source, chosen = many_classes(10), load_method(method)
+    assert 1e7 < chosen.config("cifar10", 1).step_bytes(source, 1) < 3e10
+
+
+@pytest.mark.parametrize(("name", "batch", "gigabytes"), [("ConvNetD3", 256, 0.65), ("ResNet18BN", 128, 0.93)])
+def test_a_trainings_estimate_is_above_what_was_measured_and_near_it(name, batch, gigabytes):
+    """Measured: what a process of one thread held more at its peak than before, three steps at 32 px."""
+    assert 1 < training_bytes(name, (3, 32, 32), 10, batch) / 1e9 / gigabytes < 1.5
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 5, 7, 100])

@@ -25,6 +25,7 @@ from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.run import Piece, Run, SynthesisResult, method
 from distill_bench.networks import build_network
 from distill_bench.runtime.progress import Stage, SubMonitor
+from distill_bench.training.memory import training_bytes
 
 Curriculum = Literal["none", "step", "linear", "cosine"]
 
@@ -80,6 +81,13 @@ class RecoverConfig(RelabelConfig):
                 f"images are recovered from the statistics of a teacher's batch norms, and {name} has none. Give "
                 "`teacher.network=ConvNetBN`, or ResNet18BN."
             )
+
+    def step_bytes(self, dataset: Dataset, ipc: int) -> int:
+        """Of float32: an update of a batch of images, or what the teacher takes, where that is more."""
+        shape, classes = dataset.train.shape, len(dataset.class_names)
+        batch = min(self.classes_per_batch, classes)
+        recovery = training_bytes(self.teacher.network, shape, classes, batch)
+        return max(recovery, super().step_bytes(dataset, ipc))
 
 
 def batches_of(run: Run[RecoverConfig]) -> list[Int64[Tensor, " b"]]:

@@ -19,7 +19,7 @@ from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import UsageError
 from distill_bench.methods.resumable import fill_rows
 from distill_bench.methods.run import Config, Piece, Run, SynthesisResult
-from distill_bench.pretrained.teachers import Teacher, TeacherRecipe, get_or_train_teacher, teacher_path
+from distill_bench.pretrained.teachers import Teacher, TeacherRecipe, get_or_train_teacher, teacher_bytes, teacher_path
 
 TEACHER_BATCH, TEACHER_SIDE = 500, 64
 
@@ -69,6 +69,10 @@ class RelabelConfig(Config):
             raise UsageError(f"record.top is {top}; there are {classes} classes. Give 0 to keep all.")
         if self.labels == "recorded" and (height % tiles or width % tiles):
             raise UsageError(f"record.views.tiles {tiles} does not divide {height}×{width} px. Give 1, or a divisor.")
+
+    def step_bytes(self, dataset: Dataset, ipc: int) -> int:
+        """Of float32: what the teacher takes."""
+        return teacher_bytes(self.teacher, dataset.train.shape, len(dataset.class_names))
 
 
 def teacher_of(run: Run[Any]) -> Teacher:

@@ -20,8 +20,6 @@ from distill_bench.augmentations.flip import flipped
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import (
-    GRADIENT_FACTOR,
-    WITHOUT_GRAPH_FACTOR,
     MatchingConfig,
     augment_pair,
     chunk_of,
@@ -32,6 +30,7 @@ from distill_bench.methods.matching import (
 )
 from distill_bench.methods.run import Run, SynthesisResult, method
 from distill_bench.networks import activation_values
+from distill_bench.training.memory import GRADIENT_FACTOR, WITHOUT_GRAPH_FACTOR
 from distill_bench.training.train import Plan, train
 
 _NORM_GUARD = 1e-6

@@ -14,8 +14,6 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import (
-    GRADIENT_FACTOR,
-    WITHOUT_GRAPH_FACTOR,
     MatchingConfig,
     augment_pair,
     chunk_of,
@@ -26,6 +24,7 @@ from distill_bench.methods.matching import (
 )
 from distill_bench.methods.run import Run, SynthesisResult
 from distill_bench.networks import Network, activation_values
+from distill_bench.training.memory import GRADIENT_FACTOR, WITHOUT_GRAPH_FACTOR
 
 Signals = Callable[[Tensor], list[Tensor]]
 """From images [n, c, h, w] to one or more tensors [n, d] of what is matched."""

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.run import Config, Run, SynthesisResult, method
 from distill_bench.networks import Network
-from distill_bench.pretrained.teachers import TeacherRecipe
+from distill_bench.pretrained.teachers import TeacherRecipe, teacher_bytes
 from distill_bench.runtime.progress import stopped
 
 _FEATURE_BATCH = 500
@@ -49,6 +50,10 @@ class SelectionConfig(Config):
     memory_fields: ClassVar[tuple[str, ...]] = ("teacher.batch_size",)
 
     teacher: TeacherRecipe
+
+    def step_bytes(self, dataset: Dataset, ipc: int) -> int:
+        """Of float32: what the teacher takes."""
+        return teacher_bytes(self.teacher, dataset.train.shape, len(dataset.class_names))
 
 
 class KCenterConfig(SelectionConfig):

@@ -47,6 +47,7 @@ from distill_bench.pretrained.experts import (
     get_or_train_experts,
 )
 from distill_bench.training import compilation
+from distill_bench.training.memory import training_bytes
 
 _STEP_FACTOR, _UNROLLED_FACTOR = 5.2, 1.9
 """What a step back holds, and each step of an unrolled graph, as multiples of ``activation_values``: measured."""
@@ -136,7 +137,8 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
         return self
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
-        """Of float32: a step's batch and the parameters of all steps; of ``unrolled`` all steps' graphs."""
+        """Of float32: a step's batch and the parameters of all steps; of ``unrolled`` all steps' graphs. Or an expert's
+        step, where that is more."""
         shape, classes = dataset.train.shape, len(dataset.class_names)
         _, values = activation_values(self.network, shape, classes)
         weights = sum(p.numel() for p in blank_network(self.network, shape, classes).parameters())
@@ -144,7 +146,9 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
         shown = min(self.student_batch or count, count)
         graphs = self.student_steps * _UNROLLED_FACTOR if self.gradient == "unrolled" else _STEP_FACTOR
         activations = shown * values * max(graphs, _STEP_FACTOR)
-        return int(4 * (activations + (self.student_steps + 4) * weights + 5 * count * math.prod(shape)))
+        step = int(4 * (activations + (self.student_steps + 4) * weights + 5 * count * math.prod(shape)))
+        expert = 0 if self.experts_from else training_bytes(self.network, shape, classes, self.expert.batch_size)
+        return max(step, expert)
 
     def hint(self, names: Sequence[str]) -> str:
         """How to lower fields; imported experts are trained already."""
