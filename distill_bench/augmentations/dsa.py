@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from distill_bench.runtime.device import send
+
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
 CROP, CUTOUT, SCALE, ROTATION = 0.125, 0.5, 1.2, 15.0
@@ -77,9 +79,9 @@ def sample(
 
 def apply(drawn: Sample, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Apply a sample to a batch of normalised images; differentiable with respect to them."""
-    values = {name: value.to(images.device) for name, value in drawn.values.items()}
+    values = {name: send(value, images.device) for name, value in drawn.values.items()}
     if drawn.mirrored is not None:
-        images = _flip(images, drawn.mirrored.to(images.device))
+        images = _flip(images, send(drawn.mirrored, images.device))
     return _APPLY[drawn.operation](images, **values)
 
 

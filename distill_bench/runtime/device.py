@@ -1,12 +1,17 @@
-"""Which device work runs on."""
+"""Which device work runs on, and what is sent there."""
 
 import re
 import warnings
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 import torch
+from jaxtyping import Int64, Shaped
+from torch import Tensor, nn
 
 from distill_bench.errors import UsageError, unknown
+
+Sent = TypeVar("Sent", bound=Tensor | nn.Module)
 
 
 def _cuda_devices() -> int:
@@ -39,3 +44,16 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cpu")
     raise UsageError(f"the device {name} is not available here. Use `device=cpu`, or auto.")
+
+
+def send(value: Sent, device: torch.device) -> Sent:
+    """A tensor, or a module, from the CPU to a device, on which the host does not wait for what it is still at.
+
+    CUDA has read the CPU's memory when the call returns. Metal has not, so there the host does wait.
+    """
+    return cast(Sent, value.to(device, non_blocking=device.type not in ("cpu", "mps")))
+
+
+def take(rows: Shaped[Tensor, "n ..."], indices: Int64[Tensor, " k"]) -> Shaped[Tensor, "k ..."]:
+    """Rows of a tensor on any device at indices that are on the CPU, without waiting for the device."""
+    return rows[send(indices, rows.device)]

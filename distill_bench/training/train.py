@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from torch import Generator, Tensor, nn
 
 from distill_bench.errors import RunFailed
+from distill_bench.runtime.device import take
 from distill_bench.training import compilation
 
 TEST_BATCH = 500
@@ -155,7 +156,7 @@ def table_batches(load: ImageLoader, targets: Tensor, augment: Augment | None = 
 
     def batches(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
         images = load(indices)
-        return images if augment is None else augment(images, draws), targets[indices]
+        return images if augment is None else augment(images, draws), take(targets, indices)
 
     return batches
 
@@ -174,11 +175,12 @@ def accuracy(network: nn.Module, load: ImageLoader, labels: Int64[Tensor, " n"],
     with torch.inference_mode():
         for indices in torch.arange(len(labels)).split(size):
             logits = (whole if len(indices) == size else eager)(load(indices))
-            correct += (logits.argmax(dim=1) == labels[indices]).sum()
+            correct += (logits.argmax(dim=1) == take(labels, indices)).sum()
             finite &= logits.isfinite().all()
-    if not finite:
+    right, sound = torch.stack([correct, finite.long()]).tolist()  # the one wait for the device
+    if not sound:
         raise RunFailed("training diverged: the network's outputs for test images are not finite.")
-    return 100 * int(correct) / len(labels)
+    return 100 * right / len(labels)
 
 
 def _backpropagate(network: nn.Module, loss_of: Callable[[], Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ host would wait for the device, and how often it hands over data.
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -82,7 +82,7 @@ class PretendAccelerator(TorchDispatchMode):
         kwargs = kwargs or {}
         if function is aten._efficientzerotensor.default:  # of forward mode, which neither is wrapped nor mixes
             function = aten.zeros.default
-        tensors = list(_tensors((args, kwargs)))
+        tensors = _tensors((*args, *kwargs.values()))
         target = kwargs.get("device")
         onto = target is not None and torch.device(target).type == NAME
         ours = [tensor for tensor in tensors if isinstance(tensor, DeviceTensor)]
@@ -90,15 +90,15 @@ class PretendAccelerator(TorchDispatchMode):
             return function(*args, **kwargs)
         packet = function.overloadpacket
         if packet in COPIES:
-            return self._copy(packet, function, args, kwargs, onto)
+            return self._copy(packet, function, args, kwargs, ours, onto)
         self._check(function, packet, args, tensors, kwargs)
         if packet in READS or (packet in SIZED_BY_VALUES and "output_size" not in kwargs):
             self.waits[_place(packet)] += 1
         if target is not None:
             kwargs = kwargs | {"device": CPU}
-        return _run(function, args, kwargs, target is None or onto)
+        return _run(function, args, kwargs, ours, target is None or onto)
 
-    def _copy(self, packet: Any, function: Any, args: Any, kwargs: Any, onto: bool) -> Any:
+    def _copy(self, packet: Any, function: Any, args: Any, kwargs: Any, ours: Any, onto: bool) -> Any:
         """``.to(…)`` and ``copy_``, the only operations between devices."""
         target, source = (args[0], args[1]) if packet is aten.copy_ else (None, args[0])
         goes_on = isinstance(target, DeviceTensor) if packet is aten.copy_ else onto or "device" not in kwargs
@@ -109,7 +109,7 @@ class PretendAccelerator(TorchDispatchMode):
             patient = kwargs.get("non_blocking") or (packet is aten.copy_ and len(args) > 2 and args[2])
             self._hand_over(packet, bool(patient))
         if packet is aten.copy_:
-            return _run(function, args, kwargs, goes_on)
+            return _run(function, args, kwargs, ours, goes_on)
         result = function(_raw(source), **(kwargs | {"device": CPU}))
         # a copy in name only would share memory between the devices
         return DeviceTensor(result) if goes_on else result
@@ -140,32 +140,32 @@ class PretendAccelerator(TorchDispatchMode):
             raise RuntimeError(f"{packet}: expected all tensors on {DEVICE}; {tuple(alien[0].shape)} is on the CPU")
 
 
-def _run(function: Any, args: Any, kwargs: Any, wrapped: bool) -> Any:
+def _run(function: Any, args: Any, kwargs: Any, ours: Sequence[DeviceTensor], wrapped: bool) -> Any:
     """The operation on what tensors hold; its results are tensors of the device, and those that it changed the same."""
-    known = {id(tensor.raw): tensor for tensor in _tensors((args, kwargs)) if isinstance(tensor, DeviceTensor)}
+    known = {id(tensor.raw): tensor for tensor in ours}
 
     def wrap(value: Any) -> Any:
         if isinstance(value, Tensor):
             return known[id(value)] if id(value) in known else DeviceTensor(value) if wrapped else value
         return type(value)(map(wrap, value)) if isinstance(value, (list, tuple)) else value
 
-    return wrap(function(*_raw(args), **_raw(kwargs)))
+    return wrap(function(*_raw(args), **{name: _raw(value) for name, value in kwargs.items()}))
 
 
 def _raw(value: Any) -> Any:
     if isinstance(value, DeviceTensor):
         return value.raw
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_raw, value))
-    return {name: _raw(item) for name, item in value.items()} if isinstance(value, dict) else value
+    return type(value)(map(_raw, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(item)
+def _tensors(values: Any) -> list[Tensor]:
+    found = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += _tensors(value)
+    return found
 
 
 def _place(packet: Any) -> str:

@@ -24,6 +24,7 @@ from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teac
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.run import Piece, Run, SynthesisResult, method
 from distill_bench.networks import build_network
+from distill_bench.runtime.device import send
 from distill_bench.runtime.progress import Stage, SubMonitor
 
 Curriculum = Literal["none", "step", "linear", "cosine"]
@@ -193,9 +194,9 @@ class Recovery(Objective):
         if config.crop:
             scale = least_scale(config.curriculum, step, config.iterations, config.milestone, config.least_scale)
             region = views.sample_crops(1, height, width, (scale, 1.0), self._draws("crop", step))
-            images = views.crop(region.to(images.device), images)
-            mirrored = torch.rand(1, generator=self._draws("mirror", step)) < 0.5
-            images = views.mirror(mirrored.to(images.device) & run.training.flip_invariant, images)
+            images = views.crop(send(region, images.device), images)
+            mirrored = (torch.rand(1, generator=self._draws("mirror", step)) < 0.5) & run.training.flip_invariant
+            images = views.mirror(send(mirrored, images.device), images)
         lowest = -config.jitter if config.jitter_both_ways else 0
         shifts = torch.randint(lowest, config.jitter + 1, (2,), generator=self._draws("jitter", step))
         return images.roll(shifts.tolist(), (2, 3))

@@ -32,6 +32,7 @@ from distill_bench.methods.matching import (
 )
 from distill_bench.methods.run import Run, SynthesisResult, method
 from distill_bench.networks import activation_values
+from distill_bench.runtime.device import take
 from distill_bench.training.train import Plan, train
 
 _NORM_GUARD = 1e-6
@@ -135,7 +136,7 @@ class GradientMatching(Objective):
         whole = self._images.detach()
 
         def batches(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
-            images, labels = whole[indices], self._labels[indices]
+            images, labels = take(whole, indices), take(self._labels, indices)
             if config.flip:
                 images, labels = flipped(images, labels)
             return images if augment is None else augment(images, draws), labels

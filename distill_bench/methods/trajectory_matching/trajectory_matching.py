@@ -46,6 +46,7 @@ from distill_bench.pretrained.experts import (
     expert_path,
     get_or_train_experts,
 )
+from distill_bench.runtime.device import send
 from distill_bench.training import compilation
 
 _STEP_FACTOR, _UNROLLED_FACTOR = 5.2, 1.9
@@ -321,7 +322,7 @@ class TrajectoryMatching(Objective):
         limits = config.segment[0], latest_start(config.segment, config.segment_growth, step)
         start = int(torch.randint(*limits, (), generator=self._run_of.generator("segment", step)))
         expert, epochs = int(order[step % count]), (start, start + config.segment_epochs)
-        first, last = (self._experts.snapshot(expert, epoch).to(self._run_of.device) for epoch in epochs)
+        first, last = (send(self._experts.snapshot(expert, epoch), self._run_of.device) for epoch in epochs)
         return first, last
 
     def _batches(self, draws: Generator) -> list[Batch]:
@@ -337,7 +338,7 @@ class TrajectoryMatching(Objective):
             indices = pending.pop()  # the last one first: a short remainder comes before the whole batches
             seen = len(indices) * (2 if config.flip else 1)
             drawn = draw_dsa(self._run_of, seen, draws) if config.augment == "dsa" else None
-            batches.append(_batch(indices, config.flip, drawn))
+            batches.append(_batch(send(indices, self._run_of.device), config.flip, drawn))
         return batches
 
 
