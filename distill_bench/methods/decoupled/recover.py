@@ -148,9 +148,9 @@ def recover_batch(
     """The last iterate of batch ``number``, from noise N(0, 1) in the pixel space."""
     config = run.config
     noise = torch.randn(len(labels), *run.training.shape, generator=run.generator("initial images", number))
-    images = noise.to(run.device)
+    images = send(noise, run.device)
     optimizer = torch.optim.Adam([images], lr=config.image_lr, betas=config.image_betas)
-    recovery = Recovery(run, network, labels.to(run.device), images, optimizer, number)
+    recovery = Recovery(run, network, send(labels, run.device), images, optimizer, number)
     if optimise(run, recovery, {"images": images}, {"images": optimizer}, config.iterations):
         finished = {"step": config.iterations, "history": run.history, "learnables": {"images": images}}
         run.checkpoint.save(finished | {"optimizers": {}, "objective": {}})
@@ -172,7 +172,7 @@ class Recovery(Objective):
         self._run_of, self._network, self._labels = run, network, labels
         self._images, self._optimizer, self._number = images, optimizer, number
 
-    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
+    def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         config = self._run_of.config
         for group in self._optimizer.param_groups:
             group["lr"] = annealed(config.image_lr, step, config.iterations)
@@ -182,7 +182,7 @@ class Recovery(Objective):
         loss = F.cross_entropy(logits, self._labels)
         loss = loss + config.bn_weight * weighted_sum(distances, config.first_bn_multiplier)
         (gradient,) = torch.autograd.grad(loss, leaf)
-        return float(loss.detach()), {"images": gradient}
+        return loss.detach(), {"images": gradient}
 
     def after_step(self, step: int) -> None:
         self._images.copy_(self._run_of.training.clip(self._images))

@@ -248,7 +248,7 @@ class TrajectoryMatching(Objective):
         labels = {"labels": self._labels} if self._run_of.config.labels == "learned" else {}
         return {"images": self._images, **labels, "learning_rate": self._rate}
 
-    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
+    def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         config = self._run_of.config
         start, target = self._segment(step)
         if config.labels == "teacher":
@@ -263,8 +263,8 @@ class TrajectoryMatching(Objective):
             self._batches(self._run_of.generator("student", step)),
             config.gradient,
         )
-        loss = float(gradient.loss)
-        if config.loss_gate and loss > config.loss_gate:
+        loss = gradient.loss
+        if config.loss_gate and loss > config.loss_gate:  # the host waits for it
             return loss, {}
         gradients = {"images": gradient.images * config.image_gradient_scale, "learning_rate": gradient.learning_rate}
         if config.labels == "learned":
@@ -272,17 +272,17 @@ class TrajectoryMatching(Objective):
             gradients["labels"] = gradient.labels
         return loss, gradients
 
-    def after_step(self, step: int) -> None:
-        """Average the images.
-
-        Raises:
-            RunFailed: the learned rate is no longer positive.
-        """
-        if not self._rate > 0:
+    def check(self, ranges: dict[str, tuple[float, float]]) -> None:
+        """Raise RunFailed if the learned rate is no longer positive."""
+        rate, _ = ranges["learning_rate"]
+        if not rate > 0:
             raise RunFailed(
-                f"the student's learned learning rate has become {float(self._rate):.3g}; it must be positive. "
+                f"the student's learned learning rate has become {rate:.3g}; it must be positive. "
                 "Lower its own rate (`rate_lr=…`) or start it higher (`student_lr=…`)."
             )
+
+    def after_step(self, step: int) -> None:
+        """Average the images."""
         if self._average is not None:
             self._average.lerp_(self._images, 1 - self._run_of.config.ema_decay)
 
