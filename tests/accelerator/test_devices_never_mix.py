@@ -1,7 +1,7 @@
 """All that computes, on a pretend accelerator: the same bytes as on the CPU, and how often the host waits a step."""
 
 import importlib
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 
 import pytest
@@ -28,15 +28,17 @@ class Waits(SilentMonitor):
 
     def __init__(self, accelerator):
         self._accelerator, self._seen = accelerator, Counter()
-        self.steps = []
+        self.steps = defaultdict(list)
 
     @contextmanager
     def stage(self, title, total, done=0):
+        self._title, outer = title, getattr(self, "_title", None)
         self._take()
         yield self
+        self._title = outer
 
     def advance(self, steps=1):
-        self.steps.append(self._take())
+        self.steps[self._title].append(self._take())
 
     def note(self, text): ...
 
@@ -68,15 +70,44 @@ def both(homes, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("method", list_recipes())
-def test_a_method_makes_the_same_set(both, digits, method):
+ONCE = 1, ""
+BATCHES = 2, "in a batch's first step, because the batch before it comes to the CPU"
+WAITS_A_STEP = {"sre2l": BATCHES, "cda": BATCHES, "a gate": (2, "because the loss decides whether anything is updated")}
+
+
+def check_waits(stages, most, why, begins=""):
+    """No step of these stages waits more often, and one does so often: what the table says is still true."""
+    steps = [step for title, own in stages.items() if title.startswith(begins) for step in own]
+    worst = max(steps, key=Counter.total, default=None)
+    assert worst is None or worst.total() == most, f"{worst}, where {most} was known {why}"
+
+
+def set_and_losses(digits, method, **fields):
     def make(device, monitor):
         losses = []
-        made = synthesize(digits, method, 2, TEST, device=device, monitor=monitor, history=losses)
+        made = synthesize(digits, method, 2, TEST, device=device, monitor=monitor, history=losses, **fields)
         return made.to_bytes(), losses
 
-    ours, theirs, _ = both(make)
+    return make
+
+
+@pytest.mark.parametrize("method", list_recipes())
+def test_a_method_makes_the_same_set_and_waits_once_a_step(both, digits, method):
+    ours, theirs, steps = both(set_and_losses(digits, method))
     assert ours == theirs
+    check_waits(steps, *WAITS_A_STEP.get(method, ONCE), begins=f"{method}, ")
+
+
+def test_a_method_that_branches_on_its_loss_waits_for_it(both, digits):
+    ours, theirs, steps = both(set_and_losses(digits, "mtt", loss_gate=1e3))
+    assert ours == theirs
+    check_waits(steps, *WAITS_A_STEP["a gate"], begins="mtt, ")
+
+
+def test_chunks_wait_no_more(both, digits):
+    ours, theirs, steps = both(set_and_losses(digits, "dm", chunk=7))
+    assert ours == theirs
+    check_waits(steps, *ONCE)
 
 
 @pytest.mark.parametrize("method", ["dc", "datm", "cda"])
@@ -119,8 +150,10 @@ def test_what_is_pretrained_is_the_same(both, digits, what, kind):
         data = TrainingData(digits, pixel_space_of(digits, kind), torch.device(device))
         return PRETRAINED[what](data, monitor).path.read_bytes()
 
-    ours, theirs, _ = both(make)
+    ours, theirs, steps = both(make)
     assert ours == theirs
+    kept = 2, "because an expert's parameters are kept after every epoch"
+    check_waits(steps, *(ONCE if what == "a teacher" else kept))
 
 
 SETS = {
@@ -166,7 +199,8 @@ def scored(both, digits, monkeypatch):
 
 
 @pytest.mark.parametrize(("kind", "how"), EVALUATIONS)
-def test_an_evaluation_finds_the_same(scored, kind, how):
-    ours, theirs, _ = scored(kind, how)
+def test_an_evaluation_finds_the_same_and_waits_once_an_epoch(scored, kind, how):
+    ours, theirs, steps = scored(kind, how)
     assert ours == theirs
+    check_waits(steps, *ONCE)
     assert len(ours[1]) == 2
