@@ -39,6 +39,14 @@ class Sample:
     values: dict[str, Tensor]
     mirrored: Tensor | None = None
 
+    def to(self, device: torch.device) -> "Sample":
+        """The sample on a device, its parameters sent in one copy."""
+        if all(value.device == device for value in self.values.values()):
+            return self
+        sent = send(torch.stack(list(self.values.values())), device)
+        mirrored = None if self.mirrored is None else send(self.mirrored, device)
+        return Sample(self.operation, dict(zip(self.values, sent, strict=True)), mirrored)
+
 
 def sample(
     operations: tuple[str, ...],
@@ -79,10 +87,10 @@ def sample(
 
 def apply(drawn: Sample, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Apply a sample to a batch of normalised images; differentiable with respect to them."""
-    values = {name: send(value, images.device) for name, value in drawn.values.items()}
+    drawn = drawn.to(images.device)
     if drawn.mirrored is not None:
-        images = _flip(images, send(drawn.mirrored, images.device))
-    return _APPLY[drawn.operation](images, **values)
+        images = _flip(images, drawn.mirrored)
+    return _APPLY[drawn.operation](images, **drawn.values)
 
 
 def augmentation(flip_invariant: bool, always_flip: bool = False) -> Callable[[Tensor, Generator], Tensor]:

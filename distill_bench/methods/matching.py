@@ -155,9 +155,9 @@ def random_network(run: Run[Any], index: int) -> Network:
 
 
 def draw_dsa(run: Run[Any], batch: int, generator: Generator) -> dsa.Sample:
-    """An operation and its parameters for ``batch`` images, from those that the dataset and the recipe allow."""
+    """An operation and its parameters for ``batch`` images, on the device, from those that dataset and recipe allow."""
     operations = dsa.usual_operations(run.training.flip_invariant)
-    return dsa.sample(operations, batch, run.training.shape, generator, run.config.always_flip)
+    return dsa.sample(operations, batch, run.training.shape, generator, run.config.always_flip).to(run.device)
 
 
 def augment_pair(

@@ -7,10 +7,11 @@ from functools import partial
 
 import pytest
 import torch
-from pretend_accelerator import pretend_accelerator
+from pretend_accelerator import DEVICE, pretend_accelerator
 from pretraining import StopsAfter
 
 from distill_bench import load_dataset, synthesize
+from distill_bench.augmentations import dsa
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import Interrupted
@@ -22,6 +23,7 @@ from distill_bench.pretrained.experts import ExpertRecipe, get_or_train_experts
 from distill_bench.pretrained.teachers import TeacherRecipe, get_or_train_teacher
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SilentMonitor
+from distill_bench.runtime.seeds import generator
 
 EVALUATION = importlib.import_module("distill_bench.evaluation.evaluate")
 
@@ -117,6 +119,21 @@ def test_a_method_makes_the_same_set_and_waits_once_a_step(both, digits, case):
     ours, theirs, steps = both(make)
     assert ours == theirs
     check_waits(steps, case, begins=f"{method}, ")
+
+
+@pytest.mark.parametrize("always_flip", [False, True])
+def test_parameters_of_an_augmentation_are_sent_in_one_copy(always_flip):
+    images, seen = torch.rand(5, 3, 8, 8, generator=generator("images")), set()
+    with pretend_accelerator() as accelerator:
+        for index in range(40):
+            drawn = dsa.sample(dsa.OPERATIONS, 5, (3, 8, 8), generator("augment", index), always_flip)
+            before, sent = accelerator.copies, drawn.to(torch.device(DEVICE))
+            assert accelerator.copies - before == 1 + always_flip
+            there, onto = dsa.apply(sent, images.to(DEVICE)), accelerator.copies
+            assert torch.equal(there.cpu(), dsa.apply(drawn, images))
+            assert onto == before + 1 + always_flip
+            seen.add(drawn.operation)
+    assert len(seen) == len(dsa.OPERATIONS) - always_flip
 
 
 @pytest.mark.parametrize("method", ["dc", "datm", "cda"])

@@ -112,6 +112,8 @@ def test_a_step_of_training_is_the_cpus(accelerator):
 def test_nothing_of_it_is_left(accelerator):
     """The device's name alone is known from then on: to torch, not to the package."""
     assert str(resolve_device("gpu")) == "gpu"
+    with torch.random.fork_rng():  # which keeps the generators of all devices there are
+        pass
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     with pretend_accelerator():
         pass

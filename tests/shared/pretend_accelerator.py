@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -178,8 +179,16 @@ def _place(packet: Any) -> str:
 
 @cache
 def _register() -> None:
-    """Once a process: torch knows the device's name from then on, and does nothing else with it."""
-    REGISTER(NAME)
+    """Once a process: torch knows the device's name from then on, and that there is none of it."""
+    there_is_none = {
+        "is_available": lambda: False,
+        "is_initialized": lambda: False,
+        "device_count": lambda: 0,
+        "current_device": lambda: 0,
+        "_is_in_bad_fork": lambda: False,
+        "manual_seed_all": lambda seed: None,
+    }
+    REGISTER(NAME, backend_module=SimpleNamespace(**there_is_none))
 
 
 @contextmanager
