@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from distill_bench.runtime.device import send
+
 CROP, SCALE, ROTATION = 4, 0.2, 45
 
 
@@ -28,7 +30,7 @@ def augment(
     chosen = torch.randint(len(operations), (len(images),), generator=generator)
     result = images.clone()
     for number, name in enumerate(operations):
-        picked = (chosen == number).nonzero().flatten().to(images.device)
+        picked = send((chosen == number).nonzero().flatten(), images.device)
         if len(picked):
             theta = _matrices(name, len(picked), images, generator)
             result[picked] = _warp(images[picked], theta, fills[name])
@@ -50,7 +52,7 @@ def _matrices(name: str, count: int, images: Tensor, generator: Generator) -> Te
         angle = degrees * (math.pi / 180)
         theta[:, 0, 0], theta[:, 0, 1] = angle.cos(), -angle.sin()
         theta[:, 1, 0], theta[:, 1, 1] = angle.sin(), angle.cos()
-    return theta.to(images)
+    return send(theta.to(images.dtype), images.device)
 
 
 def _warp(images: Tensor, theta: Tensor, fill: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from distill_bench.runtime.device import send
+
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
 CROP, CUTOUT, SCALE, ROTATION = 0.125, 0.5, 1.2, 15.0
@@ -36,6 +38,14 @@ class Sample:
     operation: str
     values: dict[str, Tensor]
     mirrored: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Sample":
+        """The sample on a device, its parameters sent in one copy."""
+        if all(value.device == device for value in self.values.values()):
+            return self
+        sent = send(torch.stack(list(self.values.values())), device)
+        mirrored = None if self.mirrored is None else send(self.mirrored, device)
+        return Sample(self.operation, dict(zip(self.values, sent, strict=True)), mirrored)
 
 
 def sample(
@@ -77,10 +87,10 @@ def sample(
 
 def apply(drawn: Sample, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Apply a sample to a batch of normalised images; differentiable with respect to them."""
-    values = {name: value.to(images.device) for name, value in drawn.values.items()}
+    drawn = drawn.to(images.device)
     if drawn.mirrored is not None:
-        images = _flip(images, drawn.mirrored.to(images.device))
-    return _APPLY[drawn.operation](images, **values)
+        images = _flip(images, drawn.mirrored)
+    return _APPLY[drawn.operation](images, **drawn.values)
 
 
 def augmentation(flip_invariant: bool, always_flip: bool = False) -> Callable[[Tensor, Generator], Tensor]:

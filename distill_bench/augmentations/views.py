@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int64
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
+from distill_bench.runtime.device import send, take
+
 _RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
 _PADDING = 4
@@ -125,14 +127,14 @@ def sample_crops(
 
 def single(views: AugmentParams, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """The views before they are mixed: tiles in their order, the crop, the mirror."""
-    crops, mirrored = views.crops.to(images.device), views.mirrored.to(images.device)
-    return mirror(mirrored, crop(crops, shuffle_tiles(views.tiles.to(images.device), images)))
+    tiles, crops, mirrored = (send(each, images.device) for each in (views.tiles, views.crops, views.mirrored))
+    return mirror(mirrored, crop(crops, shuffle_tiles(tiles, images)))
 
 
 def shown(views: AugmentParams, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """The whole views of a batch, mixed with each other."""
     own = single(views, images)
-    return mixed(views, own, own[views.partners])
+    return mixed(views, own, take(own, views.partners))
 
 
 def crop(crops: Int64[Tensor, "k 4"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -165,8 +167,8 @@ def mixed(
     views: AugmentParams, own: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, "b c h w"]:
     """``own`` with ``other`` in the boxes, and outside them the mean of both with the views' weights."""
-    weights = views.weights.to(own).view(-1, 1, 1, 1)
-    top, left, height, width = (each.view(-1, 1) for each in views.boxes.to(own.device).unbind(dim=1))
+    weights = send(views.weights.to(own.dtype), own.device).view(-1, 1, 1, 1)
+    top, left, height, width = (each.view(-1, 1) for each in send(views.boxes, own.device).unbind(dim=1))
     row, column = (torch.arange(side, device=own.device) for side in own.shape[2:])
     inside = ((row >= top) & (row < top + height))[:, None, :, None]
     inside = inside & ((column >= left) & (column < left + width))[:, None, None, :]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.whitening import Whitening, whitening_of
 from distill_bench.errors import UsageError, unknown
+from distill_bench.runtime.device import send, take
 
 RESIDENT_BYTES = 2**30
 
@@ -90,7 +92,8 @@ class Transform:
         """Images of the space whose pixels are brought into [0, 1]: they are what a picture of them would show."""
         if self._whitening is not None:
             return self._from_unit(self.decode(images).clamp(0, 1))
-        low, high = (self._from_unit(torch.full_like(self._mean, edge)).to(images) for edge in (0.0, 1.0))
+        edges = torch.stack([self._from_unit(torch.full_like(self._mean, edge)) for edge in (0.0, 1.0)])
+        low, high = send(edges.to(images.dtype), images.device)
         return torch.minimum(torch.maximum(images, low), high)
 
     def decode(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -114,7 +117,7 @@ class Transform:
         """
         slow = self._whitening is not None or device.type != "cpu"
         if not slow or len(split) * math.prod(split.shape) * 4 > RESIDENT_BYTES:
-            return lambda indices: self.encode(split.images(indices)).to(device)
+            return lambda indices: send(self.encode(split.images(indices)), device)
         if self._whitening is not None:  # a product's last bits depend on how many rows it has
-            return self.encode(split.images(torch.arange(len(split)))).to(device).__getitem__
-        return torch.cat([self.encode(pixels).to(device) for pixels in split.chunks()]).__getitem__
+            return partial(take, self.encode(split.images(torch.arange(len(split)))).to(device))
+        return partial(take, torch.cat([self.encode(pixels).to(device) for pixels in split.chunks()]))

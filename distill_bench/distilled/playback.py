@@ -14,6 +14,7 @@ from distill_bench.distilled.distilled_set import TEACHER_PREFIX, DistilledSet
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import Network, blank_network, build_network, is_outside
+from distill_bench.runtime.device import send
 
 _NO_TABLE = {
     "recorded": "labels are recorded, with the view of the image that each belongs to: play them back, "
@@ -108,7 +109,7 @@ class Playback:
         """The views of the images at ``indices`` in an epoch, and what the teacher said of them, as probabilities."""
         at = epoch % self.epochs
         wanted = (self.recording.logits(at, indices) / self.temperature).softmax(dim=1)
-        return self.recording.replay(self.images, at, indices), wanted.to(self.images.device)
+        return self.recording.replay(self.images, at, indices), send(wanted, self.images.device)
 
 
 def stored_teacher(distilled: DistilledSet) -> Network:

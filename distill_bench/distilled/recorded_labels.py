@@ -16,6 +16,7 @@ from torch import Tensor
 from distill_bench.augmentations import views
 from distill_bench.augmentations.views import AugmentParams
 from distill_bench.errors import DataError
+from distill_bench.runtime.device import take
 
 PREFIX = "relabel."
 LOGITS, CLASSES = "logits", "classes"
@@ -143,8 +144,8 @@ class RecordedLabels:
     ) -> Float[Tensor, "b c h w"]:
         """The views of the images at ``indices`` as the teacher saw them."""
         drawn = self.views(epoch, indices)
-        own = views.single(drawn, images[indices])
+        own = views.single(drawn, take(images, indices))
         if torch.equal(drawn.partners, indices):
             return own
-        other = views.single(self.views(epoch, drawn.partners), images[drawn.partners])
+        other = views.single(self.views(epoch, drawn.partners), take(images, drawn.partners))
         return views.mixed(drawn, own, other)

@@ -27,7 +27,7 @@ from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.result import FULL, LabelUse, Result, data_facts
 from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.networks import blank_network, build_network, is_outside, resolve_network
-from distill_bench.runtime.device import resolve_device
+from distill_bench.runtime.device import resolve_device, send, take
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.run_info import run_block
 from distill_bench.runtime.seeds import derive_seed, generator
@@ -279,7 +279,7 @@ class EvalSetup:
         """Network ``index``, trained. Its seeds are the same for every set, so that sets are compared in pairs."""
         seeds = (self.dataset.kind, self.rules.id, index)
         shape, classes = self.dataset.train.shape, len(self.dataset.class_names)
-        network = build_network(self.network, shape, classes, generator(*seeds, "weights")).to(self.device)
+        network = send(build_network(self.network, shape, classes, generator(*seeds, "weights")), self.device)
         draws = generator(*seeds, "training")
         train(network, inputs.batches, inputs.count, inputs.plan, draws, after_epoch, compiled=self.compiled)
         return network
@@ -343,7 +343,7 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
         1.0 if kind == "hard" else card.temperature,
         classes,
     )
-    load, count, augment = pixels.__getitem__, len(images), _augmentation_of(rules, setup.dataset)
+    load, count, augment = partial(take, pixels), len(images), _augmentation_of(rules, setup.dataset)
     if kind == "teacher":
         teacher = stored_teacher(distilled).to(device)
         return TrainInputs(teacher_labelled(load, augment, teacher, card.temperature), count, plan, "teacher")

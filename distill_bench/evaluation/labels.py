@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from distill_bench.augmentations import views
 from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.distilled.playback import Playback
+from distill_bench.runtime.device import send, take
 from distill_bench.training.train import Augment, BatchFn, ImageLoader
 
 
@@ -25,11 +26,11 @@ def mixed_batches(load: ImageLoader, targets: Tensor, classes: int, policy: Augm
     soft = targets if targets.is_floating_point() else F.one_hot(targets, classes).float()
 
     def batches(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
-        images, wanted = load(indices), soft[indices]
+        images, wanted = load(indices), take(soft, indices)
         _, channels, height, width = images.shape
         drawn = views.sample(policy, len(images), (channels, height, width), mirror, draws)
-        share = views.own_share(drawn, height, width).to(wanted)[:, None]
-        return views.shown(drawn, images), share * wanted + (1 - share) * wanted[drawn.partners]
+        share = send(views.own_share(drawn, height, width).to(wanted.dtype), wanted.device)[:, None]
+        return views.shown(drawn, images), share * wanted + (1 - share) * take(wanted, drawn.partners)
 
     return batches
 

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -23,8 +24,14 @@ class Objective(ABC):
     """What a method contributes: gradients of its loss. Randomness comes from ``run.generator(role, step)`` alone."""
 
     @abstractmethod
-    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
-        """The loss at a step and its gradient for each learnable, by name; those without one stay as they are."""
+    def loss_and_grads(self, step: int) -> tuple[Float[Tensor, ""] | float, dict[str, Tensor]]:
+        """The loss at a step and its gradient for each learnable, by name; those without one stay as they are.
+
+        A loss that is a tensor is read together with what the learnables are checked for: the host waits once a step.
+        """
+
+    def check(self, ranges: dict[str, tuple[float, float]]) -> None:  # noqa: B027
+        """Raise RunFailed if updated learnables are of no use; ``ranges`` has each one's least and greatest value."""
 
     def after_step(self, step: int) -> None:  # noqa: B027 (most methods have nothing to do here)
         """Called when the learnables have been updated."""
@@ -49,7 +56,7 @@ def optimise(
     Args:
         run: whose checkpoint, monitor and history are used.
         objective: the method's loss and gradients.
-        learnables: leaf tensors by name.
+        learnables: leaf tensors by name, on one device.
         optimizers: for each of them.
         steps: in all, those before a resume included.
 
@@ -113,15 +120,27 @@ def _update(
     for name, gradient in gradients.items():
         learnables[name].grad = gradient
         optimizers[name].step()
-    if not math.isfinite(loss):
-        raise _Diverged(f"the loss is {loss}.")
-    broken = [name for name, tensor in learnables.items() if not tensor.isfinite().all()]
+    value, ranges = _read(loss, learnables)
+    if not math.isfinite(value):
+        raise _Diverged(f"the loss is {value}.")
+    broken = [name for name, edges in ranges.items() if not all(map(math.isfinite, edges))]
     if broken:
         raise _Diverged(f"{' and '.join(broken)} hold values that are not finite.")
-    for name, tensor in learnables.items():
-        if (largest := float(tensor.abs().max())) > (bound := bounds.get(name, _EXPLODED)):
+    for name, (low, high) in ranges.items():
+        if (largest := max(-low, high)) > (bound := bounds.get(name, _EXPLODED)):
             raise _Diverged(f"{name} (up to {largest:.3g}) exploded: what means anything is within {bound:.3g}.")
-    return loss
+    objective.check(ranges)
+    return value
+
+
+def _read(loss: Tensor | float, learnables: dict[str, Tensor]) -> tuple[float, dict[str, tuple[float, float]]]:
+    """The loss, and each learnable's least and greatest value (NaN where it holds one): one wait for the device."""
+    edges = [edge for tensor in learnables.values() for edge in tensor.detach().aminmax()]
+    if isinstance(loss, Tensor):
+        value, *ends = torch.stack([loss.detach(), *edges]).tolist()
+    else:
+        value, ends = loss, torch.stack(edges).tolist()
+    return value, dict(zip(learnables, zip(ends[::2], ends[1::2], strict=True), strict=True))
 
 
 def _save(

@@ -15,6 +15,7 @@ from distill_bench.methods.run import Config, Run
 from distill_bench.methods.selection.selection import embeddings, k_center, k_means, nearest, nearest_distinct
 from distill_bench.methods.warm_start import BY_CONTENT, images_to_go_on_from, is_finished_set, one_of
 from distill_bench.networks import Network, activation_values, blank_network, build_network
+from distill_bench.runtime.device import send
 from distill_bench.runtime.memory import memory_limit
 
 _CHUNK_BYTES = 2**29
@@ -148,13 +149,13 @@ def _chosen_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:
 def random_network(run: Run[Any], index: int) -> Network:
     """Network ``index`` of the run's stream of random networks, in training mode."""
     draws = run.generator("network", index)
-    return build_network(run.config.network, run.training.shape, run.classes, draws).to(run.device)
+    return send(build_network(run.config.network, run.training.shape, run.classes, draws), run.device)
 
 
 def draw_dsa(run: Run[Any], batch: int, generator: Generator) -> dsa.Sample:
-    """An operation and its parameters for ``batch`` images, from those that the dataset and the recipe allow."""
+    """An operation and its parameters for ``batch`` images, on the device, from those that dataset and recipe allow."""
     operations = dsa.usual_operations(run.training.flip_invariant)
-    return dsa.sample(operations, batch, run.training.shape, generator, run.config.always_flip)
+    return dsa.sample(operations, batch, run.training.shape, generator, run.config.always_flip).to(run.device)
 
 
 def augment_pair(

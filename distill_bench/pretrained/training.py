@@ -12,6 +12,7 @@ from distill_bench.errors import RunFailed
 from distill_bench.networks import Network, build_network
 from distill_bench.pretrained.store import diverged
 from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.device import send
 from distill_bench.runtime.progress import Monitor, stopped
 from distill_bench.runtime.seeds import generator
 from distill_bench.training import compilation
@@ -75,11 +76,10 @@ def train_kept(
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
     network = build_network(name, training.shape, len(training.class_names), generator(*seeds, "weights"))
-    network.to(training.device)
+    begun = parameters_to_vector(network.parameters()).detach()
+    trajectory = begun.repeat(plan.epochs + 1 if snapshots else 0, 1)
+    send(network, training.device)
     state, losses = TrainState(), list[float]()
-    trajectory = (
-        parameters_to_vector(network.parameters()).detach().cpu().repeat(plan.epochs + 1 if snapshots else 0, 1)
-    )
     if (saved := checkpoint.load()) is not None:
         network.load_state_dict(saved["network"])
         state, losses = TrainState(**saved["training"]), saved.get("losses", losses)
@@ -104,7 +104,7 @@ def train_kept(
             if stopping:
                 raise stopped(f"{state.epoch} of {plan.epochs} epochs of {what} trained")
 
-        batches = table_batches(training.images, training.labels.to(training.device), augment)
+        batches = table_batches(training.images, send(training.labels, training.device), augment)
         inputs = (batches, len(training), plan, generator(*seeds, "training"))
         try:
             train(network, *inputs, after_epoch, state, gradient, compiled=compiled)
@@ -123,4 +123,4 @@ def checked_images(training: TrainingData) -> Int64[Tensor, " n"]:
 def training_accuracy(network: nn.Module, training: TrainingData) -> float:
     """Percent right of up to 2,000 training images."""
     chosen = checked_images(training)
-    return accuracy(network, lambda at: training.images(chosen[at]), training.labels[chosen].to(training.device))
+    return accuracy(network, lambda at: training.images(chosen[at]), send(training.labels[chosen], training.device))

@@ -1,14 +1,32 @@
-"""Which device work runs on."""
+"""Which device work runs on, and what is sent there."""
 
 import re
 import warnings
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 import torch
+from jaxtyping import Int64, Shaped
+from torch import Tensor, nn
 
 from distill_bench.errors import UsageError, unknown
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-NAME = re.compile(r"auto|(?:cpu|cuda|mps)(?::\d+)?")
+Sent = TypeVar("Sent", bound=Tensor | nn.Module)
+
+
+def _cuda_devices() -> int:
+    """How many GPUs can be used; torch's warning about a driver that cannot is the answer, and not shown."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="CUDA initialization|Can.t initialize NVML", category=UserWarning)
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+COUNT: dict[str, Callable[[], int]] = {
+    "cpu": lambda: 1,
+    "cuda": _cuda_devices,
+    "mps": lambda: int(torch.backends.mps.is_available()),
+}
+"""How many devices there are of each type."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -17,19 +35,25 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         UsageError: the name is unknown or the device is not there.
     """
-    if NAME.fullmatch(name) is None:
-        raise UsageError(unknown("device", name, DEVICES, "; or one of several, such as cuda:1"))
+    known = re.fullmatch(r"([a-z]+)(?::\d+)?", name)
+    if name != "auto" and (known is None or known[1] not in COUNT):
+        raise UsageError(unknown("device", name, ("auto", *COUNT), "; or one of several, such as cuda:1"))
     device = torch.device("cuda" if name == "auto" else name)
-    count = {"cpu": lambda: 1, "cuda": _cuda_devices, "mps": lambda: int(torch.backends.mps.is_available())}
-    if (device.index or 0) < count[device.type]():
+    if (device.index or 0) < COUNT[device.type]():
         return device
     if name == "auto":
         return torch.device("cpu")
     raise UsageError(f"the device {name} is not available here. Use `device=cpu`, or auto.")
 
 
-def _cuda_devices() -> int:
-    """How many GPUs can be used; torch's warning about a driver that cannot is the answer, and not shown."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="CUDA initialization|Can.t initialize NVML", category=UserWarning)
-        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+def send(value: Sent, device: torch.device) -> Sent:
+    """A tensor, or a module, from the CPU to a device, on which the host does not wait for what it is still at.
+
+    CUDA has read the CPU's memory when the call returns. Metal has not, so there the host does wait.
+    """
+    return cast(Sent, value.to(device, non_blocking=device.type not in ("cpu", "mps")))
+
+
+def take(rows: Shaped[Tensor, "n ..."], indices: Int64[Tensor, " k"]) -> Shaped[Tensor, "k ..."]:
+    """Rows of a tensor on any device at indices that are on the CPU, without waiting for the device."""
+    return rows[send(indices, rows.device)]

@@ -1,16 +1,17 @@
 """The one SGD loop: every network in this package, in whichever role, is trained by it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
 from distill_bench.errors import RunFailed
+from distill_bench.runtime.device import take
 from distill_bench.training import compilation
 
 TEST_BATCH = 500
@@ -104,16 +105,50 @@ def train(
         generator: orders the images, and is handed to ``batches``.
         after_epoch: called after every epoch.
         state: where to resume; updated before every call of ``after_epoch``. A new training unless given.
-        gradient: sets the gradients of a step; backpropagates the loss unless given.
-        compiled: whether steps are compiled; equal to the others but for the last bits.
-        chunk: the most images of a step whose graph lives at a time, which bounds memory; 0: all. Not for batch norm,
-            whose statistics are over the whole batch, and not with a ``gradient`` of one's own.
+        gradient, compiled, chunk: as for ``epochs``.
 
     Returns:
         The last epoch's mean loss (cross-entropy, nats).
 
     Raises:
         RunFailed: the loss is no longer finite.
+    """
+    state = state or TrainState()
+    for loss in epochs(network, batches, count, plan, generator, state, gradient, compiled=compiled, chunk=chunk):
+        state.loss = float(loss)
+        if not math.isfinite(state.loss):
+            raise RunFailed(
+                f"training diverged: the loss is {state.loss} after epoch {state.epoch} of {plan.epochs} "
+                f"at learning rate {plan.learning_rate:g}."
+            )
+        after_epoch()
+    return state.loss
+
+
+def epochs(
+    network: nn.Module,
+    batches: BatchFn,
+    count: int,
+    plan: Plan,
+    generator: Generator,
+    state: TrainState | None = None,
+    gradient: GradientFn | None = None,
+    *,
+    compiled: bool = False,
+    chunk: int = 0,
+) -> Iterator[Float[Tensor, ""]]:
+    """``train``, epoch by epoch: nothing is read from the device, and no loss is checked.
+
+    Args:
+        network, batches, count, plan, generator: as for ``train``.
+        state: where to resume; its loss is the caller's, the rest is updated before every epoch is yielded.
+        gradient: sets the gradients of a step; backpropagates the loss unless given.
+        compiled: whether steps are compiled; equal to the others but for the last bits.
+        chunk: the most images of a step whose graph lives at a time, which bounds memory; 0: all. Not for batch norm,
+            whose statistics are over the whole batch, and not with a ``gradient`` of one's own.
+
+    Yields:
+        The epoch's mean loss (cross-entropy, nats), on the device.
     """
     network.train()
     optimizer = _optimizer(network, plan)
@@ -139,15 +174,8 @@ def train(
                 loss = (gradient or _backpropagate)(network, loss_of)
             optimizer.step()
             total += loss.detach() * len(indices)
-        state.epoch, state.loss = epoch + 1, float(total / count)
-        if not math.isfinite(state.loss):
-            raise RunFailed(
-                f"training diverged: the loss is {state.loss} after epoch {epoch + 1} of {plan.epochs} "
-                f"at learning rate {plan.learning_rate:g}."
-            )
-        state.optimizer, state.generator = optimizer.state_dict(), generator.get_state()
-        after_epoch()
-    return state.loss
+        state.epoch, state.optimizer, state.generator = epoch + 1, optimizer.state_dict(), generator.get_state()
+        yield total / count
 
 
 def table_batches(load: ImageLoader, targets: Tensor, augment: Augment | None = None) -> BatchFn:
@@ -155,7 +183,7 @@ def table_batches(load: ImageLoader, targets: Tensor, augment: Augment | None = 
 
     def batches(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
         images = load(indices)
-        return images if augment is None else augment(images, draws), targets[indices]
+        return images if augment is None else augment(images, draws), take(targets, indices)
 
     return batches
 
@@ -174,11 +202,12 @@ def accuracy(network: nn.Module, load: ImageLoader, labels: Int64[Tensor, " n"],
     with torch.inference_mode():
         for indices in torch.arange(len(labels)).split(size):
             logits = (whole if len(indices) == size else eager)(load(indices))
-            correct += (logits.argmax(dim=1) == labels[indices]).sum()
+            correct += (logits.argmax(dim=1) == take(labels, indices)).sum()
             finite &= logits.isfinite().all()
-    if not finite:
+    right, sound = torch.stack([correct, finite.long()]).tolist()  # the one wait for the device
+    if not sound:
         raise RunFailed("training diverged: the network's outputs for test images are not finite.")
-    return 100 * int(correct) / len(labels)
+    return 100 * right / len(labels)
 
 
 def _backpropagate(network: nn.Module, loss_of: Callable[[], Tensor]) -> Tensor:

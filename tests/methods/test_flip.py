@@ -55,7 +55,7 @@ def step(method, images, source=SOURCE, **options):
     objective, fields, own = METHODS[method]
     job = run_of(fields(**COMMON | own | {"flip": True} | options), source)
     loss, gradients = objective(job, images).loss_and_grads(0)
-    return loss, gradients["images"]
+    return float(loss), gradients["images"]
 
 
 def test_the_mirror_images_follow_the_images_and_the_targets_come_twice():
@@ -123,7 +123,7 @@ def test_the_real_batch_is_not_doubled_and_both_halves_undergo_the_same(monkeypa
 def training_batches(monkeypatch, config):
     """What the inner loop trains the network on."""
     found = []
-    monkeypatch.setattr(GM, "train", lambda network, batches, *_, **__: found.append(batches))
+    monkeypatch.setattr(GM, "epochs", lambda network, batches, *_, **__: found.append(batches) or [])
     GradientMatching(run_of(config), start()).after_step(0)
     return found[0]
 

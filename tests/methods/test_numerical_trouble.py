@@ -54,6 +54,12 @@ def test_the_last_good_checkpoint_is_named_and_is_good(trouble, digits):
     assert saved["learnables"]["images"].isfinite().all()
 
 
+def test_an_inner_loop_that_diverges_ends_the_next_step_and_its_rate_is_named(digits):
+    fields = {"iterations": 1, "outer_loop": 2, "network": "ConvNetD1W4", "real_batch": 8, "network_lr": 1e30}
+    with pytest.raises(RunFailed, match=r"failed at step 1 of 2: the loss is nan.*`network_lr=…` \(now 1e\+30\)"):
+        synthesize(digits, "dc", 1, **fields)
+
+
 def test_an_error_of_another_kind_stays_what_it_is(trouble, digits):
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         synthesize(digits, "troubled:plain_bug", 1)

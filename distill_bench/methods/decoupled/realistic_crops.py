@@ -77,7 +77,7 @@ def best_crops(
         crops = shrunk(pool, regions, height, width)
         losses = crop_losses(network, crops, label, sides)
         better = losses < least
-        best[better], least[better] = crops[better], losses[better]
+        best, least = torch.where(better[:, None, None, None], crops, best), torch.where(better, losses, least)
     return best, least
 
 

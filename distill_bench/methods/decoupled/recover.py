@@ -24,6 +24,7 @@ from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teac
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.run import Piece, Run, SynthesisResult, method
 from distill_bench.networks import build_network
+from distill_bench.runtime.device import send
 from distill_bench.runtime.progress import Stage, SubMonitor
 from distill_bench.training.memory import training_bytes
 
@@ -155,9 +156,9 @@ def recover_batch(
     """The last iterate of batch ``number``, from noise N(0, 1) in the pixel space."""
     config = run.config
     noise = torch.randn(len(labels), *run.training.shape, generator=run.generator("initial images", number))
-    images = noise.to(run.device)
+    images = send(noise, run.device)
     optimizer = torch.optim.Adam([images], lr=config.image_lr, betas=config.image_betas)
-    recovery = Recovery(run, network, labels.to(run.device), images, optimizer, number)
+    recovery = Recovery(run, network, send(labels, run.device), images, optimizer, number)
     if optimise(run, recovery, {"images": images}, {"images": optimizer}, config.iterations):
         finished = {"step": config.iterations, "history": run.history, "learnables": {"images": images}}
         run.checkpoint.save(finished | {"optimizers": {}, "objective": {}})
@@ -179,7 +180,7 @@ class Recovery(Objective):
         self._run_of, self._network, self._labels = run, network, labels
         self._images, self._optimizer, self._number = images, optimizer, number
 
-    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
+    def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         config = self._run_of.config
         for group in self._optimizer.param_groups:
             group["lr"] = annealed(config.image_lr, step, config.iterations)
@@ -189,7 +190,7 @@ class Recovery(Objective):
         loss = F.cross_entropy(logits, self._labels)
         loss = loss + config.bn_weight * weighted_sum(distances, config.first_bn_multiplier)
         (gradient,) = torch.autograd.grad(loss, leaf)
-        return float(loss.detach()), {"images": gradient}
+        return loss.detach(), {"images": gradient}
 
     def after_step(self, step: int) -> None:
         self._images.copy_(self._run_of.training.clip(self._images))
@@ -201,9 +202,9 @@ class Recovery(Objective):
         if config.crop:
             scale = least_scale(config.curriculum, step, config.iterations, config.milestone, config.least_scale)
             region = views.sample_crops(1, height, width, (scale, 1.0), self._draws("crop", step))
-            images = views.crop(region.to(images.device), images)
-            mirrored = torch.rand(1, generator=self._draws("mirror", step)) < 0.5
-            images = views.mirror(mirrored.to(images.device) & run.training.flip_invariant, images)
+            images = views.crop(send(region, images.device), images)
+            mirrored = (torch.rand(1, generator=self._draws("mirror", step)) < 0.5) & run.training.flip_invariant
+            images = views.mirror(send(mirrored, images.device), images)
         lowest = -config.jitter if config.jitter_both_ways else 0
         shifts = torch.randint(lowest, config.jitter + 1, (2,), generator=self._draws("jitter", step))
         return images.roll(shifts.tolist(), (2, 3))

@@ -20,6 +20,7 @@ from distill_bench.errors import UsageError
 from distill_bench.methods.resumable import fill_rows
 from distill_bench.methods.run import Config, Piece, Run, SynthesisResult
 from distill_bench.pretrained.teachers import Teacher, TeacherRecipe, get_or_train_teacher, teacher_bytes, teacher_path
+from distill_bench.runtime.device import send, take
 
 TEACHER_BATCH, TEACHER_SIDE = 500, 64
 
@@ -116,7 +117,7 @@ def predict(network: nn.Module, images: Float[Tensor, "n c h w"], device: torch.
     """A network's logits, on its device; 500 images at a time, or where they are larger than 64 px as many pixels."""
     size = max(1, min(TEACHER_BATCH, TEACHER_BATCH * TEACHER_SIDE**2 // images[0, 0].numel()))
     with torch.inference_mode():
-        return torch.cat([network(batch.to(device)) for batch in images.split(size)])
+        return torch.cat([network(send(batch, device)) for batch in images.split(size)])
 
 
 def record(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> RecordedLabels:
@@ -128,7 +129,7 @@ def record(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) ->
         draws = run.generator("relabel", number)
         for indices in torch.randperm(len(images), generator=draws).split(config.batch_size):
             drawn = views.sample(rule, len(indices), run.training.shape, run.training.flip_invariant, draws)
-            shown = views.shown(drawn, images[indices].to(run.device))
+            shown = views.shown(drawn, send(take(images, indices), run.device))
             recording.write(number, indices, drawn, predict(teacher.network, shown, run.device))
 
     fill_rows(run, "recorded", "epochs of labels recorded", recording.tensors, epoch)

@@ -30,8 +30,9 @@ from distill_bench.methods.matching import (
 )
 from distill_bench.methods.run import Run, SynthesisResult, method
 from distill_bench.networks import activation_values
+from distill_bench.runtime.device import take
 from distill_bench.training.memory import GRADIENT_FACTOR, WITHOUT_GRAPH_FACTOR
-from distill_bench.training.train import Plan, train
+from distill_bench.training.train import Plan, epochs
 
 _NORM_GUARD = 1e-6
 _BATCH_NORM_IMAGES = 16
@@ -97,7 +98,7 @@ class GradientMatching(Objective):
         self._at_once = images_at_once(run.config.network, run.training.shape, run.classes)[1]
         self._chunked_training = not has_batch_norm(run.config.network, run.training.shape, run.classes)
 
-    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
+    def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         run, outer = self._run_of, self._run_of.config.outer_loop
         if step % outer == 0:
             self._network = random_network(run, step // outer)
@@ -110,7 +111,7 @@ class GradientMatching(Objective):
             loss, gradient = self._match(label, real, own, draws)
             losses.append(loss)
             gradients.append(gradient)
-        return float(torch.stack(losses).sum()), {"images": torch.cat(gradients)}
+        return torch.stack(losses).sum(), {"images": torch.cat(gradients)}
 
     def _match(self, label: int, real: Tensor, synthetic: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
         leaf = synthetic.detach().requires_grad_()
@@ -125,7 +126,8 @@ class GradientMatching(Objective):
     def after_step(self, step: int) -> None:
         """Train the network on the images as they are now, unless it was the last step with this network.
 
-        With FYI's flip every batch is followed by its mirror images here too.
+        With FYI's flip every batch is followed by its mirror images here too. Losses are not read: a network that has
+        diverged makes the next step's loss NaN.
         """
         run, config = self._run_of, self._run_of.config
         if step % config.outer_loop == config.outer_loop - 1:
@@ -134,7 +136,7 @@ class GradientMatching(Objective):
         whole = self._images.detach()
 
         def batches(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
-            images, labels = whole[indices], self._labels[indices]
+            images, labels = take(whole, indices), take(self._labels, indices)
             if config.flip:
                 images, labels = flipped(images, labels)
             return images if augment is None else augment(images, draws), labels
@@ -145,7 +147,8 @@ class GradientMatching(Objective):
             min(config.train_batch, len(whole)) * (2 if config.flip else 1),
         )
         most = chunk_of(shown, self._at_once) if self._chunked_training else 0
-        train(self._network, batches, len(whole), plan, draws, chunk=most)
+        for _ in epochs(self._network, batches, len(whole), plan, draws, chunk=most):
+            pass
 
     def state(self) -> dict[str, Any]:
         return dict(self._network.state_dict())

@@ -24,6 +24,7 @@ from distill_bench.methods.matching import (
 )
 from distill_bench.methods.run import Run, SynthesisResult
 from distill_bench.networks import Network, activation_values
+from distill_bench.runtime.device import send
 from distill_bench.training.memory import GRADIENT_FACTOR, WITHOUT_GRAPH_FACTOR
 
 Signals = Callable[[Tensor], list[Tensor]]
@@ -134,7 +135,7 @@ class MeanMatching(Objective):
         synthetic = len(images) * (2 if run.config.flip else 1)
         self._chunks = run.config.chunks(run.training.shape, run.classes, real, synthetic)
 
-    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
+    def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         run = self._run_of
         leaf = self._images.detach().requires_grad_()
         classes = leaf.split(run.ipc)
@@ -154,7 +155,7 @@ class MeanMatching(Objective):
         synthetic, sizes = torch.cat(augmented), [len(batch) for batch in augmented]
         loss, slope = distance_and_slope(signals, self.distance, synthetic, sizes, target, self._chunks.synthetic)
         (gradient,) = torch.autograd.grad(synthetic, leaf, slope)
-        return float(loss), {"images": gradient}
+        return loss, {"images": gradient}
 
 
 def match_means(
@@ -227,9 +228,9 @@ def distance_and_slope(
         return loss.detach(), torch.autograd.grad(loss, leaf)[0]
     means = [mean.requires_grad_() for mean in mean_signals(signals, images.detach().split(list(sizes)), chunk)]
     loss = distance(means, target)
-    counts = torch.tensor(sizes, device=images.device)
+    counts = send(torch.tensor(sizes), images.device)
     slopes = [
-        (slope / counts[:, None]).repeat_interleave(counts, dim=0).split(chunk)
+        (slope / counts[:, None]).repeat_interleave(counts, dim=0, output_size=len(images)).split(chunk)
         for slope in torch.autograd.grad(loss, means)
     ]
     gradients = []

@@ -46,6 +46,7 @@ from distill_bench.pretrained.experts import (
     expert_path,
     get_or_train_experts,
 )
+from distill_bench.runtime.device import send
 from distill_bench.training import compilation
 from distill_bench.training.memory import training_bytes
 
@@ -251,7 +252,7 @@ class TrajectoryMatching(Objective):
         labels = {"labels": self._labels} if self._run_of.config.labels == "learned" else {}
         return {"images": self._images, **labels, "learning_rate": self._rate}
 
-    def loss_and_grads(self, step: int) -> tuple[float, dict[str, Tensor]]:
+    def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         config = self._run_of.config
         start, target = self._segment(step)
         if config.labels == "teacher":
@@ -266,8 +267,8 @@ class TrajectoryMatching(Objective):
             self._batches(self._run_of.generator("student", step)),
             config.gradient,
         )
-        loss = float(gradient.loss)
-        if config.loss_gate and loss > config.loss_gate:
+        loss = gradient.loss
+        if config.loss_gate and loss > config.loss_gate:  # the host waits for it
             return loss, {}
         gradients = {"images": gradient.images * config.image_gradient_scale, "learning_rate": gradient.learning_rate}
         if config.labels == "learned":
@@ -275,17 +276,17 @@ class TrajectoryMatching(Objective):
             gradients["labels"] = gradient.labels
         return loss, gradients
 
-    def after_step(self, step: int) -> None:
-        """Average the images.
-
-        Raises:
-            RunFailed: the learned rate is no longer positive.
-        """
-        if not self._rate > 0:
+    def check(self, ranges: dict[str, tuple[float, float]]) -> None:
+        """Raise RunFailed if the learned rate is no longer positive."""
+        rate, _ = ranges["learning_rate"]
+        if not rate > 0:
             raise RunFailed(
-                f"the student's learned learning rate has become {float(self._rate):.3g}; it must be positive. "
+                f"the student's learned learning rate has become {rate:.3g}; it must be positive. "
                 "Lower its own rate (`rate_lr=…`) or start it higher (`student_lr=…`)."
             )
+
+    def after_step(self, step: int) -> None:
+        """Average the images."""
         if self._average is not None:
             self._average.lerp_(self._images, 1 - self._run_of.config.ema_decay)
 
@@ -325,7 +326,7 @@ class TrajectoryMatching(Objective):
         limits = config.segment[0], latest_start(config.segment, config.segment_growth, step)
         start = int(torch.randint(*limits, (), generator=self._run_of.generator("segment", step)))
         expert, epochs = int(order[step % count]), (start, start + config.segment_epochs)
-        first, last = (self._experts.snapshot(expert, epoch).to(self._run_of.device) for epoch in epochs)
+        first, last = (send(self._experts.snapshot(expert, epoch), self._run_of.device) for epoch in epochs)
         return first, last
 
     def _batches(self, draws: Generator) -> list[Batch]:
@@ -341,7 +342,7 @@ class TrajectoryMatching(Objective):
             indices = pending.pop()  # the last one first: a short remainder comes before the whole batches
             seen = len(indices) * (2 if config.flip else 1)
             drawn = draw_dsa(self._run_of, seen, draws) if config.augment == "dsa" else None
-            batches.append(_batch(indices, config.flip, drawn))
+            batches.append(_batch(send(indices, self._run_of.device), config.flip, drawn))
         return batches
 
 
