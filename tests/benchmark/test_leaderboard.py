@@ -408,7 +408,8 @@ def test_one_protocol_per_table():
 def test_csv_round_trip():
     rows = leaderboard_rows(RESULTS)
     read = list(csv.DictReader(io.StringIO(tables.csv(rows))))
-    assert [{key: "" if row[key] is None else str(row[key]) for key in ROW_KEYS} for row in rows] == read
+    columns = [key for key in ROW_KEYS if key != "accuracies"]
+    assert [{key: "" if row[key] is None else str(row[key]) for key in columns} for row in rows] == read
 
 
 @pytest.mark.parametrize("results", [RESULTS, [*RESULTS, score(dataset="other", ipc=5)], [failure()], []])

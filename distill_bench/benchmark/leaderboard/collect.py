@@ -20,8 +20,9 @@ Row = dict[str, Any]
 
 ROW_KEYS = (
     "suite", "dataset", "method", "ipc", "preset", "protocol", "network", "labels", "pixel_space", "accuracy", "ci_low",
-    "ci_high", "networks", "seeds", "bytes", "synthesis_seconds", "peak_memory_mb", "claimed", "status",
+    "ci_high", "networks", "seeds", "bytes", "synthesis_seconds", "peak_memory_mb", "claimed", "status", "accuracies",
 )  # fmt: skip
+"""Of a row. ``accuracies`` are those of all networks by synthesis seed; what has none goes by the sum of its set."""
 STRICT = ".hard"
 """What boards add to the protocol of a strict row that stands beside one that differs in nothing else."""
 _CELL_KEYS = ["suite", "dataset", "method", "ipc", "preset"]
@@ -121,7 +122,8 @@ def _told_apart(scores: "pandas.DataFrame") -> "pandas.DataFrame":
 
 def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim]) -> Row:
     results: list[Result] = list(group["result"])
-    by_seed = [result.accuracies for result in results]
+    accuracies = _by_seed(results)
+    by_seed = list(accuracies.values())
     low, high = percent_interval(by_seed)
     synthesis = [result.synthesis for result in results if result.synthesis]
     values = {
@@ -132,9 +134,21 @@ def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim]) -> Row:
         "bytes": max((result.bytes for result in results if result.bytes is not None), default=None),
         "synthesis_seconds": _mean(block.seconds for block in synthesis),
         "peak_memory_mb": _mean(block.peak_memory_mb for block in synthesis),
+        "accuracies": accuracies,
     }
     changed = any(CHANGED in result.notes for result in results)
     return _row(group, claims, "changed" if changed else "done", values)
+
+
+def _by_seed(results: Sequence[Result]) -> dict[str, list[float]]:
+    """The networks' accuracies; a seed that several sets have goes by their sums as well."""
+    seeds = [result.seed for result in results]
+    by_seed = {}
+    for result in results:
+        alone = result.seed is not None and seeds.count(result.seed) == 1
+        parts = [] if result.seed is None else [str(result.seed)]
+        by_seed[" ".join(parts if alone else [*parts, f"set {(result.set_sha256 or '')[:8]}"])] = [*result.accuracies]
+    return by_seed
 
 
 def _row(group: "pandas.DataFrame", claims: Sequence[Claim], status: str, values: Row) -> Row:

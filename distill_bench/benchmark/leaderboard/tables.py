@@ -37,9 +37,10 @@ _NOTES = (
 def csv(rows: Iterable[Row]) -> str:
     """The rows as CSV text with a header; an absent value is an empty field, and no name is a spreadsheet's formula."""
     text = StringIO()
-    writer = DictWriter(text, ROW_KEYS, lineterminator="\n")
+    columns = [key for key in ROW_KEYS if key != "accuracies"]
+    writer = DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: for_csv(value) for key, value in row.items()} for row in rows)
+    writer.writerows({key: for_csv(row[key]) for key in columns} for row in rows)
     return text.getvalue()
 
 

@@ -1,0 +1,79 @@
+"""Whether one set, or method, is better than another: their difference and how well it is known."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from distill_bench.evaluation.statistics import Estimate, independent_values, student, welch
+
+Basis = Literal["paired", "sets", "networks", "none"]
+_NO_SPREAD = 1e-9
+"""Points, below which a standard error is the rounding of sums."""
+
+
+class Difference(BaseModel):
+    """How far the mean accuracy of A is above that of B, in points.
+
+    Attributes:
+        difference: A minus B.
+        ci_low, ci_high: its 95 % interval; None where it cannot be had.
+        p: Student's two-sided probability of a difference this large where there is none; None without an interval.
+        basis: ``paired``: over the differences of the ``seeds`` that both have, two or more. ``sets``: Welch's interval
+            over the sets of A and those of B. ``networks``: Welch's, where a side has one set, over whose networks it
+            goes: it covers the randomness of that side's evaluation only, not that of its synthesis. ``none``: no
+            interval, since a side has one network, or the values have no spread at all.
+        seeds: those that are compared; none unless paired.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    difference: float
+    ci_low: float | None
+    ci_high: float | None
+    p: float | None
+    basis: Basis
+    seeds: tuple[str, ...] = ()
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the interval, which ± shows."""
+        return None if self.ci_low is None or self.ci_high is None else (self.ci_high - self.ci_low) / 2
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.ci_low is not None and self.ci_high is not None and not self.ci_low <= 0 <= self.ci_high
+
+
+def compare(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]) -> Difference:
+    """The difference of two mean accuracies.
+
+    Sets of one seed share images to begin with and networks to test with, so that where two or more seeds are common
+    to both their differences are the sample, and only they. Else the two sides are taken as independent.
+
+    Args:
+        a, b: of either side the networks' accuracies in percent by synthesis seed.
+
+    Returns:
+        A minus B, in points.
+
+    Raises:
+        UsageError: a side has no seeds, or a seed no accuracies.
+    """
+    samples = [independent_values(list(side.values())) for side in (a, b)]
+    common = tuple(seed for seed in a if seed in b)
+    if len(common) > 1:
+        return _difference(student([fmean(a[seed]) - fmean(b[seed]) for seed in common]), "paired", common)
+    basis: Basis = "sets" if len(a) > 1 and len(b) > 1 else "networks"
+    return _difference(welch(*map(student, samples)), basis)
+
+
+def _difference(estimate: Estimate, basis: Basis, seeds: tuple[str, ...] = ()) -> Difference:
+    if estimate.error is None or estimate.error < _NO_SPREAD:
+        return Difference(difference=estimate.value, ci_low=None, ci_high=None, p=None, basis="none", seeds=seeds)
+    low, high = estimate.interval()
+    return Difference(
+        difference=estimate.value, ci_low=low, ci_high=high, p=estimate.p_value(), basis=basis, seeds=seeds
+    )
