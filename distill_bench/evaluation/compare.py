@@ -77,3 +77,22 @@ def _difference(estimate: Estimate, basis: Basis, seeds: tuple[str, ...] = ()) -
     return Difference(
         difference=estimate.value, ci_low=low, ci_high=high, p=estimate.p_value(), basis=basis, seeds=seeds
     )
+
+
+def with_half_width(value: float, half_width: float | None, sign: str = "") -> str:
+    """A mean or a difference with half of its 95 % interval, which is the one thing that ± stands for.
+
+    Args:
+        value: in percent or points.
+        half_width: in points; None where there is no interval.
+        sign: ``"+"`` to show one before values above 0.
+
+    Returns:
+        The text.
+
+    >>> with_half_width(88.06, 0.41), with_half_width(-1.5, 0.04, "+"), with_half_width(88.06, None)
+    ('88.1 ± 0.4', '−1.50 ± 0.04', '88.1')
+    """
+    digits = 1 if half_width is None or half_width >= 0.1 else 2  # never "± 0.0" for an interval that has a width
+    shown = format(value, f"{sign}.{digits}f").replace("-", "−")
+    return shown if half_width is None else f"{shown} ± {half_width:.{digits}f}"

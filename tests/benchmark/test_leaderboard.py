@@ -387,12 +387,33 @@ def test_markdown_board():
     assert len(cells) >= 3 and all(len(line) == len(tables.COLUMNS) for line in cells)
     half_width = student_interval([72.0, 78.0])[1] - 75.0
     assert cells[2] == [
-        "1", "dm", "hard", f"**75.0 ± {half_width:.1f}, cut at 100**", "+14.0", "23.0", "2.6 kB", "10.0 s", "512 MB",
-        "70.0 (dsa-v1)",
+        "1", "dm", "hard", f"**75.0 ± {half_width:.1f}, cut at 100**", "+14.0 ± 26.5", "23.0", "2.6 kB", "10.0 s",
+        "512 MB", "70.0 (dsa-v1)",
     ]  # fmt: skip
     assert cells[-1] == ["10", "mtt", "–", "failed", *["–"] * 6]
-    assert text.count("**") == 2 * 2  # dm at both IPCs
+    assert cells[3][3:6] == ["**61.0 ± 12.7**", "–", "37.0"]  # not resolved from dm, whose seeds are far apart
+    assert [line[3] for line in cells if line[:2] == ["10", "random"]] == ["81.0 ± 12.7"]
+    assert text.count("**") == 2 * 3
     assert "Reference (full), the whole training split: 98.0 % (full-v1" in text
+
+
+def vs_random(*results):
+    rows = {row["method"]: row["vs_random"] for row in tables.compared(leaderboard_rows(results))}
+    note = tables.sections(leaderboard_rows(results))[0].tables[0].note
+    return rows["dm"], note.rpartition("That of vs random is ")[2]
+
+
+def test_vs_random_is_paired_over_common_seeds_and_says_which():
+    random = [score("random", seed=seed, accuracies=[value]) for seed, value in ((0, 60.0), (1, 70.0), (7, 10.0))]
+    dm = [score(seed=seed, accuracies=[value]) for seed, value in ((0, 71.0), (1, 82.0), (2, 0.0))]
+    found, note = vs_random(*random, *dm)
+    assert (found.basis, found.seeds, found.difference) == ("paired", ("0", "1"), 11.5)
+    assert (found.ci_low, found.ci_high) == pytest.approx(student_interval([11.0, 12.0]))
+    assert note == "paired over the synthesis seeds 0, 1."
+    found, note = vs_random(score(accuracies=[80.0, 82.0]), score("random", accuracies=[60.0, 61.0, 63.0]))
+    assert found.basis == "networks" and note.endswith("of its evaluation's randomness only.")
+    found, note = vs_random(score(accuracies=[80.0]), score("random", accuracies=[60.0, 61.0]))
+    assert (found.difference, found.half_width, "That of" in note) == (19.5, None, False)
 
 
 def test_one_protocol_per_table():
@@ -443,7 +464,7 @@ def test_the_page_has_every_cell_of_the_board_and_needs_nothing_beside_it(tmp_pa
     body = [re.findall(r"<td>(.*?)</td>", line) for line in text.splitlines() if "<td>" in line]
     (section,) = tables.sections(leaderboard_rows(RESULTS), published())
     assert body == [line.cells for table in section.tables for line in table.lines]
-    assert text.count('class="best') == 2
+    assert text.count('class="best') == 3
     assert "data:image/png;base64," in text
     assert not re.search(r'(src|href)="(?!data:)', text)
 
