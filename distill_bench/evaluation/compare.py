@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from distill_bench.evaluation.statistics import Estimate, independent_values, student, welch
 
 Basis = Literal["paired", "sets", "networks", "none"]
-_NO_SPREAD = 1e-9
+NO_SPREAD = 1e-9
 """Points, below which a standard error is the rounding of sums."""
 
 
@@ -71,7 +71,7 @@ def compare(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]) 
 
 
 def _difference(estimate: Estimate, basis: Basis, seeds: tuple[str, ...] = ()) -> Difference:
-    if estimate.error is None or estimate.error < _NO_SPREAD:
+    if estimate.error is None or estimate.error < NO_SPREAD:
         return Difference(difference=estimate.value, ci_low=None, ci_high=None, p=None, basis="none", seeds=seeds)
     low, high = estimate.interval()
     return Difference(

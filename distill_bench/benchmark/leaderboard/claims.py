@@ -115,9 +115,13 @@ def claim_for(
 
 
 def differences(claim: Claim, network: str | None, labels: str | None) -> list[str]:
-    """What a reader must know of a claim beside a score: how its network, norm or labels differ from the score's, and
-    whether it is the best of several figures.
-    """
+    """What a reader must know of a claim beside a score: ``mismatches``, and whether it is the best of several."""
+    best = [claim.selection.replace("-", " ")] if claim.selection.startswith("best") else []
+    return mismatches(claim, network, labels) + best
+
+
+def mismatches(claim: Claim, network: str | None, labels: str | None) -> list[str]:
+    """How a claim's network, norm or labels differ from a score's."""
     notes = []
     if network and _network_kind(claim.network) != _network_kind(network):
         notes.append(claim.network)
@@ -125,8 +129,6 @@ def differences(claim: Claim, network: str | None, labels: str | None) -> list[s
         notes.append(f"{claim.norm} norm")
     if labels and claim.labels != labels:
         notes.append(f"{claim.labels} labels")
-    if claim.selection.startswith("best"):
-        notes.append(claim.selection.replace("-", " "))
     return notes
 
 

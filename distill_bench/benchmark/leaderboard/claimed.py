@@ -1,0 +1,77 @@
+"""The claims of papers beside what was measured: a row each, with a verdict where the two can be compared."""
+
+from collections.abc import Iterable, Sequence
+
+from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences, mismatches
+from distill_bench.benchmark.leaderboard.collect import CLAIM_KEYS, Row
+from distill_bench.evaluation.claim import check_claim, claim_of
+
+OTHER = "other conditions"
+"""The verdict of a row that was not measured as the paper says."""
+_OF_ROW = (
+    "suite", "dataset", "method", "ipc", "preset", "protocol", "network", "labels", "pixel_space", "networks", "seeds",
+)  # fmt: skip
+
+
+def claims_table(rows: Iterable[Row], claims: Sequence[Claim]) -> list[Row]:
+    """What is claimed for the rows of a board, and whether it holds, JSON-safe.
+
+    A row is the mean over all sets that were measured under its conditions: over all sets of a release, or all seeds.
+
+    Args:
+        rows: of a board, see ``leaderboard_rows``.
+        claims: the published accuracies.
+
+    Returns:
+        In the order of the rows, one for each that has an accuracy and a claim beside it, see ``claim_for``. Its keys:
+        those that say what was measured, as boards have them; ``measured``, ``ci_low`` and ``ci_high``; ``claimed``,
+        ``claimed_std`` (over networks) and ``claimed_protocol``, ``paper`` and ``source``; ``difference`` (measured
+        minus claimed, in points), ``standard_error``, ``standard_errors`` and ``margin`` as ``ClaimVerdict`` has them;
+        ``verdict``: its ``outcome``, or ``OTHER`` with neither error nor margin; ``why``: a list of what differs and
+        what must be known.
+    """
+    table = []
+    for row in rows:
+        claim = claim_for(claims, *(row[key] for key in CLAIM_KEYS))
+        if claim is not None and row["accuracy"] is not None:
+            table.append(_row(row, claim))
+    return table
+
+
+def _row(row: Row, claim: Claim) -> Row:
+    found = check_claim(list(row["accuracies"].values()), claim_of(claim.accuracy, claim.std))
+    other = _other_conditions(row, claim)
+    known = (
+        []
+        if other
+        else [*found.assumptions, *(["one set: the error is of its evaluation only"] if found.sets == 1 else [])]
+    )
+    return {
+        **{key: row[key] for key in _OF_ROW},
+        "measured": row["accuracy"],
+        "ci_low": row["ci_low"],
+        "ci_high": row["ci_high"],
+        "claimed": claim.accuracy,
+        "claimed_std": claim.std,
+        "claimed_protocol": claim.protocol,
+        "paper": claim.paper,
+        "source": claim.source,
+        "difference": found.difference,
+        "standard_error": None if other else found.standard_error,
+        "standard_errors": None if other else found.standard_errors,
+        "margin": None if other else found.margin,
+        "verdict": OTHER if other else found.outcome,
+        "why": [*other, *_best(claim), *known, *([claim.note] if claim.note else [])],
+    }
+
+
+def _other_conditions(row: Row, claim: Claim) -> list[str]:
+    """In what a row was measured otherwise than the claim was."""
+    protocol = [] if claim.protocol == row["protocol"] else [f"the paper's is under {claim.protocol}"]
+    scaled = row["preset"] and not row["preset"].startswith(("paper", "set "))  # imported sets have no preset
+    preset = [f"preset {row['preset']}, not the paper's recipe"] if scaled else []
+    return [*protocol, *preset, *(f"the paper's: {each}" for each in mismatches(claim, row["network"], row["labels"]))]
+
+
+def _best(claim: Claim) -> list[str]:
+    return [f"the paper's is the {each}" for each in differences(claim, None, None)]
