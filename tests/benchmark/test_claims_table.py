@@ -59,6 +59,14 @@ def test_what_was_measured_otherwise_is_not_judged(fields, of_claim, why):
     assert row["standard_error"] is row["standard_errors"] is row["margin"] is None
 
 
+def test_a_preset_that_scales_nothing_down_is_the_papers_recipe():
+    values = PAPERS | {"preset": "cpu"}
+    (row,) = table([score("random", dataset="cifar10", **values)], claim("random", "cifar10", accuracy=89.0))
+    assert row["verdict"] == "holds"
+    (row,) = table([score("of-mine", **values)], claim("of-mine", accuracy=89.0))
+    assert row["verdict"] == OTHER
+
+
 def test_a_figure_that_is_the_best_of_several_is_judged_and_says_so():
     (row,) = table([score(**PAPERS)], claim(accuracy=89.0, std=1.0, selection="best-on-test", note="a doubt"))
     assert (row["verdict"], row["why"][0], row["why"][-1]) == ("holds", "the paper's is the best on test", "a doubt")

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences, mismatches
 from distill_bench.benchmark.leaderboard.collect import CLAIM_KEYS, Row
-from distill_bench.evaluation.claim import check_claim, claim_of
+from distill_bench.evaluation.claim import ClaimVerdict, check_claim, claim_of
+from distill_bench.methods.recipe import list_recipes, load_recipe
 
 OTHER = "other conditions"
 """The verdict of a row that was not measured as the paper says."""
@@ -41,11 +42,6 @@ def claims_table(rows: Iterable[Row], claims: Sequence[Claim]) -> list[Row]:
 def _row(row: Row, claim: Claim) -> Row:
     found = check_claim(list(row["accuracies"].values()), claim_of(claim.accuracy, claim.std))
     other = _other_conditions(row, claim)
-    known = (
-        []
-        if other
-        else [*found.assumptions, *(["one set: the error is of its evaluation only"] if found.sets == 1 else [])]
-    )
     return {
         **{key: row[key] for key in _OF_ROW},
         "measured": row["accuracy"],
@@ -61,16 +57,30 @@ def _row(row: Row, claim: Claim) -> Row:
         "standard_errors": None if other else found.standard_errors,
         "margin": None if other else found.margin,
         "verdict": OTHER if other else found.outcome,
-        "why": [*other, *_best(claim), *known, *([claim.note] if claim.note else [])],
+        "why": [*other, *_best(claim), *([] if other else _known(found)), *filter(None, [claim.note])],
     }
+
+
+def _known(found: ClaimVerdict) -> list[str]:
+    return [*found.assumptions, *(["one set: the error is of its evaluation only"] if found.sets == 1 else [])]
 
 
 def _other_conditions(row: Row, claim: Claim) -> list[str]:
     """In what a row was measured otherwise than the claim was."""
     protocol = [] if claim.protocol == row["protocol"] else [f"the paper's is under {claim.protocol}"]
-    scaled = row["preset"] and not row["preset"].startswith(("paper", "set "))  # imported sets have no preset
-    preset = [f"preset {row['preset']}, not the paper's recipe"] if scaled else []
+    preset = [f"preset {row['preset']}, not the paper's recipe"] if _scaled_down(row) else []
     return [*protocol, *preset, *(f"the paper's: {each}" for each in mismatches(claim, row["network"], row["labels"]))]
+
+
+def _scaled_down(row: Row) -> bool:
+    """Whether a set was made by other values than the paper's; what has no preset was not made here."""
+    preset, method = row["preset"], row["method"]
+    if preset is None or preset.startswith(("paper", "set ")):
+        return False
+    if method not in list_recipes() or preset not in (recipe := load_recipe(method)).presets:
+        return True
+    given, papers = (recipe.resolve(row["dataset"], row["ipc"], name, {}) for name in (preset, "paper"))
+    return given != papers
 
 
 def _best(claim: Claim) -> list[str]:
