@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, computed_field, model_validator
+from pydantic import BaseModel, ConfigDict, computed_field
 
-from distill_bench.errors import UsageError, describe
+from distill_bench.errors import UsageError
 from distill_bench.evaluation.compare import NO_SPREAD
 from distill_bench.evaluation.statistics import Estimate, independent_values, student, welch
 
@@ -28,15 +28,9 @@ class Claimed(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    accuracy: FiniteFloat = Field(ge=0, le=100)
-    std: FiniteFloat | None = Field(default=None, ge=0)
-    networks: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _spread_of_several(self) -> "Claimed":
-        if self.networks == 1 and self.std:
-            raise ValueError(f"one network has no std, and {self.std:g} is given")
-        return self
+    accuracy: float
+    std: float | None = None
+    networks: int | None = None
 
     def __str__(self) -> str:
         std = "" if self.std is None else f", std {self.std:g}"
@@ -89,10 +83,15 @@ def claim_of(accuracy: float, std: float | None = None, networks: int | None = N
     Raises:
         UsageError: a value cannot be.
     """
-    try:
-        return Claimed(accuracy=accuracy, std=std, networks=networks)
-    except ValidationError as error:
-        raise UsageError(f"this is no claim: {describe(error)}. Accuracy and std are in percent.") from error
+    if not 0 <= accuracy <= 100:
+        raise UsageError(f"`claim={accuracy:g}` is no accuracy: give percent, from 0 to 100.")
+    if std is not None and not 0 <= std <= 100:
+        raise UsageError(f"`std={std:g}` is no standard deviation of accuracies: give points, from 0 to 100.")
+    if networks is not None and networks < 1:
+        raise UsageError(f"`claimed_networks={networks}`: give how many networks the claim is over, 1 or more.")
+    if networks == 1 and std:
+        raise UsageError(f"`std={std:g}` of one network: one has no spread. Leave it out, or say how many there were.")
+    return Claimed(accuracy=accuracy, std=std, networks=networks)
 
 
 def check_claim(by_set: Sequence[Sequence[float]], claimed: Claimed) -> ClaimVerdict:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from distill_bench.evaluation.result import Result
 from distill_bench.evaluation.statistics import Estimate, independent_values, student, welch
 
 Basis = Literal["paired", "sets", "networks", "none"]
@@ -41,10 +42,48 @@ class Difference(BaseModel):
         """Half of the interval, which ± shows."""
         return None if self.ci_low is None or self.ci_high is None else (self.ci_high - self.ci_low) / 2
 
+    def verdict(self, a: str = "A", b: str = "B") -> str:
+        """Which of the two is better and by how much, in words.
+
+        Args:
+            a, b: what they are called.
+
+        Returns:
+            One line.
+        """
+        if self.resolved:
+            better = a if self.difference > 0 else b
+            return f"{better} is better by {with_half_width(abs(self.difference), self.half_width)}"
+        return f"not resolved: {a} − {b} is {with_half_width(self.difference, self.half_width, '+')}"
+
+    @property
+    def about(self) -> str:
+        """What the interval is over, in words."""
+        return {
+            "paired": f"paired over the synthesis seeds {', '.join(self.seeds)}",
+            "sets": "Welch's interval over the sets of either side",
+            "networks": "Welch's interval over networks where a side has one set: of its evaluation's randomness only",
+            "none": "no interval can be had: a side has one network, or nothing varies",
+        }[self.basis]
+
     @property
     def resolved(self) -> bool:
         """Whether the interval leaves out 0."""
         return self.ci_low is not None and self.ci_high is not None and not self.ci_low <= 0 <= self.ci_high
+
+
+def accuracies_by_seed(results: Sequence[Result]) -> dict[str, list[float]]:
+    """What ``compare`` takes: the networks' accuracies of results under one condition by synthesis seed.
+
+    Sets without a seed, or of a seed that several have, go by the sum of their content as well.
+    """
+    seeds = [result.seed for result in results]
+    by_seed = {}
+    for result in results:
+        alone = result.seed is not None and seeds.count(result.seed) == 1
+        parts = [] if result.seed is None else [str(result.seed)]
+        by_seed[" ".join(parts if alone else [*parts, f"set {(result.set_sha256 or '')[:8]}"])] = [*result.accuracies]
+    return by_seed
 
 
 def compare(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]) -> Difference:

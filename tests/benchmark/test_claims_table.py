@@ -46,11 +46,11 @@ def test_the_sets_of_a_release_are_judged_together():
 @pytest.mark.parametrize(
     ("fields", "of_claim", "why"),
     [
-        ({"protocol": "quick-v1"}, {}, "the paper's is under dsa-v1"),
+        ({"protocol": "quick-v1"}, {}, "the claim is under dsa-v1"),
         ({"preset": "cpu"}, {}, "preset cpu, not the paper's recipe"),
-        ({"network": "ResNet18"}, {}, "the paper's: ConvNetD3"),
-        ({"network": "ConvNetD3BN"}, {}, "the paper's: instance norm"),
-        ({"labels": "soft"}, {}, "the paper's: hard labels"),
+        ({"network": "ResNet18"}, {}, "the claim is of ConvNetD3"),
+        ({"network": "ConvNetD3BN"}, {}, "the claim is of instance norm"),
+        ({"labels": "soft"}, {}, "the claim is of hard labels"),
     ],
 )
 def test_what_was_measured_otherwise_is_not_judged(fields, of_claim, why):
@@ -69,7 +69,7 @@ def test_a_preset_that_scales_nothing_down_is_the_papers_recipe():
 
 def test_a_figure_that_is_the_best_of_several_is_judged_and_says_so():
     (row,) = table([score(**PAPERS)], claim(accuracy=89.0, std=1.0, selection="best-on-test", note="a doubt"))
-    assert (row["verdict"], row["why"][0], row["why"][-1]) == ("holds", "the paper's is the best on test", "a doubt")
+    assert (row["verdict"], row["why"][0], row["why"][-1]) == ("holds", "the claim is the best on test", "a doubt")
 
 
 def test_rows_without_a_claim_or_an_accuracy_have_no_part():

@@ -9,6 +9,7 @@ from distill_bench.benchmark.leaderboard.claims import Claim, claim_for
 from distill_bench.benchmark.results import Filed
 from distill_bench.benchmark.suite import EVALUATED
 from distill_bench.evaluation import Result
+from distill_bench.evaluation.compare import accuracies_by_seed
 from distill_bench.evaluation.result_file import CHANGED
 from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.runtime.hashing import canonical_hash
@@ -122,7 +123,7 @@ def _told_apart(scores: "pandas.DataFrame") -> "pandas.DataFrame":
 
 def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim]) -> Row:
     results: list[Result] = list(group["result"])
-    accuracies = _by_seed(results)
+    accuracies = accuracies_by_seed(results)
     by_seed = list(accuracies.values())
     low, high = percent_interval(by_seed)
     synthesis = [result.synthesis for result in results if result.synthesis]
@@ -138,17 +139,6 @@ def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim]) -> Row:
     }
     changed = any(CHANGED in result.notes for result in results)
     return _row(group, claims, "changed" if changed else "done", values)
-
-
-def _by_seed(results: Sequence[Result]) -> dict[str, list[float]]:
-    """The networks' accuracies; a seed that several sets have goes by their sums as well."""
-    seeds = [result.seed for result in results]
-    by_seed = {}
-    for result in results:
-        alone = result.seed is not None and seeds.count(result.seed) == 1
-        parts = [] if result.seed is None else [str(result.seed)]
-        by_seed[" ".join(parts if alone else [*parts, f"set {(result.set_sha256 or '')[:8]}"])] = [*result.accuracies]
-    return by_seed
 
 
 def _row(group: "pandas.DataFrame", claims: Sequence[Claim], status: str, values: Row) -> Row:
