@@ -33,9 +33,9 @@ class Claimed(BaseModel):
     networks: int | None = None
 
     def __str__(self) -> str:
-        std = "" if self.std is None else f", std {self.std:g}"
+        std = "" if self.std is None else f", std {self.std:.4g}"
         count = "" if self.networks is None else f", {self.networks} network{'s' * (self.networks > 1)}"
-        return f"{self.accuracy:g} %{std}{count}"
+        return f"{self.accuracy:.4g} %{std}{count}"
 
 
 class ClaimVerdict(BaseModel):
