@@ -132,6 +132,8 @@ def with_half_width(value: float, half_width: float | None, sign: str = "") -> s
     >>> with_half_width(88.06, 0.41), with_half_width(-1.5, 0.04, "+"), with_half_width(88.06, None)
     ('88.1 ± 0.4', '−1.50 ± 0.04', '88.1')
     """
-    digits = 1 if half_width is None or half_width >= 0.1 else 2  # never "± 0.0" for an interval that has a width
+    # never "± 0.0" for an interval that has a width, nor "1.1 ± 1.1", which does not say whether 0 is in it
+    too_few = half_width is not None and (half_width < 0.1 or f"{abs(value):.1f}" == f"{half_width:.1f}")
+    digits = 2 if too_few else 1
     shown = format(value, f"{sign}.{digits}f").replace("-", "−")
     return shown if half_width is None else f"{shown} ± {half_width:.{digits}f}"
