@@ -87,7 +87,7 @@ def claim_of(accuracy: float, std: float | None = None, networks: int | None = N
         raise UsageError(f"`claim={accuracy:g}` is no accuracy: give percent, from 0 to 100.")
     if std is not None and not 0 <= std <= 100:
         raise UsageError(f"`std={std:g}` is no standard deviation of accuracies: give points, from 0 to 100.")
-    if networks is not None and networks < 1:
+    if networks is not None and not 1 <= networks < 1 << 53:
         raise UsageError(f"`claimed_networks={networks}`: give how many networks the claim is over, 1 or more.")
     if networks == 1 and std:
         raise UsageError(f"`std={std:g}` of one network: one has no spread. Leave it out, or say how many there were.")

@@ -7,6 +7,7 @@ from result_files import claim, failure, full, score
 
 from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
 from distill_bench.benchmark.leaderboard.collect import leaderboard_rows
+from distill_bench.benchmark.leaderboard.tables import markdown
 from distill_bench.distilled.distilled_set import Origin
 from distill_bench.evaluation.claim import check_claim, claim_of
 
@@ -70,6 +71,19 @@ def test_a_preset_that_scales_nothing_down_is_the_papers_recipe():
 def test_a_figure_that_is_the_best_of_several_is_judged_and_says_so():
     (row,) = table([score(**PAPERS)], claim(accuracy=89.0, std=1.0, selection="best-on-test", note="a doubt"))
     assert (row["verdict"], row["why"][0], row["why"][-1]) == ("holds", "the claim is the best on test", "a doubt")
+
+
+def test_a_board_ends_with_the_claims_that_are_judged():
+    results = [score(accuracies=[70.0, 71.0, 69.5], **PAPERS), score("dsa", **PAPERS | {"preset": "cpu"})]
+    claims = [claim(accuracy=70.9, std=0.4, networks=5), claim("dsa")]
+    text = markdown(leaderboard_rows(results, claims), claims)
+    found = check_claim([[70.0, 71.0, 69.5]], claim_of(70.9, 0.4, 5))
+    header, _, row = [line for line in text.split("## Claims")[1].splitlines() if line.startswith("|")]
+    assert header.count("|") == row.count("|")
+    assert "| digits | 1 | dm | dsa-v1 | normalized | 70.2 ± 1.9 | 70.9, std 0.4, 5 networks |" in row
+    assert f"| {found.difference:.1f} ± {found.margin:.1f} |".replace("-", "−") in row
+    assert f"| {found.standard_errors:.1f} | holds |".replace("-", "−") in row
+    assert "## Claims" not in markdown(leaderboard_rows(results[1:], claims), claims)
 
 
 def test_rows_without_a_claim_or_an_accuracy_have_no_part():

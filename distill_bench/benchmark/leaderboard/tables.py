@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
 from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences
 from distill_bench.benchmark.leaderboard.collect import CLAIM_KEYS, ROW_KEYS, STRICT, Row, as_shown
 from distill_bench.benchmark.leaderboard.ranking import places
+from distill_bench.evaluation.claim import Claimed
 from distill_bench.evaluation.compare import Difference, compare, with_half_width
 from distill_bench.runtime.text import for_csv, for_markdown
 
@@ -33,6 +35,15 @@ _BOLD = (
     "Bold is every accuracy of an IPC that is not resolved from the highest: the difference, paired by synthesis seed "
     "where two or more are common to both, is not beyond chance at 5 %, with Holm's correction for all rows that are "
     "compared. Few seeds resolve little."
+)
+_CLAIM_COLUMNS = (
+    "dataset", "IPC", "method", "protocol", "pixels", "measured (%)", "claimed (%)", "difference", "standard errors",
+    "verdict", "what must be known",
+)  # fmt: skip
+_CLAIMS = (
+    "Papers' figures that were measured under their own protocol, network, labels and recipe, over all sets of a "
+    "release. A claim holds where the difference is within half of its 95 % interval, which is behind ±; std is the "
+    "paper's, over its networks."
 )
 _NOTES = (
     "Published figures are the papers', each under the protocol in brackets and not under this table's: read them as "
@@ -180,7 +191,27 @@ def markdown(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> str:
         blocks += [f"## {for_markdown(section.title)}", *map(for_markdown, section.references)]
         for table in section.tables:
             blocks += [f"### {for_markdown(table.heading)}", _grid(table), *filter(None, [for_markdown(table.note)])]
-    return "\n\n".join([*blocks, *notes(shown)]) + "\n"
+    return "\n\n".join([*blocks, *notes(shown), *_claims_blocks(rows, claims)]) + "\n"
+
+
+def _claims_blocks(rows: Sequence[Row], claims: Sequence[Claim]) -> list[str]:
+    """The claims that were put to the test, as a table; nothing where none was."""
+    judged = [row for row in claims_table(rows, claims) if row["verdict"] != OTHER]
+    if not judged:
+        return []
+    lines = [_line(_CLAIM_COLUMNS), _line([":--", "--:", *[":--"] * 3, *["--:"] * 4, ":--", ":--"])]
+    for row in judged:
+        half = None if row["ci_low"] is None else max(row["measured"] - row["ci_low"], row["ci_high"] - row["measured"])
+        figure = Claimed(accuracy=row["claimed"], std=row["claimed_std"], networks=row["claimed_networks"])
+        cells = [
+            row["dataset"], str(row["ipc"] or _ABSENT), row["method"], row["protocol"], row["pixel_space"],
+            with_half_width(row["measured"], half), str(figure).replace(" %", ""),
+            with_half_width(row["difference"], row["margin"], "+"),
+            _ABSENT if row["standard_errors"] is None else f"{row['standard_errors']:+.1f}".replace("-", "−"),
+            row["verdict"], "; ".join(row["why"]),
+        ]  # fmt: skip
+        lines.append(_line(map(for_markdown, cells)))
+    return ["## Claims", "\n".join(lines), _CLAIMS]
 
 
 def _grid(table: Table) -> str:
