@@ -3,15 +3,14 @@
 import csv
 import io
 import json
-import re
 
 import pytest
 from result_files import claim, failure, full, score, write
 
-from distill_bench.benchmark.leaderboard import board, published, render, render_page, tables
+from distill_bench.benchmark.leaderboard import board, published, render, tables
 from distill_bench.benchmark.leaderboard.claims import claim_for, differences, load_claims
 from distill_bench.benchmark.leaderboard.collect import ROW_KEYS, as_shown, leaderboard_rows, of_suite
-from distill_bench.benchmark.leaderboard.figures import accuracy_figure, panels_of
+from distill_bench.benchmark.leaderboard.figures import MOST_LINES, accuracy_figure, panels_of
 from distill_bench.datasets import list_datasets
 from distill_bench.distilled.distilled_set import Origin
 from distill_bench.errors import DataError
@@ -351,8 +350,8 @@ def test_evaluated_results_stand_on_the_boards_of_their_data_beside_random_and_f
     assert (other.title, len(other.tables)) == ("other (suite evaluated)", 1)
     assert [row["dataset"] for row in of_suite(rows, "evaluated")] == ["other"]
     assert [row["method"] for row in of_suite(rows, "digits") if row["suite"] == "evaluated"] == ["mine"]
-    drawn = [row["method"] for row in panels_of(rows)[0]]
-    assert "mine" in drawn and "dm" in drawn
+    drawn = {curve.method for panel in panels_of(rows) for curve in panel.curves}
+    assert {"mine", "dm"} <= drawn
 
 
 def test_a_suites_own_random_goes_before_a_guest():
@@ -446,10 +445,32 @@ def test_figures_are_deterministic(results):
 def test_figures_show_sets_as_they_are_stored():
     soft = [score("datm", labels=labels) for labels in ("soft", "hard")]
     strict = [score("mtt"), score("mtt", strict=True)]
-    drawn = [row for panel in panels_of(leaderboard_rows([*RESULTS, *soft, *strict])) for row in panel]
+    panels = panels_of(leaderboard_rows([*RESULTS, *soft, *strict]))
+    drawn = [row for panel in panels for curve in panel.curves for row in curve.rows]
     shown = [(row["method"], row["labels"]) for row in drawn if row["method"] in ("datm", "mtt")]
     assert sorted(shown) == [("datm", "soft"), ("mtt", "hard")]
     assert not [row for row in drawn if row["protocol"].endswith(".hard")]
+
+
+def test_a_panel_is_a_family_beside_random_with_few_lines():
+    many = [score(f"fyi-{name}", 1) for name in ("dc", "dsa", "dm", "datadam")]
+    many += [score(name, 1) for name in ("dsa-always-flip", "dm-always-flip", "dm", "dc", "mtt", "herding")]
+    panels = panels_of(leaderboard_rows([*many, score("datm", labels="soft"), *RESULTS]))
+    assert max(panel.lines for panel in panels) <= MOST_LINES
+    found = [(panel.family, sorted(curve.name for curve in panel.curves)) for panel in panels]
+    assert found == [
+        ("real images", ["herding", "random"]),
+        ("gradient and mean matching", ["dc", "dm", "random"]),
+        ("trajectory matching", ["datm (soft)", "mtt", "random"]),
+        ("FYI on gradient and mean matching", [
+            "dm-always-flip", "dsa-always-flip", "fyi-datadam", "fyi-dc", "fyi-dm", "fyi-dsa", "random",
+        ]),
+    ]  # fmt: skip
+    crowd = panels_of(leaderboard_rows([score(f"own-{i}", 1) for i in range(9)]))
+    assert [panel.lines for panel in crowd] == [5, 4]
+    assert all(panel.full == 98.0 for panel in panels)
+    (alone,) = panels_of(leaderboard_rows([score("random")]))
+    assert [curve.name for curve in alone.curves] == ["random"]
 
 
 def test_render_writes_all_three(tmp_path):
@@ -458,21 +479,3 @@ def test_render_writes_all_three(tmp_path):
     assert [path.name for path in paths] == ["leaderboard.md", "leaderboard.csv", "accuracy.png"]
     assert all(path.stat().st_size for path in paths)
     assert board(folder) == leaderboard_rows(RESULTS)
-
-
-def test_the_page_has_every_cell_of_the_board_and_needs_nothing_beside_it(tmp_path):
-    folder = write(tmp_path / "results", RESULTS)
-    render_page(board(folder), tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text()
-    body = [re.findall(r"<td>(.*?)</td>", line) for line in text.splitlines() if "<td>" in line]
-    (section,) = tables.sections(leaderboard_rows(RESULTS), published())
-    assert body == [line.cells for table in section.tables for line in table.lines]
-    assert text.count('class="best') == 3
-    assert "data:image/png;base64," in text
-    assert not re.search(r'(src|href)="(?!data:)', text)
-
-
-def test_the_page_shows_names_as_text(tmp_path):
-    folder = write(tmp_path / "results", [score(dataset="<script>alert(1)</script>")])
-    render_page(board(folder), tmp_path / "page.html")
-    assert "<script>" not in (tmp_path / "page.html").read_text()

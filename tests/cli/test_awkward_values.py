@@ -90,7 +90,9 @@ TOGETHER: dict[tuple[str, str], dict[str, str | None]] = {
 }
 """What goes with one option, or (None) is left out beside it."""
 
-WHOLE_DISKS = {(words, "--results"): ("root", "link to the root") for words in ("leaderboard", "compare")}
+WHOLE_DISKS = dict.fromkeys(
+    (("leaderboard", "--results"), ("leaderboard", "--beside"), ("compare", "--results")), ("root", "link to the root")
+)
 """Results are read at any depth, which takes as long as it takes."""
 
 KINDS = {

@@ -22,7 +22,7 @@ def score(method="dm", ipc=1, seed=0, accuracies=(88.0, 89.0, 90.0), **fields):
 
 def failure(method="mtt", ipc=1, seed=0, **fields):
     cell = {"suite": "digits", "dataset": "digits", "method": method, "ipc": ipc, "seed": seed, "preset": "cpu"}
-    return Failure(**cell, error="loss is NaN", **fields)
+    return Failure(**(cell | {"error": "loss is NaN"} | fields))
 
 
 def full(accuracy=98.0, **fields):

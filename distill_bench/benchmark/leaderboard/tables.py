@@ -36,11 +36,11 @@ _BOLD = (
     "where two or more are common to both, is not beyond chance at 5 %, with Holm's correction for all rows that are "
     "compared. Few seeds resolve little."
 )
-_CLAIM_COLUMNS = (
+CLAIM_COLUMNS = (
     "dataset", "IPC", "method", "protocol", "pixels", "measured (%)", "claimed (%)", "difference", "standard errors",
     "verdict", "what must be known",
 )  # fmt: skip
-_CLAIMS = (
+CLAIMS = (
     "Papers' figures that were measured under their own protocol, network, labels and recipe, over all sets of a "
     "release. A claim holds where the difference is within half of its 95 % interval, which is behind ±; std is the "
     "paper's, over its networks."
@@ -68,8 +68,9 @@ def compared(rows: Iterable[Row]) -> list[Row]:
 
     Random is one of the same conditions: the table's (protocol, network, pixel space), the IPC and the kind of labels;
     ``random-soft`` is ``random`` with a teacher's, ``random-zca`` in whitened pixels. The suite's own goes first, then
-    that of the same preset: presets may differ in how many networks were trained. Full is that of the same suite and
-    dataset, preferably on the same network and in the same pixel space.
+    that of the same ``origin`` (where rows of several folders stand together), then that of the same preset: presets
+    may differ in how many networks were trained. Full is that of the same suite and dataset, preferably of the same
+    origin, on the same network and in the same pixel space.
 
     Args:
         rows: all rows of a board.
@@ -85,7 +86,7 @@ def compared(rows: Iterable[Row]) -> list[Row]:
     plain = [
         {**row, "row": i, "protocol": (row["protocol"] or "").removesuffix(STRICT)} for i, row in enumerate(listed)
     ]
-    frame = pandas.DataFrame(plain, columns=[*ROW_KEYS, "guest", "row"], dtype=object)
+    frame = pandas.DataFrame(plain, columns=[*ROW_KEYS, "guest", "origin", "row"], dtype=object)
     scored = frame[frame["accuracy"].notna()]
     is_random, is_full = scored["method"].isin(RANDOM), scored["method"] == "full"
 
@@ -95,8 +96,8 @@ def compared(rows: Iterable[Row]) -> list[Row]:
         pairs = pairs.assign(**unlike).sort_values(["row", "guest_peer", *unlike, "method_peer", "row_peer"])
         return pairs.drop_duplicates("row").set_index("row")["row_peer"].to_dict()
 
-    random = first(scored[~is_random], scored[is_random], [*TABLE_KEYS, "ipc", "labels"], ["preset"])
-    full = first(scored, scored[is_full], ["suite", "dataset"], ["network", "pixel_space"])
+    random = first(scored[~is_random], scored[is_random], [*TABLE_KEYS, "ipc", "labels"], ["origin", "preset"])
+    full = first(scored, scored[is_full], ["suite", "dataset"], ["origin", "network", "pixel_space"])
     peers = [(random.get(index), full.get(index)) for index in range(len(listed))]
     return [
         {**row, **_beside(row, *(None if peer is None else listed[peer] for peer in pair))}
@@ -196,11 +197,20 @@ def markdown(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> str:
 
 def _claims_blocks(rows: Sequence[Row], claims: Sequence[Claim]) -> list[str]:
     """The claims that were put to the test, as a table; nothing where none was."""
-    judged = [row for row in claims_table(rows, claims) if row["verdict"] != OTHER]
+    judged = judged_claims(rows, claims)
     if not judged:
         return []
-    lines = [_line(_CLAIM_COLUMNS), _line([":--", "--:", *[":--"] * 3, *["--:"] * 4, ":--", ":--"])]
-    for row in judged:
+    lines = [_line(CLAIM_COLUMNS), _line([":--", "--:", *[":--"] * 3, *["--:"] * 4, ":--", ":--"])]
+    lines += [_line(map(for_markdown, cells)) for cells in judged]
+    return ["## Claims", "\n".join(lines), CLAIMS]
+
+
+def judged_claims(rows: Sequence[Row], claims: Sequence[Claim]) -> list[list[str]]:
+    """The claims that were put to the test, as text under ``CLAIM_COLUMNS``."""
+    lines = []
+    for row in claims_table(rows, claims):
+        if row["verdict"] == OTHER:
+            continue
         half = None if row["ci_low"] is None else max(row["measured"] - row["ci_low"], row["ci_high"] - row["measured"])
         figure = Claimed(accuracy=row["claimed"], std=row["claimed_std"], networks=row["claimed_networks"])
         cells = [
@@ -210,8 +220,8 @@ def _claims_blocks(rows: Sequence[Row], claims: Sequence[Claim]) -> list[str]:
             _ABSENT if row["standard_errors"] is None else f"{row['standard_errors']:+.1f}".replace("-", "−"),
             row["verdict"], "; ".join(row["why"]),
         ]  # fmt: skip
-        lines.append(_line(map(for_markdown, cells)))
-    return ["## Claims", "\n".join(lines), _CLAIMS]
+        lines.append(cells)
+    return lines
 
 
 def _grid(table: Table) -> str:
@@ -248,12 +258,13 @@ def _compared_over(differences: Sequence[Difference]) -> str:
 
 
 def _lines(listed: list[Row], claims: Sequence[Claim]) -> list[Line]:
-    presets = Counter((row["ipc"], row["method"], row["labels"]) for row in listed)
+    presets = Counter((row["ipc"], row["method"], row["labels"], row.get("origin")) for row in listed)
     ranked = [place for _, group in grouped(listed, ("ipc",)) for place in places(group)]
     lines = []
     for row, place in zip(listed, ranked, strict=True):
-        twice = presets[row["ipc"], row["method"], row["labels"]] > 1
+        twice = presets[row["ipc"], row["method"], row["labels"], row.get("origin")] > 1
         method = f"{row['method']} ({row['preset']})" if twice else row["method"]
+        method += f", {row['origin']}" if row.get("origin") else ""
         cells = [str(row["ipc"]), method, row["labels"] or _ABSENT, _accuracy(row), *_details(row, claims)]
         lines.append(Line(cells, place is not None and place.best))
     return lines
