@@ -8,9 +8,9 @@ import typer
 
 from distill_bench import benchmark
 from distill_bench.benchmark import leaderboard as boards
-from distill_bench.benchmark.results import fold
+from distill_bench.benchmark.results import fold, read_results
 from distill_bench.cli import options
-from distill_bench.cli.leaderboard import show_board
+from distill_bench.cli.boards import as_tables, show_markdown, show_tables
 from distill_bench.cli.output import show, show_json
 from distill_bench.datasets import load_dataset
 from distill_bench.errors import DistillBenchError, UsageError
@@ -94,8 +94,10 @@ def bench_command(
     pages = boards.render(rows, folder / chosen.name)
     if as_json:
         show_json(rows)
+    elif as_tables(None):
+        show_tables([boards.Source("", read_results(folder, chosen.name))])
     else:
-        show_board(rows)
+        show_markdown(rows)
     monitor.say("leaderboard: " + ", ".join(map(str, pages)))
     if failed:
         raise DistillBenchError(

@@ -1,11 +1,15 @@
-"""What is claimed for a set, in words."""
+"""What is claimed for a set, and whether it holds, in words."""
 
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 from distill_bench.benchmark.leaderboard import published
-from distill_bench.benchmark.leaderboard.claims import Claim
-from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.benchmark.leaderboard.claimed import best_of_several, other_conditions
+from distill_bench.benchmark.leaderboard.claims import Claim, network_kind
+from distill_bench.distilled.distilled_set import DistilledSet, Origin
+from distill_bench.evaluation import Result
+from distill_bench.evaluation.claim import Claimed, ClaimVerdict, check_claim
 from distill_bench.hub.registry.registry import CsvClaim, Entry, InlineClaim
 from distill_bench.runtime.text import counted
 
@@ -25,17 +29,19 @@ def claimed(entry: Entry, distilled: DistilledSet | None = None) -> str:
         return stored or "claimed: the accuracies stored in its file"
     if isinstance(entry.claim, CsvClaim):
         claim = listed_claim(entry, entry.claim)
-        spread = "" if claim.std is None else f" ± {claim.std:g}"
         note = f"; {claim.note}" if claim.note else ""
         return (
-            f"claimed: {claim.accuracy:g}{spread} % ({claim.paper}, protocol {claim.protocol}, {claim.network}, "
-            f"{claim.labels} labels, {claim.selection.replace('-', ' ')}; {claim.source}, {claim.reading}{note})"
+            f"claimed: {_figure(claim)} ({claim.paper}, protocol {claim.protocol}, "
+            f"{claim.network}, {claim.labels} labels, {claim.selection.replace('-', ' ')}; {claim.source}, "
+            f"{claim.reading}{note})"
         )
     if isinstance(entry.claim, InlineClaim):
-        spread = "" if entry.claim.std is None else f" ± {entry.claim.std:g}"
-        trained = f", {entry.claim.networks} networks" if entry.claim.networks else ""
-        return f"claimed: {entry.claim.accuracy:g}{spread} % ({entry.claim.source}{trained})"
+        return f"claimed: {_figure(entry.claim)} ({entry.claim.source})"
     return "claimed: nothing"
+
+
+def _figure(claim: Claim | InlineClaim) -> Claimed:
+    return Claimed(accuracy=claim.accuracy, std=claim.std, networks=claim.networks)
 
 
 def listed_claim(entry: Entry, named: CsvClaim) -> Claim:
@@ -50,28 +56,110 @@ def listed_claim(entry: Entry, named: CsvClaim) -> Claim:
     return claim
 
 
-def describe_stored(distilled: DistilledSet) -> str | None:
-    """The accuracies that a release brought along, in percent: of all its sets, and of this one. None without any.
+def judged(entry: Entry, results: Sequence[Result]) -> list[str]:
+    """Whether the claim for a published set holds, in words.
 
-    Experiments follow one another in a file, so that those of set k are the k-th part.
+    Args:
+        entry: of the registry.
+        results: of its sets, under one protocol.
+
+    Returns:
+        The lines; none where nothing is claimed.
     """
+    first = results[0]
+    claim = _claim(entry, results)
+    if claim is None:
+        return []
+    other = other_conditions(claim, first.data, first.protocol, first.network, first.labels)
+    if first.strict:
+        other.append("the set's own learning rate and soft labels were left aside")
+    if other:
+        return [f"no verdict: {'; '.join(other)}"]
+    verdict = check_claim([result.accuracies for result in results], _figure(claim))
+    return verdict_lines(verdict, best_of_several(claim))
+
+
+def _claim(entry: Entry, results: Sequence[Result]) -> Claim | None:
+    """What is claimed for a published set, in the one form; what it does not say is as it was measured."""
+    first = results[0]
+    if isinstance(entry.claim, CsvClaim):
+        return listed_claim(entry, entry.claim)
+    if isinstance(entry.claim, InlineClaim):
+        says: dict[str, Any] | None = entry.claim.model_dump(exclude_none=True)
+    else:
+        says = _stored_figure(results) if entry.claim == "stored" else None
+    if says is None:
+        return None
+    of_set = entry.model_dump(include={"method", "dataset", "size", "ipc", "protocol"})
+    unsaid = {"std": None, "networks": None, "norm": "unknown", "selection": "unknown"}
+    measured = {"network": first.network, "labels": first.labels}
+    # not validated: a registry of one's own may name labels or networks that nothing here has, and differs then
+    return Claim.model_construct(**{**of_set, **unsaid, **measured, **says})
+
+
+def _stored_figure(results: Sequence[Result]) -> dict[str, Any] | None:
+    """The accuracy that a release brought along, of all its sets or of the one evaluated; None without any."""
+    origin = results[0].origin
+    if origin is None:
+        return None
+    kinds = {network_kind(name): values for name, values in origin.stored_accuracies.items()}
+    values: Sequence[float] = kinds.get(network_kind(results[0].network), ())
+    if len(results) < origin.sets:
+        values = _of_set(origin, values) or values
+    if not values:
+        return None
+    std = 100 * statistics.pstdev(values) if len(values) > 1 else None
+    return {"accuracy": 100 * statistics.fmean(values), "std": std, "networks": len(values)}
+
+
+def verdict_lines(verdict: ClaimVerdict, notes: Sequence[str] = ()) -> list[str]:
+    """A verdict in words: outcome, both sides, the difference with its standard errors, and what was assumed.
+
+    Args:
+        verdict: of ``check_claim``.
+        notes: what else must be known.
+
+    Returns:
+        The lines.
+    """
+    trained = counted(verdict.networks, "network") + (f" of {verdict.sets} sets" if verdict.sets > 1 else " of one set")
+    lines = [f"{verdict.outcome}: claimed {verdict.claimed}; measured {verdict.measured:.2f} % ({trained})"]
+    apart = f"apart by {verdict.difference:+.2f} points"
+    if verdict.margin is None or verdict.standard_errors is None:
+        lines.append(f"{apart}; there is no standard error of it: train more with --networks")
+    else:
+        few = ", too much to tell: train more with --networks" if verdict.outcome == "not resolved" else ""
+        lines.append(
+            f"{apart}, {abs(verdict.standard_errors):.1f} standard errors of {verdict.standard_error:.2f}; chance "
+            f"explains up to {verdict.margin:.2f} (95 %){few}"
+        )
+    return [*lines, *(f"note: {note}" for note in (*notes, *verdict.assumptions))]
+
+
+def describe_stored(distilled: DistilledSet) -> str | None:
+    """The accuracies that a release brought along, in percent: of all its sets, and of this one. None without any."""
     origin, lines = distilled.card.origin, []
     if origin is None or not origin.stored_accuracies:
         return None
     for network, values in origin.stored_accuracies.items():
         if not values:
             continue
-        each = len(values) // origin.sets
         text = f"{network} {_spread(values)}"
         if origin.sets > 1:
             text += f" of {origin.sets} sets"
-            if each * origin.sets == len(values):
-                text += f"; of this one {_spread(values[each * origin.set_index :][:each])}"
+            if own := _of_set(origin, values):
+                text += f"; of this one {_spread(own)}"
         lines.append(text)
     return "stored in the release: " + ("; ".join(lines) or "no accuracies")
 
 
+def _of_set(origin: Origin, values: Sequence[float]) -> Sequence[float]:
+    """Those of one set: experiments follow one another in a file. None where they do not divide evenly."""
+    each, rest = divmod(len(values), origin.sets)
+    return () if rest else values[each * origin.set_index :][:each]
+
+
 def _spread(values: Sequence[float]) -> str:
     mean, count = 100 * statistics.fmean(values), len(values)
-    spread = f" ± {100 * statistics.pstdev(values):.2f}" if count > 1 else ""
+    spread = f", std {100 * statistics.pstdev(values):.2f}" if count > 1 else ""
     return f"{mean:.2f}{spread} ({counted(count, 'network')})"

@@ -9,6 +9,7 @@ import typer
 
 from distill_bench.cli.bench import bench_command
 from distill_bench.cli.cache import cache_app
+from distill_bench.cli.compare import compare_command
 from distill_bench.cli.download import download_command
 from distill_bench.cli.evaluate import evaluate_command
 from distill_bench.cli.experts import experts_app
@@ -54,6 +55,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "synthesize": synthesize_command,
     "evaluate": evaluate_command,
     "measure": measure_command,
+    "compare": compare_command,
     "bench": bench_command,
     "leaderboard": leaderboard_command,
     "render": render_command,

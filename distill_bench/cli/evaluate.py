@@ -1,6 +1,8 @@
 """evaluate: test a set, or the whole training split."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +10,7 @@ import typer
 from distill_bench.benchmark.results import file_result, fold
 from distill_bench.benchmark.suite import EVALUATED
 from distill_bench.cli import options
-from distill_bench.cli.claims import claimed, describe_stored
+from distill_bench.cli.claims import claimed, describe_stored, judged
 from distill_bench.cli.output import notes_shown, protocol_named, show, show_json
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
@@ -23,6 +25,7 @@ from distill_bench.evaluation import (
     score_key,
 )
 from distill_bench.evaluation.memory import evaluation_bytes
+from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.hub.registry.published import CachedSet
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
@@ -30,6 +33,7 @@ from distill_bench.runtime.memory import memory_limit, resident_bytes
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import code_state
+from distill_bench.runtime.text import counted
 
 
 def evaluate_command(
@@ -55,6 +59,9 @@ def evaluate_command(
     results: Annotated[
         Path | None, typer.Option("--results", help="File the result in this folder, as of a suite called evaluated.")
     ] = None,
+    all_sets: Annotated[
+        bool, typer.Option("--all-sets", help="Not the first alone of several independent sets of a published one.")
+    ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -65,75 +72,110 @@ def evaluate_command(
     options.choice("--labels", labels, options.LABEL_USES)
     options.choice("--compile", compile, options.COMPILE)
     resolve_device(device)
-    cached, distilled = None, None
+    cached: CachedSet | None = None
+    sets: Sequence[DistilledSet | None] = [None]
     if file is None:
-        protocol, dataset = _check_whole_split(protocol, dataset, labels, allow_leak)
+        protocol, dataset = _check_whole_split(protocol, dataset, labels, allow_leak or all_sets)
         data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     else:
         cached = options.downloaded(file, registry)
-        distilled = load_distilled(cached.paths[0] if cached else file)
-        data = options.dataset_of_set(distilled, dataset, size, holdout, split, flip_invariant, classes)
-        protocol = protocol_for(distilled, protocol).id
+        sets = first, *_ = [load_distilled(path) for path in _chosen(file, cached, all_sets)]
+        data = options.dataset_of_set(first, dataset, size, holdout, split, flip_invariant, classes)
+        protocol = protocol_for(first, protocol).id
     monitor, cache = options.listening_monitor(quiet), score_folder()
-    if tested := ScoreCache(cache, score_key(data, protocol, distilled, labels, network)).networks:
-        monitor.say(f"networks tested before: {len(tested)}, kept under {cache_dir()}")
-    images = len(data.train) if distilled is None else len(distilled.images)
+    images = len(data.train) if sets[0] is None else len(sets[0].images)
     peak = resident_bytes() + evaluation_bytes(data, protocol, images, network)
     monitor.say(f"about {peak / 1e9:.1f} GB of memory at its peak; {memory_limit()}")
     settings: dict[str, Any] = {"network": network, "networks": networks, "device": device, "compile": compile}
     settings |= {"monitor": monitor, "cache": cache}
-    if distilled is None:
-        result = evaluate_full(data, protocol, **settings)
-    else:
-        result = evaluate(distilled, data, protocol, labels=labels, allow_leak=allow_leak, **settings)  # type: ignore[arg-type]
+    found = []
+    for distilled in sets:
+        if tested := ScoreCache(cache, score_key(data, protocol, distilled, labels, network)).networks:
+            monitor.say(f"networks tested before: {len(tested)}, kept under {cache_dir()}")
+        if distilled is None:
+            found.append(evaluate_full(data, protocol, **settings))
+        else:
+            found.append(evaluate(distilled, data, protocol, labels=labels, allow_leak=allow_leak, **settings))  # type: ignore[arg-type]
     if results is not None:
-        result = result.model_copy(update={"suite": EVALUATED})
-        file_result(result, results)
-        fold(results, EVALUATED)
-        monitor.say(f"filed under {results}; distill-bench leaderboard --results {results} shows it")
+        found = _file(found, results, monitor)
     if as_json:
-        show_json(result.model_dump(mode="json"))
+        shown = [result.model_dump(mode="json") for result in found]
+        show_json(shown if all_sets else shown[0])
     else:
-        show(*_described(result, distilled))
-    _say_claims(cached, distilled, monitor, as_json)
+        show(*(line for pair in zip(found, sets, strict=True) for line in _described(*pair)), *_mean(found))
+    _say_claims(cached, sets[0], found, monitor, as_json)
 
 
-def _check_whole_split(protocol: str | None, dataset: str | None, labels: str, allow_leak: bool) -> tuple[str, str]:
+def _chosen(file: str, cached: CachedSet | None, all_sets: bool) -> Sequence[Path | str]:
+    """The files to evaluate. Raises UsageError where all sets of a file are asked for."""
+    if cached is None:
+        if all_sets:
+            raise UsageError(f"--all-sets: {file} is one set; several are what an id of a published one may stand for.")
+        return [file]
+    return cached.paths if all_sets else cached.paths[:1]
+
+
+def _file(found: Sequence[Result], folder: Path, monitor: StreamMonitor) -> list[Result]:
+    filed = [result.model_copy(update={"suite": EVALUATED}) for result in found]
+    for result in filed:
+        file_result(result, folder)
+    fold(folder, EVALUATED)
+    monitor.say(f"filed under {folder}; distill-bench leaderboard --results {folder} shows it")
+    return filed
+
+
+def _check_whole_split(protocol: str | None, dataset: str | None, labels: str, of_sets: bool) -> tuple[str, str]:
     """The protocol and the source of an evaluation without a set. Raises UsageError for what goes with a set alone."""
     if protocol is None or load_protocol(protocol).trains_on != "full":
         raise UsageError("name the file of a distilled set: distill-bench evaluate FILE.")
     if dataset is None:
         raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
-    if labels != "stored" or allow_leak:
-        raise UsageError(f"{protocol} scores a whole training split: --labels and --allow-leak are for distilled sets.")
+    if labels != "stored" or of_sets:
+        raise UsageError(
+            f"{protocol} scores a whole training split: --labels, --allow-leak and --all-sets are for distilled sets."
+        )
     return protocol, dataset
 
 
 def _say_claims(
-    cached: CachedSet | None, distilled: DistilledSet | None, monitor: StreamMonitor, as_json: bool
+    cached: CachedSet | None, first: DistilledSet | None, found: Sequence[Result], monitor: StreamMonitor, as_json: bool
 ) -> None:
-    """What is claimed for a set, beside what was found."""
-    if distilled is not None and cached is not None:
-        show(claimed(cached.entry, distilled), err=as_json)
-        if others := cached.paths[1:]:
+    """What is claimed for a set, beside what was found, and whether that holds."""
+    if first is not None and cached is not None:
+        show(claimed(cached.entry, first), *judged(cached.entry, found), err=as_json)
+        if len(found) < len(cached.paths):
             monitor.say(
-                f"this is the first of {len(others) + 1} independent sets, of all of which the claim is. Others:"
+                f"this is the first of {len(cached.paths)} independent sets, of all of which the claim is: --all-sets "
+                "evaluates them. Others:",
+                *map(str, cached.paths[1:]),
             )
-            monitor.say(*map(str, others))
-    elif distilled is not None and (stored := describe_stored(distilled)):
+    elif first is not None and (stored := describe_stored(first)):
         monitor.say(stored)
 
 
+def _mean(found: Sequence[Result]) -> list[str]:
+    """The mean over several sets, whose interval is over sets."""
+    if len(found) == 1:
+        return []
+    by_set = [result.accuracies for result in found]
+    mean, (low, high) = fmean(map(fmean, by_set)), percent_interval(by_set)
+    half = "" if low is None or high is None else f" ± {max(mean - low, high - mean):.2f}"
+    return [f"mean over {len(found)} independent sets: {mean:.2f}{half} % (± is half of the 95 % interval over sets)"]
+
+
 def _described(result: Result, distilled: DistilledSet | None) -> list[str]:
-    interval = "" if result.ci_low is None else f", 95 % interval {result.ci_low:.2f} to {result.ci_high:.2f}"
-    spread = f" ± {result.std:.2f} (std of {result.networks} networks{interval})" if result.networks > 1 else ""
+    half, networks = result.half_width, f"{counted(result.networks, 'network')}"
+    spread, about = "", f" ({networks}: no interval)"
+    if half is not None:
+        spread = f" ± {half:.2f}"
+        about = f" (95 % interval over {networks}: {result.ci_low:.2f} to {result.ci_high:.2f}; std {result.std:.2f})"
     each = ", ".join(f"{value:.2f}" for value in result.accuracies)
     return [
         f"{result.method} on {result.dataset}"
         + (f" at {result.size} px" if result.size else "")
         + (f", {result.holdout:g} of its training split held out" if result.holdout else "")
         + (f", ipc {result.ipc}" if result.ipc else "")
-        + f": {result.accuracy:.2f} %{spread}",
+        + f": {result.accuracy:.2f}{spread} %{about}",
         f"{protocol_named(result, distilled)}, network {result.network}, labels {result.labels}, "
         f"learning rate {result.learning_rate:g}, {result.pixel_space} pixels, {result.bytes:,} bytes",
         f"networks: {each}",

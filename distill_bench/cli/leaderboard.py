@@ -1,13 +1,15 @@
 """leaderboard: the boards of a folder of results."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from distill_bench.benchmark import leaderboard as boards
 from distill_bench.cli import options
+from distill_bench.cli.boards import Format, as_tables, show_markdown, show_tables
 from distill_bench.cli.output import show, show_json
 from distill_bench.errors import DataError, UsageError
 from distill_bench.runtime.files import check_ending, check_place
@@ -17,8 +19,13 @@ from distill_bench.runtime.text import counted
 
 def leaderboard_command(
     results: options.Results = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option("--beside", help="Another folder of results to show with it, such as the checkout's results."),
+    ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write all boards as one page to this file.")] = None,
     as_json: options.Json = False,
+    format: Format = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 3 if a result is wrong, or was changed since it was written.")
     ] = False,
@@ -29,12 +36,16 @@ def leaderboard_command(
     """
     if html and as_json:
         raise UsageError("--html writes a page and --json prints the rows: give one of them.")
+    if format and (html or as_json):
+        raise UsageError("--format is of the boards that are printed: leave out --html and --json, or --format.")
+    tabular = as_tables(format)
     if html:
         check_ending(html, ".html", ".htm")
         check_place(html)
     folder = results or cache_dir() / "results"
     wrong: list[str] = []
-    rows = boards.board(folder, wrong) if os.path.isdir(folder) else []
+    sources = boards.sources_of(_folders(folder, beside or []), wrong)
+    rows = boards.rows_of(sources)
     if not rows and wrong:
         raise DataError(f"{folder}: no result there is as it should be; {counted(len(wrong), 'line')} above say why.")
     if not rows:
@@ -43,14 +54,12 @@ def leaderboard_command(
             "results of bench and of evaluate --results: DIR/<suite>.jsonl and DIR/<suite>/<dataset>/<method>/*.json."
         )
     if html:
-        boards.render_page(rows, html)
+        boards.render_page(sources, html)
         show(html)
     elif as_json:
         show_json(rows)
     else:
-        for suite, of_suite in boards.boards(rows).items():
-            boards.render(of_suite, folder / suite)
-            show_board(of_suite)
+        _print_and_render(sources, folder, tabular)
     if wrong:
         said = f"{counted(len(wrong), 'result')} left out, or changed since written, as said above."
         if strict:
@@ -58,5 +67,28 @@ def leaderboard_command(
         show(f"note: {said}", err=True)
 
 
-def show_board(rows: list[dict]) -> None:
-    show(*boards.markdown(rows, boards.published()).split("\n"))
+def _folders(folder: Path, beside: Sequence[Path]) -> list[Path]:
+    for each in beside:
+        if not os.path.isdir(each):
+            raise UsageError(f"--beside {each} is not a folder: give one of results, such as results of a checkout.")
+    places = [os.path.realpath(each) for each in (folder, *beside)]
+    if twice := [each for each in places if places.count(each) > 1]:
+        raise UsageError(f"--beside {twice[0]} is shown already: give another folder.")
+    return [folder, *beside]
+
+
+def _print_and_render(sources: Sequence[boards.Source], folder: Path, tabular: bool) -> None:
+    """Print all sources' boards, and write those of the folder, which is the first of them, into it."""
+    own = boards.boards(_of_one_folder(sources[:1]))
+    for suite, rows in own.items():
+        boards.render(rows, folder / suite)
+    if tabular:
+        show_tables(sources)
+        return
+    for rows in (own if len(sources) == 1 else boards.boards(boards.rows_of(sources))).values():
+        show_markdown(rows)
+
+
+def _of_one_folder(sources: Sequence[boards.Source]) -> list[dict[str, Any]]:
+    """Its rows, which need not say where they come from."""
+    return [{**row, "origin": None} for row in boards.rows_of(sources)]

@@ -66,6 +66,6 @@ def _transfer_table(result: Transfer, distilled: DistilledSet) -> list[str]:
         mean = f"mean without {result.home}" if measured else "mean"
         lines.append(f"| {mean} | {result.mean_of_others:.1f} | |")
     if any(score.networks > 1 for score in result.scores):
-        lines += ["", "± is the standard deviation over the networks trained."]
+        lines += ["", "± is half of the 95 % Student-t interval over the networks trained on the set."]
     lines += ["", result.about_home, *notes_shown(result.notes)]
     return [*lines, *(f"left out {name}: {reason}" for name, reason in result.left_out.items())]

@@ -147,8 +147,13 @@ def downloaded(name: str, registry: Path | None = None) -> CachedSet | None:
 
 def set_file(name: str) -> Path:
     """The file of a set that is named by its path, or by the id of a published one that was downloaded."""
-    cached = downloaded(name)
-    return cached.paths[0] if cached else Path(name)
+    return set_files(name)[0]
+
+
+def set_files(name: str, registry: Path | None = None) -> tuple[Path, ...]:
+    """As ``set_file``; the files of all independent sets that an id stands for."""
+    cached = downloaded(name, registry)
+    return cached.paths if cached else (Path(name),)
 
 
 def check_out(out: Path, inputs: Iterable[Path] = (), *endings: str) -> None:

@@ -33,6 +33,11 @@ def show_json(content: Any) -> None:
     _print(for_json(content, indent=1), sys.stdout)
 
 
+def show_styled(text: str) -> None:
+    """Print text with a terminal's own codes in it: names from outside were made harmless before."""
+    _print(text.rstrip("\n"), sys.stdout)
+
+
 def _print(text: str, stream: Any) -> None:
     """Not by click, which looks for another stream below ``sys.stdout`` in some locales."""
     stream.write(text + "\n")

@@ -52,6 +52,10 @@ class TorchvisionDataset(DatasetInfo):
     labels: str = "targets"
 
     @property
+    def class_count(self) -> int:
+        return len(self.class_names)
+
+    @property
     def folder(self) -> Path:
         """Where its files are looked for."""
         return cache_dir() / "sources" / self.name

@@ -12,14 +12,19 @@ from distill_bench.runtime.seeds import generator
 
 _TEST_FRACTION = 0.2
 _LEVELS = 16
+_CLASSES = "0123456789"
 
 
 class _Digits(DatasetInfo):
+    @property
+    def class_count(self) -> int:
+        return len(_CLASSES)
+
     def load(self, size: int | None = None) -> Dataset:
         """The digits, with a fixed stratified fifth as the test split (the dataset itself has none)."""
         return Dataset(
             name=self.name,
-            class_names=tuple("0123456789"),
+            class_names=tuple(_CLASSES),
             load_train=lambda: resized(_digits_splits()[0], size),
             load_test=lambda: resized(_digits_splits()[1], size),
             flip_invariant=False,

@@ -34,6 +34,10 @@ class ImageNetVariant(DatasetInfo):
     folders: dict[str, str] = Field(default_factory=dict)
     resized: bool = True
 
+    @property
+    def class_count(self) -> int:
+        return self.classes
+
     def load(self, size: int | None = None) -> Dataset:
         """The dataset.
 

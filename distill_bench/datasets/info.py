@@ -34,6 +34,11 @@ class DatasetInfo(BaseModel, ABC):
     page: str
     citation: str
 
+    @property
+    @abstractmethod
+    def class_count(self) -> int:
+        """How many classes it has."""
+
     @abstractmethod
     def load(self, size: int | None = None) -> Dataset:
         """The dataset, its images brought to ``size`` pixels a side if one is given."""

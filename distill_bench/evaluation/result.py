@@ -146,6 +146,13 @@ class Result(Subject):
     recipe: dict[str, Any] | None = None
     synthesis: Synthesis | None = None
 
+    @property
+    def half_width(self) -> float | None:
+        """Half of the interval, which ± shows, in points; where it is cut, that side which is not."""
+        if self.ci_low is None or self.ci_high is None:
+            return None
+        return max(self.accuracy - self.ci_low, self.ci_high - self.accuracy)
+
 
 class Failure(Subject):
     """Why there is no set, or no result of it.

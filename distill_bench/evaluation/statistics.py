@@ -3,12 +3,88 @@
 import math
 import statistics
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from scipy.special import stdtrit  # scipy.stats would take a second to import
+from scipy.special import stdtr, stdtrit  # scipy.stats would take a second to import
 
 from distill_bench.errors import UsageError
 
 Interval = tuple[float, float] | tuple[None, None]
+
+
+class Estimate(NamedTuple):
+    """A mean, or a difference of means, and how well it is known.
+
+    Attributes:
+        value: the mean.
+        error: its standard error, in the same unit; None where a single value says nothing about spread.
+        freedom: the degrees of freedom of ``error``, above 0; None with it.
+    """
+
+    value: float
+    error: float | None = None
+    freedom: float | None = None
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Student-t interval of the mean; ``(None, None)`` without a standard error (not NaN: JSON has none)."""
+        if self.error is None or self.freedom is None:
+            return None, None
+        half_width = float(stdtrit(self.freedom, (1 + confidence) / 2)) * self.error
+        return self.value - half_width, self.value + half_width
+
+    def p_value(self) -> float | None:
+        """Student's two-sided probability of a value this far from 0, were that the truth; None without an error."""
+        if not self.error or self.freedom is None:
+            return None
+        return 2 * float(stdtr(self.freedom, -abs(self.value) / self.error))
+
+
+def student(values: Sequence[float]) -> Estimate:
+    """The mean of independent values in their unit, with n - 1 degrees of freedom.
+
+    Raises:
+        UsageError: there are no values.
+    """
+    if not values:
+        raise UsageError("an interval needs at least one value, got none.")
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return Estimate(mean)
+    return Estimate(mean, statistics.stdev(values) / math.sqrt(len(values)), len(values) - 1)
+
+
+def welch(first: Estimate, second: Estimate) -> Estimate:
+    """The difference of two independent means, first minus second, whose variances may differ.
+
+    Source: Welch (1947); the degrees of freedom are Satterthwaite's. Without a standard error of both there is none of
+    the difference.
+    """
+    difference = first.value - second.value
+    if first.error is None or second.error is None or first.freedom is None or second.freedom is None:
+        return Estimate(difference)
+    squares = first.error**2, second.error**2
+    if sum(squares) == 0:
+        return Estimate(difference, 0.0, first.freedom + second.freedom)
+    freedom = sum(squares) ** 2 / (squares[0] ** 2 / first.freedom + squares[1] ** 2 / second.freedom)
+    return Estimate(difference, math.sqrt(sum(squares)), freedom)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Probabilities of several tests, adjusted so that the ones up to 5 % are wrong with at most 5 % in all.
+
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
+
+    Args:
+        p_values: of the tests, each in [0, 1].
+
+    Returns:
+        The adjusted ones in the same order, at most 1.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for done, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - done) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 def student_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -20,16 +96,9 @@ def student_interval(values: Sequence[float], confidence: float = 0.95) -> Inter
     Raises:
         UsageError: there are no values, or ``confidence`` is not strictly between 0 and 1.
     """
-    if not values:
-        raise UsageError("an interval needs at least one value, got none.")
     if not 0 < confidence < 1:
         raise UsageError(f"confidence must lie strictly between 0 and 1, got {confidence}.")
-    if len(values) == 1:
-        return None, None
-    mean = statistics.fmean(values)
-    standard_error = statistics.stdev(values) / math.sqrt(len(values))
-    half_width = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * standard_error
-    return mean - half_width, mean + half_width
+    return student(values).interval(confidence)
 
 
 def hierarchical_interval(by_seed: Sequence[Sequence[float]], confidence: float = 0.95) -> Interval:
@@ -42,11 +111,18 @@ def hierarchical_interval(by_seed: Sequence[Sequence[float]], confidence: float 
     Raises:
         UsageError: there are no seeds, a seed has no values, or ``confidence`` is not strictly between 0 and 1.
     """
+    return student_interval(independent_values(by_seed), confidence)
+
+
+def independent_values(by_seed: Sequence[Sequence[float]]) -> Sequence[float]:
+    """The sample of ``hierarchical_interval``: the seeds' means, or the networks of the only seed.
+
+    Raises:
+        UsageError: a seed has no values.
+    """
     if any(not values for values in by_seed):
         raise UsageError("every synthesis seed needs at least one accuracy.")
-    if len(by_seed) == 1:
-        return student_interval(by_seed[0], confidence)
-    return student_interval([statistics.fmean(values) for values in by_seed], confidence)
+    return by_seed[0] if len(by_seed) == 1 else [statistics.fmean(values) for values in by_seed]
 
 
 def percent_interval(by_seed: Sequence[Sequence[float]]) -> Interval:

@@ -11,6 +11,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import Result, evaluate, known_protocol, score_key
+from distill_bench.evaluation.claim import WIDEST
 from distill_bench.evaluation.statistics import chance_margin
 from distill_bench.hub.formats.result_file import check_facts
 from distill_bench.networks import check_network, is_outside
@@ -20,8 +21,6 @@ from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.run_info import run_block
 
 CONFIDENCE = 0.99
-_WIDEST = 5.0
-"""Points. Where chance alone explains more than this, too few networks were trained to tell anything."""
 _MACHINE = ("torch", "numpy", "system", "cpu", "instructions")
 DECIDES_DIGITS = (*_MACHINE, "device", "threads", "compiled")
 """What two runs must have in common to give the same digits."""
@@ -37,7 +36,7 @@ class Verdict(BaseModel):
         basis: ``equal``: every network has the claimed accuracy, digit by digit. ``unequal``: one has not, although
             everything that decides the digits is as it was. ``chance``: the versions or the machine differ, so the
             means are compared. ``undecided``: these lie apart no further than chance explains, but that would be more
-            than ``_WIDEST``.
+            than ``WIDEST``.
         claimed, measured: mean accuracies in percent, over all networks of the claim and of this evaluation.
         difference: measured minus claimed, in points.
         margin: what chance explains of it, see ``chance_margin``; None with one network on either side.
@@ -141,7 +140,7 @@ def judge(claimed: Result, measured: Result, different: tuple[str, ...] = ()) ->
         holds = False
     else:
         within = margin is None or abs(difference) <= margin
-        basis = "undecided" if within and (margin is None or margin > _WIDEST) else "chance"
+        basis = "undecided" if within and (margin is None or margin > WIDEST) else "chance"
         holds = within and basis == "chance"
     return Verdict(
         holds=holds,

@@ -72,6 +72,14 @@ def code_state() -> dict[str, Any]:
     return {"git_commit": commit, "dirty": None if changes is None else bool(changes)}
 
 
+def comes_with_checkout(folder: Path) -> bool:
+    """Whether git tracks files in a folder of the checkout that the package lies in."""
+    root, place = Path(__file__).parents[2], folder.resolve()
+    if not (root / ".git").exists() or not place.is_relative_to(root):
+        return False
+    return bool(_output(["git", "-C", str(root), "ls-files", "--", str(place)]))
+
+
 def _output(command: list[str]) -> str | None:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()

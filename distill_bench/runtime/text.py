@@ -1,7 +1,7 @@
 """Text that came from outside (names of classes, methods, sets and files), escaped for the place where it is shown.
 
-A function a place. Each leaves alone what means nothing special there, so that text of our own passes unchanged. HTML
-is escaped by the page's template, and figures draw text as it is.
+A function a place. Each leaves alone what means nothing special there, so that text of our own passes unchanged. The
+page has names as JSON that its script shows as text, and figures draw text as it is.
 """
 
 import json

@@ -45,6 +45,7 @@ SOUND: dict[str, dict[str, str]] = {
     "synthesize": {"method": "random", "--dataset": "digits", "--ipc": "1", "--out": "new/made.safetensors"},
     "evaluate": {"file": "set.safetensors", "--protocol": "short.toml", "--network": "ConvNetD1W4"},
     "measure": {"file": "set.safetensors", "what": "transfer", "--protocol": "short.toml", "--network": "ConvNetD1W4"},
+    "compare": {"a": "set.safetensors", "b": "other.safetensors", "--protocol": "short.toml"},
     "bench": {"suite": "mini.toml", "--results": "new/results"},
     "leaderboard": {"--results": "results"},
     "render": {"file": "set.safetensors", "--out": "new/made.png"},
@@ -71,6 +72,11 @@ TOGETHER: dict[tuple[str, str], dict[str, str | None]] = {
     ("synthesize", "--set"): {"method": "dm"},
     ("evaluate", "--registry"): {"file": "dm-cifar10-ipc1"},
     ("verify", "--registry"): {"file": "dm-cifar10-ipc1"},
+    **{("verify", name): {"result": None, "--claim": "66.8"} for name in ("--std", "--claimed-networks", "--labels")},
+    **{("verify", name): {"result": None, "--claim": "66.8"} for name in ("--protocol", "--network")},
+    ("verify", "--claim"): {"result": None},
+    ("compare", "--registry"): {"a": "dm-cifar10-ipc1", "b": "dc-cifar10-ipc1"},
+    **{("compare", name): {"a": "random", "b": "full", "--protocol": None} for name in ("--ipc", "--results")},
     ("bench", "--executor"): {},
     ("import", "--zca-eps"): {"--space": "zca"},
     ("import", "--zca-input"): {"--space": "zca"},
@@ -84,7 +90,9 @@ TOGETHER: dict[tuple[str, str], dict[str, str | None]] = {
 }
 """What goes with one option, or (None) is left out beside it."""
 
-WHOLE_DISKS = {("leaderboard", "--results"): ("root", "link to the root")}
+WHOLE_DISKS = dict.fromkeys(
+    (("leaderboard", "--results"), ("leaderboard", "--beside"), ("compare", "--results")), ("root", "link to the root")
+)
 """Results are read at any depth, which takes as long as it takes."""
 
 KINDS = {
@@ -156,6 +164,7 @@ def cli_made(place: Path, digits: Any) -> DistilledSet:
         (place / name).write_text(text)
     made = synthesize(digits, "random", 1)
     made.save("set.safetensors")
+    synthesize(digits, "random", 1, seed=1).save("other.safetensors")
     result = evaluate(made, digits, "short.toml", network="ConvNetD1W4")
     result = result.model_copy(update={"protocol": "quick-v1"})  # which anybody can repeat
     (place / "result.json").write_text(result.model_dump_json())

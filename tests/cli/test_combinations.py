@@ -44,8 +44,10 @@ REFUSED = [
     (["leaderboard", "--html", "x.html", "--json"], "give one of them"),
     (["bench", "digits", "--executor", "in-process", "--jobs", 2], "--jobs 2: in-process, one cell runs at a time"),
     # one that would not be used
-    ([*FULL, "--labels", "hard"], "--labels and --allow-leak are for distilled sets"),
-    ([*FULL, "--allow-leak"], "--labels and --allow-leak are for distilled sets"),
+    ([*FULL, "--labels", "hard"], "--labels, --allow-leak and --all-sets are for distilled sets"),
+    ([*FULL, "--all-sets"], "--labels, --allow-leak and --all-sets are for distilled sets"),
+    (["evaluate", SET, "--all-sets"], "--all-sets: set.safetensors is one set"),
+    ([*FULL, "--allow-leak"], "--labels, --allow-leak and --all-sets are for distilled sets"),
     (["evaluate", SET, "--registry", "mine.toml"], "--registry mine.toml: set.safetensors is a file"),
     (["verify", SET, "result.json", "--registry", "mine.toml"], "--registry mine.toml: set.safetensors is a file"),
     ([*MAKE, "--set", "zca_eps=0.2"], "zca_eps go with whitened pixels; here they are normalized"),

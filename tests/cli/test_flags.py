@@ -63,7 +63,7 @@ def test_no_text_of_the_library_names_an_option():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts += 1
-                if re.fullmatch(r"--[a-z]+", node.value.strip()):
+                if re.fullmatch(r"--[a-z-]+", node.value.strip()):
                     continue  # a word of a command that is put together
                 wrong = re.search(r"(?<![\w-])--[a-z]", COMMANDS.sub("", " ".join(node.value.split())))
                 assert not wrong, f"{path.name}:{node.lineno}: {node.value[:120]}"

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -207,7 +208,10 @@ def test_the_table_names_the_network_that_the_mean_is_without(command, digits, f
 
 def test_one_network_has_no_spread(command, file):
     assert "±" not in command("evaluate", file, "--networks", 1)[1]
-    assert " (std of 2 networks, 95 % interval " in command("evaluate", file, "--networks", 2)[1]
+    first, *_ = command("evaluate", file, "--networks", 2)[1].splitlines()
+    values = re.fullmatch(r".*: (.+) ± (.+) % \(95 % interval over 2 networks: (.+) to (.+); std (.+)\)", first)
+    mean, half, low, high, std = map(float, values.groups())
+    assert half == pytest.approx(max(mean - low, high - mean), abs=0.011) and half > 2 * std
 
 
 @pytest.mark.parametrize("rate", [1e30, 3e4])

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from distill_bench.errors import UsageError
-from distill_bench.evaluation.statistics import hierarchical_interval, student_interval
+from distill_bench.evaluation.statistics import Estimate, hierarchical_interval, holm, student, student_interval, welch
 
 
 @pytest.mark.parametrize("values", [[88.1, 87.5, 88.9], [50.0, 52.0], [10.0, 11.5, 9.0, 12.25, 10.5]])
@@ -59,3 +59,58 @@ def test_impossible_requests_are_refused(arguments):
 def test_missing_accuracies_are_refused(by_seed):
     with pytest.raises(UsageError):
         hierarchical_interval(by_seed)
+
+
+SAMPLES = ([88.1, 87.5, 88.9], [80.0, 84.0, 79.5, 83.0, 81.0])
+
+
+def test_welch_is_scipys():
+    found, expected = welch(*map(student, SAMPLES)), stats.ttest_ind(*SAMPLES, equal_var=False)
+    assert found.value == pytest.approx(statistics.fmean(SAMPLES[0]) - statistics.fmean(SAMPLES[1]))
+    assert (found.freedom, found.p_value()) == pytest.approx((expected.df, expected.pvalue))
+    assert found.interval() == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def test_the_probability_of_a_mean_is_scipys():
+    expected = stats.ttest_1samp([1.5, 0.25, 2.0, 0.75], 0.0)
+    assert student([1.5, 0.25, 2.0, 0.75]).p_value() == pytest.approx(expected.pvalue)
+    assert student([-1.5, -0.25, -2.0, -0.75]).p_value() == pytest.approx(expected.pvalue)
+
+
+def test_what_has_no_spread_has_no_probability():
+    assert student([3.0]) == Estimate(3.0, None, None) and student([3.0]).p_value() is None
+    assert student([3.0, 3.0]).p_value() is None
+    assert welch(student([3.0]), student([1.0, 2.0])) == Estimate(1.5)
+    assert welch(student([3.0, 3.0]), student([1.0, 1.0])) == Estimate(2.0, 0.0, 2)
+
+
+def holm_slowly(p_values):
+    """Step by step: the smallest is compared with level / m, the next with level / (m - 1), until one is above."""
+    rejected_at = []
+    for index in range(len(p_values)):
+        levels = [level / 10000 for level in range(10001)]
+        rejected_at.append(next((level for level in levels if index in rejected(p_values, level)), 1.0))
+    return rejected_at
+
+
+def rejected(p_values, level):
+    left, out = set(range(len(p_values))), set()
+    while left:
+        smallest = min(left, key=lambda index: p_values[index])
+        if p_values[smallest] > level / len(left):
+            break
+        out.add(smallest)
+        left.remove(smallest)
+    return out
+
+
+@pytest.mark.parametrize(
+    "p_values", [[], [0.03], [0.01, 0.04, 0.03, 0.005], [0.2, 0.2, 0.2], [0.001, 0.9, 0.02, 0.02, 0.6], [1.0, 0.0]]
+)
+def test_holm_is_the_stepwise_procedure(p_values):
+    assert holm(p_values) == pytest.approx(holm_slowly(p_values), abs=1.1e-4)
+
+
+def test_holm_by_hand():
+    # four times 0.005, three times 0.01, twice 0.03; once 0.04 is less than the last, so that counts
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])

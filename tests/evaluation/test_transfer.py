@@ -80,7 +80,9 @@ def test_what_was_cut_off_goes_on(digits, few, tmp_path, monkeypatch):
 def test_a_spread_is_shown_where_there_is_one(digits, few):
     one, two = (transfer(few, digits, "quick-v1", ["MLP"], count).scores[0] for count in (1, 2))
     assert shown(one) == f"{one.accuracy:.1f}"
-    assert shown(two) == f"{sum(two.accuracies) / 2:.1f} ± {abs(two.accuracies[0] - two.accuracies[1]) / 2:.1f}"
+    half_width = abs(two.accuracies[0] - two.accuracies[1]) / 2 * 12.7062  # t(0.975, 1 degree of freedom)
+    assert max(two.accuracies) < 50 > half_width  # not cut
+    assert shown(two) == f"{sum(two.accuracies) / 2:.1f} ± {half_width:.1f}"
 
 
 def test_a_network_that_is_asked_for_must_fit(digits, few):

@@ -177,7 +177,7 @@ def test_accuracies_that_are_not_of_every_set_are_said_to_be_the_files(command, 
     torch.save({"data": data, "accs_all_exps": {"ConvNet": stored}}, file)
     code, out_text, said = command("import", file, "--dataset", "digits", "--out", out)
     assert (code, "stored in the release" in out_text) == (0, False)
-    assert f"stored accuracies are the file's, not each set's: {why} (ConvNet 45.00 ± " in said
+    assert f"stored accuracies are the file's, not each set's: {why} (ConvNet 45.00, std " in said
     for index in range(len(data)):
         origin = load_distilled(out.with_stem(f"set-{index}")).card.origin
         assert origin.stored_accuracies == {}
@@ -190,9 +190,10 @@ def test_accuracies_of_independent_sets_are_shown_of_all_and_of_each(command, tm
     code, said, _ = command("import", file, "--dataset", "digits", "--out", tmp_path / "set.safetensors")
     assert code == 0
     first, second = said.splitlines()
-    pooled = "stored in the release: ConvNet 25.00 ± 11.18 (4 networks) of 2 sets; of this one"
-    assert f"{pooled} 15.00 ± 5.00 (2 networks); MLP 55.00 ± 5.00 (2 networks) of 2 sets; of this one 50.00" in first
-    assert f"{pooled} 35.00 ± 5.00 (2 networks)" in second
+    pooled = "stored in the release: ConvNet 25.00, std 11.18 (4 networks) of 2 sets; of this one"
+    other = "MLP 55.00, std 5.00 (2 networks) of 2 sets; of this one 50.00"
+    assert f"{pooled} 15.00, std 5.00 (2 networks); {other}" in first
+    assert f"{pooled} 35.00, std 5.00 (2 networks)" in second
 
 
 @pytest.mark.parametrize("accuracies", [{}, {"ConvNet": []}, {"ConvNet": (), "MLP": [0.5]}])

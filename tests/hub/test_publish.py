@@ -108,7 +108,7 @@ def test_the_card_says_how_the_set_was_made_and_whom_to_cite(file, result, score
     assert '"iterations": 2' in text
     assert "Zhao & Bilen, WACV 2023, arXiv 2110.04181" in text
     assert dataset_info("digits").citation in text
-    row = f"| quick-v1 | ConvNetD1W4 | hard | 0.01 | {score.accuracy:.2f} ± {score.std:.2f} |"
+    row = f"| quick-v1 | ConvNetD1W4 | hard | 0.01 | {score.accuracy:.2f} ± {score.half_width:.2f} |"
     assert row in text
     file.with_suffix(".run.json").unlink()
     assert "| versions | not recorded |" in card_of(release(file))

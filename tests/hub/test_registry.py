@@ -102,14 +102,14 @@ def test_it_agrees_with_the_sets_that_were_scored():
 
 def test_claims_in_words():
     assert claimed(REGISTRY["datm-cifar10-ipc10"]).startswith(
-        "claimed: 66.8 ± 0.2 % (DATM, protocol datm-v1, ConvNetD3, soft labels, best on test; "
+        "claimed: 66.8 %, std 0.2 (DATM, protocol datm-v1, ConvNetD3, soft labels, best on test; "
     )
     assert claimed(REGISTRY["dm-cifar10-ipc1"]) == "claimed: the accuracies stored in its file"
     assert claimed(REGISTRY["scdd-imagenet-ipc50"]) == "claimed: nothing"
     stated = REGISTRY["dm-cifar10-ipc1"].model_dump() | {
         "claim": {"accuracy": 26.3, "std": 0.3, "networks": 5, "source": "results/x.json"}
     }
-    assert claimed(Entry.model_validate(stated)) == "claimed: 26.3 ± 0.3 % (results/x.json, 5 networks)"
+    assert claimed(Entry.model_validate(stated)) == "claimed: 26.3 %, std 0.3, 5 networks (results/x.json)"
 
 
 def test_a_space_is_the_sources_unless_it_says_otherwise():

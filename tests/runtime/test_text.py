@@ -13,7 +13,7 @@ import yaml
 from result_files import score, write
 
 from distill_bench import DistilledSet
-from distill_bench.benchmark.leaderboard import board, render, render_page, tables
+from distill_bench.benchmark.leaderboard import board, render, render_page, sources_of, tables
 from distill_bench.benchmark.leaderboard.collect import leaderboard_rows
 from distill_bench.benchmark.leaderboard.figures import accuracy_figure
 from distill_bench.distilled.distilled_set import Origin, load_distilled
@@ -102,8 +102,10 @@ def test_a_board_with_odd_names_has_its_cells_and_no_others(name, tmp_path):
     (cells,) = csv.DictReader(io.StringIO((tmp_path / "leaderboard.csv").read_text()))
     assert cells["method"].removeprefix("'") == name and not cells["method"].startswith(("=", "+", "-", "@"))
     assert cells["accuracy"] == "89.0"
-    render_page(board(folder), tmp_path / "page.html")
-    assert "<script" not in (tmp_path / "page.html").read_text()
+    render_page(sources_of([folder]), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert re.findall("<script.*?>", page) == ['<script type="application/json" id="data">', "<script>"]
+    assert json.loads(page.split('id="data">')[1].split("</script>")[0])["rows"][0]["method"] == name
 
 
 def test_figures_draw_dollars_and_underscores_as_they_are(monkeypatch):

@@ -22,7 +22,7 @@ def score(method="dm", ipc=1, seed=0, accuracies=(88.0, 89.0, 90.0), **fields):
 
 def failure(method="mtt", ipc=1, seed=0, **fields):
     cell = {"suite": "digits", "dataset": "digits", "method": method, "ipc": ipc, "seed": seed, "preset": "cpu"}
-    return Failure(**cell, error="loss is NaN", **fields)
+    return Failure(**(cell | {"error": "loss is NaN"} | fields))
 
 
 def full(accuracy=98.0, **fields):
@@ -41,7 +41,7 @@ def write(folder, results):
 def claim(method="dm", dataset="digits", ipc=1, accuracy=70.0, protocol="dsa-v1", **fields):
     values = {
         "method": method, "dataset": dataset, "size": None, "ipc": ipc, "accuracy": accuracy, "std": None,
-        "protocol": protocol, "network": "ConvNetD3", "norm": "instance", "labels": "hard", "selection": "last",
-        "paper": "a paper", "source": "its table", "reading": "first-hand", "note": "", **fields,
+        "networks": None, "protocol": protocol, "network": "ConvNetD3", "norm": "instance", "labels": "hard",
+        "selection": "last", "paper": "a paper", "source": "its table", "reading": "first-hand", "note": "", **fields,
     }  # fmt: skip
     return Claim(**values)

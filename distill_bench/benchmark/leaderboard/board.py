@@ -1,10 +1,12 @@
 """What a folder of results says: rows, a Markdown board, CSV, a figure and a page."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from distill_bench.benchmark.leaderboard import tables
 from distill_bench.benchmark.leaderboard.claims import Claim, load_claims
 from distill_bench.benchmark.leaderboard.collect import Row, leaderboard_rows, of_suite
+from distill_bench.benchmark.leaderboard.merged import Source, merged_rows, origin_of
 from distill_bench.benchmark.leaderboard.tables import markdown
 from distill_bench.benchmark.results import read_results
 from distill_bench.runtime.files import write_atomically
@@ -61,15 +63,41 @@ def render(rows: list[Row], out: Path) -> list[Path]:
     return list(files)
 
 
-def render_page(rows: list[Row], path: Path) -> None:
-    """Write the board of rows as one HTML file.
+def sources_of(folders: Sequence[Path], wrong: list[str] | None = None) -> list[Source]:
+    """The results of folders, told apart by where they come from; by their paths where that is the same.
+
+    Args:
+        folders: of results; one that is not there has none.
+        wrong: see ``read_results``.
+
+    Returns:
+        A source a folder.
+    """
+    origins = [origin_of(folder) for folder in folders]
+    names = origins if len(set(origins)) == len(origins) else [str(folder) for folder in folders]
+    return [
+        Source(name, read_results(folder, wrong=wrong) if folder.is_dir() else [])
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+def rows_of(sources: Sequence[Source]) -> list[Row]:
+    """The rows of all sources' suites, each with its ``origin``, see ``leaderboard_rows``."""
+    return [
+        {**row, "origin": source.origin} for source in sources for row in leaderboard_rows(source.filed, published())
+    ]
+
+
+def render_page(sources: Sequence[Source], path: Path) -> None:
+    """Write the boards of all datasets in the sources as one HTML file.
 
     Raises:
         DataError: the file cannot be written.
     """
-    from distill_bench.benchmark.leaderboard.page import page  # here, because importing Jinja2 takes a moment
+    from distill_bench.benchmark.leaderboard.page.render import page  # here: importing Jinja2 takes a moment
+    from distill_bench.benchmark.leaderboard.page.rows import page_data
 
-    write_atomically(path, page(rows, published(), _figure(rows)))
+    write_atomically(path, page(page_data(merged_rows(sources, published()), published())))
 
 
 def _figure(rows: list[Row]) -> bytes:

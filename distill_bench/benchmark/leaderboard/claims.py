@@ -12,7 +12,7 @@ from distill_bench.errors import DataError, brief
 
 Blank = BeforeValidator(lambda text: None if text == "" else text)
 Name = Annotated[str, Field(min_length=1)]
-_FIGURE = {"accuracy", "std", "source", "reading", "note"}
+_FIGURE = {"accuracy", "std", "networks", "source", "reading", "note"}
 
 
 class Claim(BaseModel):
@@ -21,7 +21,8 @@ class Claim(BaseModel):
     Attributes:
         size: the images' side in pixels where it is not the dataset's own, or where the dataset has none.
         ipc: None: the full training set.
-        accuracy, std: in percent.
+        accuracy, std: in percent; the latter over networks.
+        networks: how many; as paper or released code say. None where they do not, or it was not looked up.
         protocol: an id of this project, or what stands for the paper's own evaluation.
         network: what was trained and tested, without its norm; ``others``: the mean over several other ones.
         labels: of the set: hard, soft ones stored with it, or a teacher's during training.
@@ -42,6 +43,7 @@ class Claim(BaseModel):
     ipc: Annotated[PositiveInt | None, Blank]
     accuracy: Annotated[float, Field(ge=0, le=100)]
     std: Annotated[NonNegativeFloat | None, Blank]
+    networks: Annotated[PositiveInt | None, Blank]
     protocol: Name
     network: Name
     norm: Name
@@ -105,8 +107,8 @@ def claim_for(
     """
 
     def misfits(claim: Claim) -> tuple[bool, bool, bool]:
-        kind = network and _network_kind(network)
-        return claim.protocol != protocol, _network_kind(claim.network) != kind, claim.labels != labels
+        kind = network and network_kind(network)
+        return claim.protocol != protocol, network_kind(claim.network) != kind, claim.labels != labels
 
     matching = [claim for claim in claims if (claim.method, claim.dataset, claim.ipc) == (method, dataset, ipc)]
     return min(
@@ -115,25 +117,27 @@ def claim_for(
 
 
 def differences(claim: Claim, network: str | None, labels: str | None) -> list[str]:
-    """What a reader must know of a claim beside a score: how its network, norm or labels differ from the score's, and
-    whether it is the best of several figures.
-    """
+    """What a reader must know of a claim beside a score: ``mismatches``, and whether it is the best of several."""
+    best = [claim.selection.replace("-", " ")] if claim.selection.startswith("best") else []
+    return mismatches(claim, network, labels) + best
+
+
+def mismatches(claim: Claim, network: str | None, labels: str | None) -> list[str]:
+    """How a claim's network, norm or labels differ from a score's."""
     notes = []
-    if network and _network_kind(claim.network) != _network_kind(network):
+    if network and network_kind(claim.network) != network_kind(network):
         notes.append(claim.network)
     elif network and claim.norm not in ("unknown", network_norm(network)):
         notes.append(f"{claim.norm} norm")
     if labels and claim.labels != labels:
         notes.append(f"{claim.labels} labels")
-    if claim.selection.startswith("best"):
-        notes.append(claim.selection.replace("-", " "))
     return notes
 
 
-def _network_kind(name: str) -> str:
+def network_kind(name: str) -> str:
     """A network's name without depth, width, norm and pooling: ConvNet, ResNet, MLP.
 
-    >>> _network_kind("ConvNetD3BN"), _network_kind("ResNet18_AP")
+    >>> network_kind("ConvNetD3BN"), network_kind("ResNet18_AP")
     ('ConvNet', 'ResNet18')
     """
     match = re.match(r"ConvNet|[A-Za-z]+\d*", name.replace("BN", ""))
@@ -144,6 +148,6 @@ def network_norm(name: str) -> str:
     """The norm that a network's name means: what it says, else none in LeNet, AlexNet and MLP, and instance norm."""
     if "BN" in name:
         return "batch"
-    if "NN" in name or _network_kind(name) in ("LeNet", "AlexNet", "MLP"):
+    if "NN" in name or network_kind(name) in ("LeNet", "AlexNet", "MLP"):
         return "none"
     return "layer" if "LN" in name or name == "ViT" else "group" if "GN" in name else "instance"

@@ -9,6 +9,7 @@ from distill_bench.benchmark.leaderboard.claims import Claim, claim_for
 from distill_bench.benchmark.results import Filed
 from distill_bench.benchmark.suite import EVALUATED
 from distill_bench.evaluation import Result
+from distill_bench.evaluation.compare import accuracies_by_seed
 from distill_bench.evaluation.result_file import CHANGED
 from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.runtime.hashing import canonical_hash
@@ -20,8 +21,9 @@ Row = dict[str, Any]
 
 ROW_KEYS = (
     "suite", "dataset", "method", "ipc", "preset", "protocol", "network", "labels", "pixel_space", "accuracy", "ci_low",
-    "ci_high", "networks", "seeds", "bytes", "synthesis_seconds", "peak_memory_mb", "claimed", "status",
+    "ci_high", "networks", "seeds", "bytes", "synthesis_seconds", "peak_memory_mb", "claimed", "status", "accuracies",
 )  # fmt: skip
+"""Of a row. ``accuracies`` are those of all networks by synthesis seed; what has none goes by the sum of its set."""
 STRICT = ".hard"
 """What boards add to the protocol of a strict row that stands beside one that differs in nothing else."""
 _CELL_KEYS = ["suite", "dataset", "method", "ipc", "preset"]
@@ -46,6 +48,11 @@ def leaderboard_rows(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> 
         Rows with the keys ``ROW_KEYS``, sorted by suite, dataset, protocol, IPC and falling accuracy; within a dataset
         failures follow, then ``full``.
     """
+    return [row for row, _ in pooled(results, claims)]
+
+
+def pooled(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> list[tuple[Row, list[Filed]]]:
+    """The rows of ``leaderboard_rows``, each with the results or failures that it is made of."""
     import pandas  # here, because importing it takes a moment
 
     columns = {**dict.fromkeys(_GROUP_KEYS), "seed": None, "cell_key": None, "strict": None, "variant": None}
@@ -58,9 +65,10 @@ def leaderboard_rows(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> 
     outdated = (beside["_merge"] == "both") & (beside["cell_key"].fillna("") != beside["cell_key_failed"].fillna(""))
     scores = beside[~outdated]
     left = filed[~scored].merge(scores[_SLOT_KEYS].drop_duplicates(), "left", _SLOT_KEYS, indicator=True)
-    rows = [_score_row(group, claims) for _, group in _groups(_told_apart(scores), _GROUP_KEYS)]
-    rows += [_row(group, claims, "failed", {}) for _, group in _groups(left[left["_merge"] == "left_only"], _CELL_KEYS)]
-    return sorted(rows, key=_order)
+    never = left[left["_merge"] == "left_only"]
+    rows = [(_score_row(group, claims), [*group["result"]]) for _, group in _groups(_told_apart(scores), _GROUP_KEYS)]
+    rows += [(_row(group, claims, "failed", {}), [*group["result"]]) for _, group in _groups(never, _CELL_KEYS)]
+    return sorted(rows, key=lambda pair: _order(pair[0]))
 
 
 def of_suite(rows: Iterable[Row], suite: str) -> list[Row]:
@@ -121,20 +129,27 @@ def _told_apart(scores: "pandas.DataFrame") -> "pandas.DataFrame":
 
 def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim]) -> Row:
     results: list[Result] = list(group["result"])
-    by_seed = [result.accuracies for result in results]
+    changed = any(CHANGED in result.notes for result in results)
+    return _row(group, claims, "changed" if changed else "done", measured(results))
+
+
+def measured(results: Sequence[Result]) -> Row:
+    """What the results of one condition say together: accuracy, interval, size, cost and how many there are."""
+    accuracies = accuracies_by_seed(results)
+    by_seed = list(accuracies.values())
     low, high = percent_interval(by_seed)
     synthesis = [result.synthesis for result in results if result.synthesis]
-    values = {
+    return {
         "accuracy": _number(fmean(map(fmean, by_seed))),
         "ci_low": _number(low),
         "ci_high": _number(high),
         "networks": min(map(len, by_seed)),
+        "seeds": _seeds(results),
         "bytes": max((result.bytes for result in results if result.bytes is not None), default=None),
         "synthesis_seconds": _mean(block.seconds for block in synthesis),
         "peak_memory_mb": _mean(block.peak_memory_mb for block in synthesis),
+        "accuracies": accuracies,
     }
-    changed = any(CHANGED in result.notes for result in results)
-    return _row(group, claims, "changed" if changed else "done", values)
 
 
 def _row(group: "pandas.DataFrame", claims: Sequence[Claim], status: str, values: Row) -> Row:
@@ -143,12 +158,16 @@ def _row(group: "pandas.DataFrame", claims: Sequence[Claim], status: str, values
     claim = claim_for(claims, *(condition[key] for key in CLAIM_KEYS))
     known = {
         **condition,
+        "seeds": len({each.seed for each in group["result"]}),
         **values,
-        "seeds": len({result.set_sha256 if result.seed is None else result.seed for result in group["result"]}),
         "claimed": claim.accuracy if claim else None,
         "status": status,
     }
     return {key: known.get(key) for key in ROW_KEYS}
+
+
+def _seeds(results: Iterable[Result]) -> int:
+    return len({result.set_sha256 if result.seed is None else result.seed for result in results})
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

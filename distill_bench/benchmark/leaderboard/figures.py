@@ -1,7 +1,11 @@
-"""Accuracy against images per class, drawn without pyplot so that no global state is read or left behind."""
+"""Accuracy against images per class, drawn without pyplot so that no global state is read or left behind.
+
+The design is that of the page: a panel a family of methods, at most ``MOST_LINES`` lines in it, each named at its end.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -9,136 +13,193 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from distill_bench.benchmark.leaderboard.collect import STRICT, Row, as_shown
-from distill_bench.benchmark.leaderboard.tables import TABLE_KEYS, compared, grouped
+from distill_bench.benchmark.leaderboard.colours import PALETTE, family_order, style_of
+from distill_bench.benchmark.leaderboard.tables import RANDOM, TABLE_KEYS, compared, grouped
 
-# Okabe and Ito's colour-blind-safe palette without yellow (too pale on white), and Tol's wine and indigo. Its length
-# and that of the markers share no factor, so colour and marker together name 56 methods.
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MOST_LINES = 8
 GREY, INK, FAINT = "#808080", "#222222", "#E4E4E4"
-# A method keeps its colour whatever else is drawn; methods that are not listed take the next free ones, by name.
-_STYLED = (
-    "dm", "dc", "dsa", "mtt", "herding", "datadam", "datm", "k-center", "tesla", "ftd", "k-means", "datm-tesla",
-    "sre2l", "cda", "rded",
-)  # fmt: skip
-LINES = {"hard": "-", "soft": "--", "teacher": ":"}
-FULL = "full training split"
-_WIDEST_SHIFT = 0.06
-"""Of a decade (or of the axis, if it is longer), between the first and the last mark of an IPC."""
-PANEL_INCHES, PANELS_PER_LINE, DPI = (5.6, 4.2), 2, 160
+_MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "X"}
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1.2, 2)), (0, (5, 2, 1.2, 2)))
+_SHIFT = 0.02
+"""Of a decade, between the marks of two neighbours at one IPC, so that bars do not cover each other."""
+_LABEL_POINTS = 10.0
+"""Between two labels, from one baseline to the next."""
+PANEL_INCHES, PANELS_PER_LINE, DPI = (4.6, 3.3), 3, 150
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The scores of one method, by rising IPC."""
+
+    name: str
+    method: str
+    labels: str
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Some methods of one family under the same conditions, beside random."""
+
+    family: str
+    curves: list[Curve]
+    full: float | None
+
+    @property
+    def lines(self) -> int:
+        """How many are drawn."""
+        return len(self.curves) + (self.full is not None)
 
 
 def accuracy_figure(rows: Sequence[Row]) -> bytes:
-    """Draw a PNG with a panel per dataset and protocol: accuracy in percent against images per class (log axis).
+    """Draw a PNG of accuracy in percent against images per class (log axis).
 
-    A set is drawn as it is stored; strict scores are left to the tables. Bars are 95 % intervals, the dashed horizontal
-    line is ``full``, and marks are moved sideways by a few percent so that bars do not cover each other. Equal rows
-    give equal bytes (with the same matplotlib).
+    A set is drawn as it is stored; strict scores are left to the tables. Bars are 95 % intervals, random's
+    cut at the panel's edge; the dashed horizontal line is ``full``. Equal rows give equal bytes (with the same
+    matplotlib).
     """
     panels = panels_of(rows)
     columns = min(PANELS_PER_LINE, max(1, len(panels)))
     lines = max(1, math.ceil(len(panels) / columns))
-    size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines + 0.6)
+    size = (PANEL_INCHES[0] * columns, PANEL_INCHES[1] * lines)
     figure = Figure(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
     canvas = FigureCanvasAgg(figure)
     figure.set_facecolor("white")
-    styles = _styles(row["method"] for row in rows)
-    legend: dict[str, Any] = {}
     for index, panel in enumerate(panels):
-        axes = figure.add_subplot(lines, columns, index + 1)
-        _draw(axes, panel, styles, legend)
-    if panels:
-        names = sorted(legend, key=lambda name: (name == FULL, name.startswith("random"), name))
-        key = figure.legend(
-            [legend[name] for name in names], names, loc="outside lower center", ncols=min(2 * columns, len(names)),
-            frameon=False, fontsize=10, labelcolor=INK, handlelength=2.8,
-        )  # fmt: skip
-        for text in key.get_texts():
-            text.set_parse_math(False)
-    else:
+        _draw(figure.add_subplot(lines, columns, index + 1), panel)
+    if not panels:
         figure.text(0.5, 0.5, "no scores yet", ha="center", va="center", fontsize=14, color=GREY)
     content = BytesIO()
     canvas.print_png(content, metadata={"Software": None})
     return content.getvalue()
 
 
-def panels_of(rows: Iterable[Row]) -> list[list[Row]]:
-    """The rows that are drawn, by dataset and protocol."""
+def panels_of(rows: Iterable[Row]) -> list[Panel]:
+    """What is drawn: by dataset and conditions, then by family; one of too many methods has several panels."""
     drawn = [
         row
         for row in compared(as_shown(rows))
         if row["accuracy"] is not None and row["ipc"] is not None and not row["protocol"].endswith(STRICT)
     ]
-    return [_as_stored(panel) for _, panel in grouped(drawn, TABLE_KEYS)]
+    return [panel for _, group in grouped(drawn, TABLE_KEYS) for panel in _by_family(_as_stored(group))]
 
 
-def _as_stored(panel: list[Row]) -> list[Row]:
+def _as_stored(group: list[Row]) -> list[Row]:
     """Without the hard rows of methods whose sets have other labels."""
-    others = {row["method"] for row in panel if row["labels"] != "hard"}
-    return [row for row in panel if row["labels"] != "hard" or row["method"] not in others]
+    others = {row["method"] for row in group if row["labels"] != "hard"}
+    return [row for row in group if row["labels"] != "hard" or row["method"] not in others]
 
 
-def _styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
-    others = sorted(set(methods) - {*_STYLED, "random", "full"})
-    styles = {
-        method: {"color": _PALETTE[i % len(_PALETTE)], "marker": _MARKERS[i % len(_MARKERS)]}
-        for i, method in enumerate((*_STYLED, *others))
-    }
-    return {**styles, "random": {"color": GREY, "marker": "o", "zorder": 1.5}}
+def _by_family(group: list[Row]) -> list[Panel]:
+    curves = _curves(group)
+    full = next((row["full"] for row in group if row["full"] is not None), None)
+    random = [curve for curve in curves if curve.method in RANDOM]
+    rest = [curve for curve in curves if curve.method not in RANDOM]
+    families = dict(grouped([{"family": style_of(curve.method).family, "curve": curve} for curve in rest], ("family",)))
+    panels = []
+    for (family,), members in sorted(families.items(), key=lambda item: family_order(item[0][0])):
+        own = sorted((each["curve"] for each in members), key=lambda each: (style_of(each.method).colour, each.name))
+        beside = [curve for curve in random if curve.labels in {each.labels for each in own}]
+        panels += [Panel(family, [*beside, *part], full) for part in _parts(own, MOST_LINES - 1 - len(beside))]
+    return panels or [Panel(style_of(random[0].method).family, random, full)]
 
 
-def _draw(axes: Axes, panel: list[Row], styles: dict, legend: dict[str, Any]) -> None:
-    curves = dict(grouped(panel, ("method", "labels", "preset")))
-    ipcs = sorted({row["ipc"] for row in panel})
-    step = min(0.008, _WIDEST_SHIFT / len(curves)) * max(math.log(ipcs[-1] / ipcs[0]), math.log(10))
-    for index, ((method, labels, preset), curve) in enumerate(sorted(curves.items(), key=_random_last)):
-        shift = math.exp(step * (index - (len(curves) - 1) / 2))
-        name = method if labels == "hard" else f"{method} ({labels} labels)"
-        if len({row["preset"] for row in panel}) > 1:
-            name += f", {preset}"
-        bars = _curve(axes, curve, shift, {**styles[method], "linestyle": LINES.get(labels, "-")})
-        legend.setdefault(name, bars)
-    full = panel[0]["full"]
-    if full is not None:
-        line = axes.axhline(full, color=INK, linestyle=(0, (6, 4)), linewidth=1.2, zorder=1)
-        legend.setdefault(FULL, line)
-    _dress(axes, panel[0], ipcs)
+def _parts(curves: list[Curve], room: int) -> list[list[Curve]]:
+    """As few parts as there is room for, of about the same size."""
+    size = math.ceil(len(curves) / math.ceil(len(curves) / room))
+    return [curves[start : start + size] for start in range(0, len(curves), size)]
 
 
-def _random_last(curve: tuple[tuple, list[Row]]) -> tuple:
-    (method, labels, preset), _ = curve
-    return method == "random", method, labels or "", preset or ""
+def _curves(group: list[Row]) -> list[Curve]:
+    several = len({row["preset"] for row in group}) > 1
+    curves = []
+    for (method, labels, preset), rows in grouped(group, ("method", "labels", "preset")):
+        name = method + ("" if labels == "hard" else f" ({labels})") + (f", {preset}" if several else "")
+        curves.append(Curve(name, method, labels, sorted(rows, key=lambda row: row["ipc"])))
+    return curves
 
 
-def _curve(axes: Axes, curve: list[Row], shift: float, style: dict[str, Any]) -> Any:
-    curve = sorted(curve, key=lambda row: row["ipc"])
-    below = [0.0 if row["ci_low"] is None else row["accuracy"] - row["ci_low"] for row in curve]
-    above = [0.0 if row["ci_high"] is None else row["ci_high"] - row["accuracy"] for row in curve]
-    return axes.errorbar(
-        [row["ipc"] * shift for row in curve], [row["accuracy"] for row in curve], yerr=[below, above],
-        linewidth=1.8, markersize=5.5, markeredgecolor="white", markeredgewidth=0.7, elinewidth=1.3, capsize=2.5,
-        **style,
+def _draw(axes: Axes, panel: Panel) -> None:
+    rows = [row for curve in panel.curves for row in curve.rows]
+    ipcs = sorted({row["ipc"] for row in rows})
+    _dress(axes, panel, rows[0], ipcs)
+    low, high = axes.get_ylim()
+    for index, curve in enumerate(panel.curves):
+        _line(axes, curve, 10 ** (_SHIFT * (index - (len(panel.curves) - 1) / 2)))
+    ends = [(curve.rows[-1]["accuracy"], curve.name, _colour(curve)) for curve in panel.curves]
+    if panel.full is not None:
+        axes.axhline(panel.full, color=INK, linestyle=(0, (6, 4)), linewidth=1.1, zorder=1)
+        ends.append((panel.full, "full", INK))
+    axes.set_ylim(low, high)
+    _name(axes, ends)
+
+
+def _colour(curve: Curve) -> str:
+    return PALETTE[style_of(curve.method).colour][0]
+
+
+def _line(axes: Axes, curve: Curve, shift: float) -> None:
+    style, colour, rows = style_of(curve.method), _colour(curve), curve.rows
+    below = [0.0 if row["ci_low"] is None else row["accuracy"] - row["ci_low"] for row in rows]
+    above = [0.0 if row["ci_high"] is None else row["ci_high"] - row["accuracy"] for row in rows]
+    axes.errorbar(
+        [row["ipc"] * shift for row in rows], [row["accuracy"] for row in rows], yerr=[below, above], color=colour,
+        linestyle=_DASHES[style.dash], linewidth=1.7, elinewidth=1.1, marker=_MARKERS[style.shape], markersize=5.5,
+        markerfacecolor="white" if style.dash else colour, markeredgewidth=1.2,
+        zorder=1.5 if curve.method in RANDOM else 2,
     )  # fmt: skip
 
 
-def _dress(axes: Axes, row: Row, ipcs: list[int]) -> None:
+def _name(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
+    """Write each line's name beside its end, moved up or down until no name covers another."""
+    low, high = axes.get_ylim()
+    height = PANEL_INCHES[1] * 72 * 0.62  # of the axes, in points, about
+    least = _LABEL_POINTS / height
+    ends = sorted(ends)
+    arrow = {"arrowstyle": "-", "linewidth": 1.2, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
+    places: list[float] = []
+    for value, _, _ in ends:
+        at = (value - low) / (high - low)
+        places.append(max(at, places[-1] + least) if places else max(at, 0.0))
+    for index in range(len(places) - 1, -1, -1):
+        places[index] = min(places[index], 1.0 if index == len(places) - 1 else places[index + 1] - least)
+    for (value, name, colour), place in zip(ends, places, strict=True):
+        axes.annotate(
+            name, (1.01, (value - low) / (high - low)), xytext=(1.07, place), xycoords="axes fraction", fontsize=9,
+            color=INK, va="center", annotation_clip=False, parse_math=False,
+            arrowprops={**arrow, "color": colour},
+        )  # fmt: skip
+
+
+def _spanned(row: Row) -> list[float]:
+    """What an axis must reach: a mean, and its interval, but for random's, beside which the rest would be flat."""
+    ends = [] if row["method"] in RANDOM else [row["ci_low"], row["ci_high"]]
+    return [value for value in (row["accuracy"], *ends) if value is not None]
+
+
+def _dress(axes: Axes, panel: Panel, row: Row, ipcs: list[int]) -> None:
+    values = [value for curve in panel.curves for each in curve.rows for value in _spanned(each)]
+    values += [] if panel.full is None else [panel.full]
+    margin = max(0.5, 0.06 * (max(values) - min(values)))
+    axes.set_ylim(max(0.0, min(values) - margin), min(100.5, max(values) + margin))
     axes.set_xscale("log")
-    margin = 1.35 if len(ipcs) > 1 else 3
-    axes.set_xlim(ipcs[0] / margin, ipcs[-1] * margin)
+    around = 1.3 if len(ipcs) > 1 else 3
+    axes.set_xlim(ipcs[0] / around, ipcs[-1] * around)
     axes.xaxis.set_major_locator(FixedLocator(ipcs))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("images per class (log scale)", fontsize=10, color=INK)
-    axes.set_ylabel("test accuracy (%)", fontsize=10, color=INK)
-    title = row["dataset"] if row["suite"] == row["dataset"] else f"{row['dataset']} (suite {row['suite']})"
-    axes.set_title(title, fontsize=13, fontweight="bold", color=INK, loc="left", pad=22, parse_math=False)
-    subtitle = f"{row['protocol']} · {row['network']} · {row['pixel_space']} pixels · bars: 95 % interval"
-    axes.text(0, 1.025, subtitle, transform=axes.transAxes, fontsize=9, color=GREY, parse_math=False)
-    axes.grid(color=FAINT, linewidth=0.8)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel("images per class", fontsize=9, color=INK)
+    axes.set_ylabel("test accuracy (%)", fontsize=9, color=INK)
+    axes.set_title(panel.family, fontsize=11, fontweight="bold", color=INK, loc="left", pad=18, parse_math=False)
+    named = row["dataset"] if row["suite"] == row["dataset"] else f"{row['dataset']}, suite {row['suite']}"
+    under = f"{named} · {row['protocol']} · {row['network']} · {row['pixel_space']}"
+    axes.text(0, 1.03, under, transform=axes.transAxes, fontsize=8, color=GREY, parse_math=False)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(labelsize=10, color=GREY, labelcolor=INK)
+    axes.tick_params(labelsize=9, color=GREY, labelcolor=INK)

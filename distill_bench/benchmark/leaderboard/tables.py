@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
 from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences
 from distill_bench.benchmark.leaderboard.collect import CLAIM_KEYS, ROW_KEYS, STRICT, Row, as_shown
+from distill_bench.benchmark.leaderboard.ranking import places
+from distill_bench.evaluation.claim import Claimed
+from distill_bench.evaluation.compare import Difference, compare, with_half_width
 from distill_bench.runtime.text import for_csv, for_markdown
 
 if TYPE_CHECKING:
@@ -26,6 +30,21 @@ _POINTS = (
     "The columns vs random and gap to full are in percentage points. Random is scored at the same IPC, in the same "
     "pixel space and with the same kind of labels; full is "
 )
+_ALONE = "Where there is no ±, an interval cannot be had, as with a single network."
+_BOLD = (
+    "Bold is every accuracy of an IPC that is not resolved from the highest: the difference, paired by synthesis seed "
+    "where two or more are common to both, is not beyond chance at 5 %, with Holm's correction for all rows that are "
+    "compared. Few seeds resolve little."
+)
+CLAIM_COLUMNS = (
+    "dataset", "IPC", "method", "protocol", "pixels", "measured (%)", "claimed (%)", "difference", "standard errors",
+    "verdict", "what must be known",
+)  # fmt: skip
+CLAIMS = (
+    "Papers' figures that were measured under their own protocol, network, labels and recipe, over all sets of a "
+    "release. A claim holds where the difference is within half of its 95 % interval, which is behind ±; std is the "
+    "paper's, over its networks."
+)
 _NOTES = (
     "Published figures are the papers', each under the protocol in brackets and not under this table's: read them as "
     "context, not as a comparison.",
@@ -37,25 +56,28 @@ _NOTES = (
 def csv(rows: Iterable[Row]) -> str:
     """The rows as CSV text with a header; an absent value is an empty field, and no name is a spreadsheet's formula."""
     text = StringIO()
-    writer = DictWriter(text, ROW_KEYS, lineterminator="\n")
+    columns = [key for key in ROW_KEYS if key != "accuracies"]
+    writer = DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: for_csv(value) for key, value in row.items()} for row in rows)
+    writer.writerows({key: for_csv(row[key]) for key in columns} for row in rows)
     return text.getvalue()
 
 
 def compared(rows: Iterable[Row]) -> list[Row]:
-    """Rows with what stands beside them: ``random``, an accuracy in percent, and ``full``; None without one.
+    """Rows with what stands beside them: ``random`` and ``full``, accuracies in percent, and the differences.
 
     Random is one of the same conditions: the table's (protocol, network, pixel space), the IPC and the kind of labels;
     ``random-soft`` is ``random`` with a teacher's, ``random-zca`` in whitened pixels. The suite's own goes first, then
-    that of the same preset: presets may differ in how many networks were trained. Full is that of the same suite and
-    dataset, preferably on the same network and in the same pixel space.
+    that of the same ``origin`` (where rows of several folders stand together), then that of the same preset: presets
+    may differ in how many networks were trained. Full is that of the same suite and dataset, preferably of the same
+    origin, on the same network and in the same pixel space.
 
     Args:
         rows: all rows of a board.
 
     Returns:
-        The rows in their order, each with the two keys; both are None for what was not scored.
+        The rows in their order, each with ``random``, ``full``, ``vs_random`` (over random) and ``gap`` (of full over
+        it), the latter as ``compare`` gives them; all are None for what was not scored, or has nothing beside it.
     """
     import pandas  # here, because importing it takes a moment
 
@@ -64,26 +86,37 @@ def compared(rows: Iterable[Row]) -> list[Row]:
     plain = [
         {**row, "row": i, "protocol": (row["protocol"] or "").removesuffix(STRICT)} for i, row in enumerate(listed)
     ]
-    frame = pandas.DataFrame(plain, columns=[*ROW_KEYS, "guest", "row"], dtype=object)
+    frame = pandas.DataFrame(plain, columns=[*ROW_KEYS, "guest", "origin", "row"], dtype=object)
     scored = frame[frame["accuracy"].notna()]
     is_random, is_full = scored["method"].isin(RANDOM), scored["method"] == "full"
 
-    def first(
-        sets: "pandas.DataFrame", peers: "pandas.DataFrame", keys: list[str], alike: list[str]
-    ) -> dict[int, float]:
+    def first(sets: "pandas.DataFrame", peers: "pandas.DataFrame", keys: list[str], alike: list[str]) -> dict[int, int]:
         pairs = sets.merge(peers, on=keys, suffixes=("", "_peer"))
         unlike = {f"{key}_unlike": pairs[key] != pairs[f"{key}_peer"] for key in alike}
         pairs = pairs.assign(**unlike).sort_values(["row", "guest_peer", *unlike, "method_peer", "row_peer"])
-        return pairs.drop_duplicates("row").set_index("row")["accuracy_peer"].to_dict()
+        return pairs.drop_duplicates("row").set_index("row")["row_peer"].to_dict()
 
-    random = first(scored[~is_random], scored[is_random], [*TABLE_KEYS, "ipc", "labels"], ["preset"])
-    full = first(scored, scored[is_full], ["suite", "dataset"], ["network", "pixel_space"])
-    return [{**row, "random": random.get(index), "full": full.get(index)} for index, row in enumerate(listed)]
+    random = first(scored[~is_random], scored[is_random], [*TABLE_KEYS, "ipc", "labels"], ["origin", "preset"])
+    full = first(scored, scored[is_full], ["suite", "dataset"], ["origin", "network", "pixel_space"])
+    peers = [(random.get(index), full.get(index)) for index in range(len(listed))]
+    return [
+        {**row, **_beside(row, *(None if peer is None else listed[peer] for peer in pair))}
+        for row, pair in zip(listed, peers, strict=True)
+    ]
+
+
+def _beside(row: Row, random: Row | None, full: Row | None) -> Row:
+    return {
+        "random": random and random["accuracy"],
+        "full": full and full["accuracy"],
+        "vs_random": random and compare(row["accuracies"], random["accuracies"]),
+        "gap": full and compare(full["accuracies"], row["accuracies"]),
+    }
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table as text, cell by cell; ``best`` where its accuracy leads its IPC."""
+    """One row of a table as text, cell by cell; ``best`` where its accuracy is not resolved from its IPC's highest."""
 
     cells: list[str]
     best: bool
@@ -149,17 +182,46 @@ def notes(shown: Sequence[Section]) -> list[str]:
         where = "training on the whole split, which was not scored here: the column is empty"
     elif len(with_reference) < len(shown):
         where += ", where there is one"
-    return [f"{_POINTS}{where}.", *_NOTES]
+    return [f"{_POINTS}{where}. {_ALONE}", _BOLD, *_NOTES]
 
 
 def markdown(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> str:
-    """The board: a section per dataset, a table per protocol, the best accuracy of each IPC in bold."""
+    """The board: a section per dataset, a table per protocol, the best accuracies of each IPC in bold."""
     blocks, shown = ["# Leaderboard"], sections(rows, claims)
     for section in shown:
         blocks += [f"## {for_markdown(section.title)}", *map(for_markdown, section.references)]
         for table in section.tables:
             blocks += [f"### {for_markdown(table.heading)}", _grid(table), *filter(None, [for_markdown(table.note)])]
-    return "\n\n".join([*blocks, *notes(shown)]) + "\n"
+    return "\n\n".join([*blocks, *notes(shown), *_claims_blocks(rows, claims)]) + "\n"
+
+
+def _claims_blocks(rows: Sequence[Row], claims: Sequence[Claim]) -> list[str]:
+    """The claims that were put to the test, as a table; nothing where none was."""
+    judged = judged_claims(rows, claims)
+    if not judged:
+        return []
+    lines = [_line(CLAIM_COLUMNS), _line([":--", "--:", *[":--"] * 3, *["--:"] * 4, ":--", ":--"])]
+    lines += [_line(map(for_markdown, cells)) for cells in judged]
+    return ["## Claims", "\n".join(lines), CLAIMS]
+
+
+def judged_claims(rows: Sequence[Row], claims: Sequence[Claim]) -> list[list[str]]:
+    """The claims that were put to the test, as text under ``CLAIM_COLUMNS``."""
+    lines = []
+    for row in claims_table(rows, claims):
+        if row["verdict"] == OTHER:
+            continue
+        half = None if row["ci_low"] is None else max(row["measured"] - row["ci_low"], row["ci_high"] - row["measured"])
+        figure = Claimed(accuracy=row["claimed"], std=row["claimed_std"], networks=row["claimed_networks"])
+        cells = [
+            row["dataset"], str(row["ipc"] or _ABSENT), row["method"], row["protocol"], row["pixel_space"],
+            with_half_width(row["measured"], half), str(figure).replace(" %", ""),
+            with_half_width(row["difference"], row["margin"], "+"),
+            _ABSENT if row["standard_errors"] is None else f"{row['standard_errors']:+.1f}".replace("-", "−"),
+            row["verdict"], "; ".join(row["why"]),
+        ]  # fmt: skip
+        lines.append(cells)
+    return lines
 
 
 def _grid(table: Table) -> str:
@@ -177,31 +239,41 @@ def _table(group: list[Row], failed: list[Row], claims: Sequence[Claim]) -> Tabl
         f"{_range('network', (row['networks'] for row in group))} on each set, "
         f"{_range('synthesis seed', (row['seeds'] for row in group))}. ± is half of the 95 % Student-t interval: over "
         "the synthesis seeds where there are two or more, else over the networks trained on the one set."
+        + _compared_over([row["vs_random"] for row in group if row["vs_random"]])
     )
     heading = f"{first['protocol']} · {first['network']} · {first['pixel_space']} pixels"
     listed = sorted([*group, *failed], key=lambda row: row["ipc"])  # stable: accuracy still falls within an IPC
     return Table(heading, _lines(listed, claims), note)
 
 
+def _compared_over(differences: Sequence[Difference]) -> str:
+    """What the intervals of vs random are over, in words."""
+    paired = dict.fromkeys(f"{', '.join(each.seeds)}" for each in differences if each.basis == "paired")
+    said = [f"paired over the synthesis seeds {' or '.join(paired)}"] if paired else []
+    if any(each.basis == "sets" for each in differences):
+        said.append("Welch's, over the sets of either side")
+    if any(each.basis == "networks" for each in differences):
+        said.append("Welch's, where a side has one set: of its evaluation's randomness only")
+    return f" That of vs random is {'; or '.join(said)}." if said else ""
+
+
 def _lines(listed: list[Row], claims: Sequence[Claim]) -> list[Line]:
-    presets = Counter((row["ipc"], row["method"], row["labels"]) for row in listed)
-    best: dict[int, float] = {}
-    for row in listed:
-        if row["accuracy"] is not None:
-            best[row["ipc"]] = max(row["accuracy"], best.get(row["ipc"], 0.0))
+    presets = Counter((row["ipc"], row["method"], row["labels"], row.get("origin")) for row in listed)
+    ranked = [place for _, group in grouped(listed, ("ipc",)) for place in places(group)]
     lines = []
-    for row in listed:
-        twice = presets[row["ipc"], row["method"], row["labels"]] > 1
+    for row, place in zip(listed, ranked, strict=True):
+        twice = presets[row["ipc"], row["method"], row["labels"], row.get("origin")] > 1
         method = f"{row['method']} ({row['preset']})" if twice else row["method"]
+        method += f", {row['origin']}" if row.get("origin") else ""
         cells = [str(row["ipc"]), method, row["labels"] or _ABSENT, _accuracy(row), *_details(row, claims)]
-        lines.append(Line(cells, row["accuracy"] is not None and row["accuracy"] == best[row["ipc"]]))
+        lines.append(Line(cells, place is not None and place.best))
     return lines
 
 
 def _details(row: Row, claims: Sequence[Claim]) -> list[str]:
     return [
-        _points(row["accuracy"], row["random"], "+.1f"),
-        _points(row["full"], row["accuracy"], ".1f"),
+        _points(row["vs_random"], "+"),
+        _points(row["gap"]),
         _size(row["bytes"]),
         _duration(row["synthesis_seconds"]),
         _ABSENT if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:,.0f} MB",
@@ -237,14 +309,13 @@ def _accuracy(row: Row) -> str:
     if row["ci_low"] is None:
         return f"{row['accuracy']:.1f}{doubt}"
     half_width = max(row["accuracy"] - row["ci_low"], row["ci_high"] - row["accuracy"])  # the side that is not cut
-    digits = 2 if half_width < 0.1 else 1  # never "± 0.0" for an interval that has a width
     ends = [f"{end}" for end in (0, 100) if end in (row["ci_low"], row["ci_high"]) and half_width > 0]
     cut = f", cut at {' and '.join(ends)}" if ends else ""
-    return f"{row['accuracy']:.{digits}f} ± {half_width:.{digits}f}{cut}{doubt}"
+    return f"{with_half_width(row['accuracy'], half_width)}{cut}{doubt}"
 
 
-def _points(accuracy: float | None, other: float | None, form: str) -> str:
-    return _ABSENT if accuracy is None or other is None else format(accuracy - other, form).replace("-", "−")
+def _points(difference: Difference | None, sign: str = "") -> str:
+    return _ABSENT if difference is None else with_half_width(difference.difference, difference.half_width, sign)
 
 
 def _size(count: int | None) -> str:

@@ -17,6 +17,7 @@ from distill_bench.datasets.card import dataset_of
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import Result, evaluate, protocol_for
+from distill_bench.evaluation.compare import with_half_width
 from distill_bench.networks import ARCHITECTURES, check_network, resolve_network
 from distill_bench.networks.classic import Shape
 from distill_bench.runtime.progress import SILENT, Monitor
@@ -68,8 +69,8 @@ class Transfer(BaseModel):
 
 
 def shown(score: Result) -> str:
-    """Accuracy, with the standard deviation over networks where there are several."""
-    return f"{score.accuracy:.1f}" + (f" ± {score.std:.1f}" if score.networks > 1 else "")
+    """Accuracy, with half of its 95 % interval over networks where there are several."""
+    return with_half_width(score.accuracy, score.half_width)
 
 
 def transfer(

@@ -104,7 +104,7 @@ def _not_of_every_set(pairs: Sequence[tuple[Tensor, Tensor]], stored: Mapping[st
     if not alike and all(len(values) % len(pairs) == 0 for values in stored.values()):
         return ()
     listed = "; ".join(
-        f"{name} {100 * fmean(values):.2f} ± {100 * pstdev(values):.2f} of {len(values)}"
+        f"{name} {100 * fmean(values):.2f}, std {100 * pstdev(values):.2f} of {len(values)}"
         for name, values in stored.items()
     )
     why = "are alike, as snapshots of one run are" if alike else "do not divide them evenly"

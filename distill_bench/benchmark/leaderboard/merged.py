@@ -1,0 +1,112 @@
+"""One board a dataset: the rows of all suites, and of several folders, each measurement once, with ranks."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill_bench.benchmark.leaderboard.claims import Claim
+from distill_bench.benchmark.leaderboard.collect import Row, measured, pooled
+from distill_bench.benchmark.leaderboard.ranking import places
+from distill_bench.benchmark.leaderboard.tables import compared, grouped
+from distill_bench.evaluation import Result
+from distill_bench.evaluation.result_file import Filed
+from distill_bench.runtime.run_info import comes_with_checkout
+
+HERE, CHECKOUT = "here", "checkout"
+CONDITION = ("dataset", "method", "ipc", "preset", "protocol", "network", "labels", "pixel_space")
+GROUP = ("dataset", "ipc", "protocol", "network")
+"""What rows share that are ranked against each other."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The results of a folder.
+
+    Attributes:
+        origin: where they come from, see ``origin_of``, or what else tells the folder from another.
+        filed: what ``read_results`` found.
+    """
+
+    origin: str
+    filed: Sequence[Filed]
+
+
+def origin_of(folder: Path) -> str:
+    """``"checkout"`` for a folder that came with the package's repository; ``"here"`` for one of this machine's."""
+    return CHECKOUT if comes_with_checkout(folder) else HERE
+
+
+def merged_rows(sources: Iterable[Source], claims: Sequence[Claim] = ()) -> list[Row]:
+    """The rows of all datasets, by dataset, protocol, network, IPC and rank.
+
+    A set that several suites scored to the same accuracies stands in one row. Where suites found different things
+    under one condition, their names stand after the preset. Rows of different folders are never made one.
+
+    Args:
+        sources: folders of results; a row's *random* and *full* are its own folder's where that has them.
+        claims: see ``leaderboard_rows``.
+
+    Returns:
+        Rows as of ``leaderboard_rows``, the dataset's name being their suite's, with the keys of ``compared`` and
+        ``origin``, ``suites``, ``results`` (what the row is made of) and ``place`` (None for a failure and ``full``).
+    """
+    rows = compared(
+        {**row, "origin": source.origin} for source in sources for row in _of_all_suites(pooled(source.filed, claims))
+    )
+    for key, group in grouped(rows, GROUP):
+        for row, place in zip(group, places(group) if key[1] else [None] * len(group), strict=True):
+            row["place"] = place
+    return sorted(rows, key=_order)
+
+
+def _of_all_suites(pairs: Iterable[tuple[Row, list[Filed]]]) -> list[Row]:
+    rows: list[Row] = []
+    for _, same in grouped([{**row, "results": filed} for row, filed in pairs], CONDITION):
+        made: list[Row] = []
+        for row in same:
+            fitting = next((each for each in made if _agree(each, row)), None)
+            if fitting is None:
+                made.append({**row, "suites": [row["suite"]]})
+            else:
+                made[made.index(fitting)] = _joined(fitting, row)
+        rows += [_named(row) for row in made] if len(made) > 1 else made
+    return [{**row, "suite": row["dataset"]} for row in rows]
+
+
+def _agree(one: Row, other: Row) -> bool:
+    """Whether two suites' rows say nothing different of any seed, so that they are parts of one measurement."""
+    if one["status"] == "failed" or other["status"] == "failed":
+        return one["status"] == other["status"]
+    first, second = ({_seed(each): _found(each) for each in row["results"]} for row in (one, other))
+    recipes = [next(iter(row["results"])).recipe for row in (one, other)]
+    return recipes[0] == recipes[1] and all(first[seed] == second[seed] for seed in first.keys() & second.keys())
+
+
+def _joined(one: Row, other: Row) -> Row:
+    suites = [*one["suites"], other["suite"]]
+    if one["status"] == "failed":
+        return {**one, "suites": suites}
+    results = list({_seed(each): each for each in (*one["results"], *other["results"])}.values())
+    return {**one, **measured(results), "results": results, "suites": suites}
+
+
+def _seed(result: Result) -> object:
+    return result.set_sha256 if result.seed is None else result.seed
+
+
+def _found(result: Result) -> object:
+    return result.set_sha256, result.strict, result.accuracies
+
+
+def _named(row: Row) -> Row:
+    return {**row, "preset": f"{row['preset'] or 'set'} ({', '.join(row['suites'])})"}
+
+
+def _order(row: Row) -> tuple:
+    rank = row["place"].rank if row["place"] else math.inf
+    return (
+        row["dataset"], row["method"] == "full", row["protocol"] is None, row["protocol"] or "", row["network"] or "",
+        row["ipc"] or 0, rank, -(row["accuracy"] or 0), row["method"], row["labels"] or "", row["preset"] or "",
+        row["origin"],
+    )  # fmt: skip

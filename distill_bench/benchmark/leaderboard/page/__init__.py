@@ -1,0 +1,1 @@
+"""The leaderboard as one HTML file that needs nothing beside it."""

@@ -1,0 +1,154 @@
+"""The commands that make a row's sets again and score them."""
+
+import shlex
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from distill_bench.benchmark.leaderboard.collect import STRICT, Row
+from distill_bench.benchmark.suite import NONE, Suite, list_suites, load_suite
+from distill_bench.errors import DistillBenchError
+from distill_bench.evaluation import PROTOCOLS, Result
+from distill_bench.evaluation.result import FULL
+from distill_bench.hub.registry.registry import Entry, load_registry
+from distill_bench.methods import load_method
+from distill_bench.methods.recipe import PAPER, list_recipes
+
+_SUBJECT = ("size", "holdout")
+
+
+def commands(row: Row) -> list[str]:
+    """How a row is made again.
+
+    Args:
+        row: of ``merged_rows``.
+
+    Returns:
+        Lines for a shell; none for a row that has no result.
+    """
+    results: list[Result] = [each for each in row["results"] if isinstance(each, Result)]
+    if not results or any(_is_option(each) for each in results):
+        return []
+    protocol = (row["protocol"] or "").removesuffix(STRICT)
+    for name in row["suites"]:
+        if name in list_suites() and _has(load_suite(name), row, protocol):
+            return [_bench(name, row, protocol, results)]
+    if row["method"] == FULL:
+        return [_line("evaluate", "--protocol", protocol, *_data(results[0]), *_networks(results, protocol))]
+    return [line for each in _distinct(results) for line in _single(each, protocol, results)]
+
+
+def _is_option(result: Result) -> bool:
+    """Whether a name in a result, which anybody may have written, would be an option of the command it stood in."""
+    files = result.origin.files if result.origin else ()
+    return any(str(name).startswith("-") for name in (result.method, result.dataset, result.preset, *files))
+
+
+def _has(suite: Suite, row: Row, protocol: str) -> bool:
+    if row["method"] == FULL:
+        return suite.reference == protocol != NONE
+    methods = [str(each) for each in suite.methods]
+    return row["method"] in methods and row["ipc"] in suite.ipc and protocol in suite.protocols
+
+
+def _bench(name: str, row: Row, protocol: str, results: Sequence[Result]) -> str:
+    suite, first = load_suite(name), results[0]
+    asked = [f"method={row['method']}"]
+    if row["ipc"]:
+        seeds = sorted({each.seed for each in results if each.seed is not None})
+        asked += [f"ipc={row['ipc']}", *(f"seed={seed}" for seed in seeds if seed in suite.seeds)]
+        asked += [f"protocol={protocol}"] if len(suite.protocols) > 1 else []
+    data = _data(first)
+    if first.dataset in suite.datasets:
+        asked += [f"dataset={first.dataset}"] if len(suite.datasets) > 1 else []
+        data = data[2:]
+    return _line("bench", name, "--only", ",".join(asked), *data, *_networks(results, protocol))
+
+
+def _single(result: Result, protocol: str, results: Sequence[Result]) -> list[str]:
+    """Of a set that no suite of the package makes."""
+    labels = ["--labels", "hard"] if result.strict else []
+    score = ["--protocol", protocol, *labels, *_networks(results, protocol)]
+    if (known := _published(result)) is not None:
+        return [_line("download", known), _line("evaluate", known, *score)]
+    seed = "" if result.seed is None else f"-seed{result.seed}"
+    method = result.method.rpartition(":")[2]
+    out = f"{method}-{result.dataset.rpartition(':')[0] or result.dataset}-ipc{result.ipc}{seed}.safetensors"
+    if result.origin is not None:
+        space = ["--method", result.method, "--space", result.pixel_space]
+        make = _line("import", *result.origin.files, *_data(result), *space, "--out", out)
+    elif result.recipe is not None:
+        numbered = ["--seed", str(result.seed)] if result.seed else []
+        preset = ["--preset", result.preset] if result.preset else []
+        asked = [*_data(result), "--ipc", str(result.ipc), *preset, *numbered, *_changed(result), "--out", out]
+        make = _line("synthesize", result.method, *asked)
+    else:
+        return [_line("evaluate", out, *score)]
+    return [make, _line("evaluate", out, *score)]
+
+
+def _distinct(results: Sequence[Result]) -> list[Result]:
+    """One result a registry's entry or a seed: the sets of one release go by one id."""
+    return list({_published(each) or each.seed or each.set_sha256: each for each in results}.values())
+
+
+def _changed(result: Result) -> list[str]:
+    """Options with the values that a built-in recipe would not have; of no other, which would have to be imported."""
+    if result.method not in list_recipes():
+        return []
+    try:
+        method = load_method(result.method)
+        usual = method.config(result.dataset, result.ipc or 1, result.preset or PAPER, result.size).model_dump(
+            mode="json"
+        )
+    except DistillBenchError:
+        return []
+    changed = {key: value for key, value in (result.recipe or {}).items() if key in usual and usual[key] != value}
+    return [word for key, value in changed.items() for word in ("--set", f"{key}={_toml(value)}")]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _data(result: Result) -> list[str]:
+    words = ["--dataset", result.dataset]
+    for name in _SUBJECT:
+        if (value := getattr(result, name)) is not None:
+            words += [f"--{name}", f"{value:g}"]
+    if result.flip_invariant is False:
+        words += ["--flip-invariant", "no"]
+    return [*words, "--classes", ",".join(result.classes)] if result.classes else words
+
+
+def _networks(results: Sequence[Result], protocol: str) -> list[str]:
+    usual = PROTOCOLS[protocol].networks if protocol in PROTOCOLS else None
+    most = max(each.networks for each in results)
+    return [] if most == usual else ["--networks", str(most)]
+
+
+def _published(result: Result) -> str | None:
+    """The id of the registry's set that a result is of, by its files' sums, or as the only one that can be meant."""
+    if result.origin is None:
+        return None
+    sums = set(result.origin.files.values())
+    alike = []
+    for name, entry in _registry().items():
+        if sums & {each.sha256 for each in entry.files}:
+            return name
+        if (entry.method, entry.dataset, entry.ipc) == (result.method, result.dataset, result.ipc):
+            alike.append(name)
+    return alike[0] if len(alike) == 1 else None
+
+
+@cache
+def _registry() -> dict[str, Entry]:
+    return load_registry()
+
+
+def _line(*words: str) -> str:
+    return shlex.join(["distill-bench", *words])

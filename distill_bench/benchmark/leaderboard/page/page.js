@@ -1,0 +1,496 @@
+"use strict";
+// All text of the data is shown through textContent or setAttribute: nothing of it is ever read as HTML.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const FULL = "full", STRICT = ".hard", ALL = "all", NONE = "–";
+const MOST_LINES = 8;
+const LABELS = { hard: "hard", soft: "soft, fixed", teacher: "per view" };
+const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
+const $ = id => document.getElementById(id);
+
+// --- elements
+
+function fill(node, attributes, children) {
+  for (const [key, value] of Object.entries(attributes || {})) {
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.flat(3).filter(child => child !== null && child !== undefined && child !== ""));
+  return node;
+}
+const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
+const svg = (tag, attributes, ...children) => fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+
+// --- text of values
+
+const minus = text => text.replace("-", "−");
+const points = (pair, sign = "") => !pair ? NONE : (sign && pair[0] > 0 ? sign : "") + minus(plusMinus(...pair));
+const known = value => value === null || value === undefined || value === "" ? NONE : String(value);
+function scaled(value, units) {
+  const [size, unit] = units.find(([least]) => value >= least) || units.at(-1);
+  return (value / size).toFixed(1).replace(/\.0$/, "") + " " + unit;
+}
+const bytes = value => value === null ? NONE : value < 1000 ? value + " B" : scaled(value, [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]]);
+const bits = value => value === null ? NONE : value < 1e3 ? Math.round(value) + " bit" : scaled(value, [[1e9, "Gbit"], [1e6, "Mbit"], [1e3, "kbit"]]);
+const time = value => value === null ? NONE : value < 0.05 ? "< 0.1 s" : value < 60 ? scaled(value, [[1, "s"]]) : scaled(value, [[3600, "h"], [60, "min"]]);
+function plusMinus(value, half) {
+  if (value === null) return NONE;
+  const digits = half !== null && half < 0.1 ? 2 : 1;
+  return value.toFixed(digits) + (half === null ? "" : " ± " + half.toFixed(digits));
+}
+const accuracy = row => row.accuracy === null ? row.status : plusMinus(row.accuracy, row.half);
+const group = row => [row.dataset, row.ipc, row.protocol, row.network].join("\n");
+const TIES = new Map();
+for (const row of DATA.rows) if (row.rank) TIES.set(group(row) + row.rank, (TIES.get(group(row) + row.rank) || 0) + 1);
+const tied = row => TIES.get(group(row) + row.rank) > 1;
+const rank = row => row.rank ? row.rank + (tied(row) ? "=" : "") : NONE;
+const ORIGINS = new Set(DATA.rows.map(row => row.origin));
+
+// --- state, which stands in the address so that a view can be shared
+
+const FILTERS = {
+  ipc: { label: "Images per class", text: String }, protocol: { label: "Protocol", text: String },
+  labels: { label: "Labels", text: value => LABELS[value] || value }, preset: { label: "Preset", text: String },
+  network: { label: "Network", text: String }, origin: { label: "Made", text: String },
+};
+let state = {};
+const ofDataset = () => DATA.rows.filter(row => row.dataset === state.dataset);
+function mainProtocol(dataset) {
+  const counts = new Map();
+  for (const row of DATA.rows) if (row.dataset === dataset && row.method !== FULL && row.protocol) counts.set(row.protocol, (counts.get(row.protocol) || 0) + 1);
+  return [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a))[0] || ALL;
+}
+function defaults(dataset) {
+  const all = Object.fromEntries(Object.keys(FILTERS).map(key => [key, ALL]));
+  return { ...all, dataset, protocol: mainProtocol(dataset), q: "", sort: "rank", down: "", open: "" };
+}
+function readAddress() {
+  const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  const dataset = DATA.datasets.includes(asked.dataset) ? asked.dataset : DATA.datasets[0];
+  const usual = defaults(dataset);
+  state = usual;
+  for (const key of Object.keys(usual)) if (key !== "dataset" && asked[key] !== undefined) state[key] = asked[key];
+  if (!COLUMNS.some(column => column.key === state.sort)) state.sort = "rank";
+}
+function address(values) {
+  const usual = defaults(values.dataset);
+  return "#" + new URLSearchParams(Object.entries(values).filter(([key, value]) => key === "dataset" || value !== usual[key]));
+}
+function change(values) {
+  Object.assign(state, values);
+  history.replaceState(null, "", address(state));
+  draw();
+}
+
+// --- which rows, in which order
+
+function chosen(row, without = "") {
+  if (row.dataset !== state.dataset || row.method === FULL && state.protocol !== ALL && state.protocol !== row.protocol) return false;
+  for (const key of Object.keys(FILTERS)) {
+    if (key === without || state[key] === ALL || row.protocol === null && key !== "ipc" && key !== "origin") continue;
+    if (String(row[key]) !== state[key]) return false;
+  }
+  const text = [row.method, row.preset, row.protocol, row.network, row.labels, row.status, row.origin, ...row.suites, ...row.notes].join(" ").toLowerCase();
+  return state.q.toLowerCase().split(/\s+/).every(word => text.includes(word));
+}
+const byRank = (a, b) => (a.ipc || 1e9) - (b.ipc || 1e9) || compare(a.protocol, b.protocol) || compare(a.network, b.network)
+  || (a.rank || 1e9) - (b.rank || 1e9) || (b.accuracy || 0) - (a.accuracy || 0) || compare(a.method, b.method);
+function compare(a, b) {
+  const missing = value => value === null || value === undefined;
+  if (missing(a) || missing(b)) return missing(a) - missing(b);
+  return typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+}
+function ordered(rows) {
+  const column = COLUMNS.find(each => each.key === state.sort);
+  const absent = row => column.value(row) === null;
+  const way = state.down ? -1 : 1;
+  if (column.key === "rank" && !state.down) return [...rows].sort(byRank);
+  return [...rows].sort((a, b) => absent(a) - absent(b) || way * compare(column.value(a), column.value(b)) || byRank(a, b));
+}
+
+// --- the table
+
+const first = pair => pair && pair[0];
+const COLUMNS = [
+  { key: "rank", label: "Rank", num: true, value: row => row.rank, cell: rank },
+  { key: "method", label: "Method", value: row => row.method, cell: methodCell, kind: "method" },
+  { key: "ipc", label: "IPC", num: true, value: row => row.ipc, cell: row => known(row.ipc), constant: true },
+  { key: "accuracy", label: "Accuracy ± (%)", num: true, down: true, value: row => row.accuracy, cell: accuracyCell, kind: "accuracy" },
+  { key: "interval", label: "Interval", down: true, value: row => row.half, cell: intervalCell, kind: "wide" },
+  { key: "random", label: "vs random", num: true, down: true, value: row => first(row.random), cell: row => points(row.random, "+"), kind: "medium" },
+  { key: "gap", label: "Gap to full", num: true, value: row => first(row.gap), cell: row => points(row.gap), kind: "medium" },
+  { key: "bytes", label: "Size (bits per class)", num: true, value: row => row.bytes, cell: row => [bytes(row.bytes), row.bits === null ? "" : el("small", {}, `(${bits(row.bits)})`)], kind: "medium" },
+  { key: "time", label: "Synthesis", num: true, value: row => row.synthesis_seconds, cell: row => time(row.synthesis_seconds), kind: "medium" },
+  { key: "seeds", label: "Seeds × networks", num: true, down: true, value: row => row.accuracy === null ? null : row.seeds * row.networks, cell: seedsCell, kind: "medium" },
+  { key: "labels", label: "Labels", value: row => row.labels, cell: row => known(LABELS[row.labels] || row.labels), kind: "wide", constant: true },
+  { key: "preset", label: "Preset", value: row => row.preset, cell: row => known(row.preset), kind: "wide", constant: true },
+  { key: "protocol", label: "Protocol", value: row => row.protocol, cell: row => known(row.protocol), kind: "wide", constant: true },
+  { key: "network", label: "Network", value: row => row.network, cell: row => known(row.network), kind: "wide", constant: true },
+  { key: "pixels", label: "Pixels", value: row => row.pixel_space, cell: row => known(row.pixel_space), kind: "wide", constant: true },
+];
+const swatch = method => svg("svg", { viewBox: "-7 -7 14 14", class: "swatch", "aria-hidden": "true" }, mark(method, 0, 0, 5.5));
+function methodCell(row) {
+  const open = state.open === row.id;
+  return [row.method === FULL ? "" : swatch(row.method),
+    el("button", { type: "button", "aria-expanded": String(open), "aria-controls": "d" + row.id, id: "b" + row.id, onclick: () => toggle(row.id) }, row.method),
+    ORIGINS.size > 1 && row.origin === "here" ? [" ", el("span", { class: "mark own" }, "here")] : ""];
+}
+function accuracyCell(row) {
+  const doubts = row.notes.map(note => el("span", { class: "doubt" }, note));
+  const strict = row.strict && !row.protocol.endsWith(STRICT) ? [" ", el("span", { class: "mark", title: "Hard labels and the protocol's own rate, whatever the set has" }, "strict")] : "";
+  return [el("b", {}, accuracy(row)), strict, row.rank === 1 ? el("span", { class: "skip" }, " may be best") : "", doubts];
+}
+let SCALE = () => 0; // of the intervals of all rows that are shown
+function intervalCell(row) {
+  if (row.accuracy === null) return "";
+  const bar = row.half === null ? "" : svg("line", { x1: SCALE(row.ci_low), x2: SCALE(row.ci_high), y1: 7, y2: 7, style: `stroke:${colourOf(row.method)};stroke-width:2` });
+  return svg("svg", { class: "interval", viewBox: "0 0 120 14", "aria-hidden": "true" }, svg("line", { class: "faint", x1: 0, x2: 120, y1: 7, y2: 7 }), bar, mark(row.method, SCALE(row.accuracy), 7, 3.4));
+}
+function seedsCell(row) {
+  if (row.accuracy === null) return NONE;
+  return el("span", { class: row.seeds === 1 ? "weak" : "" }, `${row.seeds} × ${row.networks}`);
+}
+function constants(rows) {
+  return COLUMNS.filter(column => column.constant && rows.length > 1 && state.sort !== column.key
+    && rows.every(row => column.cell(row) === column.cell(rows[0])));
+}
+function header(column) {
+  const sorted = state.sort === column.key;
+  const down = sorted ? Boolean(state.down) : false;
+  const way = sorted ? (down ? "descending" : "ascending") : "none";
+  const next = () => change({ sort: column.key, down: (sorted ? !down : Boolean(column.down)) ? "1" : "" });
+  const button = el("button", { type: "button", id: "s-" + column.key, onclick: () => { next(); $("s-" + column.key)?.focus(); } }, column.label);
+  return el("th", { scope: "col", "aria-sort": way, class: [column.num ? "num" : "", column.kind || ""].join(" ") }, button);
+}
+function drawRows() {
+  const rows = ordered(DATA.rows.filter(row => chosen(row)));
+  const same = constants(rows), scored = rows.filter(row => row.accuracy !== null);
+  SCALE = linear(Math.min(...scored.map(row => row.ci_low ?? row.accuracy)), Math.max(...scored.map(row => row.ci_high ?? row.accuracy)), 5, 115);
+  const shown = COLUMNS.filter(column => !same.includes(column));
+  const separated = state.sort === "rank" && !state.down;
+  const body = el("tbody", {});
+  rows.forEach((row, index) => {
+    const next = separated && index && group(row) !== group(rows[index - 1]);
+    const cells = shown.map(column => el(column.key === "method" ? "th" : "td",
+      { scope: column.key === "method" ? "row" : null, class: [column.num ? "num" : "", column.kind || ""].join(" ") }, column.cell(row)));
+    body.append(el("tr", { "data-id": row.id, class: [next ? "next" : "", row.rank === 1 ? "best" : ""].join(" ") }, cells));
+    if (state.open === row.id) body.append(details(row, shown.length));
+  });
+  const all = same.map(column => `${column.label} ${column.cell(rows[0])}`).join(" · ");
+  const caption = `${state.dataset}: ${rows.length} row${rows.length === 1 ? "" : "s"}${all ? ". In all of them: " + all : ""}. A method opens its row.`;
+  $("rows").replaceChildren(el("caption", {}, caption), el("thead", {}, el("tr", {}, shown.map(header))), body);
+  $("said").textContent = rows.length ? `${rows.length} of ${ofDataset().length} rows` : "No row fits these filters.";
+  return rows;
+}
+function toggle(id) {
+  change({ open: state.open === id ? "" : id });
+  $("b" + id)?.focus();
+}
+
+// --- an opened row
+
+function pairs(values) {
+  return el("dl", {}, Object.entries(values).filter(([, value]) => value !== null && value !== "")
+    .map(([key, value]) => [el("dt", {}, key), el("dd", {}, value)]));
+}
+function details(row, width) {
+  const parts = [commandsOf(row), el("div", { class: "grid" }, pictureOf(row), figuresOf(row), seedsOf(row), recipeOf(row), versionsOf(row))];
+  return el("tr", { class: "details", id: "d" + row.id }, el("td", { colspan: width }, parts));
+}
+function commandsOf(row) {
+  if (!row.commands.length) return "";
+  const text = row.commands.join("\n");
+  const copy = event => copyText(text, event.currentTarget);
+  return el("section", {}, el("h3", {}, "Make it again"), el("pre", {}, text), el("button", { type: "button", onclick: copy }, "Copy"));
+}
+function copyText(text, button) {
+  const done = said => { button.textContent = said; };
+  if (navigator.clipboard) navigator.clipboard.writeText(text).then(() => done("Copied"), () => done("Select the text instead"));
+  else done("Select the text instead");
+}
+function enlarge(event) {
+  const image = event.target, times = Math.max(1, Math.floor(360 / image.naturalWidth));
+  image.width = image.naturalWidth * times;
+}
+function pictureOf(row) {
+  const score = row.scores.find(each => DATA.pictures[each.set]);
+  if (!score) return "";
+  const image = el("img", { src: DATA.pictures[score.set], alt: `Images of the set of ${row.method} at IPC ${row.ipc}, a column a class`, onload: enlarge });
+  return el("section", {}, el("h3", {}, `The set of seed ${score.seed}, a column a class`), image);
+}
+function figuresOf(row) {
+  return el("section", {}, el("h3", {}, "Figures"), pairs({
+    Accuracy: accuracy(row), "Behind the highest": row.behind && points(row.behind), "vs random": points(row.random, "+"), "Gap to full": points(row.gap),
+    Size: `${bytes(row.bytes)}${row.bits === null ? "" : `, ${bits(row.bits)} per class`}`, Synthesis: time(row.synthesis_seconds),
+    "Peak memory": row.peak_memory_mb === null ? null : Math.round(row.peak_memory_mb) + " MB", Labels: known(LABELS[row.labels] || row.labels),
+    Preset: known(row.preset), Protocol: known(row.protocol), Network: known(row.network), Pixels: known(row.pixel_space),
+    Made: row.origin, Suites: row.suites.join(", "), Doubts: row.notes.join("; "),
+    Published: row.claim && `${claimed(row.claim)} (${row.claim.paper}: ${row.claim.source})`, "Does it hold": row.claim && row.claim.verdict, Why: row.claim && row.claim.why.join("; "),
+  }));
+}
+function seedsOf(row) {
+  const lines = row.scores.map(score => el("tr", {}, el("td", {}, known(score.seed)), el("td", {}, score.accuracies.map(each => each.toFixed(2)).join("  ")),
+    el("td", { class: "num" }, score.mean.toFixed(2)), el("td", {}, score.set ? score.set.slice(0, 12) : NONE)));
+  const head = ["Seed", "Each network (%)", "Mean", "Set (sha256)"].map(text => el("th", { scope: "col" }, text));
+  return el("section", {}, el("h3", {}, "Networks by seed"), el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, lines))));
+}
+function recipeOf(row) {
+  const about = DATA.methods[row.method] || {}, recipe = DATA.recipes[row.recipe];
+  const paper = about.paper && el("p", {}, about.title, ". ", about.link ? el("a", { href: about.link, rel: "noreferrer" }, about.paper) : about.paper);
+  if (!recipe) return el("section", {}, el("h3", {}, "Recipe"), paper || "", el("p", {}, "Its file says none."));
+  const lines = recipe.fields.map(([key, value, place]) => el("tr", {}, el("td", {}, key), el("td", {}, typeof value === "object" ? JSON.stringify(value) : String(value)),
+    el("td", {}, place === null ? NONE : recipe.tables[place][0])));
+  const sources = Object.fromEntries(recipe.tables.map(([name, comment]) => [name, comment || NONE]));
+  const head = ["Field", "Value", "From table"].map(text => el("th", { scope: "col" }, text));
+  return el("section", {}, el("h3", {}, "Recipe"), paper || "",
+    el("details", {}, el("summary", {}, `${lines.length} values`), el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, lines))),
+    el("details", {}, el("summary", {}, "Where they come from"), pairs(sources)));
+}
+function versionsOf(row) {
+  return el("section", {}, el("h3", {}, "Made with"), pairs(Object.fromEntries(Object.entries(row.versions).map(([key, values]) => [key.replace("_", " "), values.join(", ")]))));
+}
+
+// --- filters, datasets, what is best
+
+function drawFilters() {
+  const selects = Object.entries(FILTERS).map(([key, about]) => {
+    const values = [...new Set(ofDataset().map(row => row[key]).filter(value => value !== null))].sort(compare).map(String);
+    if (key === "origin" && ORIGINS.size < 2) return "";
+    const options = [ALL, ...values].map(value => el("option", { value, selected: state[key] === value }, value === ALL ? "all" : about.text(value)));
+    return el("label", {}, about.label, el("select", { id: "f-" + key, onchange: event => { change({ [key]: event.target.value }); $("f-" + key).focus(); } }, options));
+  });
+  const sorts = COLUMNS.map(column => el("option", { value: column.key, selected: state.sort === column.key }, column.label));
+  const sort = el("select", { id: "f-sort", onchange: event => { const key = event.target.value; change({ sort: key, down: COLUMNS.find(each => each.key === key).down ? "1" : "" }); $("f-sort").focus(); } }, sorts);
+  const reset = el("button", { type: "button", id: "reset", onclick: () => { change(defaults(state.dataset)); $("q").value = ""; $("reset").focus(); } }, "Reset");
+  const search = $("q") || el("input", { id: "q", type: "search", autocomplete: "off", value: state.q, oninput: event => change({ q: event.target.value }) });
+  const form = $("filters");
+  const typing = document.activeElement === search;
+  form.replaceChildren(el("label", {}, "Search", search), ...selects.filter(Boolean), el("label", {}, "Sort by", sort), reset);
+  if (typing) search.focus();
+  else search.value = state.q;
+}
+function drawDatasets() {
+  $("datasets").replaceChildren(...DATA.datasets.map(name => {
+    const count = DATA.rows.filter(row => row.dataset === name).length;
+    return el("a", { href: address(defaults(name)), "aria-current": name === state.dataset ? "true" : null }, `${name} (${count})`);
+  }));
+  $("board-title").textContent = "Board: " + state.dataset;
+}
+function drawReference() {
+  const full = ofDataset().filter(row => row.method === FULL);
+  $("reference").textContent = full.map(row => `Whole training split: ${accuracy(row)}${row.accuracy === null ? "" : " %"} (${known(row.protocol)}, ${known(row.network)}).`).join(" ");
+}
+function drawGlance() {
+  const groups = new Map();
+  for (const row of DATA.rows) if (row.rank && !row.protocol.endsWith(STRICT)) {
+    const key = [row.dataset, row.protocol, row.network].join("\n");
+    if (!groups.has(key)) groups.set(key, []);
+    groups.get(key).push(row);
+  }
+  const kept = [...groups.values()].filter(rows => new Set(rows.map(row => row.method)).size > 2);
+  const ipcs = [...new Set(kept.flat().map(row => row.ipc))].sort((a, b) => a - b);
+  const head = ["Dataset", ...ipcs.map(ipc => "IPC " + ipc)].map(text => el("th", { scope: "col" }, text));
+  const lines = kept.map(rows => el("tr", {}, el("th", { scope: "row" }, rows[0].dataset, el("small", {}, `${rows[0].protocol}, ${rows[0].network}`)),
+    ipcs.map(ipc => el("td", {}, bestOf(rows.filter(row => row.ipc === ipc))))));
+  $("glance").replaceChildren(el("caption", {}, "The highest accuracy, and how many rows are not resolved from it. A cell opens its rows."), el("thead", {}, el("tr", {}, head)), el("tbody", {}, lines));
+}
+const SHORT = { soft: "soft", teacher: "per view" };
+const withLabels = row => row.method + (row.labels === "hard" ? "" : ` (${SHORT[row.labels] || row.labels})`);
+function bestOf(rows) {
+  if (!rows.length) return NONE;
+  const best = rows.filter(row => row.rank === 1).sort((a, b) => b.accuracy - a.accuracy), top = best[0];
+  const others = best.slice(1, 3).map(withLabels).join(", ") + (best.length > 3 ? ` and ${best.length - 3} more` : "");
+  const link = address({ ...defaults(top.dataset), protocol: top.protocol, ipc: String(top.ipc), network: top.network });
+  const said = best.length > 1 ? `tie of ${best.length} with ${others}` : rows.length > 1 ? "resolved from all others" : "the only row";
+  return [el("a", { href: link, onclick: () => $("board-title").scrollIntoView() }, withLabels(top), " ", accuracy(top)), el("small", {}, said)];
+}
+function claimed(claim) {
+  const std = claim.claimed_std === null ? "" : `, std ${claim.claimed_std}`, networks = claim.claimed_networks === null ? "" : `, ${claim.claimed_networks} networks`;
+  return `${claim.claimed}${std}${networks}`;
+}
+function claimsTable(rows, caption) {
+  const columns = ["Method", "IPC", "Protocol", "Claimed (%)", "Measured (%)", "Difference", "Verdict", "Claimed where", "Why"];
+  const lines = rows.map(row => el("tr", {}, el("th", { scope: "row", class: "method" }, row.method === FULL ? "" : swatch(row.method), withLabels(row)),
+    [known(row.ipc), known(row.protocol), claimed(row.claim), accuracy(row), points([row.claim.difference, row.claim.margin], "+"), row.claim.verdict,
+      `${row.claim.paper}, ${row.claim.claimed_protocol}: ${row.claim.source}`, [...row.claim.why, ...row.notes].join("; ")].map((text, i) => el("td", { class: "claim" + i }, text))));
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, el("table", {}, el("caption", {}, caption),
+    el("thead", {}, el("tr", {}, columns.map(text => el("th", { scope: "col" }, text)))), el("tbody", {}, lines)));
+}
+function drawClaims() {
+  const rows = ofDataset().filter(row => row.claim).sort(byRank);
+  const [same, other] = [true, false].map(comparable => rows.filter(row => row.claim.comparable === comparable));
+  const said = same.length ? claimsTable(same, `${state.dataset}: claims that were measured as the paper says`)
+    : el("p", {}, `${state.dataset}: nothing here was measured as a paper says that it did.`);
+  const more = other.length ? el("details", {}, el("summary", {}, `${other.length} more, measured under other conditions: context, not a comparison`),
+    claimsTable(other, `${state.dataset}: claims under other conditions than the row's`)) : "";
+  $("claims").replaceChildren(...[said, more].filter(Boolean));
+}
+
+// --- charts
+
+const styleOf = method => DATA.methods[method] || { family: "", colour: DATA.palette.length - 1, dash: 0, shape: "circle" };
+const colourOf = method => `var(--c${styleOf(method).colour})`;
+const SHAPES = {
+  circle: r => `M ${-r} 0 a ${r} ${r} 0 1 0 ${2 * r} 0 a ${r} ${r} 0 1 0 ${-2 * r} 0 z`, square: r => `M ${-r} ${-r} h ${2 * r} v ${2 * r} h ${-2 * r} z`,
+  triangle: r => `M 0 ${-r} L ${r} ${r} L ${-r} ${r} z`, diamond: r => `M 0 ${-1.2 * r} L ${1.2 * r} 0 L 0 ${1.2 * r} L ${-1.2 * r} 0 z`,
+  cross: r => `M ${-r} ${-r} L ${r} ${r} M ${-r} ${r} L ${r} ${-r}`,
+};
+function mark(method, x, y, r, title = "") {
+  const style = styleOf(method), colour = colourOf(method);
+  const inside = style.dash || style.shape === "cross" ? "var(--paper)" : colour;
+  return svg("path", { d: SHAPES[style.shape](r), transform: `translate(${x} ${y})`, style: `fill:${inside};stroke:${colour};stroke-width:1.8` }, title && svg("title", {}, title));
+}
+function axes(box, x, y, xTicks, yTicks, xName, xText) {
+  const across = yTicks.map(tick => [svg("line", { class: "faint", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }), svg("text", { class: "axis", x: box.left - 6, y: y(tick) + 4, "text-anchor": "end" }, String(tick))]);
+  const below = xTicks.map(tick => svg("text", { class: "axis", x: x(tick), y: box.bottom + 16, "text-anchor": "middle" }, xText(tick)));
+  return svg("g", {}, across, below, svg("text", { class: "axis", x: (box.left + box.right) / 2, y: box.bottom + 33, "text-anchor": "middle" }, xName));
+}
+function ticks(low, high) {
+  const step = [0.2, 0.5, 1, 2, 5, 10, 20].find(each => (high - low) / each <= 6) || 25;
+  const first = Math.ceil(low / step - 1e-9), count = Math.floor(high / step + 1e-9) - first + 1;
+  return Array.from({ length: count }, (_, index) => Number(((first + index) * step).toFixed(1)));
+}
+// of means and intervals, but for random's: its wide bars end at the panel's edge
+const isRandom = row => /^random(-soft|-zca)?$/.test(row.method);
+function range(rows) {
+  const values = rows.flatMap(row => [row.accuracy, row.full ?? row.accuracy, ...(isRandom(row) ? [] : [row.ci_low ?? row.accuracy, row.ci_high ?? row.accuracy])]);
+  const low = Math.min(...values), high = Math.max(...values), margin = Math.max(0.5, (high - low) * 0.06);
+  return [Math.max(0, low - margin), Math.min(100.5, high + margin)];
+}
+const linear = (low, high, from, to) => value => from + (value - low) / (high - low || 1) * (to - from);
+const logarithmic = (low, high, from, to) => { const scale = linear(Math.log(low), Math.log(high), from, to); return value => scale(Math.log(value)); };
+
+// labels at the right end, moved apart until none covers another
+function apart(labels, top, bottom, least = 13) {
+  labels.sort((a, b) => a.y - b.y);
+  labels.forEach((label, i) => { label.at = i ? Math.max(label.y, labels[i - 1].at + least) : Math.max(top, label.y); });
+  for (let i = labels.length - 1, end = bottom; i >= 0; i--, end = labels[i + 1].at - least) labels[i].at = Math.min(labels[i].at, end);
+  return labels;
+}
+function curvesOf(rows) {
+  const several = new Set(rows.map(row => row.preset)).size > 1;
+  const found = new Map();
+  for (const row of rows) {
+    const name = withLabels(row) + (several ? `, ${row.preset}` : "") + (ORIGINS.size > 1 && row.origin === "here" ? ", here" : "");
+    if (!found.has(name)) found.set(name, { name, method: row.method, labels: row.labels, rows: [] });
+    found.get(name).rows.push(row);
+  }
+  for (const curve of found.values()) curve.rows.sort((a, b) => a.ipc - b.ipc);
+  return [...found.values()];
+}
+function panelsOf(rows) {
+  const curves = curvesOf(rows);
+  const panels = [];
+  for (const family of DATA.families) {
+    const own = curves.filter(curve => styleOf(curve.method).family === family && !isRandom(curve));
+    const beside = curves.filter(curve => isRandom(curve) && own.some(each => each.labels === curve.labels));
+    const room = MOST_LINES - 1 - beside.length;
+    own.sort((a, b) => styleOf(a.method).colour - styleOf(b.method).colour || compare(a.name, b.name));
+    const parts = Math.ceil(own.length / room), size = Math.ceil(own.length / parts);
+    for (let i = 0; i < parts; i++) panels.push({ title: family + (parts > 1 ? ` (${i + 1} of ${parts})` : ""), curves: [...beside, ...own.slice(i * size, (i + 1) * size)] });
+  }
+  return panels.length ? panels : [{ title: "random", curves }];
+}
+function drawPanel(panel, ipcs, full) {
+  const box = { left: 36, right: 270, top: 8, bottom: 230 }, [low, high] = range(panel.curves.flatMap(curve => curve.rows));
+  const y = linear(low, high, box.bottom, box.top);
+  const x = ipcs.length > 1 ? logarithmic(ipcs[0], ipcs.at(-1), box.left + 14, box.right - 10) : () => (box.left + box.right) / 2;
+  const lines = panel.curves.map((curve, index) => drawCurve(curve, value => x(value) + (index - panel.curves.length / 2) * 2, y, [low, high]));
+  const ends = panel.curves.map(curve => ({ text: curve.name, colour: colourOf(curve.method), y: y(curve.rows.at(-1).accuracy), x: x(curve.rows.at(-1).ipc) }));
+  if (full !== null) ends.push({ text: "full", colour: "var(--ink)", y: y(full), x: box.right });
+  const labels = apart(ends, box.top + 4, box.bottom).map(label => [
+    svg("path", { d: `M ${label.x + 7} ${label.y} H ${box.right + 2} L ${box.right + 14} ${label.at}`, style: `stroke:${label.colour};fill:none;opacity:.6`, "stroke-dasharray": "1 3" }),
+    svg("text", { x: box.right + 18, y: label.at + 4 }, label.text)]);
+  const said = panel.curves.map(curve => curve.name + ": " + curve.rows.map(row => `${accuracy(row)} at IPC ${row.ipc}`).join(", ")).join("; ");
+  return el("figure", {}, el("figcaption", {}, panel.title), svg("svg", { class: "chart", viewBox: "0 0 430 268", role: "img", "aria-label": `${panel.title}. ${said}` },
+    axes(box, x, y, ipcs, ticks(low, high), "images per class (log scale)", String),
+    full === null ? "" : svg("line", { class: "full", x1: box.left, x2: box.right, y1: y(full), y2: y(full) }), lines, labels));
+}
+function drawCurve(curve, x, y, [low, high]) {
+  const colour = colourOf(curve.method), at = row => `${x(row.ipc)} ${y(row.accuracy)}`;
+  const bars = curve.rows.filter(row => row.ci_low !== null).map(row => svg("line", { x1: x(row.ipc), x2: x(row.ipc), y1: y(Math.max(row.ci_low, low)), y2: y(Math.min(row.ci_high, high)), style: `stroke:${colour};stroke-width:1.3` }));
+  const line = svg("path", { d: "M " + curve.rows.map(at).join(" L "), style: `fill:none;stroke:${colour};stroke-width:2`, "stroke-dasharray": DASHES[styleOf(curve.method).dash] || null });
+  return [bars, line, curve.rows.map(row => mark(curve.method, x(row.ipc), y(row.accuracy), 3.6, `${curve.name}, IPC ${row.ipc}: ${accuracy(row)}`))];
+}
+const conditions = row => [row.protocol, row.network, row.pixel_space].join(" · ");
+function drawn(without) {
+  const rows = DATA.rows.filter(row => chosen(row, without) && row.method !== FULL && row.accuracy !== null && (!row.protocol.endsWith(STRICT) || state.protocol === row.protocol));
+  const stored = new Set(rows.filter(row => !row.strict).map(row => row.method + conditions(row)));
+  return rows.filter(row => !row.strict || !stored.has(row.method + conditions(row)));
+}
+function drawCurves() {
+  const rows = drawn("ipc"), blocks = [];
+  for (const name of [...new Set(rows.map(conditions))]) {
+    const own = rows.filter(row => conditions(row) === name), ipcs = [...new Set(own.map(row => row.ipc))].sort((a, b) => a - b);
+    const full = own.find(row => row.full !== null)?.full ?? null;
+    blocks.push(el("h3", {}, name + " pixels"), el("div", { class: "panels" }, panelsOf(own).map(panel => drawPanel(panel, ipcs, full))));
+  }
+  $("curves").replaceChildren(...(blocks.length ? blocks : [el("p", {}, "Nothing to draw under these filters.")]));
+}
+function front(rows, cost) {
+  let best = -1;
+  return [...rows].sort((a, b) => cost(a) - cost(b) || b.accuracy - a.accuracy).filter(row => row.accuracy > best && (best = row.accuracy) >= 0);
+}
+const SECONDS = [0.1, 1, 10, 60, 600, 3600, 36000, 360000], POWERS = Array.from({ length: 14 }, (_, i) => [1, 2, 5].map(each => each * 10 ** i)).flat();
+function drawCost(all, title, cost, text, round) {
+  const rows = all.filter(row => cost(row) !== null), box = { left: 40, right: 600, top: 12, bottom: 330 };
+  if (!rows.length) return "";
+  const costs = rows.map(cost), least = Math.min(...costs), most = Math.max(...costs, least * 2), [low, high] = range(rows.map(row => ({ ...row, full: null })));
+  const x = logarithmic(least, most, box.left + 10, box.right - 60), y = linear(low, high, box.bottom, box.top), best = front(rows, cost);
+  const steps = best.map((row, i) => `${i ? `H ${x(cost(row))} V` : `M ${x(cost(row))}`} ${y(row.accuracy)}`).join(" ") + ` H ${box.right}`;
+  const marks = rows.map(row => mark(row.method, x(cost(row)), y(row.accuracy), 4.2, `${withLabels(row)}, IPC ${row.ipc}: ${accuracy(row)} %, ${text(cost(row))}`));
+  const labels = placed(best.map(row => ({ x: x(cost(row)), y: y(row.accuracy), text: `${row.method} ${row.ipc}` })));
+  const inside = round.filter(each => each >= least * 0.98 && each <= most * 1.02), values = inside.length > 1 ? inside : [least, most];
+  const said = "Pareto front: " + best.map(row => `${withLabels(row)} IPC ${row.ipc} ${accuracy(row)} at ${text(cost(row))}`).join("; ");
+  return el("figure", {}, el("figcaption", {}, "Accuracy (%) against " + title), svg("svg", { class: "chart", viewBox: "0 0 610 372", role: "img", "aria-label": said },
+    axes(box, x, y, values, ticks(low, high), title + " (log scale)", text), svg("path", { d: steps, style: "fill:none;stroke:var(--soft);stroke-width:1.5" }), marks, labels));
+}
+// the labels of the front stand above its marks, to the left; one that would cover another is left out: its mark has a title
+function placed(labels) {
+  const kept = [];
+  for (const { x, y, text } of labels.reverse()) {
+    const width = text.length * 6.6, from = Math.max(x - 7 - width, 44);
+    if (!kept.some(other => Math.abs(other.y - y) < 13 && from < other.to && other.from < from + width)) kept.push({ from, to: from + width + 6, y, text });
+  }
+  return kept.map(({ from, y, text }) => svg("text", { x: from, y: y - 7 }, text));
+}
+function drawCosts() {
+  const rows = drawn(), known = rows.some(row => row.bits !== null);
+  const blocks = [...new Set(rows.map(conditions))].map(name => {
+    const own = rows.filter(row => conditions(row) === name);
+    const size = known ? drawCost(own, "bits per class", row => row.bits, bits, POWERS) : drawCost(own, "bytes", row => row.bytes, bytes, POWERS);
+    const panels = [size, drawCost(own, "synthesis time", row => row.synthesis_seconds === null ? null : Math.max(0.1, row.synthesis_seconds), time, SECONDS)];
+    return [el("h3", {}, name + " pixels"), el("div", { class: "panels wide-panels" }, panels), el("p", {}, "A label is the method and its IPC.")];
+  });
+  $("costs").replaceChildren(...(blocks.length ? blocks.flat() : [el("p", {}, "Nothing to draw under these filters.")]));
+}
+
+// --- light and dark, and everything together
+
+const THEMES = ["system", "light", "dark"];
+function remembered(value) {
+  try { return value ? localStorage.setItem("theme", value) : localStorage.getItem("theme"); } catch { return null; }
+}
+function showTheme(name) {
+  document.documentElement.dataset.theme = name;
+  $("theme").textContent = "Theme: " + name;
+}
+$("theme").addEventListener("click", () => {
+  const next = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length];
+  showTheme(next);
+  remembered(next);
+});
+document.querySelector("a.skip").addEventListener("click", event => { event.preventDefault(); $("board").focus(); $("board").scrollIntoView(); });
+function draw() {
+  drawDatasets();
+  drawFilters();
+  drawReference();
+  drawRows();
+  drawCurves();
+  drawCosts();
+  drawClaims();
+}
+window.addEventListener("hashchange", () => { readAddress(); draw(); });
+showTheme(THEMES.includes(remembered()) ? remembered() : "system");
+readAddress();
+drawGlance();
+draw();

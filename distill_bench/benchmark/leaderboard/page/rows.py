@@ -1,0 +1,158 @@
+"""What the page knows: one JSON block of rows, recipes, methods and datasets."""
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import Any
+
+from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
+from distill_bench.benchmark.leaderboard.claims import Claim
+from distill_bench.benchmark.leaderboard.collect import Row
+from distill_bench.benchmark.leaderboard.colours import PALETTE, family_order, style_of
+from distill_bench.benchmark.leaderboard.merged import CONDITION
+from distill_bench.benchmark.leaderboard.page.commands import commands
+from distill_bench.benchmark.leaderboard.page.pictures import pictures_of
+from distill_bench.benchmark.leaderboard.page.recipes import about_method, sourced
+from distill_bench.datasets import dataset_info
+from distill_bench.evaluation import Result
+from distill_bench.evaluation.compare import Difference
+from distill_bench.evaluation.result import FULL
+from distill_bench.runtime.hashing import canonical_hash
+
+_PLAIN = (
+    "dataset", "method", "ipc", "preset", "protocol", "network", "labels", "pixel_space", "accuracy", "ci_low",
+    "ci_high", "networks", "seeds", "bytes", "synthesis_seconds", "peak_memory_mb", "status", "full", "origin",
+    "suites",
+)  # fmt: skip
+_CLAIMED = (
+    "claimed", "claimed_std", "claimed_networks", "claimed_protocol", "paper", "source", "difference", "margin",
+    "verdict", "why",
+)  # fmt: skip
+_VERSIONS = (
+    "torch", "numpy", "python", "system", "cpu", "cores", "threads", "device", "instructions", "git_commit", "dirty",
+    "finished",
+)  # fmt: skip
+
+
+def page_data(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> dict[str, Any]:
+    """All that the page shows, JSON-safe.
+
+    Args:
+        rows: of ``merged_rows``.
+        claims: published accuracies.
+
+    Returns:
+        ``rows``, ``recipes`` by key, ``methods`` by name, ``datasets`` in order, ``families`` in order, the ``palette``
+        and ``pictures`` by the sha256 of sets.
+    """
+    recipes: dict[str, Any] = {}
+    results = [each for row in rows for each in row["results"] if isinstance(each, Result)]
+    pictures = pictures_of(sorted(results, key=lambda each: (each.seed or 0, each.ipc or 0)))
+    shown = [_row(row, claims, recipes) for row in rows]
+    methods = {name: about_method(name) | _style(name) for name in sorted({row["method"] for row in rows} - {FULL})}
+    return {
+        "rows": shown,
+        "recipes": recipes,
+        "methods": methods,
+        "datasets": list(dict.fromkeys(row["dataset"] for row in rows)),
+        "families": sorted({about["family"] for about in methods.values()}, key=family_order),
+        "palette": PALETTE,
+        "pictures": pictures,
+    }
+
+
+def half_width(row: Row) -> float | None:
+    """Half of a row's interval: of the side that is not cut at 0 or 100."""
+    if row["accuracy"] is None or row["ci_low"] is None:
+        return None
+    return round(max(row["accuracy"] - row["ci_low"], row["ci_high"] - row["accuracy"]), 4)
+
+
+def bits_per_class(row: Row) -> float | None:
+    """Storage of a row's sets in bits for each class; None where the number of classes is not known."""
+    results = [each for each in row["results"] if isinstance(each, Result)]
+    classes = _classes(results[0]) if results else None
+    return None if classes is None or row["bytes"] is None else round(row["bytes"] * 8 / classes, 1)
+
+
+def _classes(result: Result) -> int | None:
+    if result.classes:
+        return len(result.classes)
+    info = dataset_info(result.dataset)
+    return None if info is None else info.class_count
+
+
+def _style(method: str) -> dict[str, Any]:
+    style = style_of(method)
+    return {"family": style.family, "colour": style.colour, "dash": style.dash, "shape": style.shape}
+
+
+def _row(row: Row, claims: Sequence[Claim], recipes: dict[str, Any]) -> dict[str, Any]:
+    place, results = row["place"], [each for each in row["results"] if isinstance(each, Result)]
+    return {
+        "id": canonical_hash([row[key] for key in (*CONDITION, "origin")])[:8],
+        **{key: row[key] for key in _PLAIN},
+        "strict": any(each.strict for each in results),
+        "half": half_width(row),
+        "bits": bits_per_class(row),
+        "rank": place and place.rank,
+        "behind": _points(place and place.lead),
+        "random": _points(row["vs_random"]),
+        "gap": _points(row["gap"]),
+        "notes": _notes(row, results),
+        "claim": _claim(row, claims),
+        "scores": [_score(each) for each in results],
+        "versions": _versions(results),
+        "recipe": _recipe(row, results, recipes),
+        "commands": commands(row),
+    }
+
+
+def _points(difference: Difference | None) -> list[float | None] | None:
+    """A difference in points, and half of its interval."""
+    if difference is None:
+        return None
+    half = difference.half_width
+    return [round(difference.difference, 3), None if half is None else round(half, 3)]
+
+
+def _notes(row: Row, results: Iterable[Result]) -> list[str]:
+    """What makes the number doubtful, each once."""
+    notes = [note for each in results for note in each.notes]
+    errors = [each.error for each in row["results"] if not isinstance(each, Result)]
+    return list(dict.fromkeys([*notes, *errors]))
+
+
+def _claim(row: Row, claims: Sequence[Claim]) -> dict[str, Any] | None:
+    """What is claimed for a row, and whether it holds, see ``claims_table``."""
+    for found in claims_table([row], claims):
+        return {key: found[key] for key in _CLAIMED} | {"comparable": found["verdict"] != OTHER}
+    return None
+
+
+def _score(result: Result) -> dict[str, Any]:
+    return {
+        "seed": result.seed,
+        "set": result.set_sha256,
+        "mean": round(fmean(result.accuracies), 2),
+        "accuracies": [round(each, 2) for each in result.accuracies],
+    }
+
+
+def _versions(results: Sequence[Result]) -> dict[str, list[str]]:
+    """What sets were made and scored with: the different values of each, in order of appearance."""
+    blocks = [each.run for each in results]
+    blocks += [each.synthesis.model_extra or {} for each in results if each.synthesis]
+    found = {key: list(dict.fromkeys(str(b[key]) for b in blocks if b.get(key) is not None)) for key in _VERSIONS}
+    found["finished"] = sorted(found["finished"])[-1:]
+    return {key: values for key, values in found.items() if values}
+
+
+def _recipe(row: Row, results: Sequence[Result], recipes: dict[str, Any]) -> str | None:
+    """The key of the row's recipe among ``recipes``, where it is put."""
+    first = next((each for each in results if each.recipe), None)
+    if first is None or first.recipe is None:
+        return None
+    found = sourced(first.method, first.dataset, first.ipc or 1, first.preset, first.size, first.recipe)
+    key = canonical_hash(found)[:10]
+    recipes[key] = found
+    return key

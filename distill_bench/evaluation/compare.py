@@ -1,0 +1,139 @@
+"""Whether one set, or method, is better than another: their difference and how well it is known."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from distill_bench.evaluation.result import Result
+from distill_bench.evaluation.statistics import Estimate, independent_values, student, welch
+
+Basis = Literal["paired", "sets", "networks", "none"]
+NO_SPREAD = 1e-9
+"""Points, below which a standard error is the rounding of sums."""
+
+
+class Difference(BaseModel):
+    """How far the mean accuracy of A is above that of B, in points.
+
+    Attributes:
+        difference: A minus B.
+        ci_low, ci_high: its 95 % interval; None where it cannot be had.
+        p: Student's two-sided probability of a difference this large where there is none; None without an interval.
+        basis: ``paired``: over the differences of the ``seeds`` that both have, two or more. ``sets``: Welch's interval
+            over the sets of A and those of B. ``networks``: Welch's, where a side has one set, over whose networks it
+            goes: it covers the randomness of that side's evaluation only, not that of its synthesis. ``none``: no
+            interval, since a side has one network, or the values have no spread at all.
+        seeds: those that are compared; none unless paired.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    difference: float
+    ci_low: float | None
+    ci_high: float | None
+    p: float | None
+    basis: Basis
+    seeds: tuple[str, ...] = ()
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the interval, which ± shows."""
+        return None if self.ci_low is None or self.ci_high is None else (self.ci_high - self.ci_low) / 2
+
+    def verdict(self, a: str = "A", b: str = "B") -> str:
+        """Which of the two is better and by how much, in words.
+
+        Args:
+            a, b: what they are called.
+
+        Returns:
+            One line.
+        """
+        if self.resolved:
+            better = a if self.difference > 0 else b
+            return f"{better} is better by {with_half_width(abs(self.difference), self.half_width)}"
+        return f"not resolved: {a} − {b} is {with_half_width(self.difference, self.half_width, '+')}"
+
+    @property
+    def about(self) -> str:
+        """What the interval is over, in words."""
+        return {
+            "paired": f"paired over the synthesis seeds {', '.join(self.seeds)}",
+            "sets": "Welch's interval over the sets of either side",
+            "networks": "Welch's interval over networks where a side has one set: of its evaluation's randomness only",
+            "none": "no interval can be had: a side has one network, or nothing varies",
+        }[self.basis]
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.ci_low is not None and self.ci_high is not None and not self.ci_low <= 0 <= self.ci_high
+
+
+def accuracies_by_seed(results: Sequence[Result]) -> dict[str, list[float]]:
+    """What ``compare`` takes: the networks' accuracies of results under one condition by synthesis seed.
+
+    Sets without a seed, or of a seed that several have, go by the sum of their content as well.
+    """
+    seeds = [result.seed for result in results]
+    by_seed = {}
+    for result in results:
+        alone = result.seed is not None and seeds.count(result.seed) == 1
+        parts = [] if result.seed is None else [str(result.seed)]
+        by_seed[" ".join(parts if alone else [*parts, f"set {(result.set_sha256 or '')[:8]}"])] = [*result.accuracies]
+    return by_seed
+
+
+def compare(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]) -> Difference:
+    """The difference of two mean accuracies.
+
+    Sets of one seed share images to begin with and networks to test with, so that where two or more seeds are common
+    to both their differences are the sample, and only they. Else the two sides are taken as independent.
+
+    Args:
+        a, b: of either side the networks' accuracies in percent by synthesis seed.
+
+    Returns:
+        A minus B, in points.
+
+    Raises:
+        UsageError: a side has no seeds, or a seed no accuracies.
+    """
+    samples = [independent_values(list(side.values())) for side in (a, b)]
+    common = tuple(seed for seed in a if seed in b)
+    if len(common) > 1:
+        return _difference(student([fmean(a[seed]) - fmean(b[seed]) for seed in common]), "paired", common)
+    basis: Basis = "sets" if len(a) > 1 and len(b) > 1 else "networks"
+    return _difference(welch(*map(student, samples)), basis)
+
+
+def _difference(estimate: Estimate, basis: Basis, seeds: tuple[str, ...] = ()) -> Difference:
+    if estimate.error is None or estimate.error < NO_SPREAD:
+        return Difference(difference=estimate.value, ci_low=None, ci_high=None, p=None, basis="none", seeds=seeds)
+    low, high = estimate.interval()
+    return Difference(
+        difference=estimate.value, ci_low=low, ci_high=high, p=estimate.p_value(), basis=basis, seeds=seeds
+    )
+
+
+def with_half_width(value: float, half_width: float | None, sign: str = "") -> str:
+    """A mean or a difference with half of its 95 % interval, which is the one thing that ± stands for.
+
+    Args:
+        value: in percent or points.
+        half_width: in points; None where there is no interval.
+        sign: ``"+"`` to show one before values above 0.
+
+    Returns:
+        The text.
+
+    >>> with_half_width(88.06, 0.41), with_half_width(-1.5, 0.04, "+"), with_half_width(88.06, None)
+    ('88.1 ± 0.4', '−1.50 ± 0.04', '88.1')
+    """
+    # never "± 0.0" for an interval that has a width, nor "1.1 ± 1.1", which does not say whether 0 is in it
+    too_few = half_width is not None and (half_width < 0.1 or f"{abs(value):.1f}" == f"{half_width:.1f}")
+    digits = 2 if too_few else 1
+    shown = format(value, f"{sign}.{digits}f").replace("-", "−")
+    return shown if half_width is None else f"{shown} ± {half_width:.{digits}f}"

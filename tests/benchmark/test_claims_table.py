@@ -1,0 +1,90 @@
+"""Claims beside what was measured: which are judged, and what the others differ in."""
+
+import json
+
+import pytest
+from result_files import claim, failure, full, score
+
+from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
+from distill_bench.benchmark.leaderboard.collect import leaderboard_rows
+from distill_bench.benchmark.leaderboard.tables import markdown
+from distill_bench.distilled.distilled_set import Origin
+from distill_bench.evaluation.claim import check_claim, claim_of
+
+PAPERS = {"protocol": "dsa-v1", "network": "ConvNetD3", "preset": "paper"}
+
+
+def table(results, *claims):
+    found = claims_table(leaderboard_rows(results, claims), claims)
+    json.dumps(found, allow_nan=False)
+    return found
+
+
+def test_a_claim_under_the_same_conditions_is_judged():
+    (row,) = table([score(accuracies=[70.0, 71.0, 69.5], **PAPERS)], claim(accuracy=70.9, std=0.4))
+    expected = check_claim([[70.0, 71.0, 69.5]], claim_of(70.9, 0.4))
+    assert (row["verdict"], row["margin"]) == ("holds", expected.margin)
+    assert (row["difference"], row["standard_errors"]) == (expected.difference, expected.standard_errors)
+    assert (row["claimed"], row["claimed_std"], row["paper"], row["source"]) == (70.9, 0.4, "a paper", "its table")
+    assert row["why"] == [*expected.assumptions, "one set: the error is of its evaluation only"]
+    (row,) = table([score(accuracies=[60.0, 61.0, 59.5], **PAPERS)], claim(accuracy=70.9, std=0.4))
+    assert row["verdict"] == "does not hold"
+
+
+def test_the_sets_of_a_release_are_judged_together():
+    release = {"form": "res", "files": {"x.pt": "0"}, "sets": 2}
+    sets = [
+        score(accuracies=values, seed=None, set_sha256=f"{i}", synthesis=None, suite="evaluated",
+              origin=Origin(**release, set_index=i), **PAPERS | {"preset": None})
+        for i, values in enumerate(([70.0, 70.2], [71.0, 71.4]))
+    ]  # fmt: skip
+    (row,) = table(sets, claim(accuracy=70.5, std=0.5))
+    assert (row["measured"], row["seeds"], row["verdict"]) == (70.65, 2, "holds")
+    assert row["standard_error"] == pytest.approx((0.55**2 + 0.5**2) ** 0.5)
+    assert not any("one set" in each for each in row["why"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "of_claim", "why"),
+    [
+        ({"protocol": "quick-v1"}, {}, "the claim is under dsa-v1"),
+        ({"preset": "cpu"}, {}, "preset cpu, not the paper's recipe"),
+        ({"network": "ResNet18"}, {}, "the claim is of ConvNetD3"),
+        ({"network": "ConvNetD3BN"}, {}, "the claim is of instance norm"),
+        ({"labels": "soft"}, {}, "the claim is of hard labels"),
+    ],
+)
+def test_what_was_measured_otherwise_is_not_judged(fields, of_claim, why):
+    (row,) = table([score(**PAPERS | fields)], claim(accuracy=20.0, std=0.1, **of_claim))
+    assert (row["verdict"], row["why"], row["difference"]) == (OTHER, [why], 69.0)
+    assert row["standard_error"] is row["standard_errors"] is row["margin"] is None
+
+
+def test_a_preset_that_scales_nothing_down_is_the_papers_recipe():
+    values = PAPERS | {"preset": "cpu"}
+    (row,) = table([score("random", dataset="cifar10", **values)], claim("random", "cifar10", accuracy=89.0))
+    assert row["verdict"] == "holds"
+    (row,) = table([score("of-mine", **values)], claim("of-mine", accuracy=89.0))
+    assert row["verdict"] == OTHER
+
+
+def test_a_figure_that_is_the_best_of_several_is_judged_and_says_so():
+    (row,) = table([score(**PAPERS)], claim(accuracy=89.0, std=1.0, selection="best-on-test", note="a doubt"))
+    assert (row["verdict"], row["why"][0], row["why"][-1]) == ("holds", "the claim is the best on test", "a doubt")
+
+
+def test_a_board_ends_with_the_claims_that_are_judged():
+    results = [score(accuracies=[70.0, 71.0, 69.5], **PAPERS), score("dsa", **PAPERS | {"preset": "cpu"})]
+    claims = [claim(accuracy=70.9, std=0.4, networks=5), claim("dsa")]
+    text = markdown(leaderboard_rows(results, claims), claims)
+    found = check_claim([[70.0, 71.0, 69.5]], claim_of(70.9, 0.4, 5))
+    header, _, row = [line for line in text.split("## Claims")[1].splitlines() if line.startswith("|")]
+    assert header.count("|") == row.count("|")
+    assert "| digits | 1 | dm | dsa-v1 | normalized | 70.2 ± 1.9 | 70.9, std 0.4, 5 networks |" in row
+    assert f"| {found.difference:.1f} ± {found.margin:.1f} |".replace("-", "−") in row
+    assert f"| {found.standard_errors:.1f} | holds |".replace("-", "−") in row
+    assert "## Claims" not in markdown(leaderboard_rows(results[1:], claims), claims)
+
+
+def test_rows_without_a_claim_or_an_accuracy_have_no_part():
+    assert table([failure("dm"), score("dsa"), full()], claim("dm")) == []

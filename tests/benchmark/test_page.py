@@ -1,0 +1,267 @@
+"""What goes into the page: rows of all suites, recipes with their sources, commands, and nothing that is HTML."""
+
+import base64
+import io
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from PIL import Image
+from result_files import claim, failure, full, score
+
+from distill_bench.benchmark.leaderboard import Source, merged_rows, render_page
+from distill_bench.benchmark.leaderboard.colours import OTHER, PALETTE, style_of
+from distill_bench.benchmark.leaderboard.page.commands import commands
+from distill_bench.benchmark.leaderboard.page.pictures import pictures_of
+from distill_bench.benchmark.leaderboard.page.recipes import about_method, sourced
+from distill_bench.benchmark.leaderboard.page.render import page
+from distill_bench.benchmark.leaderboard.page.rows import page_data
+from distill_bench.cli.commands import app
+from distill_bench.datasets import load_dataset
+from distill_bench.distilled.distilled_set import DistilledSet, Origin
+from distill_bench.methods.recipe import list_recipes, load_recipe
+
+DM = load_recipe("dm").resolve("digits", 1, "cpu", {}, 8)
+
+
+def rows_of(*results, claims=()):
+    return merged_rows([Source("checkout", results)], claims)
+
+
+def data_of(text):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+# --- one board a dataset
+
+
+def test_a_set_that_several_suites_scored_alike_stands_in_one_row_with_all_seeds():
+    first = [score(seed=seed, suite="digits") for seed in (0, 1)]
+    (row,) = rows_of(*first, score(seed=1, suite="other"), score(seed=2, suite="other"))
+    assert (row["suites"], row["seeds"], len(row["results"])) == (["digits", "other"], 3, 3)
+    assert list(row["accuracies"]) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("differing", [{"accuracies": [1.0, 2.0]}, {"set_sha256": "x"}, {"recipe": {"iterations": 1}}])
+def test_what_suites_found_differently_is_told_apart_by_their_names(differing):
+    rows = rows_of(score(), score(suite="other", **differing))
+    assert sorted(row["preset"] for row in rows) == ["cpu (digits)", "cpu (other)"]
+
+
+def test_rows_of_two_folders_stay_apart_and_rank_together_each_beside_its_own_random():
+    here = [score(accuracies=(70.0, 71.0)), score("random", accuracies=(10.0, 11.0))]
+    checkout = [score(accuracies=(90.0, 91.0)), score("random", accuracies=(20.0, 21.0)), full()]
+    rows = merged_rows([Source("here", here), Source("checkout", checkout)])
+    dm = {row["origin"]: row for row in rows if row["method"] == "dm"}
+    assert (dm["here"]["random"], dm["checkout"]["random"]) == (10.5, 20.5)
+    assert dm["here"]["full"] == 98.0  # which its own folder has not
+    assert [row["place"].rank for row in (dm["checkout"], dm["here"])] == [1, 2]
+
+
+def test_a_failure_in_one_suite_takes_no_row_of_another_away():
+    rows = rows_of(score("mtt", cell_key="a"), failure("mtt", suite="other", cell_key="b"))
+    assert [row["status"] for row in rows] == ["done", "failed"]
+
+
+# --- recipes
+
+
+def test_a_value_comes_with_its_table_and_the_tables_with_what_stands_above_them():
+    found = sourced("dm", "digits", 1, "cpu", 8, DM | {"image_lr": 3.0})
+    fields = {
+        key: (value, None if place is None else found["tables"][place][0]) for key, value, place in found["fields"]
+    }
+    assert fields["iterations"] == (300, "preset.cpu")
+    assert fields["init"] == ("real", "defaults")
+    assert fields["image_lr"] == (3.0, None)  # set by hand
+    sources = dict(map(tuple, found["tables"]))
+    assert sources["defaults"] == "main_DM.py and readme of VICO-UoE/DatasetCondensation 53f63a6"
+    assert "held out" in sources["preset.cpu"]
+
+
+def test_tables_of_a_base_and_of_several_datasets_have_their_sources():
+    values = load_recipe("sre2l").resolve("mnist", 10, "cpu", {}, 28)
+    sources = dict(map(tuple, sourced("sre2l", "mnist", 10, "cpu", 28, values)["tables"]))
+    assert sources["defaults"].startswith("VILA-Lab/SRe2L")
+    assert sources["preset.cpu.dataset.mnist"].startswith("fewer steps")
+
+
+def test_what_is_no_built_in_recipe_has_no_sources_and_is_not_imported():
+    found = sourced("os:system", "digits", 1, "cpu", None, {"a": {"b": float("nan")}})
+    assert found == {"tables": [], "fields": [["a.b", "nan", None]]}
+    assert about_method("os:system") == {"title": None, "paper": None, "link": None}
+    assert about_method("dm")["link"] == "https://arxiv.org/abs/2110.04181"
+
+
+# --- commands
+
+
+def options_of(line):
+    """What the command line makes of it: raises where an option or an argument is wrong."""
+    program, name, *words = shlex.split(line)
+    assert program == "distill-bench"
+    command = typer.main.get_command(app).commands[name]
+    return name, command.make_context(name, words, resilient_parsing=False).params
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (score(seed=1), "bench digits --only method=dm,ipc=1,seed=1,protocol=quick-v1"),
+        (
+            score(networks=2, accuracies=[1.0, 2.0]),
+            "bench digits --only method=dm,ipc=1,seed=0,protocol=quick-v1 --networks 2",
+        ),
+        (full(), "bench digits --only method=full"),
+        (
+            score(suite="own", dataset="folder:my photos", size=32, holdout=0.2, preset="cpu"),
+            "bench own --only method=dm,ipc=1,seed=0 --dataset 'folder:my photos' --size 32 --holdout 0.2",
+        ),
+        (
+            score(suite="mine", recipe=DM | {"image_lr": 3.0}, strict=True),
+            "synthesize dm --dataset digits --ipc 1 --preset cpu --set image_lr=3.0 "
+            "--out dm-digits-ipc1-seed0.safetensors",
+        ),
+        (
+            score("theirs", suite="evaluated", seed=None, origin=Origin(form="npz", files={"a b.npz": "0"})),
+            "import 'a b.npz' --dataset digits --method theirs --space normalized "
+            "--out theirs-digits-ipc1.safetensors",
+        ),
+    ],
+)  # fmt: skip
+def test_the_command_that_makes_a_row_again(result, expected):
+    (row,) = rows_of(result)
+    lines = commands(row)
+    assert lines[0] == f"distill-bench {expected}"
+    for line in lines:
+        options_of(line)
+    if result.strict:
+        assert options_of(lines[1])[1]["labels"] == "hard"
+
+
+def test_a_released_set_goes_by_its_id():
+    origin = Origin(form="res", files={"anything.pt": "0"})
+    (row,) = rows_of(score("dm", dataset="cifar10", suite="published", seed=None, protocol="dsa-v1", origin=origin))
+    assert commands(row) == [
+        "distill-bench download dm-cifar10-ipc1",
+        "distill-bench evaluate dm-cifar10-ipc1 --protocol dsa-v1 --networks 3",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["--force", "-x"])
+def test_no_name_becomes_an_option(name):
+    (row,) = rows_of(score(name, suite="mine", recipe={}))
+    assert commands(row) == []
+
+
+# --- pictures
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """A set of eleven images of two classes in the store, and a result of it."""
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path))
+    labels = [0] * 11 + [1] * 2
+    made = DistilledSet.from_tensors(torch.rand(13, 1, 8, 8), labels, load_dataset("digits").with_classes([3, 5]))
+    key = "0123456789abcdef" * 2
+    (tmp_path / "store/sets").mkdir(parents=True)
+    made.save(tmp_path / "store/sets" / f"{key}.safetensors")
+    return score(cell_key=key, set_sha256=made.sha256)
+
+
+def test_a_set_that_is_here_is_shown_class_by_class(stored):
+    (address,) = pictures_of([stored, stored]).values()
+    image = Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/png;base64,"))))
+    assert image.size == (2 * 9 - 1, 10 * 9 - 1)
+    assert stored.set_sha256 in page_data(rows_of(stored))["pictures"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"set_sha256": "0"}, {"cell_key": None}, {"cell_key": "../sets/x"}, {"cell_key": "f" * 32}]
+)
+def test_no_other_set_is_shown_in_its_place(stored, fields):
+    assert pictures_of([stored.model_copy(update=fields)]) == {}
+
+
+def test_pictures_have_little_room(stored, monkeypatch):
+    monkeypatch.setattr("distill_bench.benchmark.leaderboard.page.pictures._MOST_BYTES", 50)
+    assert pictures_of([stored]) == {}
+
+
+# --- the file
+
+
+HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+
+
+def test_no_text_of_a_result_is_html(tmp_path):
+    fields = {"preset": HOSTILE, "notes": (HOSTILE,), "recipe": {HOSTILE: HOSTILE}, "run": {"torch": HOSTILE}}
+    render_page([Source(HOSTILE, [score(HOSTILE, dataset=HOSTILE, **fields)])], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("</script>") == 2 and "<img" not in text and 'onerror="' not in text
+    (row,) = data_of(text)["rows"]
+    assert (row["method"], row["dataset"], row["notes"], row["versions"]["torch"]) == (
+        HOSTILE,
+        HOSTILE,
+        [HOSTILE],
+        [HOSTILE],
+    )
+
+
+def test_the_page_asks_for_nothing_and_is_small():
+    text = page(page_data(rows_of(score(), full())))
+    assert "default-src 'none'" in text
+    assert not re.search(r'(?:src|href|url)\s*[=(]\s*["\']?(?:https?:)?//', text)
+    code = re.sub(r'<script type="application/json".*?</script>', "", text, flags=re.DOTALL)
+    assert not re.search(r"\bfetch\b|XMLHttpRequest|WebSocket|@import|innerHTML|insertAdjacentHTML|eval\(", code)
+    assert len(text) < 80_000
+
+
+def test_what_the_committed_results_make_is_less_than_three_megabytes_and_has_all_datasets(tmp_path):
+    from distill_bench.benchmark.results import read_results
+
+    folder = Path(__file__).parents[2] / "results"
+    render_page([Source("checkout", read_results(folder))], tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size < 3e6
+    data = data_of((tmp_path / "page.html").read_text())
+    assert {"digits", "mnist", "fashion_mnist", "cifar10"} <= set(data["datasets"])
+    assert all(row["commands"] and row["rank"] for row in data["rows"] if row["method"] != "full")
+    assert len({row["id"] for row in data["rows"]}) == len(data["rows"])
+
+
+def test_bits_per_class_and_the_claim_beside_a_row():
+    figure = claim(method="own", protocol="quick-v1", network="ConvNetD2W64", accuracy=89.0, std=0.5, networks=5)
+    (row,) = page_data(rows_of(score("own", preset=None), claims=[figure]), [figure])["rows"]
+    assert row["bits"] == 2640 * 8 / 10
+    assert (row["claim"]["claimed"], row["claim"]["comparable"], row["claim"]["verdict"]) == (89.0, True, "holds")
+    (row,) = page_data(rows_of(score(dataset="folder:x")))["rows"]
+    assert (row["bits"], row["claim"]) == (None, None)
+    (row,) = page_data(rows_of(score(), claims=[claim()]), [claim()])["rows"]
+    assert (row["claim"]["comparable"], row["claim"]["why"][0]) == (False, "the claim is under dsa-v1")
+
+
+# --- colours
+
+
+def test_every_built_in_method_has_a_place_and_within_a_family_no_two_look_alike():
+    styles = {name: style_of(name) for name in list_recipes() if name != "datadam-released"}
+    assert OTHER not in {style.family for style in styles.values()}
+    named = [name for name in styles if not name.startswith("random")]
+    looks = [(styles[name].family, styles[name].colour, styles[name].dash) for name in named]
+    assert len(set(looks)) == len(looks)
+
+
+def test_colours_stand_out_from_their_ground():
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for pair in PALETTE:
+        for colour, ground in zip(pair, ("#ffffff", "#14181d"), strict=True):
+            light, dark = sorted((luminance(colour), luminance(ground)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3

@@ -1,0 +1,208 @@
+"""The page in headless Chromium: it sorts, filters, opens rows, keeps that in the address, and asks for nothing."""
+
+import pytest
+from chromium import CHROMIUM, found_in
+from result_files import failure, full, score
+
+from distill_bench.benchmark.leaderboard import Source, merged_rows
+from distill_bench.benchmark.leaderboard.page.render import page
+from distill_bench.benchmark.leaderboard.page.rows import page_data
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+    pytest.mark.timeout(90),
+]
+HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+READ = """
+const rows = () => [...document.querySelectorAll("#rows tbody tr[data-id]")];
+const column = name => [...document.querySelectorAll("#rows thead th")].findIndex(th => th.textContent === name);
+const cells = name => rows().map(row => row.children[column(name)].textContent.trim());
+const methods = () => cells("Method");
+const pick = (id, value) => { $(id).value = value; $(id).dispatchEvent(new Event("change")); };
+const type = value => { $("q").value = value; $("q").dispatchEvent(new Event("input")); };
+"""
+
+
+def results():
+    digits = [
+        score("random", 1, accuracies=(60.0, 61.0)), score("dm", 1, accuracies=(80.0, 81.0)),
+        score("datm", 1, accuracies=(80.2, 81.2), labels="soft", notes=("a doubt",)),
+        score("random", 10, accuracies=(90.0, 91.0)), score("dm", 10, accuracies=(95.0, 96.0)),
+        score("dsa", 10, protocol="standard-v1"), failure("mtt", 10), full(),
+    ]  # fmt: skip
+    own = [score(f"own-{i}", 1, dataset="folder:photos", accuracies=(50.0 + i, 50.5 + i)) for i in range(12)]
+    return [*digits, *own, score(HOSTILE, 1, dataset=HOSTILE)]
+
+
+@pytest.fixture(scope="module")
+def text():
+    sources = [Source("checkout", results()), Source("here", [score("dm", 1, accuracies=(70.0, 71.0))])]
+    return page(page_data(merged_rows(sources)))
+
+
+@pytest.fixture
+def look(tmp_path, text):
+    def look(script, **options):
+        found = found_in(tmp_path, text, READ + script, **options)
+        assert (found.get("error"), found["console"], found["requests"]) == (None, [], [])
+        return found
+
+    return look
+
+
+def test_it_sorts_by_every_header_and_says_so(look):
+    found = look("""
+        const press = name => document.querySelectorAll("#rows thead button")[column(name)].click();
+        const way = name => document.querySelectorAll("#rows thead th")[column(name)].getAttribute("aria-sort");
+        found.first = [methods(), way("Rank")];
+        press("Accuracy ± (%)");
+        found.down = [cells("Accuracy ± (%)"), way("Accuracy ± (%)")];
+        press("Accuracy ± (%)");
+        found.up = [cells("Accuracy ± (%)"), way("Accuracy ± (%)"), document.activeElement.id];
+        found.headers = document.querySelectorAll("#rows thead th").length;
+        found.buttons = document.querySelectorAll("#rows thead th > button").length;
+        for (const button of [...document.querySelectorAll("#rows thead button")]) $(button.id).click();
+        found.hash = location.hash;
+    """, address="#dataset=digits")  # fmt: skip
+    assert found["first"] == [["datm", "dm", "dm here", "random", "dm", "random", "mtt"], "ascending"]
+    *scored, last = found["down"][0]
+    numbers = [float(cell.split(" ")[0]) for cell in scored]
+    assert numbers == sorted(numbers, reverse=True) and last.startswith("failed")
+    assert found["down"][1] == "descending"
+    assert found["up"][0] == [*reversed(scored), last]
+    assert found["up"][1:] == ["ascending", "s-accuracy"]
+    assert found["headers"] == found["buttons"] >= 10
+    assert "sort=" in found["hash"]
+
+
+def test_it_filters_searches_and_keeps_that_in_the_address(look):
+    found = look("""
+        pick("f-ipc", "10"); found.ipc = methods();
+        pick("f-ipc", "all"); pick("f-labels", "soft"); found.soft = methods();
+        pick("f-labels", "all"); pick("f-protocol", "all"); found.all = methods().length;
+        pick("f-origin", "here"); found.here = methods();
+        $("reset").click(); type("DM her"); found.searched = methods();
+        found.hash = location.hash; found.focus = document.activeElement.id;
+        type("nothing like it"); found.said = $("said").textContent; found.none = methods();
+        location.hash = found.hash;
+        await new Promise(done => setTimeout(done, 50));
+        found.again = [methods(), $("q").value];
+    """, address="#dataset=digits")  # fmt: skip
+    assert found["ipc"] == ["dm", "random", "mtt"]
+    assert found["soft"] == ["datm", "mtt"]  # what failed has no labels
+    assert found["all"] == 9
+    assert found["here"] == ["dm here"]
+    assert found["searched"] == ["dm here"] and found["hash"].endswith("q=DM+her")
+    assert (found["none"], found["said"]) == ([], "No row fits these filters.")
+    assert found["again"] == [["dm here"], "DM her"]
+
+
+def test_a_row_opens_and_tells_everything(look):
+    found = look("""
+        const button = () => rows()[0].querySelector("button");
+        found.before = button().getAttribute("aria-expanded");
+        button().click();
+        const details = $(button().getAttribute("aria-controls"));
+        found.open = [button().getAttribute("aria-expanded"), document.activeElement === button(), details.className];
+        found.text = details.textContent; found.link = [...details.querySelectorAll("a")].map(a => a.href);
+        found.command = details.querySelector("pre").textContent;
+        found.hash = location.hash;
+        button().click(); found.closed = document.querySelectorAll(".details").length;
+    """, address="#dataset=digits")  # fmt: skip
+    assert (found["before"], found["open"], found["closed"]) == ("false", ["true", True, "details"], 0)
+    for expected in (
+        "80.20  81.20",
+        "a doubt",
+        "of seed 0",
+        "Guo et al., ICLR 2024",
+        "2.6 kB, 2.1 kbit per class",
+        "10 s",
+    ):
+        assert expected in found["text"]
+    assert found["link"] == ["https://arxiv.org/abs/2310.05773"]
+    assert (
+        found["command"] == "distill-bench bench digits --only method=datm,ipc=1,seed=0,protocol=quick-v1 --networks 2"
+    )
+    assert "open=" in found["hash"]
+
+
+def test_ranks_and_ties_are_shown_and_what_is_best_at_a_glance(look):
+    found = look("""
+        found.ranks = cells("Rank"); found.best = rows().map(row => row.className.includes("best"));
+        found.glance = [...document.querySelectorAll("#glance tbody tr")].map(row => row.textContent);
+        document.querySelector("#glance a").click(); await new Promise(done => setTimeout(done, 50));
+        found.hash = location.hash;
+    """, address="#dataset=digits&ipc=1")  # fmt: skip
+    assert found["ranks"][:2] == ["1=", "1="] and found["best"][0]
+    assert "datm (soft) 80.7 ± 6.4" in found["glance"][0] and "tie of" in found["glance"][0]
+    assert "dataset=digits" in found["hash"] and "ipc=1" in found["hash"]
+
+
+def test_charts_have_few_lines_names_and_a_text(look):
+    found = look("""
+        found.panels = [...document.querySelectorAll("#curves svg")].map(svg =>
+            [svg.getAttribute("role"), svg.getAttribute("aria-label"),
+                svg.querySelectorAll("path[d^='M '][style*='width:2']").length]);
+        found.costs = [...document.querySelectorAll("#costs svg")].map(svg => svg.getAttribute("aria-label"));
+    """, address="#dataset=folder:photos")  # fmt: skip
+    assert len(found["panels"]) == 2  # twelve methods without a family
+    assert all(role == "img" and "at IPC 1" in said and lines <= 8 for role, said, lines in found["panels"])
+    assert sum(lines for _, _, lines in found["panels"]) == 12
+    assert len(found["costs"]) == 2 and all(said.startswith("Pareto front: own-11") for said in found["costs"])
+
+
+def test_names_of_results_do_nothing(look):
+    found = look("""
+        const link = [...document.querySelectorAll("#datasets a")].find(a => a.textContent.includes("script"));
+        location.hash = link.getAttribute("href"); await new Promise(done => setTimeout(done, 50));
+        rows()[0].querySelector("button").click();
+        found.method = methods()[0]; found.title = document.title; found.heading = $("board-title").textContent;
+        found.images = document.querySelectorAll("img").length;
+    """)  # fmt: skip
+    assert (found["method"], found["heading"]) == (HOSTILE, f"Board: {HOSTILE}")
+    assert (found["title"], found["images"]) == ("distill_bench leaderboard", 0)
+
+
+@pytest.mark.parametrize("width", [390, 820, 1440])
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_overflows_and_text_can_be_read(look, width, dark):
+    found = look("""
+        rows()[0].querySelector("button").click();
+        found.wide = [document.documentElement.scrollWidth, document.documentElement.clientWidth];
+        const linear = c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+        const parts = colour => colour.match(/[\\d.]+/g).slice(0, 3).map(c => linear(c / 255));
+        const luminance = colour => parts(colour).reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+        const painted = node => node === document.body || !getComputedStyle(node).backgroundColor.endsWith(", 0)");
+        const ground = node => painted(node) ? getComputedStyle(node).backgroundColor : ground(node.parentElement);
+        const contrast = node => {
+            const [light, dark] = [getComputedStyle(node).color, ground(node)].map(luminance).sort((a, b) => b - a);
+            return (light + 0.05) / (dark + 0.05);
+        };
+        const says = node => [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim());
+        const texts = [...document.querySelectorAll("body *")].filter(says);
+        found.texts = texts.length;
+        found.faint = texts.filter(node => !node.closest("script, noscript, svg, option") && contrast(node) < 4.5)
+            .map(node => node.outerHTML.slice(0, 80));
+        found.ground = getComputedStyle(document.body).backgroundColor;
+    """, address="#dataset=digits&protocol=all", width=width, dark=dark)  # fmt: skip
+    assert found["wide"][0] <= found["wide"][1] == width
+    assert found["faint"] == [] and found["texts"] > 100
+    assert found["ground"] == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
+
+
+def test_landmarks_labels_and_the_theme_button(look):
+    found = look("""
+        const all = selector => [...document.querySelectorAll(selector)];
+        const parts = ["main", "nav[aria-label]", "header", "footer", "form[aria-label]", "a.skip"];
+        found.landmarks = parts.map(selector => all(selector).length);
+        found.captions = all("table[id]").map(table => Boolean(table.caption && table.caption.textContent.length > 10));
+        found.unlabelled = all("select, input").filter(node => !node.labels.length).length;
+        const theme = () => [document.documentElement.dataset.theme, getComputedStyle(document.body).backgroundColor];
+        $("theme").click(); $("theme").click(); found.dark = theme();
+        $("theme").click(); found.system = theme();
+        document.querySelector("a.skip").click(); found.skipped = document.activeElement.id;
+    """)  # fmt: skip
+    assert found["landmarks"] == [1] * 6
+    assert found["captions"] == [True] * 2 and found["unlabelled"] == 0
+    assert found["dark"] == ["dark", "rgb(20, 24, 29)"] and found["system"] == ["system", "rgb(255, 255, 255)"]
+    assert found["skipped"] == "board"
