@@ -49,7 +49,7 @@ def predict(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any
     return {work: of(work) for work in works}
 
 
-def predict_memory(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any], float | None]:
+def predict_memory(works: Iterable[CellTasks[Any]], folder: Path | None = None) -> dict[CellTasks[Any], float | None]:
     """The peak memory of every cell's process.
 
     Of a set that is to be made it is the most that results of its condition have, as for ``predict``; where none says,
@@ -57,28 +57,38 @@ def predict_memory(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTa
     holds and their training takes.
 
     Args:
-        works: the cells.
+        works: the cells, none of which is done.
         folder: of all results; there may be none.
 
     Returns:
-        MB (10⁶ bytes) of each; None where nothing is to be done.
+        MB (10⁶ bytes) of each; None where it cannot be run.
     """
-    peaks = defaultdict[tuple, list[float]](list)
-    for result in read_results(folder) if folder.is_dir() else ():
+    peaks, estimates = defaultdict[tuple, list[float]](list), dict[tuple, float]()
+    for result in read_results(folder) if folder is not None and folder.is_dir() else ():
         if isinstance(result, Result) and result.synthesis and result.synthesis.peak_memory_mb is not None:
             condition = (result.data, result.method, result.ipc, result.preset)
             peaks[condition].append(result.synthesis.peak_memory_mb)
 
     def of(work: CellTasks[Any]) -> float | None:
-        if work.cannot or work.state() == "done":
+        if work.cannot:
             return None
-        ipc = work.cell.ipc
-        images = len(work.dataset.train) if ipc is None else ipc * len(work.dataset.class_names)
-        networks = max(evaluation_bytes(work.dataset, name, images) for name in work.cell.protocols)
-        most = (resident_bytes() + networks) / 1e6
-        if not isinstance(work, SetTasks) or not work.lacks_set:
-            return most
-        known = peaks.get((work.cell.data, work.cell.method, ipc, work.preset))
-        return max(most, *(known or [peak_memory(work.dataset, work.config, ipc) / 1e6]))
+        condition = (work.cell.data, work.cell.method, work.cell.ipc, work.preset)
+        key = (*condition, work.cell.protocols, makes_set := work.lacks_set)
+        if key not in estimates:  # of thousands of seeds one
+            known = peaks.get(condition) if makes_set else [0.0]
+            estimates[key] = max([_evaluation_mb(work), *(known or [_synthesis_mb(work)])])
+        return estimates[key]
 
     return {work: of(work) for work in works}
+
+
+def _evaluation_mb(work: CellTasks[Any]) -> float:
+    ipc, data = work.cell.ipc, work.dataset
+    images = len(data.train) if ipc is None else ipc * len(data.class_names)
+    most = max(evaluation_bytes(data, protocol, images) for protocol in work.cell.protocols)
+    return (resident_bytes() + most) / 1e6
+
+
+def _synthesis_mb(work: CellTasks[Any]) -> float:
+    assert isinstance(work, SetTasks)  # the others lack no set
+    return peak_memory(work.dataset, work.config, work.cell.ipc) / 1e6

@@ -80,13 +80,14 @@ def bench_command(
     states = {work: work.state() for work in works}
     monitor = options.listening_monitor(quiet)
     if dry_run:
-        seconds, memory = benchmark.predict(works, folder), benchmark.predict_memory(works, folder)
+        undone = [work for work, state in states.items() if state != "done"]
+        seconds, memory = benchmark.predict(works, folder), benchmark.predict_memory(undone, folder)
         _print_states(states, seconds, memory, jobs or 1, as_json)
         return
     check_place(folder / chosen.name / "file")
     pending = [work for work, state in states.items() if state != "done"]
     monitor.say(f"suite {chosen.name}: {len(works)} cells, {len(works) - len(pending)} of them done")
-    if peaks := [peak for peak in benchmark.predict_memory(pending, folder).values() if peak is not None]:
+    if peaks := [peak for peak in benchmark.predict_memory(pending).values() if peak is not None]:
         monitor.say(f"memory of a cell's process: up to {max(peaks) / 1e3:.1f} GB")
     failed = benchmark.run_cells(pending, executor, jobs, monitor, quiet, threads)
     fold(folder, chosen.name)
@@ -125,14 +126,14 @@ def _print_states(
             {"dataset": w.cell.dataset, "method": w.cell.method, "ipc": w.cell.ipc, "seed": w.cell.seed,
              "preset": w.preset, "protocols": w.cell.protocols, "state": state,
              "predicted_seconds": None if (seconds := predicted[w]) is None else round(seconds, 1), "first": None,
-             "predicted_memory_mb": None if (most := memory[w]) is None else round(most),
+             "predicted_memory_mb": None if (most := memory.get(w)) is None else round(most),
              "cannot": w.cannot}
             for w, state in states.items()
         ]  # fmt: skip
         show_json(listed)
         return
     for work, state in states.items():
-        show(f"{state:<10} {work.cell}  {_about(work, state, predicted[work])}{_peak(memory[work])}")
+        show(f"{state:<10} {work.cell}  {_about(work, state, predicted[work])}{_peak(memory.get(work))}")
     counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
     show(f"{len(states)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     known = [seconds for seconds in predicted.values() if seconds is not None]

@@ -442,6 +442,12 @@ def test_figures_are_deterministic(results):
     assert first == second and first.startswith(b"\x89PNG")
 
 
+def test_names_however_long_leave_room_for_the_lines():
+    """Matplotlib warns, which fails a test, where they would leave none."""
+    long = {name: f"/home/{name}/" + "x" * 240 for name in ("method", "suite", "dataset", "protocol", "network")}
+    assert accuracy_figure(leaderboard_rows([score(**long), score()]))[:4] == b"\x89PNG"
+
+
 def test_figures_show_sets_as_they_are_stored():
     soft = [score("datm", labels=labels) for labels in ("soft", "hard")]
     strict = [score("mtt"), score("mtt", strict=True)]

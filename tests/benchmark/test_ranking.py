@@ -34,9 +34,9 @@ def test_what_is_not_resolved_shares_a_rank():
     assert [place.best for place in places(group)] == [True, True, False, False, False]
 
 
-def test_a_wide_spread_may_stand_before_a_higher_accuracy():
+def test_no_row_is_before_one_of_a_higher_accuracy_however_wide_its_spread():
     group = rows(a=numbered(90.0, 91.0, 92.0), b=numbered(80.0, 81.0, 82.1), c=numbered(90.0, 40.0, 60.0))
-    assert ranks(group) == {"a": 1, "c": 1, "b": 3}
+    assert ranks(group) == {"a": 1, "b": 2, "c": 2}
 
 
 def test_one_row_and_none():

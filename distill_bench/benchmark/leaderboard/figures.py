@@ -27,6 +27,8 @@ _SHIFT = 0.02
 """Of a decade, between the marks of two neighbours at one IPC, so that bars do not cover each other."""
 _LABEL_POINTS = 10.0
 """Between two labels, from one baseline to the next."""
+_LINE, _LABEL = 80, 28
+"""Characters that have room in a panel's width, and beside it."""
 PANEL_INCHES, PANELS_PER_LINE, DPI = (4.6, 3.3), 3, 150
 
 
@@ -168,10 +170,22 @@ def _name(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
         places[index] = min(places[index], 1.0 if index == len(places) - 1 else places[index + 1] - least)
     for (value, name, colour), place in zip(ends, places, strict=True):
         axes.annotate(
-            name, (1.01, (value - low) / (high - low)), xytext=(1.07, place), xycoords="axes fraction", fontsize=9,
-            color=INK, va="center", annotation_clip=False, parse_math=False,
+            _end_of(name, _LABEL), (1.01, (value - low) / (high - low)), xytext=(1.07, place),
+            xycoords="axes fraction", fontsize=9, color=INK, va="center", annotation_clip=False, parse_math=False,
             arrowprops={**arrow, "color": colour},
         )  # fmt: skip
+
+
+def _conditions(row: Row) -> str:
+    """One line under a panel's title; of names that do not fit, such as paths of one's own data, the ends."""
+    named = row["dataset"] if row["suite"] == row["dataset"] else f"{row['dataset']}, suite {row['suite']}"
+    parts = [named, row["protocol"], row["network"], row["pixel_space"]]
+    longest = _LINE if len(" · ".join(parts)) <= _LINE else _LINE // len(parts) - 3
+    return " · ".join(_end_of(part, longest) for part in parts)
+
+
+def _end_of(text: str, most: int) -> str:
+    return text if len(text) <= most else "…" + text[1 - most :]
 
 
 def _spanned(row: Row) -> list[float]:
@@ -195,9 +209,7 @@ def _dress(axes: Axes, panel: Panel, row: Row, ipcs: list[int]) -> None:
     axes.set_xlabel("images per class", fontsize=9, color=INK)
     axes.set_ylabel("test accuracy (%)", fontsize=9, color=INK)
     axes.set_title(panel.family, fontsize=11, fontweight="bold", color=INK, loc="left", pad=18, parse_math=False)
-    named = row["dataset"] if row["suite"] == row["dataset"] else f"{row['dataset']}, suite {row['suite']}"
-    under = f"{named} · {row['protocol']} · {row['network']} · {row['pixel_space']}"
-    axes.text(0, 1.03, under, transform=axes.transAxes, fontsize=8, color=GREY, parse_math=False)
+    axes.text(0, 1.03, _conditions(row), transform=axes.transAxes, fontsize=8, color=GREY, parse_math=False)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

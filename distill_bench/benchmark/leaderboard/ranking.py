@@ -16,9 +16,9 @@ class Place:
     """Where a row stands among others under the same conditions.
 
     Attributes:
-        rank: 1 for the row with the highest accuracy and all that are not resolved from it; the others are ranked
-            alike, after as many as are before them. A row of a lower accuracy may so be before one of a higher, whose
-            spread is less.
+        rank: 1 for the row with the highest accuracy and those after it, down to the first that is resolved from it,
+            which is the first of the others; these are ranked alike. So no row is before one of a higher accuracy,
+            although its own spread may be too large to resolve it.
         lead: of the row with the highest accuracy over this one, see ``compare``; None for that row itself.
         p: ``lead.p`` adjusted for as many comparisons as there are other rows, by Holm's method; 1 where the interval
             cannot be had.
@@ -30,7 +30,7 @@ class Place:
 
     @property
     def best(self) -> bool:
-        """Whether the row is not resolved from the one on top."""
+        """Whether the row is on top, or neither it nor one above it is resolved from the one on top."""
         return self.rank == 1
 
 
@@ -38,10 +38,9 @@ def places(group: Sequence[Row]) -> list[Place | None]:
     """Rank rows that differ in nothing but what is compared: one dataset, IPC, protocol, network and pixel space.
 
     A row is resolved from the one on top if the two-sided paired test of their difference (``compare``) rejects at 5 %
-    after Holm's correction for all rows that are compared with the top. Since the top is chosen by what was measured,
-    a method as good as any is left unmarked with a probability of at most 2.5 %, and one or more of several such with
-    one that grows with their number (k methods that are all alike and as spread, three seeds: 5 % for 2, 7 % for 5,
-    12 % for 22).
+    after Holm's correction for all rows that are compared with the top. The top is chosen by what was measured, so
+    where k methods are all alike and as spread, one or more of them are ranked below with a probability that grows with k
+    (three seeds: 5 % for 2, 7 % for 5, 12 % for 22).
 
     Args:
         group: rows of a board, see ``leaderboard_rows``.
@@ -58,11 +57,10 @@ def places(group: Sequence[Row]) -> list[Place | None]:
     while left:
         against = _against_top(group, left)
         first = first or against
-        tied = [index for index in left if index == left[0] or against[index][1] > ERROR_RATE]
-        for index in tied:
+        tied = next((at for at, index in enumerate(left) if at and against[index][1] <= ERROR_RATE), len(left))
+        for index in left[:tied]:
             result[index] = Place(rank, *first.get(index, (None, 1.0)))
-        rank += len(tied)
-        left = [index for index in left if index not in tied]
+        rank, left = rank + tied, left[tied:]
     return result
 
 

@@ -32,9 +32,9 @@ _POINTS = (
 )
 _ALONE = "Where there is no ±, an interval cannot be had, as with a single network."
 _BOLD = (
-    "Bold is every accuracy of an IPC that is not resolved from the highest: the difference, paired by synthesis seed "
-    "where two or more are common to both, is not beyond chance at 5 %, with Holm's correction for all rows that are "
-    "compared. Few seeds resolve little."
+    "Bold is the highest accuracy of an IPC and those after it, down to the first that is resolved from it: whose "
+    "difference, paired by synthesis seed where two or more are common to both, is beyond chance at 5 %, with Holm's "
+    "correction for all rows that are compared. Few seeds resolve little."
 )
 CLAIM_COLUMNS = (
     "dataset", "IPC", "method", "protocol", "pixels", "measured (%)", "claimed (%)", "difference", "standard errors",
@@ -116,7 +116,7 @@ def _beside(row: Row, random: Row | None, full: Row | None) -> Row:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table as text, cell by cell; ``best`` where its accuracy is not resolved from its IPC's highest."""
+    """One row of a table as text, cell by cell; ``best`` where it shares the first rank of its IPC."""
 
     cells: list[str]
     best: bool

@@ -291,7 +291,7 @@ function drawGlance() {
   const head = ["Dataset", ...ipcs.map(ipc => "IPC " + ipc)].map(text => el("th", { scope: "col" }, text));
   const lines = kept.map(rows => el("tr", {}, el("th", { scope: "row" }, rows[0].dataset, el("small", {}, `${rows[0].protocol}, ${rows[0].network}`)),
     ipcs.map(ipc => el("td", {}, bestOf(rows.filter(row => row.ipc === ipc))))));
-  $("glance").replaceChildren(el("caption", {}, "The highest accuracy, and how many rows are not resolved from it. A cell opens its rows."), el("thead", {}, el("tr", {}, head)), el("tbody", {}, lines));
+  $("glance").replaceChildren(el("caption", {}, "The highest accuracy, and how many rows share its rank. A cell opens its rows."), el("thead", {}, el("tr", {}, head)), el("tbody", {}, lines));
 }
 const SHORT = { soft: "soft", teacher: "per view" };
 const withLabels = row => row.method + (row.labels === "hard" ? "" : ` (${SHORT[row.labels] || row.labels})`);
