@@ -39,8 +39,8 @@ def places(group: Sequence[Row]) -> list[Place | None]:
 
     A row is resolved from the one on top if the two-sided paired test of their difference (``compare``) rejects at 5 %
     after Holm's correction for all rows that are compared with the top. The top is chosen by what was measured, so
-    where k methods are all alike and as spread, one or more of them are ranked below with a probability that grows with k
-    (three seeds: 5 % for 2, 7 % for 5, 12 % for 22).
+    where k methods are all alike and as spread, one or more of them are ranked below with a probability that grows
+    with k (three seeds: 5 % for 2, 7 % for 5, 12 % for 22).
 
     Args:
         group: rows of a board, see ``leaderboard_rows``.
