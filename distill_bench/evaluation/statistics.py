@@ -5,8 +5,6 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy.special import stdtr, stdtrit  # scipy.stats would take a second to import
-
 from distill_bench.errors import UsageError
 
 Interval = tuple[float, float] | tuple[None, None]
@@ -29,13 +27,15 @@ class Estimate(NamedTuple):
         """Student-t interval of the mean; ``(None, None)`` without a standard error (not NaN: JSON has none)."""
         if self.error is None or self.freedom is None:
             return None, None
-        half_width = float(stdtrit(self.freedom, (1 + confidence) / 2)) * self.error
+        half_width = _quantile(self.freedom, confidence) * self.error
         return self.value - half_width, self.value + half_width
 
     def p_value(self) -> float | None:
         """Student's two-sided probability of a value this far from 0, were that the truth; None without an error."""
         if not self.error or self.freedom is None:
             return None
+        from scipy.special import stdtr
+
         return 2 * float(stdtr(self.freedom, -abs(self.value) / self.error))
 
 
@@ -150,4 +150,11 @@ def chance_margin(first: Sequence[float], second: Sequence[float], confidence: f
         return None
     squares = sum((value - statistics.fmean(sample)) ** 2 for sample in (first, second) for value in sample)
     standard_error = math.sqrt(squares / freedom * (1 / len(first) + 1 / len(second)))
-    return float(stdtrit(freedom, (1 + confidence) / 2)) * standard_error
+    return _quantile(freedom, confidence) * standard_error
+
+
+def _quantile(freedom: float, confidence: float) -> float:
+    """How many standard errors of Student's distribution hold so much of it, half to either side of 0."""
+    from scipy.special import stdtrit  # a quarter of a second, which most commands need not wait
+
+    return float(stdtrit(freedom, (1 + confidence) / 2))

@@ -1,5 +1,7 @@
 """What the matching methods share: their common fields, how images begin, siamese augmentation, and FYI's flip."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -17,7 +19,10 @@ from distill_bench.methods.warm_start import BY_CONTENT, images_to_go_on_from, i
 from distill_bench.networks import Network, activation_values, blank_network, build_network
 from distill_bench.runtime.device import send
 from distill_bench.runtime.memory import memory_limit
+from distill_bench.training import compilation
 
+PAYS_FLOPS = 1e14
+"""Below, a run's passes are not compiled: it would take longer than it saves. The scaled-down presets are below."""
 _CHUNK_BYTES = 2**29
 _WITHOUT_GRAPH = 1.5
 
@@ -150,6 +155,67 @@ def random_network(run: Run[Any], index: int) -> Network:
     """Network ``index`` of the run's stream of random networks, in training mode."""
     draws = run.generator("network", index)
     return send(build_network(run.config.network, run.training.shape, run.classes, draws), run.device)
+
+
+class Passes:
+    """How a function of a run's random networks and of images is run: as it is, or compiled.
+
+    It is compiled once, for a network that takes the values of each. That is decided from operations, noted in the
+    run's checkpoint, and resumed as it was begun.
+
+    Args:
+        run: which network, and for how many steps.
+        function: of a network and images [n, c, h, w].
+        images: that pass in a step, each counted as often as it does; a gradient is two passes more. 0 for a function
+            that torch cannot compile: one that hooks into the network.
+
+    Attributes:
+        network: the present one; there is none before the first ``take``.
+    """
+
+    network: Network
+
+    def __init__(self, run: Run[Any], function: Callable[[Network, Tensor], Any], images: int) -> None:
+        self._run_of, self._function = run, function
+        self._choose(compilation.decide("auto", run.device, self._flops(images), PAYS_FLOPS))
+
+    def take(self, index: int) -> Callable[[Float[Tensor, "n c h w"]], Any]:
+        """The function of network ``index`` of the run's stream."""
+        drawn = random_network(self._run_of, index)
+        if self._compiled is None:
+            self.network = drawn
+        else:
+            self.network.load_state_dict(drawn.state_dict())
+        return self.function
+
+    @property
+    def function(self) -> Callable[[Float[Tensor, "n c h w"]], Any]:
+        """The function of the present network."""
+        return self._compiled or partial(self._function, self.network)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {"compiled": self._run_of.checkpoint.compiled}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what ``state`` gave."""
+        self._choose(compilation.resume_mode(state["compiled"]))
+
+    def _choose(self, compiled: bool) -> None:
+        self._run_of.checkpoint.compiled = compiled
+        self._compiled: Callable[[Tensor], Any] | None = None
+        if compiled:
+            self.network = random_network(self._run_of, 0)
+            self._compiled = compilation.compiled(self._function, self.network)
+
+    def _flops(self, images: int) -> float:
+        """Of all steps; none with batch norm, whose statistics compiled passes would move in another order."""
+        run, shape = self._run_of, self._run_of.training.shape
+        name, classes = run.config.network, run.classes
+        if has_batch_norm(name, shape, classes):
+            return 0.0
+        blank = blank_network(name, shape, classes).to_empty(device="cpu")  # operations do not depend on values
+        return float(compilation.flops_of(blank, shape)) * images * run.config.iterations
 
 
 def draw_dsa(run: Run[Any], batch: int, generator: Generator) -> dsa.Sample:

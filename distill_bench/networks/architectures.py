@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -236,6 +236,11 @@ def activation_values(name: str, shape: Shape, classes: int) -> tuple[int, int]:
     Raises:
         UsageError: as ``check_network``.
     """
+    return (_counted.__wrapped__ if is_outside(name) else _counted)(name, tuple(shape), classes)
+
+
+@lru_cache(maxsize=64)  # a suite asks for the same few again and again; a file of somebody's own may change
+def _counted(name: str, shape: Shape, classes: int) -> tuple[int, int]:
     network = blank_network(name, shape, classes)
     counts: list[tuple[int, int]] = []
 

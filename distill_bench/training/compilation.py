@@ -18,7 +18,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from distill_bench.errors import UsageError
 from distill_bench.runtime.files import cannot_write
@@ -32,8 +31,8 @@ PAYS_FLOPS = 3e12
 _VARIANTS_HELD = 8
 
 
-def decide(choice: str, device: torch.device, flops: float) -> bool:
-    """Whether a stage runs compiled. ``auto``: on a CPU, where one network takes ``PAYS_FLOPS`` operations or more.
+def decide(choice: str, device: torch.device, flops: float, least: float = PAYS_FLOPS) -> bool:
+    """Whether a stage runs compiled. ``auto``: on a CPU, where it takes so many operations or more.
 
     Where there is no compiler for the CPU it does not, and one line of the log says so.
 
@@ -42,7 +41,7 @@ def decide(choice: str, device: torch.device, flops: float) -> bool:
     """
     if choice not in get_args(Choice):
         raise UsageError(f"`compile={choice!r}`: give {', '.join(get_args(Choice))}.")
-    wanted = choice == "on" or (choice == "auto" and device.type == "cpu" and flops >= PAYS_FLOPS)
+    wanted = choice == "on" or (choice == "auto" and device.type == "cpu" and flops >= least)
     if wanted and device.type == "cpu" and (reason := unavailable()):
         _say_once(f"not compiled, which takes a little longer: {reason}")
         return False
@@ -74,6 +73,8 @@ def unavailable() -> str | None:
 
 def flops_of(network: nn.Module, shape: tuple[int, int, int]) -> int:
     """Floating-point operations (two a multiply-add) of convolutions and matrix products for one image, forward."""
+    from torch.utils.flop_counter import FlopCounterMode  # it imports triton, which most commands need not wait for
+
     counter, was_training = FlopCounterMode(display=False), network.training
     network.eval()
     with counter, torch.no_grad():
@@ -105,11 +106,11 @@ def logits(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def compiled(function: Callable[..., Tensor], network: nn.Module) -> Callable[..., Tensor]:
-    """``function`` (``cross_entropy`` or ``logits``) of a network, compiled: call it with the arguments that follow.
+    """``function`` of a network and images, compiled: call it with the images, and what follows them.
 
     Parameters and buffers are the network's own, so its gradients arrive there. The first call for a shape compiles.
     """
-    twin, name = _decompose_group_norm(network), f"{function.__name__} of {network}, {network.training}"
+    twin, name = _decompose_group_norm(network), f"{function} of {network}, {network.training}"
     run = _compiled_function(function)
 
     def call(*arguments: Any) -> Tensor:

@@ -37,6 +37,7 @@ from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 
 MEAN = importlib.import_module("distill_bench.methods.mean_matching.mean_matching")
+MATCHING = importlib.import_module("distill_bench.methods.matching")
 NAME = "ConvNetD2W4ASwish"
 
 
@@ -161,7 +162,7 @@ def loss_by_loops(job, network, step, images):
     ],
 )
 def test_a_step_has_the_loss_of_the_loops_and_its_slope(name, options, monkeypatch):
-    monkeypatch.setattr(MEAN, "random_network", lambda job, step: network_of(name, step))
+    monkeypatch.setattr(MATCHING, "random_network", lambda job, step: network_of(name, step))
     job, objective = matching(**options)
     for step in (0, 1):
         loss, gradients = objective.loss_and_grads(step)
@@ -199,7 +200,7 @@ def test_gradcheck_through_a_tiny_network(chunk):
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("chunk", [1, 4, 7, 100])
 def test_all_classes_in_one_pass_in_chunks_and_class_by_class_are_the_same(kind, flip, chunk, monkeypatch):
-    monkeypatch.setattr(MEAN, "random_network", lambda job, step: network_of("ConvNetD2W4"))
+    monkeypatch.setattr(MATCHING, "random_network", lambda job, step: network_of("ConvNetD2W4"))
     fields, objective = {
         "dm": (MeanMatchingConfig, dm_objective),
         "datadam": (AttentionMatchingConfig, datadam_objective),
@@ -237,7 +238,7 @@ def test_no_more_images_than_a_chunk_are_in_the_network_at_once(chunk, monkeypat
         network.features.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
         return network
 
-    monkeypatch.setattr(MEAN, "random_network", watched)
+    monkeypatch.setattr(MATCHING, "random_network", watched)
     matching(chunk=chunk)[1].loss_and_grads(0)
     assert max(seen) == chunk
     # the real images once, the synthetic ones twice

@@ -33,7 +33,6 @@ from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import Plan, train
 
 GM = importlib.import_module("distill_bench.methods.gradient_matching.gradient_matching")
-MEAN = importlib.import_module("distill_bench.methods.mean_matching.mean_matching")
 MATCHING = importlib.import_module("distill_bench.methods.matching")
 NAME = "ConvNetD2W4ASwish"
 METHODS = {
@@ -47,8 +46,7 @@ METHODS = {
 @pytest.fixture
 def one_network(monkeypatch):
     """Every step has the same network, in float64."""
-    for module in (GM, MEAN):
-        monkeypatch.setattr(module, "random_network", lambda job, step: network_of(NAME))
+    monkeypatch.setattr(MATCHING, "random_network", lambda job, step: network_of(NAME))
 
 
 def step(method, images, source=SOURCE, **options):

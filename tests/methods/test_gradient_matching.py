@@ -31,7 +31,7 @@ from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig
 from distill_bench.runtime.seeds import generator
 
 GM = importlib.import_module("distill_bench.methods.gradient_matching.gradient_matching")
-DM = importlib.import_module("distill_bench.methods.mean_matching.mean_matching")
+MATCHING = importlib.import_module("distill_bench.methods.matching")
 
 
 # ---- the distance of two gradients
@@ -149,8 +149,8 @@ def matching(name="ConvNetD1W4ASwish", **options):
     fields = GradientMatchingConfig(**COMMON | {"outer_loop": 3, "inner_loop": 2, "network": "ConvNetD1W4"} | options)
     job = run_of(fields)
     objective = GradientMatching(job, start())
-    objective._network = network_of(name)
-    return job, objective, objective._network
+    objective._passes.network = network_of(name)
+    return job, objective, objective._passes.network
 
 
 NETWORKS = ["ConvNetD1W4ASwish", "ConvNetD2W4AS", "ConvNetD1W4LNASwish", "ConvNetD1W4GNASMP", "ConvNetD1W3NNASwishNP"]
@@ -217,7 +217,7 @@ def test_real_and_synthetic_images_of_a_class_undergo_the_same_and_those_of_anot
     if kind == "gradient":
         matching(augment="dsa")[1].loss_and_grads(1)
     else:
-        monkeypatch.setattr(DM, "random_network", lambda job, step: network_of(NETWORKS[0]))
+        monkeypatch.setattr(MATCHING, "random_network", lambda job, step: network_of(NETWORKS[0]))
         dm_objective(run_of(MeanMatchingConfig(**COMMON, augment="dsa")), start()).loss_and_grads(0)
     assert [count for _, count in seen] == [REAL, IPC] * CLASSES
     drawn = [sample for sample, _ in seen]
@@ -229,7 +229,7 @@ def test_real_and_synthetic_images_of_a_class_undergo_the_same_and_those_of_anot
 def test_every_iteration_has_a_new_network_trained_between_its_image_updates(monkeypatch):
     plans = []
 
-    def spy(network, batches, count, plan, draws, chunk):
+    def spy(network, batches, count, plan, draws, compiled, chunk):
         images, targets = batches(0, torch.arange(count), draws)
         plans.append((plan, targets.tolist(), images, draws.initial_seed()))
         for parameter in network.parameters():
@@ -237,12 +237,12 @@ def test_every_iteration_has_a_new_network_trained_between_its_image_updates(mon
         return []
 
     monkeypatch.setattr(GM, "epochs", spy)
-    monkeypatch.setattr(GM, "random_network", lambda job, index: network_of(NETWORKS[0], index))
+    monkeypatch.setattr(MATCHING, "random_network", lambda job, index: network_of(NETWORKS[0], index))
     _, objective, _ = matching(network_lr=0.02, train_batch=7)
     ages = []
     for step in range(6):
         objective.loss_and_grads(step)
-        weight = objective._network.classifier.weight
+        weight = objective._passes.network.classifier.weight
         fresh = [network_of(NETWORKS[0], index).classifier.weight for index in range(2)]
         ages.append((weight - fresh[step // 3]).mean().item())
         objective.after_step(step)
@@ -256,7 +256,7 @@ def test_every_iteration_has_a_new_network_trained_between_its_image_updates(mon
 
 def test_between_dsa_updates_images_are_augmented_one_by_one(monkeypatch):
     found = []
-    monkeypatch.setattr(GM, "epochs", lambda network, batches, *_, chunk: found.append(batches) or [])
+    monkeypatch.setattr(GM, "epochs", lambda network, batches, *_, **__: found.append(batches) or [])
     _, objective, _ = matching(augment="dsa")
     objective.after_step(0)
     (batches,) = found
@@ -338,7 +338,7 @@ def distribution_loss(job, network, step, images, together):
 )
 def test_the_gradient_of_distribution_matching_is_the_slope_of_the_distance(name, together, augment, monkeypatch):
     networks = []
-    monkeypatch.setattr(DM, "random_network", lambda job, step: networks.append(step) or network_of(name, step))
+    monkeypatch.setattr(MATCHING, "random_network", lambda job, step: networks.append(step) or network_of(name, step))
     job = run_of(MeanMatchingConfig(**COMMON, augment=augment))
     objective, images = dm_objective(job, start()), start()
     for step in (0, 1):
@@ -369,5 +369,5 @@ def test_real_batches_are_different_images_of_the_class_drawn_anew_every_step():
 def test_matching_draws_nothing_from_the_global_generator(monkeypatch):
     _, objective, _ = matching(augment="dsa")
     objective.loss_and_grads(1)
-    monkeypatch.setattr(DM, "random_network", lambda job, step: network_of(NETWORKS[0]))
+    monkeypatch.setattr(MATCHING, "random_network", lambda job, step: network_of(NETWORKS[0]))
     dm_objective(run_of(MeanMatchingConfig(**COMMON, augment="dsa")), start()).loss_and_grads(0)

@@ -6,7 +6,7 @@ detail open, main.py of VICO-UoE/DatasetCondensation 53f63a6.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -21,16 +21,17 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import (
     MatchingConfig,
+    Passes,
     augment_pair,
     chunk_of,
     has_batch_norm,
     images_at_once,
     initial_images,
-    random_network,
 )
 from distill_bench.methods.run import Run, SynthesisResult, method
 from distill_bench.networks import activation_values
 from distill_bench.runtime.device import take
+from distill_bench.training import compilation
 from distill_bench.training.memory import GRADIENT_FACTOR, WITHOUT_GRAPH_FACTOR
 from distill_bench.training.train import Plan, epochs
 
@@ -94,15 +95,19 @@ class GradientMatching(Objective):
     def __init__(self, run: Run[GradientMatchingConfig], images: Float[Tensor, "n c h w"]) -> None:
         self._run_of, self._images = run, images
         self._labels = run.labels.to(run.device)
-        self._network: nn.Module = random_network(run, 0)
+        shown = 2 * run.classes * run.ipc if run.config.flip else run.classes * run.ipc
+        real = sum(min(run.config.real_batch, len(indices)) for indices in run.training.class_indices)
+        trained = 3 * shown * run.config.inner_loop
+        self._passes = Passes(run, compilation.logits, (3 * real + trained) * run.config.outer_loop)
+        self._passes.take(0)
         self._at_once = images_at_once(run.config.network, run.training.shape, run.classes)[1]
         self._chunked_training = not has_batch_norm(run.config.network, run.training.shape, run.classes)
 
     def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         run, outer = self._run_of, self._run_of.config.outer_loop
         if step % outer == 0:
-            self._network = random_network(run, step // outer)
-        freeze_batch_norm(self._network, run, step)
+            self._passes.take(step // outer)
+        freeze_batch_norm(self._passes.network, run, step)
         losses, gradients = [], []
         # class by class: the gradient of the sum is theirs side by side, and one class's graph lives at a time
         for label, own in enumerate(self._images.split(run.ipc)):
@@ -116,9 +121,10 @@ class GradientMatching(Objective):
     def _match(self, label: int, real: Tensor, synthetic: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
         leaf = synthetic.detach().requires_grad_()
         real, augmented = augment_pair(self._run_of, real, leaf, draws)
-        parameters = list(self._network.parameters())
-        target = gradients_in_chunks(self._network, parameters, real, label, chunk_of(len(real), self._at_once))
-        ours = parameter_gradients(self._network, parameters, augmented, label, keep_graph=True)
+        parameters = list(self._passes.network.parameters())
+        chunk = chunk_of(len(real), self._at_once)
+        target = gradients_in_chunks(self._passes.function, parameters, real, label, chunk)
+        ours = parameter_gradients(self._passes.network, parameters, augmented, label, keep_graph=True)
         loss = gradient_distance(ours, target, self._run_of.config.distance)
         (gradient,) = torch.autograd.grad(loss, leaf)
         return loss.detach(), gradient
@@ -147,32 +153,41 @@ class GradientMatching(Objective):
             min(config.train_batch, len(whole)) * (2 if config.flip else 1),
         )
         most = chunk_of(shown, self._at_once) if self._chunked_training else 0
-        for _ in epochs(self._network, batches, len(whole), plan, draws, chunk=most):
+        compiled = bool(run.checkpoint.compiled)
+        for _ in epochs(self._passes.network, batches, len(whole), plan, draws, compiled=compiled, chunk=most):
             pass
 
     def state(self) -> dict[str, Any]:
-        return dict(self._network.state_dict())
+        return {**self._passes.state(), "network": self._passes.network.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._network.load_state_dict(state)
+        self._passes.restore(state)
+        self._passes.network.load_state_dict(state["network"])
 
 
 def parameter_gradients(
-    network: nn.Module,
+    network: Callable[[Tensor], Tensor],
     parameters: Sequence[Tensor],
     images: Float[Tensor, "b c h w"],
     label: int,
     *,
     keep_graph: bool,
 ) -> tuple[Tensor, ...]:
-    """∇_θ of the mean cross-entropy of images of one class; differentiable again where ``keep_graph``."""
+    """∇_θ of the mean cross-entropy of images of one class; differentiable again where ``keep_graph``.
+
+    ``network`` is from images to logits, of the parameters θ.
+    """
     labels = torch.full((len(images),), label, device=images.device)
     loss = F.cross_entropy(network(images), labels)
     return torch.autograd.grad(loss, parameters, create_graph=keep_graph)
 
 
 def gradients_in_chunks(
-    network: nn.Module, parameters: Sequence[Tensor], images: Float[Tensor, "b c h w"], label: int, chunk: int
+    network: Callable[[Tensor], Tensor],
+    parameters: Sequence[Tensor],
+    images: Float[Tensor, "b c h w"],
+    label: int,
+    chunk: int,
 ) -> tuple[Tensor, ...]:
     """As ``parameter_gradients`` without a graph: a mean over equal parts of up to ``chunk`` images, one at a time.
 

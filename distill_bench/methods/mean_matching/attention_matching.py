@@ -40,7 +40,8 @@ class AttentionMatchingConfig(MeanMatchingConfig):
 @method(AttentionMatchingConfig)
 def attention_matching(run: Run[AttentionMatchingConfig]) -> SynthesisResult:
     """DataDAM: the signals are the attention maps of all activation layers but the last, and the embedding."""
-    return match_means(run, partial(attention_and_embedding, power=run.config.power), partial(distance, run.config))
+    signals = partial(attention_and_embedding, power=run.config.power)
+    return match_means(run, signals, partial(distance, run.config), compilable=False)
 
 
 def distance(config: AttentionMatchingConfig, synthetic: list[Tensor], real: list[Tensor]) -> Float[Tensor, ""]:

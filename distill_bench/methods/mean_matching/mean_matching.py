@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -15,12 +14,12 @@ from distill_bench.errors import UsageError
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import (
     MatchingConfig,
+    Passes,
     augment_pair,
     chunk_of,
     has_batch_norm,
     images_at_once,
     initial_images,
-    random_network,
 )
 from distill_bench.methods.run import Run, SynthesisResult
 from distill_bench.networks import Network, activation_values
@@ -121,6 +120,7 @@ class MeanMatching(Objective):
         images: the learnable.
         signals: from a network and images [n, c, h, w] to what is matched: tensors [n, d], a row an image.
         distance: the loss, from the class means [k, d] of every signal of the synthetic and of the real images.
+        compilable: whether torch can compile ``signals``, which must not hook into the network for that.
     """
 
     def __init__(
@@ -129,18 +129,20 @@ class MeanMatching(Objective):
         images: Float[Tensor, "n c h w"],
         signals: Callable[[Network, Tensor], list[Tensor]],
         distance: Distance,
+        compilable: bool = True,
     ) -> None:
         self._run_of, self._images, self.signals, self.distance = run, images, signals, distance
         real = sum(min(run.config.real_batch, len(indices)) for indices in run.training.class_indices)
         synthetic = len(images) * (2 if run.config.flip else 1)
         self._chunks = run.config.chunks(run.training.shape, run.classes, real, synthetic)
+        self._passes = Passes(run, signals, (real + 3 * synthetic) * compilable)
 
     def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         run = self._run_of
         leaf = self._images.detach().requires_grad_()
         classes = leaf.split(run.ipc)
-        network = random_network(run, step).requires_grad_(False)
-        signals, augmented = partial(self.signals, network), list[Tensor]()
+        signals, augmented = self._passes.take(step), list[Tensor]()
+        self._passes.network.requires_grad_(False)
 
         def real_batches() -> Iterator[Tensor]:
             for label, own in enumerate(classes):
@@ -157,14 +159,23 @@ class MeanMatching(Objective):
         (gradient,) = torch.autograd.grad(synthetic, leaf, slope)
         return loss, {"images": gradient}
 
+    def state(self) -> dict[str, Any]:
+        return self._passes.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._passes.restore(state)
+
 
 def match_means(
-    run: Run[Any], signals: Callable[[Network, Tensor], list[Tensor]], distance: Distance
+    run: Run[Any],
+    signals: Callable[[Network, Tensor], list[Tensor]],
+    distance: Distance,
+    compilable: bool = True,
 ) -> SynthesisResult:
     """Bring the class means of signals together, from the recipe's initial images; arguments as ``MeanMatching``'s."""
     images = initial_images(run)
     optimizer = torch.optim.SGD([images], lr=run.config.image_lr, momentum=run.config.image_momentum)
-    objective = MeanMatching(run, images, signals, distance)
+    objective = MeanMatching(run, images, signals, distance, compilable)
     optimise(run, objective, {"images": images}, {"images": optimizer}, run.config.iterations)
     return SynthesisResult(images, run.labels)
 
