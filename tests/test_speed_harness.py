@@ -1,12 +1,21 @@
 """The harness of ``make bench-speed``: its reference computes what the package does, and its records are complete."""
 
+import importlib
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from distill_bench.augmentations import dsa
+from distill_bench.methods import load_method
+from distill_bench.methods.decoupled.recover import batch_norm_distances, weighted_sum
+from distill_bench.methods.gradient_matching.gradient_matching import gradient_distance, parameter_gradients
+from distill_bench.methods.mean_matching import attention_matching, distribution_matching
+from distill_bench.methods.mean_matching.attention_matching import attention_and_embedding
+from distill_bench.methods.mean_matching.distribution_matching import embedding
+from distill_bench.methods.mean_matching.mean_matching import distance_and_slope
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.compilation import flops_of
@@ -20,13 +29,9 @@ SHAPE = (3, 32, 32)
 def harness(monkeypatch):
     """The harness's modules, importable."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    import cases
-    import reference
-    import report
-    import run
-
-    yield {"cases": cases, "reference": reference, "report": report, "run": run}
-    for name in ("cases", "reference", "report", "run"):
+    names = ("cases", "matching", "reference", "report", "run")
+    yield {name: importlib.import_module(name) for name in names}
+    for name in names:
         sys.modules.pop(name, None)
 
 
@@ -66,6 +71,83 @@ def test_the_references_augmentation_is_dsa(harness, monkeypatch, operation):
         lambda t: (t == 0).float().mean(),
     ):
         assert float(amount(theirs)) == pytest.approx(float(amount(ours)), rel=0.12, abs=0.01)
+
+
+@pytest.fixture
+def matched(harness, monkeypatch):
+    """References of matching methods without augmentation, on all real images, with one network of the package."""
+    matching = harness["matching"]
+    monkeypatch.setattr(matching, "augment", lambda images: images)
+    real = torch.randn(12, *SHAPE, generator=generator("real"))
+    images = matching.RealImages(real, torch.arange(12) // 4, 3)
+
+    def network(name):
+        own = build_network(name, SHAPE, 3, generator("weights"))
+        plain = harness["reference"].convnet(3, 32, 3)
+        plain = matching.with_batch_norm(plain) if "BN" in name else plain
+        with torch.no_grad():
+            for theirs, ours in zip(plain.parameters(), own.parameters(), strict=True):
+                theirs.copy_(ours)
+        monkeypatch.setattr(matching, "convnet", lambda *_: plain)
+        monkeypatch.setattr(matching, "with_batch_norm", lambda network: network)
+        return own
+
+    return matching, images, real, network
+
+
+def check_update(work, gradient, rate):
+    before = work.images.detach().clone()
+    work.update()
+    torch.testing.assert_close(work.images.detach() - before, -rate * gradient, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["DistributionMatching", "AttentionMatching"])
+def test_the_references_of_mean_matching_make_the_packages_update(matched, kind):
+    matching, images, real, network = matched
+    work = getattr(matching, kind)(images, 2, 4)
+    if kind == "DistributionMatching":
+        signals, distance = partial(embedding, network("ConvNetD3")), distribution_matching.distance
+    else:
+        signals = partial(attention_and_embedding, network("ConvNetD3BN"), power=4.0)
+        fields = load_method("datadam").config("random", 2, "paper", 32)
+        distance = partial(attention_matching.distance, fields)
+    target = [signal.detach().unflatten(0, (3, -1)).mean(1) for signal in signals(real)]
+    _, gradient = distance_and_slope(signals, distance, work.images, [2, 2, 2], target, 0)
+    check_update(work, gradient, 1.0)
+
+
+def test_the_reference_of_gradient_matching_makes_the_packages_update(matched):
+    matching, images, real, network = matched
+    work, own = matching.GradientMatching(images, True, 4), network("ConvNetD3")
+    leaf, parameters = work.images.detach().clone().requires_grad_(), list(own.parameters())
+    loss = sum(
+        gradient_distance(
+            parameter_gradients(own, parameters, leaf[[label]], label, keep_graph=True),
+            parameter_gradients(own, parameters, real[label * 4 : label * 4 + 4], label, keep_graph=False),
+        )
+        for label in range(3)
+    )
+    check_update(work, torch.autograd.grad(loss, leaf)[0], 0.1)
+
+
+def test_the_reference_of_recovery_has_the_packages_loss_and_network(harness):
+    matching = harness["matching"]
+    with torch.random.fork_rng():
+        work = matching.Recovery(32, 4, 10)
+    assert flops_of(work.network, SHAPE) == flops_of(build_network("ResNet18BN", SHAPE, 10, generator("w")), SHAPE)
+    work._distances.clear()
+    with batch_norm_distances(work.network) as distances:
+        work.network(work.images)
+    ours = weighted_sum(distances, 10.0)
+    first, *rest = work._distances
+    torch.testing.assert_close(10 * first + sum(rest), ours, rtol=1e-4, atol=1e-4)
+
+
+def test_a_monitors_clock_stops_the_work_and_has_the_median(harness):
+    ends = harness["cases"].Ends(5)
+    assert ends.of(lambda: None).stop_requested and len(ends.times) == 6
+    ends.times = [0.0, 9.0, 18.0, 19.0, 22.0, 24.0]
+    assert ends.seconds(2) == {"seconds": 2.0}
 
 
 def test_the_operations_of_the_limit_are_the_networks(harness):

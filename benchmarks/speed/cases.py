@@ -3,10 +3,12 @@ of its own; a later case joins by an entry in ``CASES``. Imports are inside the 
 uses in memory.
 """
 
+import contextlib
+import importlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,9 +195,169 @@ def trajectory(steps: int) -> Case:
     return Case(f"trajectory N={steps}", what, {"ours": ours, "reference": reference}, flops)
 
 
+def updates(method: str, ipc: int, title: str, theirs: Callable[[Any], Any], flops: float, **fields: Any) -> Case:
+    """Updates of the images by the paper's recipe, all classes each, from 50,000 random images."""
+    warm, timed = 2, 4
+
+    def ours() -> dict[str, float]:
+        began = time.perf_counter()
+        from distill_bench import Dataset, Split, synthesize
+        from distill_bench.errors import Interrupted
+        from distill_bench.runtime.malloc import disable_trim
+
+        disable_trim()
+        pixels, labels = training_images()
+        source = Dataset("random", tuple(map(str, range(CLASSES))), lambda: Split(pixels, labels), None, True)
+        ends = Ends(warm + timed)
+        with contextlib.suppress(Interrupted):
+            synthesize(source, method, ipc, monitor=ends, **fields)
+        return ends.seconds(warm) | {"start": ends.times[1] - began}
+
+    def reference() -> dict[str, float]:
+        pixels, labels = training_images()
+        from matching import RealImages
+
+        images = pixels.float().div_(255).sub_(0.5).div_(0.29)
+        work = theirs(RealImages(images, labels, CLASSES))
+        return Ends(warm + timed).of(work.update).seconds(warm)
+
+    what = f"an update of {ipc * CLASSES} images by {title}, {CLASSES} classes of CIFAR-10's shape"
+    return Case(f"{method.split('-')[0]} IPC {ipc}", what, {"ours": ours, "reference": reference}, lambda: flops)
+
+
+def recovery(side: int, batch: int) -> Case:
+    """Updates of a batch of images recovered from a ResNet18 with batch norm."""
+    warm, timed, classes = 2, 5, 100
+
+    def ours() -> dict[str, float]:
+        from distill_bench import Dataset, Split
+        from distill_bench.errors import Interrupted
+        from distill_bench.methods import load_method
+        from distill_bench.methods.decoupled.recover import recover_batch
+        from distill_bench.methods.synthesis import new_run
+        from distill_bench.networks import build_network
+        from distill_bench.runtime.malloc import disable_trim
+        from distill_bench.runtime.seeds import generator
+
+        disable_trim()
+        import torch
+
+        labels = torch.arange(classes)
+        pixels = torch.randint(0, 256, (classes, CHANNELS, side, side), dtype=torch.uint8)
+        source = Dataset("random", tuple(map(str, range(classes))), lambda: Split(pixels, labels), None, True)
+        chosen, ends = load_method("sre2l"), Ends(warm + timed)
+        fields = {"crop": False, "jitter_both_ways": False, "bn_weight": 0.01, "image_lr": 0.25}
+        config = chosen.config("random", 1, "paper", side, **fields, classes_per_batch=batch)
+        network = build_network("ResNet18BN", (CHANNELS, side, side), classes, generator("weights"))
+        run = new_run(source, chosen, config, 1, 0, monitor=ends)
+        with contextlib.suppress(Interrupted):
+            recover_batch(run, network.eval().requires_grad_(False), labels[:batch], 0)
+        return ends.seconds(warm)
+
+    def reference() -> dict[str, float]:
+        from matching import Recovery
+
+        return Ends(warm + timed).of(Recovery(side, batch, classes).update).seconds(warm)
+
+    def flops() -> float:
+        from distill_bench.networks import build_network
+        from distill_bench.runtime.seeds import generator
+        from distill_bench.training.compilation import flops_of
+
+        shape = (CHANNELS, side, side)
+        return 2.0 * batch * flops_of(build_network("ResNet18BN", shape, classes, generator("weights")), shape)
+
+    what = f"an update of {batch} images of {side} px recovered from ResNet18"
+    return Case(f"recover {side}", what, {"ours": ours, "reference": reference}, flops)
+
+
+class Ends:
+    """When each of some updates ended. As a monitor it asks the work to stop after the last."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self.times = count, [time.perf_counter()]
+
+    @property
+    def stop_requested(self) -> bool:
+        return len(self.times) > self._count
+
+    @contextlib.contextmanager
+    def stage(self, title: str, total: int, done: int = 0) -> Iterator["Ends"]:
+        self.times = [time.perf_counter()]
+        yield self
+
+    def advance(self, steps: int = 1) -> None:
+        self.times += [time.perf_counter()] * steps
+
+    def note(self, text: str) -> None: ...
+
+    def say(self, *lines: str) -> None: ...
+
+    def of(self, update: Callable[[], None]) -> "Ends":
+        """Make all updates."""
+        while not self.stop_requested:
+            update()
+            self.advance()
+        return self
+
+    def seconds(self, warm: int) -> dict[str, float]:
+        """The median of those after the first few."""
+        each = sorted(after - before for before, after in zip(self.times[warm:], self.times[warm + 1 :], strict=False))
+        return {"seconds": each[len(each) // 2]}
+
+
+def training_images() -> tuple[Any, Any]:
+    """(uint8 images, labels) of CIFAR-10's shape and size."""
+    import torch
+
+    draws = torch.Generator().manual_seed(0)
+    count = 5_000 * CLASSES
+    images = torch.randint(0, 256, (count, CHANNELS, SIDE, SIDE), generator=draws, dtype=torch.uint8)
+    return images, torch.arange(count) % CLASSES
+
+
+def matching_cases() -> list[Case]:
+    """The loops of the methods that match random networks; operations: of real images forward, or a gradient's three
+    passes; of synthetic ones forward and towards the images, and for a gradient's derivative as in ``trajectory``."""
+    first, rest = convnet_flops()
+    forward, gradient = first + rest, 2 * first + 3 * rest
+    towards, twice = 2 * forward, (2 + 5) * first + (3 + 8) * rest
+
+    def mean(name: str, ipc: int) -> Callable[[Any], Any]:
+        return lambda real: getattr(importlib.import_module("matching"), name)(real, ipc)
+
+    def siamese(augmented: bool) -> Callable[[Any], Any]:
+        return lambda real: importlib.import_module("matching").GradientMatching(real, augmented)
+
+    images = 256 * CLASSES
+    return [
+        *[
+            updates("dm", n, "DM", mean("DistributionMatching", n), images * forward + n * CLASSES * towards)
+            for n in (1, 10)
+        ],
+        updates("dc", 1, "DC", siamese(False), images * gradient + CLASSES * twice),
+        updates("dsa", 1, "DSA", siamese(True), images * gradient + CLASSES * twice),
+        *[
+            updates(
+                "datadam-released",
+                n,
+                "DataDAM as released",
+                mean("AttentionMatching", n),
+                CLASSES * (64 * forward + n * towards),
+            )
+            for n in (1, 10)
+        ],
+        recovery(32, 100),
+        recovery(64, 50),
+    ]
+
+
 CASES = {
     case.name: case
-    for case in (evaluator(1, 5, 60), evaluator(10, 3, 15), evaluator(50, 2, 5), trajectory(10), trajectory(30))
+    for case in (
+        *(evaluator(1, 5, 60), evaluator(10, 3, 15), evaluator(50, 2, 5), trajectory(10), trajectory(30)),
+        *matching_cases(),
+    )
 }
 
 
