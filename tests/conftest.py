@@ -5,9 +5,9 @@ import signal
 import sys
 from collections.abc import Iterator
 
-import checked_shapes  # noqa: F401 - before the package
 import pytest
 import torch
+from checked_shapes import FOLDERS, check_shapes  # before the package
 
 from distill_bench import Dataset, cli, load_dataset
 from distill_bench.runtime.memory import VARIABLE
@@ -22,6 +22,12 @@ def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("DISTILL_BENCH_OFFLINE", "1")
         patch.delenv("DISTILL_BENCH_REGISTRY", raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _shapes(request: pytest.FixtureRequest) -> None:
+    """Functions check their tensors in the tests of tensors, but where a test says that others do it for it."""
+    check_shapes(request.path.parent.name in FOLDERS and request.node.get_closest_marker("unchecked") is None)
 
 
 @pytest.fixture(scope="session")

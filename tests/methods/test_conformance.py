@@ -74,6 +74,7 @@ def test_shapes_labels_card_and_file_in_every_pixel_space(source, method, ipc, s
     assert load_distilled(tmp_path / "set.safetensors").to_bytes() == made.to_bytes()
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("method", TABLE)
 def test_a_seed_gives_the_same_bytes_another_gives_others_and_the_global_generator_is_left_alone(source, method):
     state = torch.random.get_rng_state()
@@ -87,6 +88,7 @@ def test_a_seed_gives_the_same_bytes_another_gives_others_and_the_global_generat
     assert not torch.equal(first.images, other.images)
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("method", VARIANTS)
 def test_a_variant_gives_the_same_bytes_twice_and_another_set_than_its_base(source, method):
     made, again = (synthesize(source, method, 2, TEST) for _ in range(2))
@@ -100,6 +102,7 @@ CASES = {name: {} for name, config in CONFIGS.items() if config.memory_fields}
 CASES |= {f"{name}-recorded": RECORDED for name in TABLE if hasattr(CONFIGS[name], "record")}
 
 
+@pytest.mark.unchecked
 @pytest.mark.parametrize("end", ["killed", "stopped"])
 @pytest.mark.parametrize("case", CASES)
 def test_work_that_ends_again_and_again_comes_to_the_same_bytes(source, case, end, tmp_path, monkeypatch):

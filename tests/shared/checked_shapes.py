@@ -1,10 +1,13 @@
-"""Shapes and types are checked while tests run, in the modules that annotate shapes: checking every function of the
-package would take half of the tests' time. Imported before the package is."""
+"""Shapes and types are checked while the tests of tensors run, in the modules that annotate shapes: checking every
+function in every test would take half of the tests' time. Imported before the package is."""
 
 from importlib.util import find_spec
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
+
+FOLDERS = ("augmentations", "datasets", "distilled", "evaluation", "methods", "networks", "pretrained", "training")
+"""Of tests whose functions' arguments are checked. Those of commands, files and devices call the same functions."""
 
 _found = find_spec("distill_bench")
 assert _found is not None and _found.origin is not None
@@ -14,4 +17,11 @@ MODULES = [
     for path in sorted(_package.rglob("*.py"))
     if "from jaxtyping import" in path.read_text(encoding="utf-8")
 ]
+
+
+def check_shapes(wanted: bool) -> None:
+    """Check from now on, or no longer."""
+    config.update("jaxtyping_disable", not wanted)
+
+
 install_import_hook(MODULES, "beartype.beartype")
