@@ -458,7 +458,7 @@ def test_recipe_show_says_which_tables_the_values_are_from(command, given, table
 
 def test_a_terminated_synthesis_leaves_a_checkpoint_and_goes_on(command, tmp_path, monkeypatch):
     arguments = ["synthesize", "dm", "--dataset", "digits", "--ipc", "1", "--set", "real_batch=8"]
-    arguments += ["--set", "iterations=300", "--set", "network=ConvNetD1W4", "--out", "set.safetensors"]
+    arguments += ["--set", "iterations=150", "--set", "network=ConvNetD1W4", "--out", "set.safetensors"]
     arguments += ["--checkpoint-seconds", "0"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))

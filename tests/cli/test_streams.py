@@ -56,14 +56,16 @@ def test_progress_that_cannot_be_said_ends_no_work(command, says, target, tmp_pa
 
 
 @needs_full
-def test_what_was_made_is_kept_where_it_cannot_be_printed(tmp_path):
+def test_what_was_made_is_kept_where_it_cannot_be_printed(tmp_path, command, monkeypatch):
     made = "--dataset digits --ipc 1 --preset test --out set.safetensors"
     assert shell(f"distill-bench synthesize random {made} >{FULL}", tmp_path)[0] == 3
     assert (tmp_path / "set.safetensors").exists() and (tmp_path / "set.run.json").exists()
     scored = "set.safetensors --protocol short.toml --json"
     assert shell(f"distill-bench evaluate {scored} --results results >{FULL}", tmp_path)[0] == 3
     assert (tmp_path / "results/evaluated.jsonl").exists()
-    code, out, error = shell(f"distill-bench evaluate {scored}", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    code, out, error = command("evaluate", *scored.split())
     assert code == 0 and json.loads(out)["networks"] == 1 and "networks tested before: 1" in error
 
 

@@ -31,7 +31,7 @@ def randomised(name, shape=CIFAR):
     return network.eval()
 
 
-def images(shape, count=3):
+def images(shape, count=2):
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
 
