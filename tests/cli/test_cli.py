@@ -60,14 +60,23 @@ def test_the_same_command_gives_the_same_file(command, tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_bench_in_processes_prints_a_board_and_does_nothing_twice(command, tmp_path, monkeypatch):
-    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
-    suite = 'title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1, 2]\nreference = "none"\n'
+def test_bench_in_processes_prints_a_board_of_the_bytes_of_one_process_and_does_nothing_twice(
+    command, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
+    suite = 'title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1, 2]\nreference = "none"\n'
     (tmp_path / "two.toml").write_text(suite + f"protocols = ['{short_protocol(tmp_path)}']\n")
-    arguments = ["bench", tmp_path / "two.toml", "--results", tmp_path / "results", "--networks", 1, "--jobs", 2]
-    code, said, progress = command(*arguments)
-    assert code == 0
+    made = {}
+    for name, options in {"alone": ["--executor", "in-process"], "results": ["--jobs", 2]}.items():
+        monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / f"home of {name}"))
+        arguments = ["bench", "two.toml", "--results", name, "--networks", 2, *options]
+        code, said, progress = command(*arguments)
+        assert code == 0
+        sets = {
+            path.name: path.read_bytes() for path in (tmp_path / f"home of {name}/store/sets").glob("*.safetensors")
+        }
+        made[name] = (sets, [(result.ipc, result.accuracies) for result in read_results(tmp_path / name)])
+    assert made["alone"] == made["results"] and list(map(len, made["results"])) == [2, 2]
     assert "| 1 | random | hard |" in said
     assert "[2/2]" in progress
     assert {path.name for path in (tmp_path / "results/two").iterdir() if path.is_file()} == {
@@ -79,7 +88,7 @@ def test_bench_in_processes_prints_a_board_and_does_nothing_twice(command, tmp_p
     assert (code, "2 cells, 2 of them done" in progress) == (0, True)
     code, said, _ = command(*arguments, "--dry-run", "--json")
     assert [cell["state"] for cell in json.loads(said)] == ["done", "done"]
-    code, said, _ = command("leaderboard", "--results", tmp_path / "results", "--json")
+    code, said, _ = command("leaderboard", "--results", "results", "--json")
     assert [row["ipc"] for row in json.loads(said)] == [1, 2]
     assert all(row["peak_memory_mb"] > 10 for row in json.loads(said))
 
@@ -120,21 +129,6 @@ def test_sets_that_no_suite_made_stand_on_its_board(command, quick, tmp_path, mo
     ]  # fmt: skip
     assert command(*filed)[0] == 0
     assert len(Path("results/evaluated.jsonl").read_text().splitlines()) == 2
-
-
-def test_processes_make_the_bytes_of_one_process(command, tmp_path, monkeypatch):
-    suite = 'title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1, 2]\nreference = "none"\n'
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "two.toml").write_text(suite + f"protocols = ['{short_protocol(tmp_path)}']\n")
-    made = {}
-    for name, options in {"alone": ["--executor", "in-process"], "two": ["--jobs", 2]}.items():
-        monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / name))
-        results = tmp_path / f"{name} results"
-        assert command("bench", tmp_path / "two.toml", "--results", results, "--networks", 2, *options)[0] == 0
-        sets = {path.name: path.read_bytes() for path in (tmp_path / name / "store/sets").glob("*.safetensors")}
-        scores = [(result.ipc, result.accuracies) for result in read_results(results)]
-        made[name] = (sets, scores)
-    assert made["alone"] == made["two"] and list(map(len, made["two"])) == [2, 2]
 
 
 def test_ones_own_images_go_all_the_way(command, quick, tmp_path, monkeypatch):
