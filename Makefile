@@ -44,7 +44,7 @@ leaderboard: $(INSTALLED)  ## render every board again from the results
 	$(BIN)/distill-bench leaderboard $(BOARDS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

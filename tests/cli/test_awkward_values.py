@@ -35,8 +35,6 @@ CODES = {0, 1, 2, 3, 4, 130}
 DEADLINE = 10.0
 MEMORY = 500 * 2**20
 """Bytes that a case may want besides what is taken."""
-EACH = 1
-"""Values that every option meets in the quick suite; every command meets all of its kinds."""
 PROTOCOL = 'id = "short"\nsource = "test"\nepochs = 1\nnetworks = 1\n'
 SUITE = 'title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1]\nreference = "none"\n'
 RECIPE = 'title = "mine"\nfunction = "distill_bench.methods.selection.selection:random_selection"\n'
@@ -114,13 +112,15 @@ class TooLong(BaseException):
 
 
 def chosen(option: tuple[str, str]) -> list[str]:
-    """The names of some values for an option, always the same: together those of a command's options are all."""
+    """The names of some values for an option, always the same: together those of a command's options are all.
+
+    Where a command has more options than there are values, one that is dealt none has one drawn.
+    """
     of_kind = [other for other in OPTIONS if other[0] == option[0] and OPTIONS[other] == OPTIONS[option]]
     names = list(KINDS[OPTIONS[option]])
     random.Random(option[0]).shuffle(names)
     dealt = names[of_kind.index(option) :: len(of_kind)]
-    rest = random.Random(str(option)).sample(names, EACH)
-    return list(dict.fromkeys([*dealt, *rest]))
+    return dealt or [random.Random(str(option)).choice(names)]
 
 
 def contents(folder: Path) -> dict[str, str]:
