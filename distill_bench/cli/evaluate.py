@@ -11,7 +11,7 @@ from distill_bench.benchmark.results import file_result, fold
 from distill_bench.benchmark.suite import EVALUATED
 from distill_bench.cli import options
 from distill_bench.cli.claims import claimed, describe_stored, judged
-from distill_bench.cli.output import notes_shown, protocol_named, show, show_json
+from distill_bench.cli.output import notes_shown, peak_line, protocol_named, show, show_json
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import (
@@ -29,7 +29,6 @@ from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.hub.registry.published import CachedSet
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
-from distill_bench.runtime.memory import memory_limit, resident_bytes
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import code_state
@@ -84,8 +83,7 @@ def evaluate_command(
         protocol = protocol_for(first, protocol).id
     monitor, cache = options.listening_monitor(quiet), score_folder()
     images = len(data.train) if sets[0] is None else len(sets[0].images)
-    peak = resident_bytes() + evaluation_bytes(data, protocol, images, network)
-    monitor.say(f"about {peak / 1e9:.1f} GB of memory at its peak; {memory_limit()}")
+    monitor.say(peak_line(evaluation_bytes(data, protocol, images, network)))
     settings: dict[str, Any] = {"network": network, "networks": networks, "device": device, "compile": compile}
     settings |= {"monitor": monitor, "cache": cache}
     found = []

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from distill_bench.cli import options
-from distill_bench.cli.output import show, show_json
+from distill_bench.cli.output import peak_line, show, show_json
 from distill_bench.cli.teachers import stored_row
 from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
@@ -19,6 +19,7 @@ from distill_bench.methods.trajectory_matching.trajectory_matching import Expert
 from distill_bench.pretrained.experts import get_or_train_experts, list_experts, outdated
 from distill_bench.pretrained.store import Pretrained
 from distill_bench.runtime.device import resolve_device
+from distill_bench.training.memory import training_bytes
 
 experts_app = typer.Typer(help="Train, import and list the experts of trajectory matching.", no_args_is_help=True)
 
@@ -52,9 +53,9 @@ def experts_train(
             "the setting out, or empty it: --set experts_from=."
         )
     training = TrainingData(data, config.pixel_space_on(data), resolve_device(device))
-    trained = get_or_train_experts(
-        training, config.network, config.expert, config.experts, monitor=options.listening_monitor(quiet)
-    )
+    monitor, size_of_batch = options.listening_monitor(quiet), config.expert.batch_size
+    monitor.say(peak_line(training_bytes(config.network, training.shape, len(training.class_names), size_of_batch)))
+    trained = get_or_train_experts(training, config.network, config.expert, config.experts, monitor=monitor)
     show(*_expert_lines(trained.pieces))
 
 

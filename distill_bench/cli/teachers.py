@@ -5,13 +5,13 @@ from typing import Annotated, Any
 import typer
 
 from distill_bench.cli import options
-from distill_bench.cli.output import show, show_json
+from distill_bench.cli.output import peak_line, show, show_json
 from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import recorded_score, score_teacher
 from distill_bench.pretrained.store import Pretrained
-from distill_bench.pretrained.teachers import get_or_train_teacher, list_teachers, teacher_recipe
+from distill_bench.pretrained.teachers import get_or_train_teacher, list_teachers, teacher_bytes, teacher_recipe
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.run_info import code_state
 
@@ -44,7 +44,9 @@ def teachers_train(
     data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     space = pixel_space_of(data, pixel_space)  # type: ignore[arg-type]
     training = TrainingData(data, space, resolve_device(device))
-    teacher = get_or_train_teacher(training, recipe, seed, monitor=options.listening_monitor(quiet))
+    monitor = options.listening_monitor(quiet)
+    monitor.say(peak_line(teacher_bytes(recipe, training.shape, len(training.class_names))))
+    teacher = get_or_train_teacher(training, recipe, seed, monitor=monitor)
     if data.load_test is not None:
         score_teacher(teacher, data, device)
     show(_teacher_line(teacher.pretrained))

@@ -9,11 +9,12 @@ import typer
 
 from distill_bench.cli import options
 from distill_bench.cli.claims import verdict_lines
-from distill_bench.cli.output import notes_shown, show, show_json
+from distill_bench.cli.output import notes_shown, peak_line, show, show_json
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
-from distill_bench.evaluation import Result, evaluate, score_folder
+from distill_bench.evaluation import Result, evaluate, protocol_for, score_folder
 from distill_bench.evaluation.claim import Claimed, ClaimVerdict, check_claim, claim_of
+from distill_bench.evaluation.memory import evaluation_bytes
 from distill_bench.hub.formats.result_file import LINES, check_belongs, read_result, read_results_of
 from distill_bench.hub.registry.published import CachedSet
 from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, verify
@@ -92,6 +93,8 @@ def _verify_figure(
     options.choice("--labels", settings["labels"], options.LABEL_USES)
     sets = [load_distilled(path) for path in paths]
     data = options.dataset_of_set(sets[0], **own)
+    rules, images = protocol_for(sets[0], settings["protocol"]), len(sets[0].images)
+    settings["monitor"].say(peak_line(evaluation_bytes(data, rules.id, images, settings["network"])))
     results = [evaluate(distilled, data, cache=score_folder(), **settings) for distilled in sets]
     verdict = check_claim([result.accuracies for result in results], figure)
     if as_json:
