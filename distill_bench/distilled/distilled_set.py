@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int64, Num
@@ -91,7 +91,7 @@ class Card(Sparse):
     preset: str | None = None
     recipe: dict[str, Any] = Field(default_factory=dict)
     protocol: str = "standard-v1"
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
     licence: str | None = None
     origin: Origin | None = None
     teacher: str | None = None

@@ -3,6 +3,7 @@
 from distill_bench.datasets.card import source_card
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import Card
+from distill_bench.errors import UsageError
 from distill_bench.methods.limits import check_ipc
 from distill_bench.methods.registry import Method
 from distill_bench.methods.run import Config, version_of
@@ -31,7 +32,13 @@ def synthesis_key(data: Dataset, method: Method, config: Config, ipc: int, prese
 
 
 def card_of(data: Dataset, method: Method, config: Config, ipc: int, preset: str, seed: int) -> Card:
-    """The card of a set before it is made; what kind of labels it has, its method says in the end."""
+    """The card of a set before it is made; what kind of labels it has, its method says in the end.
+
+    Raises:
+        UsageError: the seed is none that a card, and a result, can hold.
+    """
+    if not 0 <= seed < 1 << 63:
+        raise UsageError(f"`seed={seed}`: give a whole number from 0 to 2⁶³ - 1.")
     return Card(
         method=method.name,
         paper=method.recipe.paper,

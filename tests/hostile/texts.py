@@ -227,7 +227,8 @@ def archive_cases(draw: st.DrawFn) -> Case:
 RESULT = {
     "kind": "score", "suite": "digits", "dataset": "digits", "method": "dm", "ipc": 1, "seed": 0, "preset": "cpu",
     "protocol": "quick-v1", "network": "ConvNetD2W64", "labels": "hard", "pixel_space": "normalized",
-    "networks": 2, "accuracies": [71.0, 70.0], "accuracy": 70.5, "std": 0.5, "ci_low": None, "ci_high": None,
+    "networks": 2, "accuracies": [71.0, 70.0], "accuracy": 70.5, "std": 0.5,
+    "ci_low": 64.14689763191265, "ci_high": 76.85310236808735,
     "learning_rate": 0.01, "strict": False, "set_sha256": "0", "train_fingerprint": "0", "test_fingerprint": "0",
     "bytes": 2640, "synthesis": {"seconds": 3.0, "peak_memory_mb": 400.0}, "cell_key": "0",
 }  # fmt: skip

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from distill_bench import Dataset, load_dataset, synthesize
+from distill_bench.errors import UsageError
 from distill_bench.evaluation import cache, load_protocol, score_key
 from distill_bench.methods import load_method, synthesis_key
 from distill_bench.methods.recipe import PAPER
@@ -108,3 +109,9 @@ def test_equal_evaluations_have_one_address(digits):
     assert score_key(digits, "quick-v1", made, "hard") == key
     made.learning_rate = 0.02
     assert score_key(digits, "quick-v1", made, "hard") != score_key(digits, "quick-v1", made)
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 63, 10**20])
+def test_a_seed_that_no_result_can_hold_is_refused_before_work(digits, seed):
+    with pytest.raises(UsageError, match=f"`seed={seed}`: give a whole number from 0 to 2⁶³ - 1"):
+        synthesize(digits, "random", 1, seed=seed)

@@ -147,9 +147,15 @@ def against_name(named: Named, dataset: Dataset, files: Sequence[ReleasedFile]) 
     return [f"the name {names} says {' and '.join(named.datasets)}, the dataset asked for is {dataset.name}"]
 
 
+def _images_of_each(targets: Targets, dataset: Dataset) -> Tensor:
+    """How many images each class has; a label that is no class's, which the set itself refuses, counts for none."""
+    labels, classes = targets.labels, len(dataset.class_names)
+    return labels[(labels >= 0) & (labels < classes)].bincount(minlength=classes)
+
+
 def without_image(targets: Targets, dataset: Dataset) -> list[str]:
     """The classes that have no image, in words."""
-    counts = targets.labels.bincount(minlength=len(dataset.class_names))
+    counts = _images_of_each(targets, dataset)
     empty = (counts == 0).nonzero().flatten().tolist()
     names = ", ".join(dataset.class_names[label] for label in empty[:5]) + (" …" if len(empty) > 5 else "")
     return [f"{len(empty)} of {dataset.name}'s {len(counts)} classes have no image: {names}"] if empty else []
@@ -157,7 +163,7 @@ def without_image(targets: Targets, dataset: Dataset) -> list[str]:
 
 def against_ipc(targets: Targets, named: Named, dataset: Dataset) -> list[str]:
     """What the number of images says against the file's name."""
-    counts = targets.labels.bincount(minlength=len(dataset.class_names))
+    counts = _images_of_each(targets, dataset)
     if not named.ipc or named.ipc in (int(counts.max()), len(targets.labels) / len(counts)):
         return []
     return [
