@@ -7,10 +7,10 @@ import pytest
 import torch
 from releases_at_hand import LABELS, smooth
 from result_files import score
+from short_protocol import short_quick_v1
 
 from distill_bench.cli.claims import judged
 from distill_bench.distilled.distilled_set import Origin
-from distill_bench.evaluation import PROTOCOLS
 from distill_bench.evaluation.claim import check_claim, claim_of
 from distill_bench.hub.registry.registry import Entry
 
@@ -19,11 +19,8 @@ STORED = [0.08, 0.1, 0.12, 0.5, 0.52, 0.54]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _short():
-    """A protocol that takes a moment."""
-    with pytest.MonkeyPatch.context() as patch:
-        short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 2, "networks": 2, "network": "ConvNetD1W4"})
-        patch.setitem(PROTOCOLS, "quick-v1", short)
+def _short(tmp_path_factory):
+    with short_quick_v1(tmp_path_factory.mktemp("home"), epochs=2):
         yield
 
 

@@ -9,9 +9,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from short_protocol import short_quick_v1
 
 from distill_bench import load_distilled
-from distill_bench.evaluation import PROTOCOLS
 from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.runtime.stored import with_sum
 
@@ -20,11 +20,8 @@ RESULT = "results/quick-v1-ConvNetD1W4-hard.json"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _short():
-    """A protocol that takes a moment."""
-    with pytest.MonkeyPatch.context() as patch:
-        short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 3, "networks": 2, "network": "ConvNetD1W4"})
-        patch.setitem(PROTOCOLS, "quick-v1", short)
+def _short(tmp_path_factory):
+    with short_quick_v1(tmp_path_factory.mktemp("home"), epochs=3):
         yield
 
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 import yaml
 from releases_at_hand import CLASSES, LABELS, smooth
+from short_protocol import short_quick_v1
 
 from distill_bench import evaluate, list_datasets, load_distilled, synthesize
 from distill_bench.datasets import dataset_info
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, RunFailed, UsageError
-from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub.publish import default_name, release, write_release
 from distill_bench.hub.registry.registry import read_registry
 from distill_bench.runtime.stored import write_json
@@ -26,10 +26,8 @@ TOKEN = "hf_a_token_that_nobody_may_see"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _short():
-    with pytest.MonkeyPatch.context() as patch:
-        short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 4, "networks": 2, "network": "ConvNetD1W4"})
-        patch.setitem(PROTOCOLS, "quick-v1", short)
+def _short(tmp_path_factory):
+    with short_quick_v1(tmp_path_factory.mktemp("home"), epochs=4):
         yield
 
 

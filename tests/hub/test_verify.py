@@ -10,11 +10,12 @@ import pytest
 import torch
 from relabelling import RECORD, TEACHER
 from scipy.stats import ttest_ind
+from short_protocol import short_quick_v1
 
 from distill_bench import evaluate, synthesize
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, UsageError
-from distill_bench.evaluation import PROTOCOLS, Result, ScoreCache, score_folder, score_key
+from distill_bench.evaluation import Result, ScoreCache, score_folder, score_key
 from distill_bench.evaluation.statistics import chance_margin, student_interval
 from distill_bench.hub import verify as room
 from distill_bench.hub.formats.result_file import check_belongs, parse_result, read_result
@@ -25,11 +26,8 @@ NETWORK = "ConvNetD1W4"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _short():
-    """A protocol that takes a moment."""
-    with pytest.MonkeyPatch.context() as patch:
-        short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 4, "networks": 2, "network": NETWORK})
-        patch.setitem(PROTOCOLS, "quick-v1", short)
+def _short(tmp_path_factory):
+    with short_quick_v1(tmp_path_factory.mktemp("home"), epochs=4):
         yield
 
 
