@@ -22,8 +22,6 @@ from distill_bench.hub.formats.result_file import check_belongs, parse_result, r
 from distill_bench.hub.verify import judge, threads_to_repeat, unlike, verify
 from distill_bench.runtime.progress import SILENT
 
-NETWORK = "ConvNetD1W4"
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _short(tmp_path_factory):
