@@ -2,24 +2,67 @@
 
 Methods turn a training set into a few synthetic images per class; one fixed evaluator trains freshly initialised
 networks on them; a suite tabulates the result.
+
+A name is imported when it is first used, so that the command's help does not wait for torch.
 """
 
-import distill_bench.runtime.loading  # noqa: F401 (torch first, so that its limits are told)
-from distill_bench.benchmark.results import load_results
-from distill_bench.datasets import Dataset, Split, list_datasets, load_dataset
-from distill_bench.distilled.distilled_set import Card, DistilledSet
-from distill_bench.distilled.playback import Playback, stored_teacher
-from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
-from distill_bench.evaluation import PROTOCOLS, Protocol, Result, evaluate, evaluate_full
-from distill_bench.hub.registry.published import load_distilled
-from distill_bench.methods import Config, Objective, Run, SynthesisResult, list_methods, method, optimise, synthesize
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distill_bench.benchmark.results import load_results
+    from distill_bench.datasets import Dataset, Split, list_datasets, load_dataset
+    from distill_bench.distilled.distilled_set import Card, DistilledSet
+    from distill_bench.distilled.playback import Playback, stored_teacher
+    from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
+    from distill_bench.evaluation import Protocol, Result, evaluate, evaluate_full, list_protocols
+    from distill_bench.hub.registry.published import load_distilled
+    from distill_bench.methods import (
+        Config,
+        Objective,
+        Run,
+        SynthesisResult,
+        list_methods,
+        method,
+        optimise,
+        synthesize,
+    )
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "benchmark.results": ("load_results",),
+    "datasets": ("Dataset", "Split", "list_datasets", "load_dataset"),
+    "distilled.distilled_set": ("Card", "DistilledSet"),
+    "distilled.playback": ("Playback", "stored_teacher"),
+    "errors": ("DataError", "DistillBenchError", "Interrupted", "RunFailed", "UsageError"),
+    "evaluation": ("Protocol", "Result", "evaluate", "evaluate_full", "list_protocols"),
+    "hub.registry.published": ("load_distilled",),
+    "methods": (
+        "Config",
+        "Objective",
+        "Run",
+        "SynthesisResult",
+        "list_methods",
+        "method",
+        "optimise",
+        "synthesize",
+    ),
+}
+"""The modules that the public names come from."""
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-def list_protocols() -> list[str]:
-    """The ids of the evaluation protocols."""
-    return list(PROTOCOLS)
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    importlib.import_module(f"{__name__}.runtime.loading")  # torch first, so that its limits are told
+    globals()[name] = value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})
 
 
 __all__ = [

@@ -1,25 +1,24 @@
 """bench: run what is missing of a suite."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill_bench import benchmark
-from distill_bench.benchmark import leaderboard as boards
-from distill_bench.benchmark.results import fold, read_results
 from distill_bench.cli import options
-from distill_bench.cli.boards import as_tables, show_markdown, show_tables
+from distill_bench.cli.choices import EXECUTORS
 from distill_bench.cli.output import show, show_json
-from distill_bench.datasets import load_dataset
 from distill_bench.errors import DistillBenchError, UsageError
-from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
 from distill_bench.runtime.memory import set_memory_limit
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import clock
-from distill_bench.runtime.run_info import code_state
+
+if TYPE_CHECKING:
+    from distill_bench import benchmark
 
 
 def bench_command(
@@ -40,7 +39,7 @@ def bench_command(
         int | None,
         typer.Option("--threads", min=1, help="Threads of a cell: the cores divided by --jobs, or 1 with ray."),
     ] = None,
-    executor: Annotated[str, typer.Option("--executor", help=", ".join(benchmark.EXECUTORS))] = "local",
+    executor: Annotated[str, typer.Option("--executor", help=", ".join(EXECUTORS))] = "local",
     results: options.Results = None,
     device: options.Device = "auto",
     compile: options.Compile = "auto",
@@ -53,6 +52,14 @@ def bench_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Run what is not done of a suite, and print its leaderboard."""
+    from distill_bench import benchmark
+    from distill_bench.benchmark import leaderboard as boards
+    from distill_bench.benchmark.results import fold, read_results
+    from distill_bench.cli.boards import as_tables, show_markdown, show_tables
+    from distill_bench.datasets import load_dataset
+    from distill_bench.runtime.device import resolve_device
+    from distill_bench.runtime.run_info import code_state
+
     benchmark.check_executor(executor)
     options.choice("--compile", compile, options.COMPILE)
     set_memory_limit(memory_limit)
@@ -148,6 +155,8 @@ def _peak(memory: float | None) -> str:
 
 
 def _about(work: benchmark.CellTasks[Any], state: str, seconds: float | None) -> str:
+    from distill_bench import benchmark
+
     if work.cannot:
         return work.cannot
     if isinstance(work.cell, benchmark.ReferenceCell):

@@ -5,9 +5,8 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -19,15 +18,11 @@ from distill_bench.cli import options
 from distill_bench.cli.output import show, show_styled
 from distill_bench.runtime.text import for_terminal
 
-FORMATS = ("table", "md")
 _ACCURACY = tables.COLUMNS.index("accuracy (%)")
 _TEXT = ("method", "labels")
 _LESS = ("peak memory", "published (%)")
 _WIDE = 120
 """Columns of a terminal in which all of a board's stand side by side."""
-Format = Annotated[
-    str | None, typer.Option("--format", help="table or md (Markdown): in a terminal a table, else Markdown.")
-]
 
 
 def as_tables(chosen: str | None) -> bool:
@@ -36,7 +31,7 @@ def as_tables(chosen: str | None) -> bool:
     Raises:
         UsageError: there is no such format.
     """
-    return (options.choice("--format", chosen, FORMATS) or ("table" if _is_terminal() else "md")) == "table"
+    return (options.choice("--format", chosen, options.FORMATS) or ("table" if _is_terminal() else "md")) == "table"
 
 
 def _is_terminal() -> bool:

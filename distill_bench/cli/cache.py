@@ -1,14 +1,16 @@
 """cache: what is kept, whether it is what was written, and how to be rid of it."""
 
+from __future__ import annotations
+
 import shutil
 import time
 from collections import defaultdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill_bench.benchmark.cached import KINDS, Piece, pieces
 from distill_bench.cli import options
+from distill_bench.cli.choices import CLEARED
 from distill_bench.cli.output import CommandMonitor, show, show_json
 from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.runtime.files import cannot_write
@@ -16,8 +18,10 @@ from distill_bench.runtime.locks import is_locked
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.text import counted
 
+if TYPE_CHECKING:
+    from distill_bench.benchmark.cached import Piece
+
 cache_app = typer.Typer(help="Show, check and clear what is kept between commands.", no_args_is_help=True)
-_CLEARED = tuple(kind.name for kind in KINDS if not kind.own)
 
 
 @cache_app.command("list")
@@ -35,6 +39,8 @@ def cache_list(as_json: options.Json = False) -> None:
 @cache_app.command("check")
 def cache_check(as_json: options.Json = False) -> None:
     """Read all of it and name what is not what was written: exit code 3 then. Nothing is changed."""
+    from distill_bench.benchmark.cached import Piece, pieces
+
     began, read, checked, damaged = time.monotonic(), 0, 0, list[Piece]()
     for piece in pieces():
         if piece.kind.intact is not None:
@@ -56,17 +62,19 @@ def cache_check(as_json: options.Json = False) -> None:
 
 @cache_app.command("clear")
 def cache_clear(
-    kinds: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(_CLEARED)}.")] = None,
+    kinds: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(CLEARED)}.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All kinds but results and datasets.")] = False,
     damaged: Annotated[bool, typer.Option("--damaged", help="Only what is not what was written.")] = False,
 ) -> None:
     """Delete what is kept, by kind. Results and datasets are yours, and are never deleted."""
-    chosen = tuple(kinds or (_CLEARED if everything or damaged else ()))
+    from distill_bench.benchmark.cached import pieces
+
+    chosen = tuple(kinds or (CLEARED if everything or damaged else ()))
     if not chosen or (kinds and everything):
-        raise UsageError(f"say what to delete: kinds of {', '.join(_CLEARED)}; or --all, or --damaged.")
+        raise UsageError(f"say what to delete: kinds of {', '.join(CLEARED)}; or --all, or --damaged.")
     for name in chosen:
-        if name not in _CLEARED:
-            raise UsageError(unknown("kind", name, _CLEARED))
+        if name not in CLEARED:
+            raise UsageError(unknown("kind", name, CLEARED))
     count, size, monitor = 0, 0, CommandMonitor()
     for piece in pieces():
         if piece.kind.name not in chosen or (damaged and not piece.damaged):
@@ -90,6 +98,8 @@ def _delete(piece: Piece) -> None:
 
 
 def _by_kind() -> dict[str, dict]:
+    from distill_bench.benchmark.cached import KINDS, Piece, pieces
+
     found = defaultdict[str, list[Piece]](list)
     for piece in pieces():
         found[piece.kind.name].append(piece)

@@ -3,12 +3,14 @@
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from distill_bench import __version__
 from distill_bench.cli.bench import bench_command
 from distill_bench.cli.cache import cache_app
+from distill_bench.cli.command import as_command
 from distill_bench.cli.compare import compare_command
 from distill_bench.cli.download import download_command
 from distill_bench.cli.evaluate import evaluate_command
@@ -19,7 +21,7 @@ from distill_bench.cli.info import info_command
 from distill_bench.cli.leaderboard import leaderboard_command
 from distill_bench.cli.list import list_command
 from distill_bench.cli.measure import measure_command
-from distill_bench.cli.output import as_flags
+from distill_bench.cli.output import as_flags, show
 from distill_bench.cli.publish import publish_command
 from distill_bench.cli.recipe import recipe_app
 from distill_bench.cli.render import render_command
@@ -36,16 +38,14 @@ from distill_bench.errors import (
     first_line,
     is_out_of_memory,
 )
-from distill_bench.runtime.malloc import disable_trim
 from distill_bench.runtime.progress import StopBeforeStart, stop_at_once
 from distill_bench.runtime.text import for_terminal
-from distill_bench.training.compilation import name_inductor_cache
 
 app = typer.Typer(
     help="A benchmark suite for dataset distillation.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help that is drawn by rich takes twice as long, and breaks names that are long
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -67,19 +67,34 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify_command,
     "list": list_command,
 }
+_GROUPS = {"recipe": recipe_app, "teachers": teachers_app, "experts": experts_app, "cache": cache_app}
 for name, function in _COMMANDS.items():
-    app.command(name)(function)
-app.add_typer(recipe_app, name="recipe")
-app.add_typer(teachers_app, name="teachers")
-app.add_typer(experts_app, name="experts")
-app.add_typer(cache_app, name="cache")
+    app.command(name)(as_command(function))
+for name, group in _GROUPS.items():
+    for each in group.registered_commands:
+        assert each.callback is not None
+        each.callback = as_command(each.callback)
+    app.add_typer(group, name=name)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        show(f"distill-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A benchmark suite for dataset distillation."""
 
 
 def main() -> NoReturn:
     """Run the command; errors of the package become a line on standard error, or few, and their exit code."""
-    disable_trim()
     stop_at_once()
-    name_inductor_cache()
     # a method, network or protocol written beside the data is found from here, after all that is installed
     sys.path.append(os.getcwd())
     with guarded_streams():

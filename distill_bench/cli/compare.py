@@ -1,26 +1,24 @@
 """compare: whether one of two sets, or methods, is better."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill_bench.benchmark import leaderboard as boards
-from distill_bench.benchmark.leaderboard.tables import grouped
 from distill_bench.cli import options
 from distill_bench.cli.output import notes_shown, show, show_json
-from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError, unknown
-from distill_bench.evaluation import Result, evaluate, protocol_for, score_folder
-from distill_bench.evaluation.compare import Difference, accuracies_by_seed, compare, with_half_width
-from distill_bench.evaluation.statistics import percent_interval
-from distill_bench.hub.registry.registry import load_registry
-from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.paths import cache_dir
+
+if TYPE_CHECKING:
+    from distill_bench.distilled.distilled_set import DistilledSet
+    from distill_bench.evaluation import Result
 
 Row = dict[str, Any]
 _CONDITION = ("dataset", "ipc", "protocol", "network")
@@ -48,6 +46,9 @@ def compare_command(
 
     Sets are evaluated; of methods every condition is compared that a folder of results has both under.
     """
+    from distill_bench.evaluation import score_folder
+    from distill_bench.runtime.device import resolve_device
+
     of_sets = {"labels": labels, "networks": networks, "allow_leak": allow_leak or None, "registry": registry}
     if _both_sets(a, b, registry):
         _check_unused("sets are evaluated, not looked up", {"ipc": ipc, "results": results})
@@ -73,6 +74,8 @@ def compare_command(
 
 def _both_sets(a: str, b: str, registry: Path | None) -> bool:
     """Whether two sets are named, or two methods. Raises UsageError for one of each."""
+    from distill_bench.hub.registry.registry import load_registry
+
     known = load_registry(registry)
     sets = [name for name in (a, b) if name.endswith(".safetensors") or os.path.isfile(name) or name in known]
     if len(sets) == 1:
@@ -92,6 +95,8 @@ def _evaluated(
     a: str, b: str, protocol: str | None, dataset: str | None, registry: Path | None, settings: Row
 ) -> list[tuple[str, list[Result]]]:
     """The results of both, of all sets that an id stands for."""
+    from distill_bench.evaluation import evaluate, protocol_for
+
     sides = {name: _sets(name, registry) for name in (a, b)}
     rules = {name: protocol_for(sets[0], protocol).id for name, sets in sides.items()}
     if len({*rules.values()}) > 1:
@@ -107,11 +112,16 @@ def _evaluated(
 
 
 def _sets(name: str, registry: Path | None) -> list[DistilledSet]:
+    from distill_bench.distilled.distilled_set import load_distilled
+    from distill_bench.hub.registry.registry import load_registry
+
     paths = options.set_files(name, registry if name in load_registry(registry) else None)
     return [load_distilled(path) for path in paths]
 
 
 def _of_sets(sides: Sequence[tuple[str, list[Result]]]) -> Row:
+    from distill_bench.evaluation.compare import accuracies_by_seed
+
     first = sides[0][1][0]
     condition = {"dataset": first.data, "ipc": first.ipc, "protocol": first.protocol, "network": first.network}
     notes = dict.fromkeys(f"{name}: {note}" for name, results in sides for each in results for note in each.notes)
@@ -122,6 +132,8 @@ def _of_sets(sides: Sequence[tuple[str, list[Result]]]) -> Row:
 
 def _of_methods(a: str, b: str, folder: Path, asked: Row) -> list[Row]:
     """Every pair of rows under one condition, in the order of the boards; of two suites only where none has both."""
+    from distill_bench.benchmark.leaderboard.tables import grouped
+
     found = []
     for key, group in grouped(_rows(folder, (a, b), asked), _CONDITION):
         sides = [_distinct(row for row in group if row["method"] == name) for name in (a, b)]
@@ -139,6 +151,8 @@ def _of_methods(a: str, b: str, folder: Path, asked: Row) -> list[Row]:
 
 def _rows(folder: Path, methods: Sequence[str], asked: Row) -> list[Row]:
     """The rows of a folder that fit. Raises UsageError for a method, or anything asked for, that none has."""
+    from distill_bench.benchmark import leaderboard as boards
+
     rows = [row for row in boards.board(folder) if row["accuracy"] is not None] if os.path.isdir(folder) else []
     if not rows:
         raise UsageError(f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR.")
@@ -162,6 +176,8 @@ def _name(row: Row, others: Sequence[Row]) -> str:
 
 
 def _compared(condition: Row, a: tuple[str, dict], b: tuple[str, dict]) -> Row:
+    from distill_bench.evaluation.compare import compare
+
     difference = compare(a[1], b[1])
     sides = {key: {"name": name, "accuracies": by_seed} for key, (name, by_seed) in (("a", a), ("b", b))}
     said = {"resolved": difference.resolved, "verdict": difference.verdict(a[0], b[0])}
@@ -169,6 +185,8 @@ def _compared(condition: Row, a: tuple[str, dict], b: tuple[str, dict]) -> Row:
 
 
 def _described(found: Row) -> list[str]:
+    from distill_bench.evaluation.compare import Difference
+
     difference = Difference.model_validate({key: found[key] for key in Difference.model_fields})
     sides = " against ".join(_accuracy(found[key]) for key in ("a", "b"))
     ipc = f"IPC {found['ipc']}, " if found["ipc"] else ""
@@ -180,6 +198,9 @@ def _described(found: Row) -> list[str]:
 
 
 def _accuracy(side: Row) -> str:
+    from distill_bench.evaluation.compare import with_half_width
+    from distill_bench.evaluation.statistics import percent_interval
+
     by_seed = list(side["accuracies"].values())
     mean, (low, high) = fmean(map(fmean, by_seed)), percent_interval(by_seed)
     return with_half_width(mean, None if low is None or high is None else max(mean - low, high - mean))

@@ -6,13 +6,9 @@ from typing import Annotated
 import typer
 
 from distill_bench.cli import options
-from distill_bench.cli.claims import claimed
 from distill_bench.cli.import_ import summary
 from distill_bench.cli.output import show
-from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
-from distill_bench.hub.registry.published import obtain
-from distill_bench.hub.registry.registry import published
 
 
 def download_command(
@@ -25,6 +21,11 @@ def download_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Fetch published sets, check their sums, and turn them into .safetensors files in the cache."""
+    from distill_bench.cli.claims import claimed
+    from distill_bench.distilled.distilled_set import load_distilled
+    from distill_bench.hub.registry.published import obtain
+    from distill_bench.hub.registry.registry import published
+
     if file and len(names) > 1:
         raise UsageError(f"--file goes with one id; there are {len(names)}.")
     for name in names:

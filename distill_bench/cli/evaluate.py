@@ -1,38 +1,26 @@
 """evaluate: test a set, or the whole training split."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill_bench.benchmark.results import file_result, fold
-from distill_bench.benchmark.suite import EVALUATED
 from distill_bench.cli import options
-from distill_bench.cli.claims import claimed, describe_stored, judged
 from distill_bench.cli.output import notes_shown, peak_line, protocol_named, show, show_json
-from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError
-from distill_bench.evaluation import (
-    Result,
-    ScoreCache,
-    evaluate,
-    evaluate_full,
-    load_protocol,
-    protocol_for,
-    score_folder,
-    score_key,
-)
-from distill_bench.evaluation.memory import evaluation_bytes
-from distill_bench.evaluation.statistics import percent_interval
-from distill_bench.hub.registry.published import CachedSet
-from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_place
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import StreamMonitor
-from distill_bench.runtime.run_info import code_state
 from distill_bench.runtime.text import counted
+
+if TYPE_CHECKING:
+    from distill_bench.distilled.distilled_set import DistilledSet
+    from distill_bench.evaluation import Result
+    from distill_bench.hub.registry.published import CachedSet
 
 
 def evaluate_command(
@@ -65,6 +53,13 @@ def evaluate_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Train networks on a set and print their test accuracy."""
+    from distill_bench.benchmark.suite import EVALUATED
+    from distill_bench.distilled.distilled_set import load_distilled
+    from distill_bench.evaluation import ScoreCache, evaluate, evaluate_full, protocol_for, score_folder, score_key
+    from distill_bench.evaluation.memory import evaluation_bytes
+    from distill_bench.runtime.device import resolve_device
+    from distill_bench.runtime.run_info import code_state
+
     code_state()
     if results is not None:
         check_place(results / EVALUATED / "file")
@@ -114,6 +109,9 @@ def _chosen(file: str, cached: CachedSet | None, all_sets: bool) -> Sequence[Pat
 
 
 def _file(found: Sequence[Result], folder: Path, monitor: StreamMonitor) -> list[Result]:
+    from distill_bench.benchmark.results import file_result, fold
+    from distill_bench.benchmark.suite import EVALUATED
+
     filed = [result.model_copy(update={"suite": EVALUATED}) for result in found]
     for result in filed:
         file_result(result, folder)
@@ -124,6 +122,8 @@ def _file(found: Sequence[Result], folder: Path, monitor: StreamMonitor) -> list
 
 def _check_whole_split(protocol: str | None, dataset: str | None, labels: str, of_sets: bool) -> tuple[str, str]:
     """The protocol and the source of an evaluation without a set. Raises UsageError for what goes with a set alone."""
+    from distill_bench.evaluation import load_protocol
+
     if protocol is None or load_protocol(protocol).trains_on != "full":
         raise UsageError("name the file of a distilled set: distill-bench evaluate FILE.")
     if dataset is None:
@@ -139,6 +139,8 @@ def _say_claims(
     cached: CachedSet | None, first: DistilledSet | None, found: Sequence[Result], monitor: StreamMonitor, as_json: bool
 ) -> None:
     """What is claimed for a set, beside what was found, and whether that holds."""
+    from distill_bench.cli.claims import claimed, describe_stored, judged
+
     if first is not None and cached is not None:
         show(claimed(cached.entry, first), *judged(cached.entry, found), err=as_json)
         if len(found) < len(cached.paths):
@@ -153,6 +155,8 @@ def _say_claims(
 
 def _mean(found: Sequence[Result]) -> list[str]:
     """The mean over several sets, whose interval is over sets."""
+    from distill_bench.evaluation.statistics import percent_interval
+
     if len(found) == 1:
         return []
     by_set = [result.accuracies for result in found]

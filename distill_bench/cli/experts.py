@@ -1,25 +1,21 @@
 """experts: train, import and list the experts of trajectory matching."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distill_bench.cli import options
+from distill_bench.cli.choices import PAPER
 from distill_bench.cli.output import peak_line, show, show_json
 from distill_bench.cli.teachers import stored_row
-from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
-from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
-from distill_bench.hub.formats.replay_buffer import import_experts
-from distill_bench.methods import load_method
-from distill_bench.methods.recipe import PAPER
-from distill_bench.methods.trajectory_matching.trajectory_matching import ExpertConfig
-from distill_bench.pretrained.experts import get_or_train_experts, list_experts, outdated
-from distill_bench.pretrained.store import Pretrained
-from distill_bench.runtime.device import resolve_device
-from distill_bench.training.memory import training_bytes
+
+if TYPE_CHECKING:
+    from distill_bench.pretrained.store import Pretrained
 
 experts_app = typer.Typer(help="Train, import and list the experts of trajectory matching.", no_args_is_help=True)
 
@@ -42,6 +38,13 @@ def experts_train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train the experts that a method's recipe asks for and keep them; those that are there already are not trained."""
+    from distill_bench.datasets.training_view import TrainingData
+    from distill_bench.methods import load_method
+    from distill_bench.methods.trajectory_matching.trajectory_matching import ExpertConfig
+    from distill_bench.pretrained.experts import get_or_train_experts
+    from distill_bench.runtime.device import resolve_device
+    from distill_bench.training.memory import training_bytes
+
     replaced = options.overrides(values, **{"experts": count, "expert.epochs": epochs})
     data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     config = load_method(method).config_on(data, ipc, preset, **replaced)
@@ -72,6 +75,11 @@ def experts_import(
     device: options.Device = "auto",
 ) -> None:
     """Keep experts that somebody else trained. Nothing in the files is run."""
+    from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
+    from distill_bench.datasets.training_view import TrainingData
+    from distill_bench.hub.formats.replay_buffer import import_experts
+    from distill_bench.runtime.device import resolve_device
+
     data = options.data_named(dataset, size, flip=flip_invariant, classes=classes)
     kind = options.choice("--space", space, SPACES)
     training = TrainingData(data, pixel_space_of(data, kind, zca_eps), resolve_device(device))
@@ -83,6 +91,8 @@ def experts_import(
 @experts_app.command("list")
 def experts_list(as_json: options.Json = False) -> None:
     """List the experts that are kept here, those of one recipe on one line."""
+    from distill_bench.pretrained.experts import list_experts, outdated
+
     if as_json:
         show_json([stored_row(expert, outdated=outdated(expert)) for expert in list_experts()])
     else:
@@ -92,6 +102,8 @@ def experts_list(as_json: options.Json = False) -> None:
 @experts_app.command("show")
 def experts_show(key: Annotated[str, typer.Argument(help="The key of an expert, or how it begins.")]) -> None:
     """Print what an expert was trained on and how its loss fell."""
+    from distill_bench.pretrained.experts import list_experts
+
     matching = [expert for expert in list_experts() if expert.key.startswith(key)]
     if len(matching) != 1:
         raise UsageError(
@@ -104,6 +116,7 @@ def experts_show(key: Annotated[str, typer.Argument(help="The key of an expert, 
 
 def _expert_lines(experts: list[Pretrained]) -> list[str]:
     """A line for all experts that differ in nothing but their number."""
+
     groups: dict[str, list[Pretrained]] = {}
     for expert in experts:
         shared = {name: value for name, value in expert.identity.items() if name != "index"}
@@ -112,6 +125,8 @@ def _expert_lines(experts: list[Pretrained]) -> list[str]:
 
 
 def _expert_line(group: list[Pretrained]) -> str:
+    from distill_bench.pretrained.experts import outdated
+
     identity, size = group[0].identity, sum(expert.path.stat().st_size for expert in group)
     how = f"imported {identity['origin']}" if "origin" in identity else "flat" if identity["recipe"]["rho"] else "plain"
     accuracies = [expert.facts["accuracy"] for expert in group if "accuracy" in expert.facts]

@@ -1,28 +1,35 @@
 """export: a set in a form that others read."""
 
+from __future__ import annotations
+
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill_bench import hub
 from distill_bench.cli import options
+from distill_bench.cli.choices import WRITABLE_FORMATS
 from distill_bench.cli.output import show
-from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.runtime.files import check_no_input, check_place
+
+if TYPE_CHECKING:
+    pass
 
 
 def export_command(
     files: Annotated[list[str], typer.Argument(help="Distilled sets, or ids; more than one for --to res alone.")],
-    to: Annotated[str, typer.Option("--to", help=", ".join(hub.writable_formats()))],
-    out: Annotated[Path, typer.Option("--out", help="The .pt file (res) or new folder (the others) to write.")],
+    to: Annotated[str, typer.Option("--to", help=", ".join(WRITABLE_FORMATS))],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .pt file (res) or new folder (the others) to write.")],
     lossy: Annotated[
         bool, typer.Option("--lossy", help="Write also what the form cannot hold whole, and say what is lost.")
     ] = False,
     dataset: options.SourceDataset = None,
 ) -> None:
     """Write sets in the form that another repository reads. What a form cannot hold is refused, and named."""
+    from distill_bench import hub
+    from distill_bench.distilled.distilled_set import load_distilled
+
     form = hub.writable_format(to)
     paths = [options.set_file(file) for file in files]
     sets = [load_distilled(path) for path in paths]

@@ -1,28 +1,28 @@
 """import: files that others released."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill_bench import hub
 from distill_bench.cli import options
-from distill_bench.cli.claims import describe_stored
+from distill_bench.cli.choices import FORMATS
 from distill_bench.cli.output import CommandMonitor, show
-from distill_bench.datasets import Dataset
-from distill_bench.datasets.pixel_space import PixelSpace
-from distill_bench.distilled.distilled_set import DistilledSet
-from distill_bench.distilled.pixel_diagnostics import table
 from distill_bench.errors import UsageError
-from distill_bench.evaluation import known_protocol
-from distill_bench.hub.registry.registry import Space
 from distill_bench.runtime.stored import write_with_sum
+
+if TYPE_CHECKING:
+    from distill_bench.datasets import Dataset
+    from distill_bench.datasets.pixel_space import PixelSpace
+    from distill_bench.distilled.distilled_set import DistilledSet
 
 
 def import_command(
     files: Annotated[list[Path], typer.Argument(help="The files of one release: .pt, .npz, or a folder of pictures.")],
     dataset: options.DatasetName,
-    out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write; several sets are numbered.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file; several sets are numbered.")],
     space: Annotated[
         str | None,
         typer.Option("--space", help="normalized, zca or unit: what floats are; of 8-bit pictures, what is shown."),
@@ -44,7 +44,7 @@ def import_command(
     layout: Annotated[str, typer.Option("--layout", help="nchw, or nhwc where channels come last.")] = "nchw",
     images_key: Annotated[str | None, typer.Option("--images-key", help="The array of images in the file.")] = None,
     labels_key: Annotated[str | None, typer.Option("--labels-key", help="The array of labels in the file.")] = None,
-    form: Annotated[str | None, typer.Option("--form", help=", ".join(hub.all_formats()))] = None,
+    form: Annotated[str | None, typer.Option("--form", help=", ".join(FORMATS))] = None,
     method: Annotated[str | None, typer.Option("--method", help="The method's name, if not the form's.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="The paper's, if not the form's.")] = None,
     number: Annotated[int | None, typer.Option("--set", help="Only this one of several sets, from 0.")] = None,
@@ -64,6 +64,10 @@ def import_command(
     classes: options.Classes = None,
 ) -> None:
     """Turn a distilled set that somebody released into a .safetensors file. Nothing in it is run."""
+    from distill_bench import hub
+    from distill_bench.distilled.pixel_diagnostics import table
+    from distill_bench.evaluation import known_protocol
+
     options.check_out(out, [*files, *options.paths_of(dataset)])
     if protocol:
         known_protocol(protocol)
@@ -104,6 +108,8 @@ def _space(
     data: Dataset, kind: str | None, eps: float, zca_input: str, mean: str | None, std: str | None
 ) -> PixelSpace | None:
     """The pixel space that the options describe; None if none is named."""
+    from distill_bench.hub.registry.registry import Space
+
     if kind is None:
         if mean or std:
             raise UsageError("--mean and --std describe a pixel space: name it with --space normalized or zca.")
@@ -123,6 +129,8 @@ def _space(
 
 def summary(distilled: DistilledSet) -> str:
     """An imported set in one line."""
+    from distill_bench.cli.claims import describe_stored
+
     card = distilled.card
     parts = [f"{card.method}, {len(distilled.images)} images, ipc {card.ipc}, {card.pixel_space.kind} pixels"]
     parts.append(f"{card.label_kind} labels, its protocol {card.protocol}")

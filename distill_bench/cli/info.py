@@ -2,7 +2,6 @@
 
 from distill_bench.cli import options
 from distill_bench.cli.output import show_json
-from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.runtime.stored import is_unchanged
 
 _CONTENT = {
@@ -14,6 +13,8 @@ _CONTENT = {
 
 def info_command(file: options.SetName) -> None:
     """Print what a set's file holds: its card, tensors and hash."""
+    from distill_bench.distilled.distilled_set import load_distilled
+
     path = options.set_file(file)
     distilled = load_distilled(path, allow_changed=True)
     tensors = {name: [str(t.dtype).removeprefix("torch."), *t.shape] for name, t in distilled.tensors.items()}

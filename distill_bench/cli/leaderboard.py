@@ -1,20 +1,23 @@
 """leaderboard: the boards of a folder of results."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill_bench.benchmark import leaderboard as boards
 from distill_bench.cli import options
-from distill_bench.cli.boards import Format, as_tables, show_markdown, show_tables
 from distill_bench.cli.output import show, show_json
 from distill_bench.errors import DataError, UsageError
 from distill_bench.runtime.files import check_ending, check_place
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.text import counted
+
+if TYPE_CHECKING:
+    from distill_bench.benchmark import leaderboard as boards
 
 
 def leaderboard_command(
@@ -25,7 +28,7 @@ def leaderboard_command(
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write all boards as one page to this file.")] = None,
     as_json: options.Json = False,
-    format: Format = None,
+    format: options.Format = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 3 if a result is wrong, or was changed since it was written.")
     ] = False,
@@ -34,6 +37,9 @@ def leaderboard_command(
 
     A result that is wrong is named and left out.
     """
+    from distill_bench.benchmark import leaderboard as boards
+    from distill_bench.cli.boards import as_tables
+
     if html and as_json:
         raise UsageError("--html writes a page and --json prints the rows: give one of them.")
     if format and (html or as_json):
@@ -79,6 +85,9 @@ def _folders(folder: Path, beside: Sequence[Path]) -> list[Path]:
 
 def _print_and_render(sources: Sequence[boards.Source], folder: Path, tabular: bool) -> None:
     """Print all sources' boards, and write those of the folder, which is the first of them, into it."""
+    from distill_bench.benchmark import leaderboard as boards
+    from distill_bench.cli.boards import show_markdown, show_tables
+
     own = boards.boards(_of_one_folder(sources[:1]))
     for suite, rows in own.items():
         boards.render(rows, folder / suite)
@@ -91,4 +100,6 @@ def _print_and_render(sources: Sequence[boards.Source], folder: Path, tabular: b
 
 def _of_one_folder(sources: Sequence[boards.Source]) -> list[dict[str, Any]]:
     """Its rows, which need not say where they come from."""
+    from distill_bench.benchmark import leaderboard as boards
+
     return [{**row, "origin": None} for row in boards.rows_of(sources)]

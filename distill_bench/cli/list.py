@@ -1,20 +1,19 @@
 """list: what the package has."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distill_bench import benchmark
 from distill_bench.cli import options
 from distill_bench.cli.output import show, show_json
-from distill_bench.datasets import list_datasets
 from distill_bench.errors import UsageError, unknown
-from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub.registry.registry import Entry, load_registry
-from distill_bench.methods import list_methods, load_method
-from distill_bench.networks import ARCHITECTURES
 from distill_bench.runtime.log import log
+
+if TYPE_CHECKING:
+    from distill_bench.hub.registry.registry import Entry
 
 
 def list_command(
@@ -25,6 +24,12 @@ def list_command(
     registry: options.Registry = None,
 ) -> None:
     """List methods, sources, networks, protocols and suites; or the published sets that can be had by their id."""
+    from distill_bench import benchmark
+    from distill_bench.datasets import list_datasets
+    from distill_bench.evaluation import PROTOCOLS
+    from distill_bench.hub.registry.registry import load_registry
+    from distill_bench.networks import ARCHITECTURES
+
     known: dict[str, Callable[[], dict[str, str]]] = {
         "methods": method_titles,
         "sources": lambda: dict.fromkeys([*list_datasets(), "folder:PATH", "parquet:PATH", "npz:PATH"], ""),
@@ -61,6 +66,8 @@ def _published_title(entry: Entry) -> str:
 
 def method_titles() -> dict[str, str]:
     """Every method with its title. One of another package that cannot be loaded is left out, and the log says so."""
+    from distill_bench.methods import list_methods, load_method
+
     titles = {}
     for name in list_methods():
         try:

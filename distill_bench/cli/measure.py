@@ -1,18 +1,19 @@
 """measure: a set otherwise than by one accuracy."""
 
+from __future__ import annotations
+
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from distill_bench.cli import options
 from distill_bench.cli.output import notes_shown, protocol_named, show, show_json
-from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError, unknown
-from distill_bench.evaluation import protocol_for, score_folder
-from distill_bench.evaluation.measures import Transfer, shown, transfer
-from distill_bench.runtime.device import resolve_device
-from distill_bench.runtime.run_info import run_block
+
+if TYPE_CHECKING:
+    from distill_bench.distilled.distilled_set import DistilledSet
+    from distill_bench.evaluation.measures import Transfer
 
 _MEASURES = ("transfer",)
 
@@ -36,6 +37,12 @@ def measure_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
+    from distill_bench.distilled.distilled_set import load_distilled
+    from distill_bench.evaluation import protocol_for, score_folder
+    from distill_bench.evaluation.measures import transfer
+    from distill_bench.runtime.device import resolve_device
+    from distill_bench.runtime.run_info import run_block
+
     if what not in _MEASURES:
         raise UsageError(unknown("measure", what, _MEASURES))
     options.choice("--labels", labels, options.LABEL_USES)
@@ -53,6 +60,8 @@ def measure_command(
 
 
 def _transfer_table(result: Transfer, distilled: DistilledSet) -> list[str]:
+    from distill_bench.evaluation.measures import shown
+
     first = result.scores[0]
     lines = [
         f"{first.method} on {first.dataset}, ipc {first.ipc}, {protocol_named(first, distilled)}, "

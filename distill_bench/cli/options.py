@@ -1,28 +1,28 @@
 """Options that several commands have, and what is made of them."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distill_bench.cli.choices import COMPILE, PROTOCOLS
 from distill_bench.cli.output import CommandMonitor
-from distill_bench.datasets import Dataset, load_dataset
-from distill_bench.datasets.card import dataset_of
-from distill_bench.datasets.folder import TEST_FOLDERS
-from distill_bench.distilled.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError, did_you_mean
-from distill_bench.evaluation import PROTOCOLS
-from distill_bench.hub.registry.published import CachedSet, is_id, obtain
-from distill_bench.methods.recipe import parse_values
 from distill_bench.runtime.files import check_ending, check_no_input, check_place
 from distill_bench.runtime.progress import StreamMonitor
-from distill_bench.training.compilation import Choice
+
+if TYPE_CHECKING:
+    from distill_bench.datasets import Dataset
+    from distill_bench.distilled.distilled_set import DistilledSet
+    from distill_bench.hub.registry.published import CachedSet
 
 HOLDOUT = 0.2
+FORMATS = ("table", "md")
 LABEL_USES = ("stored", "hard")
-COMPILE = get_args(Choice)
 SetName = Annotated[str, typer.Argument(help="A distilled set, or the id of a published one that was downloaded.")]
 DatasetName = Annotated[str, typer.Option("--dataset", help="digits, mnist, …, folder:PATH, parquet:PATH or npz:PATH.")]
 TestDataset = Annotated[
@@ -56,7 +56,7 @@ Classes = Annotated[
 Preset = Annotated[str, typer.Option("--preset", help="paper, or a recipe's preset such as cpu.")]
 Values = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe.")]
 Compile = Annotated[
-    str, typer.Option("--compile", help="auto (where it pays), on or off: training through torch.compile.")
+    str, typer.Option("--compile", help=f"{', '.join(COMPILE)}: training through torch.compile; auto: where it pays.")
 ]
 Protocol = Annotated[
     str | None,
@@ -85,7 +85,10 @@ MemoryLimit = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
+Format = Annotated[
+    str | None, typer.Option("--format", help="table or md (Markdown): in a terminal a table, else Markdown.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
 Registry = Annotated[
     Path | None, typer.Option("--registry", help="A registry of your own; or set DISTILL_BENCH_REGISTRY.")
 ]
@@ -102,6 +105,9 @@ def dataset_of_set(
     classes: str | None = None,
 ) -> Dataset:
     """The source on a set's card, but for what was asked for instead."""
+    from distill_bench.datasets.card import dataset_of
+    from distill_bench.distilled.distilled_set import check_same_classes
+
     card = distilled.card.source
     fraction = holdout_fraction(holdout, split, card.holdout)
     asked = {"name": dataset, "size": size} | own_data(flip, classes)
@@ -121,6 +127,8 @@ def data_named(
     classes: str | None = None,
 ) -> Dataset:
     """The dataset that a command's options describe."""
+    from distill_bench.datasets import load_dataset
+
     return load_dataset(name, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip, classes))
 
 
@@ -133,11 +141,15 @@ def own_data(flip: str | None, classes: str | None) -> dict[str, Any]:
 
 def overrides(values: list[str] | None, **given: object) -> dict[str, Any]:
     """What ``--set`` replaces of a recipe, and what was given with an option of its own."""
+    from distill_bench.methods.recipe import parse_values
+
     return parse_values([*(values or []), *(f"{name}={value}" for name, value in given.items() if value is not None)])
 
 
 def downloaded(name: str, registry: Path | None = None) -> CachedSet | None:
     """The published set of an id; None where a file is named, with which no registry goes."""
+    from distill_bench.hub.registry.published import is_id, obtain
+
     if is_id(name):
         return obtain(name, may_download=False, registry=registry)
     if registry is not None:
@@ -190,6 +202,8 @@ def paths_of(dataset: str | None) -> list[Path]:
     Returns:
         The paths, in order.
     """
+    from distill_bench.datasets.folder import TEST_FOLDERS
+
     kind, _, path = (dataset or "").partition(":")
     root = Path(os.path.expanduser(path))
     split = kind == "folder" and (root / "train").is_dir()

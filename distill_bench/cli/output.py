@@ -3,19 +3,23 @@
 The library's messages speak of arguments, as `` `labels=hard` ``; here they become the options of the command.
 """
 
+from __future__ import annotations
+
 import re
 import sys
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from distill_bench.distilled.distilled_set import DistilledSet
-from distill_bench.evaluation import Result
 from distill_bench.runtime.memory import memory_limit, resident_bytes
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.text import for_json, for_terminal
+
+if TYPE_CHECKING:
+    from distill_bench.distilled.distilled_set import DistilledSet
+    from distill_bench.evaluation import Result
 
 
 def show(*lines: object, err: bool = False) -> None:

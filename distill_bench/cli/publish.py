@@ -8,8 +8,6 @@ import typer
 from distill_bench.cli import options
 from distill_bench.cli.output import CommandMonitor, show
 from distill_bench.errors import UsageError
-from distill_bench.hub.publish import release, write_release
-from distill_bench.hub.upload import repository_page, upload
 
 _TARGETS = ("folder", "huggingface")
 
@@ -17,7 +15,7 @@ _TARGETS = ("folder", "huggingface")
 def publish_command(
     file: options.SetName,
     to: Annotated[str, typer.Option("--to", help=", ".join(_TARGETS))],
-    out: Annotated[Path | None, typer.Option("--out", help="The folder to write; made if it is not there.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder, made if it is not there.")] = None,
     repo: Annotated[str | None, typer.Option("--repo", help="For --to huggingface: owner/name.")] = None,
     result: Annotated[
         list[Path] | None,
@@ -28,6 +26,9 @@ def publish_command(
     url: Annotated[str | None, typer.Option("--url", help="Where the folder will be found by others.")] = None,
 ) -> None:
     """Put a set into a folder or a Hugging Face repository, with a dataset card, its results and a registry entry."""
+    from distill_bench.hub.publish import release, write_release
+    from distill_bench.hub.upload import repository_page, upload
+
     options.choice("--to", to, _TARGETS)
     if (to == "folder") != (out is not None) or (to == "huggingface") != (repo is not None):
         raise UsageError("give --to folder with --out DIR, or --to huggingface with --repo owner/name.")

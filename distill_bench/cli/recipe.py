@@ -7,13 +7,9 @@ from typing import Annotated
 import typer
 
 from distill_bench.cli import options
+from distill_bench.cli.choices import PAPER
 from distill_bench.cli.output import show, show_json
-from distill_bench.datasets import load_dataset, usual_side
 from distill_bench.errors import DataError
-from distill_bench.evaluation import known_protocol
-from distill_bench.methods import load_method
-from distill_bench.methods.recipe import PAPER, load_recipe
-from distill_bench.networks import resolve_network
 
 USUAL_SHAPE = (3, 32, 32)
 recipe_app = typer.Typer(help="Show and check recipes.", no_args_is_help=True)
@@ -31,6 +27,9 @@ def recipe_show(
     ] = None,
 ) -> None:
     """Print the values a method would run with, and the recipe's tables that they come from."""
+    from distill_bench.datasets import load_dataset, usual_side
+    from distill_bench.methods import load_method
+
     chosen, side = load_method(method), size or usual_side(dataset)
     if side is None:
         with contextlib.suppress(DataError):  # data that is not here: no table of sides applies
@@ -45,6 +44,11 @@ def recipe_show(
 @recipe_app.command("validate")
 def recipe_validate(file: Annotated[str, typer.Argument(help="A built-in recipe's name, or a .toml file.")]) -> None:
     """Check every table of a recipe against its method's fields, and the names of networks and protocol."""
+    from distill_bench.evaluation import known_protocol
+    from distill_bench.methods import load_method
+    from distill_bench.methods.recipe import PAPER, load_recipe
+    from distill_bench.networks import resolve_network
+
     recipe, chosen = load_recipe(file), load_method(file)
     known_protocol(recipe.protocol)
     for preset in {PAPER, *recipe.preset}:

@@ -7,17 +7,18 @@ import typer
 
 from distill_bench.cli import options
 from distill_bench.cli.output import show
-from distill_bench.distilled.distilled_set import load_distilled
-from distill_bench.distilled.render import render_grid
 
 
 def render_command(
     file: options.SetName,
-    out: Annotated[Path, typer.Option("--out", help="The .png file to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .png file to write.")],
     columns: Annotated[int, typer.Option("--columns", min=1, help="Images of a class shown at most.")] = 10,
     dataset: options.SourceDataset = None,
 ) -> None:
     """Draw a set as an image grid, a row a class, with normalisation and whitening undone."""
+    from distill_bench.distilled.distilled_set import load_distilled
+    from distill_bench.distilled.render import render_grid
+
     path = options.set_file(file)
     distilled = load_distilled(path)
     whitened = distilled.card.pixel_space.kind == "zca"

@@ -6,24 +6,20 @@ from typing import Annotated
 import typer
 
 from distill_bench.cli import options
+from distill_bench.cli.choices import PAPER
 from distill_bench.cli.output import notes_shown, show
 from distill_bench.errors import UsageError
-from distill_bench.evaluation import pixel_notes
-from distill_bench.methods import Checkpoint, load_method, make_set, memory_of_step, synthesis_key
-from distill_bench.methods.recipe import PAPER
-from distill_bench.methods.warm_start import is_finished_set
-from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.files import check_no_input
+from distill_bench.runtime.log import log
 from distill_bench.runtime.memory import set_memory_limit
 from distill_bench.runtime.paths import cache_dir
-from distill_bench.runtime.run_info import code_state, peak_memory_mb, run_block
 from distill_bench.runtime.stored import write_with_sum
 
 
 def synthesize_command(
     dataset: options.DatasetName,
     ipc: Annotated[int, typer.Option("--ipc", help="Images per class.")],
-    out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.")],
     method: Annotated[str | None, typer.Argument(help="A method of `distill-bench list methods`.")] = None,
     own: Annotated[str | None, typer.Option("--method", help="A method of your own: module:function.")] = None,
     preset: options.Preset = PAPER,
@@ -40,6 +36,12 @@ def synthesize_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Make a distilled set from a dataset's training split."""
+    from distill_bench.evaluation import pixel_notes
+    from distill_bench.methods import Checkpoint, load_method, make_set, memory_of_step, synthesis_key
+    from distill_bench.methods.warm_start import is_finished_set
+    from distill_bench.runtime.device import resolve_device
+    from distill_bench.runtime.run_info import code_state, peak_memory_mb, run_block
+
     if (name := method or own) is None or (method is not None and own is not None):
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
     set_memory_limit(memory_limit)
@@ -49,6 +51,7 @@ def synthesize_command(
     data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     chosen = load_method(name)
     config = chosen.config_on(data, ipc, preset, **overrides)
+    log.info("%s, preset %s: %s", name, preset, config)
     if is_finished_set(init := getattr(config, "init", "")):
         check_no_input(out, [Path(init)])
     key = synthesis_key(data, chosen, config, ipc, preset, seed)

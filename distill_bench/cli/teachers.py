@@ -1,19 +1,18 @@
 """teachers: train and list them."""
 
-from typing import Annotated, Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from distill_bench.cli import options
+from distill_bench.cli.choices import SPACES
 from distill_bench.cli.output import peak_line, show, show_json
-from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
-from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
-from distill_bench.evaluation import recorded_score, score_teacher
-from distill_bench.pretrained.store import Pretrained
-from distill_bench.pretrained.teachers import get_or_train_teacher, list_teachers, teacher_bytes, teacher_recipe
-from distill_bench.runtime.device import resolve_device
-from distill_bench.runtime.run_info import code_state
+
+if TYPE_CHECKING:
+    from distill_bench.pretrained.store import Pretrained
 
 teachers_app = typer.Typer(help="Train and list teachers.", no_args_is_help=True)
 
@@ -37,6 +36,13 @@ def teachers_train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a network on a dataset's training split, keep it for the methods that need it, and test it."""
+    from distill_bench.datasets.pixel_space import pixel_space_of
+    from distill_bench.datasets.training_view import TrainingData
+    from distill_bench.evaluation import score_teacher
+    from distill_bench.pretrained.teachers import get_or_train_teacher, teacher_bytes, teacher_recipe
+    from distill_bench.runtime.device import resolve_device
+    from distill_bench.runtime.run_info import code_state
+
     code_state()
     if pixel_space not in SPACES:
         raise UsageError(f"--pixel-space {pixel_space!r}: give {', '.join(SPACES)}.")
@@ -55,6 +61,9 @@ def teachers_train(
 @teachers_app.command("list")
 def teachers_list(as_json: options.Json = False) -> None:
     """List the teachers that were trained here, with their accuracies on training images and on the test split."""
+    from distill_bench.evaluation import recorded_score
+    from distill_bench.pretrained.teachers import list_teachers
+
     teachers = sorted(list_teachers(), key=lambda stored: (stored.history.get("dataset", ""), stored.key))
     if as_json:
         show_json([stored_row(stored, test_accuracy=recorded_score(stored)) for stored in teachers])
@@ -69,6 +78,8 @@ def stored_row(stored: Pretrained, **more: object) -> dict[str, Any]:
 
 
 def _teacher_line(stored: Pretrained) -> str:
+    from distill_bench.evaluation import recorded_score
+
     recipe, tested = stored.identity["recipe"], recorded_score(stored)
     test = "not tested" if tested is None else f"test {tested:.1f} %"
     how = recipe.get("weights") or f"{stored.facts['epochs']} epochs, seed {stored.identity['seed']}"

@@ -1,26 +1,24 @@
 """verify: repeat a result, or put a claimed accuracy to the test."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 
 from distill_bench.cli import options
-from distill_bench.cli.claims import verdict_lines
 from distill_bench.cli.output import notes_shown, peak_line, show, show_json
-from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
-from distill_bench.evaluation import Result, evaluate, protocol_for, score_folder
-from distill_bench.evaluation.claim import Claimed, ClaimVerdict, check_claim, claim_of
-from distill_bench.evaluation.memory import evaluation_bytes
-from distill_bench.hub.formats.result_file import LINES, check_belongs, read_result, read_results_of
-from distill_bench.hub.registry.published import CachedSet
-from distill_bench.hub.verify import CONFIDENCE, Verdict, threads_to_repeat, verify
-from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.hashing import sha256_of
 from distill_bench.runtime.text import counted
+
+if TYPE_CHECKING:
+    from distill_bench.evaluation import Result
+    from distill_bench.evaluation.claim import Claimed, ClaimVerdict
+    from distill_bench.hub.registry.published import CachedSet
+    from distill_bench.hub.verify import Verdict
 
 _DOES_NOT_HOLD = 4
 
@@ -57,6 +55,9 @@ def verify_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Evaluate a set once more, and say whether a result, or a claimed accuracy, holds: exit code 0, or 4 if not."""
+    from distill_bench.evaluation.claim import claim_of
+    from distill_bench.runtime.device import resolve_device
+
     of_claim: dict[str, Any] = {"claim": claim, "std": std, "claimed_networks": claimed_networks}
     of_claim |= {"protocol": protocol, "labels": labels, "network": network}
     _check_one_claim(result, of_claim)
@@ -90,6 +91,12 @@ def _verify_figure(
     paths: Sequence[Path], figure: Claimed, own: dict[str, Any], settings: dict[str, Any], as_json: bool
 ) -> bool:
     """Hold a claimed accuracy against the sets that it is of; says whether it holds."""
+    from distill_bench.cli.claims import verdict_lines
+    from distill_bench.distilled.distilled_set import load_distilled
+    from distill_bench.evaluation import evaluate, protocol_for, score_folder
+    from distill_bench.evaluation.claim import check_claim
+    from distill_bench.evaluation.memory import evaluation_bytes
+
     options.choice("--labels", settings["labels"], options.LABEL_USES)
     sets = [load_distilled(path) for path in paths]
     data = options.dataset_of_set(sets[0], **own)
@@ -137,6 +144,12 @@ def _verify_result(
     as_json: bool,
 ) -> bool:
     """Repeat a result; says whether it holds."""
+    import torch
+
+    from distill_bench.distilled.distilled_set import load_distilled
+    from distill_bench.hub.formats.result_file import LINES, check_belongs, read_result, read_results_of
+    from distill_bench.hub.verify import threads_to_repeat, verify
+
     cached = options.downloaded(file, registry)
     alone = None if result.suffix == LINES else read_result(result)
     path = _of_claim(cached, alone) if cached else Path(file)
@@ -183,6 +196,8 @@ def _answer(verdict: Verdict) -> list[str]:
 
 
 def _reason(verdict: Verdict) -> list[str]:
+    from distill_bench.hub.verify import CONFIDENCE
+
     shared = min(len(verdict.claimed_accuracies), len(verdict.accuracies))
     untested = len(verdict.claimed_accuracies) - shared
     fewer = f" Not trained: the claim's other {counted(untested, 'network')}." if untested else ""

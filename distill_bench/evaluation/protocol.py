@@ -158,6 +158,11 @@ def load_protocol(name: str) -> Protocol:
     return own.model_copy(update={"id": name})
 
 
+def list_protocols() -> list[str]:
+    """The ids of the evaluation protocols."""
+    return list(PROTOCOLS)
+
+
 def known_protocol(name: str) -> Protocol:
     """A protocol of this project by id: for names that a file says, for which nothing is read or imported.
 

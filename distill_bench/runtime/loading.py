@@ -1,9 +1,6 @@
 """torch loaded before all else, so that a limit it does not fit into is told in one line."""
 
 import sys
-from pathlib import Path
-
-COMMAND = "distill-bench"
 
 
 def why_not(error: Exception) -> str:
@@ -22,7 +19,4 @@ def why_not(error: Exception) -> str:
 try:
     import torch  # noqa: F401
 except (ImportError, MemoryError, OSError) as error:
-    if Path(sys.argv[0]).name == COMMAND or sys.argv[0] == "-m":
-        sys.stderr.write(f"error: {why_not(error)}\n")
-        raise SystemExit(1) from None
     raise ImportError(why_not(error)) from error

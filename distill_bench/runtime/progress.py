@@ -1,18 +1,20 @@
 """Progress of long work: a bar with the time left on a terminal, a line now and then elsewhere. Requests to stop."""
 
+from __future__ import annotations
+
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
-from typing import Protocol, TextIO, runtime_checkable
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Protocol, TextIO, runtime_checkable
 
 from distill_bench.errors import Interrupted
 from distill_bench.runtime.text import for_terminal
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _LINE_EVERY_SECONDS = 15.0
 
@@ -74,7 +76,7 @@ class SubMonitor:
 
 
 class _Stage:
-    def __init__(self, owner: "StreamMonitor", title: str, total: int, done: int, bar: Progress | None) -> None:
+    def __init__(self, owner: StreamMonitor, title: str, total: int, done: int, bar: Progress | None) -> None:
         self._owner, self._title, self._total, self._bar = owner, title, total, bar
         self._task = bar.add_task(for_terminal(title), total=total, completed=done, note="") if bar else None
         self._first = self._done = done
@@ -128,16 +130,23 @@ class StreamMonitor:
         if self._quiet or not self._stream.isatty():
             yield _Stage(self, title, total, done, None)
             return
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-        )
-        with Progress(*columns, console=Console(file=self._stream)) as bar:
+        with _bar(self._stream) as bar:
             yield _Stage(self, title, total, done, bar)
+
+
+def _bar(stream: TextIO) -> Progress:
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}", markup=False),
+        console=Console(file=stream),
+    )
 
 
 class StopBeforeStart(BaseException):
