@@ -15,7 +15,7 @@ from distill_bench.benchmark.results import FAILED, file_failure, file_result, i
 from distill_bench.benchmark.suite import Cell, GivenSetCell, ReferenceCell, SetCell
 from distill_bench.datasets import Dataset, load_dataset
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset, load_distilled
-from distill_bench.errors import DataError, DistillBenchError, UsageError
+from distill_bench.errors import DistillBenchError, UsageError
 from distill_bench.evaluation import (
     Failure,
     Result,
@@ -30,19 +30,18 @@ from distill_bench.evaluation import (
     score_key,
 )
 from distill_bench.evaluation.result_file import to_json
-from distill_bench.methods import Checkpoint, make_set, new_run, shortage, synthesis_key
+from distill_bench.methods import shortage
 from distill_bench.methods.recipe import PAPER, Resources
 from distill_bench.methods.run import Run, parts_of, pretrained_of
+from distill_bench.methods.stored_sets import StoredSet
 from distill_bench.runtime.checkpoint import EVERY_SECONDS
-from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import file_lock
-from distill_bench.runtime.log import log
 from distill_bench.runtime.names import checked_file_name
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
-from distill_bench.runtime.run_info import peak_memory_mb, run_block
-from distill_bench.runtime.stored import FILE_SUM, beside, is_intact, read_json, write_json, write_with_sum
+from distill_bench.runtime.run_info import run_block
+from distill_bench.runtime.stored import read_json, write_json
 
 _HARD = ".hard"
 
@@ -328,19 +327,20 @@ class SetTasks(CellTasks[SetCell]):
         if self.cannot:
             self.key = canonical_hash([str(cell), self.cannot])
         else:
-            self.key = synthesis_key(self.dataset, self.method, self.config, cell.ipc, self.preset, cell.seed)
+            self.stored = StoredSet.of(self.dataset, self.method, self.config, cell.ipc, self.preset, cell.seed)
+            self.key = self.stored.key
 
     @property
     def set_path(self) -> Path:
-        return cache_dir() / "store" / "sets" / f"{self.key}.safetensors"
+        return self.stored.path
 
     @property
     def checkpoint_path(self) -> Path:
-        return cache_dir() / "store" / "checkpoints" / f"{self.key}.safetensors"
+        return self.stored.checkpoint_path
 
     @property
     def begun(self) -> bool:
-        return self.set_path.exists() or bool(Checkpoint(self.checkpoint_path).files)
+        return self.set_path.exists() or bool(self.stored.checkpoint().files)
 
     @property
     def lacks_set(self) -> bool:
@@ -348,27 +348,14 @@ class SetTasks(CellTasks[SetCell]):
 
     def stored_set(self) -> DistilledSet | None:
         """The set; one that cannot be read counts as missing, and will be made again."""
-        if not is_intact(self.set_path):
-            return None
-        try:
-            return load_distilled(self.set_path)
-        except DataError as error:
-            log.warning("%s It counts as missing.", error)
-            return None
+        return self.stored.read()
 
     def obtain_set(self, monitor: Monitor, own_process: bool) -> DistilledSet:
-        checkpoint = Checkpoint(self.checkpoint_path, self.setting.checkpoint_seconds)
         distilled = self.stored_set()
         if distilled is None:
-            history: list[float] = []
-            distilled = make_set(
-                self.dataset, self.method, self.config, self.cell.ipc, self.preset, self.cell.seed,
-                device=self.setting.device, monitor=monitor, checkpoint=checkpoint, history=history,
-            )  # fmt: skip
-            run = run_block(checkpoint.seconds, resolve_device(self.setting.device)) | {"compiled": checkpoint.compiled}
-            facts = {"peak_memory_mb": peak_memory_mb() if own_process else None, "history": history, **run}
-            write_with_sum(self.set_path, distilled.to_bytes(), facts)
-        checkpoint.clear()
+            every = self.setting.checkpoint_seconds
+            return self.stored.make(self.setting.device, monitor, every, own_process)
+        self.stored.checkpoint().clear()
         return distilled
 
     def needs(self) -> set[Path]:
@@ -383,8 +370,8 @@ class SetTasks(CellTasks[SetCell]):
         return {path for path in self._needed if not path.exists()}
 
     def result_facts(self) -> dict[str, Any]:
-        facts = read_json(beside(self.set_path)) or {}
-        synthesis = Synthesis(**{name: value for name, value in facts.items() if name not in ("history", FILE_SUM)})
+        facts = self.stored.history()
+        synthesis = Synthesis(**{name: value for name, value in facts.items() if name != "history"})
         return {"recipe": self.config.model_dump(mode="json"), "synthesis": synthesis}
 
     def _open_tasks_of_set(self) -> list[Task]:
@@ -407,9 +394,7 @@ class SetTasks(CellTasks[SetCell]):
                 run.checkpoint.clear()
 
     def _run(self, device: str, monitor: Monitor) -> Run[Any]:
-        checkpoint = Checkpoint(self.checkpoint_path, self.setting.checkpoint_seconds)
-        options: dict[str, Any] = {"device": device, "monitor": monitor, "checkpoint": checkpoint}
-        return new_run(self.dataset, self.method, self.config, self.cell.ipc, self.cell.seed, **options)
+        return self.stored.run(device, monitor, self.setting.checkpoint_seconds)
 
     def _hindrance(self) -> str | None:
         if short := shortage(self.dataset, self.cell.ipc):

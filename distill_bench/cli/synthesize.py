@@ -1,5 +1,6 @@
 """synthesize: make a distilled set."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +10,11 @@ from distill_bench.cli import options
 from distill_bench.cli.choices import PAPER
 from distill_bench.cli.output import notes_shown, show
 from distill_bench.errors import UsageError
-from distill_bench.runtime.files import check_no_input
+from distill_bench.runtime.files import check_no_input, write_atomically
 from distill_bench.runtime.log import log
 from distill_bench.runtime.memory import set_memory_limit
-from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.stored import write_with_sum
+from distill_bench.runtime.tracking import LOSSES, losses_csv, tracked
 
 
 def synthesize_command(
@@ -33,38 +34,57 @@ def synthesize_command(
     device: options.Device = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 30.0,
     memory_limit: options.MemoryLimit = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Make it anew, although the store of synthesize and bench has it.")
+    ] = False,
+    trackers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--log",
+            help="tensorboard or wandb: tell it every step's loss; repeatable. A .losses.csv is always written.",
+        ),
+    ] = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Make a distilled set from a dataset's training split."""
     from distill_bench.evaluation import pixel_notes
-    from distill_bench.methods import Checkpoint, load_method, make_set, memory_of_step, synthesis_key
+    from distill_bench.methods import load_method, memory_of_step
+    from distill_bench.methods.stored_sets import StoredSet
     from distill_bench.methods.warm_start import is_finished_set
     from distill_bench.runtime.device import resolve_device
-    from distill_bench.runtime.run_info import code_state, peak_memory_mb, run_block
+    from distill_bench.runtime.run_info import code_state
 
     if (name := method or own) is None or (method is not None and own is not None):
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
     set_memory_limit(memory_limit)
     options.check_out(out, options.paths_of(dataset))
     code_state()
-    overrides, place = options.overrides(values), resolve_device(device)
+    resolve_device(device)
+    replaced = options.overrides(values)
     data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     chosen = load_method(name)
-    config = chosen.config_on(data, ipc, preset, **overrides)
+    config = chosen.config_on(data, ipc, preset, **replaced)
     log.info("%s, preset %s: %s", name, preset, config)
     if is_finished_set(init := getattr(config, "init", "")):
         check_no_input(out, [Path(init)])
-    key = synthesis_key(data, chosen, config, ipc, preset, seed)
-    checkpoint = Checkpoint(cache_dir() / "checkpoints" / f"{key}.safetensors", checkpoint_seconds)
-    monitor, history = options.listening_monitor(quiet), list[float]()
-    if much := memory_of_step(chosen.name, data, config, ipc):
+    wanted, monitor = StoredSet.of(data, chosen, config, ipc, preset, seed), options.listening_monitor(quiet)
+    if (fresh or not wanted.path.exists()) and (much := memory_of_step(chosen.name, data, config, ipc)):
         monitor.say(much)
-    distilled = make_set(
-        data, chosen, config, ipc, preset, seed, device=device, monitor=monitor, checkpoint=checkpoint, history=history
-    )
-    run = run_block(checkpoint.seconds, place) | {"compiled": checkpoint.compiled}
-    facts = {"peak_memory_mb": peak_memory_mb(), **run, "history": history}
+    about = {"method": name, "dataset": data.name, "ipc": ipc, "preset": preset, "seed": seed} | config.model_dump()
+    with tracked(trackers or (), out, about) as told:
+        how = {"device": device, "every_seconds": checkpoint_seconds, "own_process": True, "log": told}
+        distilled, made = wanted.obtain(fresh, monitor, **how)
+    facts = wanted.history()
     write_with_sum(out, distilled.to_bytes(), facts)
-    checkpoint.clear()
-    show(f"{out}: {len(distilled.images)} images, {distilled.nbytes:,} bytes, {checkpoint.seconds:.0f} s")
+    if facts.get("history"):
+        write_atomically(out.with_suffix(LOSSES), losses_csv(facts["history"]))
+    spent = f"{facts.get('seconds', 0):.0f} s" + ("" if made else f", made {facts.get('finished', 'before')}")
+    show(f"{out}: {len(distilled.images)} images, {distilled.nbytes:,} bytes, {spent}")
+    if not made:
+        monitor.say(*_about_stored(wanted.unlike(device)))
     show(*notes_shown(pixel_notes(distilled, data)))
+
+
+def _about_stored(unlike: Sequence[str]) -> list[str]:
+    lines = ["it was in the store already, as synthesize or bench made it; --fresh makes it anew"]
+    return lines + [f"it may differ in its last digits from one made here: {', '.join(unlike)}"] * bool(unlike)

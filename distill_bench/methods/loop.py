@@ -82,6 +82,7 @@ def optimise(
                     raise run.out_of_memory(f"at step {step} of {steps}", error) from error
                 raise
             run.history.append(loss)
+            run.log(step, {f"{run.method}/loss": loss})
             stage.note(f"loss {loss:.4g}")
             stage.advance()
             if run.monitor.stop_requested:

@@ -20,6 +20,7 @@ from distill_bench.runtime import seeds
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.locks import get_or_make
 from distill_bench.runtime.progress import Monitor
+from distill_bench.runtime.tracking import Log, silent
 
 
 class Config(BaseModel):
@@ -100,6 +101,7 @@ class Run(Generic[F]):
         seed: the root of all randomness; draw through ``generator``.
         checkpoint: stores unfinished work, which the next call resumes.
         history: the loss of every step so far.
+        log: is told every step, see ``tracking.Log``.
     """
 
     method: str
@@ -111,6 +113,7 @@ class Run(Generic[F]):
     monitor: Monitor
     checkpoint: Checkpoint
     history: list[float] = field(default_factory=list)
+    log: Log = silent
 
     @property
     def classes(self) -> int:

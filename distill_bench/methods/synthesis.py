@@ -17,6 +17,7 @@ from distill_bench.methods.run import Config, Run
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.progress import SILENT, Monitor
+from distill_bench.runtime.tracking import Log, silent
 
 
 def synthesize(
@@ -30,6 +31,7 @@ def synthesize(
     monitor: Monitor = SILENT,
     checkpoint: Checkpoint | None = None,
     history: list[float] | None = None,
+    log: Log = silent,
     **config: Any,
 ) -> DistilledSet:
     """Make a distilled set from the training split of a dataset. The set is the last iterate.
@@ -42,6 +44,7 @@ def synthesize(
         seed: of everything random in synthesis.
         checkpoint: where unfinished work is kept; none unless given.
         history: a list that receives the loss of every step.
+        log: is called with every step's number and loss, as ``log(3, {"dm/loss": 0.5})``.
         device: as for ``resolve_device``.
         monitor: hears of progress, and may ask to stop.
         config: hyper-parameters that replace the recipe's.
@@ -57,7 +60,7 @@ def synthesize(
     """
     chosen = load_method(method)
     resolved = chosen.config_on(data, ipc, preset, **config)
-    how = {"device": device, "monitor": monitor, "checkpoint": checkpoint, "history": history}
+    how = {"device": device, "monitor": monitor, "checkpoint": checkpoint, "history": history, "log": log}
     return make_set(data, chosen, resolved, ipc, preset, seed, **how)
 
 
@@ -91,6 +94,7 @@ def new_run(
     monitor: Monitor = SILENT,
     checkpoint: Checkpoint | None = None,
     history: list[float] | None = None,
+    log: Log = silent,
 ) -> Run[Any]:
     """What the method's function is handed. Arguments and errors as ``make_set``."""
     check_ipc(data, ipc)
@@ -108,4 +112,5 @@ def new_run(
         monitor=monitor,
         checkpoint=checkpoint,
         history=[] if history is None else history,
+        log=log,
     )

@@ -189,7 +189,7 @@ def idle() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for room in ("evaluation.evaluate", "pretrained.training"):
             patch.setattr(sys.modules[f"distill_bench.{room}"], "train", stop)
-        patch.setattr("distill_bench.cli.synthesize.make_set", quick)
+        patch.setattr("distill_bench.methods.stored_sets.make_set", quick)
         patch.setattr(benchmark, "run_cells", stop)
         patch.setattr(typer.main, "get_command", lambda _: tree)  # it takes longer than the rest of most cases
         patch.setattr(sys, "path", [*sys.path])

@@ -14,7 +14,7 @@ from folders import images_folder
 from short_protocol import short_protocol
 from waiting import until
 
-from distill_bench import cli, load_dataset
+from distill_bench import load_dataset
 from distill_bench.benchmark.results import read_results
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import DataError
@@ -399,8 +399,7 @@ def test_what_code_runs_is_noted_before_the_work_begins(command, monkeypatch, wo
         raise DataError("far enough")
 
     code_state.cache_clear()
-    for module in (cli.options, cli.bench):
-        monkeypatch.setattr(module, "load_dataset", load)
+    monkeypatch.setattr("distill_bench.datasets.load_dataset", load)
     assert command(*words)[0] == 3
 
 
@@ -412,8 +411,7 @@ def test_a_stop_while_data_loads_is_no_failure(command, tmp_path, monkeypatch, n
         except Exception as error:  # as readers have it, which say what they could not read
             raise DataError("unreadable") from error
 
-    for module in (cli.options, cli.bench):
-        monkeypatch.setattr(module, "load_dataset", interrupted)
+    monkeypatch.setattr("distill_bench.datasets.load_dataset", interrupted)
     for words in (["synthesize", "dm", "--ipc", 1, "--out", tmp_path / "x.safetensors"], ["bench", "digits"]):
         code, _, error = command(*words, "--dataset", "digits")
         assert (code, error) == (130, "error: stopped on request, before any work began.\n")

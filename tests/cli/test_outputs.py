@@ -1,5 +1,6 @@
 """Where commands write: never onto what they read, nowhere that is found unwritable only after the work."""
 
+import importlib
 import os
 import sys
 
@@ -44,13 +45,13 @@ COMMANDS = {
     "render": (("render", "set.safetensors", "--out", "{}.png"), "pets/train/a/0.png"),
 }
 WORK = {
-    "synthesize": "cli.options.load_dataset",
-    "import": "cli.options.load_dataset",
+    "synthesize": "datasets.load_dataset",
+    "import": "datasets.load_dataset",
     "export": "hub.convert.exporting._write",
-    "render": "cli.render.render_grid",
-    "publish": "cli.publish.release",
-    "leaderboard": "cli.leaderboard.boards.render_page",
-    "bench": "cli.bench.benchmark.run_cells",
+    "render": "distilled.render.render_grid",
+    "publish": "hub.publish.release",
+    "leaderboard": "benchmark.leaderboard.render_page",
+    "bench": "benchmark.run_cells",
 }
 
 
@@ -63,11 +64,7 @@ def idle(monkeypatch):
             raise AssertionError(f"{name} began its work")
 
         room, _, function = f"distill_bench.{WORK[name]}".rpartition(".")
-        owner = sys.modules.get(room)
-        if owner is None:
-            parent, _, attribute = room.rpartition(".")
-            owner = getattr(sys.modules[parent], attribute)
-        monkeypatch.setattr(owner, function, work)
+        monkeypatch.setattr(importlib.import_module(room), function, work)
 
     return forbid
 
@@ -113,7 +110,7 @@ def test_another_name_of_an_input_is_an_input(command, place, idle, name, given,
 def test_synthesize_does_not_replace_what_it_starts_from_however_that_is_spelled(
     command, place, monkeypatch, given, out
 ):
-    monkeypatch.setattr("distill_bench.cli.synthesize.make_set", None)  # any work would be an error
+    monkeypatch.setattr("distill_bench.methods.stored_sets.make_set", None)  # any work would be an error
     before = content(place)
     option, value = given[0], given[1].format("set.safetensors")
     path = out.format("set.safetensors", place)

@@ -120,7 +120,7 @@ def test_the_command_says_it_where_nothing_else_does(monkeypatch, command):
     def starving(*_, **__):
         raise MemoryError("not a byte")
 
-    monkeypatch.setattr("distill_bench.cli.options.load_dataset", starving)
+    monkeypatch.setattr("distill_bench.datasets.load_dataset", starving)
     code, _, err = command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors")
     assert code == 1
     assert err.startswith("error: ran out of memory (not a byte). Lower a batch size")

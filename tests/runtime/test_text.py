@@ -175,7 +175,7 @@ def test_lines_of_our_own_below_an_error_stay_lines(command, monkeypatch):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("distill_bench.cli.recipe.load_recipe", fail)
+    monkeypatch.setattr("distill_bench.methods.recipe.load_recipe", fail)
     assert command("recipe", "validate", "dm") == (2, "", "error: look:\na  b\nc\\x1b\n")
 
 
