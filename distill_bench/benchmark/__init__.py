@@ -1,6 +1,7 @@
 """Suites: a grid of cells, each read from disk, done where missing, and filed as results."""
 
 from distill_bench.benchmark.executor import EXECUTORS, RAY, check_executor, run_cells, usual_threads
+from distill_bench.benchmark.plan import Plan, plan
 from distill_bench.benchmark.predict import predict, predict_memory
 from distill_bench.benchmark.suite import (
     Cell,
@@ -14,3 +15,5 @@ from distill_bench.benchmark.suite import (
     parse_only,
 )
 from distill_bench.benchmark.tasks import BenchConfig, CellTasks, tasks_of
+from distill_bench.benchmark.template import new_suite
+from distill_bench.benchmark.variants import with_settings

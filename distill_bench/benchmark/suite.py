@@ -107,11 +107,20 @@ class Suite(BaseModel):
         holdout: float | None,
         flip_invariant: bool | None = None,
         classes: Sequence[str] | None = None,
+        **grid: Any,
     ) -> "Suite":
         """The suite with other datasets, further methods, another size and so on where given, and with this holdout.
 
+        Args:
+            datasets, size, holdout, flip_invariant, classes: instead of the suite's.
+            methods: besides the suite's.
+            grid: ``ipc``, ``seeds``, ``preset`` and ``protocols``, instead of the suite's where they are given.
+
+        Returns:
+            Another suite.
+
         Raises:
-            UsageError: no dataset is left to run on.
+            UsageError: no dataset is left to run on, or a protocol is not for distilled sets.
         """
         changes = {
             "datasets": tuple(datasets) or self.datasets,
@@ -120,12 +129,25 @@ class Suite(BaseModel):
             "holdout": holdout,
             "flip_invariant": self.flip_invariant if flip_invariant is None else flip_invariant,
             "classes": self.classes if classes is None else tuple(classes),
+            **{name: value for name, value in grid.items() if value},
         }
         if not changes["datasets"]:
             raise UsageError(
                 f"suite {self.name} names no dataset: give `dataset=folder:PATH`, parquet:PATH or npz:PATH."
             )
-        return self.model_copy(update=changes)
+        suite = self.model_copy(update=changes)
+        suite.check_protocols(f"suite {self.name}")
+        return suite
+
+    def check_protocols(self, where: str) -> None:
+        """Raises UsageError, beginning with ``where``, for a protocol that does not score what it is to score."""
+        for protocol in self.protocols:
+            if load_protocol(protocol).trains_on == FULL:
+                raise UsageError(
+                    f"{where}: protocols: {protocol} scores a whole training split; name it as the reference."
+                )
+        if self.reference != NONE and load_protocol(self.reference).trains_on != FULL:
+            raise UsageError(f"{where}: reference: {self.reference} scores distilled sets; give full-v1, or none.")
 
 
 @dataclass(frozen=True)
@@ -261,11 +283,7 @@ def load_suite(name: str) -> Suite:
         raise UsageError(f"{path}: {describe(error, Suite.model_fields)}.") from error
     sets = [str(path.parent / each) if each.endswith(_SET_ENDING) else each for each in suite.sets]
     suite = suite.model_copy(update={"sets": tuple(sets)})
-    for protocol in suite.protocols:
-        if load_protocol(protocol).trains_on == FULL:
-            raise UsageError(f"{path}: protocols: {protocol} scores a whole training split; name it as the reference.")
-    if suite.reference != NONE and load_protocol(suite.reference).trains_on != FULL:
-        raise UsageError(f"{path}: reference: {suite.reference} scores distilled sets; give full-v1, or none.")
+    suite.check_protocols(str(path))
     return suite
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +10,7 @@ import typer
 from distill_bench.cli import options
 from distill_bench.cli.choices import EXECUTORS
 from distill_bench.cli.output import show, show_json
-from distill_bench.errors import DistillBenchError, UsageError
-from distill_bench.runtime.files import check_place
+from distill_bench.errors import UsageError
 from distill_bench.runtime.memory import set_memory_limit
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import clock
@@ -22,10 +20,24 @@ if TYPE_CHECKING:
 
 
 def bench_command(
-    suite: Annotated[str, typer.Argument(help="A suite of `distill-bench list suites`, or a .toml file.")],
+    suite: Annotated[
+        str | None, typer.Argument(help="A suite of `distill-bench list suites`, or a .toml file; see --new.")
+    ] = None,
     only: Annotated[str, typer.Option("--only", help="Such as method=dm,ipc=1,ipc=10.")] = "",
     dataset: Annotated[list[str] | None, typer.Option("--dataset", help="Instead of the suite's datasets.")] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="Besides the suite's: module:function.")] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option("--protocol", help="Instead of the suite's protocols; repeatable.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="Instead of the suite's, such as paper.")] = None,
+    ipc: Annotated[
+        list[int] | None, typer.Option("--ipc", min=1, help="Instead of the suite's images per class; repeatable.")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option("--seed", help="Instead of the suite's; repeatable.")] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a field of every method that has it."),
+    ] = None,
     size: options.Size = None,
     holdout: options.Holdout = None,
     split: options.Split = None,
@@ -48,18 +60,26 @@ def bench_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list the cells, how far each is, how long it may take.")
     ] = False,
+    new: Annotated[
+        Path | None, typer.Option("--new", metavar="FILE.toml", help="Write a suite to begin with, and run nothing.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --new replace a file.")] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Run what is not done of a suite, and print its leaderboard."""
     from distill_bench import benchmark
     from distill_bench.benchmark import leaderboard as boards
-    from distill_bench.benchmark.results import fold, read_results
+    from distill_bench.benchmark.results import read_results
     from distill_bench.cli.boards import as_tables, show_markdown, show_tables
-    from distill_bench.datasets import load_dataset
     from distill_bench.runtime.device import resolve_device
     from distill_bench.runtime.run_info import code_state
 
+    if new is not None:
+        _write_new(new, force, suite)
+        return
+    if suite is None:
+        raise UsageError("name a suite: distill-bench bench digits; --new my.toml writes one of your own.")
     benchmark.check_executor(executor)
     options.choice("--compile", compile, options.COMPILE)
     set_memory_limit(memory_limit)
@@ -69,35 +89,26 @@ def bench_command(
     if executor != benchmark.RAY:  # whose nodes may have what this machine has not
         resolve_device(device)
     loaded = benchmark.load_suite(suite)
+    grid: dict[str, Any] = {"ipc": tuple(ipc or ()), "seeds": tuple(seed or ()), "preset": preset}
     chosen = loaded.adapted(
         dataset or [],
         method or [],
         size,
         options.holdout_fraction(holdout, split, loaded.holdout),
         **options.own_data(flip_invariant, classes),
+        **grid | {"protocols": tuple(protocol or ())},
     )
-    cells = benchmark.expand(chosen, benchmark.parse_only(only))
+    how = {"device": device, "networks": networks, "checkpoint_seconds": checkpoint_seconds, "compile": compile}
     folder = results or cache_dir() / "results"
-    setting = benchmark.BenchConfig(
-        chosen.name, Path(os.path.realpath(folder)), device, networks, checkpoint_seconds, compile
-    )
-    sources = {name: load_dataset(name, **chosen.data) for name in chosen.datasets}
-    works = [benchmark.tasks_of(cell, setting, sources[cell.dataset]) for cell in cells]
-    _check_some_possible(works)
-    states = {work: work.state() for work in works}
+    plan = benchmark.plan(chosen, folder, only, options.overrides(values), **how)
     monitor = options.listening_monitor(quiet)
     if dry_run:
-        undone = [work for work, state in states.items() if state != "done"]
-        seconds, memory = benchmark.predict(works, folder), benchmark.predict_memory(undone, folder)
-        _print_states(states, seconds, memory, jobs or 1, as_json)
+        _print_states(plan, jobs or 1, as_json)
         return
-    check_place(folder / chosen.name / "file")
-    pending = [work for work, state in states.items() if state != "done"]
-    monitor.say(f"suite {chosen.name}: {len(works)} cells, {len(works) - len(pending)} of them done")
-    if peaks := [peak for peak in benchmark.predict_memory(pending).values() if peak is not None]:
+    monitor.say(f"suite {chosen.name}: {len(plan.works)} cells, {len(plan.works) - len(plan.pending)} of them done")
+    if peaks := [peak for peak in benchmark.predict_memory(plan.pending).values() if peak is not None]:
         monitor.say(f"memory of a cell's process: up to {max(peaks) / 1e3:.1f} GB")
-    failed = benchmark.run_cells(pending, executor, jobs, monitor, quiet, threads)
-    fold(folder, chosen.name)
+    failed = plan.run(monitor, executor, jobs, threads, quiet)
     rows = boards.boards(boards.board(folder)).get(chosen.name, [])
     pages = boards.render(rows, folder / chosen.name)
     if as_json:
@@ -107,27 +118,23 @@ def bench_command(
     else:
         show_markdown(rows)
     monitor.say("leaderboard: " + ", ".join(map(str, pages)))
-    if failed:
-        raise DistillBenchError(
-            f"{failed} of {len(pending)} cells failed; the board shows which, their files say why.",
-            *dict.fromkeys(work.cannot for work in works if work.cannot),
-        )
+    plan.check_failed(failed)
 
 
-def _check_some_possible(works: list[benchmark.CellTasks[Any]]) -> None:
-    """Raises UsageError if no set that was asked for can be made: the reference alone is not what was meant."""
-    sets = [work for work in works if work.cell.ipc is not None]
-    if sets and all(work.cannot for work in sets):
-        raise UsageError(str(sets[0].cannot))
+def _write_new(path: Path, force: bool, suite: str | None) -> None:
+    from distill_bench.benchmark import new_suite
+
+    if suite is not None:
+        raise UsageError(f"--new {path} writes a suite and runs none: leave out {suite}.")
+    new_suite(path, force)
+    show(f"{path}: run it with distill-bench bench {path}")
 
 
-def _print_states(
-    states: dict[benchmark.CellTasks[Any], str],
-    predicted: dict[benchmark.CellTasks[Any], float | None],
-    memory: dict[benchmark.CellTasks[Any], float | None],
-    jobs: int,
-    as_json: bool,
-) -> None:
+def _print_states(plan: benchmark.Plan, jobs: int, as_json: bool) -> None:
+    from distill_bench import benchmark
+
+    states, predicted = plan.states, benchmark.predict(plan.works, plan.results)
+    memory = benchmark.predict_memory(plan.pending, plan.results)
     if as_json:
         listed = [
             {"dataset": w.cell.dataset, "method": w.cell.method, "ipc": w.cell.ipc, "seed": w.cell.seed,

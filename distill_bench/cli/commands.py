@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -35,6 +35,7 @@ from distill_bench.errors import (
     DistillBenchError,
     Interrupted,
     RunFailed,
+    UsageError,
     first_line,
     is_out_of_memory,
 )
@@ -49,6 +50,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_Misuse: type[Exception] = typer.BadParameter.__bases__[0]
+"""Of all errors in what was typed, of options and commands."""
 _END = 2000
 """Characters kept of the beginning and of the end of an error."""
 _COMMANDS: dict[str, Callable[..., None]] = {
@@ -104,9 +107,12 @@ def main() -> NoReturn:
 def _run() -> int:
     """The exit code of the command, which is run here."""
     try:
-        app(prog_name="distill-bench", standalone_mode=True)
+        code = app(prog_name="distill-bench", standalone_mode=False)  # an exit code, where a command ends in one
+        return code if isinstance(code, int) else 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
+    except _Misuse as error:
+        return _misused(error)
     except BrokenPipeError:  # who reads the output has enough
         return DataError.exit_code
     except StopBeforeStart:
@@ -128,6 +134,17 @@ def _run() -> int:
         _complain(MEMORY_ADVICE.format(first_line(error)))
         return RunFailed.exit_code
     return 0
+
+
+def _misused(error: Any) -> int:
+    """Say what is wrong with the words that were typed, in the form of all errors; the help where there are none."""
+    said = error.format_message()
+    if "\n" in said:
+        error.show()
+    else:
+        end = "" if said.endswith((".", "?")) else "."
+        _complain(f"{said}{end} See {error.ctx.command_path if error.ctx else 'distill-bench'} --help.")
+    return UsageError.exit_code
 
 
 def _complain(*lines: str) -> None:

@@ -100,7 +100,7 @@ KINDS = {
 }
 KINDS["float"] = KINDS["int"]
 OPTIONS = {
-    (words, spelt): facts["type"]
+    (words, spelt.split()[0]): facts["type"]
     for words, taken in commands(cli.app).items()
     for spelt, facts in taken.items()
     if facts["type"] != "bool"
@@ -226,7 +226,7 @@ def request(option: tuple[str, str], value: str) -> list[str]:
     typed = [*words.split()]
     for name in order:
         if given.get(name) is not None:
-            typed += [name.split()[0], given[name]] if name.startswith("-") else [given[name]]  # type: ignore[list-item]
+            typed += [name, given[name]] if name.startswith("-") else [given[name]]  # type: ignore[list-item]
     return typed
 
 
@@ -251,7 +251,7 @@ def fault(command: Any, words: list[str]) -> str | None:
         return f"a traceback: {error[-300:]}"
     lines = [line for line in error.split("\n") if line]
     last = lines[-1] if lines else ""
-    if code not in (0, 4) and not last.startswith("error: ") and not (code == 2 and last.startswith("╰")):
+    if code not in (0, 4) and not last.startswith("error: "):
         return f"exit code {code}, and its last line is {last[:200]!r}"
     if any(words in last for words in ("out of memory", "enough memory", "allocate", "malloc")):
         return f"wanted memory: {last[:200]}"

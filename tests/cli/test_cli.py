@@ -456,15 +456,15 @@ def test_a_terminated_synthesis_leaves_a_checkpoint_and_goes_on(command, tmp_pat
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     process = subprocess.Popen([sys.executable, "-m", "distill_bench", *arguments], stderr=subprocess.PIPE)
-    until(lambda: list((tmp_path / "home/checkpoints").glob("*.safetensors")), process)
+    until(lambda: list((tmp_path / "home/store/checkpoints").glob("*.safetensors")), process)
     process.terminate()
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error.decode()
     assert b"Run the same command again" in error
-    assert len(list((tmp_path / "home/checkpoints").glob("*.safetensors"))) == 1
+    assert len(list((tmp_path / "home/store/checkpoints").glob("*.safetensors"))) == 1
     assert command(*arguments)[0] == 0
     assert load_distilled(tmp_path / "set.safetensors").images.shape == (10, 1, 8, 8)
-    assert list((tmp_path / "home/checkpoints").iterdir()) == []
+    assert list((tmp_path / "home/store/checkpoints").iterdir()) == []
 
 
 def test_an_interrupted_bench_leaves_nothing_running(tmp_path):
