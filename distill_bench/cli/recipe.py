@@ -26,19 +26,22 @@ def recipe_show(
         int | None, typer.Option("--size", min=1, help="The images' side in pixels, if not the dataset's usual one.")
     ] = None,
 ) -> None:
-    """Print the values a method would run with, and the recipe's tables that they come from."""
+    """Print the values a method would run with, and where each comes from: table, file, and the source named there."""
     from distill_bench.datasets import load_dataset, usual_side
     from distill_bench.methods import load_method
+    from distill_bench.methods.provenance import sources
 
     chosen, side = load_method(method), size or usual_side(dataset)
     if side is None:
         with contextlib.suppress(DataError):  # data that is not here: no table of sides applies
             side = min(load_dataset(dataset).train.shape[1:])
-    config = chosen.config(dataset, ipc, preset, side, **options.overrides(values))
+    replaced = options.overrides(values)
+    config = chosen.config(dataset, ipc, preset, side, **replaced)
     about = {"title": chosen.recipe.title, "paper": chosen.recipe.paper, "protocol": chosen.recipe.protocol}
     tables = [name for name, table in chosen.recipe.tables(dataset, ipc, preset, side).items() if table]
-    shown = {"method": method, **about, "tables": tables, "fields": config.model_dump(mode="json")}
-    show_json(shown)
+    from_where = sources(chosen, dataset, ipc, preset, side, replaced)
+    fields = config.model_dump(mode="json")
+    show_json({"method": method, **about, "tables": tables, "fields": fields, "sources": from_where})
 
 
 @recipe_app.command("validate")

@@ -1,0 +1,61 @@
+"""Every value says which table, file and comment it is from."""
+
+import pytest
+
+from distill_bench.methods import list_methods, load_method
+from distill_bench.methods.provenance import CODE, REQUEST, sources, written_values
+
+RECIPE = """
+title = "mine"
+base = "dm"
+# the paper, table 3
+[defaults]
+iterations = 7
+# the code's
+image_lr = 2.0
+real_batch = 9 # by hand
+# for both
+[cell."mnist, digits".5]
+iterations = 8
+[preset.cpu]
+iterations = 9
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_comments_go_with_their_value_or_their_table(mine):
+    assert [(".".join(path), said) for path, _, said in written_values(mine)] == [
+        ("title", ""),
+        ("base", ""),
+        ("defaults.iterations", "the paper, table 3"),
+        ("defaults.image_lr", "the code's"),
+        ("defaults.real_batch", "by hand"),
+        ("cell.mnist, digits.5.iterations", "for both"),
+        ("preset.cpu.iterations", ""),
+    ]
+
+
+def test_the_last_table_that_says_a_value_is_its_source(mine):
+    found = sources(load_method(str(mine)), "digits", 6, "paper", 8, {"zca_eps": 0.2})
+    assert found["iterations"] == {"table": "cell.digits.5", "file": "mine.toml", "why": "for both"}
+    assert found["image_lr"] == {"table": "defaults", "file": "mine.toml", "why": "the code's"}
+    assert found["augment"]["file"] == "dm.toml" and "main_DM.py" in found["augment"]["why"]
+    assert found["zca_eps"] == {"table": REQUEST} and found["pixel_space"] == {"table": CODE}
+    assert sources(load_method(str(mine)), "digits", 1, "cpu", 8, {})["iterations"]["table"] == "preset.cpu"
+    flipped = sources(load_method("fyi-dm"), "digits", 1, "paper", 8, {})["flip"]
+    assert flipped["table"] == "defaults" and "ECCV 2024" in flipped["why"]
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_every_value_of_every_method_has_a_source(name):
+    method = load_method(name)
+    found = sources(method, "cifar10", 10, "cpu" if "cpu" in method.recipe.presets else "paper", 32, {})
+    fields = method.config("cifar10", 10, "paper", 32).model_dump()
+    assert {field.split(".")[0] for field in found} == fields.keys()
+    assert all(each["table"] == CODE or each.keys() & {"file", "why"} for each in found.values()), found
