@@ -79,14 +79,16 @@ def brief(error: BaseException) -> str:
     return _cut(f"there is no {said}" if isinstance(error, KeyError) else said or type(error).__name__)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], least: float = 0.6) -> str:
     """`` Did you mean dm?``, with up to three of the known names that a wrong one is close to; nothing where none is.
+
+    ``least`` is how close, from 0 to 1.
 
     >>> did_you_mean("MNSIT", ["digits", "mnist"])
     ' Did you mean mnist?'
     """
     by_case = {other.casefold(): other for other in known}
-    close = difflib.get_close_matches(name[:_MOST_SHOWN].casefold(), by_case, cutoff=0.6)
+    close = difflib.get_close_matches(name[:_MOST_SHOWN].casefold(), by_case, cutoff=least)
     return f" Did you mean {' or '.join(by_case[other] for other in close)}?" if close else ""
 
 

@@ -20,6 +20,9 @@ def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILL_BENCH_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("DISTILL_BENCH_OFFLINE", "1")
+        config = tmp_path_factory.mktemp("config") / "config.toml"
+        config.touch()
+        patch.setenv("DISTILL_BENCH_CONFIG", str(config))
         patch.delenv("DISTILL_BENCH_REGISTRY", raising=False)
         yield
 

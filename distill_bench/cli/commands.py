@@ -1,11 +1,13 @@
 """The command: its subcommands by name. Results on standard output, progress on the error."""
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_args, get_origin
 
 import typer
+from typer.models import OptionInfo
 
 from distill_bench import __version__
 from distill_bench.cli.bench import bench_command
@@ -25,6 +27,7 @@ from distill_bench.cli.output import as_flags, show
 from distill_bench.cli.publish import publish_command
 from distill_bench.cli.recipe import recipe_app
 from distill_bench.cli.render import render_command
+from distill_bench.cli.settings import Option, Words, defaults
 from distill_bench.cli.streams import guarded_streams
 from distill_bench.cli.synthesize import synthesize_command
 from distill_bench.cli.teachers import teachers_app
@@ -107,8 +110,9 @@ def main() -> NoReturn:
 def _run() -> int:
     """The exit code of the command, which is run here."""
     try:
-        code = app(prog_name="distill-bench", standalone_mode=False)  # an exit code, where a command ends in one
-        return code if isinstance(code, int) else 0
+        tree = defaults(options_of(app))
+        code = app(prog_name="distill-bench", standalone_mode=False, default_map=tree)
+        return code if isinstance(code, int) else 0  # one where a command ends in one
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except _Misuse as error:
@@ -134,6 +138,25 @@ def _run() -> int:
         _complain(MEMORY_ADVICE.format(first_line(error)))
         return RunFailed.exit_code
     return 0
+
+
+def options_of(of: typer.Typer, above: Words = ()) -> dict[Words, dict[str, Option]]:
+    """The options of all commands, as ``settings.Options``."""
+    found = dict[Words, dict[str, Option]]()
+    for command in of.registered_commands:
+        assert command.callback is not None and command.name is not None
+        found[*above, command.name] = taken = dict[str, Option]()
+        for name, parameter in inspect.signature(command.callback).parameters.items():
+            kind, about = get_args(parameter.annotation)
+            if isinstance(about, OptionInfo):
+                flags = (str(about.default), *(about.param_decls or ()))  # its first is called default
+                (long,) = [flag for flag in flags if flag.startswith("--")]
+                repeatable = any(get_origin(each) is list for each in (kind, *get_args(kind)))
+                taken[long[2:].replace("-", "_")] = Option(name, repeatable)
+    for group in of.registered_groups:
+        assert group.typer_instance is not None and group.name is not None
+        found |= options_of(group.typer_instance, (*above, group.name))
+    return found
 
 
 def _misused(error: Any) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from distill_bench.errors import UsageError
+from distill_bench.runtime.settings import setting
 
 VARIABLE = "DISTILL_BENCH_MEMORY_LIMIT"
 _UNITS = {"": 1, "B": 1} | {
@@ -95,7 +96,7 @@ def resident_bytes() -> float:
 
 def _limits() -> Iterator[MemoryLimit]:
     resident = resident_bytes()
-    if text := os.environ.get(VARIABLE):
+    if text := setting("memory_limit"):
         yield MemoryLimit(memory_of_text(text), f"{VARIABLE} allows", resident)
     with contextlib.suppress(AttributeError, ValueError, OSError):
         yield MemoryLimit(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "this machine has", resident)

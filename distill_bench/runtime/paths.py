@@ -1,17 +1,18 @@
 """Where things are kept, and whether the network may be used."""
 
-import os
 from pathlib import Path
 
 import platformdirs
 
+from distill_bench.runtime.settings import OFF, setting
+
 
 def cache_dir() -> Path:
-    """The cache folder: ``$DISTILL_BENCH_HOME``, or the user's cache directory."""
-    configured = os.environ.get("DISTILL_BENCH_HOME")
+    """The cache folder: the setting ``home`` (``$DISTILL_BENCH_HOME``), or the user's cache directory."""
+    configured = setting("home")
     return Path(configured) if configured else Path(platformdirs.user_cache_dir("distill_bench"))
 
 
 def offline() -> bool:
-    """Whether ``DISTILL_BENCH_OFFLINE=1`` forbids the network."""
-    return os.environ.get("DISTILL_BENCH_OFFLINE", "") not in ("", "0")
+    """Whether the setting ``offline`` (``DISTILL_BENCH_OFFLINE=1``) forbids the network."""
+    return (setting("offline") or "0").lower() not in OFF

@@ -3,7 +3,6 @@
 ``registry.toml`` beside this file is the one of the package. A user's own has the same form: a table an id.
 """
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -21,9 +20,9 @@ from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import ImportOptions, all_formats
 from distill_bench.runtime.files import check_regular
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
+from distill_bench.runtime.settings import setting
 
 BUILT_IN = Path(__file__).with_name("registry.toml")
-_VARIABLE = "DISTILL_BENCH_REGISTRY"
 ID = re.compile(r"[a-z0-9][a-z0-9._-]*")
 OWN_FORMAT = "distill-bench"
 EVERYTHING = "."
@@ -232,7 +231,7 @@ def load_registry(own: Path | None = None) -> dict[str, Entry]:
     Raises:
         DataError: a registry is missing or invalid.
     """
-    named = os.environ.get(_VARIABLE)
+    named = setting("registry")
     path = own or (Path(named) if named else None)
     entries = {} if path is None else read_registry(path)
     return entries | {name: entry for name, entry in _read_once(BUILT_IN).items() if name not in entries}

@@ -1,0 +1,105 @@
+"""Options that the user has set once and for all, by the environment or a file, and that the command line overrides."""
+
+import os
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from distill_bench.errors import UsageError, did_you_mean
+from distill_bench.runtime.settings import CONFIG, PREFIX, SETTINGS, config_file, read_config
+
+COMMON = ("device", "compile", "quiet", "verbose", "checkpoint_seconds")
+"""Options that mean the same wherever they are: they can be set for all commands together."""
+_CLOSE = 0.85
+
+
+class Option(NamedTuple):
+    """An option of a command.
+
+    Attributes:
+        parameter: what its function calls it.
+        repeatable: whether it takes several values.
+    """
+
+    parameter: str
+    repeatable: bool
+
+
+Words = tuple[str, ...]
+Options = Mapping[Words, Mapping[str, Option]]
+"""The options of every command, by the words that name it, and by their own with ``_`` for hyphens."""
+
+
+def defaults(options: Options) -> dict[str, Any]:
+    """The values that take the place of the commands' own defaults.
+
+    What is set for one command counts before what is set for all, and the environment before the file.
+
+    Args:
+        options: of all commands.
+
+    Returns:
+        Values by parameter, in a dictionary a command; those of a group's commands in one of its own.
+
+    Raises:
+        UsageError: a key of the file is no setting, or a variable comes close to one; names what was meant.
+    """
+    file = read_config()
+    _check_known(file, {*SETTINGS, *COMMON, *(words[0] for words in options)}, f"{config_file()}: there is no setting")
+    _check_environment(options)
+    tree: dict[str, Any] = {}
+    for words, names in options.items():
+        table = _table(file, words, options)
+        for name, option in names.items():
+            value = _value(words, name, table, file)
+            if value is not None:
+                inner = tree
+                for word in words:
+                    inner = inner.setdefault(word, {})
+                inner[option.parameter] = [value] if option.repeatable and not isinstance(value, list) else value
+    return tree
+
+
+def _value(words: Words, name: str, table: Mapping[str, Any], file: Mapping[str, Any]) -> Any:
+    """What an option is set to; None where it is not."""
+    candidates = [os.environ.get(_variable(*words, name)), table.get(name)]
+    if name in COMMON:
+        candidates += [os.environ.get(_variable(name)), file.get(name)]
+    return next((value for value in candidates if value not in (None, "")), None)
+
+
+def _table(file: Mapping[str, Any], words: Words, options: Options) -> dict[str, Any]:
+    """What the file says of a command. Raises UsageError for a key that is none of its options."""
+    table: Any = file
+    for depth, word in enumerate(words):
+        table = table.get(word, {})
+        name = ".".join(words[: depth + 1])
+        if not isinstance(table, dict):
+            raise UsageError(f"{config_file()}: {name} is a command: its options stand in a table, [{name}].")
+        commands = {other[depth + 1] for other in options if other[: depth + 1] == words[: depth + 1] != other}
+        if commands:
+            _check_known(table, commands, f"{config_file()}: {name} has no command")
+    table = {key.replace("-", "_"): value for key, value in table.items()}
+    _check_known(table, options[words], f"{config_file()}: {' '.join(words)} has no option")
+    return table
+
+
+def _variable(*words: str) -> str:
+    return PREFIX + "_".join(words).upper().replace("-", "_")
+
+
+def _check_environment(options: Options) -> None:
+    """A variable that comes close to a setting is a slip; others of that beginning may be another program's."""
+    known = {CONFIG, *map(_variable, (*SETTINGS, *COMMON))}
+    known |= {_variable(*words, name) for words, names in options.items() for name in names}
+    ends = {name.removeprefix(PREFIX) for name in known}  # what begins alike would come close in any case
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known and (hint := did_you_mean(name[len(PREFIX) :], ends, _CLOSE)):
+            raise UsageError(
+                f"the environment variable {name} is no setting.{hint.replace(' mean ', f' mean {PREFIX}')}"
+            )
+
+
+def _check_known(keys: Collection[str], known: Collection[str], wrong: str) -> None:
+    for key in keys:
+        if key not in known:
+            raise UsageError(f"{wrong} {key!r}.{did_you_mean(key, known)} Known: {', '.join(sorted(known))}.")

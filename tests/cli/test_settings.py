@@ -1,0 +1,87 @@
+"""What is set once and for all: the command line before the environment before the file; slips are named."""
+
+import json
+
+import pytest
+
+from distill_bench import cli
+from distill_bench.cli.commands import options_of
+from distill_bench.cli.settings import defaults
+from distill_bench.runtime.paths import cache_dir, offline
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    path = tmp_path / "config.toml"
+    monkeypatch.setenv("DISTILL_BENCH_CONFIG", str(path))
+
+    def write(text):
+        path.write_text(text)
+        return path
+
+    write("")
+    return write
+
+
+def test_what_is_nearer_counts(config, monkeypatch):
+    options = options_of(cli.app)
+    assert defaults(options) == {}
+    config(
+        'device = "cpu"\n[bench]\nset = ["a=1"]\ndevice = "cuda"\n[cache.list]\njson = true\n[import]\nzca-eps = 0.3\n'
+    )
+    found = defaults(options)
+    assert found["bench"] == {"device": "cuda", "values": ["a=1"]} and found["synthesize"] == {"device": "cpu"}
+    assert found["cache"] == {"list": {"as_json": True}} and found["import"] == {"zca_eps": 0.3}
+    monkeypatch.setenv("DISTILL_BENCH_DEVICE", "mps")
+    monkeypatch.setenv("DISTILL_BENCH_BENCH_SET", "b=2")
+    found = defaults(options)
+    assert found["bench"] == {"device": "cuda", "values": ["b=2"]} and found["synthesize"] == {"device": "mps"}
+
+
+def test_options_come_from_the_file_unless_they_are_typed(config, command):
+    config('[recipe.show]\ndataset = "cifar10"\nset = ["iterations=3"]\n[list]\njson = true\n')
+    shown = json.loads(command("recipe", "show", "dm", "--ipc", 100)[1])
+    assert (shown["fields"]["iterations"], shown["fields"]["image_lr"]) == (3, 10.0)
+    assert json.loads(command("recipe", "show", "dm", "--set", "iterations=4")[1])["fields"]["iterations"] == 4
+    assert "suites" in json.loads(command("list", "suites")[1])
+
+
+def test_the_package_itself_has_settings(config, monkeypatch, tmp_path):
+    monkeypatch.delenv("DISTILL_BENCH_OFFLINE")
+    config(f'home = "{tmp_path}/there"\noffline = true\n')
+    assert offline() and str(cache_dir()) != f"{tmp_path}/there"  # the tests' own environment counts before it
+    monkeypatch.delenv("DISTILL_BENCH_HOME")
+    assert str(cache_dir()) == f"{tmp_path}/there"
+    monkeypatch.setenv("DISTILL_BENCH_OFFLINE", "0")
+    assert not offline()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('divice = "cpu"', "no setting 'divice'. Did you mean device?"),
+        ('[synthesise]\npreset = "cpu"', "no setting 'synthesise'. Did you mean synthesize?"),
+        ('[synthesize]\nprest = "cpu"', "synthesize has no option 'prest'. Did you mean preset"),
+        ("[cache.lst]\njson = true", "cache has no command 'lst'. Did you mean list?"),
+        ('bench = "digits"', "bench is a command: its options stand in a table, [bench]"),
+        ("device = ", "not valid TOML"),
+    ],
+)
+def test_what_is_no_setting_is_refused(config, command, text, said):
+    path = config(text)
+    code, out, error = command("list", "suites")
+    assert (code, out, said in error, str(path) in error) == (2, "", True, True), error
+
+
+def test_slips_in_the_environment_are_named_and_other_variables_left_alone(config, command, monkeypatch):
+    monkeypatch.setenv("DISTILL_BENCH_QX", "1")
+    assert command("list", "suites")[0] == 0
+    monkeypatch.setenv("DISTILL_BENCH_DEVCE", "cpu")
+    code, _, error = command("list", "suites")
+    assert (code, error) == (
+        2,
+        "error: the environment variable DISTILL_BENCH_DEVCE is no setting. Did you mean DISTILL_BENCH_DEVICE?\n",
+    )
+    monkeypatch.delenv("DISTILL_BENCH_DEVCE")
+    monkeypatch.setenv("DISTILL_BENCH_CONFIG", "nowhere.toml")
+    assert command("list", "suites")[0] == 2
