@@ -10,12 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distill_bench.api.boards import Board, bench, leaderboard
+    from distill_bench.api.compare import compare
+    from distill_bench.api.released import export, import_sets, publish, verify, verify_claim
+    from distill_bench.api.sets import evaluate, render, synthesize
     from distill_bench.benchmark.results import load_results
     from distill_bench.datasets import Dataset, Split, list_datasets, load_dataset
     from distill_bench.distilled.distilled_set import Card, DistilledSet
     from distill_bench.distilled.playback import Playback, stored_teacher
     from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
-    from distill_bench.evaluation import Protocol, Result, evaluate, evaluate_full, list_protocols
+    from distill_bench.evaluation import Protocol, Result, evaluate_full, list_protocols
     from distill_bench.hub.registry.published import load_distilled
     from distill_bench.methods import (
         Config,
@@ -25,18 +29,21 @@ if TYPE_CHECKING:
         list_methods,
         method,
         optimise,
-        synthesize,
     )
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "api.boards": ("Board", "bench", "leaderboard"),
+    "api.compare": ("compare",),
+    "api.released": ("export", "import_sets", "publish", "verify", "verify_claim"),
+    "api.sets": ("evaluate", "render", "synthesize"),
     "benchmark.results": ("load_results",),
     "datasets": ("Dataset", "Split", "list_datasets", "load_dataset"),
     "distilled.distilled_set": ("Card", "DistilledSet"),
     "distilled.playback": ("Playback", "stored_teacher"),
     "errors": ("DataError", "DistillBenchError", "Interrupted", "RunFailed", "UsageError"),
-    "evaluation": ("Protocol", "Result", "evaluate", "evaluate_full", "list_protocols"),
+    "evaluation": ("Protocol", "Result", "evaluate_full", "list_protocols"),
     "hub.registry.published": ("load_distilled",),
     "methods": (
         "Config",
@@ -46,7 +53,6 @@ _HOMES = {
         "list_methods",
         "method",
         "optimise",
-        "synthesize",
     ),
 }
 """The modules that the public names come from."""
@@ -66,6 +72,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Board",
     "Card",
     "Config",
     "DataError",
@@ -82,8 +89,13 @@ __all__ = [
     "Split",
     "SynthesisResult",
     "UsageError",
+    "bench",
+    "compare",
     "evaluate",
     "evaluate_full",
+    "export",
+    "import_sets",
+    "leaderboard",
     "list_datasets",
     "list_methods",
     "list_protocols",
@@ -92,6 +104,10 @@ __all__ = [
     "load_results",
     "method",
     "optimise",
+    "publish",
+    "render",
     "stored_teacher",
     "synthesize",
+    "verify",
+    "verify_claim",
 ]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from itertools import product
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,17 +9,11 @@ import typer
 
 from distill_bench.cli import options
 from distill_bench.cli.output import notes_shown, show, show_json
-from distill_bench.errors import UsageError, unknown
-from distill_bench.runtime.paths import cache_dir
 
 if TYPE_CHECKING:
-    from distill_bench.distilled.distilled_set import DistilledSet
-    from distill_bench.evaluation import Result
+    pass
 
 Row = dict[str, Any]
-_CONDITION = ("dataset", "ipc", "protocol", "network")
-"""What two rows of boards have in common that are compared."""
-_TELLS_APART = ("labels", "preset", "pixel_space", "suite")
 
 
 def compare_command(
@@ -46,142 +36,16 @@ def compare_command(
 
     Sets are evaluated; of methods every condition is compared that a folder of results has both under.
     """
-    from distill_bench.evaluation import score_folder
-    from distill_bench.runtime.device import resolve_device
+    from distill_bench.api.compare import compare
 
-    of_sets = {"labels": labels, "networks": networks, "allow_leak": allow_leak or None, "registry": registry}
-    if _both_sets(a, b, registry):
-        _check_unused("sets are evaluated, not looked up", {"ipc": ipc, "results": results})
-        options.choice("--labels", labels, options.LABEL_USES)
-        resolve_device(device)
-        settings: Row = {
-            "network": network,
-            "networks": networks,
-            "labels": labels or "stored",
-            "allow_leak": allow_leak,
-        }
-        settings |= {"device": device, "monitor": options.listening_monitor(quiet), "cache": score_folder()}
-        found = [_of_sets(_evaluated(a, b, protocol, dataset, registry, settings))]
-    else:
-        _check_unused("methods are looked up on boards, not evaluated", of_sets)
-        asked = {"dataset": dataset, "ipc": ipc, "protocol": protocol, "network": network}
-        found = _of_methods(a, b, results or cache_dir() / "results", asked)
+    options.choice("--labels", labels, options.LABEL_USES)
+    how: Row = {"protocol": protocol, "network": network, "dataset": dataset, "ipc": ipc, "results": results}
+    how |= {"labels": labels, "networks": networks, "allow_leak": allow_leak, "device": device, "registry": registry}
+    found = compare(a, b, **how, monitor=options.listening_monitor(quiet))
     if as_json:
         show_json(found)
     else:
         show(*(line for each in found for line in _described(each)))
-
-
-def _both_sets(a: str, b: str, registry: Path | None) -> bool:
-    """Whether two sets are named, or two methods. Raises UsageError for one of each."""
-    from distill_bench.hub.registry.registry import load_registry
-
-    known = load_registry(registry)
-    sets = [name for name in (a, b) if name.endswith(".safetensors") or os.path.isfile(name) or name in known]
-    if len(sets) == 1:
-        other = b if sets[0] == a else a
-        raise UsageError(f"{sets[0]} is a set, and {other} neither a file nor a published one: compare two of a kind.")
-    if a == b:
-        raise UsageError(f"{a} is named twice: name two to compare.")
-    return bool(sets)
-
-
-def _check_unused(why: str, given: Row) -> None:
-    if named := [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]:
-        raise UsageError(f"{' and '.join(named)} would not be used: {why}.")
-
-
-def _evaluated(
-    a: str, b: str, protocol: str | None, dataset: str | None, registry: Path | None, settings: Row
-) -> list[tuple[str, list[Result]]]:
-    """The results of both, of all sets that an id stands for."""
-    from distill_bench.evaluation import evaluate, protocol_for
-
-    sides = {name: _sets(name, registry) for name in (a, b)}
-    rules = {name: protocol_for(sets[0], protocol).id for name, sets in sides.items()}
-    if len({*rules.values()}) > 1:
-        cards = " and ".join(f"{name} {rule}" for name, rule in rules.items())
-        raise UsageError(f"the cards name different protocols ({cards}): name one for both, `protocol={rules[a]}`.")
-    data = {name: options.dataset_of_set(sets[0], dataset) for name, sets in sides.items()}
-    if len({each.test.fingerprint for each in data.values()}) > 1:
-        raise UsageError(f"{a} is tested on {data[a].name} and {b} on {data[b].name}, on different images.")
-    return [
-        (name, [evaluate(distilled, data[name], rules[name], **settings) for distilled in sets])
-        for name, sets in sides.items()
-    ]
-
-
-def _sets(name: str, registry: Path | None) -> list[DistilledSet]:
-    from distill_bench.distilled.distilled_set import load_distilled
-    from distill_bench.hub.registry.registry import load_registry
-
-    paths = options.set_files(name, registry if name in load_registry(registry) else None)
-    return [load_distilled(path) for path in paths]
-
-
-def _of_sets(sides: Sequence[tuple[str, list[Result]]]) -> Row:
-    from distill_bench.evaluation.compare import accuracies_by_seed
-
-    first = sides[0][1][0]
-    condition = {"dataset": first.data, "ipc": first.ipc, "protocol": first.protocol, "network": first.network}
-    notes = dict.fromkeys(f"{name}: {note}" for name, results in sides for each in results for note in each.notes)
-    a, b = ((name, accuracies_by_seed(results)) for name, results in sides)
-    ipcs = {results[0].ipc for _, results in sides}
-    return _compared(condition | {"ipc": first.ipc if len(ipcs) == 1 else None}, a, b) | {"notes": [*notes]}
-
-
-def _of_methods(a: str, b: str, folder: Path, asked: Row) -> list[Row]:
-    """Every pair of rows under one condition, in the order of the boards; of two suites only where none has both."""
-    from distill_bench.benchmark.leaderboard.tables import grouped
-
-    found = []
-    for key, group in grouped(_rows(folder, (a, b), asked), _CONDITION):
-        sides = [_distinct(row for row in group if row["method"] == name) for name in (a, b)]
-        pairs = list(product(*sides))
-        for pair in [pair for pair in pairs if pair[0]["suite"] == pair[1]["suite"]] or pairs:
-            first, second = ((_name(row, [*sides[0], *sides[1]]), row["accuracies"]) for row in pair)
-            found.append(_compared(dict(zip(_CONDITION, key, strict=True)), first, second))
-    if not found:
-        words = " ".join(f"--{key} {value}" for key, value in asked.items() if value is not None)
-        raise UsageError(
-            f"{folder} has no results of {a} and {b} under the same conditions{words and ' with '}{words}."
-        )
-    return found
-
-
-def _rows(folder: Path, methods: Sequence[str], asked: Row) -> list[Row]:
-    """The rows of a folder that fit. Raises UsageError for a method, or anything asked for, that none has."""
-    from distill_bench.benchmark import leaderboard as boards
-
-    rows = [row for row in boards.board(folder) if row["accuracy"] is not None] if os.path.isdir(folder) else []
-    if not rows:
-        raise UsageError(f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR.")
-    for key, value in [*(("method", name) for name in methods), *asked.items()]:
-        known = [*dict.fromkeys(str(row[key]) for row in rows if row[key] is not None)]
-        if value is not None and str(value) not in known:
-            more = " Nor is it a set: a file, or the id of a published one." if key == "method" else ""
-            raise UsageError(f"{folder}: {unknown(key, str(value), sorted(known))}{more}")
-    return [row for row in rows if all(value in (None, row[key]) for key, value in asked.items())]
-
-
-def _distinct(rows: Iterable[Row]) -> list[Row]:
-    """Rows without those that another suite measured to the same accuracies."""
-    return list({str((row["labels"], row["preset"], row["accuracies"])): row for row in rows}.values())
-
-
-def _name(row: Row, others: Sequence[Row]) -> str:
-    """A method, and what tells its row apart from others under the condition."""
-    more = [row[key] or "–" for key in _TELLS_APART if len({other[key] for other in others}) > 1]
-    return row["method"] + (f" ({', '.join(more)})" if more else "")
-
-
-def _compared(condition: Row, a: tuple[str, dict], b: tuple[str, dict]) -> Row:
-    from distill_bench.evaluation.compare import compare
-
-    difference = compare(a[1], b[1])
-    sides = {key: {"name": name, "accuracies": by_seed} for key, (name, by_seed) in (("a", a), ("b", b))}
-    said = {"resolved": difference.resolved, "verdict": difference.verdict(a[0], b[0])}
-    return {**condition, **sides, **difference.model_dump(mode="json"), **said, "notes": []}
 
 
 def _described(found: Row) -> list[str]:

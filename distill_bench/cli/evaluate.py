@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distill_bench.cli import options
-from distill_bench.cli.output import notes_shown, peak_line, protocol_named, show, show_json
+from distill_bench.cli.output import notes_shown, protocol_named, show, show_json
 from distill_bench.errors import UsageError
 from distill_bench.runtime.files import check_place
+from distill_bench.runtime.memory import peak_line
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.text import counted
@@ -53,6 +54,7 @@ def evaluate_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Train networks on a set and print their test accuracy."""
+    from distill_bench.api.named import downloaded
     from distill_bench.benchmark.suite import EVALUATED
     from distill_bench.distilled.distilled_set import load_distilled
     from distill_bench.evaluation import ScoreCache, evaluate, evaluate_full, protocol_for, score_folder, score_key
@@ -72,7 +74,7 @@ def evaluate_command(
         protocol, dataset = _check_whole_split(protocol, dataset, labels, allow_leak or all_sets)
         data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     else:
-        cached = options.downloaded(file, registry)
+        cached = downloaded(file, registry)
         sets = first, *_ = [load_distilled(path) for path in _chosen(file, cached, all_sets)]
         data = options.dataset_of_set(first, dataset, size, holdout, split, flip_invariant, classes)
         protocol = protocol_for(first, protocol).id

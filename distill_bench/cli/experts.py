@@ -10,9 +10,10 @@ import typer
 
 from distill_bench.cli import options
 from distill_bench.cli.choices import PAPER
-from distill_bench.cli.output import peak_line, show, show_json
+from distill_bench.cli.output import show, show_json
 from distill_bench.cli.teachers import stored_row
 from distill_bench.errors import UsageError
+from distill_bench.runtime.memory import peak_line
 
 if TYPE_CHECKING:
     from distill_bench.pretrained.store import Pretrained

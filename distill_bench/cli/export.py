@@ -28,6 +28,7 @@ def export_command(
 ) -> None:
     """Write sets in the form that another repository reads. What a form cannot hold is refused, and named."""
     from distill_bench import hub
+    from distill_bench.api.released import export
     from distill_bench.distilled.distilled_set import load_distilled
 
     form = hub.writable_format(to)
@@ -42,7 +43,7 @@ def export_command(
         options.check_out_folder(out, inputs)
     data = options.dataset_of_set(whitened or sets[0], dataset) if dataset or (whitened and form.needs_pixels) else None
     lost = [loss for one in sets for loss in form.losses(one, data)] if lossy else []
-    written = hub.export(sets, to, out, lossy=lossy, dataset=data)
+    written = export(sets, to, out, lossy=lossy, dataset=data)
     show(*written[:10], *([f"… {len(written)} files"] if written[10:] else []))
     show(*(f"lost: {line}" for line in dict.fromkeys(lost)))
     if not lost:

@@ -65,6 +65,7 @@ def import_command(
 ) -> None:
     """Turn a distilled set that somebody released into a .safetensors file. Nothing in it is run."""
     from distill_bench import hub
+    from distill_bench.api.released import import_sets
     from distill_bench.distilled.pixel_diagnostics import table
     from distill_bench.evaluation import known_protocol
 
@@ -73,23 +74,21 @@ def import_command(
         known_protocol(protocol)
     data = options.data_named(dataset, size, holdout, None, flip_invariant, classes)
     monitor = CommandMonitor()
-    imported = hub.import_release(
+    imported = import_sets(
         files,
         data,
         _space(data, space, zca_eps, zca_input, mean, std),
-        hub.ImportOptions(
-            labels=options.choice("--labels", labels, hub.LABELS),
-            layout=options.choice("--layout", layout, hub.LAYOUTS) or "nchw",
-            learning_rate=learning_rate,
-            images_key=images_key,
-            labels_key=labels_key,
-            class_order=options.choice("--class-order", class_order, hub.CLASS_ORDERS),
-            factor=factor,
-        ),
         format=form,
         method=method,
         protocol=protocol,
         force=force,
+        labels=options.choice("--labels", labels, hub.LABELS),
+        layout=options.choice("--layout", layout, hub.LAYOUTS) or "nchw",
+        learning_rate=learning_rate,
+        images_key=images_key,
+        labels_key=labels_key,
+        class_order=options.choice("--class-order", class_order, hub.CLASS_ORDERS),
+        factor=factor,
     )
     if imported.evidence:
         monitor.say(*table(imported.evidence))

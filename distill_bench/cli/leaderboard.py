@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +36,7 @@ def leaderboard_command(
 
     A result that is wrong is named and left out.
     """
-    from distill_bench.benchmark import leaderboard as boards
+    from distill_bench.api.boards import leaderboard
     from distill_bench.cli.boards import as_tables
 
     if html and as_json:
@@ -49,21 +48,13 @@ def leaderboard_command(
         check_ending(html, ".html", ".htm")
         check_place(html)
     folder = results or cache_dir() / "results"
-    wrong: list[str] = []
-    sources = boards.sources_of(_folders(folder, beside or []), wrong)
-    rows = boards.rows_of(sources)
-    if not rows and wrong:
-        raise DataError(f"{folder}: no result there is as it should be; {counted(len(wrong), 'line')} above say why.")
-    if not rows:
-        raise UsageError(
-            f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR. Looked for are "
-            "results of bench and of evaluate --results: DIR/<suite>.jsonl and DIR/<suite>/<dataset>/<method>/*.json."
-        )
+    board = leaderboard(folder, beside or ())
+    sources, wrong = board.sources, board.wrong
     if html:
-        boards.render_page(sources, html)
+        board.save_html(html)
         show(html)
     elif as_json:
-        show_json(rows)
+        show_json(board.rows)
     else:
         _print_and_render(sources, folder, tabular)
     if wrong:
@@ -71,16 +62,6 @@ def leaderboard_command(
         if strict:
             raise DataError(said)
         show(f"note: {said}", err=True)
-
-
-def _folders(folder: Path, beside: Sequence[Path]) -> list[Path]:
-    for each in beside:
-        if not os.path.isdir(each):
-            raise UsageError(f"--beside {each} is not a folder: give one of results, such as results of a checkout.")
-    places = [os.path.realpath(each) for each in (folder, *beside)]
-    if twice := [each for each in places if places.count(each) > 1]:
-        raise UsageError(f"--beside {twice[0]} is shown already: give another folder.")
-    return [folder, *beside]
 
 
 def _print_and_render(sources: Sequence[boards.Source], folder: Path, tabular: bool) -> None:

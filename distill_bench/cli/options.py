@@ -18,7 +18,6 @@ from distill_bench.runtime.progress import StreamMonitor
 if TYPE_CHECKING:
     from distill_bench.datasets import Dataset
     from distill_bench.distilled.distilled_set import DistilledSet
-    from distill_bench.hub.registry.published import CachedSet
 
 HOLDOUT = 0.2
 FORMATS = ("table", "md")
@@ -105,17 +104,10 @@ def dataset_of_set(
     classes: str | None = None,
 ) -> Dataset:
     """The source on a set's card, but for what was asked for instead."""
-    from distill_bench.datasets.card import dataset_of
-    from distill_bench.distilled.distilled_set import check_same_classes
+    from distill_bench.api.named import source_of
 
-    card = distilled.card.source
-    fraction = holdout_fraction(holdout, split, card.holdout)
-    asked = {"name": dataset, "size": size} | own_data(flip, classes)
-    data = dataset_of(card, holdout=None, **{name: value for name, value in asked.items() if value is not None})
-    check_same_classes(distilled, data)  # before a folder that a stranger's card names is gone through
-    if fraction is None and card.holdout is not None:
-        return data.with_holdout(card.holdout, own_test=True)
-    return data if fraction is None else data.with_holdout(fraction)
+    fraction = holdout_fraction(holdout, split, distilled.card.source.holdout)
+    return source_of(distilled, fraction, name=dataset, size=size, **own_data(flip, classes))
 
 
 def data_named(
@@ -146,26 +138,11 @@ def overrides(values: list[str] | None, **given: object) -> dict[str, Any]:
     return parse_values([*(values or []), *(f"{name}={value}" for name, value in given.items() if value is not None)])
 
 
-def downloaded(name: str, registry: Path | None = None) -> CachedSet | None:
-    """The published set of an id; None where a file is named, with which no registry goes."""
-    from distill_bench.hub.registry.published import is_id, obtain
-
-    if is_id(name):
-        return obtain(name, may_download=False, registry=registry)
-    if registry is not None:
-        raise UsageError(f"--registry {registry}: {name} is a file; a registry is for the ids of published sets.")
-    return None
-
-
 def set_file(name: str) -> Path:
     """The file of a set that is named by its path, or by the id of a published one that was downloaded."""
+    from distill_bench.api.named import set_files
+
     return set_files(name)[0]
-
-
-def set_files(name: str, registry: Path | None = None) -> tuple[Path, ...]:
-    """As ``set_file``; the files of all independent sets that an id stands for."""
-    cached = downloaded(name, registry)
-    return cached.paths if cached else (Path(name),)
 
 
 def check_out(out: Path, inputs: Iterable[Path] = (), *endings: str) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from distill_bench.runtime.memory import memory_limit, resident_bytes
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.text import for_json, for_terminal
 
@@ -100,8 +99,3 @@ class CommandMonitor(StreamMonitor):
 
     def say(self, *lines: str) -> None:
         super().say(*map(as_flags, lines))
-
-
-def peak_line(needed: float) -> str:
-    """What to know of memory before long work that needs so many bytes besides what this process holds."""
-    return f"about {(resident_bytes() + needed) / 1e9:.1f} GB of memory at its peak; {memory_limit()}"

@@ -26,21 +26,14 @@ def publish_command(
     url: Annotated[str | None, typer.Option("--url", help="Where the folder will be found by others.")] = None,
 ) -> None:
     """Put a set into a folder or a Hugging Face repository, with a dataset card, its results and a registry entry."""
-    from distill_bench.hub.publish import release, write_release
-    from distill_bench.hub.upload import repository_page, upload
+    from distill_bench.api.released import publish
 
     options.choice("--to", to, _TARGETS)
     if (to == "folder") != (out is not None) or (to == "huggingface") != (repo is not None):
         raise UsageError("give --to folder with --out DIR, or --to huggingface with --repo owner/name.")
     if out is not None:
         options.check_out_folder(out)
-    page = repository_page(repo) if repo else None
-    url = url or (f"{page}/resolve/main" if page else None)
-    ready = release(options.set_file(file), result or (), name=name, licence=licence, url=url, page=page)
+    about = {"name": name, "licence": licence, "url": url}
+    ready, place = publish(options.set_file(file), out, repo=repo, results=result or (), **about)
     CommandMonitor().say(*ready.remarks)
-    if out is not None:
-        write_release(ready, out)
-        show(*(out / path for path in ready.files))
-    else:
-        assert repo is not None
-        show(upload(ready, repo))
+    show(*(out / path for path in ready.files) if out is not None else (place,))

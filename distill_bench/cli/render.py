@@ -16,14 +16,14 @@ def render_command(
     dataset: options.SourceDataset = None,
 ) -> None:
     """Draw a set as an image grid, a row a class, with normalisation and whitening undone."""
-    from distill_bench.distilled.distilled_set import load_distilled
-    from distill_bench.distilled.render import render_grid
+    from distill_bench.api.named import set_named
+    from distill_bench.api.sets import render
 
     path = options.set_file(file)
-    distilled = load_distilled(path)
+    distilled = set_named(path)
     whitened = distilled.card.pixel_space.kind == "zca"
     folders = options.paths_of(dataset or distilled.card.source.name) if whitened else []
     options.check_out(out, [path, *folders], ".png")
     data = options.dataset_of_set(distilled, dataset) if whitened else None
-    render_grid(distilled, out, dataset=data, columns=columns)
+    render(distilled, out, dataset=data, columns=columns)
     show(out)

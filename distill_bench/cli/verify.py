@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distill_bench.cli import options
-from distill_bench.cli.output import notes_shown, peak_line, show, show_json
+from distill_bench.cli.output import notes_shown, show, show_json
 from distill_bench.errors import UsageError
-from distill_bench.runtime.hashing import sha256_of
 from distill_bench.runtime.text import counted
 
 if TYPE_CHECKING:
     from distill_bench.evaluation import Result
-    from distill_bench.evaluation.claim import Claimed, ClaimVerdict
-    from distill_bench.hub.registry.published import CachedSet
+    from distill_bench.evaluation.claim import ClaimVerdict
     from distill_bench.hub.verify import Verdict
 
 _DOES_NOT_HOLD = 4
@@ -55,23 +53,28 @@ def verify_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Evaluate a set once more, and say whether a result, or a claimed accuracy, holds: exit code 0, or 4 if not."""
-    from distill_bench.evaluation.claim import claim_of
+    from distill_bench.api.released import verify, verify_claim
     from distill_bench.runtime.device import resolve_device
 
     of_claim: dict[str, Any] = {"claim": claim, "std": std, "claimed_networks": claimed_networks}
     of_claim |= {"protocol": protocol, "labels": labels, "network": network}
     _check_one_claim(result, of_claim)
     resolve_device(device)
-    own = {"dataset": dataset, "flip": flip_invariant, "classes": classes}
-    settings: dict[str, Any] = {"device": device, "allow_leak": allow_leak}
-    settings |= {"monitor": options.listening_monitor(quiet)}
+    settings: dict[str, Any] = {"dataset": dataset, "device": device, "allow_leak": allow_leak, "registry": registry}
+    settings |= options.own_data(flip_invariant, classes)
+    settings |= {"networks": networks, "monitor": options.listening_monitor(quiet)}
     if claim is not None:
-        figure = claim_of(claim, std, networks if claimed_networks is None else claimed_networks)
-        settings |= {"protocol": protocol, "labels": labels or "stored", "network": network, "networks": networks}
-        holds = _verify_figure(options.set_files(file, registry), figure, own, settings, as_json)
+        options.choice("--labels", labels, options.LABEL_USES)
+        how: dict[str, Any] = {"protocol": protocol, "labels": labels or "stored", "network": network}
+        holds = _show_figure(*verify_claim(file, claim, std, claimed_networks, **how, **settings), as_json)
     else:
         assert result is not None
-        holds = _verify_result(file, result, registry, networks, own, settings, as_json)
+        verdict = verify(file, result, **settings)
+        holds = verdict.holds
+        if as_json:
+            show_json(verdict.model_dump(mode="json"))
+        else:
+            show(*_answer(verdict))
     if not holds:
         raise typer.Exit(_DOES_NOT_HOLD)
 
@@ -87,23 +90,10 @@ def _check_one_claim(result: Path | None, of_claim: dict[str, Any]) -> None:
         )
 
 
-def _verify_figure(
-    paths: Sequence[Path], figure: Claimed, own: dict[str, Any], settings: dict[str, Any], as_json: bool
-) -> bool:
-    """Hold a claimed accuracy against the sets that it is of; says whether it holds."""
+def _show_figure(verdict: ClaimVerdict, results: Sequence[Result], as_json: bool) -> bool:
+    """Show whether a claimed accuracy holds; says it too."""
     from distill_bench.cli.claims import verdict_lines
-    from distill_bench.distilled.distilled_set import load_distilled
-    from distill_bench.evaluation import evaluate, protocol_for, score_folder
-    from distill_bench.evaluation.claim import check_claim
-    from distill_bench.evaluation.memory import evaluation_bytes
 
-    options.choice("--labels", settings["labels"], options.LABEL_USES)
-    sets = [load_distilled(path) for path in paths]
-    data = options.dataset_of_set(sets[0], **own)
-    rules, images = protocol_for(sets[0], settings["protocol"]), len(sets[0].images)
-    settings["monitor"].say(peak_line(evaluation_bytes(data, rules.id, images, settings["network"])))
-    results = [evaluate(distilled, data, cache=score_folder(), **settings) for distilled in sets]
-    verdict = check_claim([result.accuracies for result in results], figure)
     if as_json:
         show_json(_as_json(verdict, results))
     else:
@@ -132,55 +122,6 @@ def _as_json(verdict: ClaimVerdict, results: Sequence[Result]) -> dict[str, Any]
 def _subject(of: Result | Verdict, data: str) -> str:
     ipc = f", ipc {of.ipc}" if of.ipc else ""
     return f"{of.method} on {data}{ipc}, protocol {of.protocol}, network {of.network}, labels {of.labels}"
-
-
-def _verify_result(
-    file: str,
-    result: Path,
-    registry: Path | None,
-    networks: int | None,
-    own: dict[str, Any],
-    settings: dict[str, Any],
-    as_json: bool,
-) -> bool:
-    """Repeat a result; says whether it holds."""
-    import torch
-
-    from distill_bench.distilled.distilled_set import load_distilled
-    from distill_bench.hub.formats.result_file import LINES, check_belongs, read_result, read_results_of
-    from distill_bench.hub.verify import threads_to_repeat, verify
-
-    cached = options.downloaded(file, registry)
-    alone = None if result.suffix == LINES else read_result(result)
-    path = _of_claim(cached, alone) if cached else Path(file)
-    distilled = load_distilled(path)
-    claimed = alone or _only(read_results_of(result, path), result)
-    check_belongs(claimed, result, distilled, path)
-    split = "test" if claimed.holdout is None else None
-    data = options.dataset_of_set(distilled, size=claimed.size, holdout=claimed.holdout, split=split, **own)
-    if threads := threads_to_repeat(claimed):
-        torch.set_num_threads(threads)  # sums are ordered by it
-    verdict = verify(distilled, claimed, data, networks, path=result, **settings)
-    if as_json:
-        show_json(verdict.model_dump(mode="json"))
-    else:
-        show(*_answer(verdict))
-    return verdict.holds
-
-
-def _of_claim(cached: CachedSet, claimed: Result | None) -> Path:
-    """The file of a published set: of several independent ones that which the claim is of."""
-    fitting = (path for path in cached.paths if claimed and sha256_of(path) == claimed.set_sha256)
-    return next(fitting, cached.paths[0])
-
-
-def _only(claims: list[Result], path: Path) -> Result:
-    if len(claims) > 1:
-        kinds = ", ".join(f"{each.protocol}{' strict' * each.strict} on {each.network}" for each in claims)
-        raise UsageError(
-            f"{path} has {len(claims)} results of this set ({kinds}): give the line of one as a .json file."
-        )
-    return claims[0]
 
 
 def _answer(verdict: Verdict) -> list[str]:

@@ -193,6 +193,18 @@ class DistilledSet:
             raise DataError(f"the set's card is invalid: {describe(error)}.") from error
         return cls(pixels, classes, described, soft_labels=soft, learning_rate=learning_rate)
 
+    def __repr__(self) -> str:
+        card, shape = self.card, "×".join(map(str, self.images.shape[1:]))
+        about = f"{card.method} on {card.source.name}, ipc {card.ipc}: {len(self.images)} images of {shape}"
+        return (
+            f"<DistilledSet {about}, {card.pixel_space.kind} pixels, {card.label_kind} labels, {self.nbytes:,} bytes>"
+        )
+
+    def _repr_html_(self) -> str:
+        from distill_bench.distilled.notebook import set_as_html  # here: it draws sets
+
+        return set_as_html(self)
+
     @property
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by the names they have in the file."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.load import is_own
 from distill_bench.distilled.distilled_set import Origin
+from distill_bench.distilled.notebook import table_as_html
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
 Count = Annotated[int, Field(ge=1, lt=1 << 53)]
@@ -152,6 +153,28 @@ class Result(Subject):
         if self.ci_low is None or self.ci_high is None:
             return None
         return max(self.accuracy - self.ci_low, self.ci_high - self.accuracy)
+
+    def __repr__(self) -> str:
+        half = "" if self.half_width is None else f" ± {self.half_width:.2f}"
+        of = f"{self.method} on {self.data}" + (f", ipc {self.ipc}" if self.ipc else "")
+        how = f"{self.protocol}, {self.network}, {self.labels} labels, {self.networks} networks"
+        return f"<Result {of}: {self.accuracy:.2f}{half} % ({how}){'; see notes' if self.notes else ''}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "set": f"{self.method} on {self.data}" + (f", ipc {self.ipc}" if self.ipc else ""),
+            "accuracy": f"{self.accuracy:.2f} %" + ("" if self.half_width is None else f" ± {self.half_width:.2f}"),
+            "of each network": ", ".join(f"{value:.2f}" for value in self.accuracies),
+            "protocol": self.protocol,
+            "network": self.network,
+            "labels": self.labels + (", strict" if self.strict else ""),
+            "learning rate": f"{self.learning_rate:g}",
+            "pixels": self.pixel_space,
+        }
+        return table_as_html(rows | {f"note {number}": note for number, note in enumerate(self.notes, 1)})
 
 
 class Failure(Subject):

@@ -142,3 +142,8 @@ def _status(name: str) -> float:
     except OSError:
         return 0.0
     return next((float(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0.0)
+
+
+def peak_line(needed: float) -> str:
+    """What to know of memory before long work that needs so many bytes besides what this process holds."""
+    return f"about {(resident_bytes() + needed) / 1e9:.1f} GB of memory at its peak; {memory_limit()}"

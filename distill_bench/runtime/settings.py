@@ -53,11 +53,7 @@ def _read(path: Path, _changed: int) -> dict[str, Any]:
 def setting(name: str) -> str | None:
     """A setting of the package, as text; None where it is set nowhere, or to nothing.
 
-    Args:
-        name: of ``SETTINGS``.
-
-    Raises:
-        UsageError: as ``read_config``.
+    ``name`` is one of ``SETTINGS``. Raises UsageError as ``read_config``.
     """
     value = os.environ.get(PREFIX + name.upper()) or read_config().get(name)
     return None if value is None or value == "" else str(value)
@@ -66,12 +62,7 @@ def setting(name: str) -> str | None:
 def is_on(name: str, usual: bool) -> bool:
     """Whether a setting that is yes or no is on.
 
-    Args:
-        name: of ``SETTINGS``.
-        usual: where it is not set.
-
-    Raises:
-        UsageError: it is neither.
+    ``name`` is one of ``SETTINGS``, and ``usual`` what counts where it is not set. Raises UsageError for neither.
     """
     text = setting(name)
     if text is None:

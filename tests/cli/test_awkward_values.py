@@ -22,7 +22,7 @@ import torch
 import typer
 from test_commands import commands
 
-from distill_bench import DistilledSet, benchmark, cli, evaluate, load_dataset, synthesize
+from distill_bench import DistilledSet, cli, evaluate, load_dataset, synthesize
 from distill_bench.errors import Interrupted
 from distill_bench.hub.publish import ENTRY, release
 from distill_bench.methods import make_set
@@ -190,7 +190,7 @@ def idle() -> Iterator[None]:
         for room in ("evaluation.evaluate", "pretrained.training"):
             patch.setattr(sys.modules[f"distill_bench.{room}"], "train", stop)
         patch.setattr("distill_bench.methods.stored_sets.make_set", quick)
-        patch.setattr(benchmark, "run_cells", stop)
+        patch.setattr("distill_bench.benchmark.planning.run_cells", stop)
         patch.setattr(typer.main, "get_command", lambda _: tree)  # it takes longer than the rest of most cases
         patch.setattr(sys, "path", [*sys.path])
         yield

@@ -399,7 +399,8 @@ def test_what_code_runs_is_noted_before_the_work_begins(command, monkeypatch, wo
         raise DataError("far enough")
 
     code_state.cache_clear()
-    monkeypatch.setattr("distill_bench.datasets.load_dataset", load)
+    for room in ("datasets", "benchmark.planning"):
+        monkeypatch.setattr(f"distill_bench.{room}.load_dataset", load)
     assert command(*words)[0] == 3
 
 
@@ -411,7 +412,8 @@ def test_a_stop_while_data_loads_is_no_failure(command, tmp_path, monkeypatch, n
         except Exception as error:  # as readers have it, which say what they could not read
             raise DataError("unreadable") from error
 
-    monkeypatch.setattr("distill_bench.datasets.load_dataset", interrupted)
+    for room in ("datasets", "benchmark.planning"):
+        monkeypatch.setattr(f"distill_bench.{room}.load_dataset", interrupted)
     for words in (["synthesize", "dm", "--ipc", 1, "--out", tmp_path / "x.safetensors"], ["bench", "digits"]):
         code, _, error = command(*words, "--dataset", "digits")
         assert (code, error) == (130, "error: stopped on request, before any work began.\n")

@@ -51,7 +51,7 @@ WORK = {
     "render": "distilled.render.render_grid",
     "publish": "hub.publish.release",
     "leaderboard": "benchmark.leaderboard.render_page",
-    "bench": "benchmark.run_cells",
+    "bench": "benchmark.planning.run_cells",
 }
 
 

@@ -17,7 +17,7 @@ import pytest
 from killing import Kill, kill_after
 
 from distill_bench import datasets
-from distill_bench.benchmark import BenchConfig, SetCell, run_cells, tasks_of, worker
+from distill_bench.benchmark import BenchConfig, SetCell, planning, run_cells, tasks_of, worker
 from distill_bench.datasets import card
 from distill_bench.errors import DataError
 from distill_bench.evaluation import PROTOCOLS
@@ -332,7 +332,7 @@ def test_a_stop_while_data_loads_exits_with_130(command, folder, monkeypatch, na
         signal.raise_signal(number)
         raise AssertionError("went on")
 
-    for module in (datasets, card):
+    for module in (datasets, card, planning):
         monkeypatch.setattr(module, "load_dataset", interrupted)
     code, out, error = command(*COMMANDS[name])
     assert (code, out, error) == (130, "", "error: stopped on request, before any work began.\n")

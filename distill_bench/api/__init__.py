@@ -1,0 +1,1 @@
+"""What the package offers in Python: sets by name or path, and everything that the command does."""

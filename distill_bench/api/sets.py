@@ -1,0 +1,136 @@
+"""Sets made, tested and drawn."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from distill_bench import evaluation, methods
+from distill_bench.api.named import Data, Set, dataset_named, set_named
+from distill_bench.distilled import render as drawing
+from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.evaluation import Result
+from distill_bench.methods.recipe import PAPER
+from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.files import check_no_input
+from distill_bench.runtime.progress import Monitor
+from distill_bench.runtime.shown import monitor_of
+from distill_bench.runtime.tracking import Log, silent
+
+
+def synthesize(
+    data: Data,
+    method: str,
+    ipc: int,
+    preset: str = PAPER,
+    seed: int = 0,
+    *,
+    device: str = "auto",
+    progress: bool | None = None,
+    monitor: Monitor | None = None,
+    checkpoint: Checkpoint | None = None,
+    history: list[float] | None = None,
+    log: Log = silent,
+    **config: Any,
+) -> DistilledSet:
+    """Make a distilled set from the training split of a dataset. The set is the last iterate.
+
+    Args:
+        data: the dataset, or its name; only its training split is read.
+        method: a name from ``list_methods``, or ``module:function``.
+        ipc: images per class.
+        preset: ``"paper"``, or a named variant of the recipe such as ``"cpu"``.
+        seed: of everything random in synthesis.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or the like.
+        progress: whether a bar shows it; in a terminal and a notebook unless said.
+        monitor: hears of progress instead, and may ask to stop.
+        checkpoint: where unfinished work is kept; none unless given.
+        history: a list that receives the loss of every step.
+        log: is called with every step's number and loss, as ``log(3, {"dm/loss": 0.5})``.
+        config: hyper-parameters that replace the recipe's.
+
+    Returns:
+        The set, its images in class order, in the recipe's pixel space.
+
+    Raises:
+        UsageError: unknown names, fields that are invalid or do not go with the dataset, more images per class asked
+            for than there are.
+        DataError: the dataset is not there.
+        RunFailed: the computation did.
+        Interrupted: the monitor was asked to stop; the checkpoint was written.
+    """
+    how: dict[str, Any] = {"device": device, "checkpoint": checkpoint, "history": history, "log": log}
+    watching = monitor_of(progress, monitor)
+    return methods.synthesize(dataset_named(data), method, ipc, preset, seed, monitor=watching, **how, **config)
+
+
+def evaluate(
+    distilled: Set,
+    dataset: Data | None = None,
+    protocol: str | None = None,
+    network: str | None = None,
+    networks: int | Sequence[int] | None = None,
+    labels: Literal["stored", "hard"] = "stored",
+    *,
+    device: str = "auto",
+    compile: Literal["auto", "on", "off"] = "auto",
+    progress: bool | None = None,
+    monitor: Monitor | None = None,
+    cache: Path | None = None,
+    allow_leak: bool = False,
+) -> Result:
+    """Train networks on a distilled set and test them on its dataset's test split.
+
+    Args:
+        distilled: the set, its file, or the id of a published one that was downloaded.
+        dataset: where to test, or its name; the one on the set's card unless given.
+        protocol: an id, see ``list_protocols``; the one on the set's card unless given.
+        network: instead of the protocol's.
+        networks: how many, from number 0 on, instead of the protocol's usual number; or their numbers. Network k is
+            the same for every set.
+        labels: ``"stored"`` uses soft labels and a learned rate where the set has them; ``"hard"`` is the strict
+            evaluation with classes and the protocol's own rate.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or the like.
+        compile: ``"on"``, ``"off"``, or ``"auto"``: where that pays.
+        progress: whether a bar shows it; in a terminal and a notebook unless said.
+        monitor: hears of every epoch instead, and may ask to stop.
+        cache: a folder where accuracies of tested networks are stored and looked up; nothing is stored unless given.
+        allow_leak: whether a set may be tested on images that it was made from; the result's notes say it then.
+
+    Returns:
+        The accuracies, their statistics, and how they were found.
+
+    Raises:
+        UsageError: unknown names, a set that does not fit the dataset, or one made from its test images.
+        DataError: the set or the dataset is not there, or damaged.
+        RunFailed: a network's training diverged.
+        Interrupted: the monitor was asked to stop; the cache has all networks that were tested.
+    """
+    data = None if dataset is None else dataset_named(dataset)
+    how: dict[str, Any] = {"device": device, "compile": compile, "cache": cache, "allow_leak": allow_leak}
+    how["monitor"] = monitor_of(progress, monitor)
+    return evaluation.evaluate(set_named(distilled), data, protocol, network, networks, labels, **how)
+
+
+def render(distilled: Set, out: str | Path | None = None, *, dataset: Data | None = None, columns: int = 10) -> bytes:
+    """A set as a picture: a row a class, with normalisation and whitening undone.
+
+    Args:
+        distilled: the set, its file, or the id of a published one that was downloaded.
+        out: the ``.png`` file to write; none unless given.
+        dataset: of a whitened set, where its source lies now, if not where its card says.
+        columns: images of a class at most.
+
+    Returns:
+        The PNG's bytes.
+
+    Raises:
+        UsageError: the file's name does not end in .png, or it is the set's own.
+        DataError: the set or its dataset is not there, or the file cannot be written.
+    """
+    shown = set_named(distilled)
+    data = None if dataset is None or shown.card.pixel_space.kind != "zca" else dataset_named(dataset)
+    if out is None:
+        return drawing.grid(shown, dataset=data, columns=columns)
+    check_no_input(Path(out), [] if isinstance(distilled, DistilledSet) else [Path(distilled)])
+    drawing.render_grid(shown, out, dataset=data, columns=columns)
+    return Path(out).read_bytes()
