@@ -13,4 +13,4 @@ from distill_bench.networks.architectures import (
 )
 from distill_bench.networks.convnet import ConvNet
 from distill_bench.networks.initialise import initialise
-from distill_bench.networks.network import Network
+from distill_bench.networks.network import Network, Observed, sharing_values

@@ -4,7 +4,6 @@ Whether a stage of work runs compiled is decided once, from facts that are the s
 eager arithmetic differ in the last bits. Compiled code is kept under ``DISTILL_BENCH_HOME``: a shape is compiled once.
 """
 
-import copy
 import functools
 import itertools
 import os
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill_bench.errors import UsageError
+from distill_bench.networks import Observed, sharing_values
 from distill_bench.runtime.files import cannot_write
 from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import cache_dir
@@ -111,6 +111,8 @@ def compiled(function: Callable[..., Tensor], network: nn.Module) -> Callable[..
     Parameters and buffers are the network's own, so its gradients arrive there. The first call for a shape compiles.
     """
     twin, name = _decompose_group_norm(network), f"{function} of {network}, {network.training}"
+    if isinstance(network, Observed):  # its code is of its list of notes alone
+        name += f", {next(_observed)}"
     run = _compiled_function(function)
 
     def call(*arguments: Any) -> Tensor:
@@ -150,6 +152,7 @@ def name_inductor_cache() -> Path | None:
 
 
 _variants: set[str] = set()
+_observed = itertools.count()
 
 
 def _make_room(variant: str) -> None:
@@ -185,8 +188,7 @@ class _WrittenOutNorm(nn.Module):
 
 def _decompose_group_norm(network: nn.Module) -> nn.Module:
     """The network with its group norms written out; parameters and buffers are the same objects."""
-    own = itertools.chain(network.parameters(), network.buffers())
-    twin = copy.deepcopy(network, {id(tensor): tensor for tensor in own})
+    twin = sharing_values(network)
     for module in list(twin.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.GroupNorm) and child.affine:

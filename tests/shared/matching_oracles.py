@@ -87,5 +87,11 @@ def dm_objective(run, images):
 
 
 def datadam_objective(run, images):
-    signals = partial(attention_matching.attention_and_embedding, power=run.config.power)
-    return MeanMatching(run, images, signals, partial(attention_matching.distance, run.config))
+    watch = partial(attention_matching.watched, power=run.config.power)
+    distance = partial(attention_matching.distance, run.config)
+    return MeanMatching(run, images, attention_matching.attention_and_embedding, distance, prepare=watch)
+
+
+def signals_of(objective, network):
+    """From images to what is matched, with a network of the test's."""
+    return partial(objective.signals, objective.prepare(network))
