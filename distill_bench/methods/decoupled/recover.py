@@ -201,7 +201,7 @@ class Recovery(Objective):
         return {"compiled": self._run_of.checkpoint.compiled}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._choose(compilation.resume_mode(state["compiled"]))
+        self._choose(compilation.resume_mode(state.get("compiled", False)))
 
     def _choose(self, compiled: bool) -> None:
         self._run_of.checkpoint.compiled = compiled

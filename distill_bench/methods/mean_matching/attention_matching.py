@@ -80,6 +80,9 @@ def attention_and_embedding(watched: Observed, images: Float[Tensor, "n c h w"])
         watched: as the function of that name gives it.
         images: normalised.
 
+    Returns:
+        The maps in the order of the layers, then the embedding.
+
     Raises:
         UsageError: there is no activation layer with feature maps before the last.
     """
