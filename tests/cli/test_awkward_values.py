@@ -4,6 +4,8 @@ A case ends with a documented exit code and one line that says why, within ten s
 takes arguments is found in the command itself, so that a new option joins by itself.
 """
 
+import copy
+import functools
 import hashlib
 import os
 import random
@@ -12,6 +14,7 @@ import shutil
 import signal
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -192,6 +195,8 @@ def idle() -> Iterator[None]:
         patch.setattr("distill_bench.cli.synthesize.make_set", quick)
         patch.setattr(benchmark, "run_cells", stop)
         patch.setattr(typer.main, "get_command", lambda _: tree)  # it takes longer than the rest of most cases
+        read = functools.cache(tomllib.loads)  # recipes are read thousands of times
+        patch.setattr(tomllib, "loads", lambda text: copy.deepcopy(read(text)))
         patch.setattr(sys, "path", [*sys.path])
         yield
 
