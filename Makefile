@@ -46,6 +46,7 @@ bench-scaling: $(CLUSTER)  ## two Ray nodes of one core against one: five minute
 leaderboard: $(INSTALLED)  ## render every board again from the results
 	$(BIN)/distill-bench leaderboard $(BOARDS)
 
+test: export PYTHONDONTWRITEBYTECODE =  # what pytest makes of the tests is kept: each process would need ten seconds for it
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
