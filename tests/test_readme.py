@@ -33,11 +33,11 @@ def test_every_link_leads_somewhere():
         assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_python_of_the_readme_runs(tmp_path):
+def test_the_python_of_the_readme_runs(tmp_path, forked_python):
     code = "\n".join(blocks_of("README.md"))
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # two would wait for each other on a busy machine
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=one_thread, check=False, capture_output=True, text=True
+        [forked_python, "-c", code], cwd=tmp_path, env=one_thread, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "dm.safetensors").exists()

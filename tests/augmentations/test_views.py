@@ -197,7 +197,7 @@ def replayed_digest(path, batch):
     return digest.hexdigest()
 
 
-def test_another_process_replays_the_file_to_the_same_bytes(tmp_path):
+def test_another_process_replays_the_file_to_the_same_bytes(tmp_path, forked_python):
     recording, _, seen, logits = recording_of(EVERYTHING)
     path, said = tmp_path / "recording.safetensors", hashlib.sha256()
     save_file({name: tensor.contiguous() for name, tensor in recording.to_store().items()}, path)
@@ -205,7 +205,7 @@ def test_another_process_replays_the_file_to_the_same_bytes(tmp_path):
         said.update(seen[epoch].numpy().tobytes() + logits[epoch].half().float().numpy().tobytes())
     code = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}; import test_views, torch; "
     code += f"torch.set_num_threads(2); print(test_views.replayed_digest({str(path)!r}, 3))"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    other = subprocess.run([forked_python, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == said.hexdigest()
 
 
