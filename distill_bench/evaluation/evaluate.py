@@ -101,7 +101,9 @@ def evaluate(
     scores = ScoreCache(cache, score_key(dataset, rules.id, distilled, labels, network))
     return Result(
         method=card.method,
-        ipc=card.ipc,
+        ipc=card.budget.ipc,
+        fraction=card.fraction,
+        images=len(distilled.images),
         preset=card.preset,
         seed=card.seed,
         strict=labels == "hard" and distilled.has_strict_score,
@@ -159,6 +161,7 @@ def evaluate_full(
     return Result(
         method=FULL,
         ipc=None,
+        images=len(split),
         seed=0,
         bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
         set_sha256=None,

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import LabelKind
 from distill_bench.errors import RunFailed, first_line
 from distill_bench.runtime import seeds
@@ -55,6 +56,11 @@ class Config(BaseModel):
         used = {name: value for name, value in now.items() if value or name not in self.lr_fields}
         return ", or ".join(f"`{name}=…` (now {value or 'all'})" for name, value in used.items())
 
+    @property
+    def balanced(self) -> bool:
+        """Whether a set has of every class as many images as ``Run.counts`` says; else ``Run.total`` in all."""
+        return True
+
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError if these values cannot be run on a dataset. Called before any work is done."""
 
@@ -95,7 +101,7 @@ class Run(Generic[F]):
 
     Attributes:
         training: the real images.
-        ipc: images per class.
+        budget: how many images the set is to have, see ``counts`` and ``total``.
         config: the resolved hyper-parameters.
         seed: the root of all randomness; draw through ``generator``.
         checkpoint: stores unfinished work, which the next call resumes.
@@ -104,7 +110,7 @@ class Run(Generic[F]):
 
     method: str
     training: TrainingData
-    ipc: int
+    budget: Budget
     config: F
     seed: int
     device: torch.device
@@ -117,16 +123,31 @@ class Run(Generic[F]):
         return len(self.training.class_names)
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """How many images of every class a balanced set has."""
+        return self.budget.counts(self.training.class_sizes)
+
+    @property
+    def ipc(self) -> int:
+        """Images per class, which is all that methods are given that do not choose real images; else the most."""
+        return max(self.counts)
+
+    @property
+    def total(self) -> int:
+        """How many images the set has."""
+        return sum(self.counts) if self.config.balanced else self.budget.total(self.training.class_sizes)
+
+    @property
     def labels(self) -> Int64[Tensor, " n"]:
-        """The labels of a set in class order: 0 × ipc, 1 × ipc, …"""
-        return torch.arange(self.classes).repeat_interleave(self.ipc)
+        """The labels of a balanced set in class order: 0 × its count, 1 × its count, …"""
+        return torch.arange(self.classes).repeat_interleave(torch.tensor(self.counts))
 
     def out_of_memory(self, where: str, error: BaseException) -> RunFailed:
         """The error of a run for which memory was not enough, naming what bounds it."""
         bounds = self.config.hint(self.config.memory_fields)
         return RunFailed(
-            f"{self.method} at ipc {self.ipc}, seed {self.seed}, ran out of memory {where} ({first_line(error)}). "
-            + (f"Lower {bounds}, which bounds it; " if bounds else "Lower the method's batch sizes or `ipc`; ")
+            f"{self.method} at {self.budget}, seed {self.seed}, ran out of memory {where} ({first_line(error)}). "
+            + (f"Lower {bounds}, which bounds it; " if bounds else "Lower the method's batch sizes or its images; ")
             + "of a suite, run fewer cells at a time (`jobs`)."
         )
 
@@ -178,7 +199,12 @@ def _no_pieces(run: Run[Any]) -> list[Piece]:
 
 
 def method(
-    config: type[Config], version: int = 1, pretrained: Pieces = _no_pieces, parts: Pieces = _no_pieces
+    config: type[Config],
+    version: int = 1,
+    pretrained: Pieces = _no_pieces,
+    parts: Pieces = _no_pieces,
+    *,
+    selects: bool = False,
 ) -> Callable[[MethodFunction], MethodFunction]:
     """Declare which hyper-parameters a method function takes.
 
@@ -188,6 +214,7 @@ def method(
             so that sets made before are not taken for new ones.
         pretrained: lists the networks that the function trains on real data first, each of which is stored.
         parts: lists the parts of the set that do not depend on each other, each of which is checkpointed.
+        selects: whether it chooses real images, of any number a class, so that it can be asked for a fraction of them.
 
     Returns:
         A decorator, which returns the function itself.
@@ -196,6 +223,7 @@ def method(
     def declare(function: MethodFunction) -> MethodFunction:
         function.config, function.version = config, version  # type: ignore[attr-defined]
         function.pretrained, function.parts = pretrained, parts  # type: ignore[attr-defined]
+        function.selects = selects  # type: ignore[attr-defined]
         return function
 
     return declare
@@ -214,6 +242,11 @@ def pretrained_of(function: MethodFunction) -> Pieces:
 def parts_of(function: MethodFunction) -> Pieces:
     """What lists the parts of a set that do not depend on each other."""
     return getattr(function, "parts", _no_pieces)
+
+
+def selects(function: MethodFunction) -> bool:
+    """Whether a method function chooses real images, of any number a class."""
+    return getattr(function, "selects", False)
 
 
 def version_of(function: MethodFunction) -> int:

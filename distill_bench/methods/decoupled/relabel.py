@@ -3,6 +3,7 @@
 Source: Yin, Xing & Shen, "Squeeze, Recover and Relabel" (NeurIPS 2023), section 3.3, and VILA-Lab/SRe2L 8d00cba.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -92,25 +93,34 @@ def teacher_pieces(run: Run[Any]) -> list[Piece]:
     return [Piece(teacher_path(run.training, run.config.teacher, run.seed), partial(teacher_of, run))]
 
 
-def relabel(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> SynthesisResult:
-    """The finished set: images in class order, with the kind of labels that the recipe names.
+def relabel(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> SynthesisResult:
+    """Finished images with the kind of labels that the recipe names in place of classes alone.
+
+    Args:
+        run: whose recipe it is.
+        teacher: labels the images, as networks are trained on them.
+        made: the images, in class order, and all else that belongs to their set.
+
+    Returns:
+        The same set, relabelled.
 
     Raises:
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
     config: RelabelConfig = run.config
-    common: dict[str, Any] = {"temperature": config.temperature}
     if config.labels == "hard":
-        return SynthesisResult(images, run.labels)
+        return made
+    images = made.images if made.images.is_floating_point() else run.training.encode(made.images)
+    relabelled = partial(replace, made, temperature=config.temperature)
     if config.labels == "soft":
         logits = predict(teacher.network, images, run.device)
-        return SynthesisResult(images, run.labels, logits.cpu(), "logits", **common)
+        return relabelled(soft_labels=logits.cpu(), label_kind="logits")
     if config.labels == "teacher":
         tensors = {TEACHER_PREFIX + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
         name = teacher.pretrained.identity["recipe"]["network"]
-        return SynthesisResult(images, run.labels, label_kind="teacher", stored=tensors, teacher=name, **common)
+        return relabelled(label_kind="teacher", stored=made.stored | tensors, teacher=name)
     tensors = record(run, teacher, images).to_store()
-    return SynthesisResult(images, run.labels, label_kind="recorded", stored=tensors, **common)
+    return relabelled(label_kind="recorded", stored=made.stored | tensors)
 
 
 def predict(network: nn.Module, images: Float[Tensor, "n c h w"], device: torch.device) -> Float[Tensor, "n k"]:
