@@ -89,7 +89,7 @@ def _budget(work: CellTasks[Any]) -> str:
 
 def _evaluation_mb(work: CellTasks[Any]) -> float:
     data = work.dataset
-    images = len(data.train) if isinstance(work.cell, ReferenceCell) else sum(work.cell.budget.counts(data.class_sizes))
+    images = work.images or len(data.train)
     most = max(evaluation_bytes(data, protocol, images) for protocol in work.cell.protocols)
     return (resident_bytes() + most) / 1e6
 

@@ -104,12 +104,14 @@ class CellTasks(ABC, Generic[C]):
         key: the content address of the cell's set, or what stands for it.
         preset: of the recipe.
         cannot: why the cell cannot be run, such as that a class has too few images; None if it can.
+        images: how many the cell's set has; None of the whole training split.
         resources: what the cell asks a cluster for.
     """
 
     key: str
     preset: str = PAPER
     cannot: str | None = None
+    images: int | None = None
     resources = Resources()
 
     def __init__(self, cell: C, setting: BenchConfig, dataset: Dataset | None = None) -> None:
@@ -221,7 +223,8 @@ class CellTasks(ABC, Generic[C]):
 
     def record_failure(self, message: str) -> None:
         """File why the cell failed."""
-        file_failure(Failure(**self._identity(), error=message, run=run_block(0.0)), self.result_path(FAILED))
+        failure = Failure(**self._identity(), images=self.images, error=message, run=run_block(0.0))
+        file_failure(failure, self.result_path(FAILED))
 
     def networks(self, ending: str) -> int:
         """How many networks a score asks for."""
@@ -302,6 +305,7 @@ class GivenSetTasks(CellTasks[GivenSetCell]):
     def __init__(self, cell: GivenSetCell, setting: BenchConfig, dataset: Dataset | None = None) -> None:
         super().__init__(cell, setting, dataset)
         self.preset, self._set = cell.preset, load_distilled(cell.file)
+        self.images = len(self._set.images)
         self.key = canonical_hash(["given", self._set.sha256, self.dataset.test.fingerprint])
         try:
             check_same_dataset(self._set, self.dataset)
@@ -325,6 +329,8 @@ class SetTasks(CellTasks[SetCell]):
         self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
         self.config = self.method.config_on(self.dataset, cell.budget, self.preset)
         self.cannot = self._hindrance()
+        sizes = self.dataset.class_sizes
+        self.images = sum(cell.budget.counts(sizes)) if self.config.balanced else cell.budget.total(sizes)
         self._needed: list[Path] | None = None
         if self.cannot:
             self.key = canonical_hash([str(cell), self.cannot])

@@ -41,6 +41,11 @@ class Budget:
         """As part of a file's name: ``ipc10``, ``fraction0.1``."""
         return f"ipc{self.ipc}" if self.fraction is None else f"fraction{self.fraction!r}"
 
+    @property
+    def option(self) -> list[str]:
+        """The option of a command that asks for it."""
+        return ["--ipc", str(self.ipc)] if self.fraction is None else ["--fraction", repr(self.fraction)]
+
     def counts(self, sizes: Sequence[int]) -> tuple[int, ...]:
         """How many images of every class a balanced set has.
 
