@@ -78,11 +78,12 @@ class Card(Sparse):
         label_kind: classes; one soft label an image, as logits or probabilities; ``teacher``: a network, in the tensors
             ``teacher.*``, labels what is shown; ``recorded``: views and their labels are in the tensors ``relabel.*``.
         temperature: by which logits are divided, the set's and those of the network in training.
+        alpha: the weight of what a teacher says beside that of the classes: 1 for the teacher alone, 0 for the classes.
         teacher: the name of the stored teacher's network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    LATER = ("origin", "teacher", "fraction")
+    LATER = ("origin", "teacher", "fraction", "alpha")
 
     format_version: int = _FORMAT_VERSION
     method: str
@@ -101,6 +102,12 @@ class Card(Sparse):
     origin: Origin | None = None
     teacher: str | None = None
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+    @property
+    def trained_kind(self) -> LabelKind:
+        """The kind of labels that networks are trained on: classes where all weight is on them."""
+        return self.label_kind if self.alpha else "hard"
 
     @property
     def budget(self) -> Budget:
@@ -217,7 +224,7 @@ class DistilledSet:
     @property
     def has_strict_score(self) -> bool:
         """Whether hard labels and the protocol's own rate are another evaluation than the set as stored."""
-        return self.card.label_kind != "hard" or self.learning_rate is not None
+        return self.card.trained_kind != "hard" or self.learning_rate is not None
 
     @property
     def nbytes(self) -> int:

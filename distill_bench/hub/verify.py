@@ -193,7 +193,7 @@ def _check_setting(distilled: DistilledSet, claimed: Result, data: Dataset, path
     except UsageError as error:
         raise DataError(f"{path}: {error}") from error
     card = distilled.card
-    rate, kind = (None, "hard") if claimed.strict else (distilled.learning_rate, card.label_kind)
+    rate, kind = (None, "hard") if claimed.strict else (distilled.learning_rate, card.trained_kind)
     plan = rules.plan(len(distilled.images), rate, classes=len(card.class_names))
     uses = {"hard": "hard", "logits": "soft", "probabilities": "soft"}.get(kind, "teacher")
     facts = {

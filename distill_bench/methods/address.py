@@ -28,6 +28,7 @@ def synthesis_key(data: Dataset, method: Method, config: Config, budget: Budget,
             "synthesizer": method.recipe.function if method.code else method.function.__name__,
             "version": version_of(method.function),
             "code": method.code,
+            **({"versions": config.versions} if config.versions else {}),
         }
     )
 

@@ -77,6 +77,11 @@ class Method:
             config = model.model_validate(values)
         except ValidationError as error:
             raise UsageError(f"{self.name}, preset {preset}: {describe(error)}.") from error
+
+        def resolve(other: "Method", values: Values) -> Config:
+            return other.config(dataset, ipc, preset if preset in other.recipe.preset else PAPER, side, **values)
+
+        config = config.completed(resolve)
         for table in (config, getattr(config, "teacher", None)):
             check_own(getattr(table, "network", ""), "sets", f"{self.name}: ")
         if config.pixel_space != "zca" and (idle := sorted({"zca_eps", "zca_input"} & overrides.keys())):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import BaseModel, ConfigDict, PositiveFloat
+from pydantic import BaseModel, ConfigDict, PositiveFloat, model_serializer
 from torch import Generator, Tensor
 
 from distill_bench.datasets.dataset import Dataset
@@ -37,10 +37,33 @@ class Config(BaseModel):
 
     lr_fields: ClassVar[tuple[str, ...]] = ()
     memory_fields: ClassVar[tuple[str, ...]] = ()
+    UNSAID: ClassVar[dict[str, Any]] = {}
+    """Fields that later versions added, with values that go without saying, so that addresses stay."""
 
     pixel_space: Literal["unit", "normalized", "zca"] = "normalized"
     zca_eps: PositiveFloat = 0.1
     zca_input: Literal["unit", "normalized"] = "unit"
+
+    @model_serializer(mode="wrap")
+    def _without_unsaid(self, serialize: Callable[["Config"], dict[str, Any]]) -> dict[str, Any]:
+        values = serialize(self)
+        return {name: value for name, value in values.items() if name not in self.UNSAID or value != self.UNSAID[name]}
+
+    def completed(self, resolve: "Resolve") -> "Config":
+        """The values with those of another method that this one runs.
+
+        Args:
+            resolve: from a method and what replaces values of its recipe to its values, for the same data.
+
+        Returns:
+            The values; these, where there is no other method.
+        """
+        return self
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Versions of other methods that this one runs, by name."""
+        return {}
 
     def pixel_space_on(self, dataset: Dataset) -> PixelSpace:
         """The pixel space with a dataset's own statistics."""
@@ -74,6 +97,7 @@ class Config(BaseModel):
         return ""
 
 
+Resolve = Callable[[Any, dict[str, Any]], Config]
 F = TypeVar("F", bound=Config)
 T = TypeVar("T")
 
@@ -91,6 +115,7 @@ class SynthesisResult:
     label_kind: LabelKind = "hard"
     learning_rate: float | None = None
     temperature: float = 1.0
+    alpha: float = 1.0
     teacher: str | None = None
     stored: dict[str, Tensor] = field(default_factory=dict)
 

@@ -5,11 +5,18 @@ Source: Yin, Xing & Shen, "Squeeze, Recover and Relabel" (NeurIPS 2023), section
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 from torch import Tensor, nn
 
 from distill_bench.augmentations import views
@@ -52,23 +59,35 @@ class RelabelConfig(Config):
         labels: ``hard``: classes; ``soft``: one logit vector an image; ``teacher``: the teacher itself is stored, and
             labels what networks are shown; ``recorded``: views and their labels are stored.
         temperature: by which the logits of teacher and student are divided.
+        alpha: the weight of the teacher's labels, see ``distillation_loss``; the classes have the rest.
         record: of recorded labels.
     """
 
     lr_fields: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
     memory_fields: ClassVar[tuple[str, ...]] = ("teacher.batch_size", "record.batch_size")
+    UNSAID: ClassVar[dict[str, Any]] = {"alpha": 1.0}
 
     teacher: TeacherRecipe
     labels: Literal["hard", "soft", "teacher", "recorded"] = "soft"
     temperature: PositiveFloat = 20.0
+    alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
     record: RecordConfig = RecordConfig()
 
     def check(self, dataset: Dataset) -> None:
-        """Raise UsageError if labels cannot be recorded so."""
+        """Raise UsageError if labels cannot be made or recorded so."""
         classes, (_, height, width) = len(dataset.class_names), dataset.train.shape
         top, tiles = self.record.top, self.record.views.tiles
+        if self.labels == "hard" and self.alpha != 1:
+            raise UsageError(
+                f"`alpha={self.alpha:g}` weighs a teacher's labels beside the classes, and `labels=hard` has classes "
+                "alone. Leave it out, or have other labels."
+            )
         if self.labels == "recorded" and top > classes:
             raise UsageError(f"record.top is {top}; there are {classes} classes. Give 0 to keep all.")
+        if self.labels == "recorded" and self.record.views.crop == "reflected":
+            raise UsageError(
+                "record.views.crop is reflected; beside recorded views lies zero. Give padded, or resized."
+            )
         if self.labels == "recorded" and (height % tiles or width % tiles):
             raise UsageError(f"record.views.tiles {tiles} does not divide {height}×{width} px. Give 1, or a divisor.")
 
@@ -111,7 +130,7 @@ def relabel(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> Synthesis
     if config.labels == "hard":
         return made
     images = made.images if made.images.is_floating_point() else run.training.encode(made.images)
-    relabelled = partial(replace, made, temperature=config.temperature)
+    relabelled = partial(replace, made, temperature=config.temperature, alpha=config.alpha)
     if config.labels == "soft":
         logits = predict(teacher.network, images, run.device)
         return relabelled(soft_labels=logits.cpu(), label_kind="logits")

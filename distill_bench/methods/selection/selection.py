@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import INDICES
-from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
+from distill_bench.methods.decoupled.relabel import teacher_of, teacher_pieces
 from distill_bench.methods.run import Config, Run, SynthesisResult, method
 from distill_bench.networks import Network
 from distill_bench.pretrained.teachers import TeacherRecipe, teacher_bytes
@@ -28,12 +28,6 @@ _RESTARTS = 10
 def random_selection(run: Run[Config]) -> SynthesisResult:
     """Different images of every class, drawn uniformly."""
     return selected(run, random_indices(run))
-
-
-@method(RelabelConfig, pretrained=teacher_pieces, selects=True)
-def relabelled_selection(run: Run[RelabelConfig]) -> SynthesisResult:
-    """The images of ``random_selection`` with a teacher's labels: what there is to beat for methods that relabel."""
-    return relabel(run, teacher_of(run), selected(run, random_indices(run)))
 
 
 def random_indices(run: Run[Any]) -> Int64[Tensor, " n"]:
