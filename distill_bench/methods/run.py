@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Num
 from pydantic import BaseModel, ConfigDict, PositiveFloat, model_serializer
 from torch import Generator, Tensor
 
@@ -104,12 +104,12 @@ T = TypeVar("T")
 
 @dataclass
 class SynthesisResult:
-    """A finished synthetic set: images [n, c, h, w] in the run's pixel space and labels int64 [n], class by class.
+    """A finished set: images [n, c, h, w] in the run's pixel space or as 8-bit pictures, labels int64 [n] in order.
 
     The other attributes are those of ``DistilledSet`` and its card.
     """
 
-    images: Float[Tensor, "n c h w"]
+    images: Num[Tensor, "n c h w"]
     labels: Int64[Tensor, " n"]
     soft_labels: Float[Tensor, "n k"] | None = None
     label_kind: LabelKind = "hard"

@@ -52,8 +52,10 @@ class RelabelledConfig(RelabelConfig):
                 named = ", ".join(self.selection)
                 raise UsageError(f"selection has values ({named}), and `images={RANDOM}` takes none.")
             return self
-        fields = {"pixel_space", *(("zca_eps", "zca_input") if self.pixel_space == "zca" else ())}
-        config = resolve(_chooser(self.images), self.selection | self.model_dump(include=fields))
+        own = self.model_dump(include=set(Config.model_fields))
+        idle = () if self.pixel_space == "zca" else ("zca_eps", "zca_input")
+        values = {name: value for name, value in (self.selection | own).items() if name not in idle}
+        config = resolve(_chooser(self.images), values)
         return self.model_copy(update={"selection": config.model_dump(mode="json")})
 
     @property
@@ -115,5 +117,6 @@ def _chooser(name: str) -> Method:
         and chosen.function is not relabelled_selection
     ):
         return chosen
-    known = [each for each in list_recipes() if selects(load_method(each).function)]
+    functions = {each: load_method(each).function for each in list_recipes()}
+    known = [each for each, function in functions.items() if selects(function) and function is not relabelled_selection]
     raise UsageError(f"images: {unknown('selection', name, known)}")
