@@ -335,23 +335,13 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
 
     protocols = tuple(chosen("protocol", suite.protocols))
     cells: list[Cell] = [
-        SetCell(
-            dataset,
-            str(method),
-            budget.ipc,
-            seed,
-            suite.preset,
-            protocols,
-            fraction=budget.fraction,
-            **_variant(method),
-            **suite.data,
-        )
+        SetCell(dataset, str(method), budget.ipc, seed, suite.preset, protocols, **more, **_variant(method))
         for dataset in chosen("dataset", suite.datasets)
         for budget in suite.budgets
-        if _has_budget(budget, wanted)
+        if protocols and _has_budget(budget, wanted)
+        for more in [{**suite.data, "fraction": budget.fraction}]
         for method in chosen("method", suite.methods)
         for seed in chosen("seed", suite.seeds)
-        if protocols
     ]
     cells += [
         replace(cell, protocols=protocols)
