@@ -30,7 +30,7 @@ from distill_bench.evaluation import (
     score_key,
 )
 from distill_bench.evaluation.result_file import to_json
-from distill_bench.methods import Checkpoint, make_set, new_run, shortage, synthesis_key
+from distill_bench.methods import Checkpoint, budget_trouble, make_set, new_run, shortage, synthesis_key
 from distill_bench.methods.recipe import PAPER, Resources
 from distill_bench.methods.run import Run, parts_of, pretrained_of
 from distill_bench.runtime.checkpoint import EVERY_SECONDS
@@ -104,12 +104,14 @@ class CellTasks(ABC, Generic[C]):
         key: the content address of the cell's set, or what stands for it.
         preset: of the recipe.
         cannot: why the cell cannot be run, such as that a class has too few images; None if it can.
+        images: how many the cell's set has; None of the whole training split.
         resources: what the cell asks a cluster for.
     """
 
     key: str
     preset: str = PAPER
     cannot: str | None = None
+    images: int | None = None
     resources = Resources()
 
     def __init__(self, cell: C, setting: BenchConfig, dataset: Dataset | None = None) -> None:
@@ -221,7 +223,8 @@ class CellTasks(ABC, Generic[C]):
 
     def record_failure(self, message: str) -> None:
         """File why the cell failed."""
-        file_failure(Failure(**self._identity(), error=message, run=run_block(0.0)), self.result_path(FAILED))
+        failure = Failure(**self._identity(), images=self.images, error=message, run=run_block(0.0))
+        file_failure(failure, self.result_path(FAILED))
 
     def networks(self, ending: str) -> int:
         """How many networks a score asks for."""
@@ -278,6 +281,7 @@ class CellTasks(ABC, Generic[C]):
             **data_facts(self.dataset),
             "method": cell.method,
             "ipc": cell.ipc,
+            "fraction": cell.fraction,
             "seed": cell.seed,
             "preset": self.preset,
             "cell_key": self.key,
@@ -301,6 +305,7 @@ class GivenSetTasks(CellTasks[GivenSetCell]):
     def __init__(self, cell: GivenSetCell, setting: BenchConfig, dataset: Dataset | None = None) -> None:
         super().__init__(cell, setting, dataset)
         self.preset, self._set = cell.preset, load_distilled(cell.file)
+        self.images = len(self._set.images)
         self.key = canonical_hash(["given", self._set.sha256, self.dataset.test.fingerprint])
         try:
             check_same_dataset(self._set, self.dataset)
@@ -322,13 +327,15 @@ class SetTasks(CellTasks[SetCell]):
         self.method = cell.load_method()
         self.resources = self.method.recipe.resources
         self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
-        self.config = self.method.config_on(self.dataset, cell.ipc, self.preset)
+        self.config = self.method.config_on(self.dataset, cell.budget, self.preset)
         self.cannot = self._hindrance()
+        sizes = self.dataset.class_sizes
+        self.images = sum(cell.budget.counts(sizes)) if self.config.balanced else cell.budget.total(sizes)
         self._needed: list[Path] | None = None
         if self.cannot:
             self.key = canonical_hash([str(cell), self.cannot])
         else:
-            self.key = synthesis_key(self.dataset, self.method, self.config, cell.ipc, self.preset, cell.seed)
+            self.key = synthesis_key(self.dataset, self.method, self.config, cell.budget, self.preset, cell.seed)
 
     @property
     def set_path(self) -> Path:
@@ -362,7 +369,7 @@ class SetTasks(CellTasks[SetCell]):
         if distilled is None:
             history: list[float] = []
             distilled = make_set(
-                self.dataset, self.method, self.config, self.cell.ipc, self.preset, self.cell.seed,
+                self.dataset, self.method, self.config, self.cell.budget, self.preset, self.cell.seed,
                 device=self.setting.device, monitor=monitor, checkpoint=checkpoint, history=history,
             )  # fmt: skip
             run = run_block(checkpoint.seconds, resolve_device(self.setting.device)) | {"compiled": checkpoint.compiled}
@@ -409,13 +416,16 @@ class SetTasks(CellTasks[SetCell]):
     def _run(self, device: str, monitor: Monitor) -> Run[Any]:
         checkpoint = Checkpoint(self.checkpoint_path, self.setting.checkpoint_seconds)
         options: dict[str, Any] = {"device": device, "monitor": monitor, "checkpoint": checkpoint}
-        return new_run(self.dataset, self.method, self.config, self.cell.ipc, self.cell.seed, **options)
+        return new_run(self.dataset, self.method, self.config, self.cell.budget, self.cell.seed, **options)
 
     def _hindrance(self) -> str | None:
-        if short := shortage(self.dataset, self.cell.ipc):
+        budget, method = self.cell.budget, self.method
+        if short := shortage(self.dataset, budget):
             reason, most = short
             choose = f" Run the IPCs up to {most} alone, such as `only=ipc=1`, or add images."
             return reason + (choose if most else "")
+        if trouble := budget_trouble(self.dataset, method.name, method.function, self.config, budget):
+            return trouble
         try:
             self.config.check(self.dataset)
         except UsageError as error:

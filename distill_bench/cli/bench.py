@@ -109,7 +109,7 @@ def bench_command(
 
 def _check_some_possible(works: list[benchmark.CellTasks[Any]]) -> None:
     """Raises UsageError if no set that was asked for can be made: the reference alone is not what was meant."""
-    sets = [work for work in works if work.cell.ipc is not None]
+    sets = [work for work in works if not isinstance(work.cell, benchmark.ReferenceCell)]
     if sets and all(work.cannot for work in sets):
         raise UsageError(str(sets[0].cannot))
 
@@ -123,8 +123,8 @@ def _print_states(
 ) -> None:
     if as_json:
         listed = [
-            {"dataset": w.cell.dataset, "method": w.cell.method, "ipc": w.cell.ipc, "seed": w.cell.seed,
-             "preset": w.preset, "protocols": w.cell.protocols, "state": state,
+            {"dataset": w.cell.dataset, "method": w.cell.method, "ipc": w.cell.ipc, "fraction": w.cell.fraction,
+             "seed": w.cell.seed, "preset": w.preset, "protocols": w.cell.protocols, "state": state,
              "predicted_seconds": None if (seconds := predicted[w]) is None else round(seconds, 1), "first": None,
              "predicted_memory_mb": None if (most := memory.get(w)) is None else round(most),
              "cannot": w.cannot}

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from distill_bench.benchmark import leaderboard as boards
+from distill_bench.benchmark.leaderboard.collect import BUDGET
 from distill_bench.benchmark.leaderboard.tables import grouped
 from distill_bench.cli import options
 from distill_bench.cli.output import notes_shown, show, show_json
+from distill_bench.distilled.budget import shown
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError, unknown
 from distill_bench.evaluation import Result, evaluate, protocol_for, score_folder
@@ -23,7 +25,7 @@ from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.paths import cache_dir
 
 Row = dict[str, Any]
-_CONDITION = ("dataset", "ipc", "protocol", "network")
+_CONDITION = ("dataset", *BUDGET, "protocol", "network")
 """What two rows of boards have in common that are compared."""
 _TELLS_APART = ("labels", "preset", "pixel_space", "suite")
 
@@ -35,6 +37,7 @@ def compare_command(
     network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3BN, ResNet18BN or ViT.")] = None,
     dataset: options.TestDataset = None,
     ipc: Annotated[int | None, typer.Option("--ipc", min=1, help="Of methods: at so many images per class.")] = None,
+    fraction: Annotated[float | None, typer.Option("--fraction", help="Of methods: at this part of the data.")] = None,
     results: options.Results = None,
     labels: Annotated[str | None, typer.Option("--labels", help="Of sets: stored (unless given) or hard.")] = None,
     networks: options.Networks = None,
@@ -50,7 +53,7 @@ def compare_command(
     """
     of_sets = {"labels": labels, "networks": networks, "allow_leak": allow_leak or None, "registry": registry}
     if _both_sets(a, b, registry):
-        _check_unused("sets are evaluated, not looked up", {"ipc": ipc, "results": results})
+        _check_unused("sets are evaluated, not looked up", {"ipc": ipc, "fraction": fraction, "results": results})
         options.choice("--labels", labels, options.LABEL_USES)
         resolve_device(device)
         settings: Row = {
@@ -63,7 +66,7 @@ def compare_command(
         found = [_of_sets(_evaluated(a, b, protocol, dataset, registry, settings))]
     else:
         _check_unused("methods are looked up on boards, not evaluated", of_sets)
-        asked = {"dataset": dataset, "ipc": ipc, "protocol": protocol, "network": network}
+        asked = {"dataset": dataset, "ipc": ipc, "fraction": fraction, "protocol": protocol, "network": network}
         found = _of_methods(a, b, results or cache_dir() / "results", asked)
     if as_json:
         show_json(found)
@@ -113,11 +116,12 @@ def _sets(name: str, registry: Path | None) -> list[DistilledSet]:
 
 def _of_sets(sides: Sequence[tuple[str, list[Result]]]) -> Row:
     first = sides[0][1][0]
-    condition = {"dataset": first.data, "ipc": first.ipc, "protocol": first.protocol, "network": first.network}
+    condition: Row = {"dataset": first.data, "protocol": first.protocol, "network": first.network}
     notes = dict.fromkeys(f"{name}: {note}" for name, results in sides for each in results for note in each.notes)
     a, b = ((name, accuracies_by_seed(results)) for name, results in sides)
-    ipcs = {results[0].ipc for _, results in sides}
-    return _compared(condition | {"ipc": first.ipc if len(ipcs) == 1 else None}, a, b) | {"notes": [*notes]}
+    alike = len({results[0].budget for _, results in sides}) == 1
+    condition |= {key: getattr(first, key) if alike else None for key in BUDGET}
+    return _compared(condition, a, b) | {"notes": [*notes]}
 
 
 def _of_methods(a: str, b: str, folder: Path, asked: Row) -> list[Row]:
@@ -171,10 +175,11 @@ def _compared(condition: Row, a: tuple[str, dict], b: tuple[str, dict]) -> Row:
 def _described(found: Row) -> list[str]:
     difference = Difference.model_validate({key: found[key] for key in Difference.model_fields})
     sides = " against ".join(_accuracy(found[key]) for key in ("a", "b"))
-    ipc = f"IPC {found['ipc']}, " if found["ipc"] else ""
+    budget = shown(found["ipc"], found["fraction"])
+    budget = f"{'IPC ' if found['ipc'] else ''}{budget}, " if budget else ""
     return [
         f"{found['verdict']} ({sides} %)",
-        f"{found['dataset']}, {ipc}{found['protocol']}, {found['network']}; {difference.about}",
+        f"{found['dataset']}, {budget}{found['protocol']}, {found['network']}; {difference.about}",
         *notes_shown(found["notes"]),
     ]
 

@@ -172,7 +172,7 @@ def _described(result: Result, distilled: DistilledSet | None) -> list[str]:
         f"{result.method} on {result.dataset}"
         + (f" at {result.size} px" if result.size else "")
         + (f", {result.holdout:g} of its training split held out" if result.holdout else "")
-        + (f", ipc {result.ipc}" if result.ipc else "")
+        + (f", {result.budget}" if result.budget else "")
         + f": {result.accuracy:.2f}{spread} %{about}",
         f"{protocol_named(result, distilled)}, network {result.network}, labels {result.labels}, "
         f"learning rate {result.learning_rate:g}, {result.pixel_space} pixels, {result.bytes:,} bytes",

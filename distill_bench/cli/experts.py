@@ -11,6 +11,7 @@ from distill_bench.cli.output import peak_line, show, show_json
 from distill_bench.cli.teachers import stored_row
 from distill_bench.datasets.pixel_space import SPACES, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError
 from distill_bench.hub.formats.replay_buffer import import_experts
 from distill_bench.methods import load_method
@@ -44,7 +45,7 @@ def experts_train(
     """Train the experts that a method's recipe asks for and keep them; those that are there already are not trained."""
     replaced = options.overrides(values, **{"experts": count, "expert.epochs": epochs})
     data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
-    config = load_method(method).config_on(data, ipc, preset, **replaced)
+    config = load_method(method).config_on(data, Budget(ipc), preset, **replaced)
     if not isinstance(config, ExpertConfig):
         raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
     if config.experts_from:

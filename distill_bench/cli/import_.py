@@ -11,6 +11,7 @@ from distill_bench.cli.claims import describe_stored
 from distill_bench.cli.output import CommandMonitor, show
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace
+from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import table
 from distill_bench.errors import UsageError
@@ -58,6 +59,9 @@ def import_command(
     force: Annotated[
         bool, typer.Option("--force", help="Although name, classes or training images speak against --dataset.")
     ] = False,
+    fraction: Annotated[
+        float | None, typer.Option("--fraction", help="Of the training split, if the set was made for one, not an IPC.")
+    ] = None,
     size: options.Size = None,
     holdout: options.Holdout = None,
     flip_invariant: options.Flip = None,
@@ -81,6 +85,7 @@ def import_command(
             labels_key=labels_key,
             class_order=options.choice("--class-order", class_order, hub.CLASS_ORDERS),
             factor=factor,
+            fraction=None if fraction is None else Budget(fraction=fraction).fraction,
         ),
         format=form,
         method=method,
@@ -124,7 +129,7 @@ def _space(
 def summary(distilled: DistilledSet) -> str:
     """An imported set in one line."""
     card = distilled.card
-    parts = [f"{card.method}, {len(distilled.images)} images, ipc {card.ipc}, {card.pixel_space.kind} pixels"]
+    parts = [f"{card.method}, {len(distilled.images)} images, {card.budget}, {card.pixel_space.kind} pixels"]
     parts.append(f"{card.label_kind} labels, its protocol {card.protocol}")
     if distilled.learning_rate is not None:
         parts.append(f"learning rate {distilled.learning_rate:.6g}")

@@ -56,7 +56,7 @@ def _published_title(entry: Entry) -> str:
     how = "to download" if all(file.urls for file in entry.files) else "by hand, then download --file"
     later = f", superseded by {entry.superseded_by}" if entry.superseded_by else ""
     amount = f", {size:,} bytes" if size else ""
-    return f"{entry.method} on {entry.dataset}, ipc {entry.ipc}, {entry.protocol}{amount}: {how}{later}"
+    return f"{entry.method} on {entry.dataset}, {entry.budget}, {entry.protocol}{amount}: {how}{later}"
 
 
 def method_titles() -> dict[str, str]:

@@ -55,8 +55,7 @@ def measure_command(
 def _transfer_table(result: Transfer, distilled: DistilledSet) -> list[str]:
     first = result.scores[0]
     lines = [
-        f"{first.method} on {first.dataset}, ipc {first.ipc}, {protocol_named(first, distilled)}, "
-        f"labels {first.labels}",
+        f"{first.method} on {first.dataset}, {first.budget}, {protocol_named(first, distilled)}, labels {first.labels}",
         "",
     ]
     lines += ["| network | accuracy (%) | networks |", "| :-- | --: | --: |"]

@@ -53,6 +53,11 @@ Classes = Annotated[
         "--classes", metavar="A,B,…", help="Take these classes alone, by name or label, and number them in this order."
     ),
 ]
+Ipc = Annotated[int | None, typer.Option("--ipc", help="Images per class.")]
+Fraction = Annotated[
+    float | None,
+    typer.Option("--fraction", help="Instead of --ipc: of the training split, of methods that choose real images."),
+]
 Preset = Annotated[str, typer.Option("--preset", help="paper, or a recipe's preset such as cpu.")]
 Values = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe.")]
 Compile = Annotated[

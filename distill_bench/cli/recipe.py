@@ -9,9 +9,10 @@ import typer
 from distill_bench.cli import options
 from distill_bench.cli.output import show, show_json
 from distill_bench.datasets import load_dataset, usual_side
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import DataError
 from distill_bench.evaluation import known_protocol
-from distill_bench.methods import load_method
+from distill_bench.methods import check_budget, load_method
 from distill_bench.methods.recipe import PAPER, load_recipe
 from distill_bench.networks import resolve_network
 
@@ -23,7 +24,8 @@ recipe_app = typer.Typer(help="Show and check recipes.", no_args_is_help=True)
 def recipe_show(
     method: Annotated[str, typer.Argument(help="A method.")],
     dataset: options.DatasetName = "digits",
-    ipc: Annotated[int, typer.Option("--ipc", help="Images per class.")] = 1,
+    ipc: options.Ipc = None,
+    fraction: options.Fraction = None,
     preset: options.Preset = PAPER,
     values: options.Values = None,
     size: Annotated[
@@ -35,9 +37,15 @@ def recipe_show(
     if side is None:
         with contextlib.suppress(DataError):  # data that is not here: no table of sides applies
             side = min(load_dataset(dataset).train.shape[1:])
-    config = chosen.config(dataset, ipc, preset, side, **options.overrides(values))
+    budget = Budget(1 if ipc is None and fraction is None else ipc, fraction)
+    data = None if fraction is None else load_dataset(dataset)  # whose classes say how many images that is
+    most = budget.ipc if data is None else max(budget.counts(data.class_sizes))
+    assert most is not None
+    config = chosen.config(dataset, most, preset, side, **options.overrides(values))
+    if data is not None:
+        check_budget(data, chosen.name, chosen.function, config, budget)
     about = {"title": chosen.recipe.title, "paper": chosen.recipe.paper, "protocol": chosen.recipe.protocol}
-    tables = [name for name, table in chosen.recipe.tables(dataset, ipc, preset, side).items() if table]
+    tables = [name for name, table in chosen.recipe.tables(dataset, most, preset, side).items() if table]
     shown = {"method": method, **about, "tables": tables, "fields": config.model_dump(mode="json")}
     show_json(shown)
 

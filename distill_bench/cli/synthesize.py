@@ -7,6 +7,7 @@ import typer
 
 from distill_bench.cli import options
 from distill_bench.cli.output import notes_shown, show
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import pixel_notes
 from distill_bench.methods import Checkpoint, load_method, make_set, memory_of_step, synthesis_key
@@ -22,9 +23,10 @@ from distill_bench.runtime.stored import write_with_sum
 
 def synthesize_command(
     dataset: options.DatasetName,
-    ipc: Annotated[int, typer.Option("--ipc", help="Images per class.")],
     out: Annotated[Path, typer.Option("--out", help="The .safetensors file to write.")],
     method: Annotated[str | None, typer.Argument(help="A method of `distill-bench list methods`.")] = None,
+    ipc: options.Ipc = None,
+    fraction: options.Fraction = None,
     own: Annotated[str | None, typer.Option("--method", help="A method of your own: module:function.")] = None,
     preset: options.Preset = PAPER,
     values: options.Values = None,
@@ -42,23 +44,25 @@ def synthesize_command(
     """Make a distilled set from a dataset's training split."""
     if (name := method or own) is None or (method is not None and own is not None):
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
+    budget = Budget(ipc, fraction)
     set_memory_limit(memory_limit)
     options.check_out(out, options.paths_of(dataset))
     code_state()
     overrides, place = options.overrides(values), resolve_device(device)
     data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     chosen = load_method(name)
-    config = chosen.config_on(data, ipc, preset, **overrides)
+    config = chosen.config_on(data, budget, preset, **overrides)
     if is_finished_set(init := getattr(config, "init", "")):
         check_no_input(out, [Path(init)])
-    key = synthesis_key(data, chosen, config, ipc, preset, seed)
+    key = synthesis_key(data, chosen, config, budget, preset, seed)
     checkpoint = Checkpoint(cache_dir() / "checkpoints" / f"{key}.safetensors", checkpoint_seconds)
     monitor, history = options.listening_monitor(quiet), list[float]()
-    if much := memory_of_step(chosen.name, data, config, ipc):
+    if much := memory_of_step(chosen.name, data, config, max(budget.counts(data.class_sizes))):
         monitor.say(much)
     distilled = make_set(
-        data, chosen, config, ipc, preset, seed, device=device, monitor=monitor, checkpoint=checkpoint, history=history
-    )
+        data, chosen, config, budget, preset, seed,
+        device=device, monitor=monitor, checkpoint=checkpoint, history=history,
+    )  # fmt: skip
     run = run_block(checkpoint.seconds, place) | {"compiled": checkpoint.compiled}
     facts = {"peak_memory_mb": peak_memory_mb(), **run, "history": history}
     write_with_sum(out, distilled.to_bytes(), facts)

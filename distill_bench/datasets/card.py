@@ -13,13 +13,14 @@ from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
 
 class Sparse(BaseModel):
-    """A part of a card with fields that came later: where these are None, a set's bytes do not mention them."""
+    """A part of a card with fields that came later: at their defaults, a set's bytes do not mention them."""
 
     LATER: ClassVar[tuple[str, ...]] = ()
 
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: Callable[["Sparse"], dict[str, Any]]) -> dict[str, Any]:
-        return {name: value for name, value in serialize(self).items() if value is not None or name not in self.LATER}
+        unsaid = {name: type(self).model_fields[name].default for name in self.LATER}
+        return {name: value for name, value in serialize(self).items() if name not in unsaid or value != unsaid[name]}
 
 
 class SourceCard(Sparse):

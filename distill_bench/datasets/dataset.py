@@ -135,6 +135,11 @@ class Dataset:
     whole: "Dataset | None" = field(default=None, repr=False, compare=False)
     _cache: dict[str, Split] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def class_sizes(self) -> tuple[int, ...]:
+        """The training images of every class, which may be none."""
+        return tuple(self.train.labels.bincount(minlength=len(self.class_names)).tolist())
+
     def __post_init__(self) -> None:
         try:
             object.__setattr__(self, "class_names", checked_class_names(self.class_names, self.name))

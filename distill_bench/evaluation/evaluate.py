@@ -22,7 +22,7 @@ from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.cache import ScoreCache, score_key
 from distill_bench.evaluation.doubts import notes_of
-from distill_bench.evaluation.labels import mixed_batches, recorded_batches, teacher_labelled
+from distill_bench.evaluation.labels import both, mixed_batches, recorded_batches, teacher_labelled
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol, outside_notes
 from distill_bench.evaluation.result import FULL, LabelUse, Result, data_facts
 from distill_bench.evaluation.statistics import percent_interval
@@ -101,7 +101,9 @@ def evaluate(
     scores = ScoreCache(cache, score_key(dataset, rules.id, distilled, labels, network))
     return Result(
         method=card.method,
-        ipc=card.ipc,
+        ipc=card.budget.ipc,
+        fraction=card.fraction,
+        images=len(distilled.images),
         preset=card.preset,
         seed=card.seed,
         strict=labels == "hard" and distilled.has_strict_score,
@@ -159,6 +161,7 @@ def evaluate_full(
     return Result(
         method=FULL,
         ipc=None,
+        images=len(split),
         seed=0,
         bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
         set_sha256=None,
@@ -336,26 +339,34 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
     card, images, device = distilled.card, distilled.images, setup.device
     rules, classes, mirror = setup.rules, len(card.class_names), setup.dataset.flip_invariant
     pixels = (setup.transform.encode(images) if images.dtype == torch.uint8 else images.float()).to(device)
-    kind = "hard" if labels == "hard" else card.label_kind
+    kind = "hard" if labels == "hard" else card.trained_kind
+    alpha = 1.0 if kind == "hard" else card.alpha
     plan = rules.plan(
         len(images),
         distilled.learning_rate if labels == "stored" else None,
         1.0 if kind == "hard" else card.temperature,
         classes,
     )
-    load, count, augment = partial(take, pixels), len(images), _augmentation_of(rules, setup.dataset)
+    plan, count = replace(plan, alpha=alpha), len(images)
+
+    def batches_of(targets: Tensor) -> BatchFn:
+        load = partial(take, pixels)
+        if rules.augmentation == "views":
+            return mixed_batches(load, targets, classes, rules.views, mirror)
+        return table_batches(load, targets, _augmentation_of(rules, setup.dataset))
+
+    own = distilled.labels.to(device)
+    if kind == "hard":
+        return TrainInputs(batches_of(own), count, plan, "hard")
     if kind == "teacher":
         teacher = stored_teacher(distilled).to(device)
-        return TrainInputs(teacher_labelled(load, augment, teacher, card.temperature), count, plan, "teacher")
+        batches = teacher_labelled(batches_of(own), teacher, card.temperature, alpha)
+        return TrainInputs(batches, count, plan, "teacher")
     if kind == "recorded":
         playback = Playback(pixels, RecordedLabels.stored(distilled.stored, classes), card.temperature)
-        return TrainInputs(recorded_batches(playback), count, plan, "teacher")
-    targets = (distilled.labels if kind == "hard" else _probabilities(distilled)).to(device)
-    mixed = rules.augmentation == "views"
-    batches = (
-        mixed_batches(load, targets, classes, rules.views, mirror) if mixed else table_batches(load, targets, augment)
-    )
-    return TrainInputs(batches, count, plan, "hard" if kind == "hard" else "soft")
+        return TrainInputs(recorded_batches(playback, own, classes, alpha), count, plan, "teacher")
+    targets = _probabilities(distilled).to(device)
+    return TrainInputs(batches_of(targets if alpha == 1 else both(targets, own)), count, plan, "soft")
 
 
 def _probabilities(distilled: DistilledSet) -> Tensor:

@@ -43,9 +43,12 @@ class Protocol(BaseModel):
         decay_after: epochs at the full rate, after which it is a tenth; None: half of the epochs, rounded down.
         reset_momentum: whether momentum starts again at that point.
         optimizer: SGD, or AdamW, which leaves biases and norms without weight decay.
+        nesterov: whether SGD's momentum is Nesterov's.
         annealing: the part of a cosine's half-wave that the learning rate follows instead; 0: none, it is a step.
         batch_by_ipc: instead of ``batch_size``, pairs of IPC and batch size, of which that of the nearest IPC below
             counts; twice as many from 100 classes on.
+        floor: the learning rate at the end of the cosine's half-wave.
+        anneal_every: whether the rate follows it epoch by epoch, or step by step.
         augmentation: none; ``dsa`` on each batch (no flip if the dataset is not flip-invariant); ``dc``: DC's own;
             ``views``: crops, mirrors and mixtures.
         dc_operations: which of DC's operations.
@@ -70,7 +73,10 @@ class Protocol(BaseModel):
     decay_after: int | None = None
     reset_momentum: bool = False
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    nesterov: bool = False
     annealing: float = 0.0
+    floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    anneal_every: Literal["epoch", "step"] = "epoch"
     batch_by_ipc: tuple[tuple[int, int], ...] = ()
     augmentation: Augmentation = "dsa"
     dc_operations: tuple[str, ...] = ()
@@ -82,6 +88,12 @@ class Protocol(BaseModel):
     @classmethod
     def _unchangeable(cls, overrides: Mapping[str, Mapping[str, Override]]) -> Mapping[str, Mapping[str, Override]]:
         return MappingProxyType({name: MappingProxyType(dict(fields)) for name, fields in overrides.items()})
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> "Protocol":
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
+            raise ValueError("nesterov is a kind of SGD's momentum: it needs optimizer sgd, and a momentum above 0")
+        return self
 
     @model_validator(mode="after")
     def _overrides_are_valid(self) -> "Protocol":
@@ -115,6 +127,9 @@ class Protocol(BaseModel):
             temperature=temperature,
             optimizer=self.optimizer,
             annealing=self.annealing,
+            nesterov=self.nesterov,
+            floor=self.floor,
+            anneal_every=self.anneal_every,
         )
 
     def _batch_size(self, ipc: int, classes: int) -> int:

@@ -51,7 +51,8 @@ class SetToPublish:
     @property
     def title(self) -> str:
         card = self.distilled.card
-        return f"{card.method} on {card.source.name}, {card.ipc} image{'s' if card.ipc > 1 else ''} per class"
+        each = f"{card.ipc} image{'s' if card.ipc > 1 else ''} per class"
+        return f"{card.method} on {card.source.name}, " + (f"{card.budget} of it" if card.fraction else each)
 
     @property
     def file(self) -> str:

@@ -57,7 +57,7 @@ def release(
     Args:
         file: a set as ``DistilledSet.save`` writes it.
         results: files with what ``evaluate`` or ``bench`` wrote of this set, besides what the store has of it.
-        name: the id; ``<method>-<dataset>-ipc<k>`` unless given.
+        name: the id; ``<method>-<dataset>-<budget>`` unless given.
         licence: an identifier such as ``cc-by-4.0``; that of the set, else of its source, unless given.
         url: the address that the files' names are added to.
         page: where a reader sees them; the same unless given.
@@ -135,9 +135,9 @@ def _others(folder: Path, own: Container[str]) -> Iterator[str]:
 
 
 def default_name(distilled: DistilledSet) -> str:
-    """``<method>-<dataset>-ipc<k>``, of data of one's own the last part of the path."""
+    """``<method>-<dataset>-<budget>``, of data of one's own the last part of the path."""
     dataset = distilled.card.source.name.rpartition(":")[2].rstrip("/").rpartition("/")[2]
-    name = f"{distilled.card.method}-{dataset}-ipc{distilled.card.ipc}".lower()
+    name = f"{distilled.card.method}-{dataset}-{distilled.card.budget.slug}".lower()
     return re.sub(r"[^a-z0-9._]+", "-", name).strip("-._")
 
 

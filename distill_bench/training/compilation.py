@@ -100,6 +100,28 @@ def cross_entropy(network: nn.Module, images: Tensor, targets: Tensor, temperatu
     return F.cross_entropy(network(images) / temperature, targets)
 
 
+def distillation_loss(network: nn.Module, images: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
+    """The mean of (1 − α) CE(z, y) + α T² CE(p, softmax(z / T)), in nats: of two kinds of labels.
+
+    Its slope in the logits z of an image is (1 − α)(softmax(z) − y) + α T (softmax(z / T) − p). T² keeps the slopes of
+    the two alike (Hinton et al., 2015, section 2); CE(p, ·) differs from KL(p ‖ ·) by what no network changes. The
+    weighting is that of knowledge distillation on pruned data (Ben-Baruch et al., 2024, arXiv 2403.07854).
+
+    Args:
+        network: of logits z.
+        images: float [b, c, h, w].
+        targets: float [b, 2, k]: of every image the teacher's probabilities p at temperature T, then its class y as
+            probabilities.
+        temperature: T.
+        alpha: α.
+
+    Returns:
+        The loss, a scalar.
+    """
+    z, (p, y) = network(images), targets.unbind(dim=1)
+    return (1 - alpha) * F.cross_entropy(z, y) + alpha * temperature**2 * F.cross_entropy(z / temperature, p)
+
+
 def logits(network: nn.Module, images: Tensor) -> Tensor:
     """A network's output [b, k] for images float [b, c, h, w]."""
     return network(images)

@@ -79,7 +79,7 @@ def test_a_dry_run_names_the_file(folder, command):
         ({"sets": ["dc-cifar10-ipc1"]}, DataError, "distill-bench download dc-cifar10-ipc1"),
         ({"sets": ["mine.safetensors"] * 2}, UsageError, "two sets called mine"),
         ({"datasets": ["mnist"]}, UsageError, "mine.safetensors is of digits; the suite has mnist"),
-        ({"sets": []}, UsageError, "a suite names methods and ipc, or sets"),
+        ({"sets": []}, UsageError, "a suite names methods and ipc \\(or fraction\\), or sets"),
     ],
 )
 def test_what_is_not_there_or_does_not_fit_is_one_clear_error(folder, changes, error, said):

@@ -25,6 +25,7 @@ from torch import nn
 
 from distill_bench import synthesize
 from distill_bench.augmentations import dsa
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError
 from distill_bench.methods.matching import initial_images
 from distill_bench.methods.mean_matching.attention_matching import (
@@ -263,7 +264,7 @@ def test_a_network_of_one_activation_layer_has_nothing_to_attend_to():
 def embedded(init, network_name, ipc):
     """A job that begins so, and of every class its images with their embeddings, in float64."""
     job = run_of(MeanMatchingConfig(**COMMON | {"network": network_name, "init": init}))
-    job.ipc = ipc
+    job.budget = Budget(ipc)
     job.training._fetch = lambda indices, fetch=job.training._fetch: fetch(indices).float()
     network = build_network(network_name, SHAPE, CLASSES, job.generator("initial network")).eval()
     with torch.no_grad():

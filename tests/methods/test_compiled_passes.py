@@ -8,6 +8,7 @@ import torch
 from pretraining import StopsAfter
 
 from distill_bench import Dataset, Split, synthesize
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import Interrupted
 from distill_bench.methods import load_method, matching
 from distill_bench.methods.decoupled import recover
@@ -34,7 +35,7 @@ def decided(monkeypatch, source, method, ipc, preset):
     monkeypatch.setattr(compilation, "decide", decide)
     chosen = load_method(method)
     config = chosen.config(source.name, ipc, preset)
-    run = new_run(source, chosen, config, 1, 0)
+    run = new_run(source, chosen, config, Budget(1), 0)
     Passes(run, embedding, 10 * config.real_batch * (3 * config.outer_loop if hasattr(config, "outer_loop") else 1))
     return asked == [True]
 
@@ -53,7 +54,7 @@ def test_papers_recipes_are_compiled_and_the_scaled_down_ones_are_not(monkeypatc
 def test_batch_norm_is_compiled_where_its_statistics_are_not_kept(monkeypatch, method, compiled):
     source, chosen, asked = shaped("cifar10"), load_method(method), []
     monkeypatch.setattr(compilation, "decide", lambda choice, device, flops, least: asked.append(flops) or False)
-    run = new_run(source, chosen, chosen.config("cifar10", 1, network="ConvNetD3BN"), 1, 0)
+    run = new_run(source, chosen, chosen.config("cifar10", 1, network="ConvNetD3BN"), Budget(1), 0)
     with contextlib.suppress(Interrupted):
         run.monitor = StopsAfter(0)
         chosen.function(run)

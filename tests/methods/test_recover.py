@@ -12,6 +12,7 @@ from torch import nn
 from distill_bench import load_dataset, synthesize
 from distill_bench.datasets import Dataset, Split
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError
 from distill_bench.methods import Run, load_method, make_set, new_run
 from distill_bench.methods.decoupled.recover import (
@@ -43,7 +44,7 @@ def mirrored_source():
 def job_on(source, **fields):
     chosen = load_method("sre2l").config("digits", 1, **QUICK | fields)
     training = TrainingData(source, chosen.pixel_space_on(source), torch.device("cpu"))
-    return Run("sre2l", training, 1, chosen, 0, torch.device("cpu"), SILENT, Checkpoint())
+    return Run("sre2l", training, Budget(1), chosen, 0, torch.device("cpu"), SILENT, Checkpoint())
 
 
 def batch_norm_network(side=8):
@@ -256,9 +257,9 @@ def test_batches_that_another_process_recovered_are_taken_over(digits, tmp_path,
     method, path = load_method("sre2l"), tmp_path / "unfinished.safetensors"
     fields = method.config("digits", 2, **QUICK | {"classes_per_batch": 4})
     losses: list[float] = []
-    alone = make_set(digits, method, fields, 2, history=losses)
+    alone = make_set(digits, method, fields, Budget(2), history=losses)
     other = Checkpoint(path)
-    pieces = parts_of(method.function)(new_run(digits, method, fields, 2, checkpoint=other))
+    pieces = parts_of(method.function)(new_run(digits, method, fields, Budget(2), checkpoint=other))
     assert len(pieces) == 6
     for piece in reversed(pieces[1:]):
         piece.make()
@@ -267,7 +268,7 @@ def test_batches_that_another_process_recovered_are_taken_over(digits, tmp_path,
     monkeypatch.setattr(Recovery, "loss_and_grads", lambda *told: taken.append(1) or made(*told))
     found: list[float] = []
     checkpoint = Checkpoint(path)
-    both = make_set(digits, method, fields, 2, checkpoint=checkpoint, history=found)
+    both = make_set(digits, method, fields, Budget(2), checkpoint=checkpoint, history=found)
     assert 0 < checkpoint._earlier <= spent  # counted once, whoever spent it
     assert len(taken) == fields.iterations and both.sha256 == alone.sha256 and found == losses
 

@@ -70,6 +70,7 @@ def way_back(
     words = [*map(str, files), *data_options(card.source, dataset)]
     words += _space_options(card.pixel_space, usual_statistics(distilled), asked=not chosen.settles_space)
     words += chosen.import_options
+    words += [] if card.fraction is None else card.budget.option
     words += ["--force"] if absent_classes(distilled) else []
     return [*words, "--method", card.method, "--protocol", card.protocol]
 

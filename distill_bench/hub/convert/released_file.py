@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy
 from jaxtyping import Int64
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from distill_bench.datasets.npz import check_unfolded
@@ -41,6 +41,7 @@ class ImportOptions(BaseModel):
         class_order: what class numbers count: the classes as the ``dataset`` has them, or its class folders ``sorted``
             by name, as torchvision's ImageFolder has them.
         factor: each image holds so many smaller ones in a row and in a column, as IDC's and DREAM's; 1: it is one.
+        fraction: of the training split, that the set was made for; None for a number of images per class.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +53,7 @@ class ImportOptions(BaseModel):
     labels_key: str | None = None
     class_order: Literal["dataset", "sorted"] | None = None
     factor: int | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> lis
         paths,
         dataset,
         entry.space.of(dataset) if entry.space else None,
-        entry.options,
+        entry.options.model_copy(update={"fraction": entry.fraction}),
         format=entry.importer,
         method=entry.method,
         protocol=entry.protocol,
@@ -173,7 +173,8 @@ def _check(distilled: DistilledSet, name: str, entry: Entry) -> None:
     for what, has, said in (
         ("method", card.method, entry.method),
         ("dataset", card.source.name, entry.dataset),
-        ("ipc", card.ipc, entry.ipc),
+        ("ipc", card.budget.ipc, entry.ipc),
+        ("fraction", card.fraction, entry.fraction),
     ):
         if has != said:
             where = ", ".join(str(CachedFile(file, entry).path) for file in entry.files)

@@ -113,7 +113,7 @@ def _make_batch(run: Run[RecoverConfig], number: int) -> None:
 def recover(run: Run[RecoverConfig]) -> SynthesisResult:
     """Squeeze (a teacher is trained, or found), recover, relabel."""
     teacher = teacher_of(run)
-    return relabel(run, teacher, _recovered_images(run, teacher.network))
+    return relabel(run, teacher, SynthesisResult(_recovered_images(run, teacher.network), run.labels))
 
 
 def _recovered_images(run: Run[RecoverConfig], network: nn.Module) -> Float[Tensor, "n c h w"]:
