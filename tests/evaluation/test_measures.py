@@ -357,7 +357,7 @@ def test_the_command_prints_a_table_or_json(few, other, command, tmp_path, monke
     words = ["measure", "few.safetensors", *words, "--protocol", "quick-v1", "--quiet"]
     code, text, error = command(*words)
     assert (code, error) == (0, "") and said in text
-    assert text.startswith("random on digits, ipc 1, protocol quick-v1, labels hard")
+    assert text.startswith("random on digits, 10 images, protocol quick-v1, labels hard")
     code, text, _ = command(*words, "--json")
     facts = json.loads(text)
     assert (code, facts["kind"], facts["method"]) == (0, words[2], "random")

@@ -122,7 +122,7 @@ def continual(
             results.append([setting.score(seen, numbers, part) for seen in seen_after(order, steps)])
     whole = results[0][-1]  # of which alone the set's notes are true
     return Continual(
-        **facts_of(whole) | {"set_sha256": distilled.sha256, "dataset": whole.data},
+        **facts_of(distilled, whole),
         network=whole.network,
         networks=networks,
         classes_seen=tuple(map(len, seen_after(drawn[0], steps))),

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from distill_bench.datasets import Dataset
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation.compare import NO_SPREAD
 from distill_bench.evaluation.protocol import Protocol
 from distill_bench.evaluation.result import LabelUse, Result
@@ -63,8 +64,10 @@ class Measured(BaseModel):
     """Whom a measure is about, as in a result.
 
     Attributes:
-        method, ipc, protocol, labels, set_sha256: as in ``Result``.
+        method, ipc, protocol, labels: as in ``Result``.
         dataset: as boards show it.
+        images: how many the set has.
+        set_sha256: of the set's content.
         notes: what a reader of the measure must know.
     """
 
@@ -73,21 +76,23 @@ class Measured(BaseModel):
     method: str
     dataset: str
     ipc: int | None
+    images: int
     protocol: str
     labels: LabelUse
-    set_sha256: str | None
+    set_sha256: str
     notes: tuple[str, ...] = ()
 
     @property
     def about(self) -> str:
         """One line: the set, the data and the protocol."""
-        return f"{self.method} on {self.dataset}, ipc {self.ipc}, protocol {self.protocol}, labels {self.labels}"
+        return f"{self.method} on {self.dataset}, {self.images} images, protocol {self.protocol}, labels {self.labels}"
 
 
-def facts_of(result: Result) -> dict[str, Any]:
-    """The fields of ``Measured`` that a result of the set has."""
-    shared = ("method", "ipc", "protocol", "labels", "set_sha256", "notes")
-    return {"dataset": result.data} | {name: getattr(result, name) for name in shared}
+def facts_of(distilled: DistilledSet, result: Result) -> dict[str, Any]:
+    """The fields of ``Measured`` of a set, and of a result of it or of a part of it."""
+    shared = ("method", "ipc", "protocol", "labels", "notes")
+    facts = {"dataset": result.data, "images": len(distilled.images), "set_sha256": distilled.sha256}
+    return facts | {name: getattr(result, name) for name in shared}
 
 
 def epochs_of(rules: Protocol, dataset: Dataset, images: int) -> int:

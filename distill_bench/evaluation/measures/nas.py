@@ -134,7 +134,7 @@ def nas(
         raise RunFailed("fewer than two networks could be trained on both: " + " ".join(left_out.values()))
     notes = dict.fromkeys(note for pair in scores for result in pair for note in result.notes)
     return ArchitectureSearch(
-        **facts_of(scores[0][0]) | {"notes": tuple(notes)},
+        **facts_of(distilled, scores[0][0]) | {"notes": tuple(notes)},
         reference=REFERENCE,
         networks=networks,
         candidates=tuple(

@@ -156,6 +156,7 @@ def privacy(
         ipc=card.ipc,
         protocol=setup.rules.id,
         labels=inputs.labels,
+        images=len(distilled.images),
         set_sha256=distilled.sha256,
         notes=notes,
         network=setup.network,

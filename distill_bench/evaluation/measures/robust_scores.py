@@ -136,7 +136,7 @@ def lrs(
         whole = evaluate_full(dataset, REFERENCE, ours.network, count, monitor=part, **options)
     improvement, recovery = _gap(ours, theirs), _gap(whole, hard)
     return RobustScore(
-        **facts_of(ours) | {"notes": _notes(ours, distilled, random)},
+        **facts_of(distilled, ours) | {"notes": _notes(ours, distilled, random)},
         kind="lrs",
         weight=WEIGHT,
         network=ours.network,
@@ -200,7 +200,7 @@ def ars(
     ours, theirs, ours_plain, theirs_plain = results
     augmented, plain = _gap(ours, theirs), _gap(ours_plain, theirs_plain)
     return RobustScore(
-        **facts_of(ours) | {"notes": _notes(ours, distilled, random)},
+        **facts_of(distilled, ours) | {"notes": _notes(ours, distilled, random)},
         kind="ars",
         weight=WEIGHT,
         network=ours.network,
