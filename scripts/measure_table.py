@@ -3,8 +3,9 @@
     python scripts/measure_table.py --sets build/measures            # makes sets and measures them: an hour on one core
     python scripts/measure_table.py --tables                         # the tables alone
 
-Sets have one image per class (preset cpu, seed 0) and are evaluated under quick-v1; three class orders, and the 24 networks
-of width 32. What is there already is not made again. Writes results/measures/<dataset>.json, and the tables between the two comments in docs/transfer.md.
+Sets have one image per class (preset cpu, seed 0) and are evaluated under quick-v1; there are three class orders, and
+the 24 networks of width 32. What is there already is not made again. Writes results/measures/<dataset>.json, and the
+tables between the two comments in docs/transfer.md.
 """
 
 import argparse
