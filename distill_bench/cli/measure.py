@@ -150,9 +150,15 @@ def measure_command(
 ) -> None:
     """Measure a set otherwise than by one accuracy.
 
-    transfer: its accuracy on every network. continual: accuracy while its classes arrive in steps. nas: whether it
-    orders networks as the whole training split does. lrs, ars: DD-Ranking's label- and augmentation-robust scores.
-    privacy: what it tells of its training images.
+    transfer: its accuracy on every network.
+
+    continual: accuracy over the classes seen, while classes arrive in steps.
+
+    nas: whether it orders networks as the whole training split does.
+
+    lrs, ars: DD-Ranking's label-robust and augmentation-robust scores.
+
+    privacy: how near it comes to training images, and whether losses give them away.
     """
     asked = {"labels": labels, "network": network, "networks": networks, "steps": steps, "orders": orders}
     given = {name: value for name, value in (asked | {"random": random}).items() if value is not None}
