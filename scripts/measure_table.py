@@ -19,7 +19,7 @@ import torch
 from distill_bench import Dataset, DistilledSet, load_dataset, load_distilled, synthesize
 from distill_bench.benchmark import load_suite
 from distill_bench.benchmark.beside import random_beside
-from distill_bench.cli.measured import fraction, percent
+from distill_bench.cli.measures import fraction, percent
 from distill_bench.evaluation import score_folder
 from distill_bench.evaluation.measures import (
     ArchitectureSearch,

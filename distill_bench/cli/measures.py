@@ -1,9 +1,17 @@
-"""How measures are shown: tables in Markdown, ± for half of the 95 % interval."""
+"""The measures as the command makes them, and how they are shown: in Markdown, ± for half of the 95 % interval."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
+from pydantic import BaseModel
+
+from distill_bench.benchmark.beside import random_beside
+from distill_bench.cli import options
 from distill_bench.cli.output import notes_shown, protocol_named
-from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.datasets import Dataset
+from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
+from distill_bench.evaluation import score_folder
 from distill_bench.evaluation.compare import with_half_width
 from distill_bench.evaluation.measures import (
     ArchitectureSearch,
@@ -13,7 +21,13 @@ from distill_bench.evaluation.measures import (
     Privacy,
     RobustScore,
     Transfer,
+    ars,
+    continual,
+    lrs,
+    nas,
+    privacy,
     shown,
+    transfer,
 )
 
 _NEVER = "no interval"
@@ -148,3 +162,92 @@ def _over(what: str, count: int) -> str:
     if count < 2:
         return f"One of the {what}: no interval."
     return f"± is half of the 95 % Student-t interval over {count} {what}."
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a measure is asked for.
+
+    Attributes:
+        given: options that were given, by their names.
+        shared: what all measures take: protocol, device, monitor, allow_leak.
+    """
+
+    distilled: DistilledSet
+    data: Dataset
+    given: dict[str, Any]
+    shared: dict[str, Any]
+
+    @property
+    def cached(self) -> dict[str, Any]:
+        """``shared``, with the folder of tested networks."""
+        return self.shared | {"cache": score_folder()}
+
+    def of(self, *names: str) -> dict[str, Any]:
+        """Those options of these names that were given; of several networks the only one."""
+        chosen = {name: self.given[name] for name in names if name in self.given}
+        if "network" in chosen:
+            (chosen["network"],) = chosen["network"]
+        return chosen
+
+    def random_set(self, labels: str = "stored") -> DistilledSet:
+        """The random images beside the set: those that were given, or new ones."""
+        if "random" in self.given:
+            return load_distilled(options.set_file(self.given["random"]))
+        place: dict[str, Any] = {name: self.shared[name] for name in ("device", "monitor")}
+        return random_beside(self.distilled, self.data, labels, **place)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One of the measures.
+
+    Attributes:
+        run: makes it.
+        lines: shows it.
+    """
+
+    run: Callable[[Request], BaseModel]
+    lines: Callable[[Any, DistilledSet], list[str]]
+
+
+def _transfer(asked: Request) -> BaseModel:
+    names = asked.given.get("network", ())
+    return transfer(asked.distilled, asked.data, names=names, **asked.of("networks", "labels"), **asked.cached)
+
+
+def _continual(asked: Request) -> BaseModel:
+    chosen = asked.of("network", "networks", "steps", "orders")
+    return continual(asked.distilled, asked.data, **chosen, **asked.cached)
+
+
+def _nas(asked: Request) -> BaseModel:
+    names = tuple(asked.given.get("network", ()))
+    return nas(asked.distilled, asked.data, names=names, **asked.of("networks", "labels"), **asked.cached)
+
+
+def _lrs(asked: Request) -> BaseModel:
+    chosen = asked.of("network", "networks")
+    return lrs(asked.distilled, asked.random_set(), asked.data, **chosen, **asked.cached)
+
+
+def _ars(asked: Request) -> BaseModel:
+    """With classes for labels where they are recorded, unless told otherwise."""
+    usual = "hard" if asked.distilled.card.label_kind == "recorded" else "stored"
+    labels = asked.given.get("labels", usual)
+    chosen = asked.of("network", "networks") | {"labels": labels}
+    return ars(asked.distilled, asked.random_set(labels), asked.data, **chosen, **asked.cached)
+
+
+def _privacy(asked: Request) -> BaseModel:
+    return privacy(asked.distilled, asked.data, **asked.of("network", "networks", "labels"), **asked.shared)
+
+
+MEASURES = {
+    "transfer": Measure(_transfer, transfer_lines),
+    "continual": Measure(_continual, continual_lines),
+    "nas": Measure(_nas, nas_lines),
+    "lrs": Measure(_lrs, robust_lines),
+    "ars": Measure(_ars, robust_lines),
+    "privacy": Measure(_privacy, privacy_lines),
+}
