@@ -4,8 +4,8 @@
     python scripts/measure_table.py --tables                         # the tables alone
 
 Sets have one image per class (preset cpu, seed 0) and are evaluated under quick-v1; there are three class orders, and
-the dozen networks of width 32 with average pooling. What is there already is not made again. Writes results/measures/<dataset>.json, and the
-tables between the two comments in docs/transfer.md.
+the dozen networks of width 32 with average pooling. What is there already is not made again. Writes
+results/measures/<dataset>.json, and the tables between the two comments in docs/transfer.md.
 """
 
 import argparse

@@ -38,7 +38,7 @@ _WITHOUT_LEARNED_RATE = (
     " The rate is the set's own. Its images can be evaluated with the protocol's rate and hard labels: `labels=hard`."
 )
 
-_MOST_NETWORKS = 100_000
+MOST_NETWORKS = 100_000
 T = TypeVar("T")
 
 
@@ -360,8 +360,8 @@ def setup_evaluation(
     if is_outside(name):  # one that cannot be built or run is refused before any work
         build_network(name, shape, len(dataset.class_names), torch.Generator())
     asked = rules.networks if networks is None else networks
-    if isinstance(asked, int) and asked > _MOST_NETWORKS:
-        raise UsageError(f"`networks={asked}` are too many: give at most {_MOST_NETWORKS:,}.")
+    if isinstance(asked, int) and asked > MOST_NETWORKS:
+        raise UsageError(f"`networks={asked}` are too many: give at most {MOST_NETWORKS:,}.")
     numbers = range(asked) if isinstance(asked, int) else asked
     if not numbers:
         raise UsageError(f"`networks={asked}`: at least one network must be trained.")

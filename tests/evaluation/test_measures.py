@@ -119,6 +119,7 @@ def test_the_last_step_is_the_strict_evaluation_of_the_whole_set(digits, few, tm
         ({"steps": 11}, "there are 10 classes; give 1 to 10 steps"),
         ({"orders": 0}, "one class order at least"),
         ({"networks": 0}, "at least one network"),
+        ({"orders": 2**40}, "of 1 networks each are too many"),
     ],
 )
 def test_classes_that_cannot_arrive_so(digits, few, options, said):

@@ -17,6 +17,7 @@ from distill_bench.datasets.card import dataset_of
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import Result, evaluate, protocol_for
+from distill_bench.evaluation.evaluate import MOST_NETWORKS
 from distill_bench.evaluation.measures.measured import Estimated, Measured, epochs_of, facts_of, one_stage
 from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.seeds import generator
@@ -114,19 +115,19 @@ def continual(
     options = {"device": device, "cache": cache, "allow_leak": allow_leak}
     setting = _Setting(distilled, dataset, rules.id, network, options)
     epochs = epochs_of(rules, dataset, len(distilled.images))
-    drawn = [class_order(classes, index) for index in range(orders)]
     results: list[list[Result]] = []
     with one_stage(monitor, f"continual, {distilled.card.method}", orders * steps * networks * epochs) as part:
-        for index, order in enumerate(drawn):
+        for index in range(orders):
+            arrived = seen_after(class_order(classes, index), steps)
             numbers = range(index * networks, (index + 1) * networks)
-            results.append([setting.score(seen, numbers, part) for seen in seen_after(order, steps)])
+            results.append([setting.score(seen, numbers, part) for seen in arrived])
     whole = results[0][-1]  # of which alone the set's notes are true
     return Continual(
         **facts_of(distilled, whole),
         network=whole.network,
         networks=networks,
-        classes_seen=tuple(map(len, seen_after(drawn[0], steps))),
-        class_orders=tuple(map(tuple, drawn)),
+        classes_seen=tuple(map(len, arrived)),
+        class_orders=tuple(tuple(class_order(classes, index)) for index in range(orders)),
         accuracies=tuple(tuple(result.accuracy for result in order) for order in results),
     )
 
@@ -162,6 +163,10 @@ def _check(distilled: DistilledSet, dataset: Dataset, networks: int, steps: int,
         raise UsageError(f"`orders={orders}`: give one class order at least.")
     if networks < 1:
         raise UsageError(f"`networks={networks}`: at least one network must be trained.")
+    if orders * networks > MOST_NETWORKS:
+        raise UsageError(
+            f"`orders={orders}` of {networks} networks each are too many: {MOST_NETWORKS:,} networks at most."
+        )
     for what, labels in (("the set", distilled.labels), (f"the test split of {dataset.name}", dataset.test.labels)):
         absent = set(range(len(names))) - set(labels.tolist())
         if absent:
