@@ -59,7 +59,7 @@ def test_no_target_of_make_writes_what_is_tracked_unless_told(target):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/own-method.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/own-method.md", "docs/getting-started.md"])
 def test_the_commands_run_in_the_order_they_stand(page, tmp_path):
     images_folder(tmp_path / "photos", count=4, side=40)
     (tmp_path / "mean_images.py").write_text(blocks_of("docs/own-method.md")[0])
