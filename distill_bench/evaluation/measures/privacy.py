@@ -23,6 +23,7 @@ from distill_bench.evaluation.evaluate import EvalSetup, TrainInputs, prepare
 from distill_bench.evaluation.measures.measured import Estimated, Measured
 from distill_bench.evaluation.rank_statistics import area_under_curve
 from distill_bench.evaluation.result import data_facts, data_name
+from distill_bench.runtime.device import take
 from distill_bench.runtime.progress import SILENT, Monitor, Stage
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import TEST_BATCH, ImageLoader
@@ -212,10 +213,10 @@ def losses(network: nn.Module, load: ImageLoader, labels: Int64[Tensor, " n"]) -
     network.eval()
     with torch.inference_mode():
         parts = [
-            F.cross_entropy(network(load(at)), labels[at], reduction="none").cpu()
+            F.cross_entropy(network(load(at)), take(labels, at), reduction="none")
             for at in torch.arange(len(labels)).split(TEST_BATCH)
         ]
-    found = torch.cat(parts).double()
+    found = torch.cat(parts).cpu().double()  # the one wait for the device
     if not found.isfinite().all():
         raise RunFailed("training diverged: the network's losses are not finite.")
     return found
