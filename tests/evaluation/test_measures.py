@@ -236,9 +236,9 @@ def test_scores_that_cannot_be_had(digits, few, other, monkeypatch):
         lrs(few, memory_of(other, list(range(9))), digits, "quick-v1")
     with pytest.raises(UsageError, match="dc-v1 does not augment images of digits"):
         ars(few, other, digits, "dc-v1")
-    recorded = synthesize(digits, "rded", 1, preset="test")
+    monkeypatch.setattr(few, "card", few.card.model_copy(update={"label_kind": "recorded"}))
     with pytest.raises(UsageError, match=r"labels are recorded.*`labels=hard`"):
-        ars(recorded, other, digits, "quick-v1")
+        ars(few, other, digits, "quick-v1")
 
 
 def test_a_protocol_without_augmentation_is_else_the_same():
