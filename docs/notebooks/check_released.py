@@ -49,7 +49,7 @@ for remark in imported.remarks:
 
 # %%
 render_grid(distilled, Path("release.png"))
-Image.open("release.png")
+Image.open("release.png").copy()
 
 # %% [markdown]
 # ## Does the claim hold?

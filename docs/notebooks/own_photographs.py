@@ -67,7 +67,7 @@ real = synthesize(dataset, "random", ipc=1)
 # %%
 distilled.save("photos.safetensors")
 render_grid(distilled, Path("photos.png"))
-Image.open("photos.png")
+Image.open("photos.png").copy()
 
 # %% [markdown]
 # ## What a network learns from it
