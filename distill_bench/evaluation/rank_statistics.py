@@ -68,9 +68,9 @@ def area_under_curve(high: Sequence[float], low: Sequence[float]) -> tuple[float
     from scipy.stats import rankdata
 
     ranks = rankdata(numpy.concatenate([high, low]))
-    # of each value, the share of the other group that it is on the right side of
+    # of each value, the share of the other group that it is above
     above = (ranks[: len(high)] - rankdata(high)) / len(low)
-    below = 1 - (ranks[len(high) :] - rankdata(low)) / len(high)
+    below = (ranks[len(high) :] - rankdata(low)) / len(high)
     area = float(above.mean())
     if min(len(high), len(low)) < 2:
         return area, (None, None)
