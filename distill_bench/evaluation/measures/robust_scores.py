@@ -6,7 +6,7 @@ score lies in 0 … 1.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,7 +73,7 @@ class RobustScore(Measured):
         gains: of every network number, the weighted gain.
         parts: the two differences by name, means over networks: ``IOR`` and ``HLR``, or ``augmented`` and ``plain``.
         accuracies: of the networks by what they were trained on, in percent: ``whole``, ``hard``, ``set``, ``random``;
-            or ``set`` and ``random``, augmented and ``plain``.
+            or ``set``, ``random``, ``set plain`` and ``random plain``.
         random_sha256: of the random images beside it.
     """
 
@@ -135,19 +135,9 @@ def lrs(
         hard = evaluate(distilled, dataset, rules.id, network, count, "hard", **about) if strict else ours
         whole = evaluate_full(dataset, REFERENCE, ours.network, count, monitor=part, **options)
     improvement, recovery = _gap(ours, theirs), _gap(whole, hard)
-    return RobustScore(
-        **facts_of(distilled, ours) | {"notes": _notes(ours, distilled, random)},
-        kind="lrs",
-        weight=WEIGHT,
-        network=ours.network,
-        gains=tuple(map(label_robust_gain, improvement, recovery)),
-        parts={"IOR": Estimated.mean(improvement, -1, 1), "HLR": Estimated.mean(recovery, -1, 1)},
-        accuracies={
-            name: result.accuracies
-            for name, result in {"whole": whole, "hard": hard, "set": ours, "random": theirs}.items()
-        },
-        random_sha256=random.sha256,
-    )
+    gains = map(label_robust_gain, improvement, recovery)
+    results = {"whole": whole, "hard": hard, "set": ours, "random": theirs}
+    return _score("lrs", distilled, random, results, gains, {"IOR": improvement, "HLR": recovery})
 
 
 def ars(
@@ -192,24 +182,36 @@ def ars(
     total = 4 * count * epochs_of(rules, dataset, len(distilled.images))
     about: dict[str, Any] = {"device": device, "cache": cache, "allow_leak": allow_leak}
     with one_stage(monitor, f"ars, {distilled.card.method}", total) as part:
-        results = [
-            evaluate(each, dataset, name, network, count, labels, monitor=part, **about)
-            for name in (rules.id, rules.id + WITHOUT_AUGMENTATION)
-            for each in (distilled, random)
-        ]
-    ours, theirs, ours_plain, theirs_plain = results
-    augmented, plain = _gap(ours, theirs), _gap(ours_plain, theirs_plain)
+        results = {
+            name + when: evaluate(each, dataset, rules.id + ending, network, count, labels, monitor=part, **about)
+            for when, ending in (("", ""), (" plain", WITHOUT_AUGMENTATION))
+            for name, each in (("set", distilled), ("random", random))
+        }
+    augmented, plain = (_gap(results[f"set{when}"], results[f"random{when}"]) for when in ("", " plain"))
+    gains = map(augmentation_robust_gain, augmented, plain)
+    return _score("ars", distilled, random, results, gains, {"augmented": augmented, "plain": plain})
+
+
+def _score(
+    kind: Literal["lrs", "ars"],
+    distilled: DistilledSet,
+    random: DistilledSet,
+    results: dict[str, Result],
+    gains: Iterable[float],
+    parts: dict[str, Sequence[float]],
+) -> RobustScore:
+    """The score of gains, with what they are made of; ``results["set"]`` is the set's own."""
+    ours = results["set"]
+    same = torch.equal(distilled.images, random.images)
+    notes = (*ours.notes, *(["the random images are the set's own: there is no gain to be had"] if same else []))
     return RobustScore(
-        **facts_of(distilled, ours) | {"notes": _notes(ours, distilled, random)},
-        kind="ars",
+        **facts_of(distilled, ours) | {"notes": notes},
+        kind=kind,
         weight=WEIGHT,
         network=ours.network,
-        gains=tuple(map(augmentation_robust_gain, augmented, plain)),
-        parts={"augmented": Estimated.mean(augmented, -1, 1), "plain": Estimated.mean(plain, -1, 1)},
-        accuracies={
-            name: result.accuracies
-            for name, result in zip(("set", "random", "set plain", "random plain"), results, strict=True)
-        },
+        gains=tuple(gains),
+        parts={name: Estimated.mean(values, -1, 1) for name, values in parts.items()},
+        accuracies={name: result.accuracies for name, result in results.items()},
         random_sha256=random.sha256,
     )
 
@@ -225,11 +227,6 @@ def _data(distilled: DistilledSet, random: DistilledSet, dataset: Dataset | None
             "`random=…`."
         )
     return dataset
-
-
-def _notes(result: Result, distilled: DistilledSet, random: DistilledSet) -> tuple[str, ...]:
-    same = torch.equal(distilled.images, random.images)
-    return (*result.notes, *(["the random images are the set's own: there is no gain to be had"] if same else []))
 
 
 def _gap(first: Result, second: Result) -> Sequence[float]:
