@@ -80,8 +80,12 @@ def measure_all(name: str, sets: Path, methods: list[str]) -> None:
                 write_atomically(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
-def tables(measures: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """The lines of all tables."""
+def tables(measures: dict[str, dict[str, Any]], methods: list[str]) -> Iterator[str]:
+    """The lines of all tables, of the methods that have all measures; the others are named."""
+    whole = [method for method in methods if all(method in found for found in measures.values())]
+    measures = {kind: {method: found[method] for method in whole} for kind, found in measures.items()}
+    if missing := [method for method in methods if method not in whole]:
+        yield from (f"Not measured yet: {', '.join(f'`{method}`' for method in missing)}.", "")
     yield from _continual(_read(measures["continual"], Continual))
     yield from _search(_read(measures["nas"], ArchitectureSearch))
     yield from _scores(_read(measures["lrs"], RobustScore), _read(measures["ars"], RobustScore))
@@ -167,13 +171,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="*", help="of the dataset's suite, all unless given")
     parser.add_argument("--tables", action="store_true", help="from what is there")
     asked = parser.parse_args(arguments)
+    methods = [method for method in load_suite(asked.dataset).methods if isinstance(method, str)]
     if not asked.tables:
         torch.set_num_threads(1)
-        names = [method for method in load_suite(asked.dataset).methods if isinstance(method, str)]
-        measure_all(asked.dataset, asked.sets, asked.methods or names)
+        measure_all(asked.dataset, asked.sets, asked.methods or methods)
     found = json.loads((RESULTS / f"{asked.dataset}.json").read_text())["measures"]
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    text = "\n".join([BEGIN, "", *tables(found), END])
+    text = "\n".join([BEGIN, "", *tables(found, methods), END])
     write_atomically(PAGE, (before + text + rest.partition(END)[2]).encode())
 
 
