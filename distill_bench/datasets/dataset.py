@@ -231,6 +231,22 @@ class Dataset:
             _cache={},
         )
 
+    def tested_on(self, labels: Sequence[int]) -> "Dataset":
+        """The same dataset with the test images of some classes alone, whose labels stay as they are.
+
+        Args:
+            labels: of the classes.
+
+        Returns:
+            A new dataset with the same training split; this one stays as it is.
+
+        Raises:
+            UsageError: the dataset has no test split.
+        """
+        test = self.test
+        chosen = torch.isin(test.labels, torch.tensor(labels)).nonzero().flatten()
+        return replace(self, load_test=lambda: test.subset(chosen), _cache={"train": self.train})
+
     def with_holdout(self, fraction: float, *, own_test: bool = False) -> "Dataset":
         """The same dataset with ``fraction`` of each class of the training split held out as its test split.
 

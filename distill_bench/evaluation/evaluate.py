@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy
 import torch
@@ -38,7 +38,8 @@ _WITHOUT_LEARNED_RATE = (
     " The rate is the set's own. Its images can be evaluated with the protocol's rate and hard labels: `labels=hard`."
 )
 
-_MOST_NETWORKS = 100_000
+MOST_NETWORKS = 100_000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,11 @@ def evaluate(
         RunFailed: a network's training diverged.
         Interrupted: the monitor was asked to stop; the cache has all networks that were tested.
     """
-    if labels not in ("stored", "hard"):
-        raise UsageError(f"`labels={labels!r}`: give stored or hard.")
-    rules, card = protocol_for(distilled, protocol), distilled.card
-    dataset = dataset or dataset_of(card.source)
-    check_same_dataset(distilled, dataset)
-    notes = notes_of(distilled, dataset, rules.id, allow_leak) + outside_notes(rules.id, network or rules.network)
-    setup = setup_evaluation(dataset, rules, card.pixel_space, network, networks, device, monitor)
-    scores = ScoreCache(cache, score_key(dataset, rules.id, distilled, labels, network))
+    setup, inputs, notes = prepare(
+        distilled, dataset, protocol, network, networks, labels, device=device, monitor=monitor, allow_leak=allow_leak
+    )
+    card = distilled.card
+    scores = ScoreCache(cache, score_key(setup.dataset, setup.rules.id, distilled, labels, network))
     return Result(
         method=card.method,
         ipc=card.budget.ipc,
@@ -112,10 +110,38 @@ def evaluate(
         origin=card.origin,
         recipe=card.recipe or None,
         notes=notes,
-        **setup.score_fields(
-            _train_inputs(distilled, setup, labels), card.method, len(distilled.images), compile, scores
-        ),
+        **setup.score_fields(inputs, card.method, len(distilled.images), compile, scores),
     )
+
+
+def prepare(
+    distilled: DistilledSet,
+    dataset: Dataset | None = None,
+    protocol: str | None = None,
+    network: str | None = None,
+    networks: int | Sequence[int] | None = None,
+    labels: Literal["stored", "hard"] = "stored",
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    allow_leak: bool = False,
+) -> tuple["EvalSetup", TrainInputs, tuple[str, ...]]:
+    """What ``evaluate`` does before it trains. Arguments and errors are the same.
+
+    Args:
+        distilled, dataset, protocol, network, networks, labels, device, monitor, allow_leak: as for ``evaluate``.
+
+    Returns:
+        The evaluation, what networks are trained on, and what a reader of their accuracy must know.
+    """
+    if labels not in ("stored", "hard"):
+        raise UsageError(f"`labels={labels!r}`: give stored or hard.")
+    rules, card = protocol_for(distilled, protocol), distilled.card
+    dataset = dataset or dataset_of(card.source)
+    check_same_dataset(distilled, dataset)
+    notes = notes_of(distilled, dataset, rules.id, allow_leak) + outside_notes(rules.id, network or rules.network)
+    setup = setup_evaluation(dataset, rules, card.pixel_space, network, networks, device, monitor)
+    return setup, _train_inputs(distilled, setup, labels), notes
 
 
 def protocol_for(distilled: DistilledSet, protocol: str | None = None) -> Protocol:
@@ -250,22 +276,41 @@ class EvalSetup:
 
             def test_network(index: int) -> float:
                 counted.add(index)
-                try:
-                    with self._global_draws(index):
-                        network = self.train_network(index, inputs, after_epoch)
-                        return accuracy(network, test, labels, compiled=self.compiled)
-                except RunFailed as error:
-                    raise self._diverged(index, inputs, error) from error
-                except (MemoryError, RuntimeError) as error:
-                    if is_out_of_memory(error):
-                        raise self._out_of_memory(index, inputs, error) from error
-                    raise
+                tested = partial(accuracy, load=test, labels=labels, compiled=self.compiled)
+                return self.trained(index, inputs, after_epoch, tested)
 
             for index in self.numbers:
                 accuracies.append(scores.get_or_run(index, partial(test_network, index), self.monitor))
                 stage.advance(0 if index in counted else epochs)  # another process has tested it meanwhile
                 stage.note(f"accuracy {accuracies[-1]:.1f} %")
         return accuracies
+
+    def trained(
+        self, index: int, inputs: TrainInputs, after_epoch: Callable[[], None], use: Callable[[nn.Module], T]
+    ) -> T:
+        """What ``use`` makes of network ``index`` once it is trained.
+
+        Args:
+            index: the network's number.
+            inputs: what it is trained on.
+            after_epoch: called after every epoch.
+            use: tests it.
+
+        Returns:
+            What ``use`` does.
+
+        Raises:
+            RunFailed: training diverged, or memory was not enough.
+        """
+        try:
+            with self._global_draws(index):
+                return use(self.train_network(index, inputs, after_epoch))
+        except RunFailed as error:
+            raise self._diverged(index, inputs, error) from error
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise self._out_of_memory(index, inputs, error) from error
+            raise
 
     @contextmanager
     def _global_draws(self, index: int) -> Iterator[None]:
@@ -318,8 +363,8 @@ def setup_evaluation(
     if is_outside(name):  # one that cannot be built or run is refused before any work
         build_network(name, shape, len(dataset.class_names), torch.Generator())
     asked = rules.networks if networks is None else networks
-    if isinstance(asked, int) and asked > _MOST_NETWORKS:
-        raise UsageError(f"`networks={asked}` are too many: give at most {_MOST_NETWORKS:,}.")
+    if isinstance(asked, int) and asked > MOST_NETWORKS:
+        raise UsageError(f"`networks={asked}` are too many: give at most {MOST_NETWORKS:,}.")
     numbers = range(asked) if isinstance(asked, int) else asked
     if not numbers:
         raise UsageError(f"`networks={asked}`: at least one network must be trained.")

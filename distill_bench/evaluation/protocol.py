@@ -28,6 +28,8 @@ from distill_bench.training.train import Plan
 Augmentation = Literal["none", "dsa", "dc", "views"]
 Override = int | float | str | tuple[str, ...] | AugmentPolicy
 _MANY_CLASSES = 100
+WITHOUT_AUGMENTATION = "+no-augmentation"
+"""How the id of a protocol that leaves augmentation out goes on after that of the one it is else equal to."""
 
 
 class Protocol(BaseModel):
@@ -148,7 +150,8 @@ def load_protocol(name: str) -> Protocol:
 
     Args:
         name: an id, the path of a ``.toml`` with the fields of ``Protocol``, or a ``module:NAME`` of one. What is
-            from outside goes by this name, as its id may be another's too.
+            from outside goes by this name, as its id may be another's too. With ``+no-augmentation`` at its end, the
+            same protocol whose images are not augmented, nor mixed; recorded views stay as they are.
 
     Returns: the protocol. The id of one from outside is ``name``.
 
@@ -157,6 +160,8 @@ def load_protocol(name: str) -> Protocol:
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
+    if name.endswith(WITHOUT_AUGMENTATION):
+        return _without_augmentation(load_protocol(name.removesuffix(WITHOUT_AUGMENTATION)))
     if name.endswith(".toml") and os.path.isfile(name):
         try:
             own = Protocol.model_validate(read_toml(Path(name)))
@@ -173,15 +178,24 @@ def load_protocol(name: str) -> Protocol:
     return own.model_copy(update={"id": name})
 
 
+def _without_augmentation(rules: Protocol) -> Protocol:
+    overrides = {
+        name: {field: value for field, value in fields.items() if field != "augmentation"}
+        for name, fields in rules.overrides.items()
+    }
+    update = {"id": rules.id + WITHOUT_AUGMENTATION, "augmentation": "none", "overrides": overrides}
+    return rules.model_copy(update=update)
+
+
 def known_protocol(name: str) -> Protocol:
     """A protocol of this project by id: for names that a file says, for which nothing is read or imported.
 
     Raises:
         UsageError: there is none of that id.
     """
-    if name not in PROTOCOLS:
+    if name.removesuffix(WITHOUT_AUGMENTATION) not in PROTOCOLS:
         raise UsageError(unknown("protocol", name, PROTOCOLS))
-    return PROTOCOLS[name]
+    return load_protocol(name)
 
 
 def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
@@ -194,6 +208,7 @@ def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
     Returns:
         A note for each of the two that is from outside.
     """
+    protocol = protocol.removesuffix(WITHOUT_AUGMENTATION)
     named = {
         "protocol": protocol if protocol not in PROTOCOLS else None,
         "network": network if is_outside(network) else None,

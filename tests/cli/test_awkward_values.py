@@ -78,6 +78,8 @@ TOGETHER: dict[tuple[str, str], dict[str, str | None]] = {
     ("verify", "--claim"): {"result": None},
     ("compare", "--registry"): {"a": "dm-cifar10-ipc1", "b": "dc-cifar10-ipc1"},
     **{("compare", name): {"a": "random", "b": "full", "--protocol": None} for name in ("--ipc", "--results")},
+    **{("measure", name): {"what": "continual"} for name in ("--steps", "--orders")},
+    ("measure", "--random"): {"what": "lrs"},
     ("bench", "--executor"): {},
     ("import", "--zca-eps"): {"--space": "zca"},
     ("import", "--zca-input"): {"--space": "zca"},

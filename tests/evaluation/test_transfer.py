@@ -106,4 +106,4 @@ def test_the_command_prints_a_table_or_json(few, command, tmp_path):
         assert f"| {score['network']} | {score['accuracy']:.1f} | 1 |" in said
     assert f"| mean without ConvNetD1W4 | {facts['scores'][1]['accuracy']:.1f} | |" in said
     code, _, error = command("measure", tmp_path / "few.safetensors", "beauty")
-    assert (code, "unknown measure 'beauty'. Known: transfer." in error) == (2, True)
+    assert (code, "unknown measure 'beauty'. Known: transfer, continual, " in error) == (2, True)
