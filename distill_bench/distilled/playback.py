@@ -13,7 +13,7 @@ from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled.distilled_set import TEACHER_PREFIX, DistilledSet
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, UsageError
-from distill_bench.networks import Network, blank_network, build_network, is_outside
+from distill_bench.networks import Network, blank_network, build_network, is_ours
 from distill_bench.runtime.device import send
 
 _NO_TABLE = {
@@ -122,7 +122,7 @@ def stored_teacher(distilled: DistilledSet) -> Network:
     name, shape = distilled.card.teacher, distilled.images.shape[1:]
     if distilled.card.label_kind != "teacher" or name is None:
         raise UsageError(f"the set's labels are of the kind {distilled.card.label_kind!r}; it holds no teacher.")
-    if is_outside(name):  # what a file names is never imported
+    if not is_ours(name):  # what a file names is never imported
         raise DataError(f"the stored teacher cannot be built: {name} is no network of this project.")
     about = name, (shape[0], shape[1], shape[2]), len(distilled.card.class_names)
     own = {

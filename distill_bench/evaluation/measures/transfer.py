@@ -19,7 +19,7 @@ from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import Result, evaluate, protocol_for
 from distill_bench.evaluation.compare import with_half_width
 from distill_bench.networks import ARCHITECTURES, check_network, resolve_network
-from distill_bench.networks.classic import Shape
+from distill_bench.networks.network import Shape
 from distill_bench.runtime.progress import SILENT, Monitor
 
 
