@@ -64,6 +64,13 @@ def as_dataset(distilled: DistilledSet, dataset: Dataset | None = None) -> Tenso
     return TensorDataset(training_images(distilled, dataset), labels)
 
 
+def unit_images(distilled: DistilledSet, dataset: Dataset | None = None) -> Float[Tensor, "n c h w"]:
+    """See ``DistilledSet.pixels``."""
+    if distilled.images.dtype == torch.uint8:
+        return distilled.images.float() / 255
+    return transform_of(distilled, dataset).decode(distilled.images).clamp(0, 1)
+
+
 @dataclass(frozen=True)
 class Playback:
     """A recording as the evaluator trains with it: ``playback(epoch, indices)`` gives views and probabilities.
