@@ -13,7 +13,7 @@ from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.networks.classic import ALEXNET, VGG11, convolutions, lenet, mlp
 from distill_bench.networks.convnet import GROUPS, ConvNet, extra_padding
 from distill_bench.networks.draws import DrawnFrom
-from distill_bench.networks.library import check_library, is_library, library_network
+from distill_bench.networks.library import check_library, is_library, library_hint, library_network
 from distill_bench.networks.network import Architecture, Network, Shape
 from distill_bench.networks.outside import check_output, check_training, outside_network, refusal
 from distill_bench.networks.resnet import resnet18
@@ -92,7 +92,8 @@ def resolve_network(name: str, shape: Shape) -> str:
     if match is None:
         asked = f"{type(name).__name__}: networks are given by name."
         if is_text:
-            asked = f"{name!r}.{did_you_mean(name, [*_USUAL_CONVNETS, *ARCHITECTURES])}"
+            hint = library_hint(name) or did_you_mean(name, [*_USUAL_CONVNETS, *ARCHITECTURES])
+            asked = f"{name!r}.{hint}"
         raise UsageError(
             f"unknown network {asked} Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
             "activation AR|AL|AS|ASwish and pooling NP|MP|AP in that order, such as ConvNetD3 or ConvNetD4W64BN; "

@@ -70,6 +70,17 @@ def check_library(name: str) -> str:
     )
 
 
+def library_hint(name: str) -> str:
+    """`` torchvision has it: torchvision:resnet50.`` of a name that is no network's here; nothing where it has not."""
+    known = {_plain(each): each for each in _known("torchvision")}
+    meant = known.get(_plain(name))
+    return f" torchvision has it: torchvision:{meant}." if meant else ""
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", "").replace("-", "")
+
+
 @cache
 def _known(library: str) -> tuple[str, ...]:
     if library == "torchvision":

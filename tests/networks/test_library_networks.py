@@ -132,6 +132,7 @@ def test_a_parameter_without_a_value_is_named(monkeypatch):
     ("name", "complaint"),
     [
         ("torchvision:ResNet50", r"has no 'ResNet50' among its \d+ networks.* Did you mean torchvision:resnet50"),
+        ("MobileNet-V2", r"unknown network 'MobileNet-V2'\. torchvision has it: torchvision:mobilenet_v2\."),
         ("torchvision:", "unknown network"),
         ("torchvision:squeezenet1_1", r"ends in a Conv2d, not in a linear layer"),
         ("torchvision:inception_v3", r"cannot be run for images of 3×32×32 \(are they too small\?\)"),
