@@ -18,7 +18,7 @@ from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import Result, evaluate, protocol_for
 from distill_bench.evaluation.compare import with_half_width
-from distill_bench.networks import ARCHITECTURES, check_network, resolve_network
+from distill_bench.networks import ARCHITECTURES, check_network, check_trainable, resolve_network
 from distill_bench.networks.network import Shape
 from distill_bench.runtime.progress import SILENT, Monitor
 
@@ -109,7 +109,9 @@ def transfer(
     chosen: list[str] = []
     for name in names or (own, *ARCHITECTURES):
         try:
-            chosen.append(check_network(name, shape))
+            resolved = check_network(name, shape)
+            check_trainable(resolved, shape, len(dataset.class_names))  # before hours of work with others
+            chosen.append(resolved)
         except UsageError as error:
             if names:
                 raise
