@@ -135,7 +135,11 @@ def test_a_parameter_without_a_value_is_named(monkeypatch):
         ("MobileNet-V2", r"unknown network 'MobileNet-V2'\. torchvision has it: torchvision:mobilenet_v2\."),
         ("torchvision:", "unknown network"),
         ("torchvision:squeezenet1_1", r"ends in a Conv2d, not in a linear layer"),
-        ("torchvision:inception_v3", r"cannot be run for images of 3×32×32 \(are they too small\?\)"),
+        pytest.param(
+            "torchvision:inception_v3",
+            r"cannot be run for images of 3×32×32 \(are they too small\?\)",
+            marks=pytest.mark.slow,
+        ),
         ("torchvision:maxvit_t", r"cannot be built for images of 3×32×32 .*partition size"),
         ("torchvison:resnet50", "cannot load the network"),
     ],
