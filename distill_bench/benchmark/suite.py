@@ -132,7 +132,7 @@ class Suite(BaseModel):
         }
         if not changes["datasets"]:
             raise UsageError(
-                f"suite {self.name} names no dataset: give `dataset=folder:PATH`, parquet:PATH or npz:PATH."
+                f"suite {self.name} names no dataset: give `dataset=folder:PATH`, parquet:PATH, npz:PATH or hf:REPO."
             )
         return self.model_copy(update=changes)
 

@@ -42,7 +42,10 @@ def evaluate_command(
     protocol: options.Protocol = None,
     labels: options.Labels = "stored",
     network: Annotated[
-        str | None, typer.Option("--network", help="Such as ConvNetD3BN, ResNet18BN or ViT; or your own: module:name.")
+        str | None,
+        typer.Option(
+            "--network", help="Such as ConvNetD3BN or ViT; torchvision:resnet50, timm:NAME; or your own: module:name."
+        ),
     ] = None,
     networks: options.Networks = None,
     dataset: options.TestDataset = None,

@@ -16,7 +16,7 @@ from distill_bench.runtime.files import check_no_input, check_place
 def export_command(
     files: Annotated[list[str], typer.Argument(help="Distilled sets, or ids; more than one for --to res alone.")],
     to: Annotated[str, typer.Option("--to", help=", ".join(hub.writable_formats()))],
-    out: Annotated[Path, typer.Option("--out", help="The .pt file (res) or new folder (the others) to write.")],
+    out: Annotated[Path, typer.Option("--out", help="The file (res: .pt, parquet: .parquet) or new folder to write.")],
     lossy: Annotated[
         bool, typer.Option("--lossy", help="Write also what the form cannot hold whole, and say what is lost.")
     ] = False,

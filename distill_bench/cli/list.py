@@ -14,6 +14,7 @@ from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub.registry.registry import Entry, load_registry
 from distill_bench.methods import list_methods, load_method
 from distill_bench.networks import ARCHITECTURES
+from distill_bench.networks.library import LIBRARIES
 from distill_bench.runtime.log import log
 
 
@@ -27,10 +28,13 @@ def list_command(
     """List methods, sources, networks, protocols and suites; or the published sets that can be had by their id."""
     known: dict[str, Callable[[], dict[str, str]]] = {
         "methods": method_titles,
-        "sources": lambda: dict.fromkeys([*list_datasets(), "folder:PATH", "parquet:PATH", "npz:PATH"], ""),
+        "sources": lambda: dict.fromkeys(
+            [*list_datasets(), "folder:PATH", "parquet:PATH", "npz:PATH", "hf:PATH", "hf:OWNER/NAME"], ""
+        ),
         "networks": lambda: (
             {"ConvNet": "and its variants, such as ConvNetD3W64BN"}
             | {name: f"{named.smallest[0]} px or more" for name, named in ARCHITECTURES.items()}
+            | {f"{library}:NAME": "any that classifies and ends in a linear layer" for library in LIBRARIES}
         ),
         "protocols": lambda: {name: protocol.source for name, protocol in PROTOCOLS.items()},
         "suites": lambda: {name: benchmark.load_suite(name).title for name in benchmark.list_suites()},

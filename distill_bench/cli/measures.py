@@ -37,8 +37,7 @@ def transfer_lines(result: Transfer, distilled: DistilledSet) -> list[str]:
     """A network a row."""
     first = result.scores[0]
     lines = [
-        f"{first.method} on {first.dataset}, {first.budget}, {protocol_named(first, distilled)}, "
-        f"labels {first.labels}",
+        f"{first.method} on {first.dataset}, {first.budget}, {protocol_named(first, distilled)}, labels {first.labels}",
         "",
     ]
     lines += ["| network | accuracy (%) | networks |", "| :-- | --: | --: |"]

@@ -18,13 +18,16 @@ from distill_bench.hub.registry.published import CachedSet, is_id, obtain
 from distill_bench.methods.recipe import parse_values
 from distill_bench.runtime.files import check_ending, check_no_input, check_place
 from distill_bench.runtime.progress import StreamMonitor
+from distill_bench.runtime.reading import reported_to
 from distill_bench.training.compilation import Choice
 
 HOLDOUT = 0.2
 LABEL_USES = ("stored", "hard")
 COMPILE = get_args(Choice)
 SetName = Annotated[str, typer.Argument(help="A distilled set, or the id of a published one that was downloaded.")]
-DatasetName = Annotated[str, typer.Option("--dataset", help="digits, mnist, …, folder:PATH, parquet:PATH or npz:PATH.")]
+DatasetName = Annotated[
+    str, typer.Option("--dataset", help="digits, mnist, …, folder:PATH, parquet:PATH, npz:PATH or hf:REPO.")
+]
 TestDataset = Annotated[
     str | None, typer.Option("--dataset", help="Where to test, if not on the source named in the set.")
 ]
@@ -90,7 +93,16 @@ MemoryLimit = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
+
+
+def _heard(context: typer.Context, quiet: bool) -> bool:
+    """Have data that are read during the command say so, unless it is quiet."""
+    if not quiet:
+        context.with_resource(reported_to(CommandMonitor()))
+    return quiet
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.", callback=_heard)]
 Registry = Annotated[
     Path | None, typer.Option("--registry", help="A registry of your own; or set DISTILL_BENCH_REGISTRY.")
 ]

@@ -19,7 +19,7 @@ from distill_bench.runtime.seeds import generator
 from distill_bench.runtime.tensors import as_tensor
 
 CHUNK_BYTES = 2**26
-_OWN_KINDS = ("folder", "parquet", "npz")
+_OWN_KINDS = ("folder", "parquet", "npz", "hf")
 """How names of the user's own data begin, as in ``folder:PATH``."""
 
 

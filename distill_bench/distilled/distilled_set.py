@@ -263,6 +263,36 @@ class DistilledSet:
 
         return as_dataset(self, dataset)
 
+    def pixels(self, dataset: Dataset | None = None) -> Float[Tensor, "n c h w"]:
+        """The images as pixels from 0 to 1, float32, for looking at them: what lies beyond black and white is clipped.
+
+        Args:
+            dataset: as for ``playback.transform_of``.
+
+        Returns:
+            The pixels, [n, channels, height, width].
+        """
+        from distill_bench.distilled.playback import unit_images
+
+        return unit_images(self, dataset)
+
+    def to_hf(self, dataset: Dataset | None = None) -> Any:
+        """A ``datasets.Dataset`` of Hugging Face, with pictures of 8 bits, labels with class names, and soft labels.
+
+        Args:
+            dataset: as for ``playback.transform_of``.
+
+        Returns:
+            The dataset: ``image``, ``label``, and ``soft_label`` (logits or probabilities, by ``card.label_kind``)
+            where the set has one an image. What a teacher says, or was recorded to say, is left out.
+
+        Raises:
+            UsageError: ``datasets`` is not installed, or images have other than 1 or 3 channels.
+        """
+        from distill_bench.distilled.hf_table import as_hf_dataset
+
+        return as_hf_dataset(self, dataset)
+
 
 def load_distilled(path: str | Path, *, allow_changed: bool = False) -> DistilledSet:
     """Read a set. Nothing is unpickled and nothing is run.

@@ -19,14 +19,22 @@ from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_spac
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset
 from distill_bench.distilled.playback import Playback, stored_teacher
 from distill_bench.distilled.recorded_labels import RecordedLabels
-from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
+from distill_bench.errors import DistillBenchError, RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.cache import ScoreCache, score_key
 from distill_bench.evaluation.doubts import notes_of
 from distill_bench.evaluation.labels import both, mixed_batches, recorded_batches, teacher_labelled
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol, outside_notes
 from distill_bench.evaluation.result import FULL, LabelUse, Result, data_facts
 from distill_bench.evaluation.statistics import percent_interval
-from distill_bench.networks import blank_network, build_network, is_outside, resolve_network
+from distill_bench.networks import (
+    blank_network,
+    build_network,
+    check_trainable,
+    is_library,
+    is_ours,
+    is_outside,
+    resolve_network,
+)
 from distill_bench.runtime.device import resolve_device, send, take
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.run_info import run_block
@@ -254,7 +262,7 @@ class EvalSetup:
 
     def _pays_compiled(self, compile: str, images: int) -> bool:
         flops = 0.0
-        if compile == "auto":
+        if compile == "auto" and not is_library(self.network):  # whose many kinds of layers take minutes to compile
             shape, trained = self.dataset.train.shape, self.rules.plan(images).epochs * images
             blank = blank_network(self.network, shape, len(self.dataset.class_names))
             network = blank.to_empty(device="cpu")  # operations do not depend on values
@@ -301,16 +309,19 @@ class EvalSetup:
 
         Raises:
             RunFailed: training diverged, or memory was not enough.
+            UsageError: a network that is not ours failed.
         """
         try:
             with self._global_draws(index):
                 return use(self.train_network(index, inputs, after_epoch))
         except RunFailed as error:
             raise self._diverged(index, inputs, error) from error
-        except (MemoryError, RuntimeError) as error:
+        except Exception as error:
             if is_out_of_memory(error):
                 raise self._out_of_memory(index, inputs, error) from error
-            raise
+            if isinstance(error, DistillBenchError) or is_ours(self.network):
+                raise
+            raise self._failed(index, error) from error
 
     @contextmanager
     def _global_draws(self, index: int) -> Iterator[None]:
@@ -336,6 +347,13 @@ class EvalSetup:
         learned = inputs.plan.learning_rate != self.rules.learning_rate
         return RunFailed(f"network {index}: {error}{_WITHOUT_LEARNED_RATE if learned else ''}")
 
+    def _failed(self, index: int, error: Exception) -> UsageError:
+        """The error of a network that is not ours, whose code may raise anything."""
+        return UsageError(
+            f"network {index}: {self.network} failed in training or testing: {type(error).__name__}: "
+            f"{first_line(error)}. Give another network (`network`), or mend it."
+        )
+
     def _out_of_memory(self, index: int, inputs: TrainInputs, error: BaseException) -> RunFailed:
         return RunFailed(
             f"network {index}: ran out of memory ({first_line(error)}). Batches of {inputs.plan.batch_size} images "
@@ -360,8 +378,7 @@ def setup_evaluation(
     """
     rules = rules.for_dataset(dataset.name)
     name, shape = rules.network if network is None else network, dataset.train.shape
-    if is_outside(name):  # one that cannot be built or run is refused before any work
-        build_network(name, shape, len(dataset.class_names), torch.Generator())
+    check_trainable(name, shape, len(dataset.class_names))
     asked = rules.networks if networks is None else networks
     if isinstance(asked, int) and asked > MOST_NETWORKS:
         raise UsageError(f"`networks={asked}` are too many: give at most {MOST_NETWORKS:,}.")

@@ -20,7 +20,7 @@ from pydantic import (
 
 from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.errors import UsageError, describe, unknown
-from distill_bench.networks import is_outside
+from distill_bench.networks import is_library, is_outside, library_note
 from distill_bench.runtime.files import read_toml
 from distill_bench.runtime.outside import file_and_sum, import_named
 from distill_bench.training.train import Plan
@@ -206,15 +206,16 @@ def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
         network: as for ``build_network``.
 
     Returns:
-        A note for each of the two that is from outside.
+        A note for each of the two that is from outside, or a library's.
     """
     protocol = protocol.removesuffix(WITHOUT_AUGMENTATION)
     named = {
         "protocol": protocol if protocol not in PROTOCOLS else None,
         "network": network if is_outside(network) else None,
     }
-    return tuple(
+    notes = [
         f"the {what} {name} is not one of this project's: {file_and_sum(name, what)}"
         for what, name in named.items()
         if name
-    )
+    ]
+    return (*notes, *([library_note(network)] if is_library(network) else []))

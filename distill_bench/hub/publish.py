@@ -11,10 +11,12 @@ from typing import Any
 
 from distill_bench.datasets import dataset_info
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.hf_table import as_parquet
 from distill_bench.distilled.render import grid
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import Result
 from distill_bench.hub.dataset_card import SetToPublish, dataset_card, registry_entry
+from distill_bench.hub.formats.datasets import TABLE
 from distill_bench.hub.formats.result_file import LINES, check_belongs, read_result, read_results_of
 from distill_bench.hub.registry.registry import checked_id
 from distill_bench.runtime.files import write_atomically
@@ -95,6 +97,7 @@ def release(
         subject.file: content,
         CARD: dataset_card(subject).encode(),
         ENTRY: registry_entry(subject).encode(),
+        TABLE: as_parquet(distilled),
         PREVIEW: grid(distilled, columns=max(1, min(10, _MOST_TILES // len(distilled.card.class_names)))),
         **{path: text for path, (_, text) in results_by_path.items()},
     }

@@ -3,10 +3,16 @@
 import copy
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from distill_bench.networks.initialise import initialise
+
+Shape = tuple[int, int, int]
 
 
 class Network(nn.Module):
@@ -31,6 +37,30 @@ class Network(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         return self.classifier(self.embed(images))
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a network is built.
+
+    Attributes:
+        build: from (channels, height, width) and the number of classes to the network.
+        smallest: the least side it takes, in pixels, and why.
+        initialise: gives it its initial values.
+    """
+
+    build: Callable[[Shape, int], Network]
+    smallest: tuple[int, str] = (1, "")
+    initialise: Callable[[Network, torch.Generator], Network] = initialise
+
+    def blank(self, shape: Shape, classes: int) -> Network:
+        """The network without values, on the meta device: elsewhere constructors draw from the global generator."""
+        with torch.device("meta"):
+            return self.build(shape, classes)
+
+    def fresh(self, shape: Shape, classes: int, generator: torch.Generator) -> Network:
+        """The network on the CPU with its initial values, drawn from ``generator``."""
+        return self.initialise(self.blank(shape, classes).to_empty(device="cpu"), generator)
 
 
 M = TypeVar("M", bound=nn.Module)

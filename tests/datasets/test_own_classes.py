@@ -413,7 +413,7 @@ def test_a_path_without_its_kind_is_told_its_kind(tmp_path, monkeypatch, kind):
 
 
 def test_a_name_that_is_no_path_is_not_told_to_be_one():
-    with pytest.raises(UsageError, match=r"there is no dataset 'x{300}'.*npz:PATH\.$"):
+    with pytest.raises(UsageError, match=r"there is no dataset 'x{300}'.*of the Hugging Face Hub\)\.$"):
         load_dataset("x" * 300)
 
 

@@ -115,7 +115,7 @@ def nas(
     rules, whole = protocol_for(distilled, protocol), load_protocol(REFERENCE)
     dataset = dataset or dataset_of(distilled.card.source)
     check_same_dataset(distilled, dataset)
-    chosen, left_out = fitting(names, SPACE, dataset.train.shape)
+    chosen, left_out = fitting(names, SPACE, dataset.train.shape, len(dataset.class_names))
     if len(chosen) < 2:
         raise UsageError(f"an order needs two networks at least; got {', '.join(chosen) or 'none that fit'}.")
     options: dict[str, Any] = {"device": device, "cache": cache}

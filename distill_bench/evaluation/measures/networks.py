@@ -3,17 +3,18 @@
 from collections.abc import Iterable, Sequence
 
 from distill_bench.errors import UsageError
-from distill_bench.networks import check_network
-from distill_bench.networks.classic import Shape
+from distill_bench.networks import check_network, check_trainable
+from distill_bench.networks.network import Shape
 
 
-def fitting(asked: Sequence[str], usual: Iterable[str], shape: Shape) -> tuple[list[str], dict[str, str]]:
+def fitting(asked: Sequence[str], usual: Iterable[str], shape: Shape, classes: int) -> tuple[list[str], dict[str, str]]:
     """Networks that take images of a shape, each once.
 
     Args:
         asked: names that were asked for, each of which must fit; or none.
         usual: the names else, of which those that fit are taken.
         shape: channels, height and width.
+        classes: how many the images have.
 
     Returns:
         Their full names, and those left out with the reason.
@@ -25,7 +26,9 @@ def fitting(asked: Sequence[str], usual: Iterable[str], shape: Shape) -> tuple[l
     left_out: dict[str, str] = {}
     for name in asked or usual:
         try:
-            chosen.append(check_network(name, shape))
+            resolved = check_network(name, shape)
+            check_trainable(resolved, shape, classes)  # before hours of work with others
+            chosen.append(resolved)
         except UsageError as error:
             if asked:
                 raise

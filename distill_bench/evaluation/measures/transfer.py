@@ -20,7 +20,7 @@ from distill_bench.evaluation import Result, evaluate, protocol_for
 from distill_bench.evaluation.compare import with_half_width
 from distill_bench.evaluation.measures.networks import fitting
 from distill_bench.networks import ARCHITECTURES, resolve_network
-from distill_bench.networks.classic import Shape
+from distill_bench.networks.network import Shape
 from distill_bench.runtime.progress import SILENT, Monitor
 
 
@@ -106,7 +106,7 @@ def transfer(
     dataset = dataset or dataset_of(card.source)
     protocol, shape = rules.id, dataset.train.shape
     own = resolve_network(rules.for_dataset(dataset.name).network, shape)
-    chosen, left_out = fitting(names, (own, *ARCHITECTURES), shape)
+    chosen, left_out = fitting(names, (own, *ARCHITECTURES), shape, len(dataset.class_names))
     options: dict[str, Any] = {"device": device, "monitor": monitor, "cache": cache, "allow_leak": allow_leak}
     scores = []
     for name in chosen:

@@ -87,8 +87,8 @@ def _space_options(space: PixelSpace, usual: object, asked: bool) -> list[str]:
 def _check_sets(sets: Sequence[DistilledSet], chosen: WritableFormat) -> None:
     if not sets:
         raise UsageError("name at least one set.")
-    if not chosen.suffixes and len(sets) != 1:
-        several = " and ".join(name for name, each in writable_formats().items() if each.suffixes)
+    if not chosen.several and len(sets) != 1:
+        several = " and ".join(name for name, each in writable_formats().items() if each.several)
         raise UsageError(
             f"`to={chosen.name}` takes one set; {len(sets)} were given. Only {several} files hold several."
         )

@@ -22,6 +22,7 @@ from distill_bench.runtime.tensors import as_tensor
 from distill_bench.runtime.text import listed
 
 TORCH_SUFFIXES = (".pt", ".pth", ".tar")
+PARQUET = ".parquet"
 LABELS = ("logits", "probabilities", "argmax", "order")
 LAYOUTS = ("nchw", "nhwc")
 CLASS_ORDERS = ("dataset", "sorted")
@@ -110,7 +111,7 @@ class ReleasedFile:
 
     @cached_property
     def content(self) -> Any:
-        """What the file holds; None for a folder.
+        """What the file holds; None for a folder, and for a table, which its format reads.
 
         Raises:
             DataError: it cannot be read, or would run code.
@@ -120,13 +121,15 @@ class ReleasedFile:
             return None
         if not os.path.exists(self.path):
             raise DataError(f"{self.path}: no such file.")
+        if suffix == PARQUET:
+            return None
         if suffix in TORCH_SUFFIXES:
             return load_pickled(self.path)
         if suffix in (".npz", ".npy"):
             return _load_arrays(self.path)
         raise DataError(
             f"{self.path}: {suffix or 'a file without an ending'} is not read. Give {', '.join(TORCH_SUFFIXES)}, .npz, "
-            ".npy, or a folder of pictures. A .safetensors file of this project needs no import."
+            ".npy, .parquet, or a folder of pictures. A .safetensors file of this project needs no import."
         )
 
     @property
