@@ -13,7 +13,7 @@ MEASURED := $(or $(RESULTS),build)
 JOBS ?= 2
 METHODS := method=random,method=dm,method=dc,method=dsa,method=full
 
-.PHONY: bench bench-all bench-speed bench-scaling leaderboard test test-slow test-kills test-damage test-ray test-hostile lint typecheck docs clean
+.PHONY: bench bench-all bench-speed bench-cost bench-scaling leaderboard test test-slow test-kills test-damage test-ray test-hostile lint typecheck docs clean
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,12 +37,16 @@ bench-all: $(INSTALLED)  ## every cell of the digits suite: all IPCs, seeds and 
 bench-speed: $(INSTALLED)  ## time evaluator and trajectory gradient against plain eager references: about three quarters of an hour on an idle machine
 	$(BIN)/python benchmarks/speed/run.py --results $(MEASURED)/speed
 
+bench-cost: $(INSTALLED)  ## seconds and memory against IPC, classes, side, steps, processes: a quarter of an hour on an idle machine
+	$(BIN)/python benchmarks/scaling/cost.py --results $(MEASURED)/scaling
+
 bench-scaling: $(CLUSTER)  ## two Ray nodes of one core against one: five minutes on an idle machine
 	$(BIN)/python benchmarks/scaling/ray_nodes.py --results $(MEASURED)/scaling
 
 leaderboard: $(INSTALLED)  ## render every board again from the results
 	$(BIN)/distill-bench leaderboard $(BOARDS)
 
+test: export PYTHONDONTWRITEBYTECODE =  # what pytest makes of the tests is kept: each process would need ten seconds for it
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 

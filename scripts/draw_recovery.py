@@ -17,6 +17,7 @@ from torch import Tensor
 from distill_bench import Dataset, load_dataset
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.distilled.budget import Budget
 from distill_bench.methods import Run, load_method
 from distill_bench.methods.decoupled.recover import Recovery
 from distill_bench.methods.decoupled.relabel import teacher_of
@@ -45,9 +46,9 @@ class Watched(Recovery):
 
 def frames(source: Dataset, method: str) -> tuple[list[int], list[Tensor]]:
     """Iterations, and after each of them the batch's pixels on [0, 1]."""
-    fields = load_method(method).config_on(source, 1, "cpu", **CROPS)
+    fields = load_method(method).config_on(source, Budget(1), "cpu", **CROPS)
     space, place = fields.pixel_space_on(source), torch.device("cpu")
-    job = Run(method, TrainingData(source, space, place), 1, fields, 0, place, StreamMonitor(), Checkpoint())
+    job = Run(method, TrainingData(source, space, place), Budget(1), fields, 0, place, StreamMonitor(), Checkpoint())
     images = torch.randn(job.classes, *job.training.shape, generator=job.generator("initial images", 0))
     optimizer = torch.optim.Adam([images], lr=fields.image_lr, betas=fields.image_betas)
     after = [round(part * fields.iterations) for part in SHOWN]

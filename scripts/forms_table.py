@@ -131,10 +131,13 @@ def held(one: DistilledSet, form: str) -> str:
 
 
 def table(digits: Dataset) -> str:
-    rows = [["a set with", *(f"`{form}`" for form in writable_formats())], [":--"] * (len(writable_formats()) + 1)]
-    for kind, make in KINDS.items():
-        one = make(digits)
-        rows.append([kind, *(held(one, form) for form in writable_formats())])
+    """A column for the forms that hold the same."""
+    sets = {kind: make(digits) for kind, make in KINDS.items()}
+    columns = dict[tuple[str, ...], list[str]]()
+    for form in writable_formats():
+        columns.setdefault(tuple(held(one, form) for one in sets.values()), []).append(f"`{form}`")
+    rows = [["a set with", *map(", ".join, columns.values())], [":--"] * (len(columns) + 1)]
+    rows += [[kind, *cells] for kind, *cells in zip(sets, *columns, strict=True)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

@@ -1,14 +1,19 @@
-"""What the site (`make docs`) has beside docs/: README as its first page, methods' pages, and a page of API a room."""
+"""What the site (`make docs`) has beside docs/: README as its first page, methods, notebooks, a page of API a room."""
 
 import os
 import re
+import sys
 from pathlib import Path
 
+import jupytext
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import distill_bench
+
+sys.path.append(str(Path(__file__).parent))
+from notebooks import scripts
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
@@ -16,8 +21,29 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 def written_pages() -> dict[str, Path]:
     """The pages of the repository outside docs/, by where they stand on the site."""
-    methods = {f"methods/{path.parent.name}.md": path for path in ROOT.glob("distill_bench/methods/*/README.md")}
-    return {"index.md": ROOT / "README.md", "contributing.md": ROOT / "CONTRIBUTING.md"} | methods
+    return {"index.md": ROOT / "README.md", "contributing.md": ROOT / "CONTRIBUTING.md"} | method_pages()
+
+
+def method_pages() -> dict[str, Path]:
+    """A page a family of methods, and one of the variants that all families have."""
+    families = sorted(ROOT.glob("distill_bench/methods/*/README.md"))
+    variants = sorted(ROOT.glob("distill_bench/methods/*.md"))
+    named = {f"methods/{path.parent.name}.md": path for path in families}
+    return named | {f"methods/{path.name}": path for path in variants}
+
+
+def notebook_pages() -> dict[str, str]:
+    """The notebooks as pages; the scripts and notebooks themselves lie beside them."""
+    return {f"notebooks/{path.stem}.md": jupytext.writes(jupytext.read(path), "md") for path in scripts()}
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add what is found to the navigation."""
+    assert config.nav is not None
+    found = {"Notebooks": notebook_pages(), "Methods": method_pages(), "API": api_pages()}
+    config.nav[2:2] = [{title: list(pages)} for title, pages in found.items() if title != "API"]
+    config.nav.append({"API": list(found["API"])})
+    return config
 
 
 def api_pages() -> dict[str, str]:
@@ -43,7 +69,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             picture = linked(files.src_uris[name], target)
             if picture.suffix == ".png":
                 files.append(File.generated(config, str(picture.relative_to(ROOT)), abs_src_path=str(picture)))
-    for name, text in api_pages().items():
+    for name, text in (notebook_pages() | api_pages()).items():
         files.append(File.generated(config, name, content=text))
     return files
 

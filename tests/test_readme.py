@@ -33,11 +33,18 @@ def test_every_link_leads_somewhere():
         assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_python_of_the_readme_runs(tmp_path):
+def test_the_row_that_is_explained_stands_on_the_board():
+    page = (ROOT / "docs/reading-a-board.md").read_text().splitlines()
+    board = (ROOT / "results/digits/leaderboard.md").read_text().splitlines()
+    table = [line for line in page if line.startswith("|")]
+    assert len(table) == 3 and set(table) <= set(board)
+
+
+def test_the_python_of_the_readme_runs(tmp_path, forked_python):
     code = "\n".join(blocks_of("README.md"))
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # two would wait for each other on a busy machine
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=one_thread, check=False, capture_output=True, text=True
+        [forked_python, "-c", code], cwd=tmp_path, env=one_thread, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "dm.safetensors").exists()
@@ -59,7 +66,7 @@ def test_no_target_of_make_writes_what_is_tracked_unless_told(target):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/own-method.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/own-method.md", "docs/getting-started.md"])
 def test_the_commands_run_in_the_order_they_stand(page, tmp_path):
     images_folder(tmp_path / "photos", count=4, side=40)
     (tmp_path / "mean_images.py").write_text(blocks_of("docs/own-method.md")[0])

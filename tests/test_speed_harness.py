@@ -10,10 +10,10 @@ import torch
 
 from distill_bench.augmentations import dsa
 from distill_bench.methods import load_method
-from distill_bench.methods.decoupled.recover import batch_norm_distances, weighted_sum
+from distill_bench.methods.decoupled import recover
 from distill_bench.methods.gradient_matching.gradient_matching import gradient_distance, parameter_gradients
 from distill_bench.methods.mean_matching import attention_matching, distribution_matching
-from distill_bench.methods.mean_matching.attention_matching import attention_and_embedding
+from distill_bench.methods.mean_matching.attention_matching import attention_and_embedding, watched
 from distill_bench.methods.mean_matching.distribution_matching import embedding
 from distill_bench.methods.mean_matching.mean_matching import distance_and_slope
 from distill_bench.networks import build_network
@@ -108,7 +108,7 @@ def test_the_references_of_mean_matching_make_the_packages_update(matched, kind)
     if kind == "DistributionMatching":
         signals, distance = partial(embedding, network("ConvNetD3")), distribution_matching.distance
     else:
-        signals = partial(attention_and_embedding, network("ConvNetD3BN"), power=4.0)
+        signals = partial(attention_and_embedding, watched(network("ConvNetD3BN"), 4.0))
         fields = load_method("datadam").config("random", 2, "paper", 32)
         distance = partial(attention_matching.distance, fields)
     target = [signal.detach().unflatten(0, (3, -1)).mean(1) for signal in signals(real)]
@@ -136,9 +136,10 @@ def test_the_reference_of_recovery_has_the_packages_loss_and_network(harness):
         work = matching.Recovery(32, 4, 10)
     assert flops_of(work.network, SHAPE) == flops_of(build_network("ResNet18BN", SHAPE, 10, generator("w")), SHAPE)
     work._distances.clear()
-    with batch_norm_distances(work.network) as distances:
-        work.network(work.images)
-    ours = weighted_sum(distances, 10.0)
+    observed = recover.watched(work.network)
+    observed.network(work.images)
+    work.network(work.images)
+    ours = recover.weighted_sum(observed.notes, 10.0)
     first, *rest = work._distances
     torch.testing.assert_close(10 * first + sum(rest), ours, rtol=1e-4, atol=1e-4)
 
@@ -198,3 +199,22 @@ def test_a_record_has_what_was_promised(harness):
     page = harness["report"].markdown([record], everything, {name: "what it is"})
     assert "**0.55**" in page and "30.0" in page
     assert harness["report"].picture([record])[:4] == b"\x89PNG"
+
+
+def test_growth_is_named_by_its_power(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER.parent / "scaling"))
+    cost = importlib.import_module("cost")
+    assert cost.power({"1": 3.0, "10": 30.0}) == pytest.approx(1) and cost.power({"8": 1.0, "64": 64.0}) == 2
+    rows = {
+        "flat": {"1": 5.0, "50": 5.2},
+        "linear": {"1": 1.0, "2": 9.0, "10": 11.0},
+        "power 2.00": {"8": 2.0, "16": 8.0},
+    }
+    assert {name: cost.growth(points) for name, points in rows.items()} == {name: name for name in rows}
+
+
+def test_operations_are_sorted_into_kinds(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    kind_of = importlib.import_module("shares").kind_of
+    named = {"aten::mkldnn_convolution": "convolution", "aten::addmm": "matrix products", "aten::copy_": "the rest"}
+    assert {operation: kind_of(operation) for operation in named} == named

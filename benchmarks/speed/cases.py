@@ -231,6 +231,7 @@ def recovery(side: int, batch: int) -> Case:
 
     def ours() -> dict[str, float]:
         from distill_bench import Dataset, Split
+        from distill_bench.distilled.budget import Budget
         from distill_bench.errors import Interrupted
         from distill_bench.methods import load_method
         from distill_bench.methods.decoupled.recover import recover_batch
@@ -249,7 +250,7 @@ def recovery(side: int, batch: int) -> Case:
         fields = {"crop": False, "jitter_both_ways": False, "bn_weight": 0.01, "image_lr": 0.25}
         config = chosen.config("random", 1, "paper", side, **fields, classes_per_batch=batch)
         network = build_network("ResNet18BN", (CHANNELS, side, side), classes, generator("weights"))
-        run = new_run(source, chosen, config, 1, 0, monitor=ends)
+        run = new_run(source, chosen, config, Budget(1), 0, monitor=ends)
         with contextlib.suppress(Interrupted):
             recover_batch(run, network.eval().requires_grad_(False), labels[:batch], 0)
         return ends.seconds(warm)

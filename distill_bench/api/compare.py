@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from distill_bench.api.named import Data, dataset_named, set_files, source_of
 from distill_bench.benchmark import leaderboard as boards
+from distill_bench.benchmark.leaderboard.collect import BUDGET
 from distill_bench.benchmark.leaderboard.tables import grouped
 from distill_bench.datasets import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
@@ -22,7 +23,7 @@ from distill_bench.runtime.progress import Monitor
 from distill_bench.runtime.shown import monitor_of
 
 Row = dict[str, Any]
-_CONDITION = ("dataset", "ipc", "protocol", "network")
+_CONDITION = ("dataset", *BUDGET, "protocol", "network")
 """What two rows of boards have in common that are compared."""
 _TELLS_APART = ("labels", "preset", "pixel_space", "suite")
 
@@ -35,6 +36,7 @@ def compare(
     network: str | None = None,
     dataset: Data | None = None,
     ipc: int | None = None,
+    fraction: float | None = None,
     results: Path | None = None,
     labels: Literal["stored", "hard"] | None = None,
     networks: int | None = None,
@@ -52,14 +54,15 @@ def compare(
         a: the file of a set, the id of a published one that was downloaded, or a method on a board.
         b: another of the same kind.
         protocol, network, dataset: of sets how, and where, they are tested; of methods the one condition to compare.
-        ipc: of methods: at so many images per class alone.
+        ipc, fraction: of methods: at so many images per class, or this part of the data, alone.
         results: of methods: the folder of results; in the cache unless given.
         labels, networks, allow_leak, device: of sets, as for ``evaluate``.
         registry: of sets: a registry of one's own.
         progress, monitor: as for ``evaluate``.
 
     Returns:
-        A dictionary a condition: ``dataset``, ``ipc``, ``protocol``, ``network``; ``a`` and ``b`` with their
+        A dictionary a condition: ``dataset``, ``ipc``, ``fraction``,
+        ``protocol``, ``network``; ``a`` and ``b`` with their
         ``accuracies`` in percent by seed; the fields of ``evaluation.compare.Difference`` in points; ``resolved``,
         ``verdict`` in words, and ``notes``.
 
@@ -69,14 +72,14 @@ def compare(
     """
     of_sets = {"labels": labels, "networks": networks, "allow_leak": allow_leak or None, "registry": registry}
     if _both_sets(a, b, registry):
-        _check_unused("sets are evaluated, not looked up", {"ipc": ipc, "results": results})
+        _check_unused("sets are evaluated, not looked up", {"ipc": ipc, "fraction": fraction, "results": results})
         resolve_device(device)
         settings: Row = {"network": network, "networks": networks, "labels": labels or "stored"}
         settings |= {"allow_leak": allow_leak, "device": device, "cache": score_folder()}
         settings["monitor"] = monitor_of(progress, monitor)
         return [_of_sets(_evaluated(a, b, protocol, dataset, registry, settings))]
     _check_unused("methods are looked up on boards, not evaluated", of_sets)
-    asked = {"dataset": dataset, "ipc": ipc, "protocol": protocol, "network": network}
+    asked = {"dataset": dataset, "ipc": ipc, "fraction": fraction, "protocol": protocol, "network": network}
     return _of_methods(a, b, results or cache_dir() / "results", asked)
 
 
@@ -131,11 +134,12 @@ def _sets(name: str, registry: Path | None) -> list[DistilledSet]:
 def _of_sets(sides: Sequence[tuple[str, list[Result]]]) -> Row:
 
     first = sides[0][1][0]
-    condition = {"dataset": first.data, "ipc": first.ipc, "protocol": first.protocol, "network": first.network}
+    condition: Row = {"dataset": first.data, "protocol": first.protocol, "network": first.network}
     notes = dict.fromkeys(f"{name}: {note}" for name, results in sides for each in results for note in each.notes)
     a, b = ((name, accuracies_by_seed(results)) for name, results in sides)
-    ipcs = {results[0].ipc for _, results in sides}
-    return _compared(condition | {"ipc": first.ipc if len(ipcs) == 1 else None}, a, b) | {"notes": [*notes]}
+    alike = len({results[0].budget for _, results in sides}) == 1
+    condition |= {key: getattr(first, key) if alike else None for key in BUDGET}
+    return _compared(condition, a, b) | {"notes": [*notes]}
 
 
 def _of_methods(a: str, b: str, folder: Path, asked: Row) -> list[Row]:

@@ -20,10 +20,11 @@ from distill_bench.runtime.tracking import Log, silent
 def synthesize(
     data: Data,
     method: str,
-    ipc: int,
+    ipc: int | None = None,
     preset: str = PAPER,
     seed: int = 0,
     *,
+    fraction: float | None = None,
     device: str = "auto",
     progress: bool | None = None,
     monitor: Monitor | None = None,
@@ -37,7 +38,8 @@ def synthesize(
     Args:
         data: the dataset, or its name; only its training split is read.
         method: a name from ``list_methods``, or ``module:function``.
-        ipc: images per class.
+        ipc: images per class; or instead:
+        fraction: of the training split, for methods that choose real images. The set has them as 8-bit pictures.
         preset: ``"paper"``, or a named variant of the recipe such as ``"cpu"``.
         seed: of everything random in synthesis.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or the like.
@@ -53,12 +55,13 @@ def synthesize(
 
     Raises:
         UsageError: unknown names, fields that are invalid or do not go with the dataset, more images per class asked
-            for than there are.
+            for than there are, a fraction outside (0, 1] or of a method that has none.
         DataError: the dataset is not there.
         RunFailed: the computation did.
         Interrupted: the monitor was asked to stop; the checkpoint was written.
     """
     how: dict[str, Any] = {"device": device, "checkpoint": checkpoint, "history": history, "log": log}
+    how["fraction"] = fraction
     watching = monitor_of(progress, monitor)
     return methods.synthesize(dataset_named(data), method, ipc, preset, seed, monitor=watching, **how, **config)
 

@@ -28,7 +28,8 @@ class AugmentPolicy(BaseModel):
     """How views are drawn. Mirrors come with every rule, where a dataset is flip-invariant.
 
     Attributes:
-        crop: none; ``resized``: a random part of the image, resized; ``padded``: the image shifted by up to 4 pixels.
+        crop: none; ``resized``: a random part of the image, resized; ``padded``: the image shifted by up to 4 pixels,
+            beside it zero; ``reflected``: beside it the image itself, mirrored at its outermost pixels.
         scale: the least and greatest share of the image's area that a resized crop has.
         tiles: the image is cut into tiles × tiles, in random order, before the crop.
         mix: none; ``cutmix``: a box of another image of the batch; ``mixup``: a weighted mean with another one.
@@ -37,7 +38,7 @@ class AugmentPolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    crop: Literal["none", "resized", "padded"] = "resized"
+    crop: Literal["none", "resized", "padded", "reflected"] = "resized"
     scale: tuple[Share, Share] = (0.08, 1.0)
     tiles: PositiveInt = 1
     mix: Literal["none", "cutmix", "mixup"] = "none"
@@ -55,6 +56,7 @@ class AugmentParams:
         partners: int64 [b], the image each is mixed with: a position in the batch.
         boxes: int64 [b, 4]: top, left, height, width of the partner's part; of no height if there is none.
         weights: float32 [b], the weight of the image itself outside the box.
+        reflected: whether beside the image lies the image itself, mirrored; else zero.
     """
 
     tiles: Int64[Tensor, "b t"]
@@ -63,6 +65,7 @@ class AugmentParams:
     partners: Int64[Tensor, " b"]
     boxes: Int64[Tensor, "b 4"]
     weights: Float[Tensor, " b"]
+    reflected: bool = False
 
 
 def sample(
@@ -74,7 +77,7 @@ def sample(
     crops = torch.tensor([0, 0, height, width]).repeat(count, 1)
     if rule.crop == "resized":
         crops = sample_crops(count, height, width, rule.scale, generator)
-    elif rule.crop == "padded":
+    elif rule.crop in ("padded", "reflected"):
         crops[:, :2] = torch.randint(-_PADDING, _PADDING + 1, (count, 2), generator=generator)
     mirrored = (torch.rand(count, generator=generator) < 0.5) & mirror
     partners, boxes, weights = torch.arange(count), torch.zeros(count, 4, dtype=torch.int64), torch.ones(count)
@@ -85,7 +88,7 @@ def sample(
             boxes = _box(share, height, width, generator).expand(count, 4)
         else:
             weights = torch.full((count,), share)
-    return AugmentParams(tiles, crops, mirrored, partners, boxes, weights)
+    return AugmentParams(tiles, crops, mirrored, partners, boxes, weights, rule.crop == "reflected")
 
 
 def augmentation(rule: AugmentPolicy, mirror: bool) -> Callable[[Tensor, Generator], Tensor]:
@@ -128,7 +131,7 @@ def sample_crops(
 def single(views: AugmentParams, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """The views before they are mixed: tiles in their order, the crop, the mirror."""
     tiles, crops, mirrored = (send(each, images.device) for each in (views.tiles, views.crops, views.mirrored))
-    return mirror(mirrored, crop(crops, shuffle_tiles(tiles, images)))
+    return mirror(mirrored, crop(crops, shuffle_tiles(tiles, images), views.reflected))
 
 
 def shown(views: AugmentParams, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -137,11 +140,23 @@ def shown(views: AugmentParams, images: Float[Tensor, "b c h w"]) -> Float[Tenso
     return mixed(views, own, take(own, views.partners))
 
 
-def crop(crops: Int64[Tensor, "k 4"], images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """The regions resized to the image's size, bilinearly; k = b, or 1 for all. Outside the image lies zero."""
+def crop(
+    crops: Int64[Tensor, "k 4"], images: Float[Tensor, "b c h w"], reflected: bool = False
+) -> Float[Tensor, "b c h w"]:
+    """The regions resized to the image's size, bilinearly.
+
+    Args:
+        crops: top, left, height, width of every region; k = b, or 1 for all.
+        images: the images.
+        reflected: whether the image goes on outside itself, mirrored at its outermost pixels, which are not repeated;
+            else zero lies there.
+
+    Returns:
+        The views.
+    """
     height, width = images.shape[2:]
-    rows = _weights(crops[:, 0], crops[:, 2], height, images)
-    columns = _weights(crops[:, 1], crops[:, 3], width, images)
+    rows = _weights(crops[:, 0], crops[:, 2], height, images, reflected)
+    columns = _weights(crops[:, 1], crops[:, 3], width, images, reflected)
     return rows @ images @ columns.mT
 
 
@@ -192,7 +207,7 @@ def _central(height: int, width: int, ratio: tuple[float, float]) -> list[int]:
     return [(height - size[0]) // 2, (width - size[1]) // 2, *size]
 
 
-def _weights(start: Tensor, length: Tensor, side: int, like: Tensor) -> Float[Tensor, "k 1 side side"]:
+def _weights(start: Tensor, length: Tensor, side: int, like: Tensor, reflected: bool) -> Float[Tensor, "k 1 side side"]:
     """Matrices whose row i interpolates pixel i of ``length`` pixels from ``start`` on, stretched to ``side``.
 
     Pixel centres lie at halves, and beyond the outermost the nearest counts: bilinear resizing without antialiasing.
@@ -203,9 +218,17 @@ def _weights(start: Tensor, length: Tensor, side: int, like: Tensor) -> Float[Te
     below = at.floor().long().clamp(max=length - 1)
     above = (below + 1).clamp(max=length - 1)
     part = (at - below).to(like.dtype)[..., None]
-    offset = start.view(-1, 1)
-    rows = (place == (below + offset)[..., None]) * (1 - part) + (place == (above + offset)[..., None]) * part
+    ends = [each + start.view(-1, 1) for each in (below, above)]
+    first, last = (_reflected(each, side) if reflected else each for each in ends)
+    rows = (place == first[..., None]) * (1 - part) + (place == last[..., None]) * part
     return rows.to(like.dtype)[:, None]
+
+
+def _reflected(index: Tensor, side: int) -> Int64[Tensor, "k side"]:
+    """Which pixel of a row of ``side`` lies at an index outside of it, as NumPy's ``pad`` reflects."""
+    period = max(1, 2 * (side - 1))
+    folded = index.abs() % period
+    return torch.minimum(folded, period - folded)
 
 
 def _beta(beta: float, generator: Generator) -> float:

@@ -125,6 +125,7 @@ KINDS = (
     Kind("unpacked", "archives of published sets, unpacked", ("published/files/*/*.unpacked-*",), is_unpacked),
     Kind("published", "published sets, imported", ("published/sets/*",), lambda path: bool(intact_sets(path))),
     Kind("compiled", "code that torch compiled", ("compiled",)),
+    Kind("huggingface", "tables of what hf: names", ("huggingface",)),
     Kind("results", "results of bench and evaluate, and boards", ("results",), _results, own=True),
     Kind("sources", "datasets", ("sources/*",), own=True),
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from distill_bench.benchmark.executor import LOCAL, run_cells
 from distill_bench.benchmark.results import fold
-from distill_bench.benchmark.suite import Suite, expand, parse_only
+from distill_bench.benchmark.suite import ReferenceCell, Suite, expand, parse_only
 from distill_bench.benchmark.tasks import BenchConfig, CellTasks, tasks_of
 from distill_bench.benchmark.variants import with_settings
 from distill_bench.datasets import load_dataset
@@ -99,7 +99,7 @@ def plan(suite: Suite, results: Path, only: str = "", settings: Mapping[str, Any
     config = BenchConfig(suite.name, Path(os.path.realpath(results)), **how)
     sources = {name: load_dataset(name, **suite.data) for name in suite.datasets}
     works = [tasks_of(cell, config, sources[cell.dataset]) for cell in cells]
-    sets = [work for work in works if work.cell.ipc is not None]
+    sets = [work for work in works if not isinstance(work.cell, ReferenceCell)]
     if sets and all(work.cannot for work in sets):
         raise UsageError(str(sets[0].cannot))
     return Plan(suite, results, works)

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from distill_bench.benchmark.results import read_results
+from distill_bench.benchmark.suite import ReferenceCell
 from distill_bench.benchmark.tasks import CellTasks, SetTasks
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.memory import evaluation_bytes
@@ -17,7 +18,7 @@ from distill_bench.runtime.memory import resident_bytes
 def predict(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any], float | None]:
     """Seconds of what is missing of every cell; None if no result of its condition says.
 
-    The condition is dataset, method, IPC, preset and protocol; seeds may differ.
+    The condition is dataset, method, budget, preset and protocol; seeds may differ.
 
     Args:
         works: the cells.
@@ -30,7 +31,7 @@ def predict(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any
     for result in read_results(folder) if folder.is_dir() else ():
         if not isinstance(result, Result):
             continue
-        condition = (result.data, result.method, result.ipc, result.preset)
+        condition = (result.data, result.method, result.budget, result.preset)
         if result.synthesis and result.synthesis.seconds is not None:
             sets[condition].append(result.synthesis.seconds)
         if (seconds := result.run.get("seconds")) is not None:
@@ -39,7 +40,7 @@ def predict(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any
     def of(work: CellTasks[Any]) -> float | None:
         if work.cannot or work.state() == "done":
             return 0.0
-        condition = (work.cell.data, work.cell.method, work.cell.ipc, work.preset)
+        condition = (work.cell.data, work.cell.method, _budget(work), work.preset)
         known = [(sets.get(condition), 1)] if work.lacks_set else []
         known += [(networks.get((*condition, name)), work.networks(name)) for name in work.cell.protocols]
         if not all(seconds for seconds, _ in known):
@@ -66,13 +67,13 @@ def predict_memory(works: Iterable[CellTasks[Any]], folder: Path | None = None) 
     peaks, estimates = defaultdict[tuple, list[float]](list), dict[tuple, float]()
     for result in read_results(folder) if folder is not None and folder.is_dir() else ():
         if isinstance(result, Result) and result.synthesis and result.synthesis.peak_memory_mb is not None:
-            condition = (result.data, result.method, result.ipc, result.preset)
+            condition = (result.data, result.method, result.budget, result.preset)
             peaks[condition].append(result.synthesis.peak_memory_mb)
 
     def of(work: CellTasks[Any]) -> float | None:
         if work.cannot:
             return None
-        condition = (work.cell.data, work.cell.method, work.cell.ipc, work.preset)
+        condition = (work.cell.data, work.cell.method, _budget(work), work.preset)
         key = (*condition, work.cell.protocols, makes_set := work.lacks_set)
         if key not in estimates:  # of thousands of seeds one
             known = peaks.get(condition) if makes_set else [0.0]
@@ -82,13 +83,17 @@ def predict_memory(works: Iterable[CellTasks[Any]], folder: Path | None = None) 
     return {work: of(work) for work in works}
 
 
+def _budget(work: CellTasks[Any]) -> str:
+    return "" if isinstance(work.cell, ReferenceCell) else str(work.cell.budget)
+
+
 def _evaluation_mb(work: CellTasks[Any]) -> float:
-    ipc, data = work.cell.ipc, work.dataset
-    images = len(data.train) if ipc is None else ipc * len(data.class_names)
+    data = work.dataset
+    images = work.images or len(data.train)
     most = max(evaluation_bytes(data, protocol, images) for protocol in work.cell.protocols)
     return (resident_bytes() + most) / 1e6
 
 
 def _synthesis_mb(work: CellTasks[Any]) -> float:
     assert isinstance(work, SetTasks)  # the others lack no set
-    return peak_memory(work.dataset, work.config, work.cell.ipc) / 1e6
+    return peak_memory(work.dataset, work.config, max(work.cell.budget.counts(work.dataset.class_sizes))) / 1e6

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from distill_bench.benchmark.suite import slug
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import DataError, brief
 from distill_bench.evaluation import Failure, Result
 from distill_bench.evaluation.result import FULL
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pandas
 
 FAILED = "failed"
-INTEGERS = ("size", "ipc", "seed", "networks", "bytes")
+INTEGERS = ("size", "ipc", "images", "seed", "networks", "bytes")
 
 
 def read_results(folder: Path, suite: str | None = None, wrong: list[str] | None = None) -> list[Filed]:
@@ -61,8 +62,8 @@ def load_results(folder: str | Path) -> "pandas.DataFrame":
 
     The columns are the fields of ``Result``, and ``data``, the dataset as boards show it. Of nested blocks each value
     is a column of its own: ``synthesis.seconds``, ``synthesis.peak_memory_mb``, ``recipe.iterations``, ``run.torch``,
-    ``origin.form``, … ``size``, ``ipc``, ``seed``, ``networks`` and ``bytes`` are nullable integers; ``accuracies``,
-    ``notes`` and ``classes`` are lists.
+    ``origin.form``, … ``size``, ``ipc``, ``images``, ``seed``, ``networks`` and ``bytes`` are nullable integers;
+    ``accuracies``, ``notes`` and ``classes`` are lists.
 
     Args:
         folder: a folder of results, such as ``bench`` or ``evaluate --results`` filled.
@@ -89,8 +90,16 @@ def slot(result: Result) -> tuple[Any, ...]:
     A suite's own sets are told apart by what was asked for, so that a set that is made anew takes the place of the one
     before; all others by their content.
     """
-    asked = result.data, result.method, result.ipc, result.seed, result.protocol, result.network, result.strict
-    return result.suite, *asked, result.set_sha256 if result.synthesis is None else None
+    budget = (result.ipc,) if result.fraction is None else (None, result.fraction)
+    asked = result.seed, result.protocol, result.network, result.strict
+    return (
+        result.suite,
+        result.data,
+        result.method,
+        *budget,
+        *asked,
+        result.set_sha256 if result.synthesis is None else None,
+    )
 
 
 def file_result(result: Result, folder: Path, name: Path | None = None) -> Path:
@@ -109,8 +118,10 @@ def file_result(result: Result, folder: Path, name: Path | None = None) -> Path:
     """
     assert result.suite is not None
     if name is None:
-        ipc = f"ipc{result.ipc}" if result.ipc else FULL
-        name = Path(slug(result.data), slug(result.method), f"{ipc}-{canonical_hash([*map(str, slot(result))])}.json")
+        budget = FULL if result.method == FULL else Budget(result.ipc, result.fraction).slug
+        name = Path(
+            slug(result.data), slug(result.method), f"{budget}-{canonical_hash([*map(str, slot(result))])}.json"
+        )
     path = folder / result.suite / name
     with _alone(folder, result.suite):
         write_atomically(path, json.dumps(to_json(result), indent=1, sort_keys=True) + "\n")

@@ -1,15 +1,17 @@
-"""A suite: a grid of datasets × methods × IPC × seeds, written in TOML, and the cells it expands to."""
+"""A suite: a grid of datasets × methods × budgets × seeds, written in TOML, and the cells it expands to."""
 
+import contextlib
 import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
+from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError, describe, did_you_mean, unknown
 from distill_bench.evaluation import data_name, load_protocol
@@ -26,10 +28,10 @@ EVALUATED = "evaluated"
 _LONGEST_SLUG = 240
 """Bytes, so that it is a file's name with its hash too."""
 NONE = "none"
-_OF_SETS = ("dataset", "method", "ipc", "seed")
+_OF_SETS = ("dataset", "method", "ipc", "fraction", "seed")
 _SET_ENDING = ".safetensors"
 _DATA = ("size", "holdout", "flip_invariant", "classes")
-_FILTERS = ("dataset", "method", "ipc", "seed", "protocol")
+_FILTERS = ("dataset", "method", "ipc", "fraction", "seed", "protocol")
 
 
 class Variant(BaseModel):
@@ -56,7 +58,8 @@ class Suite(BaseModel):
 
     Attributes:
         name: the file's name without its ending; results lie under it.
-        datasets, methods, ipc, seeds: the grid.
+        datasets, methods, seeds: the grid, with
+        ipc, fraction: the budgets: images per class, and fractions of the training split.
         sets: besides the grid, sets that are there already: ids of the registry, or files.
         preset: of every recipe that has one of that name; the others run as in their paper.
         protocols: every set is scored under each, in tables of their own.
@@ -71,6 +74,7 @@ class Suite(BaseModel):
     datasets: tuple[str, ...]
     methods: tuple[str | Variant, ...] = ()
     ipc: tuple[PositiveInt, ...] = ()
+    fraction: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     sets: tuple[str, ...] = ()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     preset: str = "cpu"
@@ -88,9 +92,14 @@ class Suite(BaseModel):
 
     @model_validator(mode="after")
     def _has_a_grid_or_sets(self) -> "Suite":
-        if not self.sets and not {"methods", "ipc"} <= self.model_fields_set:
-            raise ValueError("a suite names methods and ipc, or sets")
+        if not self.sets and not ("methods" in self.model_fields_set and {"ipc", "fraction"} & self.model_fields_set):
+            raise ValueError("a suite names methods and ipc (or fraction), or sets")
         return self
+
+    @property
+    def budgets(self) -> list[Budget]:
+        """All budgets of the grid."""
+        return [*map(Budget, self.ipc), *(Budget(fraction=fraction) for fraction in self.fraction)]
 
     @field_validator("name")
     @classmethod
@@ -130,10 +139,11 @@ class Suite(BaseModel):
             "flip_invariant": self.flip_invariant if flip_invariant is None else flip_invariant,
             "classes": self.classes if classes is None else tuple(classes),
             **{name: value for name, value in grid.items() if value},
+            **({"fraction": ()} if grid.get("ipc") else {}),
         }
         if not changes["datasets"]:
             raise UsageError(
-                f"suite {self.name} names no dataset: give `dataset=folder:PATH`, parquet:PATH or npz:PATH."
+                f"suite {self.name} names no dataset: give `dataset=folder:PATH`, parquet:PATH, npz:PATH or hf:REPO."
             )
         suite = self.model_copy(update=changes)
         suite.check_protocols(f"suite {self.name}")
@@ -180,19 +190,26 @@ class SetCell(_OnData):
 
     Attributes:
         method, ipc, seed, preset: what makes it.
+        fraction: of the training split, where there is no IPC.
         of, settings: of a variant, see ``Variant``: the method it is of, and the values that differ.
     """
 
     method: str
-    ipc: int
+    ipc: int | None
     seed: int
     preset: str
     protocols: tuple[str, ...]
+    fraction: float | None = field(default=None, kw_only=True)
     of: str = field(default="", kw_only=True)
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False, kw_only=True)
 
     def __str__(self) -> str:
-        return f"{self.data} {self.method} ipc {self.ipc} seed {self.seed}"
+        return f"{self.data} {self.method} {self.budget} seed {self.seed}"
+
+    @property
+    def budget(self) -> Budget:
+        """How many images the set is to have."""
+        return Budget(self.ipc, self.fraction)
 
     def load_method(self) -> Method:
         """The method that makes the set. Raises UsageError as ``load_method``."""
@@ -200,7 +217,7 @@ class SetCell(_OnData):
 
     def result_name(self, ending: str) -> Path:
         """Where, under the suite's results, the file with this ending lies."""
-        return self._result_name(self.method, f"ipc{self.ipc}-seed{self.seed}", ending)
+        return self._result_name(self.method, f"{self.budget.slug}-seed{self.seed}", ending)
 
 
 @dataclass(frozen=True)
@@ -210,6 +227,7 @@ class ReferenceCell(_OnData):
     protocols: tuple[str, ...]
     method: ClassVar[str] = FULL
     ipc: ClassVar[None] = None
+    fraction: ClassVar[None] = None
     seed: ClassVar[int] = 0
     preset: ClassVar[str] = PAPER
 
@@ -228,23 +246,30 @@ class GivenSetCell(_OnData):
     Attributes:
         name: its id, or its file's name without the ending.
         file: its path.
-        method, ipc, seed, preset: of its card; where that has no seed, 0, and where it has no preset, the name.
+        method, ipc, fraction, seed, preset: of its card, whose IPC does not count beside a fraction; where that has no
+            seed, 0, and where it has no preset, the name.
     """
 
     name: str
     file: str
     method: str
-    ipc: int
+    ipc: int | None
+    fraction: float | None
     seed: int
     preset: str
     protocols: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.data} {self.method} ipc {self.ipc} set {self.name}"
+        return f"{self.data} {self.method} {self.budget} set {self.name}"
+
+    @property
+    def budget(self) -> Budget:
+        """How many images the set has."""
+        return Budget(self.ipc, self.fraction)
 
     def result_name(self, ending: str) -> Path:
         """As that of ``SetCell``."""
-        return self._result_name(self.method, f"ipc{self.ipc}-set-{slug(self.name)}", ending)
+        return self._result_name(self.method, f"{self.budget.slug}-set-{slug(self.name)}", ending)
 
 
 Cell = SetCell | ReferenceCell | GivenSetCell
@@ -299,14 +324,22 @@ def parse_only(text: str) -> dict[str, set[str]]:
         if not equals or key.strip() not in _FILTERS:
             hint = did_you_mean(key.strip(), _FILTERS)
             raise UsageError(f"`only={text}`: {part!r} is not key=value with a key of {', '.join(_FILTERS)}.{hint}")
-        wanted.setdefault(key.strip(), set()).add(value.strip())
+        wanted.setdefault(key.strip(), set()).add(_as_written(key.strip(), value.strip()))
     return wanted
+
+
+def _as_written(key: str, value: str) -> str:
+    """A value as a cell has it: 0.10 is the fraction 0.1."""
+    with contextlib.suppress(ValueError):
+        return str(float(value)) if key == "fraction" else value
+    return value
 
 
 def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
     """The suite's cells that a filter lets through: dataset by dataset, the reference line last.
 
-    The reference line has neither IPC nor seed, so filters on these do not take it away.
+    The reference line has neither budget nor seed, so filters on these do not take it away. Those on IPC and fraction
+    are alternatives.
 
     Raises:
         UsageError: the suite names something twice, or a preset that no recipe has; the filter leaves no cell, or names
@@ -321,17 +354,20 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
 
     protocols = tuple(chosen("protocol", suite.protocols))
     cells: list[Cell] = [
-        SetCell(dataset, str(method), ipc, seed, suite.preset, protocols, **_variant(method), **suite.data)
+        SetCell(dataset, str(method), budget.ipc, seed, suite.preset, protocols, **more, **_variant(method))
         for dataset in chosen("dataset", suite.datasets)
-        for ipc in chosen("ipc", suite.ipc)
+        for budget in suite.budgets
+        if protocols and _has_budget(budget, wanted)
+        for more in [{**suite.data, "fraction": budget.fraction}]
         for method in chosen("method", suite.methods)
         for seed in chosen("seed", suite.seeds)
-        if protocols
     ]
     cells += [
         replace(cell, protocols=protocols)
         for cell in given
-        if protocols and all(chosen(key, [getattr(cell, key)]) for key in _OF_SETS)
+        if protocols
+        and _has_budget(cell.budget, wanted)
+        and all(chosen(key, [getattr(cell, key)]) for key in ("dataset", "method", "seed"))
     ]
     if suite.reference != NONE and chosen("method", [FULL]):
         reference = (suite.reference,)
@@ -340,6 +376,12 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
     if not cells:
         raise UsageError(f"the filter leaves no cell of suite {suite.name}: what it names never comes together.")
     return cells
+
+
+def _has_budget(budget: Budget, wanted: Mapping[str, set[str]]) -> bool:
+    """Whether a filter lets a budget through: one that names neither IPC nor fraction, or this one."""
+    asked = {"ipc": budget.ipc, "fraction": budget.fraction}
+    return not asked.keys() & wanted.keys() or any(str(value) in wanted.get(key, ()) for key, value in asked.items())
 
 
 def _variant(method: str | Variant) -> dict[str, Any]:
@@ -362,7 +404,8 @@ def _given_sets(suite: Suite) -> list[GivenSetCell]:
             raise UsageError(f"suite {suite.name}: the set {each} is of {card.source.name}; the suite has {datasets}.")
         if name in [cell.name for cell in cells]:
             raise UsageError(f"suite {suite.name} has two sets called {name}; their results would be one file.")
-        about = (card.method, card.ipc, card.seed or 0, card.preset or name)
+        budget = card.budget
+        about = (card.method, budget.ipc, budget.fraction, card.seed or 0, card.preset or name)
         cells.append(GivenSetCell(card.source.name, name, str(file.absolute()), *about, suite.protocols, **suite.data))
     return cells
 
@@ -374,6 +417,7 @@ def _axes(suite: Suite) -> dict[str, list[str]]:
         "dataset": [*suite.datasets],
         "method": [*suite.methods, *([FULL] if reference else [])],
         "ipc": [*suite.ipc],
+        "fraction": [*suite.fraction],
         "seed": [*suite.seeds],
         "protocol": [*suite.protocols, *reference],
     }
@@ -409,8 +453,10 @@ def _check_value(suite: Suite, key: str, value: str) -> None:
 def _check_filter(suite: Suite, given: list[GivenSetCell], wanted: dict[str, set[str]]) -> None:
     for key, values in _axes(suite).items():
         if key in _OF_SETS:
-            values = list(dict.fromkeys([*values, *(str(getattr(cell, key)) for cell in given)]))
+            own = (getattr(cell, key) for cell in given)
+            values = list(dict.fromkeys([*values, *(str(value) for value in own if value is not None)]))
         strange = sorted(wanted.get(key, set()) - set(values))
         if strange:
             hint = did_you_mean(strange[0], values)
-            raise UsageError(f"`only={key}={strange[0]}`: suite {suite.name} has {key} {', '.join(values)}.{hint}")
+            there = f"{key} {', '.join(values)}" if values else f"no {key}"
+            raise UsageError(f"`only={key}={strange[0]}`: suite {suite.name} has {there}.{hint}")

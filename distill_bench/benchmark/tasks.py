@@ -30,7 +30,7 @@ from distill_bench.evaluation import (
     score_key,
 )
 from distill_bench.evaluation.result_file import to_json
-from distill_bench.methods import shortage
+from distill_bench.methods import budget_trouble, shortage
 from distill_bench.methods.recipe import PAPER, Resources
 from distill_bench.methods.run import Run, parts_of, pretrained_of
 from distill_bench.methods.stored_sets import StoredSet
@@ -103,12 +103,14 @@ class CellTasks(ABC, Generic[C]):
         key: the content address of the cell's set, or what stands for it.
         preset: of the recipe.
         cannot: why the cell cannot be run, such as that a class has too few images; None if it can.
+        images: how many the cell's set has; None of the whole training split.
         resources: what the cell asks a cluster for.
     """
 
     key: str
     preset: str = PAPER
     cannot: str | None = None
+    images: int | None = None
     resources = Resources()
 
     def __init__(self, cell: C, setting: BenchConfig, dataset: Dataset | None = None) -> None:
@@ -220,7 +222,8 @@ class CellTasks(ABC, Generic[C]):
 
     def record_failure(self, message: str) -> None:
         """File why the cell failed."""
-        file_failure(Failure(**self._identity(), error=message, run=run_block(0.0)), self.result_path(FAILED))
+        failure = Failure(**self._identity(), images=self.images, error=message, run=run_block(0.0))
+        file_failure(failure, self.result_path(FAILED))
 
     def networks(self, ending: str) -> int:
         """How many networks a score asks for."""
@@ -277,6 +280,7 @@ class CellTasks(ABC, Generic[C]):
             **data_facts(self.dataset),
             "method": cell.method,
             "ipc": cell.ipc,
+            "fraction": cell.fraction,
             "seed": cell.seed,
             "preset": self.preset,
             "cell_key": self.key,
@@ -300,6 +304,7 @@ class GivenSetTasks(CellTasks[GivenSetCell]):
     def __init__(self, cell: GivenSetCell, setting: BenchConfig, dataset: Dataset | None = None) -> None:
         super().__init__(cell, setting, dataset)
         self.preset, self._set = cell.preset, load_distilled(cell.file)
+        self.images = len(self._set.images)
         self.key = canonical_hash(["given", self._set.sha256, self.dataset.test.fingerprint])
         try:
             check_same_dataset(self._set, self.dataset)
@@ -321,13 +326,15 @@ class SetTasks(CellTasks[SetCell]):
         self.method = cell.load_method()
         self.resources = self.method.recipe.resources
         self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
-        self.config = self.method.config_on(self.dataset, cell.ipc, self.preset)
+        self.config = self.method.config_on(self.dataset, cell.budget, self.preset)
         self.cannot = self._hindrance()
+        sizes = self.dataset.class_sizes
+        self.images = sum(cell.budget.counts(sizes)) if self.config.balanced else cell.budget.total(sizes)
         self._needed: list[Path] | None = None
         if self.cannot:
             self.key = canonical_hash([str(cell), self.cannot])
         else:
-            self.stored = StoredSet.of(self.dataset, self.method, self.config, cell.ipc, self.preset, cell.seed)
+            self.stored = StoredSet.of(self.dataset, self.method, self.config, cell.budget, self.preset, cell.seed)
             self.key = self.stored.key
 
     @property
@@ -397,10 +404,13 @@ class SetTasks(CellTasks[SetCell]):
         return self.stored.run(device, monitor, self.setting.checkpoint_seconds)
 
     def _hindrance(self) -> str | None:
-        if short := shortage(self.dataset, self.cell.ipc):
+        budget, method = self.cell.budget, self.method
+        if short := shortage(self.dataset, budget):
             reason, most = short
             choose = f" Run the IPCs up to {most} alone, such as `only=ipc=1`, or add images."
             return reason + (choose if most else "")
+        if trouble := budget_trouble(self.dataset, method.name, method.function, self.config, budget):
+            return trouble
         try:
             self.config.check(self.dataset)
         except UsageError as error:

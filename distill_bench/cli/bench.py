@@ -137,8 +137,8 @@ def _print_states(plan: benchmark.Plan, jobs: int, as_json: bool) -> None:
     memory = benchmark.predict_memory(plan.pending, plan.results)
     if as_json:
         listed = [
-            {"dataset": w.cell.dataset, "method": w.cell.method, "ipc": w.cell.ipc, "seed": w.cell.seed,
-             "preset": w.preset, "protocols": w.cell.protocols, "state": state,
+            {"dataset": w.cell.dataset, "method": w.cell.method, "ipc": w.cell.ipc, "fraction": w.cell.fraction,
+             "seed": w.cell.seed, "preset": w.preset, "protocols": w.cell.protocols, "state": state,
              "predicted_seconds": None if (seconds := predicted[w]) is None else round(seconds, 1), "first": None,
              "predicted_memory_mb": None if (most := memory.get(w)) is None else round(most),
              "cannot": w.cannot}

@@ -12,12 +12,16 @@ PROTOCOLS = (
     "datadam-v1",
     "sre2l-v1",
     "rded-v1",
+    "prune-v1",
+    "prune-full-v1",
+    "prune-cpu-v1",
+    "prune-cpu-full-v1",
 )
 SPACES: tuple[str, ...] = ("unit", "normalized", "zca")
 COMPILE = ("auto", "on", "off")
 EXECUTORS = ("local", "in-process", "ray")
-FORMATS = ("arrays", "datadam", "datm", "dcbench", "folder", "mtt", "res")
-WRITABLE_FORMATS = ("datm", "folder", "mtt", "res")
+FORMATS = ("arrays", "datadam", "datasets", "datm", "dcbench", "folder", "imagefolder", "mtt", "parquet", "res")
+WRITABLE_FORMATS = ("datasets", "datm", "folder", "imagefolder", "mtt", "parquet", "res")
 CLEARED = (
     "sets",
     "scores",
@@ -32,5 +36,6 @@ CLEARED = (
     "unpacked",
     "published",
     "compiled",
+    "huggingface",
 )
 """Kinds of what ``cache clear`` deletes."""

@@ -23,6 +23,7 @@ def compare_command(
     network: Annotated[str | None, typer.Option("--network", help="Such as ConvNetD3BN, ResNet18BN or ViT.")] = None,
     dataset: options.TestDataset = None,
     ipc: Annotated[int | None, typer.Option("--ipc", min=1, help="Of methods: at so many images per class.")] = None,
+    fraction: Annotated[float | None, typer.Option("--fraction", help="Of methods: at this part of the data.")] = None,
     results: options.Results = None,
     labels: Annotated[str | None, typer.Option("--labels", help="Of sets: stored (unless given) or hard.")] = None,
     networks: options.Networks = None,
@@ -39,7 +40,8 @@ def compare_command(
     from distill_bench.api.compare import compare
 
     options.choice("--labels", labels, options.LABEL_USES)
-    how: Row = {"protocol": protocol, "network": network, "dataset": dataset, "ipc": ipc, "results": results}
+    how: Row = {"protocol": protocol, "network": network, "dataset": dataset, "ipc": ipc}
+    how |= {"fraction": fraction, "results": results}
     how |= {"labels": labels, "networks": networks, "allow_leak": allow_leak, "device": device, "registry": registry}
     found = compare(a, b, **how, monitor=options.listening_monitor(quiet))
     if as_json:
@@ -49,14 +51,16 @@ def compare_command(
 
 
 def _described(found: Row) -> list[str]:
+    from distill_bench.distilled.budget import shown
     from distill_bench.evaluation.compare import Difference
 
     difference = Difference.model_validate({key: found[key] for key in Difference.model_fields})
     sides = " against ".join(_accuracy(found[key]) for key in ("a", "b"))
-    ipc = f"IPC {found['ipc']}, " if found["ipc"] else ""
+    budget = shown(found["ipc"], found["fraction"])
+    budget = f"{'IPC ' if found['ipc'] else ''}{budget}, " if budget else ""
     return [
         f"{found['verdict']} ({sides} %)",
-        f"{found['dataset']}, {ipc}{found['protocol']}, {found['network']}; {difference.about}",
+        f"{found['dataset']}, {budget}{found['protocol']}, {found['network']}; {difference.about}",
         *notes_shown(found["notes"]),
     ]
 

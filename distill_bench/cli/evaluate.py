@@ -31,7 +31,10 @@ def evaluate_command(
     protocol: options.Protocol = None,
     labels: options.Labels = "stored",
     network: Annotated[
-        str | None, typer.Option("--network", help="Such as ConvNetD3BN, ResNet18BN or ViT; or your own: module:name.")
+        str | None,
+        typer.Option(
+            "--network", help="Such as ConvNetD3BN or ViT; torchvision:resnet50, timm:NAME; or your own: module:name."
+        ),
     ] = None,
     networks: options.Networks = None,
     dataset: options.TestDataset = None,
@@ -178,7 +181,7 @@ def _described(result: Result, distilled: DistilledSet | None) -> list[str]:
         f"{result.method} on {result.dataset}"
         + (f" at {result.size} px" if result.size else "")
         + (f", {result.holdout:g} of its training split held out" if result.holdout else "")
-        + (f", ipc {result.ipc}" if result.ipc else "")
+        + (f", {result.budget}" if result.budget else "")
         + f": {result.accuracy:.2f}{spread} %{about}",
         f"{protocol_named(result, distilled)}, network {result.network}, labels {result.labels}, "
         f"learning rate {result.learning_rate:g}, {result.pixel_space} pixels, {result.bytes:,} bytes",

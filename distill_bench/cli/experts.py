@@ -40,6 +40,7 @@ def experts_train(
 ) -> None:
     """Train the experts that a method's recipe asks for and keep them; those that are there already are not trained."""
     from distill_bench.datasets.training_view import TrainingData
+    from distill_bench.distilled.budget import Budget
     from distill_bench.methods import load_method
     from distill_bench.methods.trajectory_matching.trajectory_matching import ExpertConfig
     from distill_bench.pretrained.experts import get_or_train_experts
@@ -48,7 +49,7 @@ def experts_train(
 
     replaced = options.overrides(values, **{"experts": count, "expert.epochs": epochs})
     data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
-    config = load_method(method).config_on(data, ipc, preset, **replaced)
+    config = load_method(method).config_on(data, Budget(ipc), preset, **replaced)
     if not isinstance(config, ExpertConfig):
         raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
     if config.experts_from:

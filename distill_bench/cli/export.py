@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def export_command(
     files: Annotated[list[str], typer.Argument(help="Distilled sets, or ids; more than one for --to res alone.")],
     to: Annotated[str, typer.Option("--to", help=", ".join(WRITABLE_FORMATS))],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The .pt file (res) or new folder (the others) to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file (res: .pt, parquet: .parquet) or new folder.")],
     lossy: Annotated[
         bool, typer.Option("--lossy", help="Write also what the form cannot hold whole, and say what is lost.")
     ] = False,

@@ -58,6 +58,9 @@ def import_command(
     force: Annotated[
         bool, typer.Option("--force", help="Although name, classes or training images speak against --dataset.")
     ] = False,
+    fraction: Annotated[
+        float | None, typer.Option("--fraction", help="Of the training split, if the set was made for one, not an IPC.")
+    ] = None,
     size: options.Size = None,
     holdout: options.Holdout = None,
     flip_invariant: options.Flip = None,
@@ -66,6 +69,7 @@ def import_command(
     """Turn a distilled set that somebody released into a .safetensors file. Nothing in it is run."""
     from distill_bench import hub
     from distill_bench.api.released import import_sets
+    from distill_bench.distilled.budget import Budget
     from distill_bench.distilled.pixel_diagnostics import table
     from distill_bench.evaluation import known_protocol
 
@@ -89,6 +93,7 @@ def import_command(
         labels_key=labels_key,
         class_order=options.choice("--class-order", class_order, hub.CLASS_ORDERS),
         factor=factor,
+        fraction=None if fraction is None else Budget(fraction=fraction).fraction,
     )
     if imported.evidence:
         monitor.say(*table(imported.evidence))
@@ -131,7 +136,7 @@ def summary(distilled: DistilledSet) -> str:
     from distill_bench.cli.claims import describe_stored
 
     card = distilled.card
-    parts = [f"{card.method}, {len(distilled.images)} images, ipc {card.ipc}, {card.pixel_space.kind} pixels"]
+    parts = [f"{card.method}, {len(distilled.images)} images, {card.budget}, {card.pixel_space.kind} pixels"]
     parts.append(f"{card.label_kind} labels, its protocol {card.protocol}")
     if distilled.learning_rate is not None:
         parts.append(f"learning rate {distilled.learning_rate:.6g}")

@@ -29,13 +29,17 @@ def list_command(
     from distill_bench.evaluation import PROTOCOLS
     from distill_bench.hub.registry.registry import load_registry
     from distill_bench.networks import ARCHITECTURES
+    from distill_bench.networks.library import LIBRARIES
 
     known: dict[str, Callable[[], dict[str, str]]] = {
         "methods": method_titles,
-        "sources": lambda: dict.fromkeys([*list_datasets(), "folder:PATH", "parquet:PATH", "npz:PATH"], ""),
+        "sources": lambda: dict.fromkeys(
+            [*list_datasets(), "folder:PATH", "parquet:PATH", "npz:PATH", "hf:PATH", "hf:OWNER/NAME"], ""
+        ),
         "networks": lambda: (
             {"ConvNet": "and its variants, such as ConvNetD3W64BN"}
             | {name: f"{named.smallest[0]} px or more" for name, named in ARCHITECTURES.items()}
+            | {f"{library}:NAME": "any that classifies and ends in a linear layer" for library in LIBRARIES}
         ),
         "protocols": lambda: {name: protocol.source for name, protocol in PROTOCOLS.items()},
         "suites": lambda: {name: benchmark.load_suite(name).title for name in benchmark.list_suites()},
@@ -61,7 +65,7 @@ def _published_title(entry: Entry) -> str:
     how = "to download" if all(file.urls for file in entry.files) else "by hand, then download --file"
     later = f", superseded by {entry.superseded_by}" if entry.superseded_by else ""
     amount = f", {size:,} bytes" if size else ""
-    return f"{entry.method} on {entry.dataset}, ipc {entry.ipc}, {entry.protocol}{amount}: {how}{later}"
+    return f"{entry.method} on {entry.dataset}, {entry.budget}, {entry.protocol}{amount}: {how}{later}"
 
 
 def method_titles() -> dict[str, str]:

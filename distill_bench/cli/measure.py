@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from distill_bench.cli import options
-from distill_bench.cli.output import notes_shown, protocol_named, show, show_json
+from distill_bench.cli.output import show, show_json
 from distill_bench.errors import UsageError, unknown
 
-if TYPE_CHECKING:
-    from distill_bench.distilled.distilled_set import DistilledSet
-    from distill_bench.evaluation.measures import Transfer
-
-_MEASURES = ("transfer",)
+_ONE, _USUAL = ("network", "networks"), ("labels", "network", "networks")
+_TAKES = {
+    "transfer": _USUAL,
+    "continual": (*_ONE, "steps", "orders"),
+    "nas": _USUAL,
+    "lrs": (*_ONE, "random"),
+    "ars": (*_USUAL, "random"),
+    "privacy": _USUAL,
+}
+"""The measures, and the options that each takes besides those that all take."""
+_SEVERAL = ("transfer", "nas")
+"""Those that take several networks."""
 
 
 def measure_command(
     file: options.SetName,
-    what: Annotated[str, typer.Argument(help=", ".join(_MEASURES))],
+    what: Annotated[str, typer.Argument(help=", ".join(_TAKES))],
     protocol: options.Protocol = None,
-    labels: options.Labels = "stored",
-    network: Annotated[list[str] | None, typer.Option("--network", help="Instead of all networks; repeatable.")] = None,
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="stored or hard, as for evaluate; not for continual and lrs.")
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option("--network", help="Instead of the usual; transfer and nas: repeatable.")
+    ] = None,
     networks: options.Networks = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="continual: into which the classes are cut; 5 unless given.")
+    ] = None,
+    orders: Annotated[
+        int | None, typer.Option("--orders", min=1, help="continual: how many class orders; 5 unless given.")
+    ] = None,
+    random: Annotated[
+        str | None,
+        typer.Option("--random", help="lrs, ars: a set of random images to compare with; made unless given."),
+    ] = None,
     dataset: options.TestDataset = None,
     size: options.Size = None,
     holdout: options.Holdout = None,
@@ -36,45 +57,49 @@ def measure_command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure a set otherwise than by one accuracy. transfer: its accuracy on every network."""
+    """Measure a set otherwise than by one accuracy.
+
+    transfer: its accuracy on every network.
+
+    continual: accuracy over the classes seen, while classes arrive in steps.
+
+    nas: whether it orders networks as the whole training split does.
+
+    lrs, ars: DD-Ranking's label-robust and augmentation-robust scores.
+
+    privacy: how near it comes to training images, and whether losses give them away.
+    """
+    from distill_bench.cli.measures import MEASURES, Request
     from distill_bench.distilled.distilled_set import load_distilled
-    from distill_bench.evaluation import protocol_for, score_folder
-    from distill_bench.evaluation.measures import transfer
+    from distill_bench.evaluation import protocol_for
     from distill_bench.runtime.device import resolve_device
     from distill_bench.runtime.run_info import run_block
 
-    if what not in _MEASURES:
-        raise UsageError(unknown("measure", what, _MEASURES))
+    asked = {"labels": labels, "network": network, "networks": networks, "steps": steps, "orders": orders}
+    given = {name: value for name, value in (asked | {"random": random}).items() if value is not None}
+    _check_used(what, given)
     options.choice("--labels", labels, options.LABEL_USES)
     place = resolve_device(device)
     distilled = load_distilled(options.set_file(file))
     data = options.dataset_of_set(distilled, dataset, size, holdout, split, flip_invariant, classes)
     protocol_for(distilled, protocol)
     monitor, began = options.listening_monitor(quiet), time.monotonic()
-    settings: dict[str, Any] = {"device": device, "monitor": monitor, "cache": score_folder()}
-    result = transfer(distilled, data, protocol, network or (), networks, labels, allow_leak=allow_leak, **settings)  # type: ignore[arg-type]
+    shared = {"protocol": protocol, "device": device, "monitor": monitor, "allow_leak": allow_leak}
+    measure = MEASURES[what]
+    result = measure.run(Request(distilled, data, given, shared))
     if as_json:
         show_json(result.model_dump(mode="json") | {"run": run_block(time.monotonic() - began, place)})
     else:
-        show(*_transfer_table(result, distilled))
+        show(*measure.lines(result, distilled))
 
 
-def _transfer_table(result: Transfer, distilled: DistilledSet) -> list[str]:
-    from distill_bench.evaluation.measures import shown
-
-    first = result.scores[0]
-    lines = [
-        f"{first.method} on {first.dataset}, ipc {first.ipc}, {protocol_named(first, distilled)}, "
-        f"labels {first.labels}",
-        "",
-    ]
-    lines += ["| network | accuracy (%) | networks |", "| :-- | --: | --: |"]
-    lines += [f"| {s.network} | {shown(s)} | {s.networks} |" for s in result.scores]
-    if result.mean_of_others is not None:
-        measured = result.home in [score.network for score in result.scores]
-        mean = f"mean without {result.home}" if measured else "mean"
-        lines.append(f"| {mean} | {result.mean_of_others:.1f} | |")
-    if any(score.networks > 1 for score in result.scores):
-        lines += ["", "± is half of the 95 % Student-t interval over the networks trained on the set."]
-    lines += ["", result.about_home, *notes_shown(result.notes)]
-    return [*lines, *(f"left out {name}: {reason}" for name, reason in result.left_out.items())]
+def _check_used(what: str, given: dict[str, Any]) -> None:
+    """Raise UsageError where there is no such measure, or where an option would not be used."""
+    if what not in _TAKES:
+        raise UsageError(unknown("measure", what, _TAKES))
+    for name in given:
+        if name not in _TAKES[what]:
+            others = ", ".join(other for other, takes in _TAKES.items() if name in takes)
+            raise UsageError(f"--{name} is not for {what}, but for {others}.")
+    if what not in _SEVERAL and len(given.get("network", ())) > 1:
+        raise UsageError(f"{what} trains one network: give --network once.")

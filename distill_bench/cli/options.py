@@ -14,6 +14,7 @@ from distill_bench.cli.output import CommandMonitor
 from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.runtime.files import check_ending, check_no_input, check_place
 from distill_bench.runtime.progress import StreamMonitor
+from distill_bench.runtime.reading import reported_to
 
 if TYPE_CHECKING:
     from distill_bench.datasets import Dataset
@@ -23,7 +24,9 @@ HOLDOUT = 0.2
 FORMATS = ("table", "md")
 LABEL_USES = ("stored", "hard")
 SetName = Annotated[str, typer.Argument(help="A distilled set, or the id of a published one that was downloaded.")]
-DatasetName = Annotated[str, typer.Option("--dataset", help="digits, mnist, …, folder:PATH, parquet:PATH or npz:PATH.")]
+DatasetName = Annotated[
+    str, typer.Option("--dataset", help="digits, mnist, …, folder:PATH, parquet:PATH, npz:PATH or hf:REPO.")
+]
 TestDataset = Annotated[
     str | None, typer.Option("--dataset", help="Where to test, if not on the source named in the set.")
 ]
@@ -51,6 +54,11 @@ Classes = Annotated[
     typer.Option(
         "--classes", metavar="A,B,…", help="Take these classes alone, by name or label, and number them in this order."
     ),
+]
+Ipc = Annotated[int | None, typer.Option("--ipc", help="Images per class.")]
+Fraction = Annotated[
+    float | None,
+    typer.Option("--fraction", help="Instead of --ipc: of the training split, of methods that choose real images."),
 ]
 Preset = Annotated[str, typer.Option("--preset", help="paper, or a recipe's preset such as cpu.")]
 Values = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe.")]
@@ -87,7 +95,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Format = Annotated[
     str | None, typer.Option("--format", help="table or md (Markdown): in a terminal a table, else Markdown.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]
+
+
+def _heard(context: typer.Context, quiet: bool) -> bool:
+    """Have data that are read during the command say so, unless it is quiet."""
+    if not quiet:
+        context.with_resource(reported_to(CommandMonitor()))
+    return quiet
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.", callback=_heard)]
 Registry = Annotated[
     Path | None, typer.Option("--registry", help="A registry of your own; or set DISTILL_BENCH_REGISTRY.")
 ]

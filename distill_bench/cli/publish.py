@@ -21,7 +21,7 @@ def publish_command(
         list[Path] | None,
         typer.Option("--result", help="A .json of evaluate --json, or a .jsonl of bench; repeatable."),
     ] = None,
-    name: Annotated[str | None, typer.Option("--id", help="Instead of <method>-<dataset>-ipc<k>.")] = None,
+    name: Annotated[str | None, typer.Option("--id", help="Instead of <method>-<dataset>-<budget>.")] = None,
     licence: Annotated[str | None, typer.Option("--licence", help="Such as cc-by-4.0, if not the source's.")] = None,
     url: Annotated[str | None, typer.Option("--url", help="Where the folder will be found by others.")] = None,
 ) -> None:

@@ -19,7 +19,8 @@ recipe_app = typer.Typer(help="Show and check recipes.", no_args_is_help=True)
 def recipe_show(
     method: Annotated[str, typer.Argument(help="A method.")],
     dataset: options.DatasetName = "digits",
-    ipc: Annotated[int, typer.Option("--ipc", help="Images per class.")] = 1,
+    ipc: options.Ipc = None,
+    fraction: options.Fraction = None,
     preset: options.Preset = PAPER,
     values: options.Values = None,
     size: Annotated[
@@ -28,18 +29,24 @@ def recipe_show(
 ) -> None:
     """Print the values a method would run with, and where each comes from: table, file, and the source named there."""
     from distill_bench.datasets import load_dataset, usual_side
-    from distill_bench.methods import load_method
+    from distill_bench.distilled.budget import Budget
+    from distill_bench.methods import check_budget, load_method
     from distill_bench.methods.provenance import sources
 
     chosen, side = load_method(method), size or usual_side(dataset)
     if side is None:
         with contextlib.suppress(DataError):  # data that is not here: no table of sides applies
             side = min(load_dataset(dataset).train.shape[1:])
-    replaced = options.overrides(values)
-    config = chosen.config(dataset, ipc, preset, side, **replaced)
+    budget, replaced = Budget(1 if ipc is None and fraction is None else ipc, fraction), options.overrides(values)
+    data = None if fraction is None else load_dataset(dataset)  # whose classes say how many images that is
+    most = budget.ipc if data is None else max(budget.counts(data.class_sizes))
+    assert most is not None
+    config = chosen.config(dataset, most, preset, side, **replaced)
+    if data is not None:
+        check_budget(data, chosen.name, chosen.function, config, budget)
     about = {"title": chosen.recipe.title, "paper": chosen.recipe.paper, "protocol": chosen.recipe.protocol}
-    tables = [name for name, table in chosen.recipe.tables(dataset, ipc, preset, side).items() if table]
-    from_where = sources(chosen, dataset, ipc, preset, side, replaced)
+    tables = [name for name, table in chosen.recipe.tables(dataset, most, preset, side).items() if table]
+    from_where = sources(chosen, dataset, most, preset, side, replaced)
     fields = config.model_dump(mode="json")
     show_json({"method": method, **about, "tables": tables, "fields": fields, "sources": from_where})
 

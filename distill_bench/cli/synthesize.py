@@ -19,9 +19,10 @@ from distill_bench.runtime.tracking import LOSSES, losses_csv, tracked
 
 def synthesize_command(
     dataset: options.DatasetName,
-    ipc: Annotated[int, typer.Option("--ipc", help="Images per class.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.")],
     method: Annotated[str | None, typer.Argument(help="A method of `distill-bench list methods`.")] = None,
+    ipc: options.Ipc = None,
+    fraction: options.Fraction = None,
     own: Annotated[str | None, typer.Option("--method", help="A method of your own: module:function.")] = None,
     preset: options.Preset = PAPER,
     values: options.Values = None,
@@ -47,6 +48,7 @@ def synthesize_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Make a distilled set from a dataset's training split."""
+    from distill_bench.distilled.budget import Budget
     from distill_bench.evaluation import pixel_notes
     from distill_bench.methods import load_method, memory_of_step
     from distill_bench.methods.stored_sets import StoredSet
@@ -56,6 +58,7 @@ def synthesize_command(
 
     if (name := method or own) is None or (method is not None and own is not None):
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
+    budget = Budget(ipc, fraction)
     set_memory_limit(memory_limit)
     options.check_out(out, options.paths_of(dataset))
     code_state()
@@ -63,15 +66,16 @@ def synthesize_command(
     replaced = options.overrides(values)
     data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     chosen = load_method(name)
-    config = chosen.config_on(data, ipc, preset, **replaced)
+    config = chosen.config_on(data, budget, preset, **replaced)
     log.info("%s, preset %s: %s", name, preset, config)
     if is_finished_set(init := getattr(config, "init", "")):
         check_no_input(out, [Path(init)])
-    wanted, monitor = StoredSet.of(data, chosen, config, ipc, preset, seed), options.listening_monitor(quiet)
-    if (fresh or not wanted.path.exists()) and (much := memory_of_step(chosen.name, data, config, ipc)):
+    wanted, monitor = StoredSet.of(data, chosen, config, budget, preset, seed), options.listening_monitor(quiet)
+    most = max(budget.counts(data.class_sizes))
+    if (fresh or not wanted.path.exists()) and (much := memory_of_step(chosen.name, data, config, most)):
         monitor.say(much)
-    about = {"method": name, "dataset": data.name, "ipc": ipc, "preset": preset, "seed": seed} | config.model_dump()
-    with tracked(trackers or (), out, about) as told:
+    about = {"method": name, "dataset": data.name, "budget": str(budget), "preset": preset, "seed": seed}
+    with tracked(trackers or (), out, about | config.model_dump(mode="json")) as told:
         how = {"device": device, "every_seconds": checkpoint_seconds, "own_process": True, "log": told}
         distilled, made = wanted.obtain(fresh, monitor, **how)
     facts = wanted.history()

@@ -114,14 +114,14 @@ def _as_json(verdict: ClaimVerdict, results: Sequence[Result]) -> dict[str, Any]
         "accuracies": [result.accuracies for result in results],
         "notes": [*dict.fromkeys(note for result in results for note in result.notes)],
         "dataset": first.data,
-        **first.model_dump(include={"method", "ipc", "protocol", "network", "labels"}),
+        **first.model_dump(include={"method", "ipc", "fraction", "protocol", "network", "labels"}),
         "set_sha256": [result.set_sha256 for result in results],
     }
 
 
 def _subject(of: Result | Verdict, data: str) -> str:
-    ipc = f", ipc {of.ipc}" if of.ipc else ""
-    return f"{of.method} on {data}{ipc}, protocol {of.protocol}, network {of.network}, labels {of.labels}"
+    budget = f", {of.budget}" if of.budget else ""
+    return f"{of.method} on {data}{budget}, protocol {of.protocol}, network {of.network}, labels {of.labels}"
 
 
 def _answer(verdict: Verdict) -> list[str]:

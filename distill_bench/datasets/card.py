@@ -13,13 +13,14 @@ from distill_bench.runtime.names import LONGEST_PATH, checked_name
 
 
 class Sparse(BaseModel):
-    """A part of a card with fields that came later: where these are None, a set's bytes do not mention them."""
+    """A part of a card with fields that came later: at their defaults, a set's bytes do not mention them."""
 
     LATER: ClassVar[tuple[str, ...]] = ()
 
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: Callable[["Sparse"], dict[str, Any]]) -> dict[str, Any]:
-        return {name: value for name, value in serialize(self).items() if value is not None or name not in self.LATER}
+        unsaid = {name: type(self).model_fields[name].default for name in self.LATER}
+        return {name: value for name, value in serialize(self).items() if name not in unsaid or value != unsaid[name]}
 
 
 class SourceCard(Sparse):
@@ -101,6 +102,11 @@ def dataset_of(card: SourceCard, **instead: Any) -> Dataset:
     arguments = card.load_arguments | instead
     name, path = arguments.pop("name", card.name), os.path.abspath(os.path.expanduser(card.name.partition(":")[2]))
     if is_own(name) and "name" not in instead and not os.path.exists(path):
+        if card.name.startswith("hf:"):  # nothing is fetched because a stranger's card says so
+            raise DataError(
+                f"the set was made from {card.name}, which is no folder here. If it is of the Hugging Face Hub, say "
+                f"that it may be fetched: `dataset={card.name}` (in Python: dataset=load_dataset({card.name!r}))."
+            )
         raise DataError(
             f"the set was made from {card.name}, and there is no {path} here. If the data lies elsewhere "
             f"now, say so: `dataset={card.name.partition(':')[0]}:PATH` (in Python: dataset=load_dataset(…)); "

@@ -19,7 +19,7 @@ from distill_bench.runtime.seeds import generator
 from distill_bench.runtime.tensors import as_tensor
 
 CHUNK_BYTES = 2**26
-_OWN_KINDS = ("folder", "parquet", "npz")
+_OWN_KINDS = ("folder", "parquet", "npz", "hf")
 """How names of the user's own data begin, as in ``folder:PATH``."""
 
 
@@ -135,6 +135,11 @@ class Dataset:
     whole: "Dataset | None" = field(default=None, repr=False, compare=False)
     _cache: dict[str, Split] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def class_sizes(self) -> tuple[int, ...]:
+        """The training images of every class, which may be none."""
+        return tuple(self.train.labels.bincount(minlength=len(self.class_names)).tolist())
+
     def __post_init__(self) -> None:
         try:
             object.__setattr__(self, "class_names", checked_class_names(self.class_names, self.name))
@@ -225,6 +230,22 @@ class Dataset:
             whole=self.whole and self.whole.with_classes(wanted),
             _cache={},
         )
+
+    def tested_on(self, labels: Sequence[int]) -> "Dataset":
+        """The same dataset with the test images of some classes alone, whose labels stay as they are.
+
+        Args:
+            labels: of the classes.
+
+        Returns:
+            A new dataset with the same training split; this one stays as it is.
+
+        Raises:
+            UsageError: the dataset has no test split.
+        """
+        test = self.test
+        chosen = torch.isin(test.labels, torch.tensor(labels)).nonzero().flatten()
+        return replace(self, load_test=lambda: test.subset(chosen), _cache={"train": self.train})
 
     def with_holdout(self, fraction: float, *, own_test: bool = False) -> "Dataset":
         """The same dataset with ``fraction`` of each class of the training split held out as its test split.

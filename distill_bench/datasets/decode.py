@@ -1,7 +1,8 @@
 """From encoded images to one uint8 tensor."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,12 +13,14 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from distill_bench.datasets.dataset import Dataset, Split
+from distill_bench.datasets.dataset import Dataset, Split, is_own
 from distill_bench.datasets.lazy import LazyFileSplit
 from distill_bench.datasets.picture import DEEP, FRAMES, EncodedImage, crop_to, open_image
 from distill_bench.errors import DataError
+from distill_bench.runtime import reading
 from distill_bench.runtime.log import log
 from distill_bench.runtime.memory import memory_limit
+from distill_bench.runtime.progress import Stage
 from distill_bench.runtime.text import counted, listed
 
 RESIDENT_BYTES = 4 * 2**30
@@ -30,10 +33,15 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class UndecodedSplit:
-    """One split before decoding: the label of every image, and the images, which are gone through once."""
+    """One split before decoding: the label of every image, and the images, which are gone through once.
+
+    Attributes:
+        skipped: a reason for every file that was left out.
+    """
 
     labels: Int64[Tensor, " n"]
     images: Iterable[EncodedImage]
+    skipped: tuple[str, ...] = ()
 
 
 def decoded_source(
@@ -59,20 +67,51 @@ def decoded_source(
         The dataset.
     """
 
-    def decode(split: UndecodedSplit, shape: Shape | None, reference: str) -> Split:
+    names = tuple(class_names)
+
+    def decode(split: UndecodedSplit, shape: Shape | None, reference: str, role: str) -> Split:
+        say_read(name, role, len(split.labels), len(names), split.skipped)
         if large := _on_demand(split, size, shape, reference):
             return large
-        return Split(decode_images(split.images, len(split.labels), size, shape, reference), split.labels)
+        with reading.stage(f"reading {name}, {role} split", len(split.labels)) as stage:
+            pixels = decode_images(_advancing(split.images, stage), len(split.labels), size, shape, reference)
+        return Split(pixels, split.labels)
 
     @cache
     def train() -> Split:
-        return decode(read_train(), shape, name)
+        return decode(read_train(), shape, name, "training")
 
     def test() -> Split:
         assert read_test is not None
-        return decode(read_test(), shape or train().shape, name if shape else "the training split")
+        return decode(read_test(), shape or train().shape, name if shape else "the training split", "test")
 
-    return Dataset(name, tuple(class_names), train, test if read_test else None, flip_invariant=True, size=size)
+    return Dataset(name, names, train, test if read_test else None, flip_invariant=True, size=size)
+
+
+def _advancing(images: Iterable[EncodedImage], stage: Stage) -> Iterator[EncodedImage]:
+    for image in images:
+        yield image
+        stage.advance()
+
+
+def say_read(name: str, role: str, images: int, classes: int, skipped: Sequence[str] = ()) -> None:
+    """Say what a split of somebody's own data has.
+
+    Args:
+        name: the dataset's; of a named one nothing is said.
+        role: training or test.
+        images: how many.
+        classes: of the dataset.
+        skipped: a reason for every file that was left out.
+    """
+    if not is_own(name):
+        return
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in Counter(skipped).items())
+    number = "class" if classes == 1 else "classes"
+    reading.say(
+        f"{name}, {role} split: {counted(images, 'image')}, {classes:,} {number}, "
+        f"{counted(len(skipped), 'file')} skipped{f' ({reasons})' if reasons else ''}"
+    )
 
 
 def _on_demand(split: UndecodedSplit, size: int | None, shape: Shape | None, reference: str) -> Split | None:

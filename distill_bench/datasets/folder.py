@@ -19,6 +19,7 @@ _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".
 TEST_FOLDERS = ("test", "val", "valid", "validation")
 _SPLIT_NAMES = {"train", "training", "testing", *TEST_FOLDERS}
 ANNOTATIONS = "val_annotations.txt"
+_HOMELESS, _NO_PICTURE = "in no class folder", "no pictures of a kind read here"
 _BOOKKEEPING = ("thumbs.db", "desktop.ini", "_boxes.txt")
 """How files end that systems, and Tiny-ImageNet, put beside pictures; like hidden ones they are passed over."""
 
@@ -98,7 +99,7 @@ def read_folder(path: Path, class_names: Sequence[str]) -> UndecodedSplit:
     labels: list[int] = []
     left_out = [entry for entry in sorted(path.iterdir()) if not (entry.is_dir() or _is_bookkeeping(entry.name))]
     if left_out:
-        _say_left_out(path, left_out, "in no class folder")
+        _say_left_out(path, left_out, _HOMELESS)
     others: list[Path] = []
     present = set(class_folders(path))
     for label, class_name in enumerate(class_names):
@@ -116,7 +117,8 @@ def read_folder(path: Path, class_names: Sequence[str]) -> UndecodedSplit:
         labels += [label] * len(images)
     if others:
         _say_left_out(path, others, f"no pictures of a kind read here ({' '.join(_SUFFIXES)})")
-    return UndecodedSplit(torch.tensor(labels, dtype=torch.int64), [(str(file), file) for file in files])
+    skipped = (_HOMELESS,) * len(left_out) + (_NO_PICTURE,) * len(others)
+    return UndecodedSplit(torch.tensor(labels, dtype=torch.int64), [(str(file), file) for file in files], skipped)
 
 
 def read_annotated(folder: Path, wnids: Sequence[str], part: bool = False) -> UndecodedSplit:
@@ -157,11 +159,11 @@ def read_annotated(folder: Path, wnids: Sequence[str], part: bool = False) -> Un
             "Unpack it again."
         )
     chosen = [file for file in files if classes[file.name] >= 0]
-    if len(chosen) < len(files):
-        fewer = counted(len(files) - len(chosen), "image")
-        log.warning("%s: left out %s, of classes that train/ does not have.", folder, fewer)
+    skipped = ("of classes that train/ does not have",) * (len(files) - len(chosen))
+    if skipped:
+        log.warning("%s: left out %s, %s.", folder, counted(len(skipped), "image"), skipped[0])
     targets = torch.tensor([classes[file.name] for file in chosen], dtype=torch.int64)
-    return UndecodedSplit(targets, [(str(file), file) for file in chosen])
+    return UndecodedSplit(targets, [(str(file), file) for file in chosen], skipped)
 
 
 def image_files(path: Path) -> list[Path]:

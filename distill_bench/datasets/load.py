@@ -10,6 +10,7 @@ from distill_bench.datasets.builtin import BUILT_IN
 from distill_bench.datasets.dataset import Dataset, is_own, readable
 from distill_bench.datasets.digits import DIGITS
 from distill_bench.datasets.folder import folder_dataset
+from distill_bench.datasets.hugging_face import hf_dataset
 from distill_bench.datasets.imagenet import IMAGENET_VARIANTS
 from distill_bench.datasets.info import DatasetInfo
 from distill_bench.datasets.npz import npz_dataset
@@ -26,6 +27,7 @@ OWN: dict[str, Callable[[str, Path, int | None], Dataset]] = {
     "folder": folder_dataset,
     "parquet": parquet_dataset,
     "npz": npz_dataset,
+    "hf": hf_dataset,
 }
 
 
@@ -55,7 +57,8 @@ def load_dataset(
     """A dataset by name. Its images are read when a split is first asked for.
 
     Args:
-        name: one of ``list_datasets()``, or ``folder:PATH``, ``parquet:PATH``, ``npz:PATH`` for data of one's own.
+        name: one of ``list_datasets()``, or ``folder:PATH``, ``parquet:PATH``, ``npz:PATH`` for data of one's own, or
+            ``hf:PATH`` and ``hf:OWNER/NAME`` for what Hugging Face's ``datasets`` reads.
         size: resize every image's shorter side to this many pixels and crop the centre to a square.
         holdout: replace the test split by this fraction of each class of the training split.
         flip_invariant: for data of one's own: whether a mirrored image keeps its label; it does by default.
@@ -74,7 +77,7 @@ def load_dataset(
     if not (name in NAMED or is_own(name)):
         raise UsageError(
             f"there is no dataset {name!r}.{_meant(name)} Give one of {', '.join(NAMED)}, or data of your own as "
-            f"{', '.join(f'{kind}:PATH' for kind in OWN)}."
+            f"{', '.join(f'{kind}:PATH' for kind in OWN)} (or hf:OWNER/NAME, of the Hugging Face Hub)."
         )
     with readable(name):
         dataset = NAMED[name].load(size) if name in NAMED else _own(name, size)
@@ -83,7 +86,7 @@ def load_dataset(
             keep = "keep" if dataset.flip_invariant else "do not keep"
             raise UsageError(
                 f"flip_invariant is fixed for {name}: its mirrored images {keep} their label, in every result. It can "
-                "be chosen for data of your own (folder:, parquet:, npz:); leave `flip_invariant` out."
+                "be chosen for data of your own (folder:, parquet:, npz:, hf:); leave `flip_invariant` out."
             )
         dataset = replace(dataset, flip_invariant=flip_invariant, _cache={})
     if classes is not None:
@@ -112,5 +115,5 @@ def _meant(name: str) -> str:
     except (OSError, ValueError, DistillBenchError):
         pass  # a name that can be none of a path, a shard missing
     kind, colon, rest = name.partition(":")
-    close = difflib.get_close_matches(kind, OWN) if colon else []
+    close = difflib.get_close_matches(kind, OWN) if colon and rest else []
     return f" Did you mean {close[0]}:{rest}?" if close else did_you_mean(name, NAMED)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distill_bench.datasets.classes import numbered_classes
 from distill_bench.datasets.dataset import Dataset, Split
-from distill_bench.datasets.decode import resize_pixels
+from distill_bench.datasets.decode import resize_pixels, say_read
 from distill_bench.errors import DataError, brief
 from distill_bench.runtime.log import log
 from distill_bench.runtime.text import listed
@@ -41,10 +41,13 @@ def npz_dataset(name: str, path: Path, size: int | None = None) -> Dataset:
 
     @cache
     def load_train() -> Split:
-        return _read_split(path, *train, len(class_names), size)
+        split = _read_split(path, *train, len(class_names), size)
+        say_read(name, "training", len(split), len(class_names))
+        return split
 
     def load_test() -> Split:
         split = _read_split(path, *test, len(class_names), size)
+        say_read(name, "test", len(split), len(class_names))
         if split.shape != load_train().shape:
             raise DataError(
                 f"{path}: {test[0]} has images of {describe(split)}, {train[0]} of {describe(load_train())}. "

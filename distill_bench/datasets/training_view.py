@@ -1,7 +1,7 @@
 """The training split as methods and pretraining see it: encoded in a pixel space, and nothing else of a dataset."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Generator, Tensor
 
 from distill_bench.datasets.dataset import Dataset
@@ -18,6 +18,7 @@ class TrainingData:
         shape: (channels, height, width).
         labels: int64 [n].
         class_indices: for every class, the indices of its images.
+        class_sizes: for every class, the number of its images.
         flip_invariant: whether mirrored images keep their label.
         pixel_space: the space images are given in.
         device: where images are given.
@@ -30,6 +31,7 @@ class TrainingData:
         self.shape = split.shape
         self.labels = split.labels
         self.class_indices = split.class_indices
+        self.class_sizes = dataset.class_sizes
         self.flip_invariant = dataset.flip_invariant
         self.pixel_space = space
         self.device = device
@@ -48,6 +50,14 @@ class TrainingData:
         """The images at ``indices``, encoded, on the device."""
         return self._fetch(indices)
 
+    def pictures(self, indices: Int64[Tensor, " k"]) -> UInt8[Tensor, "k c h w"]:
+        """The images at ``indices`` as the split has them, on the CPU."""
+        return self._split.images(indices)
+
+    def encode(self, pictures: UInt8[Tensor, "k c h w"]) -> Float[Tensor, "k c h w"]:
+        """Pictures in the pixel space, on the CPU: what networks are trained on where a set has them."""
+        return self._transform.encode(pictures)
+
     def pixels(self, images: Float[Tensor, "k c h w"]) -> Float[Tensor, "k c h w"]:
         """Images of the pixel space as pixels, those of real images from 0 to 1, on the CPU."""
         return self._transform.decode(images.cpu())
@@ -58,5 +68,9 @@ class TrainingData:
 
     def draw(self, label: int, count: int, generator: Generator) -> Float[Tensor, "k c h w"]:
         """``count`` different images of a class, at random; all of them, in random order, where there are fewer."""
+        return self.images(self.draw_indices(label, count, generator))
+
+    def draw_indices(self, label: int, count: int, generator: Generator) -> Int64[Tensor, " k"]:
+        """The indices of the images that ``draw`` gives."""
         indices = self.class_indices[label]
-        return self.images(indices[torch.randperm(len(indices), generator=generator)[:count]])
+        return indices[torch.randperm(len(indices), generator=generator)[:count]]

@@ -27,6 +27,7 @@ from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import SourceCard, Sparse, source_card
 from distill_bench.datasets.classes import as_option
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
+from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.recorded_labels import PREFIX as RECORDED_PREFIX
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, UsageError, brief, describe
@@ -41,7 +42,9 @@ LabelKind = Literal["hard", "logits", "probabilities", "teacher", "recorded"]
 _PROBABILITY_TOLERANCE = 1e-3
 _SOFT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 TEACHER_PREFIX = "teacher."
-_STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX)
+INDICES = "selection.indices"
+"""The tensor of a set of real images that says which of the training split they are: int32 [n]."""
+_STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX, INDICES)
 _SET_ADVICE = " that distill-bench synthesize made; what others released, distill-bench import turns into one"
 
 
@@ -70,14 +73,17 @@ class Card(Sparse):
     """Everything ``evaluate`` needs besides the tensors, and where they came from. Holds no time, host or version.
 
     Attributes:
+        ipc: images per class; of the class that has most.
+        fraction: of the training split, where the set was made for that and not for a number of images per class.
         label_kind: classes; one soft label an image, as logits or probabilities; ``teacher``: a network, in the tensors
             ``teacher.*``, labels what is shown; ``recorded``: views and their labels are in the tensors ``relabel.*``.
         temperature: by which logits are divided, the set's and those of the network in training.
+        alpha: the weight of what a teacher says beside that of the classes: 1 for the teacher alone, 0 for the classes.
         teacher: the name of the stored teacher's network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    LATER = ("origin", "teacher")
+    LATER = ("origin", "teacher", "fraction", "alpha")
 
     format_version: int = _FORMAT_VERSION
     method: str
@@ -95,6 +101,18 @@ class Card(Sparse):
     licence: str | None = None
     origin: Origin | None = None
     teacher: str | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+    @property
+    def trained_kind(self) -> LabelKind:
+        """The kind of labels that networks are trained on: classes where all weight is on them."""
+        return self.label_kind if self.alpha else "hard"
+
+    @property
+    def budget(self) -> Budget:
+        """What the set was made for; of imported sets what they have."""
+        return Budget(self.ipc) if self.fraction is None else Budget(fraction=self.fraction)
 
     @field_validator("method", "protocol", "preset", "licence", "teacher")
     @classmethod
@@ -120,7 +138,7 @@ class DistilledSet:
         labels: int64 [n], the class of every image.
         soft_labels: float [n, classes], logits or probabilities by ``card.label_kind``, or None.
         learning_rate: the rate a network should be trained with, learned with the images, or None.
-        stored: further tensors that belong to the set (names start with ``relabel.`` or ``teacher.``).
+        stored: further tensors that belong to the set (names start with ``relabel.`` or ``teacher.``; or ``INDICES``).
         card: see ``Card``.
     """
 
@@ -195,7 +213,7 @@ class DistilledSet:
 
     def __repr__(self) -> str:
         card, shape = self.card, "×".join(map(str, self.images.shape[1:]))
-        about = f"{card.method} on {card.source.name}, ipc {card.ipc}: {len(self.images)} images of {shape}"
+        about = f"{card.method} on {card.source.name}, {card.budget}: {len(self.images)} images of {shape}"
         return (
             f"<DistilledSet {about}, {card.pixel_space.kind} pixels, {card.label_kind} labels, {self.nbytes:,} bytes>"
         )
@@ -218,7 +236,7 @@ class DistilledSet:
     @property
     def has_strict_score(self) -> bool:
         """Whether hard labels and the protocol's own rate are another evaluation than the set as stored."""
-        return self.card.label_kind != "hard" or self.learning_rate is not None
+        return self.card.trained_kind != "hard" or self.learning_rate is not None
 
     @property
     def nbytes(self) -> int:
@@ -256,6 +274,36 @@ class DistilledSet:
         from distill_bench.distilled.playback import as_dataset  # which is about sets, and imports them
 
         return as_dataset(self, dataset)
+
+    def pixels(self, dataset: Dataset | None = None) -> Float[Tensor, "n c h w"]:
+        """The images as pixels from 0 to 1, float32, for looking at them: what lies beyond black and white is clipped.
+
+        Args:
+            dataset: as for ``playback.transform_of``.
+
+        Returns:
+            The pixels, [n, channels, height, width].
+        """
+        from distill_bench.distilled.playback import unit_images
+
+        return unit_images(self, dataset)
+
+    def to_hf(self, dataset: Dataset | None = None) -> Any:
+        """A ``datasets.Dataset`` of Hugging Face, with pictures of 8 bits, labels with class names, and soft labels.
+
+        Args:
+            dataset: as for ``playback.transform_of``.
+
+        Returns:
+            The dataset: ``image``, ``label``, and ``soft_label`` (logits or probabilities, by ``card.label_kind``)
+            where the set has one an image. What a teacher says, or was recorded to say, is left out.
+
+        Raises:
+            UsageError: ``datasets`` is not installed, or images have other than 1 or 3 channels.
+        """
+        from distill_bench.distilled.hf_table import as_hf_dataset
+
+        return as_hf_dataset(self, dataset)
 
 
 def load_distilled(path: str | Path, *, allow_changed: bool = False) -> DistilledSet:
@@ -401,6 +449,15 @@ def _check_stored(distilled: DistilledSet) -> None:
         )
     if kind == "teacher" and (name is None or not any(each.startswith(TEACHER_PREFIX) for each in distilled.stored)):
         raise DataError("label_kind is 'teacher': the card must name the teacher's network, and its tensors be stored.")
+    if (indices := distilled.stored.get(INDICES)) is not None:
+        _check_indices(indices, len(distilled.images))
     if kind == "recorded":
         count, _, height, width = distilled.images.shape
         RecordedLabels.stored(distilled.stored, len(distilled.card.class_names)).check(count, height, width)
+
+
+def _check_indices(indices: Tensor, count: int) -> None:
+    if indices.dtype != torch.int32 or indices.shape != (count,):
+        raise DataError(f"{INDICES} are {indices.dtype} {tuple(indices.shape)}; they must be int32 ({count},).")
+    if indices.min() < 0 or len(indices.unique()) < count:
+        raise DataError(f"{INDICES}: they must be 0 or more, and each that of another training image.")

@@ -13,7 +13,7 @@ from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled.distilled_set import TEACHER_PREFIX, DistilledSet
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, UsageError
-from distill_bench.networks import Network, blank_network, build_network, is_outside
+from distill_bench.networks import Network, blank_network, build_network, is_ours
 from distill_bench.runtime.device import send
 
 _NO_TABLE = {
@@ -62,6 +62,13 @@ def as_dataset(distilled: DistilledSet, dataset: Dataset | None = None) -> Tenso
         raise UsageError(f"labels of the kind {kind!r} are no table with a row an image: this set's {_NO_TABLE[kind]}.")
     labels = distilled.labels if distilled.soft_labels is None else distilled.soft_labels
     return TensorDataset(training_images(distilled, dataset), labels)
+
+
+def unit_images(distilled: DistilledSet, dataset: Dataset | None = None) -> Float[Tensor, "n c h w"]:
+    """See ``DistilledSet.pixels``."""
+    if distilled.images.dtype == torch.uint8:
+        return distilled.images.float() / 255
+    return transform_of(distilled, dataset).decode(distilled.images).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ def stored_teacher(distilled: DistilledSet) -> Network:
     name, shape = distilled.card.teacher, distilled.images.shape[1:]
     if distilled.card.label_kind != "teacher" or name is None:
         raise UsageError(f"the set's labels are of the kind {distilled.card.label_kind!r}; it holds no teacher.")
-    if is_outside(name):  # what a file names is never imported
+    if not is_ours(name):  # what a file names is never imported
         raise DataError(f"the stored teacher cannot be built: {name} is no network of this project.")
     about = name, (shape[0], shape[1], shape[2]), len(distilled.card.class_names)
     own = {

@@ -129,7 +129,7 @@ class RecordedLabels:
         """The views of images in an epoch; their ``partners`` are indices of images."""
         each = {name: self.tensors[name][epoch, indices] for name in _TYPES}
         wide = {name: value.long() for name, value in each.items() if name not in ("mirrored", "weights")}
-        return AugmentParams(**(each | wide))
+        return AugmentParams(**(each | wide), reflected=False)
 
     def logits(self, epoch: int, indices: Int64[Tensor, " b"]) -> Float[Tensor, "b classes"]:
         """The recorded logits, float32; those that are not stored are −∞: the others share all probability."""

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy
 import torch
@@ -19,14 +19,22 @@ from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_spac
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset
 from distill_bench.distilled.playback import Playback, stored_teacher
 from distill_bench.distilled.recorded_labels import RecordedLabels
-from distill_bench.errors import RunFailed, UsageError, first_line, is_out_of_memory
+from distill_bench.errors import DistillBenchError, RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.cache import ScoreCache, score_key
 from distill_bench.evaluation.doubts import notes_of
-from distill_bench.evaluation.labels import mixed_batches, recorded_batches, teacher_labelled
+from distill_bench.evaluation.labels import both, mixed_batches, recorded_batches, teacher_labelled
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol, outside_notes
 from distill_bench.evaluation.result import FULL, LabelUse, Result, data_facts
 from distill_bench.evaluation.statistics import percent_interval
-from distill_bench.networks import blank_network, build_network, is_outside, resolve_network
+from distill_bench.networks import (
+    blank_network,
+    build_network,
+    check_trainable,
+    is_library,
+    is_ours,
+    is_outside,
+    resolve_network,
+)
 from distill_bench.runtime.device import resolve_device, send, take
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.run_info import run_block
@@ -38,7 +46,8 @@ _WITHOUT_LEARNED_RATE = (
     " The rate is the set's own. Its images can be evaluated with the protocol's rate and hard labels: `labels=hard`."
 )
 
-_MOST_NETWORKS = 100_000
+MOST_NETWORKS = 100_000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,17 +100,16 @@ def evaluate(
         RunFailed: a network's training diverged.
         Interrupted: the monitor was asked to stop; the cache has all networks that were tested.
     """
-    if labels not in ("stored", "hard"):
-        raise UsageError(f"`labels={labels!r}`: give stored or hard.")
-    rules, card = protocol_for(distilled, protocol), distilled.card
-    dataset = dataset or dataset_of(card.source)
-    check_same_dataset(distilled, dataset)
-    notes = notes_of(distilled, dataset, rules.id, allow_leak) + outside_notes(rules.id, network or rules.network)
-    setup = setup_evaluation(dataset, rules, card.pixel_space, network, networks, device, monitor)
-    scores = ScoreCache(cache, score_key(dataset, rules.id, distilled, labels, network))
+    setup, inputs, notes = prepare(
+        distilled, dataset, protocol, network, networks, labels, device=device, monitor=monitor, allow_leak=allow_leak
+    )
+    card = distilled.card
+    scores = ScoreCache(cache, score_key(setup.dataset, setup.rules.id, distilled, labels, network))
     return Result(
         method=card.method,
-        ipc=card.ipc,
+        ipc=card.budget.ipc,
+        fraction=card.fraction,
+        images=len(distilled.images),
         preset=card.preset,
         seed=card.seed,
         strict=labels == "hard" and distilled.has_strict_score,
@@ -110,10 +118,38 @@ def evaluate(
         origin=card.origin,
         recipe=card.recipe or None,
         notes=notes,
-        **setup.score_fields(
-            _train_inputs(distilled, setup, labels), card.method, len(distilled.images), compile, scores
-        ),
+        **setup.score_fields(inputs, card.method, len(distilled.images), compile, scores),
     )
+
+
+def prepare(
+    distilled: DistilledSet,
+    dataset: Dataset | None = None,
+    protocol: str | None = None,
+    network: str | None = None,
+    networks: int | Sequence[int] | None = None,
+    labels: Literal["stored", "hard"] = "stored",
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+    allow_leak: bool = False,
+) -> tuple["EvalSetup", TrainInputs, tuple[str, ...]]:
+    """What ``evaluate`` does before it trains. Arguments and errors are the same.
+
+    Args:
+        distilled, dataset, protocol, network, networks, labels, device, monitor, allow_leak: as for ``evaluate``.
+
+    Returns:
+        The evaluation, what networks are trained on, and what a reader of their accuracy must know.
+    """
+    if labels not in ("stored", "hard"):
+        raise UsageError(f"`labels={labels!r}`: give stored or hard.")
+    rules, card = protocol_for(distilled, protocol), distilled.card
+    dataset = dataset or dataset_of(card.source)
+    check_same_dataset(distilled, dataset)
+    notes = notes_of(distilled, dataset, rules.id, allow_leak) + outside_notes(rules.id, network or rules.network)
+    setup = setup_evaluation(dataset, rules, card.pixel_space, network, networks, device, monitor)
+    return setup, _train_inputs(distilled, setup, labels), notes
 
 
 def protocol_for(distilled: DistilledSet, protocol: str | None = None) -> Protocol:
@@ -159,6 +195,7 @@ def evaluate_full(
     return Result(
         method=FULL,
         ipc=None,
+        images=len(split),
         seed=0,
         bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
         set_sha256=None,
@@ -225,7 +262,7 @@ class EvalSetup:
 
     def _pays_compiled(self, compile: str, images: int) -> bool:
         flops = 0.0
-        if compile == "auto":
+        if compile == "auto" and not is_library(self.network):  # whose many kinds of layers take minutes to compile
             shape, trained = self.dataset.train.shape, self.rules.plan(images).epochs * images
             blank = blank_network(self.network, shape, len(self.dataset.class_names))
             network = blank.to_empty(device="cpu")  # operations do not depend on values
@@ -247,22 +284,44 @@ class EvalSetup:
 
             def test_network(index: int) -> float:
                 counted.add(index)
-                try:
-                    with self._global_draws(index):
-                        network = self.train_network(index, inputs, after_epoch)
-                        return accuracy(network, test, labels, compiled=self.compiled)
-                except RunFailed as error:
-                    raise self._diverged(index, inputs, error) from error
-                except (MemoryError, RuntimeError) as error:
-                    if is_out_of_memory(error):
-                        raise self._out_of_memory(index, inputs, error) from error
-                    raise
+                tested = partial(accuracy, load=test, labels=labels, compiled=self.compiled)
+                return self.trained(index, inputs, after_epoch, tested)
 
             for index in self.numbers:
                 accuracies.append(scores.get_or_run(index, partial(test_network, index), self.monitor))
                 stage.advance(0 if index in counted else epochs)  # another process has tested it meanwhile
                 stage.note(f"accuracy {accuracies[-1]:.1f} %")
         return accuracies
+
+    def trained(
+        self, index: int, inputs: TrainInputs, after_epoch: Callable[[], None], use: Callable[[nn.Module], T]
+    ) -> T:
+        """What ``use`` makes of network ``index`` once it is trained.
+
+        Args:
+            index: the network's number.
+            inputs: what it is trained on.
+            after_epoch: called after every epoch.
+            use: tests it.
+
+        Returns:
+            What ``use`` does.
+
+        Raises:
+            RunFailed: training diverged, or memory was not enough.
+            UsageError: a network that is not ours failed.
+        """
+        try:
+            with self._global_draws(index):
+                return use(self.train_network(index, inputs, after_epoch))
+        except RunFailed as error:
+            raise self._diverged(index, inputs, error) from error
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise self._out_of_memory(index, inputs, error) from error
+            if isinstance(error, DistillBenchError) or is_ours(self.network):
+                raise
+            raise self._failed(index, error) from error
 
     @contextmanager
     def _global_draws(self, index: int) -> Iterator[None]:
@@ -288,6 +347,13 @@ class EvalSetup:
         learned = inputs.plan.learning_rate != self.rules.learning_rate
         return RunFailed(f"network {index}: {error}{_WITHOUT_LEARNED_RATE if learned else ''}")
 
+    def _failed(self, index: int, error: Exception) -> UsageError:
+        """The error of a network that is not ours, whose code may raise anything."""
+        return UsageError(
+            f"network {index}: {self.network} failed in training or testing: {type(error).__name__}: "
+            f"{first_line(error)}. Give another network (`network`), or mend it."
+        )
+
     def _out_of_memory(self, index: int, inputs: TrainInputs, error: BaseException) -> RunFailed:
         return RunFailed(
             f"network {index}: ran out of memory ({first_line(error)}). Batches of {inputs.plan.batch_size} images "
@@ -312,11 +378,10 @@ def setup_evaluation(
     """
     rules = rules.for_dataset(dataset.name)
     name, shape = rules.network if network is None else network, dataset.train.shape
-    if is_outside(name):  # one that cannot be built or run is refused before any work
-        build_network(name, shape, len(dataset.class_names), torch.Generator())
+    check_trainable(name, shape, len(dataset.class_names))
     asked = rules.networks if networks is None else networks
-    if isinstance(asked, int) and asked > _MOST_NETWORKS:
-        raise UsageError(f"`networks={asked}` are too many: give at most {_MOST_NETWORKS:,}.")
+    if isinstance(asked, int) and asked > MOST_NETWORKS:
+        raise UsageError(f"`networks={asked}` are too many: give at most {MOST_NETWORKS:,}.")
     numbers = range(asked) if isinstance(asked, int) else asked
     if not numbers:
         raise UsageError(f"`networks={asked}`: at least one network must be trained.")
@@ -336,26 +401,34 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
     card, images, device = distilled.card, distilled.images, setup.device
     rules, classes, mirror = setup.rules, len(card.class_names), setup.dataset.flip_invariant
     pixels = (setup.transform.encode(images) if images.dtype == torch.uint8 else images.float()).to(device)
-    kind = "hard" if labels == "hard" else card.label_kind
+    kind = "hard" if labels == "hard" else card.trained_kind
+    alpha = 1.0 if kind == "hard" else card.alpha
     plan = rules.plan(
         len(images),
         distilled.learning_rate if labels == "stored" else None,
         1.0 if kind == "hard" else card.temperature,
         classes,
     )
-    load, count, augment = partial(take, pixels), len(images), _augmentation_of(rules, setup.dataset)
+    plan, count = replace(plan, alpha=alpha), len(images)
+
+    def batches_of(targets: Tensor) -> BatchFn:
+        load = partial(take, pixels)
+        if rules.augmentation == "views":
+            return mixed_batches(load, targets, classes, rules.views, mirror)
+        return table_batches(load, targets, _augmentation_of(rules, setup.dataset))
+
+    own = distilled.labels.to(device)
+    if kind == "hard":
+        return TrainInputs(batches_of(own), count, plan, "hard")
     if kind == "teacher":
         teacher = stored_teacher(distilled).to(device)
-        return TrainInputs(teacher_labelled(load, augment, teacher, card.temperature), count, plan, "teacher")
+        batches = teacher_labelled(batches_of(own), teacher, card.temperature, alpha)
+        return TrainInputs(batches, count, plan, "teacher")
     if kind == "recorded":
         playback = Playback(pixels, RecordedLabels.stored(distilled.stored, classes), card.temperature)
-        return TrainInputs(recorded_batches(playback), count, plan, "teacher")
-    targets = (distilled.labels if kind == "hard" else _probabilities(distilled)).to(device)
-    mixed = rules.augmentation == "views"
-    batches = (
-        mixed_batches(load, targets, classes, rules.views, mirror) if mixed else table_batches(load, targets, augment)
-    )
-    return TrainInputs(batches, count, plan, "hard" if kind == "hard" else "soft")
+        return TrainInputs(recorded_batches(playback, own, classes, alpha), count, plan, "teacher")
+    targets = _probabilities(distilled).to(device)
+    return TrainInputs(batches_of(targets if alpha == 1 else both(targets, own)), count, plan, "soft")
 
 
 def _probabilities(distilled: DistilledSet) -> Tensor:

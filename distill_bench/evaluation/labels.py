@@ -1,13 +1,29 @@
-"""Batches with targets computed on the fly: mixed, teacher-labelled or recorded."""
+"""Batches with targets computed on the fly: mixed, teacher-labelled or recorded, with classes beside them or not."""
 
+import torch
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from distill_bench.augmentations import views
-from distill_bench.augmentations.views import AugmentPolicy
+from distill_bench.augmentations.views import AugmentParams, AugmentPolicy
 from distill_bench.distilled.playback import Playback
 from distill_bench.runtime.device import send, take
-from distill_bench.training.train import Augment, BatchFn, ImageLoader
+from distill_bench.training.train import BatchFn, ImageLoader
+
+
+def both(probabilities: Float[Tensor, "b k"], classes: Tensor) -> Float[Tensor, "b 2 k"]:
+    """The targets of ``distillation_loss``.
+
+    Args:
+        probabilities: what a teacher says.
+        classes: int64 [b], or shares of the classes [b, k].
+
+    Returns:
+        The two, one after the other.
+    """
+    shares = classes if classes.is_floating_point() else F.one_hot(classes, probabilities.shape[1])
+    return torch.stack([probabilities, shares.to(probabilities.dtype)], dim=1)
 
 
 def mixed_batches(load: ImageLoader, targets: Tensor, classes: int, policy: AugmentPolicy, mirror: bool) -> BatchFn:
@@ -15,7 +31,7 @@ def mixed_batches(load: ImageLoader, targets: Tensor, classes: int, policy: Augm
 
     Args:
         load: from indices to images.
-        targets: classes int64 [n], or probabilities [n, classes].
+        targets: classes int64 [n], probabilities [n, classes], or both [n, 2, classes].
         classes: how many there are.
         policy: how images are augmented and mixed.
         mirror: whether images may be mirrored too.
@@ -29,24 +45,58 @@ def mixed_batches(load: ImageLoader, targets: Tensor, classes: int, policy: Augm
         images, wanted = load(indices), take(soft, indices)
         _, channels, height, width = images.shape
         drawn = views.sample(policy, len(images), (channels, height, width), mirror, draws)
-        share = send(views.own_share(drawn, height, width).to(wanted.dtype), wanted.device)[:, None]
-        return views.shown(drawn, images), share * wanted + (1 - share) * take(wanted, drawn.partners)
+        return views.shown(drawn, images), _mixed(drawn, images, wanted, take(wanted, drawn.partners))
 
     return batches
 
 
-def teacher_labelled(load: ImageLoader, augment: Augment | None, teacher: nn.Module, temperature: float) -> BatchFn:
-    """Images as they are augmented, and the teacher's probabilities (logits over ``temperature``) for just these."""
+def _mixed(drawn: AugmentParams, images: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """Targets of images and of their partners in the shares of the views."""
+    share = send(views.own_share(drawn, *images.shape[2:]).to(own.dtype), own.device)
+    share = share.view(-1, *[1] * (own.ndim - 1))
+    return share * own + (1 - share) * other
+
+
+def teacher_labelled(batches: BatchFn, teacher: nn.Module, temperature: float, alpha: float = 1.0) -> BatchFn:
+    """Images as they are augmented, and the teacher's probabilities (logits over ``temperature``) for just these.
+
+    Args:
+        batches: gives the images, and their classes, or shares of these.
+        teacher: from images to logits.
+        temperature: which these are divided by.
+        alpha: below 1 the classes stay beside the probabilities, see ``both``.
+
+    Returns:
+        The batch function of a training, see ``BatchFn``.
+    """
+
+    def labelled(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+        images, classes = batches(epoch, indices, draws)
+        said = (teacher(images).detach() / temperature).softmax(dim=1)
+        return images, said if alpha == 1 else both(said, classes)
+
+    return labelled
+
+
+def recorded_batches(playback: Playback, labels: Tensor, classes: int, alpha: float = 1.0) -> BatchFn:
+    """The recorded views of an epoch and the teacher's recorded probabilities; nothing is drawn.
+
+    Args:
+        playback: of the recording.
+        labels: int64 [n], the class of every image.
+        classes: how many there are.
+        alpha: below 1 the classes, mixed as the views are, stand beside the probabilities, see ``both``.
+
+    Returns:
+        The batch function of a training, see ``BatchFn``.
+    """
+    if alpha == 1:
+        return lambda epoch, indices, draws: playback(epoch, indices)
+    shares = F.one_hot(labels, classes).float()
 
     def batches(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
-        images = load(indices)
-        if augment is not None:
-            images = augment(images, draws)
-        return images, (teacher(images).detach() / temperature).softmax(dim=1)
+        images, said = playback(epoch, indices)
+        drawn = playback.recording.views(epoch % playback.epochs, indices)
+        return images, both(said, _mixed(drawn, images, take(shares, indices), take(shares, drawn.partners)))
 
     return batches
-
-
-def recorded_batches(playback: Playback) -> BatchFn:
-    """The recorded views of an epoch and the teacher's recorded probabilities; nothing is drawn."""
-    return lambda epoch, indices, draws: playback(epoch, indices)

@@ -20,7 +20,7 @@ from pydantic import (
 
 from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.errors import UsageError, describe, unknown
-from distill_bench.networks import is_outside
+from distill_bench.networks import is_library, is_outside, library_note
 from distill_bench.runtime.files import read_toml
 from distill_bench.runtime.outside import file_and_sum, import_named
 from distill_bench.training.train import Plan
@@ -28,6 +28,8 @@ from distill_bench.training.train import Plan
 Augmentation = Literal["none", "dsa", "dc", "views"]
 Override = int | float | str | tuple[str, ...] | AugmentPolicy
 _MANY_CLASSES = 100
+WITHOUT_AUGMENTATION = "+no-augmentation"
+"""How the id of a protocol that leaves augmentation out goes on after that of the one it is else equal to."""
 
 
 class Protocol(BaseModel):
@@ -43,9 +45,12 @@ class Protocol(BaseModel):
         decay_after: epochs at the full rate, after which it is a tenth; None: half of the epochs, rounded down.
         reset_momentum: whether momentum starts again at that point.
         optimizer: SGD, or AdamW, which leaves biases and norms without weight decay.
+        nesterov: whether SGD's momentum is Nesterov's.
         annealing: the part of a cosine's half-wave that the learning rate follows instead; 0: none, it is a step.
         batch_by_ipc: instead of ``batch_size``, pairs of IPC and batch size, of which that of the nearest IPC below
             counts; twice as many from 100 classes on.
+        floor: the learning rate at the end of the cosine's half-wave.
+        anneal_every: whether the rate follows it epoch by epoch, or step by step.
         augmentation: none; ``dsa`` on each batch (no flip if the dataset is not flip-invariant); ``dc``: DC's own;
             ``views``: crops, mirrors and mixtures.
         dc_operations: which of DC's operations.
@@ -70,7 +75,10 @@ class Protocol(BaseModel):
     decay_after: int | None = None
     reset_momentum: bool = False
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    nesterov: bool = False
     annealing: float = 0.0
+    floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    anneal_every: Literal["epoch", "step"] = "epoch"
     batch_by_ipc: tuple[tuple[int, int], ...] = ()
     augmentation: Augmentation = "dsa"
     dc_operations: tuple[str, ...] = ()
@@ -82,6 +90,12 @@ class Protocol(BaseModel):
     @classmethod
     def _unchangeable(cls, overrides: Mapping[str, Mapping[str, Override]]) -> Mapping[str, Mapping[str, Override]]:
         return MappingProxyType({name: MappingProxyType(dict(fields)) for name, fields in overrides.items()})
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> "Protocol":
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
+            raise ValueError("nesterov is a kind of SGD's momentum: it needs optimizer sgd, and a momentum above 0")
+        return self
 
     @model_validator(mode="after")
     def _overrides_are_valid(self) -> "Protocol":
@@ -115,6 +129,9 @@ class Protocol(BaseModel):
             temperature=temperature,
             optimizer=self.optimizer,
             annealing=self.annealing,
+            nesterov=self.nesterov,
+            floor=self.floor,
+            anneal_every=self.anneal_every,
         )
 
     def _batch_size(self, ipc: int, classes: int) -> int:
@@ -133,7 +150,8 @@ def load_protocol(name: str) -> Protocol:
 
     Args:
         name: an id, the path of a ``.toml`` with the fields of ``Protocol``, or a ``module:NAME`` of one. What is
-            from outside goes by this name, as its id may be another's too.
+            from outside goes by this name, as its id may be another's too. With ``+no-augmentation`` at its end, the
+            same protocol whose images are not augmented, nor mixed; recorded views stay as they are.
 
     Returns: the protocol. The id of one from outside is ``name``.
 
@@ -142,6 +160,8 @@ def load_protocol(name: str) -> Protocol:
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
+    if name.endswith(WITHOUT_AUGMENTATION):
+        return _without_augmentation(load_protocol(name.removesuffix(WITHOUT_AUGMENTATION)))
     if name.endswith(".toml") and os.path.isfile(name):
         try:
             own = Protocol.model_validate(read_toml(Path(name)))
@@ -158,6 +178,15 @@ def load_protocol(name: str) -> Protocol:
     return own.model_copy(update={"id": name})
 
 
+def _without_augmentation(rules: Protocol) -> Protocol:
+    overrides = {
+        name: {field: value for field, value in fields.items() if field != "augmentation"}
+        for name, fields in rules.overrides.items()
+    }
+    update = {"id": rules.id + WITHOUT_AUGMENTATION, "augmentation": "none", "overrides": overrides}
+    return rules.model_copy(update=update)
+
+
 def list_protocols() -> list[str]:
     """The ids of the evaluation protocols."""
     return list(PROTOCOLS)
@@ -169,9 +198,9 @@ def known_protocol(name: str) -> Protocol:
     Raises:
         UsageError: there is none of that id.
     """
-    if name not in PROTOCOLS:
+    if name.removesuffix(WITHOUT_AUGMENTATION) not in PROTOCOLS:
         raise UsageError(unknown("protocol", name, PROTOCOLS))
-    return PROTOCOLS[name]
+    return load_protocol(name)
 
 
 def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
@@ -182,14 +211,16 @@ def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
         network: as for ``build_network``.
 
     Returns:
-        A note for each of the two that is from outside.
+        A note for each of the two that is from outside, or a library's.
     """
+    protocol = protocol.removesuffix(WITHOUT_AUGMENTATION)
     named = {
         "protocol": protocol if protocol not in PROTOCOLS else None,
         "network": network if is_outside(network) else None,
     }
-    return tuple(
+    notes = [
         f"the {what} {name} is not one of this project's: {file_and_sum(name, what)}"
         for what, name in named.items()
         if name
-    )
+    ]
+    return (*notes, *([library_note(network)] if is_library(network) else []))

@@ -1,13 +1,14 @@
 """What is known once a set, or a whole training split, was evaluated: the record that every board is made of."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_serializer, model_validator
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.load import is_own
+from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import Origin
 from distill_bench.distilled.notebook import table_as_html
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
@@ -34,7 +35,9 @@ class Subject(BaseModel):
         flip_invariant: False where somebody said so of data of their own; None else.
         classes: the names of the classes chosen of a larger dataset, in label order; None for all of them.
         method: what made the set; ``full`` for training on the whole split.
-        ipc: images per class; None for the whole split.
+        ipc: images per class; None for the whole split, and where there is a
+        fraction: of the training split, as it was asked for; None for a number of images per class.
+        images: how many there are; None if it is not known, as in results of earlier versions.
         preset: the recipe's preset; None if the set's card names none, as of imported sets.
         seed: of the synthesis, as the card has it; 0 for the whole split, None if the card has none.
         cell_key: content address of the set as a suite asks for it; None if no suite did.
@@ -51,6 +54,8 @@ class Subject(BaseModel):
     classes: tuple[str, ...] | None = None
     method: str
     ipc: Count | None
+    fraction: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
+    images: Count | None = None
     preset: str | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
     cell_key: str | None = None
@@ -58,9 +63,21 @@ class Subject(BaseModel):
 
     @model_validator(mode="after")
     def _whole_split_or_set(self) -> "Subject":
-        if (self.method == FULL) != (self.ipc is None):
-            raise ValueError(f"ipc is null for the method {FULL}, the whole split, and for no other")
+        budgets = (self.ipc is not None) + (self.fraction is not None)
+        if budgets != (self.method != FULL):
+            raise ValueError(f"one of ipc and fraction is null; both for the method {FULL}, the whole split, alone")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: Callable[["Subject"], dict[str, Any]]) -> dict[str, Any]:
+        """Fields that came later do without a mention where they say nothing."""
+        absent = {name for name in ("fraction", "images") if getattr(self, name) is None}
+        return {name: value for name, value in serialize(self).items() if name not in absent}
+
+    @property
+    def budget(self) -> str:
+        """As messages have it: ``ipc 10`` or ``10 %``; empty for the whole split."""
+        return "" if self.method == FULL else str(Budget(self.ipc, self.fraction))
 
     @property
     def data(self) -> str:
@@ -156,7 +173,7 @@ class Result(Subject):
 
     def __repr__(self) -> str:
         half = "" if self.half_width is None else f" ± {self.half_width:.2f}"
-        of = f"{self.method} on {self.data}" + (f", ipc {self.ipc}" if self.ipc else "")
+        of = f"{self.method} on {self.data}" + (f", {self.budget}" if self.budget else "")
         how = f"{self.protocol}, {self.network}, {self.labels} labels, {self.networks} networks"
         return f"<Result {of}: {self.accuracy:.2f}{half} % ({how}){'; see notes' if self.notes else ''}>"
 
@@ -165,7 +182,7 @@ class Result(Subject):
 
     def _repr_html_(self) -> str:
         rows = {
-            "set": f"{self.method} on {self.data}" + (f", ipc {self.ipc}" if self.ipc else ""),
+            "set": f"{self.method} on {self.data}" + (f", {self.budget}" if self.budget else ""),
             "accuracy": f"{self.accuracy:.2f} %" + ("" if self.half_width is None else f" ± {self.half_width:.2f}"),
             "of each network": ", ".join(f"{value:.2f}" for value in self.accuracies),
             "protocol": self.protocol,

@@ -15,6 +15,7 @@ from distill_bench.datasets.info import DatasetInfo
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import PROTOCOLS, Result
+from distill_bench.hub.formats.datasets import VIEWER
 from distill_bench.hub.registry.registry import OWN_FORMAT, Entry
 from distill_bench.methods.recipe import list_recipes, load_recipe
 from distill_bench.networks import resolve_network
@@ -51,7 +52,8 @@ class SetToPublish:
     @property
     def title(self) -> str:
         card = self.distilled.card
-        return f"{card.method} on {card.source.name}, {card.ipc} image{'s' if card.ipc > 1 else ''} per class"
+        each = f"{card.ipc} image{'s' if card.ipc > 1 else ''} per class"
+        return f"{card.method} on {card.source.name}, " + (f"{card.budget} of it" if card.fraction else each)
 
     @property
     def file(self) -> str:
@@ -92,6 +94,7 @@ def dataset_card(subject: SetToPublish) -> str:
     return _rendered(
         "dataset_card.md.j2",
         subject=subject,
+        viewer=VIEWER,
         size_category=next((label for most, label in _SIZE_CATEGORIES if count < most), "1M<n<10M"),
         tags=tags + ([f"arxiv:{identifier[1]}"] if identifier else []),
         facts=_facts(subject),

@@ -11,10 +11,12 @@ from typing import Any
 
 from distill_bench.datasets import dataset_info
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.hf_table import as_parquet
 from distill_bench.distilled.render import grid
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import Result
 from distill_bench.hub.dataset_card import SetToPublish, dataset_card, registry_entry
+from distill_bench.hub.formats.datasets import TABLE
 from distill_bench.hub.formats.result_file import LINES, check_belongs, read_result, read_results_of
 from distill_bench.hub.registry.registry import checked_id
 from distill_bench.runtime.files import write_atomically
@@ -57,7 +59,7 @@ def release(
     Args:
         file: a set as ``DistilledSet.save`` writes it.
         results: files with what ``evaluate`` or ``bench`` wrote of this set, besides what the store has of it.
-        name: the id; ``<method>-<dataset>-ipc<k>`` unless given.
+        name: the id; ``<method>-<dataset>-<budget>`` unless given.
         licence: an identifier such as ``cc-by-4.0``; that of the set, else of its source, unless given.
         url: the address that the files' names are added to.
         page: where a reader sees them; the same unless given.
@@ -95,6 +97,7 @@ def release(
         subject.file: content,
         CARD: dataset_card(subject).encode(),
         ENTRY: registry_entry(subject).encode(),
+        TABLE: as_parquet(distilled),
         PREVIEW: grid(distilled, columns=max(1, min(10, _MOST_TILES // len(distilled.card.class_names)))),
         **{path: text for path, (_, text) in results_by_path.items()},
     }
@@ -135,9 +138,9 @@ def _others(folder: Path, own: Container[str]) -> Iterator[str]:
 
 
 def default_name(distilled: DistilledSet) -> str:
-    """``<method>-<dataset>-ipc<k>``, of data of one's own the last part of the path."""
+    """``<method>-<dataset>-<budget>``, of data of one's own the last part of the path."""
     dataset = distilled.card.source.name.rpartition(":")[2].rstrip("/").rpartition("/")[2]
-    name = f"{distilled.card.method}-{dataset}-ipc{distilled.card.ipc}".lower()
+    name = f"{distilled.card.method}-{dataset}-{distilled.card.budget.slug}".lower()
     return re.sub(r"[^a-z0-9._]+", "-", name).strip("-._")
 
 

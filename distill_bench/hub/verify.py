@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from distill_bench.datasets.dataset import Dataset
+from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import Result, evaluate, known_protocol, score_key
@@ -59,10 +60,16 @@ class Verdict(BaseModel):
     method: str
     dataset: str
     ipc: int | None
+    fraction: float | None = None
     protocol: str
     network: str
     labels: str
     set_sha256: str | None
+
+    @property
+    def budget(self) -> str:
+        """As ``Result.budget``."""
+        return "" if self.set_sha256 is None else str(Budget(self.ipc, self.fraction))
 
 
 def verify(
@@ -154,7 +161,7 @@ def judge(claimed: Result, measured: Result, different: tuple[str, ...] = ()) ->
         unlike=different,
         notes=measured.notes,
         dataset=claimed.data,
-        **claimed.model_dump(include={"method", "ipc", "protocol", "network", "labels", "set_sha256"}),
+        **claimed.model_dump(include={"method", "ipc", "fraction", "protocol", "network", "labels", "set_sha256"}),
     )
 
 
@@ -186,7 +193,7 @@ def _check_setting(distilled: DistilledSet, claimed: Result, data: Dataset, path
     except UsageError as error:
         raise DataError(f"{path}: {error}") from error
     card = distilled.card
-    rate, kind = (None, "hard") if claimed.strict else (distilled.learning_rate, card.label_kind)
+    rate, kind = (None, "hard") if claimed.strict else (distilled.learning_rate, card.trained_kind)
     plan = rules.plan(len(distilled.images), rate, classes=len(card.class_names))
     uses = {"hard": "hard", "logits": "soft", "probabilities": "soft"}.get(kind, "teacher")
     facts = {

@@ -1,7 +1,7 @@
 """Methods by name, and the one way to run any of them."""
 
 from distill_bench.methods.address import synthesis_key
-from distill_bench.methods.limits import check_ipc, memory_of_step, peak_memory, shortage
+from distill_bench.methods.limits import budget_trouble, check_budget, memory_of_step, peak_memory, shortage
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.registry import Method, list_methods, load_method, variant
 from distill_bench.methods.run import Config, Run, SynthesisResult, method

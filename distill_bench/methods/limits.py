@@ -3,8 +3,9 @@
 import torch
 
 from distill_bench.datasets.dataset import Dataset
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError
-from distill_bench.methods.run import Config
+from distill_bench.methods.run import Config, MethodFunction, selects
 from distill_bench.runtime.memory import MemoryLimit, memory_limit, resident_bytes
 
 _NOTABLE_BYTES = 2 * 10**9
@@ -18,33 +19,69 @@ def check_some(ipc: int) -> None:
         raise UsageError(f"`ipc={ipc}`: at least one image per class is needed.")
 
 
-def check_ipc(dataset: Dataset, ipc: int) -> None:
-    """Raises UsageError if a class has fewer training images than a set would have."""
-    check_some(ipc)
-    if short := shortage(dataset, ipc):
+def check_budget(dataset: Dataset, method: str, function: MethodFunction, config: Config, budget: Budget) -> None:
+    """Raises UsageError if a method cannot make a set of a budget. Arguments as for ``budget_trouble``."""
+    if short := shortage(dataset, budget):
         reason, most = short
         raise UsageError(reason + (f" Give `ipc={most}` or less, or add images." if most else ""))
+    if trouble := budget_trouble(dataset, method, function, config, budget):
+        raise UsageError(trouble)
 
 
-def shortage(dataset: Dataset, ipc: int) -> tuple[str, int] | None:
+def budget_trouble(
+    dataset: Dataset, method: str, function: MethodFunction, config: Config, budget: Budget
+) -> str | None:
+    """Why a method cannot make a set of this kind of budget; None if it can.
+
+    Args:
+        dataset: whose training split is counted.
+        method: its name.
+        function: its function.
+        config: its resolved hyper-parameters.
+        budget: what is asked for.
+
+    Returns:
+        The reason, and what to do.
+    """
+    if budget.fraction is None:
+        return (
+            None
+            if config.balanced
+            else f"{method} chooses among all classes together, so that there is no number of images per class: give "
+            "`fraction`."
+        )
+    if not selects(function):
+        return (
+            f"{method} makes equally many images of every class, and cannot be asked for a fraction of the training "
+            "split: give `ipc`. Fractions are for methods that choose real images, such as random."
+        )
+    chosen, classes = budget.total(sizes := dataset.class_sizes), len(sizes)
+    if config.balanced or chosen >= classes:
+        return None
+    return (
+        f"`fraction={budget.fraction:g}` of the {sum(sizes)} training images of {dataset.name} is {chosen}, and there "
+        f"are {classes} classes: some would come out empty. Give `fraction={classes / sum(sizes):.2g}` or more."
+    )
+
+
+def shortage(dataset: Dataset, budget: Budget) -> tuple[str, int] | None:
     """Why a set cannot have so many images per class, and how many it can; None if it can.
 
     Args:
         dataset: whose training split is counted.
-        ipc: images per class.
+        budget: images per class, or a fraction, of which every class must have one image.
 
     Returns:
         The reason and the most images per class; or None.
     """
-    indices = dataset.train.class_indices
-    counts = [len(indices[label]) if label < len(indices) else 0 for label in range(len(dataset.class_names))]
+    counts, asked = dataset.class_sizes, budget.ipc or 1
     fewest = min(counts)
-    if fewest >= ipc:
+    if fewest >= asked:
         return None
     where = f"{dataset.name}: class {dataset.class_names[counts.index(fewest)]!r} has"
     if not fewest:
         return f"{where} no training images. Every class needs at least one.", 0
-    return f"{where} {fewest} training images, fewer than the {ipc} per class asked for.", fewest
+    return f"{where} {fewest} training images, fewer than the {asked} per class asked for.", fewest
 
 
 def peak_memory(dataset: Dataset, config: Config, ipc: int) -> float:

@@ -157,6 +157,11 @@ def random_network(run: Run[Any], index: int) -> Network:
     return send(build_network(run.config.network, run.training.shape, run.classes, draws), run.device)
 
 
+def as_it_is(network: Network) -> nn.Module:
+    """The network."""
+    return network
+
+
 class Passes:
     """How a function of a run's random networks and of images is run: as it is, or compiled.
 
@@ -165,9 +170,9 @@ class Passes:
 
     Args:
         run: which network, and for how many steps.
-        function: of a network and images [n, c, h, w].
-        images: that pass in a step, each counted as often as it does; a gradient is two passes more. 0 for a function
-            that torch cannot compile: one that hooks into the network.
+        function: of a network, as ``prepare`` gives it, and images [n, c, h, w].
+        images: that pass in a step, each counted as often as it does; a gradient is two passes more. 0: as it is.
+        prepare: from a network to one that shares its values, such as ``Observed``.
 
     Attributes:
         network: the present one; there is none before the first ``take``.
@@ -175,15 +180,21 @@ class Passes:
 
     network: Network
 
-    def __init__(self, run: Run[Any], function: Callable[[Network, Tensor], Any], images: int) -> None:
-        self._run_of, self._function = run, function
+    def __init__(
+        self,
+        run: Run[Any],
+        function: Callable[[Any, Tensor], Any],
+        images: int,
+        prepare: Callable[[Network], nn.Module] = as_it_is,
+    ) -> None:
+        self._run_of, self._function, self._prepare = run, function, prepare
         self._choose(compilation.decide("auto", run.device, self._flops(images), PAYS_FLOPS))
 
     def take(self, index: int) -> Callable[[Float[Tensor, "n c h w"]], Any]:
         """The function of network ``index`` of the run's stream."""
         drawn = random_network(self._run_of, index)
         if self._compiled is None:
-            self.network = drawn
+            self.network, self._prepared = drawn, self._prepare(drawn)
         else:
             self.network.load_state_dict(drawn.state_dict())
         return self.function
@@ -191,7 +202,7 @@ class Passes:
     @property
     def function(self) -> Callable[[Float[Tensor, "n c h w"]], Any]:
         """The function of the present network."""
-        return self._compiled or partial(self._function, self.network)
+        return self._compiled or partial(self._function, self._prepared)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
@@ -206,13 +217,13 @@ class Passes:
         self._compiled: Callable[[Tensor], Any] | None = None
         if compiled:
             self.network = random_network(self._run_of, 0)
-            self._compiled = compilation.compiled(self._function, self.network)
+            self._compiled = compilation.compiled(self._function, self._prepare(self.network))
 
     def _flops(self, images: int) -> float:
-        """Of all steps; none with batch norm, whose statistics compiled passes would move in another order."""
+        """Of all steps."""
         run, shape = self._run_of, self._run_of.training.shape
         name, classes = run.config.network, run.classes
-        if has_batch_norm(name, shape, classes):
+        if not images:
             return 0.0
         blank = blank_network(name, shape, classes).to_empty(device="cpu")  # operations do not depend on values
         return float(compilation.flops_of(blank, shape)) * images * run.config.iterations

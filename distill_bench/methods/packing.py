@@ -3,12 +3,17 @@
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.distilled.pixel_diagnostics import FARTHEST
-from distill_bench.errors import DataError, RunFailed
+from distill_bench.errors import DataError, RunFailed, UsageError
 from distill_bench.methods.run import Run, SynthesisResult
+from distill_bench.runtime.text import listed
+
+_OF_RESULT = ("label_kind", "temperature", "alpha", "teacher")
+"""What a card says of labels once they are made."""
 
 
 def as_set(result: Any, run: Run[Any], card: Card) -> DistilledSet:
@@ -16,9 +21,10 @@ def as_set(result: Any, run: Run[Any], card: Card) -> DistilledSet:
 
     Raises:
         RunFailed: they are none: of another shape or order, not finite, or far from all real images.
+        UsageError: of a selection that is not balanced, a class came out empty.
     """
     images = result.images if isinstance(result, SynthesisResult) else result
-    expected = (run.classes * run.ipc, *run.training.shape)
+    expected = (run.total, *run.training.shape)
     if not isinstance(images, Tensor) or tuple(images.shape) != expected:
         what = f"images of shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(result).__name__}"
         raise RunFailed(
@@ -26,20 +32,35 @@ def as_set(result: Any, run: Run[Any], card: Card) -> DistilledSet:
         )
     if not isinstance(result, SynthesisResult):
         result = SynthesisResult(images, run.labels)
-    if not torch.equal(result.labels.cpu(), run.labels):
-        raise RunFailed(f"{run.method} returned labels that are not in class order: {result.labels.tolist()[:20]} …")
+    labels = result.labels.cpu()
+    in_order = torch.equal(labels, run.labels) if run.config.balanced else bool((labels.diff() >= 0).all())
+    if not in_order:
+        raise RunFailed(f"{run.method} returned labels that are not in class order: {labels.tolist()[:20]} …")
+    counts = labels.bincount(minlength=run.classes)
+    _check_none_empty(counts, run)
     _check_pixels(result.images, run)
     try:
         return DistilledSet(
             result.images.detach().cpu().contiguous(),
-            result.labels.cpu(),
-            card.model_copy(update={name: getattr(result, name) for name in ("label_kind", "temperature", "teacher")}),
+            labels,
+            card.model_copy(update={name: getattr(result, name) for name in _OF_RESULT} | {"ipc": int(counts.max())}),
             soft_labels=None if result.soft_labels is None else result.soft_labels.detach().cpu().contiguous(),
             learning_rate=result.learning_rate,
             stored=result.stored,
         )
     except DataError as error:  # it is no file that is wrong, but the run
         raise _no_set(run, str(error)) from error
+
+
+def _check_none_empty(counts: Int64[Tensor, " k"], run: Run[Any]) -> None:
+    """Raises UsageError where a selection among all classes left one out."""
+    if empty := (counts == 0).nonzero().flatten().tolist():
+        names = listed([repr(run.training.class_names[label]) for label in empty])
+        raise UsageError(
+            f"{run.method} at {run.budget}, seed {run.seed}, chose {run.total} of {len(run.training)} training images, "
+            f"and none of {len(empty)} of {run.classes} classes ({names}); the most of one class is "
+            f"{int(counts.max())}. Give a larger `fraction`, or choose class by class."
+        )
 
 
 def _check_pixels(images: Tensor, run: Run[Any]) -> None:
@@ -56,6 +77,6 @@ def _check_pixels(images: Tensor, run: Run[Any]) -> None:
 def _no_set(run: Run[Any], what: str) -> RunFailed:
     lower = run.config.hint(run.config.lr_fields) or "its learning rates"
     return RunFailed(
-        f"{run.method} at ipc {run.ipc}, seed {run.seed}, returned what is no distilled set: {what} If it "
+        f"{run.method} at {run.budget}, seed {run.seed}, returned what is no distilled set: {what} If it "
         f"diverged, lower {lower}."
     )

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from distill_bench.datasets import usual_side
 from distill_bench.datasets.dataset import Dataset
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError, describe, did_you_mean
 from distill_bench.methods.limits import check_some
 from distill_bench.methods.recipe import PAPER, Recipe, Values, list_recipes, load_recipe, merge
@@ -35,14 +36,16 @@ class Method:
     code: str | None = None
     settings: Values = field(default_factory=dict)
 
-    def config_on(self, data: Dataset, ipc: int, preset: str = PAPER, /, **overrides: Any) -> Config:
-        """The resolved hyper-parameters of a run on a dataset. Its images are read where their size matters.
+    def config_on(self, data: Dataset, budget: Budget, preset: str = PAPER, /, **overrides: Any) -> Config:
+        """The resolved hyper-parameters of a run on a dataset. Its images are read where their number or size matters.
+
+        Of a fraction, tables by IPC count as for the class that has most images.
 
         Raises:
             UsageError: as ``config``.
         """
         side = min(data.train.shape[1:]) if self.recipe.sides(preset) else None
-        return self.config(data.name, ipc, preset, side, **overrides)
+        return self.config(data.name, budget.ipc or max(budget.counts(data.class_sizes)), preset, side, **overrides)
 
     def config(
         self, dataset: str, ipc: int, preset: str = PAPER, side: int | None = None, /, **overrides: Any
@@ -74,6 +77,11 @@ class Method:
             config = model.model_validate(values)
         except ValidationError as error:
             raise UsageError(f"{self.name}, preset {preset}: {describe(error)}.") from error
+
+        def resolve(other: "Method", values: Values) -> Config:
+            return other.config(dataset, ipc, preset if preset in other.recipe.preset else PAPER, side, **values)
+
+        config = config.completed(resolve)
         for table in (config, getattr(config, "teacher", None)):
             check_own(getattr(table, "network", ""), "sets", f"{self.name}: ")
         if config.pixel_space != "zca" and (idle := sorted({"zca_eps", "zca_input"} & overrides.keys())):

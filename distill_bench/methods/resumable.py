@@ -36,7 +36,7 @@ def fill_rows(run: Run[Any], name: str, title: str, tensors: Mapping[str, Tensor
             tensors[key][done : saved["end"]] = values
         done = saved["end"]
     first, unsaved = done, file(done)
-    with run.monitor.stage(f"{run.method}, ipc {run.ipc}, seed {run.seed}: {title}", count, done) as stage:
+    with run.monitor.stage(f"{run.method}, {run.budget}, seed {run.seed}: {title}", count, done) as stage:
         for row in range(done, count):
             make(row)
             stage.advance()

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
-from jaxtyping import Float, Int64
-from pydantic import BaseModel, ConfigDict, PositiveFloat
+from jaxtyping import Float, Int64, Num
+from pydantic import BaseModel, ConfigDict, PositiveFloat, model_serializer
 from torch import Generator, Tensor
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import LabelKind
 from distill_bench.errors import RunFailed, first_line
 from distill_bench.runtime import seeds
@@ -37,10 +38,33 @@ class Config(BaseModel):
 
     lr_fields: ClassVar[tuple[str, ...]] = ()
     memory_fields: ClassVar[tuple[str, ...]] = ()
+    UNSAID: ClassVar[dict[str, Any]] = {}
+    """Fields that later versions added, with values that go without saying, so that addresses stay."""
 
     pixel_space: Literal["unit", "normalized", "zca"] = "normalized"
     zca_eps: PositiveFloat = 0.1
     zca_input: Literal["unit", "normalized"] = "unit"
+
+    @model_serializer(mode="wrap")
+    def _without_unsaid(self, serialize: Callable[["Config"], dict[str, Any]]) -> dict[str, Any]:
+        values = serialize(self)
+        return {name: value for name, value in values.items() if name not in self.UNSAID or value != self.UNSAID[name]}
+
+    def completed(self, resolve: "Resolve") -> "Config":
+        """The values with those of another method that this one runs.
+
+        Args:
+            resolve: from a method and what replaces values of its recipe to its values, for the same data.
+
+        Returns:
+            The values; these, where there is no other method.
+        """
+        return self
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Versions of other methods that this one runs, by name."""
+        return {}
 
     def pixel_space_on(self, dataset: Dataset) -> PixelSpace:
         """The pixel space with a dataset's own statistics."""
@@ -56,6 +80,11 @@ class Config(BaseModel):
         used = {name: value for name, value in now.items() if value or name not in self.lr_fields}
         return ", or ".join(f"`{name}=…` (now {value or 'all'})" for name, value in used.items())
 
+    @property
+    def balanced(self) -> bool:
+        """Whether a set has of every class as many images as ``Run.counts`` says; else ``Run.total`` in all."""
+        return True
+
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError if these values cannot be run on a dataset. Called before any work is done."""
 
@@ -69,23 +98,25 @@ class Config(BaseModel):
         return ""
 
 
+Resolve = Callable[[Any, dict[str, Any]], Config]
 F = TypeVar("F", bound=Config)
 T = TypeVar("T")
 
 
 @dataclass
 class SynthesisResult:
-    """A finished synthetic set: images [n, c, h, w] in the run's pixel space and labels int64 [n], class by class.
+    """A finished set: images [n, c, h, w] in the run's pixel space or as 8-bit pictures, labels int64 [n] in order.
 
     The other attributes are those of ``DistilledSet`` and its card.
     """
 
-    images: Float[Tensor, "n c h w"]
+    images: Num[Tensor, "n c h w"]
     labels: Int64[Tensor, " n"]
     soft_labels: Float[Tensor, "n k"] | None = None
     label_kind: LabelKind = "hard"
     learning_rate: float | None = None
     temperature: float = 1.0
+    alpha: float = 1.0
     teacher: str | None = None
     stored: dict[str, Tensor] = field(default_factory=dict)
 
@@ -96,7 +127,7 @@ class Run(Generic[F]):
 
     Attributes:
         training: the real images.
-        ipc: images per class.
+        budget: how many images the set is to have, see ``counts`` and ``total``.
         config: the resolved hyper-parameters.
         seed: the root of all randomness; draw through ``generator``.
         checkpoint: stores unfinished work, which the next call resumes.
@@ -106,7 +137,7 @@ class Run(Generic[F]):
 
     method: str
     training: TrainingData
-    ipc: int
+    budget: Budget
     config: F
     seed: int
     device: torch.device
@@ -120,16 +151,31 @@ class Run(Generic[F]):
         return len(self.training.class_names)
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """How many images of every class a balanced set has."""
+        return self.budget.counts(self.training.class_sizes)
+
+    @property
+    def ipc(self) -> int:
+        """Images per class, which is all that methods are given that do not choose real images; else the most."""
+        return max(self.counts)
+
+    @property
+    def total(self) -> int:
+        """How many images the set has."""
+        return sum(self.counts) if self.config.balanced else self.budget.total(self.training.class_sizes)
+
+    @property
     def labels(self) -> Int64[Tensor, " n"]:
-        """The labels of a set in class order: 0 × ipc, 1 × ipc, …"""
-        return torch.arange(self.classes).repeat_interleave(self.ipc)
+        """The labels of a balanced set in class order: 0 × its count, 1 × its count, …"""
+        return torch.arange(self.classes).repeat_interleave(torch.tensor(self.counts))
 
     def out_of_memory(self, where: str, error: BaseException) -> RunFailed:
         """The error of a run for which memory was not enough, naming what bounds it."""
         bounds = self.config.hint(self.config.memory_fields)
         return RunFailed(
-            f"{self.method} at ipc {self.ipc}, seed {self.seed}, ran out of memory {where} ({first_line(error)}). "
-            + (f"Lower {bounds}, which bounds it; " if bounds else "Lower the method's batch sizes or `ipc`; ")
+            f"{self.method} at {self.budget}, seed {self.seed}, ran out of memory {where} ({first_line(error)}). "
+            + (f"Lower {bounds}, which bounds it; " if bounds else "Lower the method's batch sizes or its images; ")
             + "of a suite, run fewer cells at a time (`jobs`)."
         )
 
@@ -181,7 +227,12 @@ def _no_pieces(run: Run[Any]) -> list[Piece]:
 
 
 def method(
-    config: type[Config], version: int = 1, pretrained: Pieces = _no_pieces, parts: Pieces = _no_pieces
+    config: type[Config],
+    version: int = 1,
+    pretrained: Pieces = _no_pieces,
+    parts: Pieces = _no_pieces,
+    *,
+    selects: bool = False,
 ) -> Callable[[MethodFunction], MethodFunction]:
     """Declare which hyper-parameters a method function takes.
 
@@ -191,6 +242,7 @@ def method(
             so that sets made before are not taken for new ones.
         pretrained: lists the networks that the function trains on real data first, each of which is stored.
         parts: lists the parts of the set that do not depend on each other, each of which is checkpointed.
+        selects: whether it chooses real images, of any number a class, so that it can be asked for a fraction of them.
 
     Returns:
         A decorator, which returns the function itself.
@@ -199,6 +251,7 @@ def method(
     def declare(function: MethodFunction) -> MethodFunction:
         function.config, function.version = config, version  # type: ignore[attr-defined]
         function.pretrained, function.parts = pretrained, parts  # type: ignore[attr-defined]
+        function.selects = selects  # type: ignore[attr-defined]
         return function
 
     return declare
@@ -217,6 +270,11 @@ def pretrained_of(function: MethodFunction) -> Pieces:
 def parts_of(function: MethodFunction) -> Pieces:
     """What lists the parts of a set that do not depend on each other."""
     return getattr(function, "parts", _no_pieces)
+
+
+def selects(function: MethodFunction) -> bool:
+    """Whether a method function chooses real images, of any number a class."""
+    return getattr(function, "selects", False)
 
 
 def version_of(function: MethodFunction) -> int:

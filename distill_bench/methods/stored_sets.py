@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_bench.datasets.dataset import Dataset
+from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError
 from distill_bench.methods.address import synthesis_key
@@ -30,23 +31,23 @@ class StoredSet:
     """A set that is asked for, and its place in the store.
 
     Attributes:
-        data, method, config, ipc, preset, seed: as for ``make_set``.
+        data, method, config, budget, preset, seed: as for ``make_set``.
         key: its content address.
     """
 
     data: Dataset
     method: Method
     config: Config
-    ipc: int
+    budget: Budget
     preset: str
     seed: int
     key: str
 
     @classmethod
-    def of(cls, data: Dataset, method: Method, config: Config, ipc: int, preset: str, seed: int) -> "StoredSet":
+    def of(cls, data: Dataset, method: Method, config: Config, budget: Budget, preset: str, seed: int) -> "StoredSet":
         """The set of these arguments, which are those of ``make_set``. Errors as ``synthesis_key``."""
-        key = synthesis_key(data, method, config, ipc, preset, seed)
-        return cls(data, method, config, ipc, preset, seed, key)
+        key = synthesis_key(data, method, config, budget, preset, seed)
+        return cls(data, method, config, budget, preset, seed, key)
 
     @property
     def path(self) -> Path:
@@ -99,7 +100,7 @@ class StoredSet:
     def run(self, device: str, monitor: Monitor, every_seconds: float = EVERY_SECONDS) -> Run[Any]:
         """What the method's function is handed. Arguments as ``make``, errors as ``make_set``."""
         how: dict[str, Any] = {"device": device, "monitor": monitor, "checkpoint": self.checkpoint(every_seconds)}
-        return new_run(self.data, self.method, self.config, self.ipc, self.seed, **how)
+        return new_run(self.data, self.method, self.config, self.budget, self.seed, **how)
 
     def obtain(self, fresh: bool = False, monitor: Monitor = SILENT, **how: Any) -> tuple[DistilledSet, bool]:
         """The stored set, or else the one that is made and stored now. Of several processes one makes it.
@@ -147,7 +148,7 @@ class StoredSet:
         checkpoint, history = self.checkpoint(every_seconds), list[float]()
         how: dict[str, Any] = {"device": device, "monitor": monitor, "checkpoint": checkpoint, "history": history}
         how["log"] = log
-        distilled = make_set(self.data, self.method, self.config, self.ipc, self.preset, self.seed, **how)
+        distilled = make_set(self.data, self.method, self.config, self.budget, self.preset, self.seed, **how)
         run = run_block(checkpoint.seconds, resolve_device(device)) | {"compiled": checkpoint.compiled}
         facts = {"peak_memory_mb": peak_memory_mb() if own_process else None, "history": history, **run}
         write_with_sum(self.path, distilled.to_bytes(), facts)

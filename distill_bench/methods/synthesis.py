@@ -6,10 +6,11 @@ import torch
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import is_out_of_memory
 from distill_bench.methods.address import card_of
-from distill_bench.methods.limits import check_ipc, check_memory
+from distill_bench.methods.limits import check_budget, check_memory
 from distill_bench.methods.packing import as_set
 from distill_bench.methods.recipe import PAPER
 from distill_bench.methods.registry import Method, load_method
@@ -23,10 +24,11 @@ from distill_bench.runtime.tracking import Log, silent
 def synthesize(
     data: Dataset,
     method: str,
-    ipc: int,
+    ipc: int | None = None,
     preset: str = PAPER,
     seed: int = 0,
     *,
+    fraction: float | None = None,
     device: str = "auto",
     monitor: Monitor = SILENT,
     checkpoint: Checkpoint | None = None,
@@ -39,7 +41,8 @@ def synthesize(
     Args:
         data: only its training split is read.
         method: a name from ``list_methods``, or ``module:function``.
-        ipc: images per class.
+        ipc: images per class; or instead:
+        fraction: of the training split, for methods that choose real images. The set has them as 8-bit pictures.
         preset: ``"paper"``, or a named variant of the recipe such as ``"cpu"``.
         seed: of everything random in synthesis.
         checkpoint: where unfinished work is kept; none unless given.
@@ -54,29 +57,29 @@ def synthesize(
 
     Raises:
         UsageError: unknown names, fields that are invalid or do not go with the dataset, more images per class asked
-            for than there are.
+            for than there are, a fraction outside (0, 1] or of a method that has none.
         RunFailed: the computation did.
         Interrupted: the monitor was asked to stop; the checkpoint was written.
     """
-    chosen = load_method(method)
-    resolved = chosen.config_on(data, ipc, preset, **config)
+    budget, chosen = Budget(ipc, fraction), load_method(method)
+    resolved = chosen.config_on(data, budget, preset, **config)
     how = {"device": device, "monitor": monitor, "checkpoint": checkpoint, "history": history, "log": log}
-    return make_set(data, chosen, resolved, ipc, preset, seed, **how)
+    return make_set(data, chosen, resolved, budget, preset, seed, **how)
 
 
 def make_set(
     data: Dataset,
     method: Method,
     config: Config,
-    ipc: int,
+    budget: Budget,
     preset: str = PAPER,
     seed: int = 0,
     **how: Any,
 ) -> DistilledSet:
     """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
-    run = new_run(data, method, config, ipc, seed, **how)
+    run = new_run(data, method, config, budget, seed, **how)
     try:
-        return as_set(method.function(run), run, card_of(data, method, config, ipc, preset, seed))
+        return as_set(method.function(run), run, card_of(data, method, config, budget, preset, seed))
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise run.out_of_memory("outside its loop", error) from error
@@ -87,7 +90,7 @@ def new_run(
     data: Dataset,
     method: Method,
     config: Config,
-    ipc: int,
+    budget: Budget,
     seed: int = 0,
     *,
     device: str = "auto",
@@ -97,15 +100,15 @@ def new_run(
     log: Log = silent,
 ) -> Run[Any]:
     """What the method's function is handed. Arguments and errors as ``make_set``."""
-    check_ipc(data, ipc)
+    check_budget(data, method.name, method.function, config, budget)
     config.check(data)
     place, checkpoint = resolve_device(device), checkpoint or Checkpoint()
-    check_memory(method.name, data, config, ipc, place)
+    check_memory(method.name, data, config, max(budget.counts(data.class_sizes)), place)
     checkpoint.conditions = {"device": str(place), "threads": torch.get_num_threads()}
     return Run(
         method=method.name,
         training=TrainingData(data, config.pixel_space_on(data), place),
-        ipc=ipc,
+        budget=budget,
         config=config,
         seed=seed,
         device=place,

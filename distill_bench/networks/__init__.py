@@ -7,10 +7,13 @@ from distill_bench.networks.architectures import (
     build_network,
     check_network,
     check_own,
+    check_trainable,
+    is_ours,
     is_outside,
     resolve_network,
     usual_convnet,
 )
 from distill_bench.networks.convnet import ConvNet
 from distill_bench.networks.initialise import initialise
-from distill_bench.networks.network import Network
+from distill_bench.networks.library import is_library, library_note
+from distill_bench.networks.network import Network, Observed, sharing_values

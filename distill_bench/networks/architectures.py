@@ -1,24 +1,23 @@
 """Networks by the field's names: the ConvNet's variants (``ConvNetD3``, ``ConvNetW64BN`` …), ``ResNet18BN_AP`` …"""
 
-import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.random import fork_rng
+from torch.utils._pytree import tree_leaves
 
-from distill_bench.errors import UsageError, did_you_mean, first_line, is_out_of_memory
+from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.networks.classic import ALEXNET, VGG11, convolutions, lenet, mlp
-from distill_bench.networks.convnet import GROUPS, ConvNet, Shape, extra_padding
-from distill_bench.networks.initialise import NORMS, initialise
-from distill_bench.networks.network import Network
+from distill_bench.networks.convnet import GROUPS, ConvNet, extra_padding
+from distill_bench.networks.draws import DrawnFrom
+from distill_bench.networks.library import check_library, is_library, library_hint, library_network
+from distill_bench.networks.network import Architecture, Network, Shape
+from distill_bench.networks.outside import check_output, check_training, outside_network, refusal
 from distill_bench.networks.resnet import resnet18
 from distill_bench.networks.vit import initialise_vit, vit
-from distill_bench.runtime.outside import import_function
 
 _CONVNET = re.compile(
     r"ConvNet(?:D(?P<depth>[1-9]))?(?:W(?P<width>[1-9]\d{0,4}))?(?P<norm>NN|BN|IN|LN|GN)?"
@@ -31,23 +30,6 @@ _CODES = {
 }
 _TINY_SIDE = 8
 _USUAL_CONVNETS = ("ConvNet", "ConvNetBN", "ConvNetD3", "ConvNetD3BN")
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """How a network is built.
-
-    Attributes:
-        build: from (channels, height, width) and the number of classes to the network.
-        smallest: the least side it takes, in pixels, and why.
-        initialise: gives it its initial values.
-    """
-
-    build: Callable[[Shape, int], Network]
-    smallest: tuple[int, str] = (1, "")
-    initialise: Callable[[Network, torch.Generator], Network] = initialise
-
-
 _POOLS_THREE_TIMES = (8, "it halves the image three times")
 _POOLS_FIVE_TIMES = (32, "it halves the image five times (28 px are padded to 32)")
 _CONSTANT = (
@@ -74,83 +56,14 @@ ARCHITECTURES = {
 }
 
 
+def is_ours(name: str) -> bool:
+    """Whether a network's name is neither that of a library's nor ``module:function``."""
+    return isinstance(name, str) and ":" not in name
+
+
 def is_outside(name: str) -> bool:
     """Whether a network's name is a ``module:function`` from outside this package."""
-    return isinstance(name, str) and ":" in name
-
-
-def _outside_network(name: str) -> Architecture:
-    """The network that ``module:function`` names.
-
-    The function takes (channels, height, width) and the number of classes, and returns a ``Network``. It is called with
-    tensors on the meta device; then convolutions, linear and norm layers get PyTorch's usual initial values from the
-    generator, unless the network has a method ``initialise(generator)``, which then gives all of them.
-
-    Raises:
-        UsageError: it cannot be imported.
-    """
-    function = import_function(name, "network")
-
-    def build(shape: Shape, classes: int) -> Network:
-        with fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)  # what a constructor draws is the same every time
-            try:
-                network = function(shape, classes)
-            except Exception as error:  # a stranger's code may raise anything
-                raise UsageError(_refusal(name, "cannot be built", shape, error)) from error
-        if not isinstance(network, Network):
-            raise UsageError(
-                f"{name} returned a {type(network).__name__}: return "
-                "distill_bench.networks.Network(features, classifier)."
-            )
-        return network
-
-    return Architecture(build, initialise=partial(_initialise_outside, name))
-
-
-def _initialise_outside(name: str, network: Network, generator: torch.Generator) -> Network:
-    """Values for a network of uninitialised memory; UsageError where some get none."""
-    advice = "give the network a method initialise(generator) for all its values"
-    values = dict([*network.named_parameters(), *network.named_buffers()])
-    for value in values.values():
-        value.detach().fill_(math.nan if value.is_floating_point() else 0)
-    own = getattr(network, "initialise", None)
-    try:
-        own(generator) if own is not None else initialise(network, generator)
-    except Exception as error:
-        raise UsageError(f"{name}: {first_line(error)}: {advice}.") from error
-    for module in network.modules() if own is None else ():
-        if not isinstance(module, NORMS) and any(True for _ in module.buffers(recurse=False)):
-            raise UsageError(
-                f"{name}: no initialisation is known for {type(module).__name__}, it has buffers: {advice}."
-            )
-    strange = [key for key, value in values.items() if not bool(value.isfinite().all())]
-    if strange:
-        raise UsageError(f"{name}: initialise leaves {strange[0]} without finite values: {advice}.")
-    return network
-
-
-def _check_output(name: str, network: Network, shape: Shape, classes: int) -> None:
-    """Raises UsageError unless an untrained network takes images of this shape and gives them logits."""
-    with fork_rng(devices=[]), torch.no_grad():
-        try:
-            logits = network.eval()(torch.zeros(2, *shape))
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            raise UsageError(_refusal(name, "cannot be run", shape, error)) from error
-    network.train()
-    came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if came != (2, classes):
-        raise UsageError(f"{name} must return logits [images, {classes}]; of 2 images came {came}.")
-
-
-def _refusal(name: str, what: str, shape: Shape, error: Exception) -> str:
-    channels, height, width = shape
-    return (
-        f"{name} {what} for images of {channels}×{height}×{width} (are they too small?): {type(error).__name__}: "
-        f"{first_line(error)}."
-    )
+    return isinstance(name, str) and not is_ours(name) and not is_library(name)
 
 
 def usual_convnet(shape: Shape) -> str:
@@ -171,17 +84,20 @@ def resolve_network(name: str, shape: Shape) -> str:
         UsageError: the name is unknown, or no name.
     """
     is_text = isinstance(name, str)
+    if is_library(name):
+        return check_library(name)
     if is_text and (name in ARCHITECTURES or is_outside(name)):
         return name
     match = _CONVNET.fullmatch(name) if is_text else None
     if match is None:
         asked = f"{type(name).__name__}: networks are given by name."
         if is_text:
-            asked = f"{name!r}.{did_you_mean(name, [*_USUAL_CONVNETS, *ARCHITECTURES])}"
+            hint = library_hint(name) or did_you_mean(name, [*_USUAL_CONVNETS, *ARCHITECTURES])
+            asked = f"{name!r}.{hint}"
         raise UsageError(
             f"unknown network {asked} Known: ConvNet, with optional depth D1–D9, width W…, norm NN|BN|IN|LN|GN, "
             "activation AR|AL|AS|ASwish and pooling NP|MP|AP in that order, such as ConvNetD3 or ConvNetD4W64BN; "
-            f"{', '.join(ARCHITECTURES)}; your own: module:function."
+            f"{', '.join(ARCHITECTURES)}; a library's: torchvision:resnet50, timm:NAME; your own: module:function."
         )
     usual = _CONVNET.fullmatch(usual_convnet(shape))
     assert usual is not None
@@ -201,8 +117,8 @@ def check_network(name: str, shape: Shape) -> str:
 
 
 def check_own(name: str, what: str, where: str = "") -> None:
-    """Raises UsageError for a network from outside, where ``what``, such as sets, are made with our own alone."""
-    if is_outside(name):
+    """Raises UsageError for another network than our own, with which alone ``what``, such as sets, are made."""
+    if not is_ours(name):
         raise UsageError(f"{where}the network {name} is not one of this project's: {what} are made with these alone.")
 
 
@@ -213,10 +129,28 @@ def build_network(name: str, shape: Shape, classes: int, generator: torch.Genera
         UsageError: as ``check_network``.
     """
     name, architecture = _checked(name, shape)
-    network = architecture.initialise(_blank(architecture, shape, classes).to_empty(device="cpu"), generator)
-    if is_outside(name):
-        _check_output(name, network, shape, classes)
+    network = architecture.fresh(shape, classes, generator)
+    if not is_ours(name):
+        check_output(name, network, shape, classes)
     return network
+
+
+def check_trainable(name: str, shape: Shape, classes: int) -> None:
+    """Take a step of training with a network that is not ours, before any work is done.
+
+    Args:
+        name: of a network, see ``resolve_network``.
+        shape: (channels, height, width) of the images.
+        classes: how many logits.
+
+    Raises:
+        UsageError: it cannot be built, run or trained; or it is a library's and draws random numbers in training.
+    """
+    if is_ours(name):
+        return
+    network = build_network(name, shape, classes, torch.Generator())
+    with DrawnFrom(None) if is_library(name) else nullcontext():
+        check_training(name, network, shape)
 
 
 def blank_network(name: str, shape: Shape, classes: int) -> Network:
@@ -225,7 +159,7 @@ def blank_network(name: str, shape: Shape, classes: int) -> Network:
     Raises:
         UsageError: as ``check_network``.
     """
-    return _blank(_checked(name, shape)[1], shape, classes)
+    return _checked(name, shape)[1].blank(shape, classes)
 
 
 def activation_values(name: str, shape: Shape, classes: int) -> tuple[int, int]:
@@ -244,13 +178,21 @@ def _counted(name: str, shape: Shape, classes: int) -> tuple[int, int]:
     network = blank_network(name, shape, classes)
     counts: list[tuple[int, int]] = []
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        counts.append((inputs[0].numel(), output.numel()))
+    def numbers(values: Any) -> int:
+        return sum(value.numel() for value in tree_leaves(values) if isinstance(value, Tensor))
+
+    def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        counts.append((numbers(inputs[:1]), numbers(output)))
 
     for module in network.modules():
         if not list(module.children()):
             module.register_forward_hook(count)
-    network.eval()(torch.empty(1, *shape, device="meta"))
+    try:
+        network.eval()(torch.empty(1, *shape, device="meta"))
+    except Exception as error:
+        if is_ours(name):
+            raise
+        raise refusal(name, "cannot be run", shape, error) from error
     return max(map(sum, counts)), sum(output for _, output in counts)
 
 
@@ -260,8 +202,8 @@ def _checked(name: str, shape: Shape) -> tuple[str, Architecture]:
     height, width = shape[1:]
     # 28 px count as the 32 that the first convolution makes of them
     shorter = min(height, width) + 2 * extra_padding(shape)
-    if is_outside(name):
-        return name, _outside_network(name)
+    if not is_ours(name):
+        return name, library_network(name) if is_library(name) else outside_network(name)
     if name not in ARCHITECTURES:
         return name, Architecture(partial(ConvNet, **_convnet_options(name, shape, shorter)))
     architecture = ARCHITECTURES[name]
@@ -284,8 +226,3 @@ def _convnet_options(name: str, shape: Shape, shorter: int) -> dict[str, Any]:
     if options.get("norm") == "group" and width % GROUPS:
         raise UsageError(f"{name}: group norm has {GROUPS} groups; a width of {width} cannot be divided into them.")
     return {"depth": depth, "width": width, **options}
-
-
-def _blank(architecture: Architecture, shape: Shape, classes: int) -> Network:
-    with torch.device("meta"):  # the constructors would draw from torch's global generator elsewhere
-        return architecture.build(shape, classes)

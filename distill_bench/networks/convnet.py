@@ -8,11 +8,10 @@ from typing import Literal
 
 from torch import nn
 
-from distill_bench.networks.network import Network
+from distill_bench.networks.network import Network, Shape
 
 GROUPS = 4
 
-Shape = tuple[int, int, int]
 Norm = Literal["none", "batch", "instance", "layer", "group"]
 Activation = Literal["relu", "sigmoid", "leaky-relu", "swish"]
 Pooling = Literal["none", "max", "average"]

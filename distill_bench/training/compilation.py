@@ -4,7 +4,6 @@ Whether a stage of work runs compiled is decided once, from facts that are the s
 eager arithmetic differ in the last bits. Compiled code is kept under ``DISTILL_BENCH_HOME``: a shape is compiled once.
 """
 
-import copy
 import functools
 import itertools
 import os
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill_bench.errors import UsageError
+from distill_bench.networks import Observed, sharing_values
 from distill_bench.runtime.files import cannot_write
 from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import cache_dir
@@ -100,6 +100,28 @@ def cross_entropy(network: nn.Module, images: Tensor, targets: Tensor, temperatu
     return F.cross_entropy(network(images) / temperature, targets)
 
 
+def distillation_loss(network: nn.Module, images: Tensor, targets: Tensor, temperature: float, alpha: float) -> Tensor:
+    """The mean of (1 − α) CE(z, y) + α T² CE(p, softmax(z / T)), in nats: of two kinds of labels.
+
+    Its slope in the logits z of an image is (1 − α)(softmax(z) − y) + α T (softmax(z / T) − p). T² keeps the slopes of
+    the two alike (Hinton et al., 2015, section 2); CE(p, ·) differs from KL(p ‖ ·) by what no network changes. The
+    weighting is that of knowledge distillation on pruned data (Ben-Baruch et al., 2024, arXiv 2403.07854).
+
+    Args:
+        network: of logits z.
+        images: float [b, c, h, w].
+        targets: float [b, 2, k]: of every image the teacher's probabilities p at temperature T, then its class y as
+            probabilities.
+        temperature: T.
+        alpha: α.
+
+    Returns:
+        The loss, a scalar.
+    """
+    z, (p, y) = network(images), targets.unbind(dim=1)
+    return (1 - alpha) * F.cross_entropy(z, y) + alpha * temperature**2 * F.cross_entropy(z / temperature, p)
+
+
 def logits(network: nn.Module, images: Tensor) -> Tensor:
     """A network's output [b, k] for images float [b, c, h, w]."""
     return network(images)
@@ -111,6 +133,8 @@ def compiled(function: Callable[..., Tensor], network: nn.Module) -> Callable[..
     Parameters and buffers are the network's own, so its gradients arrive there. The first call for a shape compiles.
     """
     twin, name = _decompose_group_norm(network), f"{function} of {network}, {network.training}"
+    if isinstance(network, Observed):  # its code is of its list of notes alone
+        name += f", {next(_observed)}"
     run = _compiled_function(function)
 
     def call(*arguments: Any) -> Tensor:
@@ -150,6 +174,7 @@ def name_inductor_cache() -> Path | None:
 
 
 _variants: set[str] = set()
+_observed = itertools.count()
 
 
 def _make_room(variant: str) -> None:
@@ -185,8 +210,7 @@ class _WrittenOutNorm(nn.Module):
 
 def _decompose_group_norm(network: nn.Module) -> nn.Module:
     """The network with its group norms written out; parameters and buffers are the same objects."""
-    own = itertools.chain(network.parameters(), network.buffers())
-    twin = copy.deepcopy(network, {id(tensor): tensor for tensor in own})
+    twin = sharing_values(network)
     for module in list(twin.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.GroupNorm) and child.affine:

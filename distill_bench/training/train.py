@@ -24,7 +24,7 @@ ImageLoader = Callable[[Tensor], Tensor]
 Augment = Callable[[Tensor, Generator], Tensor]
 """From a batch of images and a generator to the augmented batch."""
 BatchFn = Callable[[int, Tensor, Generator], tuple[Tensor, Tensor]]
-"""From an epoch, indices int64 [b] and a generator to images and targets (classes or probabilities)."""
+"""From an epoch, indices int64 [b] and a generator to images and targets (classes, probabilities, or two of these)."""
 GradientFn = Callable[[nn.Module, Callable[[], Tensor]], Tensor]
 """From a network and its batch's loss to the loss; sets ``grad`` of every parameter."""
 
@@ -37,13 +37,16 @@ class Plan:
         epochs: passes over the data.
         batch_size: images a step; the last step of an epoch has the remainder.
         learning_rate, weight_decay: of the optimiser.
-        momentum: of SGD.
+        momentum, nesterov: of SGD.
         optimizer: SGD, or AdamW with torch's betas, which leaves biases and norms without weight decay.
         annealing: the part of a cosine's half-wave that the learning rate follows: 0 leaves it constant, 1 brings it to
-            0 after the last epoch, 0.5 to half of it.
+            ``floor`` after the last epoch, 0.5 to half-way there.
+        anneal_every: whether the rate follows it epoch by epoch, or step by step.
+        floor: the learning rate at the end of that half-wave.
         decay_after: the number of epochs after which the learning rate is multiplied by ``decay_factor``, or None.
         reset_momentum: whether momentum starts again at that point (the field's scripts make a new optimiser there).
         temperature: logits are divided by it before the cross-entropy.
+        alpha: below 1, targets are two: probabilities and classes, see ``distillation_loss``.
     """
 
     epochs: int
@@ -57,12 +60,20 @@ class Plan:
     temperature: float = 1.0
     optimizer: Literal["sgd", "adamw"] = "sgd"
     annealing: float = 0.0
+    nesterov: bool = False
+    floor: float = 0.0
+    anneal_every: Literal["epoch", "step"] = "epoch"
+    alpha: float = 1.0
 
-    def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
+    def rate(self, epoch: int, part: float = 0.0) -> float:
+        """The learning rate of an epoch, counted from 0, of whose steps a part is done."""
         decayed = self.decay_after is not None and epoch >= self.decay_after
         rate = self.learning_rate * self.decay_factor if decayed else self.learning_rate
-        return rate * (1 + math.cos(math.pi * self.annealing * epoch / self.epochs)) / 2 if self.annealing else rate
+        if not self.annealing:
+            return rate
+        done = epoch + part if self.anneal_every == "step" else epoch
+        wave = 1 + math.cos(math.pi * self.annealing * done / self.epochs)
+        return self.floor + (rate - self.floor) * wave / 2
 
 
 @dataclass
@@ -145,7 +156,7 @@ def epochs(
         gradient: sets the gradients of a step; backpropagates the loss unless given.
         compiled: whether steps are compiled; equal to the others but for the last bits.
         chunk: the most images of a step whose graph lives at a time, which bounds memory; 0: all. Not for batch norm,
-            whose statistics are over the whole batch, and not with a ``gradient`` of one's own.
+            whose statistics are over the whole batch, and not with a ``gradient`` of one's own, nor with two targets.
 
     Yields:
         The epoch's mean loss (cross-entropy, nats), on the device.
@@ -158,19 +169,21 @@ def epochs(
     if state.generator is not None:
         generator.set_state(state.generator)
     losses = _losses(network, plan, count, compiled)
+    weights = (plan.temperature,) if plan.alpha == 1 else (plan.temperature, plan.alpha)
     for epoch in range(state.epoch, plan.epochs):
         if epoch == plan.decay_after and plan.reset_momentum:
             optimizer = _optimizer(network, plan)
-        for group in optimizer.param_groups:
-            group["lr"] = plan.rate(epoch)
         total = torch.zeros((), device=next(network.parameters()).device)
-        for indices in torch.randperm(count, generator=generator).split(plan.batch_size):
+        order = torch.randperm(count, generator=generator).split(plan.batch_size)
+        for step, indices in enumerate(order):
+            for group in optimizer.param_groups:
+                group["lr"] = plan.rate(epoch, step / len(order))
             images, targets = batches(epoch, indices, generator)
             optimizer.zero_grad()
             if chunk and len(images) > chunk:
                 loss = _backpropagate_in_chunks(network, images, targets, plan.temperature, chunk)
             else:
-                loss_of = partial(losses(len(indices)), images, targets, plan.temperature)
+                loss_of = partial(losses(len(indices)), images, targets, *weights)
                 loss = (gradient or _backpropagate)(network, loss_of)
             optimizer.step()
             total += loss.detach() * len(indices)
@@ -229,14 +242,15 @@ def _backpropagate_in_chunks(
 
 
 def _losses(network: nn.Module, plan: Plan, count: int, compiled: bool) -> Callable[[int], Callable[..., Tensor]]:
-    """From a batch's size to the loss of (images, targets, temperature).
+    """From a batch's size to the loss of (images, targets, temperature), with alpha at the end where it is below 1.
 
     The remainder of an epoch has a size of its own, which is compiled where it comes up often enough.
     """
-    eager = partial(compilation.cross_entropy, network)
+    loss = compilation.cross_entropy if plan.alpha == 1 else compilation.distillation_loss
+    eager = partial(loss, network)
     if not compiled:
         return lambda size: eager
-    quick = compilation.compiled(compilation.cross_entropy, network)
+    quick = compilation.compiled(loss, network)
     usual = min(plan.batch_size, count)
     return lambda size: quick if size == usual or plan.epochs >= _COMPILED_STEPS else eager
 
@@ -250,5 +264,10 @@ def _optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
         ]
         return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
     return torch.optim.SGD(
-        network.parameters(), lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay, fused=True
+        network.parameters(),
+        lr=plan.learning_rate,
+        momentum=plan.momentum,
+        weight_decay=plan.weight_decay,
+        nesterov=plan.nesterov,
+        fused=True,
     )

@@ -197,7 +197,7 @@ def replayed_digest(path, batch):
     return digest.hexdigest()
 
 
-def test_another_process_replays_the_file_to_the_same_bytes(tmp_path):
+def test_another_process_replays_the_file_to_the_same_bytes(tmp_path, forked_python):
     recording, _, seen, logits = recording_of(EVERYTHING)
     path, said = tmp_path / "recording.safetensors", hashlib.sha256()
     save_file({name: tensor.contiguous() for name, tensor in recording.to_store().items()}, path)
@@ -205,7 +205,7 @@ def test_another_process_replays_the_file_to_the_same_bytes(tmp_path):
         said.update(seen[epoch].numpy().tobytes() + logits[epoch].half().float().numpy().tobytes())
     code = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}; import test_views, torch; "
     code += f"torch.set_num_threads(2); print(test_views.replayed_digest({str(path)!r}, 3))"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    other = subprocess.run([forked_python, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == said.hexdigest()
 
 
@@ -213,3 +213,25 @@ def test_the_annealed_share_of_a_uniform_is_a_uniform():
     assert views._beta(1.0, generator("beta")) == pytest.approx(views._beta(1.0 + 1e-9, generator("beta")), abs=1e-6)
     assert math.isclose(views._beta(1.0, generator("beta")), float(torch.rand((), generator=generator("beta"),
                                                                               dtype=torch.float64)))  # fmt: skip
+
+
+def test_a_reflected_crop_is_a_region_of_the_image_padded_with_itself():
+    images = torch.rand(81, 3, 9, 6, generator=generator("reflected"), dtype=torch.float64)
+    shifts = [(top, left) for top in range(-4, 5) for left in range(-4, 5)]
+    crops = torch.tensor([[top, left, 9, 6] for top, left in shifts])
+    padded = F.pad(images, (4, 4, 4, 4), mode="reflect")
+    wanted = [
+        image[:, 4 + top : 13 + top, 4 + left : 10 + left] for image, (top, left) in zip(padded, shifts, strict=True)
+    ]
+    assert torch.equal(views.crop(crops, images, reflected=True), torch.stack(wanted))
+
+
+def test_a_rule_of_reflected_crops_shifts_as_the_padded_one_does_and_leaves_no_zero():
+    images = torch.rand(50, 1, 8, 8, generator=generator("shifted"))
+    shown = {}
+    for crop in ("padded", "reflected"):
+        drawn = views.sample(AugmentPolicy(crop=crop), 50, (1, 8, 8), True, generator("draws"))
+        shown[crop] = views.shown(drawn, images)
+    inside = shown["padded"] != 0
+    assert not inside.all() and torch.equal(shown["padded"][inside], shown["reflected"][inside])
+    assert (shown["reflected"] > 0).all()

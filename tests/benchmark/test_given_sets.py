@@ -1,6 +1,7 @@
 """Suites that name sets which are there already: files beside the suite, and published ones by their ids."""
 
 import json
+import sys
 
 import pytest
 from short_protocol import short_protocol
@@ -78,7 +79,7 @@ def test_a_dry_run_names_the_file(folder, command):
         ({"sets": ["dc-cifar10-ipc1"]}, DataError, "distill-bench download dc-cifar10-ipc1"),
         ({"sets": ["mine.safetensors"] * 2}, UsageError, "two sets called mine"),
         ({"datasets": ["mnist"]}, UsageError, "mine.safetensors is of digits; the suite has mnist"),
-        ({"sets": []}, UsageError, "a suite names methods and ipc, or sets"),
+        ({"sets": []}, UsageError, "a suite names methods and ipc \\(or fraction\\), or sets"),
     ],
 )
 def test_what_is_not_there_or_does_not_fit_is_one_clear_error(folder, changes, error, said):
@@ -92,7 +93,8 @@ def test_a_set_that_does_not_fit_the_suites_data_cannot_be_run(folder, command):
     assert (code, "the set's images are 1×8×8, those of digits 1×16×16" in said) == (2, True)
 
 
-def test_a_suite_names_a_method_with_other_values_under_a_name_of_its_own(folder, command, monkeypatch):
+def test_a_suite_names_a_method_with_other_values_under_a_name_of_its_own(folder, command, forked_python, monkeypatch):
+    monkeypatch.setattr(sys, "executable", forked_python)
     monkeypatch.chdir(folder)
     (folder / "own.toml").write_text(
         "title = 't'\ndatasets = ['digits']\nipc = [1]\nreference = 'none'\npreset = 'test'\n"

@@ -77,8 +77,8 @@ def test_it_sorts_by_every_header_and_says_so(look):
 
 def test_it_filters_searches_and_keeps_that_in_the_address(look):
     found = look("""
-        pick("f-ipc", "10"); found.ipc = methods();
-        pick("f-ipc", "all"); pick("f-labels", "soft"); found.soft = methods();
+        pick("f-budget", "10"); found.ipc = methods();
+        pick("f-budget", "all"); pick("f-labels", "soft"); found.soft = methods();
         pick("f-labels", "all"); pick("f-protocol", "all"); found.all = methods().length;
         pick("f-origin", "here"); found.here = methods();
         $("reset").click(); type("DM her"); found.searched = methods();
@@ -132,10 +132,10 @@ def test_ranks_and_ties_are_shown_and_what_is_best_at_a_glance(look):
         found.glance = [...document.querySelectorAll("#glance tbody tr")].map(row => row.textContent);
         document.querySelector("#glance a").click(); await new Promise(done => setTimeout(done, 50));
         found.hash = location.hash;
-    """, address="#dataset=digits&ipc=1")  # fmt: skip
+    """, address="#dataset=digits&budget=1")  # fmt: skip
     assert found["ranks"][:2] == ["1=", "1="] and found["best"][0]
     assert "datm (soft) 80.7 ± 6.4" in found["glance"][0] and "tie of" in found["glance"][0]
-    assert "dataset=digits" in found["hash"] and "ipc=1" in found["hash"]
+    assert "dataset=digits" in found["hash"] and "budget=1" in found["hash"]
 
 
 def test_charts_have_few_lines_names_and_a_text(look):

@@ -24,12 +24,12 @@ SMALL_STORE = 80_000_000
 CELL = SetCell("digits", "random", 1, 0, "cpu", ("quick-v1",))
 
 
-def test_ray_is_not_imported_unless_asked_for():
+def test_ray_is_not_imported_unless_asked_for(forked_python):
     code = (
         "import sys, distill_bench.cli, distill_bench.benchmark as suites; suites.check_executor('local');"
         "assert 'ray' not in sys.modules"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([forked_python, "-c", code], check=False).returncode == 0
 
 
 def test_a_missing_ray_is_an_error_that_names_the_extra(command, monkeypatch):

@@ -12,7 +12,6 @@ from distill_bench.benchmark.leaderboard import board, tables
 from distill_bench.benchmark.leaderboard.collect import leaderboard_rows
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError
-from distill_bench.methods import check_ipc
 from distill_bench.runtime.progress import StreamMonitor, clock
 
 
@@ -103,10 +102,10 @@ def test_any_reason_stops_its_cell_alone(pets, tmp_path):
 
 
 def test_the_advice_for_one_set_is_in_its_commands_words(command, pets):
-    from distill_bench import load_dataset
+    from distill_bench import load_dataset, synthesize
 
     with pytest.raises(UsageError, match=r"class 'axolotl' has 4 training images.* Give `ipc=4` or less"):
-        check_ipc(load_dataset("folder:pets"), 5)
+        synthesize(load_dataset("folder:pets"), "random", 5)
     code, _, error = command(
         "synthesize", "random", "--dataset", "folder:pets", "--ipc", 5, "--out", "x.safetensors"
     )  # what the error advises is enough: it names the smallest class

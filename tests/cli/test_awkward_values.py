@@ -4,6 +4,8 @@ A case ends with a documented exit code and one line that says why, within ten s
 takes arguments is found in the command itself, so that a new option joins by itself.
 """
 
+import copy
+import functools
 import hashlib
 import os
 import random
@@ -12,6 +14,7 @@ import shutil
 import signal
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -75,6 +78,8 @@ TOGETHER: dict[tuple[str, str], dict[str, str | None]] = {
     ("verify", "--claim"): {"result": None},
     ("compare", "--registry"): {"a": "dm-cifar10-ipc1", "b": "dc-cifar10-ipc1"},
     **{("compare", name): {"a": "random", "b": "full", "--protocol": None} for name in ("--ipc", "--results")},
+    **{("measure", name): {"what": "continual"} for name in ("--steps", "--orders")},
+    ("measure", "--random"): {"what": "lrs"},
     ("bench", "--executor"): {},
     ("import", "--zca-eps"): {"--space": "zca"},
     ("import", "--zca-input"): {"--space": "zca"},
@@ -192,6 +197,8 @@ def idle() -> Iterator[None]:
         patch.setattr("distill_bench.methods.stored_sets.make_set", quick)
         patch.setattr("distill_bench.benchmark.planning.run_cells", stop)
         patch.setattr(typer.main, "get_command", lambda _: tree)  # it takes longer than the rest of most cases
+        read = functools.cache(tomllib.loads)  # recipes are read thousands of times
+        patch.setattr(tomllib, "loads", lambda text: copy.deepcopy(read(text)))
         patch.setattr(sys, "path", [*sys.path])
         yield
 

@@ -61,8 +61,9 @@ def test_the_same_command_gives_the_same_file(command, tmp_path):
 
 
 def test_bench_in_processes_prints_a_board_of_the_bytes_of_one_process_and_does_nothing_twice(
-    command, tmp_path, monkeypatch
+    command, forked_python, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr(sys, "executable", forked_python)
     monkeypatch.chdir(tmp_path)
     suite = 'title = "t"\ndatasets = ["digits"]\nmethods = ["random"]\nipc = [1, 2]\nreference = "none"\n'
     (tmp_path / "two.toml").write_text(suite + f"protocols = ['{short_protocol(tmp_path)}']\n")
@@ -450,14 +451,14 @@ def test_recipe_show_says_which_tables_the_values_are_from(command, given, table
     assert (code, shown["tables"], shown["fields"]["jitter"]) == (0, tables, jitter)
 
 
-def test_a_terminated_synthesis_leaves_a_checkpoint_and_goes_on(command, tmp_path, monkeypatch):
+def test_a_terminated_synthesis_leaves_a_checkpoint_and_goes_on(command, forked_python, tmp_path, monkeypatch):
     arguments = ["synthesize", "dm", "--dataset", "digits", "--ipc", "1", "--set", "real_batch=8"]
     arguments += ["--set", "iterations=150", "--set", "network=ConvNetD1W4", "--out", "set.safetensors"]
     arguments += ["--checkpoint-seconds", "0"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    process = subprocess.Popen([sys.executable, "-m", "distill_bench", *arguments], stderr=subprocess.PIPE)
+    process = subprocess.Popen([forked_python, "-m", "distill_bench", *arguments], stderr=subprocess.PIPE)
     until(lambda: list((tmp_path / "home/store/checkpoints").glob("*.safetensors")), process)
     process.terminate()
     _, error = process.communicate(timeout=60)

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from distill_bench import cli, evaluate, list_datasets, load_dataset, load_distilled, synthesize
 from distill_bench.datasets.card import source_card
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, score_key
 from distill_bench.methods import load_method, synthesis_key
@@ -115,7 +116,7 @@ def test_an_evaluation_takes_it_from_the_card(own, quick, tmp_path, command):
 def test_it_is_part_of_a_sets_address(own):
     dm = load_method("dm")
     keys = [
-        synthesis_key(load_dataset(own, flip_invariant=told), dm, dm.config("npz", 1, "cpu"), 1, "cpu", 0)
+        synthesis_key(load_dataset(own, flip_invariant=told), dm, dm.config("npz", 1, "cpu"), Budget(1), "cpu", 0)
         for told in (None, True, False)
     ]
     assert keys[0] == keys[1] != keys[2]

@@ -16,6 +16,7 @@ from distill_bench import Dataset, DistilledSet, Split, evaluate, load_dataset, 
 from distill_bench.benchmark.suite import SetCell
 from distill_bench.datasets.card import source_card
 from distill_bench.datasets.pixel_space import Transform
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS, score_key
 from distill_bench.methods import load_method, synthesis_key
@@ -150,7 +151,7 @@ def test_a_set_remembers_its_classes(tmp_path, quick, command):
 def test_a_choice_is_part_of_every_address(digits):
     some, other = load_dataset("digits", classes=["1", "7"]), load_dataset("digits", classes=["7", "1"])
     method = load_method("random")
-    sets = {synthesis_key(s, method, method.config("digits", 1), 1, "paper", 0) for s in (digits, some, other)}
+    sets = {synthesis_key(s, method, method.config("digits", 1), Budget(1), "paper", 0) for s in (digits, some, other)}
     scores = {score_key(s, "full-v1", None) for s in (digits, some, other)}
     assert (len(sets), len(scores)) == (3, 3)
 
@@ -412,7 +413,7 @@ def test_a_path_without_its_kind_is_told_its_kind(tmp_path, monkeypatch, kind):
 
 
 def test_a_name_that_is_no_path_is_not_told_to_be_one():
-    with pytest.raises(UsageError, match=r"there is no dataset 'x{300}'.*npz:PATH\.$"):
+    with pytest.raises(UsageError, match=r"there is no dataset 'x{300}'.*of the Hugging Face Hub\)\.$"):
         load_dataset("x" * 300)
 
 

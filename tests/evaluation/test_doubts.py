@@ -5,7 +5,6 @@ import importlib
 import json
 import re
 import subprocess
-import sys
 import warnings
 
 import numpy
@@ -248,7 +247,7 @@ def test_a_name_that_is_no_network_is_refused_with_the_names(command, digits, fe
     assert (code, f"unknown network {network!r}" in error) == (2, True)
 
 
-def test_a_module_for_a_network_is_refused_with_the_names_too():
+def test_a_module_for_a_network_is_refused_with_the_names_too(forked_python):
     code = """
 import torch
 from distill_bench import UsageError, evaluate, load_dataset, synthesize
@@ -261,7 +260,7 @@ for network in (torch.nn.Linear(2, 2), torch.nn.Linear, 3):
         print(error)
 """
     # apart, where no argument's type is checked but by the package itself
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    said = subprocess.run([forked_python, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     kinds = ("Linear", "type", "int")
     assert [line.split(": networks")[0] for line in said] == [f"unknown network {kind}" for kind in kinds]
     assert all("Known: ConvNet, " in line and "your own: module:function" in line for line in said)

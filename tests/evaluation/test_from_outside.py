@@ -78,6 +78,24 @@ def raising(shape, classes):
 def large(shape, classes):
     return Network(nn.Conv2d(1, 2, 9), nn.Linear(64, classes))
 
+class Fickle(nn.Module):
+    def forward(self, images):
+        if self.training:
+            raise KeyError("no")
+        return images
+
+def fickle(shape, classes):
+    return Network(Fickle(), nn.Linear(64, classes))
+
+class Tired(nn.Module):
+    def forward(self, images):
+        if self.training and len(images) > 2:
+            raise KeyError("no more")
+        return images
+
+def tired(shape, classes):
+    return Network(Tired(), nn.Linear(64, classes))
+
 def whole(shape, classes):
     return Whole(Scaled(), nn.Linear(64, classes))
 """
@@ -137,6 +155,8 @@ def test_dropout_draws_the_same_twice_and_nothing_of_the_users(made, digits):
         ("own_network:wide", r"logits \[images, 10\]; of 2 images came \(2, 11\)"),
         ("own_network:raising", "cannot be built for images of 1×8×8 .* ValueError: no"),
         ("own_network:large", "cannot be run for images of 1×8×8 .*too small"),
+        ("own_network:fickle", "cannot be trained for images of 1×8×8 .* KeyError: 'no'"),
+        ("own_network:tired", "network 0: own_network:tired failed in training or testing: KeyError: 'no more'"),
     ],
 )
 def test_a_network_that_is_none_is_refused(made, digits, network, complaint):

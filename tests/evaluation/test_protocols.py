@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from distill_bench.errors import UsageError
-from distill_bench.evaluation import PROTOCOLS, load_protocol
+from distill_bench.evaluation import PROTOCOLS, Protocol, load_protocol
 
 # A protocol with a changed number is another protocol: give it a new id instead of changing what stands here.
 COMMON = {
@@ -23,7 +23,10 @@ COMMON = {
     "networks": 5,
     "overrides": {},
     "optimizer": "sgd",
+    "nesterov": False,
     "annealing": 0.0,
+    "floor": 0.0,
+    "anneal_every": "epoch",
     "batch_by_ipc": [],
     "views": {"crop": "resized", "scale": [0.08, 1.0], "tiles": 1, "mix": "none", "beta": 1.0},
 }
@@ -36,6 +39,21 @@ ADAMW = {
     "optimizer": "adamw",
     "augmentation": "views",
 }
+PRUNE = {
+    "network": "ResNet18BN",
+    "epochs": 200,
+    "batch_size": 128,
+    "learning_rate": 0.1,
+    "use_learned_rate": False,
+    "nesterov": True,
+    "annealing": 1.0,
+    "floor": 1e-4,
+    "anneal_every": "step",
+    "augmentation": "views",
+    "views": COMMON["views"] | {"crop": "reflected"},
+}
+EQUAL_STEPS = {"epochs": 1, "minimum_steps": 2000, "batch_size": 128, "use_learned_rate": False}
+FULL = {"trains_on": "full", "networks": 1}
 CUTMIX = COMMON["views"] | {"mix": "cutmix"}
 MIXUP = COMMON["views"] | {"crop": "padded", "mix": "mixup", "beta": 0.8}
 STITCHED = ("imagenet", "imagenette", "imagewoof", "imagemeow", "imagesquawk", "imagefruit", "imageyellow")
@@ -76,6 +94,10 @@ PINNED = {
             for name in STITCHED
         }
     },
+    "prune-v1": COMMON | PRUNE,
+    "prune-full-v1": COMMON | PRUNE | FULL,
+    "prune-cpu-v1": COMMON | EQUAL_STEPS | {"networks": 3},
+    "prune-cpu-full-v1": COMMON | EQUAL_STEPS | FULL,
 }
 
 
@@ -179,8 +201,26 @@ def test_our_own_protocols_decay_after_half_of_the_epochs_and_keep_their_momentu
 
 @pytest.mark.parametrize("name", PINNED)
 def test_a_learned_rate_is_used_where_the_protocol_says_so(name):
-    own = 0.001 if name in ("sre2l-v1", "rded-v1") else 0.01
-    learned = 0.5 if name not in ("dc-v1", "dsa-v1", "datadam-v1", "sre2l-v1", "rded-v1") else own
+    own = 0.001 if name in ("sre2l-v1", "rded-v1") else 0.1 if name in ("prune-v1", "prune-full-v1") else 0.01
+    uses_it = name in ("standard-v1", "quick-v1", "full-v1", "mtt-v1", "datm-v1")
+    learned = 0.5 if uses_it else own
     assert load_protocol(name).plan(100, learned_rate=0.5).learning_rate == learned
     assert load_protocol(name).plan(100).learning_rate == own
     assert load_protocol(name).plan(100, 0.5, temperature=20.0).temperature == 20.0
+
+
+@pytest.mark.parametrize("images", [1000, 5000, 25000, 50000])
+def test_equal_steps_are_equal_but_for_a_last_epoch_and_fixed_epochs_are_not(images):
+    equal, fixed = (load_protocol(name).plan(images) for name in ("prune-cpu-v1", "prune-v1"))
+    in_an_epoch = -(-images // 128)
+    assert 2000 <= equal.epochs * in_an_epoch < 2000 + in_an_epoch
+    assert (fixed.epochs, fixed.batch_size, fixed.rate(0)) == (200, 128, 0.1)
+    assert fixed.rate(199, 1 - 1e-12) == pytest.approx(1e-4)
+    assert load_protocol("prune-full-v1").plan(images) == fixed
+    assert load_protocol("prune-cpu-full-v1").plan(images) == equal
+
+
+@pytest.mark.parametrize("values", [{"momentum": 0.0}, {"optimizer": "adamw"}], ids=str)
+def test_nesterov_without_momentum_is_refused(values):
+    with pytest.raises(ValidationError, match=r"nesterov is a kind of SGD's momentum"):
+        Protocol(id="own", source="test", epochs=1, nesterov=True, **values)

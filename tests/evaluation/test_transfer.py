@@ -92,6 +92,12 @@ def test_a_network_that_is_asked_for_must_fit(digits, few):
         transfer(few, digits, "quick-v1", ["Nope"])
 
 
+def test_a_librarys_network_that_does_not_fit_is_said_before_others_are_trained(digits, few, monkeypatch):
+    monkeypatch.setattr(MODULE, "evaluate", lambda *_, **__: pytest.fail("work was begun"))
+    with pytest.raises(UsageError, match="maxvit_t cannot be built for images of 1×8×8"):
+        transfer(few, digits, "quick-v1", ["MLP", "torchvision:maxvit_t"])
+
+
 def test_the_command_prints_a_table_or_json(few, command, tmp_path):
     few.save(tmp_path / "few.safetensors")
     options = [tmp_path / "few.safetensors", "transfer", "--protocol", "quick-v1", "--networks", 1]
@@ -106,4 +112,4 @@ def test_the_command_prints_a_table_or_json(few, command, tmp_path):
         assert f"| {score['network']} | {score['accuracy']:.1f} | 1 |" in said
     assert f"| mean without ConvNetD1W4 | {facts['scores'][1]['accuracy']:.1f} | |" in said
     code, _, error = command("measure", tmp_path / "few.safetensors", "beauty")
-    assert (code, "unknown measure 'beauty'. Known: transfer." in error) == (2, True)
+    assert (code, "unknown measure 'beauty'. Known: transfer, continual, " in error) == (2, True)

@@ -24,7 +24,9 @@ from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import export, way_back, writable_formats
 from distill_bench.hub.formats.folder import CLASSES, class_folder_names
 
-PAIRS = [(kind, form) for kind in KINDS for form in writable_formats()]
+AS = {"datasets": "parquet", "imagefolder": "folder"}
+"""Forms that hold what others do, which the table on the page says; one kind of set is tried of each."""
+PAIRS = [(kind, form) for kind in KINDS for form in writable_formats() if form not in AS or kind.startswith("8-bit")]
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +42,7 @@ def exported(command, tmp_path):
 
     def run(one, form, *options):
         one.save(tmp_path / "set.safetensors")
-        out = tmp_path / ("res_back.pt" if writable_formats()[form].suffixes else "back")
+        out = tmp_path / {"res": "res_back.pt", "parquet": "back.parquet"}.get(form, "back")
         return *command("export", tmp_path / "set.safetensors", "--to", form, "--out", out, *options), out
 
     return run

@@ -471,7 +471,7 @@ def test_the_command_says_what_is_wrong(command, saved, tmp_path):
         ((images, *base, "--space", "normalized", "--mean", "0.5", "--std", "0"), 2, "one positive number"),
         ((images, *base, "--space", "normalized", "--set", "7"), 2, "numbered from 0"),
         ((images, *base, "--space", "normalized", "--protocol", "x"), 2, "unknown protocol"),
-        ((images, *base, "--form", "x"), 2, "Known: arrays, datadam, datm"),
+        ((images, *base, "--form", "x"), 2, "Known: arrays, datadam, datasets, datm"),
         ((evil, *base), 3, "open"),
         ((tmp_path / "none.pt", *base), 3, "no such file"),
         ((images, "--dataset", "digits", "--out", tmp_path / "x.pt"), 2, ".safetensors"),

@@ -76,6 +76,7 @@ def test_the_same_input_gives_the_same_bytes(file, result):
     assert first == release(file, [result])
     assert set(first.files) == {
         "README.md",
+        "data/train-00000-of-00001.parquet",
         "dm-digits-ipc1.safetensors",
         "preview.png",
         "registry-entry.toml",
@@ -92,7 +93,7 @@ def test_front_matter_is_what_hugging_face_reads(file):
         "size_categories": ["n<1K"],
         "pretty_name": "dm on digits, 1 image per class",
         "tags": ["dataset-distillation", "distill-bench", "dm", "digits", "arxiv:2110.04181"],
-        "viewer": False,
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
     }
 
 

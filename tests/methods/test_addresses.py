@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from distill_bench import Dataset, load_dataset, synthesize
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import cache, load_protocol, score_key
 from distill_bench.methods import load_method, synthesis_key
@@ -33,7 +34,7 @@ RECIPE = {"a paper": {"paper": "another"}, "a protocol": {"protocol": "dc-v1"}}
 
 def address(source, method, preset=PAPER, ipc=1, seed=0, **values):
     fields = method.config("digits", ipc, preset, **VALUES | values)
-    return synthesis_key(source, method, fields, ipc, preset, seed)
+    return synthesis_key(source, method, fields, Budget(ipc), preset, seed)
 
 
 @pytest.mark.parametrize("facts", FACTS.values(), ids=FACTS)

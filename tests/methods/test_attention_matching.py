@@ -17,6 +17,7 @@ from matching_oracles import (
     draws_of,
     network_of,
     run_of,
+    signals_of,
     start,
 )
 from sklearn.cluster import KMeans
@@ -24,6 +25,7 @@ from torch import nn
 
 from distill_bench import synthesize
 from distill_bench.augmentations import dsa
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError
 from distill_bench.methods.matching import initial_images
 from distill_bench.methods.mean_matching.attention_matching import (
@@ -31,6 +33,7 @@ from distill_bench.methods.mean_matching.attention_matching import (
     attention_and_embedding,
     attention_loss,
     spatial_attention,
+    watched,
 )
 from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig, mean_distance
 from distill_bench.networks import build_network
@@ -108,7 +111,7 @@ def layers_of(network, images):
 def test_what_is_matched_is_all_activations_but_the_last_and_the_embedding(name):
     network = build_network(name, (2, 8, 8), CLASSES, generator("net")).double().requires_grad_(False)
     images = random(4, 2, 8, 8)
-    found = attention_and_embedding(network, images, 4.0)
+    found = attention_and_embedding(watched(network, 4.0), images)
     outputs, embedding = layers_of(network, images)
     assert len(found) == len(outputs)
     for attention, output in zip(found[:-1], outputs[:-1], strict=True):
@@ -183,9 +186,8 @@ def test_gradcheck_through_a_tiny_network(chunk):
         @staticmethod
         def forward(context, images):
             with torch.enable_grad():
-                loss, slope = MEAN.distance_and_slope(
-                    lambda batch: objective.signals(network, batch), objective.distance, images, [1, 2], target, chunk
-                )
+                own = signals_of(objective, network)
+                loss, slope = MEAN.distance_and_slope(own, objective.distance, images, [1, 2], target, chunk)
             context.save_for_backward(slope)
             return loss
 
@@ -220,7 +222,7 @@ def test_all_classes_in_one_pass_in_chunks_and_class_by_class_are_the_same(kind,
     for label, own in enumerate(start().split(IPC)):
         leaf, draws = own.requires_grad_(), job.generator(f"match {label}", 1)
         real, ours = MEAN.augment_pair(job, job.training.draw(label, job.config.real_batch, draws), leaf, draws)
-        signals = [objective(job, own).signals(network, batch) for batch in (ours, real)]
+        signals = [signals_of(objective(job, own), network)(batch) for batch in (ours, real)]
         means = [[signal.mean(dim=0, keepdim=True) for signal in side] for side in signals]
         own_loss = objective(job, own).distance(*means)
         total += float(own_loss.detach())
@@ -262,7 +264,7 @@ def test_a_network_of_one_activation_layer_has_nothing_to_attend_to():
 def embedded(init, network_name, ipc):
     """A job that begins so, and of every class its images with their embeddings, in float64."""
     job = run_of(MeanMatchingConfig(**COMMON | {"network": network_name, "init": init}))
-    job.ipc = ipc
+    job.budget = Budget(ipc)
     job.training._fetch = lambda indices, fetch=job.training._fetch: fetch(indices).float()
     network = build_network(network_name, SHAPE, CLASSES, job.generator("initial network")).eval()
     with torch.no_grad():

@@ -1,4 +1,6 @@
-"""Compiled passes of random networks: the same sets but for the last bits, where that pays, resumed as begun."""
+"""Compiled passes of networks and teachers: equal but for the last bits, where that pays, resumed as begun."""
+
+import contextlib
 
 import jaxtyping
 import pytest
@@ -6,11 +8,14 @@ import torch
 from pretraining import StopsAfter
 
 from distill_bench import Dataset, Split, synthesize
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import Interrupted
 from distill_bench.methods import load_method, matching
+from distill_bench.methods.decoupled import recover
 from distill_bench.methods.matching import PAYS_FLOPS, Passes
 from distill_bench.methods.mean_matching.distribution_matching import embedding
 from distill_bench.methods.synthesis import new_run
+from distill_bench.networks import build_network
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.training import compilation
 
@@ -30,7 +35,7 @@ def decided(monkeypatch, source, method, ipc, preset):
     monkeypatch.setattr(compilation, "decide", decide)
     chosen = load_method(method)
     config = chosen.config(source.name, ipc, preset)
-    run = new_run(source, chosen, config, 1, 0)
+    run = new_run(source, chosen, config, Budget(1), 0)
     Passes(run, embedding, 10 * config.real_batch * (3 * config.outer_loop if hasattr(config, "outer_loop") else 1))
     return asked == [True]
 
@@ -45,29 +50,45 @@ def test_papers_recipes_are_compiled_and_the_scaled_down_ones_are_not(monkeypatc
     assert not decided(monkeypatch, shaped("digits", (1, 8, 8)), method, 10, "cpu")
 
 
-def test_a_network_with_batch_norm_is_not():
-    source, chosen = shaped("cifar10"), load_method("dm")
-    run = new_run(source, chosen, chosen.config("cifar10", 1, network="ConvNetD3BN"), 1, 0)
-    assert Passes(run, embedding, 10**9)._flops(10**9) == 0.0 and run.checkpoint.compiled is False
+@pytest.mark.parametrize(("method", "compiled"), [("dm", True), ("datadam-released", True), ("dsa", False)])
+def test_batch_norm_is_compiled_where_its_statistics_are_not_kept(monkeypatch, method, compiled):
+    source, chosen, asked = shaped("cifar10"), load_method(method), []
+    monkeypatch.setattr(compilation, "decide", lambda choice, device, flops, least: asked.append(flops) or False)
+    run = new_run(source, chosen, chosen.config("cifar10", 1, network="ConvNetD3BN"), Budget(1), 0)
+    with contextlib.suppress(Interrupted):
+        run.monitor = StopsAfter(0)
+        chosen.function(run)
+    assert (asked[0] > 0) == compiled
 
 
-def test_what_hooks_into_the_network_is_not(monkeypatch):
-    monkeypatch.setattr(matching, "PAYS_FLOPS", 1.0)
-    checkpoint = Checkpoint()
-    synthesize(shaped("mine", images=12), "datadam", 1, **SMALL, checkpoint=checkpoint)
-    assert checkpoint.compiled is False
+def test_a_papers_recovery_is_compiled_and_the_scaled_down_ones_are_not():
+    for preset, classes in (("paper", 10), ("cpu", 10)):
+        config = load_method("sre2l").config("cifar10", 10, preset)
+        teacher = build_network(config.teacher.network, (3, 32, 32), classes, torch.Generator())
+        work = 3 * 10 * classes * config.iterations * compilation.flops_of(teacher, (3, 32, 32))
+        assert (work >= PAYS_FLOPS) == (preset == "paper"), (preset, work)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "fields"), [("dm", {}), ("dsa", {"outer_loop": 2})])
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("dm", SMALL),
+        ("dsa", SMALL | {"outer_loop": 2}),
+        ("datadam", SMALL),
+        ("datadam-released", SMALL | {"network": "ConvNetD2W8BN"}),
+        ("sre2l", {"iterations": 3, "teacher.network": "ConvNetD2W8BN", "teacher.epochs": 1}),
+    ],
+)
 def test_compiled_sets_are_plain_but_for_the_last_bits_and_resume(monkeypatch, tmp_path, request, method, fields):
     source = shaped("mine", images=12)
 
     def made(**options):
-        return synthesize(source, method, 2, **SMALL, **fields, **options)
+        return synthesize(source, method, 2, **fields, **options)
 
     plain = made()
-    monkeypatch.setattr(matching, "PAYS_FLOPS", 1.0)
+    for module in (matching, recover):
+        monkeypatch.setattr(module, "PAYS_FLOPS", 1.0)
     jaxtyping.config.update("jaxtyping_disable", True)  # what is compiled cannot be checked: torch would trace it
     request.addfinalizer(lambda: jaxtyping.config.update("jaxtyping_disable", False))
     checkpoint = Checkpoint(tmp_path / "c.safetensors", 0.0)
@@ -77,5 +98,6 @@ def test_compiled_sets_are_plain_but_for_the_last_bits_and_resume(monkeypatch, t
     begun = Checkpoint(tmp_path / "begun.safetensors", 0.0)
     with pytest.raises(Interrupted):
         made(checkpoint=begun, monitor=StopsAfter(1))
-    monkeypatch.setattr(matching, "PAYS_FLOPS", PAYS_FLOPS)  # which a run that was begun does not ask again
+    for module in (matching, recover):
+        monkeypatch.setattr(module, "PAYS_FLOPS", PAYS_FLOPS)  # which a run that was begun does not ask again
     assert made(checkpoint=begun).to_bytes() == compiled.to_bytes()

@@ -7,6 +7,7 @@ import torch
 
 from distill_bench import DistilledSet, RunFailed, UsageError, load_distilled, synthesize
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
+from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.pixel_diagnostics import FARTHEST, STRONGEST, largest_value
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.evaluation.doubts import pixel_notes
@@ -177,7 +178,7 @@ def test_the_address_of_a_set_that_goes_on_has_the_other_ones_content(digits, fi
     method = load_method("dm")
 
     def address():
-        return synthesis_key(digits, method, method.config("digits", 1, "cpu", init=str(first)), 1, "cpu", 0)
+        return synthesis_key(digits, method, method.config("digits", 1, "cpu", init=str(first)), Budget(1), "cpu", 0)
 
     before = address()
     synthesize(digits, "random", 1).save(first)

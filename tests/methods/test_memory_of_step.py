@@ -156,11 +156,11 @@ print(json.dumps([before, peak_memory_mb()]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
-def test_the_peak_of_a_process_does_not_grow_with_the_classes(monkeypatch):
+def test_the_peak_of_a_process_does_not_grow_with_the_classes(monkeypatch, forked_python):
     monkeypatch.setenv(VARIABLE, "1200MB")  # so that chunks are small
 
     def grown(classes, method):
-        command = [sys.executable, "-c", PEAK, str(classes), method]
+        command = [forked_python, "-c", PEAK, str(classes), method]
         before, peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         return peak - before
 

@@ -8,6 +8,7 @@ import torch
 
 from distill_bench import load_dataset, synthesize
 from distill_bench.cli.list import method_titles
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods import list_methods, load_method, synthesis_key
 from distill_bench.methods.recipe import list_recipes
@@ -99,7 +100,7 @@ def test_edited_code_is_new_work(folder, digits):
     def key(name: str) -> str:
         (folder / f"{name}.py").write_text(f"def method(job):\n    return '{name}'\n")
         method = load_method(f"{name}:method")
-        return synthesis_key(digits, method, method.config("digits", 1), 1, "paper", 0)
+        return synthesis_key(digits, method, method.config("digits", 1), Budget(1), "paper", 0)
 
     assert key("first_version") != key("second_version")
 

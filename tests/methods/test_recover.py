@@ -1,5 +1,6 @@
 """Recovering: the batch-norm loss against a double loop, the curriculum at its ends, what a curriculum changes."""
 
+import copy
 import dataclasses
 import math
 from contextlib import contextmanager
@@ -11,16 +12,17 @@ from torch import nn
 from distill_bench import load_dataset, synthesize
 from distill_bench.datasets import Dataset, Split
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError
 from distill_bench.methods import Run, load_method, make_set, new_run
 from distill_bench.methods.decoupled.recover import (
     Recovery,
     annealed,
-    batch_norm_distances,
     class_batches,
     least_scale,
     recover_batch,
     statistics_distance,
+    watched,
     weighted_sum,
 )
 from distill_bench.methods.run import parts_of
@@ -42,7 +44,7 @@ def mirrored_source():
 def job_on(source, **fields):
     chosen = load_method("sre2l").config("digits", 1, **QUICK | fields)
     training = TrainingData(source, chosen.pixel_space_on(source), torch.device("cpu"))
-    return Run("sre2l", training, 1, chosen, 0, torch.device("cpu"), SILENT, Checkpoint())
+    return Run("sre2l", training, Budget(1), chosen, 0, torch.device("cpu"), SILENT, Checkpoint())
 
 
 def batch_norm_network(side=8):
@@ -75,8 +77,9 @@ def test_the_batch_norm_loss_is_a_double_loops():
         if isinstance(layer, nn.BatchNorm2d):
             inputs.append((maps.clone(), layer))
         maps = layer(maps)
-    with batch_norm_distances(network) as distances:
-        network(images)
+    observed = watched(network)
+    observed.network(images)
+    distances = observed.notes
     for number, (seen, layer) in enumerate(inputs):
         own = by_hand(seen, layer.running_mean, layer.running_var)
         assert float(distances[number]) == pytest.approx(own, rel=1e-12)
@@ -90,11 +93,21 @@ def test_its_gradient_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(lambda each: statistics_distance(each, mean, variance), maps)
 
 
-def test_hooks_leave_with_the_context_even_after_an_error():
+def test_the_teacher_itself_stays_without_hooks_and_shares_its_values():
     network = batch_norm_network()
-    with pytest.raises(ValueError, match="on the way"), batch_norm_distances(network):
-        raise ValueError("on the way")
-    assert not any(layer._forward_pre_hooks for layer in network.modules())
+    observed = watched(network)
+    assert not any(layer._forward_hooks or hasattr(layer, "notes") for layer in network.modules())
+    pairs = zip(
+        network.state_dict(keep_vars=True).values(), observed.network.state_dict(keep_vars=True).values(), strict=True
+    )
+    assert all(ours is theirs for ours, theirs in pairs)
+
+
+def test_a_copy_of_a_watched_network_notes_into_its_own_list():
+    observed = watched(batch_norm_network())
+    other = copy.deepcopy(observed)
+    other.network(torch.zeros(2, 3, 8, 8, dtype=torch.float64))
+    assert len(other.notes) == sum(isinstance(each, nn.BatchNorm2d) for each in other.modules()) and not observed.notes
 
 
 @pytest.mark.parametrize("curriculum", ["none", "step", "linear", "cosine"])
@@ -185,9 +198,9 @@ def test_one_step_is_adam_on_the_loss_by_hand_then_clipped(digits):
     recovery, images = recoveries(digits, crop=False, jitter=0, bn_weight=0.3, first_bn_multiplier=2.0)
     loss, gradients = recovery.loss_and_grads(0)
     leaf = images.clone().requires_grad_()
-    logits = recovery._network(leaf)
-    first = recovery._network.features[0](leaf)
-    norm = recovery._network.features[1]
+    logits = recovery._watched.network(leaf)
+    first = recovery._watched.network.features[0](leaf)
+    norm = recovery._watched.network.features[1]
     mine = nn.functional.cross_entropy(logits, torch.arange(10))
     mine = mine + 0.3 * 2.0 * statistics_distance(first, norm.running_mean, norm.running_var)
     assert loss == pytest.approx(float(mine.detach()), rel=1e-6)
@@ -244,9 +257,9 @@ def test_batches_that_another_process_recovered_are_taken_over(digits, tmp_path,
     method, path = load_method("sre2l"), tmp_path / "unfinished.safetensors"
     fields = method.config("digits", 2, **QUICK | {"classes_per_batch": 4})
     losses: list[float] = []
-    alone = make_set(digits, method, fields, 2, history=losses)
+    alone = make_set(digits, method, fields, Budget(2), history=losses)
     other = Checkpoint(path)
-    pieces = parts_of(method.function)(new_run(digits, method, fields, 2, checkpoint=other))
+    pieces = parts_of(method.function)(new_run(digits, method, fields, Budget(2), checkpoint=other))
     assert len(pieces) == 6
     for piece in reversed(pieces[1:]):
         piece.make()
@@ -255,7 +268,7 @@ def test_batches_that_another_process_recovered_are_taken_over(digits, tmp_path,
     monkeypatch.setattr(Recovery, "loss_and_grads", lambda *told: taken.append(1) or made(*told))
     found: list[float] = []
     checkpoint = Checkpoint(path)
-    both = make_set(digits, method, fields, 2, checkpoint=checkpoint, history=found)
+    both = make_set(digits, method, fields, Budget(2), checkpoint=checkpoint, history=found)
     assert 0 < checkpoint._earlier <= spent  # counted once, whoever spent it
     assert len(taken) == fields.iterations and both.sha256 == alone.sha256 and found == losses
 

@@ -11,6 +11,7 @@ from distill_bench import RunFailed, UsageError, synthesize
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.distilled.budget import Budget
 from distill_bench.methods import Checkpoint, Run, load_method
 from distill_bench.methods.trajectory_matching.start import averaged_logits, correct_images
 from distill_bench.networks import build_network
@@ -40,7 +41,7 @@ def run_of(source, method="mtt", ipc=1, seed=0, **fields):
     resolved = load_method(method).config(source.name, ipc, **QUICK | fields)
     place = torch.device("cpu")
     training = TrainingData(source, pixel_space_of(source, "normalized"), place)
-    return Run(method, training, ipc, resolved, seed, place, SILENT, Checkpoint())
+    return Run(method, training, Budget(ipc), resolved, seed, place, SILENT, Checkpoint())
 
 
 def objective_of(source, method="mtt", ipc=1, **fields):

@@ -312,7 +312,8 @@ def test_a_name_stands_for_itself(name):
 @pytest.mark.parametrize("name", ["resnet18", "ResNet18_APBN", "ResNet34", "VGG11_AP", "LeNetBN", "ViTBN", "MLP "])
 def test_other_names_are_refused_with_all_that_are_known(name):
     with pytest.raises(
-        UsageError, match=r"Known: ConvNet.*; MLP, LeNet, .*ResNet18BN_AP, ViT; your own: module:function\."
+        UsageError,
+        match=r"Known: ConvNet.*; MLP, LeNet, .*ResNet18BN_AP, ViT; a library's: .*; your own: module:function\.",
     ):
         build(name)
 

@@ -200,11 +200,11 @@ def test_a_teacher_stopped_between_epochs_has_the_same_bytes(digits, network, ep
     assert get_or_train_teacher(data(digits), recipe, 0).pretrained.path.read_bytes() == whole
 
 
-def test_a_killed_teacher_has_the_same_bytes(digits, tmp_path, monkeypatch):
+def test_a_killed_teacher_has_the_same_bytes(digits, forked_python, tmp_path, monkeypatch):
     recipe = QUICK.model_copy(update={"epochs": 60})
     whole = get_or_train_teacher(data(digits), recipe, 0).pretrained.path.read_bytes()
     code = (
-        "import torch; torch.set_num_threads(1)\n"
+        "import os, torch; torch.set_num_threads(1); print(os.getpid(), flush=True)\n"
         "from pretraining import data\n"
         "from test_pretrained import QUICK, get_or_train_teacher; from distill_bench import load_dataset\n"
         "recipe = QUICK.model_copy(update={'epochs': 60})\n"
@@ -212,9 +212,10 @@ def test_a_killed_teacher_has_the_same_bytes(digits, tmp_path, monkeypatch):
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "killed"))
-    process = subprocess.Popen([sys.executable, "-c", code])
+    process = subprocess.Popen([forked_python, "-c", code], stdout=subprocess.PIPE, text=True)
     until(lambda: list((tmp_path / "killed/pretrained/teachers/unfinished").glob("*.safetensors")), process)
-    process.kill()
+    with process.stdout as said:
+        os.kill(int(said.readline()), signal.SIGKILL)
     assert process.wait(timeout=60) == -signal.SIGKILL
     get_or_train_teacher(data(digits), recipe, 0)
     (file,) = (tmp_path / "killed/pretrained/teachers").glob("*.safetensors")

@@ -161,7 +161,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, call, n
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_larger_than_allowed_leaves_what_was_there(tmp_path):
+def test_a_file_larger_than_allowed_leaves_what_was_there(tmp_path, forked_python):
     """The system's own limit on the size of files, as a quota or a full disk would have it."""
     code = (
         "import resource, sys; from pathlib import Path; from distill_bench.runtime.files import write_atomically\n"
@@ -170,7 +170,7 @@ def test_a_file_larger_than_allowed_leaves_what_was_there(tmp_path):
     )
     path = tmp_path / "file"
     path.write_text("before")
-    found = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    found = subprocess.run([forked_python, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert f"DataError: cannot write {path}: File too large" in found.stderr
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]

@@ -83,11 +83,11 @@ def test_of_groups_v1_too_also_where_the_path_is_not_visible(no_groups):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the address space of a process is read from /proc")
 @pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
-def test_a_limit_of_the_shell_counts_with_what_it_counts(kind):
+def test_a_limit_of_the_shell_counts_with_what_it_counts(kind, forked_python):
     code = (
         f"import resource; from distill_bench.runtime.memory import memory_limit\n"
         f"resource.setrlimit(resource.{kind}, (12 * 10**9, resource.RLIM_INFINITY))\n"
         "limit = memory_limit(); print(limit.bytes, limit.held > 0, limit)"
     )
-    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    said = subprocess.run([forked_python, "-c", code], check=True, capture_output=True, text=True).stdout
     assert said == f"{12 * 10**9} True {kind} (ulimit) allows 12.0 GB\n"

@@ -1,9 +1,12 @@
 """Shapes and types are checked while the tests of tensors run, in the modules that annotate shapes: checking every
 function in every test would take half of the tests' time. Imported before the package is."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from beartype import beartype
 from jaxtyping import config, install_import_hook
 
 FOLDERS = ("augmentations", "datasets", "distilled", "evaluation", "methods", "networks", "pretrained", "training")
@@ -24,4 +27,9 @@ def check_shapes(wanted: bool) -> None:
     config.update("jaxtyping_disable", not wanted)
 
 
-install_import_hook(MODULES, "beartype.beartype")
+def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that checks its arguments. One that is made within another while nothing is checked stays as it is."""
+    return function if config.jaxtyping_disable else beartype(function)
+
+
+install_import_hook(MODULES, "checked_shapes.checked")

@@ -7,6 +7,7 @@ import torch
 from distill_bench.augmentations import dsa
 from distill_bench.datasets import Dataset, Split
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.distilled.budget import Budget
 from distill_bench.methods import Checkpoint, Run
 from distill_bench.methods.mean_matching import attention_matching, distribution_matching
 from distill_bench.methods.mean_matching.mean_matching import MeanMatching
@@ -36,7 +37,7 @@ def run_of(fields, source=SOURCE):
     training = TrainingData(source, fields.pixel_space_on(source), torch.device("cpu"))
     fetch = training._fetch
     training._fetch = lambda indices: fetch(indices).double()
-    return Run("a test", training, IPC, fields, 0, torch.device("cpu"), SILENT, Checkpoint())
+    return Run("a test", training, Budget(IPC), fields, 0, torch.device("cpu"), SILENT, Checkpoint())
 
 
 def start():
@@ -87,5 +88,11 @@ def dm_objective(run, images):
 
 
 def datadam_objective(run, images):
-    signals = partial(attention_matching.attention_and_embedding, power=run.config.power)
-    return MeanMatching(run, images, signals, partial(attention_matching.distance, run.config))
+    watch = partial(attention_matching.watched, power=run.config.power)
+    distance = partial(attention_matching.distance, run.config)
+    return MeanMatching(run, images, attention_matching.attention_and_embedding, distance, prepare=watch)
+
+
+def signals_of(objective, network):
+    """From images to what is matched, with a network of the test's."""
+    return partial(objective.signals, objective.prepare(network))

@@ -68,7 +68,7 @@ learning_rate = 0.05
 """,
     "softened": """
 title = "Random images with a teacher's labels"
-function = "distill_bench.methods.selection.selection:relabelled_selection"
+function = "distill_bench.methods.selection.relabelled:relabelled_selection"
 [defaults]
 labels = "soft"
 [defaults.teacher]

@@ -26,6 +26,7 @@ def network():
 def by_hand(targets, plan, draws, augment=None):
     """(weights, last epoch's mean loss): a two-layer network, its loss and SGD, spelled out."""
     weights = [p.detach().clone().requires_grad_() for p in network().parameters()]
+    steps, taken = plan.epochs * math.ceil(COUNT / plan.batch_size), 0
     velocity, rate, loss_of_epoch = [None] * len(weights), plan.learning_rate, math.nan
     if targets.ndim == 1:
         targets = torch.eye(CLASSES, dtype=torch.float64)[targets]
@@ -44,11 +45,15 @@ def by_hand(targets, plan, draws, augment=None):
             loss = -(targets[chosen] * log_probabilities).sum() / len(chosen)
             loss_of_epoch += loss.item() * len(chosen) / COUNT
             with torch.no_grad():
+                if plan.annealing:  # CosineAnnealingLR(T_max=steps, eta_min=floor)
+                    rate = plan.floor + (plan.learning_rate - plan.floor) * (1 + math.cos(math.pi * taken / steps)) / 2
+                taken += 1
                 for index, gradient in enumerate(torch.autograd.grad(loss, weights)):
                     step = gradient + plan.weight_decay * weights[index]
                     old = velocity[index]
                     velocity[index] = step if old is None else plan.momentum * old + step
-                    weights[index] -= rate * velocity[index]
+                    ahead = step + plan.momentum * velocity[index] if plan.nesterov else velocity[index]
+                    weights[index] -= rate * ahead
     return weights, loss_of_epoch
 
 
@@ -69,6 +74,9 @@ PLANS = {
     "decay never reached": {"decay_after": 5},
     "one batch": {"batch_size": 256, "momentum": 0.9},
     "temperature": {"temperature": 4.0},
+    "nesterov": {"momentum": 0.9, "nesterov": True},
+    "cosine by steps": {"annealing": 1.0, "anneal_every": "step"},
+    "floor": {"annealing": 1.0, "anneal_every": "step", "floor": 0.05},
 }
 
 
@@ -197,7 +205,7 @@ RESUMED = PLANS | {"adamw": {"optimizer": "adamw", "learning_rate": 0.01, "weigh
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("name", ["plain", "momentum", "all", "reset", "adamw"])
+@pytest.mark.parametrize("name", ["plain", "momentum", "all", "reset", "adamw", "floor"])
 def test_a_training_cut_between_epochs_goes_on_to_the_same_weights(name, after, tmp_path):
     plan, whole, part = Plan(**BASE | RESUMED[name]), network(), network()
     loss = train(whole, NOISY, COUNT, plan, generator("order"))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences, mismatches, network_kind
-from distill_bench.benchmark.leaderboard.collect import CLAIM_KEYS, Row
+from distill_bench.benchmark.leaderboard.collect import BUDGET, CLAIM_KEYS, Row
 from distill_bench.evaluation import data_name
 from distill_bench.evaluation.claim import ClaimVerdict, check_claim, claim_of
 from distill_bench.methods.recipe import list_recipes, load_recipe
@@ -12,7 +12,8 @@ from distill_bench.methods.recipe import list_recipes, load_recipe
 OTHER = "other conditions"
 """The verdict of a row that was not measured as the paper says."""
 _OF_ROW = (
-    "suite", "dataset", "method", "ipc", "preset", "protocol", "network", "labels", "pixel_space", "networks", "seeds",
+    "suite", "dataset", "method", *BUDGET, "preset", "protocol", "network", "labels", "pixel_space", "networks",
+    "seeds",
 )  # fmt: skip
 
 

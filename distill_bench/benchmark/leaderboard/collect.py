@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from distill_bench.benchmark.leaderboard.claims import Claim, claim_for
 from distill_bench.benchmark.results import Filed
 from distill_bench.benchmark.suite import EVALUATED
+from distill_bench.datasets import dataset_info
+from distill_bench.distilled.budget import shown
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.compare import accuracies_by_seed
 from distill_bench.evaluation.result_file import CHANGED
@@ -20,14 +22,17 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 ROW_KEYS = (
-    "suite", "dataset", "method", "ipc", "preset", "protocol", "network", "labels", "pixel_space", "accuracy", "ci_low",
-    "ci_high", "networks", "seeds", "bytes", "synthesis_seconds", "peak_memory_mb", "claimed", "status", "accuracies",
+    "suite", "dataset", "method", "ipc", "fraction", "images", "preset", "protocol", "network", "labels", "pixel_space",
+    "accuracy", "ci_low", "ci_high", "networks", "seeds", "bytes", "synthesis_seconds", "peak_memory_mb", "claimed",
+    "status", "accuracies",
 )  # fmt: skip
 """Of a row. ``accuracies`` are those of all networks by synthesis seed; what has none goes by the sum of its set."""
 STRICT = ".hard"
 """What boards add to the protocol of a strict row that stands beside one that differs in nothing else."""
-_CELL_KEYS = ["suite", "dataset", "method", "ipc", "preset"]
-_SLOT_KEYS = ["suite", "dataset", "method", "ipc", "seed"]
+BUDGET = ("ipc", "fraction")
+"""What says together how many images a set was made for, see ``budget_of``."""
+_CELL_KEYS = ["suite", "dataset", "method", *BUDGET, "preset"]
+_SLOT_KEYS = ["suite", "dataset", "method", *BUDGET, "seed"]
 """What says which results a cell has; those of another preset take their place."""
 _GROUP_KEYS = [*_CELL_KEYS, "protocol", "network", "labels", "pixel_space"]
 CLAIM_KEYS = ("method", "dataset", "ipc", "protocol", "network", "labels")
@@ -45,8 +50,8 @@ def leaderboard_rows(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> 
         claims: published accuracies, to stand beside them.
 
     Returns:
-        Rows with the keys ``ROW_KEYS``, sorted by suite, dataset, protocol, IPC and falling accuracy; within a dataset
-        failures follow, then ``full``.
+        Rows with the keys ``ROW_KEYS``, sorted by suite, dataset, protocol, number of images and falling accuracy;
+        within a dataset failures follow, then ``full``.
     """
     return [row for row, _ in pooled(results, claims)]
 
@@ -158,12 +163,39 @@ def _row(group: "pandas.DataFrame", claims: Sequence[Claim], status: str, values
     claim = claim_for(claims, *(condition[key] for key in CLAIM_KEYS))
     known = {
         **condition,
+        "images": _images([*group["result"]]),
         "seeds": len({each.seed for each in group["result"]}),
         **values,
         "claimed": claim.accuracy if claim else None,
         "status": status,
     }
     return {key: known.get(key) for key in ROW_KEYS}
+
+
+def budget_of(row: Row) -> str:
+    """A row's budget as boards show it: ``10`` images per class, ``10 %`` of the training split."""
+    return shown(*(row[key] for key in BUDGET))
+
+
+def size_order(row: Row) -> tuple[float, ...]:
+    """By what rows of a dataset are in the order of their numbers of images."""
+    return row["images"] or 0, row["ipc"] or 0, row["fraction"] or 0
+
+
+def class_count(result: Filed) -> int | None:
+    """How many classes the data of a result has; None where that is not known."""
+    if result.classes:
+        return len(result.classes)
+    info = dataset_info(result.dataset)
+    return None if info is None else info.class_count
+
+
+def _images(results: Sequence[Filed]) -> int | None:
+    """How many images a set has: as results say, else their IPC for every class, for one if these are not known."""
+    known, first = [each.images for each in results if each.images is not None], results[0]
+    if known or first.ipc is None:
+        return max(known, default=None)
+    return first.ipc * (class_count(first) or 1)
 
 
 def _seeds(results: Iterable[Result]) -> int:
@@ -184,5 +216,5 @@ def _order(row: Row) -> tuple:
     accuracy = math.inf if row["accuracy"] is None else -row["accuracy"]
     return (
         row["suite"], row["dataset"], row["method"] == "full", row["protocol"] is None, row["protocol"] or "",
-        row["ipc"] or 0, accuracy, row["method"], row["labels"] or "", row["preset"] or "", row.get("guest", False),
+        *size_order(row), accuracy, row["method"], row["labels"] or "", row["preset"] or "", row.get("guest", False),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Accuracy against images per class, drawn without pyplot so that no global state is read or left behind.
+"""Accuracy against budget, drawn without pyplot so that no global state is read or left behind.
 
 The design is that of the page: a panel a family of methods, at most ``MOST_LINES`` lines in it, each named at its end.
 """
@@ -15,26 +15,28 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from distill_bench.benchmark.leaderboard.collect import STRICT, Row, as_shown
+from distill_bench.benchmark.leaderboard.collect import STRICT, Row, as_shown, budget_of, size_order
 from distill_bench.benchmark.leaderboard.colours import PALETTE, family_order, style_of
 from distill_bench.benchmark.leaderboard.tables import RANDOM, TABLE_KEYS, compared, grouped
+from distill_bench.evaluation.result import FULL
 
 MOST_LINES = 8
 GREY, INK, FAINT = "#808080", "#222222", "#E4E4E4"
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "X"}
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1.2, 2)), (0, (5, 2, 1.2, 2)))
 _SHIFT = 0.02
-"""Of a decade, between the marks of two neighbours at one IPC, so that bars do not cover each other."""
+"""Of a decade, between the marks of two neighbours at one budget, so that bars do not cover each other."""
 _LABEL_POINTS = 10.0
 """Between two labels, from one baseline to the next."""
 _LINE, _LABEL = 80, 28
 """Characters that have room in a panel's width, and beside it."""
+_OR_FRACTION = ", or % of the training split"
 PANEL_INCHES, PANELS_PER_LINE, DPI = (4.6, 3.3), 3, 150
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The scores of one method, by rising IPC."""
+    """The scores of one method, by rising number of images."""
 
     name: str
     method: str
@@ -57,7 +59,7 @@ class Panel:
 
 
 def accuracy_figure(rows: Sequence[Row]) -> bytes:
-    """Draw a PNG of accuracy in percent against images per class (log axis).
+    """Draw a PNG of accuracy in percent against the number of images (log axis), whose marks say the budgets.
 
     A set is drawn as it is stored; strict scores are left to the tables. Bars are 95 % intervals, random's
     cut at the panel's edge; the dashed horizontal line is ``full``. Equal rows give equal bytes (with the same
@@ -84,7 +86,7 @@ def panels_of(rows: Iterable[Row]) -> list[Panel]:
     drawn = [
         row
         for row in compared(as_shown(rows))
-        if row["accuracy"] is not None and row["ipc"] is not None and not row["protocol"].endswith(STRICT)
+        if row["accuracy"] is not None and row["method"] != FULL and not row["protocol"].endswith(STRICT)
     ]
     return [panel for _, group in grouped(drawn, TABLE_KEYS) for panel in _by_family(_as_stored(group))]
 
@@ -120,14 +122,13 @@ def _curves(group: list[Row]) -> list[Curve]:
     curves = []
     for (method, labels, preset), rows in grouped(group, ("method", "labels", "preset")):
         name = method + ("" if labels == "hard" else f" ({labels})") + (f", {preset}" if several else "")
-        curves.append(Curve(name, method, labels, sorted(rows, key=lambda row: row["ipc"])))
+        curves.append(Curve(name, method, labels, sorted(rows, key=size_order)))
     return curves
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
     rows = [row for curve in panel.curves for row in curve.rows]
-    ipcs = sorted({row["ipc"] for row in rows})
-    _dress(axes, panel, rows[0], ipcs)
+    _dress(axes, panel, rows[0], _budgets(rows))
     low, high = axes.get_ylim()
     for index, curve in enumerate(panel.curves):
         _line(axes, curve, 10 ** (_SHIFT * (index - (len(panel.curves) - 1) / 2)))
@@ -148,7 +149,7 @@ def _line(axes: Axes, curve: Curve, shift: float) -> None:
     below = [0.0 if row["ci_low"] is None else row["accuracy"] - row["ci_low"] for row in rows]
     above = [0.0 if row["ci_high"] is None else row["ci_high"] - row["accuracy"] for row in rows]
     axes.errorbar(
-        [row["ipc"] * shift for row in rows], [row["accuracy"] for row in rows], yerr=[below, above], color=colour,
+        [row["images"] * shift for row in rows], [row["accuracy"] for row in rows], yerr=[below, above], color=colour,
         linestyle=_DASHES[style.dash], linewidth=1.7, elinewidth=1.1, marker=_MARKERS[style.shape], markersize=5.5,
         markerfacecolor="white" if style.dash else colour, markeredgewidth=1.2,
         zorder=1.5 if curve.method in RANDOM else 2,
@@ -194,19 +195,29 @@ def _spanned(row: Row) -> list[float]:
     return [value for value in (row["accuracy"], *ends) if value is not None]
 
 
-def _dress(axes: Axes, panel: Panel, row: Row, ipcs: list[int]) -> None:
+def _budgets(rows: Iterable[Row]) -> dict[int, str]:
+    """The budgets of rows in words, by the number of images that they come to; of unequal ones by the least."""
+    sizes: dict[str, int] = {}
+    for row in sorted(rows, key=size_order):
+        sizes.setdefault(budget_of(row), row["images"])
+    return {images: ", ".join(name for name in sizes if sizes[name] == images) for images in sizes.values()}
+
+
+def _dress(axes: Axes, panel: Panel, row: Row, budgets: dict[int, str]) -> None:
     values = [value for curve in panel.curves for each in curve.rows for value in _spanned(each)]
     values += [] if panel.full is None else [panel.full]
     margin = max(0.5, 0.06 * (max(values) - min(values)))
     axes.set_ylim(max(0.0, min(values) - margin), min(100.5, max(values) + margin))
     axes.set_xscale("log")
-    around = 1.3 if len(ipcs) > 1 else 3
-    axes.set_xlim(ipcs[0] / around, ipcs[-1] * around)
-    axes.xaxis.set_major_locator(FixedLocator(ipcs))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    around, sizes = 1.3 if len(budgets) > 1 else 3, list(budgets)
+    axes.set_xlim(sizes[0] / around, sizes[-1] * around)
+    axes.xaxis.set_major_locator(FixedLocator(sizes))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: budgets[round(value)]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.set_xlabel("images per class", fontsize=9, color=INK)
+    of_fractions = any("%" in name for name in budgets.values())
+    axes.tick_params(axis="x", labelrotation=60 if of_fractions else 0)
+    axes.set_xlabel(f"images per class{_OR_FRACTION if of_fractions else ''}", fontsize=9, color=INK)
     axes.set_ylabel("test accuracy (%)", fontsize=9, color=INK)
     axes.set_title(panel.family, fontsize=11, fontweight="bold", color=INK, loc="left", pad=18, parse_math=False)
     axes.text(0, 1.03, _conditions(row), transform=axes.transAxes, fontsize=8, color=GREY, parse_math=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_bench.benchmark.leaderboard.claims import Claim
-from distill_bench.benchmark.leaderboard.collect import Row, measured, pooled
+from distill_bench.benchmark.leaderboard.collect import BUDGET, Row, measured, pooled, size_order
 from distill_bench.benchmark.leaderboard.ranking import places
 from distill_bench.benchmark.leaderboard.tables import compared, grouped
 from distill_bench.evaluation import Result
@@ -14,8 +14,8 @@ from distill_bench.evaluation.result_file import Filed
 from distill_bench.runtime.run_info import comes_with_checkout
 
 HERE, CHECKOUT = "here", "checkout"
-CONDITION = ("dataset", "method", "ipc", "preset", "protocol", "network", "labels", "pixel_space")
-GROUP = ("dataset", "ipc", "protocol", "network")
+CONDITION = ("dataset", "method", *BUDGET, "preset", "protocol", "network", "labels", "pixel_space")
+GROUP = ("dataset", *BUDGET, "protocol", "network")
 """What rows share that are ranked against each other."""
 
 
@@ -38,7 +38,7 @@ def origin_of(folder: Path) -> str:
 
 
 def merged_rows(sources: Iterable[Source], claims: Sequence[Claim] = ()) -> list[Row]:
-    """The rows of all datasets, by dataset, protocol, network, IPC and rank.
+    """The rows of all datasets, by dataset, protocol, network, number of images and rank.
 
     A set that several suites scored to the same accuracies stands in one row. Where suites found different things
     under one condition, their names stand after the preset. Rows of different folders are never made one.
@@ -107,6 +107,6 @@ def _order(row: Row) -> tuple:
     rank = row["place"].rank if row["place"] else math.inf
     return (
         row["dataset"], row["method"] == "full", row["protocol"] is None, row["protocol"] or "", row["network"] or "",
-        row["ipc"] or 0, rank, -(row["accuracy"] or 0), row["method"], row["labels"] or "", row["preset"] or "",
+        *size_order(row), rank, -(row["accuracy"] or 0), row["method"], row["labels"] or "", row["preset"] or "",
         row["origin"],
     )  # fmt: skip

@@ -35,7 +35,7 @@ class Place:
 
 
 def places(group: Sequence[Row]) -> list[Place | None]:
-    """Rank rows that differ in nothing but what is compared: one dataset, IPC, protocol, network and pixel space.
+    """Rank rows that differ in nothing but what is compared: one dataset, budget, protocol, network and pixel space.
 
     A row is resolved from the one on top if the two-sided paired test of their difference (``compare``) rejects at 5 %
     after Holm's correction for all rows that are compared with the top. The top is chosen by what was measured, so

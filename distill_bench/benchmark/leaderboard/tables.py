@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
 from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences
-from distill_bench.benchmark.leaderboard.collect import CLAIM_KEYS, ROW_KEYS, STRICT, Row, as_shown
+from distill_bench.benchmark.leaderboard.collect import (
+    BUDGET,
+    CLAIM_KEYS,
+    ROW_KEYS,
+    STRICT,
+    Row,
+    as_shown,
+    budget_of,
+    size_order,
+)
 from distill_bench.benchmark.leaderboard.ranking import places
 from distill_bench.evaluation.claim import Claimed
 from distill_bench.evaluation.compare import Difference, compare, with_half_width
@@ -21,23 +30,24 @@ if TYPE_CHECKING:
 _ABSENT = "–"
 RANDOM = ("random", "random-soft", "random-zca")
 COLUMNS = (
-    "IPC", "method", "labels", "accuracy (%)", "vs random", "gap to full", "size", "synthesis", "peak memory",
+    "budget", "method", "labels", "accuracy (%)", "vs random", "gap to full", "size", "synthesis", "peak memory",
     "published (%)",
 )  # fmt: skip
 _ACCURACY = COLUMNS.index("accuracy (%)")
 TABLE_KEYS = ("suite", "dataset", "protocol", "network", "pixel_space")
 _POINTS = (
-    "The columns vs random and gap to full are in percentage points. Random is scored at the same IPC, in the same "
-    "pixel space and with the same kind of labels; full is "
+    "A budget is a number of images per class or, with %, a part of the training split. The columns vs random and gap "
+    "to full are in percentage points. Random is scored at the same budget, in the same pixel space and with the same "
+    "kind of labels; full is "
 )
 _ALONE = "Where there is no ±, an interval cannot be had, as with a single network."
 _BOLD = (
-    "Bold is the highest accuracy of an IPC and those after it, down to the first that is resolved from it: whose "
+    "Bold is the highest accuracy of a budget and those after it, down to the first that is resolved from it: whose "
     "difference, paired by synthesis seed where two or more are common to both, is beyond chance at 5 %, with Holm's "
     "correction for all rows that are compared. Few seeds resolve little."
 )
 CLAIM_COLUMNS = (
-    "dataset", "IPC", "method", "protocol", "pixels", "measured (%)", "claimed (%)", "difference", "standard errors",
+    "dataset", "budget", "method", "protocol", "pixels", "measured (%)", "claimed (%)", "difference", "standard errors",
     "verdict", "what must be known",
 )  # fmt: skip
 CLAIMS = (
@@ -66,11 +76,11 @@ def csv(rows: Iterable[Row]) -> str:
 def compared(rows: Iterable[Row]) -> list[Row]:
     """Rows with what stands beside them: ``random`` and ``full``, accuracies in percent, and the differences.
 
-    Random is one of the same conditions: the table's (protocol, network, pixel space), the IPC and the kind of labels;
-    ``random-soft`` is ``random`` with a teacher's, ``random-zca`` in whitened pixels. The suite's own goes first, then
-    that of the same ``origin`` (where rows of several folders stand together), then that of the same preset: presets
-    may differ in how many networks were trained. Full is that of the same suite and dataset, preferably of the same
-    origin, on the same network and in the same pixel space.
+    Random is one of the same conditions: the table's (protocol, network, pixel space), the budget and the kind of
+    labels; ``random-soft`` is ``random`` with a teacher's, ``random-zca`` in whitened pixels. The suite's own goes
+    first, then that of the same ``origin`` (where rows of several folders stand together), then that of the same
+    preset: presets may differ in how many networks were trained. Full is that of the same suite and dataset, preferably
+    of the same origin, on the same network and in the same pixel space.
 
     Args:
         rows: all rows of a board.
@@ -96,7 +106,7 @@ def compared(rows: Iterable[Row]) -> list[Row]:
         pairs = pairs.assign(**unlike).sort_values(["row", "guest_peer", *unlike, "method_peer", "row_peer"])
         return pairs.drop_duplicates("row").set_index("row")["row_peer"].to_dict()
 
-    random = first(scored[~is_random], scored[is_random], [*TABLE_KEYS, "ipc", "labels"], ["origin", "preset"])
+    random = first(scored[~is_random], scored[is_random], [*TABLE_KEYS, *BUDGET, "labels"], ["origin", "preset"])
     full = first(scored, scored[is_full], ["suite", "dataset"], ["origin", "network", "pixel_space"])
     peers = [(random.get(index), full.get(index)) for index in range(len(listed))]
     return [
@@ -116,7 +126,7 @@ def _beside(row: Row, random: Row | None, full: Row | None) -> Row:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table as text, cell by cell; ``best`` where it shares the first rank of its IPC."""
+    """One row of a table as text, cell by cell; ``best`` where it shares the first rank of its budget."""
 
     cells: list[str]
     best: bool
@@ -186,7 +196,7 @@ def notes(shown: Sequence[Section]) -> list[str]:
 
 
 def markdown(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> str:
-    """The board: a section per dataset, a table per protocol, the best accuracies of each IPC in bold."""
+    """The board: a section per dataset, a table per protocol, the best accuracies of each budget in bold."""
     blocks, shown = ["# Leaderboard"], sections(rows, claims)
     for section in shown:
         blocks += [f"## {for_markdown(section.title)}", *map(for_markdown, section.references)]
@@ -214,7 +224,7 @@ def judged_claims(rows: Sequence[Row], claims: Sequence[Claim]) -> list[list[str
         half = None if row["ci_low"] is None else max(row["measured"] - row["ci_low"], row["ci_high"] - row["measured"])
         figure = Claimed(accuracy=row["claimed"], std=row["claimed_std"], networks=row["claimed_networks"])
         cells = [
-            row["dataset"], str(row["ipc"] or _ABSENT), row["method"], row["protocol"], row["pixel_space"],
+            row["dataset"], budget_of(row) or _ABSENT, row["method"], row["protocol"], row["pixel_space"],
             with_half_width(row["measured"], half), str(figure).replace(" %", ""),
             with_half_width(row["difference"], row["margin"], "+"),
             _ABSENT if row["standard_errors"] is None else f"{row['standard_errors']:+.1f}".replace("-", "−"),
@@ -242,7 +252,7 @@ def _table(group: list[Row], failed: list[Row], claims: Sequence[Claim]) -> Tabl
         + _compared_over([row["vs_random"] for row in group if row["vs_random"]])
     )
     heading = f"{first['protocol']} · {first['network']} · {first['pixel_space']} pixels"
-    listed = sorted([*group, *failed], key=lambda row: row["ipc"])  # stable: accuracy still falls within an IPC
+    listed = sorted([*group, *failed], key=size_order)  # stable: accuracy still falls within a budget
     return Table(heading, _lines(listed, claims), note)
 
 
@@ -258,14 +268,14 @@ def _compared_over(differences: Sequence[Difference]) -> str:
 
 
 def _lines(listed: list[Row], claims: Sequence[Claim]) -> list[Line]:
-    presets = Counter((row["ipc"], row["method"], row["labels"], row.get("origin")) for row in listed)
-    ranked = [place for _, group in grouped(listed, ("ipc",)) for place in places(group)]
+    presets = Counter((budget_of(row), row["method"], row["labels"], row.get("origin")) for row in listed)
+    ranked = [place for _, group in grouped(listed, BUDGET) for place in places(group)]
     lines = []
     for row, place in zip(listed, ranked, strict=True):
-        twice = presets[row["ipc"], row["method"], row["labels"], row.get("origin")] > 1
+        twice = presets[budget_of(row), row["method"], row["labels"], row.get("origin")] > 1
         method = f"{row['method']} ({row['preset']})" if twice else row["method"]
         method += f", {row['origin']}" if row.get("origin") else ""
-        cells = [str(row["ipc"]), method, row["labels"] or _ABSENT, _accuracy(row), *_details(row, claims)]
+        cells = [budget_of(row), method, row["labels"] or _ABSENT, _accuracy(row), *_details(row, claims)]
         lines.append(Line(cells, place is not None and place.best))
     return lines
 

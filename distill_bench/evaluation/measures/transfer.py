@@ -18,8 +18,9 @@ from distill_bench.distilled.distilled_set import Card, DistilledSet
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import Result, evaluate, protocol_for
 from distill_bench.evaluation.compare import with_half_width
-from distill_bench.networks import ARCHITECTURES, check_network, resolve_network
-from distill_bench.networks.classic import Shape
+from distill_bench.evaluation.measures.networks import fitting
+from distill_bench.networks import ARCHITECTURES, resolve_network
+from distill_bench.networks.network import Shape
 from distill_bench.runtime.progress import SILENT, Monitor
 
 
@@ -105,18 +106,10 @@ def transfer(
     dataset = dataset or dataset_of(card.source)
     protocol, shape = rules.id, dataset.train.shape
     own = resolve_network(rules.for_dataset(dataset.name).network, shape)
-    left_out: dict[str, str] = {}
-    chosen: list[str] = []
-    for name in names or (own, *ARCHITECTURES):
-        try:
-            chosen.append(check_network(name, shape))
-        except UsageError as error:
-            if names:
-                raise
-            left_out[name] = str(error)
+    chosen, left_out = fitting(names, (own, *ARCHITECTURES), shape, len(dataset.class_names))
     options: dict[str, Any] = {"device": device, "monitor": monitor, "cache": cache, "allow_leak": allow_leak}
     scores = []
-    for name in dict.fromkeys(chosen):
+    for name in chosen:
         try:
             scores.append(evaluate(distilled, dataset, protocol, name, networks, labels, **options))
         except RunFailed as error:

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.imagenet import SUBSETS
+from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.pixel_diagnostics import seam
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.convert.file_names import Named
@@ -170,6 +171,18 @@ def against_ipc(targets: Targets, named: Named, dataset: Dataset) -> list[str]:
         f"the name says {named.ipc} images a class, but there are {len(targets.labels)} for the {len(counts)} classes "
         f"of {dataset.name}, up to {int(counts.max())} of one"
     ]
+
+
+def check_fraction(count: int, dataset: Dataset, fraction: float) -> None:
+    """Raises UsageError unless so many images are a fraction of the training split, chosen class by class or not."""
+    budget, sizes = Budget(fraction=fraction), dataset.class_sizes
+    counts = sorted({sum(budget.counts(sizes)), budget.total(sizes)})
+    if count not in counts:
+        raise UsageError(
+            f"`fraction={fraction:g}`: there are {count} images, and {' or '.join(map(str, counts))} would "
+            f"be that fraction of the {sum(sizes)} training images of {dataset.name}. Leave it out for a set that was "
+            "made for a number of images per class."
+        )
 
 
 def against_training(labels: Tensor, true: Sequence[set[int]], dataset: Dataset) -> list[str]:

@@ -70,6 +70,7 @@ def way_back(
     words = [*map(str, files), *data_options(card.source, dataset)]
     words += _space_options(card.pixel_space, usual_statistics(distilled), asked=not chosen.settles_space)
     words += chosen.import_options
+    words += [] if card.fraction is None else card.budget.option
     words += ["--force"] if absent_classes(distilled) else []
     return [*words, "--method", card.method, "--protocol", card.protocol]
 
@@ -86,8 +87,8 @@ def _space_options(space: PixelSpace, usual: object, asked: bool) -> list[str]:
 def _check_sets(sets: Sequence[DistilledSet], chosen: WritableFormat) -> None:
     if not sets:
         raise UsageError("name at least one set.")
-    if not chosen.suffixes and len(sets) != 1:
-        several = " and ".join(name for name, each in writable_formats().items() if each.suffixes)
+    if not chosen.several and len(sets) != 1:
+        several = " and ".join(name for name, each in writable_formats().items() if each.several)
         raise UsageError(
             f"`to={chosen.name}` takes one set; {len(sets)} were given. Only {several} files hold several."
         )

@@ -44,7 +44,8 @@ class WritableFormat(Format, Protocol):
     """A format that sets are also written in.
 
     Attributes:
-        suffixes: endings of the one file that several sets go into; none: a folder takes one set.
+        suffixes: endings of the one file it is; none: it is a folder.
+        several: whether it holds several sets.
         holds_accuracies: it has a place for the accuracies that a release stores of its sets.
         needs_pixels: it holds pictures, so that a whitened set's dataset is needed.
         settles_space: files of it need no ``space``.
@@ -52,6 +53,7 @@ class WritableFormat(Format, Protocol):
     """
 
     suffixes: tuple[str, ...] = ()
+    several: bool = False
     holds_accuracies: bool = False
     needs_pixels: bool = False
     settles_space: bool = False

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -112,20 +112,26 @@ def import_release(
         assumptions=(*identity.assumptions, *(f"taken with `force` although {text}" for text in doubts)),
     )
     sets = [
-        _as_set(
-            item, dataset, identity, pixel_space, options.factor or 1, origin.model_copy(update={"set_index": index})
-        )
+        _as_set(item, dataset, identity, pixel_space, options, origin.model_copy(update={"set_index": index}))
         for index, item in enumerate(items)
     ]
     return Imported(sets, evidence, real, (*identity.seen, *items[0].remarks), picture_doubts(everything, dataset))
 
 
 def _as_set(
-    item: ImportedTensors, dataset: Dataset, identity: Identity, space: PixelSpace, factor: int, origin: Origin
+    item: ImportedTensors,
+    dataset: Dataset,
+    identity: Identity,
+    space: PixelSpace,
+    options: ImportOptions,
+    origin: Origin,
 ) -> DistilledSet:
     targets, images, labels, soft = item.targets, item.images, item.targets.labels, item.targets.soft
-    card = {}
-    if factor > 1:
+    card: dict[str, Any] = {}
+    if options.fraction is not None:
+        checks.check_fraction(len(images), dataset, options.fraction)
+        card["fraction"] = options.fraction
+    if (factor := options.factor or 1) > 1:
         card["ipc"] = int(labels.bincount().max())  # what is stored, not what networks are shown
         images, labels = checks.unpacked(images, labels, factor)
         soft = None if soft is None else soft.repeat(factor * factor, 1)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy
 from jaxtyping import Int64
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from distill_bench.datasets.npz import check_unfolded
@@ -22,6 +22,7 @@ from distill_bench.runtime.tensors import as_tensor
 from distill_bench.runtime.text import listed
 
 TORCH_SUFFIXES = (".pt", ".pth", ".tar")
+PARQUET = ".parquet"
 LABELS = ("logits", "probabilities", "argmax", "order")
 LAYOUTS = ("nchw", "nhwc")
 CLASS_ORDERS = ("dataset", "sorted")
@@ -41,6 +42,7 @@ class ImportOptions(BaseModel):
         class_order: what class numbers count: the classes as the ``dataset`` has them, or its class folders ``sorted``
             by name, as torchvision's ImageFolder has them.
         factor: each image holds so many smaller ones in a row and in a column, as IDC's and DREAM's; 1: it is one.
+        fraction: of the training split, that the set was made for; None for a number of images per class.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +54,7 @@ class ImportOptions(BaseModel):
     labels_key: str | None = None
     class_order: Literal["dataset", "sorted"] | None = None
     factor: int | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class ReleasedFile:
 
     @cached_property
     def content(self) -> Any:
-        """What the file holds; None for a folder.
+        """What the file holds; None for a folder, and for a table, which its format reads.
 
         Raises:
             DataError: it cannot be read, or would run code.
@@ -118,13 +121,15 @@ class ReleasedFile:
             return None
         if not os.path.exists(self.path):
             raise DataError(f"{self.path}: no such file.")
+        if suffix == PARQUET:
+            return None
         if suffix in TORCH_SUFFIXES:
             return load_pickled(self.path)
         if suffix in (".npz", ".npy"):
             return _load_arrays(self.path)
         raise DataError(
             f"{self.path}: {suffix or 'a file without an ending'} is not read. Give {', '.join(TORCH_SUFFIXES)}, .npz, "
-            ".npy, or a folder of pictures. A .safetensors file of this project needs no import."
+            ".npy, .parquet, or a folder of pictures. A .safetensors file of this project needs no import."
         )
 
     @property

@@ -8,9 +8,15 @@ import torch
 
 from distill_bench.datasets import is_own
 from distill_bench.datasets.card import dataset_of
+from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.distilled.playback import transform_of
 from distill_bench.distilled.recorded_labels import LOGITS, PREFIX
-from distill_bench.errors import DistillBenchError
+from distill_bench.distilled.render import render_pixels
+from distill_bench.errors import DistillBenchError, UsageError
+
+_LEVEL = 1e-3
+"""Of 255 levels: what differs by less from a whole one is one, but for rounding."""
 
 
 def saved(content: Any) -> bytes:
@@ -35,6 +41,34 @@ def rate_losses(distilled: DistilledSet) -> Iterator[str]:
     """What a format without a learning rate loses, in words."""
     if distilled.learning_rate is not None:
         yield f"a learning rate of {distilled.learning_rate:.6g}, learned with the images"
+
+
+def order_losses(distilled: DistilledSet) -> Iterator[str]:
+    """What a form with a place for every class loses of the images' order, in words."""
+    if (distilled.labels.diff() < 0).any():
+        yield "the order of the images: a folder has them class by class"
+
+
+def pixel_losses(distilled: DistilledSet, dataset: Dataset | None) -> Iterator[str]:
+    """What 8-bit pictures lose, in words.
+
+    Raises:
+        UsageError: the images have other than 1 or 3 channels.
+    """
+    if distilled.images.shape[1] not in (1, 3):
+        raise UsageError(f"pictures have 1 or 3 channels; this set's images have {distilled.images.shape[1]}.")
+    if distilled.images.dtype == torch.uint8:
+        return
+    pixels, transform = render_pixels(distilled, dataset), transform_of(distilled, dataset)
+    if torch.equal(transform.encode(pixels), distilled.images.float()):
+        return
+    exact = transform.decode(distilled.images) * 255
+    beyond = ((exact < -_LEVEL) | (exact > 255 + _LEVEL)).float().mean()
+    away = (exact - pixels).abs()
+    yield (
+        f"pixels between the 256 levels of a picture: {float((away > _LEVEL).float().mean()):.1%} are moved, by up to "
+        f"{float(away.max()):.3g} levels; {float(beyond):.1%} lie beyond black and white"
+    )
 
 
 def absent_classes(distilled: DistilledSet) -> list[int]:

@@ -40,6 +40,8 @@ class Datm(LooseTensors, WritableFormat):
                 f"the temperature {card.temperature:g}, by which a network's logits are divided in training too (the "
                 "soft labels are divided by it before they are written)"
             )
+        if card.alpha != 1:
+            yield f"the weight {card.alpha:g} of the soft labels beside the classes"
         as_logits = ImportOptions(labels="logits")
         read = read_targets(soft.float(), len(soft), soft.shape[1], as_logits, self.name, ordered=True)
         if other := int((read.labels != distilled.labels).sum()):

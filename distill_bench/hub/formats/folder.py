@@ -5,30 +5,27 @@ by the number in the name. A number may count the classes as the dataset has the
 as torchvision's ImageFolder does; where that differs, and no picture is a training image that tells, it is asked.
 """
 
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
-from PIL import Image
 from torch import Tensor
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.decode import decode_images
 from distill_bench.datasets.folder import class_folders, image_files
 from distill_bench.datasets.imagenet import folder_names
+from distill_bench.datasets.parquet import split_files
 from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.distilled.hf_table import png_files
 from distill_bench.distilled.pixel_diagnostics import training_labels
-from distill_bench.distilled.playback import transform_of
-from distill_bench.distilled.render import render_pixels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.convert.format import WritableFormat
 from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile, Targets
 from distill_bench.hub.convert.targets import sorted_classes
-from distill_bench.hub.convert.writing import absent_classes, label_losses, rate_losses
+from distill_bench.hub.convert.writing import absent_classes, label_losses, order_losses, pixel_losses, rate_losses
 from distill_bench.runtime.names import checked_file_name
 from distill_bench.runtime.text import listed
 
@@ -36,8 +33,6 @@ CLASSES = "classes.json"
 """Beside the folders that this project writes: a list of ``{"folder": …, "name": …}``, a class each."""
 Order = Mapping[str, int]
 """The label of every folder."""
-_LEVEL = 1e-3
-"""Of 255 levels: what differs by less from a whole one is one, but for rounding."""
 
 
 class Folder(WritableFormat):
@@ -47,7 +42,7 @@ class Folder(WritableFormat):
     needs_pixels = True
 
     def recognises(self, files: Sequence[ReleasedFile]) -> bool:
-        return len(files) == 1 and files[0].path.is_dir()
+        return len(files) == 1 and files[0].path.is_dir() and not split_files(files[0].path)[0]
 
     def read(self, files: Sequence[ReleasedFile], dataset: Dataset, options: ImportOptions) -> list[ImportedTensors]:
         """The one set, as 8-bit pictures, in label order.
@@ -81,17 +76,11 @@ class Folder(WritableFormat):
     def losses(self, distilled: DistilledSet, dataset: Dataset | None) -> Iterator[str]:
         yield from label_losses(distilled)
         yield from rate_losses(distilled)
-        if distilled.images.shape[1] not in (1, 3):
-            raise UsageError(f"pictures have 1 or 3 channels; this set's images have {distilled.images.shape[1]}.")
-        if (distilled.labels.diff() < 0).any():
-            yield "the order of the images: a folder has them class by class"
+        yield from order_losses(distilled)
         if absent := absent_classes(distilled):
             names = listed([distilled.card.class_names[label] for label in absent])
             yield f"classes without an image ({names}): readers of folders number those that are there"
-        if distilled.images.dtype != torch.uint8:
-            pixels = render_pixels(distilled, dataset)
-            if not torch.equal(transform_of(distilled, dataset).encode(pixels), distilled.images.float()):
-                yield _rounded(distilled, pixels, dataset)
+        yield from pixel_losses(distilled, dataset)
 
     def write(self, sets: Sequence[DistilledSet], out: Path, dataset: Dataset | None) -> Iterator[tuple[Path, bytes]]:
         """PNG pictures and the classes' names: exact for 8-bit pixels, others rounded and clipped."""
@@ -100,12 +89,9 @@ class Folder(WritableFormat):
         about = [{"label": label, "folder": folders[label], "name": name} for label, name in enumerate(names)]
         yield out / CLASSES, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode()
         digits = max(6, len(str(len(distilled.labels) - 1)))
-        pixels = render_pixels(distilled, dataset)
-        for index, (picture, label) in enumerate(zip(pixels, distilled.labels.tolist(), strict=True)):
-            buffer = io.BytesIO()
-            array = picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)
-            Image.fromarray(array.contiguous().numpy()).save(buffer, "PNG")
-            yield out / folders[label] / f"{index:0{digits}d}.png", buffer.getvalue()
+        pictures = zip(png_files(distilled, dataset), distilled.labels.tolist(), strict=True)
+        for index, (content, label) in enumerate(pictures):
+            yield out / folders[label] / f"{index:0{digits}d}.png", content
 
 
 FORMAT = Folder()
@@ -198,17 +184,6 @@ def _settle(
 def _spelled(order: Order, dataset: Dataset) -> str:
     folders = sorted(order, key=lambda name: int(re.search(r"\d+", name)[0]))[:3]  # type: ignore[index]
     return ", ".join(f"{name} is {dataset.class_names[order[name]]}" for name in folders) + " …"
-
-
-def _rounded(distilled: DistilledSet, pixels: UInt8[Tensor, "n c h w"], dataset: Dataset | None) -> str:
-    """What 8-bit pixels are off by, as text."""
-    exact = transform_of(distilled, dataset).decode(distilled.images) * 255
-    beyond = ((exact < -_LEVEL) | (exact > 255 + _LEVEL)).float().mean()
-    away = (exact - pixels).abs()
-    return (
-        f"pixels between the 256 levels of a picture: {float((away > _LEVEL).float().mean()):.1%} are moved, by up to "
-        f"{float(away.max()):.3g} levels; {float(beyond):.1%} lie beyond black and white"
-    )
 
 
 def class_folder_names(distilled: DistilledSet) -> list[str]:

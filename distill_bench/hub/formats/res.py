@@ -42,6 +42,7 @@ class Res(WritableFormat):
     name = "res"
     of_many_methods = True
     suffixes = TORCH_SUFFIXES
+    several = True
     holds_accuracies = True
     settles_space = True
 

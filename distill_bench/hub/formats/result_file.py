@@ -71,7 +71,8 @@ def check_belongs(result: Result, path: Path, distilled: DistilledSet, file: Pat
     facts = {
         "method": (result.method, card.method),
         "dataset": (result.dataset, card.source.name),
-        "ipc": (result.ipc, card.ipc),
+        "ipc": (result.ipc, card.budget.ipc),
+        "fraction": (result.fraction, card.fraction),
         "preset": (result.preset, card.preset),
         "seed": (result.seed, card.seed),
         "pixel_space": (result.pixel_space, card.pixel_space.kind),

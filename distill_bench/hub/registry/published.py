@@ -15,6 +15,7 @@ from distill_bench.hub import import_release
 from distill_bench.hub.registry.cached_file import CachedFile, take
 from distill_bench.hub.registry.download import PATIENT, Patience, fetch
 from distill_bench.hub.registry.registry import ID, OWN_FORMAT, Entry, published
+from distill_bench.hub.registry.repository import is_repository, repository_set
 from distill_bench.hub.registry.unpack import unpack
 from distill_bench.runtime.hashing import canonical_hash, sha256_of
 from distill_bench.runtime.locks import file_lock
@@ -86,12 +87,13 @@ def obtain(
     return CachedSet(name, entry, paths, tuple(remarks))
 
 
-def load_distilled(path: str | Path, download: bool = False, registry: Path | None = None) -> DistilledSet:
-    """Read a set: from a file, or a published one by its id. No code in a file is run.
+def load_distilled(path: str | Path, download: bool | None = None, registry: Path | None = None) -> DistilledSet:
+    """Read a set: from a file, a published one by its id, or a repository of the Hub. No code in a file is run.
 
     Args:
-        path: a .safetensors file, or an id such as ``"dm-cifar10-ipc1"``; of several independent sets, the first.
-        download: whether an id that is not in the cache may be downloaded.
+        path: a .safetensors file; an id such as ``"dm-cifar10-ipc1"``, of several independent sets the first; or
+            ``"owner/name"``, a dataset repository of Hugging Face as ``publish`` writes it.
+        download: whether what is not in the cache may be downloaded; an id not unless it is said, a repository yes.
         registry: of one's own, besides the package's.
 
     Returns:
@@ -100,11 +102,13 @@ def load_distilled(path: str | Path, download: bool = False, registry: Path | No
     Raises:
         DataError: the file is missing, damaged, of another kind, or its parts contradict each other; or a published
             set is not in the cache and may not be, or cannot be, downloaded.
-        UsageError: neither a file nor a published set has that name.
+        UsageError: neither a file nor a published set has that name, or ``huggingface_hub`` is not installed.
     """
+    if is_repository(path):
+        return distilled_set.load_distilled(repository_set(str(path), may_download=download is not False))
     if not is_id(path):
         return distilled_set.load_distilled(path)
-    return distilled_set.load_distilled(obtain(str(path), may_download=download, registry=registry).paths[0])
+    return distilled_set.load_distilled(obtain(str(path), may_download=bool(download), registry=registry).paths[0])
 
 
 def is_id(name: str | Path) -> bool:
@@ -149,7 +153,7 @@ def _import(paths: Sequence[Path], name: str, entry: Entry, folder: Path) -> lis
         paths,
         dataset,
         entry.space.of(dataset) if entry.space else None,
-        entry.options,
+        entry.options.model_copy(update={"fraction": entry.fraction}),
         format=entry.importer,
         method=entry.method,
         protocol=entry.protocol,
@@ -173,7 +177,8 @@ def _check(distilled: DistilledSet, name: str, entry: Entry) -> None:
     for what, has, said in (
         ("method", card.method, entry.method),
         ("dataset", card.source.name, entry.dataset),
-        ("ipc", card.ipc, entry.ipc),
+        ("ipc", card.budget.ipc, entry.ipc),
+        ("fraction", card.fraction, entry.fraction),
     ):
         if has != said:
             where = ", ".join(str(CachedFile(file, entry).path) for file in entry.files)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import DataError, UsageError, brief, describe, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import ImportOptions, all_formats
@@ -146,6 +147,8 @@ class Entry(RegistryModel):
     """A published set.
 
     Attributes:
+        ipc: images per class, or instead
+        fraction: of the training split.
         size: the side in pixels that images of the dataset are brought to, where that is asked of it.
         importer: the format's name; ``distill-bench``: this project's own format, nothing to import.
         protocol: the paper's, under which the claim was made or which comes closest.
@@ -159,7 +162,8 @@ class Entry(RegistryModel):
 
     method: Annotated[str, AfterValidator(checked_name)]
     dataset: Annotated[str, AfterValidator(checked_name)]
-    ipc: PositiveInt
+    ipc: PositiveInt | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     size: PositiveInt | None = None
     paper: str | None = None
     files: Annotated[tuple[RemoteFile, ...], Field(min_length=1)]
@@ -174,8 +178,15 @@ class Entry(RegistryModel):
     note: str | None = None
     superseded_by: str | None = None
 
+    @property
+    def budget(self) -> str:
+        """As ``Result.budget``."""
+        return str(Budget(self.ipc, self.fraction))
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Entry":
+        if (self.ipc is None) == (self.fraction is None):
+            raise ValueError("give ipc, images per class, or fraction, of the training split: one of the two")
         names = [file.name for file in self.files]
         if len(set(names)) < len(names):
             raise ValueError(f"two files have one name: {', '.join(sorted(names))}")

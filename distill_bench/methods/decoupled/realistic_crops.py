@@ -52,7 +52,7 @@ def realistic_crops(run: Run[CropConfig]) -> SynthesisResult:
         images[label] = _best_images(run, teacher.network, label)
 
     fill_rows(run, "crops", "classes cut out", {"images": images}, one_class)
-    return relabel(run, teacher, images.flatten(0, 1))
+    return relabel(run, teacher, SynthesisResult(images.flatten(0, 1), run.labels))
 
 
 def _best_images(run: Run[CropConfig], network: nn.Module, label: int) -> Float[Tensor, "ipc c h w"]:

@@ -6,8 +6,7 @@ Curriculum Data Synthesis in Large Data Era" (TMLR 2024); folders SRe2L and CDA 
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -22,10 +21,12 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.loop import Objective, optimise
+from distill_bench.methods.matching import PAYS_FLOPS
 from distill_bench.methods.run import Piece, Run, SynthesisResult, method
-from distill_bench.networks import build_network
+from distill_bench.networks import Observed, build_network
 from distill_bench.runtime.device import send
 from distill_bench.runtime.progress import Stage, SubMonitor
+from distill_bench.training import compilation
 from distill_bench.training.memory import training_bytes
 
 Curriculum = Literal["none", "step", "linear", "cosine"]
@@ -112,7 +113,7 @@ def _make_batch(run: Run[RecoverConfig], number: int) -> None:
 def recover(run: Run[RecoverConfig]) -> SynthesisResult:
     """Squeeze (a teacher is trained, or found), recover, relabel."""
     teacher = teacher_of(run)
-    return relabel(run, teacher, _recovered_images(run, teacher.network))
+    return relabel(run, teacher, SynthesisResult(_recovered_images(run, teacher.network), run.labels))
 
 
 def _recovered_images(run: Run[RecoverConfig], network: nn.Module) -> Float[Tensor, "n c h w"]:
@@ -161,7 +162,7 @@ def recover_batch(
     recovery = Recovery(run, network, send(labels, run.device), images, optimizer, number)
     if optimise(run, recovery, {"images": images}, {"images": optimizer}, config.iterations):
         finished = {"step": config.iterations, "history": run.history, "learnables": {"images": images}}
-        run.checkpoint.save(finished | {"optimizers": {}, "objective": {}})
+        run.checkpoint.save(finished | {"optimizers": {}, "objective": recovery.state()})
     return images
 
 
@@ -177,23 +178,35 @@ class Recovery(Objective):
         optimizer: torch.optim.Optimizer,
         number: int,
     ) -> None:
-        self._run_of, self._network, self._labels = run, network, labels
+        self._run_of, self._labels = run, labels
         self._images, self._optimizer, self._number = images, optimizer, number
+        self._watched = watched(network)
+        flops = compilation.flops_of(network, run.training.shape)
+        passes = 3 * len(run.labels) * run.config.iterations  # of all batches: they run the same code
+        self._choose(compilation.decide("auto", run.device, passes * flops, PAYS_FLOPS))
 
     def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         config = self._run_of.config
         for group in self._optimizer.param_groups:
             group["lr"] = annealed(config.image_lr, step, config.iterations)
         leaf = self._images.detach().requires_grad_()
-        with batch_norm_distances(self._network) as distances:
-            logits = self._network(self.view(leaf, step))
-        loss = F.cross_entropy(logits, self._labels)
-        loss = loss + config.bn_weight * weighted_sum(distances, config.first_bn_multiplier)
+        loss = self._loss(self.view(leaf, step), self._labels, config.bn_weight, config.first_bn_multiplier)
         (gradient,) = torch.autograd.grad(loss, leaf)
         return loss.detach(), {"images": gradient}
 
     def after_step(self, step: int) -> None:
         self._images.copy_(self._run_of.training.clip(self._images))
+
+    def state(self) -> dict[str, Any]:
+        return {"compiled": self._run_of.checkpoint.compiled}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._choose(compilation.resume_mode(state.get("compiled", False)))
+
+    def _choose(self, compiled: bool) -> None:
+        self._run_of.checkpoint.compiled = compiled
+        passes = compilation.compiled if compiled else partial
+        self._loss: Callable[..., Tensor] = passes(recovery_loss, self._watched)
 
     def view(self, images: Float[Tensor, "b c h w"], step: int) -> Float[Tensor, "b c h w"]:
         """What the network is shown at a step. Crop, mirror and shift draw from streams of their own."""
@@ -236,23 +249,31 @@ def annealed(rate: float, step: int, steps: int) -> float:
     return rate * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-@contextmanager
-def batch_norm_distances(network: nn.Module) -> Iterator[list[Float[Tensor, ""]]]:
-    """A list that receives, while the network runs, the distance of every batch norm's input from its statistics.
+def watched(network: nn.Module) -> Observed:
+    """The network, whose batch norms leave the distance of their input from their statistics."""
 
-    One number a layer (``statistics_distance``), in the order of running. The hooks leave with the context.
+    def note(layer: Any, inputs: Tensor, output: Tensor) -> Tensor:
+        return statistics_distance(inputs, layer.running_mean, layer.running_var)
+
+    return Observed(network, (nn.BatchNorm2d,), note)
+
+
+def recovery_loss(watched: Observed, images: Tensor, labels: Tensor, weight: float, first: float) -> Tensor:
+    """Cross-entropy (nats), and ``weight`` times the batch norms' distances, the first one's ``first`` times.
+
+    Args:
+        watched: the teacher, as the function of that name gives it.
+        images: normalised, float [b, c, h, w].
+        labels: int64 [b].
+        weight: of the batch-norm loss.
+        first: see ``weighted_sum``.
+
+    Returns:
+        A scalar.
     """
-    distances: list[Tensor] = []
-
-    def add(layer: Any, inputs: tuple[Tensor]) -> None:
-        distances.append(statistics_distance(inputs[0], layer.running_mean, layer.running_var))
-
-    hooks = [layer.register_forward_pre_hook(add) for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-    try:
-        yield distances
-    finally:
-        for hook in hooks:
-            hook.remove()
+    watched.notes.clear()
+    classification = F.cross_entropy(watched.network(images), labels)
+    return classification + weight * weighted_sum(watched.notes, first)
 
 
 def statistics_distance(

@@ -3,12 +3,20 @@
 Source: Yin, Xing & Shen, "Squeeze, Recover and Relabel" (NeurIPS 2023), section 3.3, and VILA-Lab/SRe2L 8d00cba.
 """
 
+from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 from torch import Tensor, nn
 
 from distill_bench.augmentations import views
@@ -51,23 +59,35 @@ class RelabelConfig(Config):
         labels: ``hard``: classes; ``soft``: one logit vector an image; ``teacher``: the teacher itself is stored, and
             labels what networks are shown; ``recorded``: views and their labels are stored.
         temperature: by which the logits of teacher and student are divided.
+        alpha: the weight of the teacher's labels, see ``distillation_loss``; the classes have the rest.
         record: of recorded labels.
     """
 
     lr_fields: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
     memory_fields: ClassVar[tuple[str, ...]] = ("teacher.batch_size", "record.batch_size")
+    UNSAID: ClassVar[dict[str, Any]] = {"alpha": 1.0}
 
     teacher: TeacherRecipe
     labels: Literal["hard", "soft", "teacher", "recorded"] = "soft"
     temperature: PositiveFloat = 20.0
+    alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
     record: RecordConfig = RecordConfig()
 
     def check(self, dataset: Dataset) -> None:
-        """Raise UsageError if labels cannot be recorded so."""
+        """Raise UsageError if labels cannot be made or recorded so."""
         classes, (_, height, width) = len(dataset.class_names), dataset.train.shape
         top, tiles = self.record.top, self.record.views.tiles
+        if self.labels == "hard" and self.alpha != 1:
+            raise UsageError(
+                f"`alpha={self.alpha:g}` weighs a teacher's labels beside the classes, and `labels=hard` has classes "
+                "alone. Leave it out, or have other labels."
+            )
         if self.labels == "recorded" and top > classes:
             raise UsageError(f"record.top is {top}; there are {classes} classes. Give 0 to keep all.")
+        if self.labels == "recorded" and self.record.views.crop == "reflected":
+            raise UsageError(
+                "record.views.crop is reflected; beside recorded views lies zero. Give padded, or resized."
+            )
         if self.labels == "recorded" and (height % tiles or width % tiles):
             raise UsageError(f"record.views.tiles {tiles} does not divide {height}×{width} px. Give 1, or a divisor.")
 
@@ -92,25 +112,34 @@ def teacher_pieces(run: Run[Any]) -> list[Piece]:
     return [Piece(teacher_path(run.training, run.config.teacher, run.seed), partial(teacher_of, run))]
 
 
-def relabel(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> SynthesisResult:
-    """The finished set: images in class order, with the kind of labels that the recipe names.
+def relabel(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> SynthesisResult:
+    """Finished images with the kind of labels that the recipe names in place of classes alone.
+
+    Args:
+        run: whose recipe it is.
+        teacher: labels the images, as networks are trained on them.
+        made: the images, in class order, and all else that belongs to their set.
+
+    Returns:
+        The same set, relabelled.
 
     Raises:
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
     config: RelabelConfig = run.config
-    common: dict[str, Any] = {"temperature": config.temperature}
     if config.labels == "hard":
-        return SynthesisResult(images, run.labels)
+        return made
+    images = made.images if made.images.is_floating_point() else run.training.encode(made.images)
+    relabelled = partial(replace, made, temperature=config.temperature, alpha=config.alpha)
     if config.labels == "soft":
         logits = predict(teacher.network, images, run.device)
-        return SynthesisResult(images, run.labels, logits.cpu(), "logits", **common)
+        return relabelled(soft_labels=logits.cpu(), label_kind="logits")
     if config.labels == "teacher":
         tensors = {TEACHER_PREFIX + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
         name = teacher.pretrained.identity["recipe"]["network"]
-        return SynthesisResult(images, run.labels, label_kind="teacher", stored=tensors, teacher=name, **common)
+        return relabelled(label_kind="teacher", stored=made.stored | tensors, teacher=name)
     tensors = record(run, teacher, images).to_store()
-    return SynthesisResult(images, run.labels, label_kind="recorded", stored=tensors, **common)
+    return relabelled(label_kind="recorded", stored=made.stored | tensors)
 
 
 def predict(network: nn.Module, images: Float[Tensor, "n c h w"], device: torch.device) -> Float[Tensor, "n k"]:

@@ -98,10 +98,13 @@ class GradientMatching(Objective):
         shown = 2 * run.classes * run.ipc if run.config.flip else run.classes * run.ipc
         real = sum(min(run.config.real_batch, len(indices)) for indices in run.training.class_indices)
         trained = 3 * shown * run.config.inner_loop
-        self._passes = Passes(run, compilation.logits, (3 * real + trained) * run.config.outer_loop)
+        batch_norm = has_batch_norm(run.config.network, run.training.shape, run.classes)
+        # the running statistics that ``freeze_batch_norm`` holds must not be moved by what is compiled
+        passed = 0 if batch_norm else (3 * real + trained) * run.config.outer_loop
+        self._passes = Passes(run, compilation.logits, passed)
         self._passes.take(0)
         self._at_once = images_at_once(run.config.network, run.training.shape, run.classes)[1]
-        self._chunked_training = not has_batch_norm(run.config.network, run.training.shape, run.classes)
+        self._chunked_training = not batch_norm
 
     def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         run, outer = self._run_of, self._run_of.config.outer_loop

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from distill_bench.errors import UsageError
 from distill_bench.methods.mean_matching.mean_matching import MeanMatchingConfig, match_means, mean_distance
 from distill_bench.methods.run import Run, SynthesisResult, method
-from distill_bench.networks import Network
+from distill_bench.networks import Network, Observed
 
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.SiLU)
 
@@ -40,8 +40,8 @@ class AttentionMatchingConfig(MeanMatchingConfig):
 @method(AttentionMatchingConfig)
 def attention_matching(run: Run[AttentionMatchingConfig]) -> SynthesisResult:
     """DataDAM: the signals are the attention maps of all activation layers but the last, and the embedding."""
-    signals = partial(attention_and_embedding, power=run.config.power)
-    return match_means(run, signals, partial(distance, run.config), compilable=False)
+    watch = partial(watched, power=run.config.power)
+    return match_means(run, attention_and_embedding, partial(distance, run.config), prepare=watch)
 
 
 def distance(config: AttentionMatchingConfig, synthetic: list[Tensor], real: list[Tensor]) -> Float[Tensor, ""]:
@@ -61,26 +61,34 @@ def attention_loss(synthetic: Sequence[Float[Tensor, "k _"]], real: Sequence[Flo
     return sum((mean_distance(ours, theirs) for ours, theirs in pairs), synthetic[0].new_zeros(()))
 
 
-def attention_and_embedding(network: Network, images: Float[Tensor, "n c h w"], power: float) -> list[Tensor]:
-    """The attention maps [n, h·w] of every activation before pooling, except the last, and the embedding [n, d].
+def watched(network: Network, power: float) -> Observed:
+    """The network, whose activations leave their attention maps; None where they are not of feature maps.
 
     A map is made as soon as its layer has run, so that without a graph no layer's features are kept.
+    """
+
+    def note(layer: nn.Module, inputs: Tensor, features: Tensor) -> Tensor | None:
+        return spatial_attention(features, power) if features.ndim == 4 else None
+
+    return Observed(network, ACTIVATIONS, note)
+
+
+def attention_and_embedding(watched: Observed, images: Float[Tensor, "n c h w"]) -> list[Tensor]:
+    """The attention maps [n, h·w] of every activation before pooling, except the last, and the embedding [n, d].
+
+    Args:
+        watched: as the function of that name gives it.
+        images: normalised.
+
+    Returns:
+        The maps in the order of the layers, then the embedding.
 
     Raises:
         UsageError: there is no activation layer with feature maps before the last.
     """
-    maps: list[Tensor | None] = []
-
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
-        maps.append(spatial_attention(features, power) if features.ndim == 4 else None)
-
-    hooks = [m.register_forward_hook(note) for m in network.modules() if isinstance(m, ACTIVATIONS)]
-    try:
-        embedding = network.embed(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    intermediate = [attention for attention in maps[:-1] if attention is not None]
+    watched.notes.clear()
+    embedding: Tensor = watched.network.embed(images)
+    intermediate = [attention for attention in watched.notes[:-1] if attention is not None]
     if not intermediate:
         raise UsageError(
             "attention matching needs a network with two or more activation layers, such as ConvNetD2 or ConvNetD3: "

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from jaxtyping import Float
 from pydantic import NonNegativeInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
@@ -15,6 +15,7 @@ from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import (
     MatchingConfig,
     Passes,
+    as_it_is,
     augment_pair,
     chunk_of,
     has_batch_norm,
@@ -118,24 +119,26 @@ class MeanMatching(Objective):
     Args:
         run: whose config is a ``MeanMatchingConfig``.
         images: the learnable.
-        signals: from a network and images [n, c, h, w] to what is matched: tensors [n, d], a row an image.
+        signals: from a network, as ``prepare`` gives it, and images [n, c, h, w] to what is matched: tensors [n, d], a
+            row an image.
         distance: the loss, from the class means [k, d] of every signal of the synthetic and of the real images.
-        compilable: whether torch can compile ``signals``, which must not hook into the network for that.
+        prepare: as for ``Passes``.
     """
 
     def __init__(
         self,
         run: Run[Any],
         images: Float[Tensor, "n c h w"],
-        signals: Callable[[Network, Tensor], list[Tensor]],
+        signals: Callable[[Any, Tensor], list[Tensor]],
         distance: Distance,
-        compilable: bool = True,
+        prepare: Callable[[Network], nn.Module] = as_it_is,
     ) -> None:
-        self._run_of, self._images, self.signals, self.distance = run, images, signals, distance
+        self._run_of, self._images = run, images
+        self.signals, self.distance, self.prepare = signals, distance, prepare
         real = sum(min(run.config.real_batch, len(indices)) for indices in run.training.class_indices)
         synthetic = len(images) * (2 if run.config.flip else 1)
         self._chunks = run.config.chunks(run.training.shape, run.classes, real, synthetic)
-        self._passes = Passes(run, signals, (real + 3 * synthetic) * compilable)
+        self._passes = Passes(run, signals, real + 3 * synthetic, prepare)
 
     def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         run = self._run_of
@@ -168,14 +171,14 @@ class MeanMatching(Objective):
 
 def match_means(
     run: Run[Any],
-    signals: Callable[[Network, Tensor], list[Tensor]],
+    signals: Callable[[Any, Tensor], list[Tensor]],
     distance: Distance,
-    compilable: bool = True,
+    prepare: Callable[[Network], nn.Module] = as_it_is,
 ) -> SynthesisResult:
     """Bring the class means of signals together, from the recipe's initial images; arguments as ``MeanMatching``'s."""
     images = initial_images(run)
     optimizer = torch.optim.SGD([images], lr=run.config.image_lr, momentum=run.config.image_momentum)
-    objective = MeanMatching(run, images, signals, distance, compilable)
+    objective = MeanMatching(run, images, signals, distance, prepare)
     optimise(run, objective, {"images": images}, {"images": optimizer}, run.config.iterations)
     return SynthesisResult(images, run.labels)
 

@@ -4,7 +4,8 @@ Drawn at random, or chosen class by class by the features that a trained network
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,7 +13,8 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from distill_bench.datasets.dataset import Dataset
-from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
+from distill_bench.distilled.distilled_set import INDICES
+from distill_bench.methods.decoupled.relabel import teacher_of, teacher_pieces
 from distill_bench.methods.run import Config, Run, SynthesisResult, method
 from distill_bench.networks import Network
 from distill_bench.pretrained.teachers import TeacherRecipe, teacher_bytes
@@ -22,21 +24,39 @@ _FEATURE_BATCH = 500
 _RESTARTS = 10
 
 
-@method(Config)
+@method(Config, selects=True)
 def random_selection(run: Run[Config]) -> SynthesisResult:
-    """``ipc`` different images of every class, drawn uniformly."""
-    return SynthesisResult(_random_images(run), run.labels)
+    """Different images of every class, drawn uniformly."""
+    return selected(run, random_indices(run))
 
 
-@method(RelabelConfig, pretrained=teacher_pieces)
-def relabelled_selection(run: Run[RelabelConfig]) -> SynthesisResult:
-    """The images of ``random_selection`` with a teacher's labels: what there is to beat for methods that relabel."""
-    return relabel(run, teacher_of(run), _random_images(run))
-
-
-def _random_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:
-    draws = (run.training.draw(label, run.ipc, run.generator("selection", label)) for label in range(run.classes))
+def random_indices(run: Run[Any]) -> Int64[Tensor, " n"]:
+    """Indices of training images in class order, of every class as many as ``run.counts`` says, drawn uniformly."""
+    draws = (
+        run.training.draw_indices(label, count, run.generator("selection", label))
+        for label, count in enumerate(run.counts)
+    )
     return torch.cat(list(draws))
+
+
+def selected(run: Run[Any], indices: Int64[Tensor, " n"]) -> SynthesisResult:
+    """The set of real images that a selection chose, with their classes.
+
+    Of a fraction they are stored as the 8-bit pictures that they are, a quarter of the bytes, with their indices. At an
+    IPC they are encoded, class by class: the last bits of whitened ones depend on how many there are at a time.
+
+    Args:
+        run: whose set it is.
+        indices: of different training images, in class order.
+
+    Returns:
+        The finished set, which ``relabel`` takes too.
+    """
+    labels = run.training.labels[indices]
+    if run.budget.fraction is not None:
+        return SynthesisResult(run.training.pictures(indices), labels, stored={INDICES: indices.to(torch.int32)})
+    parts = indices.split(labels.bincount(minlength=run.classes).tolist())
+    return SynthesisResult(torch.cat([run.training.images(part) for part in parts]), labels)
 
 
 class SelectionConfig(Config):
@@ -66,13 +86,13 @@ class KCenterConfig(SelectionConfig):
     start: Literal["mean", "random"] = "mean"
 
 
-@method(SelectionConfig, pretrained=teacher_pieces)
+@method(SelectionConfig, pretrained=teacher_pieces, selects=True)
 def herding_selection(run: Run[SelectionConfig]) -> SynthesisResult:
     """Herding: images whose features together have the mean of the class's."""
-    return _select(run, lambda features, label: herding(features, run.ipc))
+    return _select(run, lambda features, label: herding(features, run.counts[label]))
 
 
-@method(KCenterConfig, pretrained=teacher_pieces)
+@method(KCenterConfig, pretrained=teacher_pieces, selects=True)
 def k_center_selection(run: Run[KCenterConfig]) -> SynthesisResult:
     """k-center: images near one of which every image of the class lies."""
 
@@ -81,17 +101,17 @@ def k_center_selection(run: Run[KCenterConfig]) -> SynthesisResult:
             first = nearest(features, features.mean(dim=0))
         else:
             first = int(torch.randint(len(features), (), generator=run.generator("start", label)))
-        return k_center(features, run.ipc, first)
+        return k_center(features, run.counts[label], first)
 
     return _select(run, choose)
 
 
-@method(SelectionConfig, pretrained=teacher_pieces)
+@method(SelectionConfig, pretrained=teacher_pieces, selects=True)
 def k_means_selection(run: Run[SelectionConfig]) -> SynthesisResult:
     """k-means: the images nearest the centres of clusters of the class's features."""
 
     def choose(features: Tensor, label: int) -> Tensor:
-        return nearest_distinct(features, k_means(features, run.ipc, run.generator("k-means", label)))
+        return nearest_distinct(features, k_means(features, run.counts[label], run.generator("k-means", label)))
 
     return _select(run, choose)
 
@@ -100,18 +120,25 @@ def _select(run: Run[Any], choose: Callable[[Tensor, int], Tensor]) -> Synthesis
     """The images that ``choose`` picks of every class, given its features [n, d]; one class's are held at a time."""
     teacher = teacher_of(run)
     saved = run.checkpoint.load()
-    chosen = [] if saved is None else list(saved["chosen"])
-    with run.monitor.stage(f"{run.method}, ipc {run.ipc}, seed {run.seed}", run.classes, len(chosen)) as stage:
+    chosen = [] if saved is None else _by_class(saved["chosen"].flatten(), run.counts)
+    with run.monitor.stage(f"{run.method}, {run.budget}, seed {run.seed}", run.classes, len(chosen)) as stage:
         for label in range(len(chosen), run.classes):
             indices = run.training.class_indices[label]
             chosen.append(indices[choose(embeddings(run, teacher.network, indices), label)])
             stage.advance()
             stopping = run.monitor.stop_requested
             if stopping or run.checkpoint.due:
-                run.checkpoint.save({"chosen": torch.stack(chosen)})
+                run.checkpoint.save({"chosen": torch.cat(chosen)})
             if stopping:
                 raise stopped(f"images of {label + 1} of {run.classes} classes chosen by {run.method}")
-    return SynthesisResult(run.training.images(torch.cat(chosen)), run.labels)
+    return selected(run, torch.cat(chosen))
+
+
+def _by_class(chosen: Int64[Tensor, " n"], counts: Sequence[int]) -> list[Int64[Tensor, " k"]]:
+    """The images of the first classes, class by class."""
+    ends = accumulate(counts)
+    done = sum(end <= len(chosen) for end in ends)
+    return list(chosen.split(list(counts[:done])))
 
 
 def embeddings(run: Run[Any], network: Network, indices: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:

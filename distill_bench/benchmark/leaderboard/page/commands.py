@@ -7,6 +7,7 @@ from typing import Any
 
 from distill_bench.benchmark.leaderboard.collect import STRICT, Row
 from distill_bench.benchmark.suite import NONE, Suite, list_suites, load_suite
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import DistillBenchError
 from distill_bench.evaluation import PROTOCOLS, Result
 from distill_bench.evaluation.result import FULL
@@ -48,15 +49,17 @@ def _has(suite: Suite, row: Row, protocol: str) -> bool:
     if row["method"] == FULL:
         return suite.reference == protocol != NONE
     methods = [str(each) for each in suite.methods]
-    return row["method"] in methods and row["ipc"] in suite.ipc and protocol in suite.protocols
+    budgets = [(each.ipc, each.fraction) for each in suite.budgets]
+    return row["method"] in methods and (row["ipc"], row["fraction"]) in budgets and protocol in suite.protocols
 
 
 def _bench(name: str, row: Row, protocol: str, results: Sequence[Result]) -> str:
     suite, first = load_suite(name), results[0]
     asked = [f"method={row['method']}"]
-    if row["ipc"]:
+    if row["method"] != FULL:
+        key = "ipc" if row["fraction"] is None else "fraction"
         seeds = sorted({each.seed for each in results if each.seed is not None})
-        asked += [f"ipc={row['ipc']}", *(f"seed={seed}" for seed in seeds if seed in suite.seeds)]
+        asked += [f"{key}={row[key]}", *(f"seed={seed}" for seed in seeds if seed in suite.seeds)]
         asked += [f"protocol={protocol}"] if len(suite.protocols) > 1 else []
     data = _data(first)
     if first.dataset in suite.datasets:
@@ -73,14 +76,16 @@ def _single(result: Result, protocol: str, results: Sequence[Result]) -> list[st
         return [_line("download", known), _line("evaluate", known, *score)]
     seed = "" if result.seed is None else f"-seed{result.seed}"
     method = result.method.rpartition(":")[2]
-    out = f"{method}-{result.dataset.rpartition(':')[0] or result.dataset}-ipc{result.ipc}{seed}.safetensors"
+    budget = Budget(result.ipc, result.fraction)
+    out = f"{method}-{result.dataset.rpartition(':')[0] or result.dataset}-{budget.slug}{seed}.safetensors"
     if result.origin is not None:
         space = ["--method", result.method, "--space", result.pixel_space]
+        space += budget.option if result.fraction else []
         make = _line("import", *result.origin.files, *_data(result), *space, "--out", out)
     elif result.recipe is not None:
         numbered = ["--seed", str(result.seed)] if result.seed else []
         preset = ["--preset", result.preset] if result.preset else []
-        asked = [*_data(result), "--ipc", str(result.ipc), *preset, *numbered, *_changed(result), "--out", out]
+        asked = [*_data(result), *budget.option, *preset, *numbered, *_changed(result), "--out", out]
         make = _line("synthesize", result.method, *asked)
     else:
         return [_line("evaluate", out, *score)]
@@ -140,7 +145,7 @@ def _published(result: Result) -> str | None:
     for name, entry in _registry().items():
         if sums & {each.sha256 for each in entry.files}:
             return name
-        if (entry.method, entry.dataset, entry.ipc) == (result.method, result.dataset, result.ipc):
+        if (entry.method, entry.dataset, entry.budget) == (result.method, result.dataset, result.budget):
             alike.append(name)
     return alike[0] if len(alike) == 1 else None
 

@@ -38,17 +38,22 @@ function plusMinus(value, half) {
   return value.toFixed(digits) + (half === null ? "" : " ± " + half.toFixed(digits));
 }
 const accuracy = row => row.accuracy === null ? row.status : plusMinus(row.accuracy, row.half);
-const group = row => [row.dataset, row.ipc, row.protocol, row.network].join("\n");
+const group = row => [row.dataset, row.budget, row.protocol, row.network].join("\n");
 const TIES = new Map();
 for (const row of DATA.rows) if (row.rank) TIES.set(group(row) + row.rank, (TIES.get(group(row) + row.rank) || 0) + 1);
 const tied = row => TIES.get(group(row) + row.rank) > 1;
 const rank = row => row.rank ? row.rank + (tied(row) ? "=" : "") : NONE;
+// a budget: so many images per class or, with %, a part of the training split; in the order of the numbers of images
+const inWords = budget => budget.endsWith("%") ? budget : "IPC " + budget;
+const budgetOf = row => inWords(row.budget);
+const budgetsOf = rows => [...new Map(rows.map(row => [row.budget, row.images]))].map(([budget, images]) => [images, budget]).sort((a, b) => a[0] - b[0]);
+const perClass = budgets => "images per class" + (budgets.some(([, budget]) => budget.endsWith("%")) ? ", or % of the training split" : "") + " (log scale)";
 const ORIGINS = new Set(DATA.rows.map(row => row.origin));
 
 // --- state, which stands in the address so that a view can be shared
 
 const FILTERS = {
-  ipc: { label: "Images per class", text: String }, protocol: { label: "Protocol", text: String },
+  budget: { label: "Budget", text: String, values: rows => budgetsOf(rows.filter(row => row.budget !== null)).map(([, budget]) => budget) }, protocol: { label: "Protocol", text: String },
   labels: { label: "Labels", text: value => LABELS[value] || value }, preset: { label: "Preset", text: String },
   network: { label: "Network", text: String }, origin: { label: "Made", text: String },
 };
@@ -86,13 +91,13 @@ function change(values) {
 function chosen(row, without = "") {
   if (row.dataset !== state.dataset || row.method === FULL && state.protocol !== ALL && state.protocol !== row.protocol) return false;
   for (const key of Object.keys(FILTERS)) {
-    if (key === without || state[key] === ALL || row.protocol === null && key !== "ipc" && key !== "origin") continue;
+    if (key === without || state[key] === ALL || row.protocol === null && key !== "budget" && key !== "origin") continue;
     if (String(row[key]) !== state[key]) return false;
   }
   const text = [row.method, row.preset, row.protocol, row.network, row.labels, row.status, row.origin, ...row.suites, ...row.notes].join(" ").toLowerCase();
   return state.q.toLowerCase().split(/\s+/).every(word => text.includes(word));
 }
-const byRank = (a, b) => (a.ipc || 1e9) - (b.ipc || 1e9) || compare(a.protocol, b.protocol) || compare(a.network, b.network)
+const byRank = (a, b) => (a.images || 1e15) - (b.images || 1e15) || compare(a.budget, b.budget) || compare(a.protocol, b.protocol) || compare(a.network, b.network)
   || (a.rank || 1e9) - (b.rank || 1e9) || (b.accuracy || 0) - (a.accuracy || 0) || compare(a.method, b.method);
 function compare(a, b) {
   const missing = value => value === null || value === undefined;
@@ -113,7 +118,7 @@ const first = pair => pair && pair[0];
 const COLUMNS = [
   { key: "rank", label: "Rank", num: true, value: row => row.rank, cell: rank },
   { key: "method", label: "Method", value: row => row.method, cell: methodCell, kind: "method" },
-  { key: "ipc", label: "IPC", num: true, value: row => row.ipc, cell: row => known(row.ipc), constant: true },
+  { key: "budget", label: "Budget", num: true, value: row => row.images, cell: row => known(row.budget), constant: true },
   { key: "accuracy", label: "Accuracy ± (%)", num: true, down: true, value: row => row.accuracy, cell: accuracyCell, kind: "accuracy" },
   { key: "interval", label: "Interval", down: true, value: row => row.half, cell: intervalCell, kind: "wide" },
   { key: "random", label: "vs random", num: true, down: true, value: row => first(row.random), cell: row => points(row.random, "+"), kind: "medium" },
@@ -214,7 +219,7 @@ function enlarge(event) {
 function pictureOf(row) {
   const score = row.scores.find(each => DATA.pictures[each.set]);
   if (!score) return "";
-  const image = el("img", { src: DATA.pictures[score.set], alt: `Images of the set of ${row.method} at IPC ${row.ipc}, a column a class`, onload: enlarge });
+  const image = el("img", { src: DATA.pictures[score.set], alt: `Images of the set of ${row.method} at ${budgetOf(row)}, a column a class`, onload: enlarge });
   return el("section", {}, el("h3", {}, `The set of seed ${score.seed}, a column a class`), image);
 }
 function figuresOf(row) {
@@ -253,7 +258,7 @@ function versionsOf(row) {
 
 function drawFilters() {
   const selects = Object.entries(FILTERS).map(([key, about]) => {
-    const values = [...new Set(ofDataset().map(row => row[key]).filter(value => value !== null))].sort(compare).map(String);
+    const values = about.values ? about.values(ofDataset()) : [...new Set(ofDataset().map(row => row[key]).filter(value => value !== null))].sort(compare).map(String);
     if (key === "origin" && ORIGINS.size < 2) return "";
     const options = [ALL, ...values].map(value => el("option", { value, selected: state[key] === value }, value === ALL ? "all" : about.text(value)));
     return el("label", {}, about.label, el("select", { id: "f-" + key, onchange: event => { change({ [key]: event.target.value }); $("f-" + key).focus(); } }, options));
@@ -287,10 +292,11 @@ function drawGlance() {
     groups.get(key).push(row);
   }
   const kept = [...groups.values()].filter(rows => new Set(rows.map(row => row.method)).size > 2);
-  const ipcs = [...new Set(kept.flat().map(row => row.ipc))].sort((a, b) => a - b);
-  const head = ["Dataset", ...ipcs.map(ipc => "IPC " + ipc)].map(text => el("th", { scope: "col" }, text));
+  // of several datasets: a number of images per class is another number of images in each
+  const budgets = [...new Set(kept.flat().map(row => row.budget))].sort((a, b) => a.endsWith("%") - b.endsWith("%") || compare(a, b));
+  const head = ["Dataset", ...budgets.map(inWords)].map(text => el("th", { scope: "col" }, text));
   const lines = kept.map(rows => el("tr", {}, el("th", { scope: "row" }, rows[0].dataset, el("small", {}, `${rows[0].protocol}, ${rows[0].network}`)),
-    ipcs.map(ipc => el("td", {}, bestOf(rows.filter(row => row.ipc === ipc))))));
+    budgets.map(budget => el("td", {}, bestOf(rows.filter(row => row.budget === budget))))));
   $("glance").replaceChildren(el("caption", {}, "The highest accuracy, and how many rows share its rank. A cell opens its rows."), el("thead", {}, el("tr", {}, head)), el("tbody", {}, lines));
 }
 const SHORT = { soft: "soft", teacher: "per view" };
@@ -299,7 +305,7 @@ function bestOf(rows) {
   if (!rows.length) return NONE;
   const best = rows.filter(row => row.rank === 1).sort((a, b) => b.accuracy - a.accuracy), top = best[0];
   const others = best.slice(1, 3).map(withLabels).join(", ") + (best.length > 3 ? ` and ${best.length - 3} more` : "");
-  const link = address({ ...defaults(top.dataset), protocol: top.protocol, ipc: String(top.ipc), network: top.network });
+  const link = address({ ...defaults(top.dataset), protocol: top.protocol, budget: top.budget, network: top.network });
   const said = best.length > 1 ? `tie of ${best.length} with ${others}` : rows.length > 1 ? "resolved from all others" : "the only row";
   return [el("a", { href: link, onclick: () => $("board-title").scrollIntoView() }, withLabels(top), " ", accuracy(top)), el("small", {}, said)];
 }
@@ -308,9 +314,9 @@ function claimed(claim) {
   return `${claim.claimed}${std}${networks}`;
 }
 function claimsTable(rows, caption) {
-  const columns = ["Method", "IPC", "Protocol", "Claimed (%)", "Measured (%)", "Difference", "Verdict", "Claimed where", "Why"];
+  const columns = ["Method", "Budget", "Protocol", "Claimed (%)", "Measured (%)", "Difference", "Verdict", "Claimed where", "Why"];
   const lines = rows.map(row => el("tr", {}, el("th", { scope: "row", class: "method" }, row.method === FULL ? "" : swatch(row.method), withLabels(row)),
-    [known(row.ipc), known(row.protocol), claimed(row.claim), accuracy(row), points([row.claim.difference, row.claim.margin], "+"), row.claim.verdict,
+    [known(row.budget), known(row.protocol), claimed(row.claim), accuracy(row), points([row.claim.difference, row.claim.margin], "+"), row.claim.verdict,
       `${row.claim.paper}, ${row.claim.claimed_protocol}: ${row.claim.source}`, [...row.claim.why, ...row.notes].join("; ")].map((text, i) => el("td", { class: "claim" + i }, text))));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, el("table", {}, el("caption", {}, caption),
     el("thead", {}, el("tr", {}, columns.map(text => el("th", { scope: "col" }, text)))), el("tbody", {}, lines)));
@@ -374,7 +380,7 @@ function curvesOf(rows) {
     if (!found.has(name)) found.set(name, { name, method: row.method, labels: row.labels, rows: [] });
     found.get(name).rows.push(row);
   }
-  for (const curve of found.values()) curve.rows.sort((a, b) => a.ipc - b.ipc);
+  for (const curve of found.values()) curve.rows.sort((a, b) => a.images - b.images);
   return [...found.values()];
 }
 function panelsOf(rows) {
@@ -390,26 +396,26 @@ function panelsOf(rows) {
   }
   return panels.length ? panels : [{ title: "random", curves }];
 }
-function drawPanel(panel, ipcs, full) {
+function drawPanel(panel, budgets, full) {
   const box = { left: 36, right: 270, top: 8, bottom: 230 }, [low, high] = range(panel.curves.flatMap(curve => curve.rows));
   const y = linear(low, high, box.bottom, box.top);
-  const x = ipcs.length > 1 ? logarithmic(ipcs[0], ipcs.at(-1), box.left + 14, box.right - 10) : () => (box.left + box.right) / 2;
+  const x = budgets.length > 1 ? logarithmic(budgets[0][0], budgets.at(-1)[0], box.left + 14, box.right - 10) : () => (box.left + box.right) / 2;
   const lines = panel.curves.map((curve, index) => drawCurve(curve, value => x(value) + (index - panel.curves.length / 2) * 2, y, [low, high]));
-  const ends = panel.curves.map(curve => ({ text: curve.name, colour: colourOf(curve.method), y: y(curve.rows.at(-1).accuracy), x: x(curve.rows.at(-1).ipc) }));
+  const ends = panel.curves.map(curve => ({ text: curve.name, colour: colourOf(curve.method), y: y(curve.rows.at(-1).accuracy), x: x(curve.rows.at(-1).images) }));
   if (full !== null) ends.push({ text: "full", colour: "var(--ink)", y: y(full), x: box.right });
   const labels = apart(ends, box.top + 4, box.bottom).map(label => [
     svg("path", { d: `M ${label.x + 7} ${label.y} H ${box.right + 2} L ${box.right + 14} ${label.at}`, style: `stroke:${label.colour};fill:none;opacity:.6`, "stroke-dasharray": "1 3" }),
     svg("text", { x: box.right + 18, y: label.at + 4 }, label.text)]);
-  const said = panel.curves.map(curve => curve.name + ": " + curve.rows.map(row => `${accuracy(row)} at IPC ${row.ipc}`).join(", ")).join("; ");
+  const said = panel.curves.map(curve => curve.name + ": " + curve.rows.map(row => `${accuracy(row)} at ${budgetOf(row)}`).join(", ")).join("; ");
   return el("figure", {}, el("figcaption", {}, panel.title), svg("svg", { class: "chart", viewBox: "0 0 430 268", role: "img", "aria-label": `${panel.title}. ${said}` },
-    axes(box, x, y, ipcs, ticks(low, high), "images per class (log scale)", String),
+    axes(box, x, y, budgets.map(first), ticks(low, high), perClass(budgets), images => budgets.find(([size]) => size === images)[1]),
     full === null ? "" : svg("line", { class: "full", x1: box.left, x2: box.right, y1: y(full), y2: y(full) }), lines, labels));
 }
 function drawCurve(curve, x, y, [low, high]) {
-  const colour = colourOf(curve.method), at = row => `${x(row.ipc)} ${y(row.accuracy)}`;
-  const bars = curve.rows.filter(row => row.ci_low !== null).map(row => svg("line", { x1: x(row.ipc), x2: x(row.ipc), y1: y(Math.max(row.ci_low, low)), y2: y(Math.min(row.ci_high, high)), style: `stroke:${colour};stroke-width:1.3` }));
+  const colour = colourOf(curve.method), at = row => `${x(row.images)} ${y(row.accuracy)}`;
+  const bars = curve.rows.filter(row => row.ci_low !== null).map(row => svg("line", { x1: x(row.images), x2: x(row.images), y1: y(Math.max(row.ci_low, low)), y2: y(Math.min(row.ci_high, high)), style: `stroke:${colour};stroke-width:1.3` }));
   const line = svg("path", { d: "M " + curve.rows.map(at).join(" L "), style: `fill:none;stroke:${colour};stroke-width:2`, "stroke-dasharray": DASHES[styleOf(curve.method).dash] || null });
-  return [bars, line, curve.rows.map(row => mark(curve.method, x(row.ipc), y(row.accuracy), 3.6, `${curve.name}, IPC ${row.ipc}: ${accuracy(row)}`))];
+  return [bars, line, curve.rows.map(row => mark(curve.method, x(row.images), y(row.accuracy), 3.6, `${curve.name}, ${budgetOf(row)}: ${accuracy(row)}`))];
 }
 const conditions = row => [row.protocol, row.network, row.pixel_space].join(" · ");
 function drawn(without) {
@@ -418,11 +424,11 @@ function drawn(without) {
   return rows.filter(row => !row.strict || !stored.has(row.method + conditions(row)));
 }
 function drawCurves() {
-  const rows = drawn("ipc"), blocks = [];
+  const rows = drawn("budget"), blocks = [];
   for (const name of [...new Set(rows.map(conditions))]) {
-    const own = rows.filter(row => conditions(row) === name), ipcs = [...new Set(own.map(row => row.ipc))].sort((a, b) => a - b);
+    const own = rows.filter(row => conditions(row) === name), budgets = budgetsOf(own);
     const full = own.find(row => row.full !== null)?.full ?? null;
-    blocks.push(el("h3", {}, name + " pixels"), el("div", { class: "panels" }, panelsOf(own).map(panel => drawPanel(panel, ipcs, full))));
+    blocks.push(el("h3", {}, name + " pixels"), el("div", { class: "panels" }, panelsOf(own).map(panel => drawPanel(panel, budgets, full))));
   }
   $("curves").replaceChildren(...(blocks.length ? blocks : [el("p", {}, "Nothing to draw under these filters.")]));
 }
@@ -437,10 +443,10 @@ function drawCost(all, title, cost, text, round) {
   const costs = rows.map(cost), least = Math.min(...costs), most = Math.max(...costs, least * 2), [low, high] = range(rows.map(row => ({ ...row, full: null })));
   const x = logarithmic(least, most, box.left + 10, box.right - 60), y = linear(low, high, box.bottom, box.top), best = front(rows, cost);
   const steps = best.map((row, i) => `${i ? `H ${x(cost(row))} V` : `M ${x(cost(row))}`} ${y(row.accuracy)}`).join(" ") + ` H ${box.right}`;
-  const marks = rows.map(row => mark(row.method, x(cost(row)), y(row.accuracy), 4.2, `${withLabels(row)}, IPC ${row.ipc}: ${accuracy(row)} %, ${text(cost(row))}`));
-  const labels = placed(best.map(row => ({ x: x(cost(row)), y: y(row.accuracy), text: `${row.method} ${row.ipc}` })));
+  const marks = rows.map(row => mark(row.method, x(cost(row)), y(row.accuracy), 4.2, `${withLabels(row)}, ${budgetOf(row)}: ${accuracy(row)} %, ${text(cost(row))}`));
+  const labels = placed(best.map(row => ({ x: x(cost(row)), y: y(row.accuracy), text: `${row.method} ${row.budget}` })));
   const inside = round.filter(each => each >= least * 0.98 && each <= most * 1.02), values = inside.length > 1 ? inside : [least, most];
-  const said = "Pareto front: " + best.map(row => `${withLabels(row)} IPC ${row.ipc} ${accuracy(row)} at ${text(cost(row))}`).join("; ");
+  const said = "Pareto front: " + best.map(row => `${withLabels(row)} ${budgetOf(row)} ${accuracy(row)} at ${text(cost(row))}`).join("; ");
   return el("figure", {}, el("figcaption", {}, "Accuracy (%) against " + title), svg("svg", { class: "chart", viewBox: "0 0 610 372", role: "img", "aria-label": said },
     axes(box, x, y, values, ticks(low, high), title + " (log scale)", text), svg("path", { d: steps, style: "fill:none;stroke:var(--soft);stroke-width:1.5" }), marks, labels));
 }
@@ -459,7 +465,7 @@ function drawCosts() {
     const own = rows.filter(row => conditions(row) === name);
     const size = known ? drawCost(own, "bits per class", row => row.bits, bits, POWERS) : drawCost(own, "bytes", row => row.bytes, bytes, POWERS);
     const panels = [size, drawCost(own, "synthesis time", row => row.synthesis_seconds === null ? null : Math.max(0.1, row.synthesis_seconds), time, SECONDS)];
-    return [el("h3", {}, name + " pixels"), el("div", { class: "panels wide-panels" }, panels), el("p", {}, "A label is the method and its IPC.")];
+    return [el("h3", {}, name + " pixels"), el("div", { class: "panels wide-panels" }, panels), el("p", {}, "A label is the method and its budget.")];
   });
   $("costs").replaceChildren(...(blocks.length ? blocks.flat() : [el("p", {}, "Nothing to draw under these filters.")]));
 }

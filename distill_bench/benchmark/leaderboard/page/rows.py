@@ -6,20 +6,19 @@ from typing import Any
 
 from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
 from distill_bench.benchmark.leaderboard.claims import Claim
-from distill_bench.benchmark.leaderboard.collect import Row
+from distill_bench.benchmark.leaderboard.collect import Row, budget_of, class_count
 from distill_bench.benchmark.leaderboard.colours import PALETTE, family_order, style_of
 from distill_bench.benchmark.leaderboard.merged import CONDITION
 from distill_bench.benchmark.leaderboard.page.commands import commands
 from distill_bench.benchmark.leaderboard.page.pictures import pictures_of
 from distill_bench.benchmark.leaderboard.page.recipes import about_method, sourced
-from distill_bench.datasets import dataset_info
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.compare import Difference
 from distill_bench.evaluation.result import FULL
 from distill_bench.runtime.hashing import canonical_hash
 
 _PLAIN = (
-    "dataset", "method", "ipc", "preset", "protocol", "network", "labels", "pixel_space", "accuracy", "ci_low",
+    "dataset", "method", "images", "preset", "protocol", "network", "labels", "pixel_space", "accuracy", "ci_low",
     "ci_high", "networks", "seeds", "bytes", "synthesis_seconds", "peak_memory_mb", "status", "full", "origin",
     "suites",
 )  # fmt: skip
@@ -46,7 +45,7 @@ def page_data(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> dict[str, An
     """
     recipes: dict[str, Any] = {}
     results = [each for row in rows for each in row["results"] if isinstance(each, Result)]
-    pictures = pictures_of(sorted(results, key=lambda each: (each.seed or 0, each.ipc or 0)))
+    pictures = pictures_of(sorted(results, key=lambda each: (each.seed or 0, each.images or each.ipc or 0)))
     shown = [_row(row, claims, recipes) for row in rows]
     methods = {name: about_method(name) | _style(name) for name in sorted({row["method"] for row in rows} - {FULL})}
     return {
@@ -70,15 +69,8 @@ def half_width(row: Row) -> float | None:
 def bits_per_class(row: Row) -> float | None:
     """Storage of a row's sets in bits for each class; None where the number of classes is not known."""
     results = [each for each in row["results"] if isinstance(each, Result)]
-    classes = _classes(results[0]) if results else None
+    classes = class_count(results[0]) if results else None
     return None if classes is None or row["bytes"] is None else round(row["bytes"] * 8 / classes, 1)
-
-
-def _classes(result: Result) -> int | None:
-    if result.classes:
-        return len(result.classes)
-    info = dataset_info(result.dataset)
-    return None if info is None else info.class_count
 
 
 def _style(method: str) -> dict[str, Any]:
@@ -90,6 +82,7 @@ def _row(row: Row, claims: Sequence[Claim], recipes: dict[str, Any]) -> dict[str
     place, results = row["place"], [each for each in row["results"] if isinstance(each, Result)]
     return {
         "id": canonical_hash([row[key] for key in (*CONDITION, "origin")])[:8],
+        "budget": budget_of(row) or None,
         **{key: row[key] for key in _PLAIN},
         "strict": any(each.strict for each in results),
         "half": half_width(row),

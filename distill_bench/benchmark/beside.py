@@ -1,0 +1,52 @@
+"""The random images that stand beside a set: as many, in its pixel space, with labels of its kind."""
+
+from typing import Any, Literal
+
+from distill_bench.datasets import Dataset
+from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.methods import load_method, synthesize
+from distill_bench.methods.recipe import PAPER
+from distill_bench.runtime.progress import SILENT, Monitor
+
+_SOFT = "random-soft"
+_KINDS = {"logits": "soft", "probabilities": "soft", "teacher": "teacher", "recorded": "recorded"}
+"""What ``random-soft`` calls the labels that a card names."""
+
+
+def random_beside(
+    distilled: DistilledSet,
+    dataset: Dataset,
+    labels: Literal["stored", "hard"] = "stored",
+    *,
+    device: str = "auto",
+    monitor: Monitor = SILENT,
+) -> DistilledSet:
+    """Random images of the training split with the set's seed (0 where its card has none).
+
+    Where its labels are classes, or ``labels`` is ``"hard"``, it is the method ``random``. Else ``random-soft`` with
+    the set's kind of label and temperature: by the teacher on its card, which is found again where it was trained here,
+    or by that of ``random-soft``'s own recipe where the card names none, as for learned labels.
+
+    Args:
+        distilled: the set.
+        dataset: whose training split it was made from.
+        labels: which of the set's labels are meant.
+        device, monitor: as for ``synthesize``.
+
+    Returns:
+        The set.
+
+    Raises:
+        UsageError, RunFailed, Interrupted: as ``synthesize``.
+    """
+    card, space = distilled.card, distilled.card.pixel_space
+    options: dict[str, Any] = {"seed": card.seed or 0, "device": device, "monitor": monitor, "pixel_space": space.kind}
+    if space.kind == "zca":
+        options |= {"zca_eps": space.eps, "zca_input": space.zca_input}
+    if labels == "hard" or card.label_kind == "hard":
+        return synthesize(dataset, "random", card.ipc, **options)
+    kind, presets = _KINDS[card.label_kind], load_method(_SOFT).recipe.presets
+    named = ("teacher", "record") if kind == "recorded" else ("teacher",)
+    options |= {name: card.recipe[name] for name in named if isinstance(card.recipe.get(name), dict)}
+    preset = card.preset if card.preset in presets else PAPER
+    return synthesize(dataset, _SOFT, card.ipc, preset, labels=kind, temperature=card.temperature, **options)

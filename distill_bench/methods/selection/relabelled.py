@@ -1,0 +1,122 @@
+"""Real images that any selection chose, with a teacher's labels: pruning with knowledge distillation.
+
+Source: Ben-Baruch et al., "Distilling the Knowledge in Data Pruning" (2024), arXiv 2403.07854: a teacher trained on the
+whole training split labels the images that are kept.
+"""
+
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+from pydantic import Field
+
+from distill_bench.datasets.dataset import Dataset
+from distill_bench.errors import UsageError, unknown
+from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
+from distill_bench.methods.recipe import Values, list_recipes
+from distill_bench.methods.registry import Method, load_method
+from distill_bench.methods.run import (
+    Config,
+    Piece,
+    Resolve,
+    Run,
+    SynthesisResult,
+    config_of,
+    method,
+    pretrained_of,
+    selects,
+    version_of,
+)
+from distill_bench.methods.selection.selection import random_indices, selected
+
+RANDOM = "random"
+
+
+class RelabelledConfig(RelabelConfig):
+    """Fields of ``relabelled_selection``.
+
+    Attributes:
+        images: the method that chooses the images: one of this project that selects real ones.
+        selection: values of that method's fields instead of its recipe's; completed, all of its values. It has the
+            pixel space of this one.
+    """
+
+    UNSAID: ClassVar[Values] = {**RelabelConfig.UNSAID, "images": RANDOM, "selection": {}}
+
+    images: str = RANDOM
+    selection: Values = Field(default_factory=dict)
+
+    def completed(self, resolve: Resolve) -> Config:
+        """With all values of the method that chooses; raises UsageError where there is none of that name."""
+        if self.images == RANDOM:
+            if self.selection:
+                named = ", ".join(self.selection)
+                raise UsageError(f"selection has values ({named}), and `images={RANDOM}` takes none.")
+            return self
+        own = self.model_dump(include=set(Config.model_fields))
+        idle = () if self.pixel_space == "zca" else ("zca_eps", "zca_input")
+        values = {name: value for name, value in (self.selection | own).items() if name not in idle}
+        config = resolve(_chooser(self.images), values)
+        return self.model_copy(update={"selection": config.model_dump(mode="json")})
+
+    @property
+    def chooser(self) -> Config:
+        """The values of the method that chooses the images."""
+        return config_of(_chooser(self.images).function).model_validate(self.selection)
+
+    @property
+    def balanced(self) -> bool:
+        """As the method that chooses has it."""
+        return self.images == RANDOM or self.chooser.balanced
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version of the function that chooses."""
+        return {} if self.images == RANDOM else {self.images: version_of(_chooser(self.images).function)}
+
+    def check(self, dataset: Dataset) -> None:
+        """Raise UsageError if images cannot be chosen, or not be labelled so."""
+        super().check(dataset)
+        if self.images != RANDOM:
+            self.chooser.check(dataset)
+
+    def step_bytes(self, dataset: Dataset, ipc: int) -> int:
+        """The larger of what either teacher takes."""
+        own = super().step_bytes(dataset, ipc)
+        return own if self.images == RANDOM else max(own, self.chooser.step_bytes(dataset, ipc))
+
+
+def _pieces(run: Run[Any]) -> list[Piece]:
+    """The teacher that labels, and what the method that chooses needs."""
+    if run.config.images == RANDOM:
+        return teacher_pieces(run)
+    choosing = _choosing(run)
+    pieces = pretrained_of(_chooser(run.config.images).function)(choosing) + teacher_pieces(run)
+    return list({piece.path: piece for piece in pieces}.values())
+
+
+@method(RelabelledConfig, pretrained=_pieces, selects=True)
+def relabelled_selection(run: Run[RelabelledConfig]) -> SynthesisResult:
+    """The images that a selection chooses with a teacher's labels: what there is to beat for methods that relabel."""
+    if run.config.images == RANDOM:
+        chosen = selected(run, random_indices(run))
+    else:
+        chosen = _chooser(run.config.images).function(_choosing(run))  # type: ignore[assignment]
+    return relabel(run, teacher_of(run), chosen)
+
+
+def _choosing(run: Run[RelabelledConfig]) -> Run[Any]:
+    """The run of the method that chooses the images."""
+    return replace(cast(Run[Any], run), config=run.config.chooser)
+
+
+def _chooser(name: str) -> Method:
+    """A method of this project that selects real images. Raises UsageError if there is none of that name."""
+    if (
+        name in list_recipes()
+        and selects((chosen := load_method(name)).function)
+        and chosen.function is not relabelled_selection
+    ):
+        return chosen
+    functions = {each: load_method(each).function for each in list_recipes()}
+    known = [each for each, function in functions.items() if selects(function) and function is not relabelled_selection]
+    raise UsageError(f"images: {unknown('selection', name, known)}")

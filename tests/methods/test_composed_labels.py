@@ -1,0 +1,108 @@
+"""A teacher's labels on the images of any selection: pruning with knowledge distillation."""
+
+import pytest
+import torch
+
+from distill_bench import synthesize
+from distill_bench.distilled.budget import Budget
+from distill_bench.distilled.distilled_set import INDICES
+from distill_bench.distilled.playback import training_images
+from distill_bench.errors import UsageError
+from distill_bench.methods import load_method, new_run, synthesis_key
+from distill_bench.methods.decoupled.relabel import predict, teacher_of
+from distill_bench.methods.recipe import TEST
+from distill_bench.methods.run import pretrained_of
+
+FEATURES = {"epochs": 1}
+
+
+def config(digits, **values):
+    return load_method("random-soft").config_on(digits, Budget(fraction=0.02), TEST, **values)
+
+
+def key(digits, fields):
+    return synthesis_key(digits, load_method("random-soft"), fields, Budget(fraction=0.02), TEST, 0)
+
+
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+def test_the_images_are_the_selections_and_the_labels_the_teachers(digits, labels):
+    options = {"images": "herding", "selection": {"teacher": FEATURES}, "labels": labels}
+    made = synthesize(digits, "random-soft", preset=TEST, fraction=0.02, **options)
+    alone = synthesize(digits, "herding", preset=TEST, fraction=0.02, teacher=FEATURES)
+    assert torch.equal(made.images, alone.images) and torch.equal(made.stored[INDICES], alone.stored[INDICES])
+    assert made.card.recipe["selection"] == alone.card.recipe
+    if labels == "soft":
+        run = new_run(digits, load_method("random-soft"), config(digits, **options), Budget(fraction=0.02))
+        wanted = predict(teacher_of(run).network, training_images(made), run.device)
+        torch.testing.assert_close(made.soft_labels, wanted)
+
+
+def test_its_values_are_completed_from_the_recipe_of_the_selection(digits):
+    fields = config(digits, images="k-center", selection={"start": "random", "teacher": {"epochs": 2}})
+    usual = load_method("k-center").config_on(digits, Budget(fraction=0.02), TEST)
+    assert fields.chooser.start == "random" and fields.chooser.teacher.epochs == 2
+    assert fields.chooser.teacher.network == usual.teacher.network
+    again = config(digits, images="k-center", selection=fields.selection)
+    assert again == fields and key(digits, again) == key(digits, fields) != key(digits, config(digits))
+
+
+def test_a_new_version_of_the_selection_is_another_address(digits, monkeypatch):
+    fields = config(digits, images="herding")
+    before = key(digits, fields)
+    monkeypatch.setattr(load_method("herding").function, "version", 2)
+    assert key(digits, fields) != before
+
+
+def test_both_teachers_are_trained_first(digits):
+    fields = config(digits, images="herding")
+    run = new_run(digits, load_method("random-soft"), fields, Budget(fraction=0.02))
+    assert len(pretrained_of(load_method("random-soft").function)(run)) == 2
+    shared = config(digits, images="herding", selection={"teacher": fields.teacher.model_dump()})
+    run = new_run(digits, load_method("random-soft"), shared, Budget(fraction=0.02))
+    assert len(pretrained_of(load_method("random-soft").function)(run)) == 1
+
+
+def test_images_are_in_the_pixel_space_of_the_set(digits):
+    fields = config(digits, images="random", pixel_space="unit")
+    assert fields.selection == {}
+    assert config(digits, images="herding", pixel_space="unit").chooser.pixel_space == "unit"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"images": "herdign"}, "herdign.*Did you mean herding"),
+        ({"images": "dm"}, "unknown selection 'dm'.*k-means, random"),
+        ({"images": "random-soft"}, "unknown selection"),
+        ({"selection": {"start": "mean"}}, r"selection has values \(start\)"),
+        ({"images": "herding", "selection": {"start": "mean"}}, "herding has no field start"),
+        ({"alpha": 1.5}, "alpha"),
+        ({"alpha": -0.1}, "alpha"),
+    ],
+)
+def test_what_cannot_be_composed_is_refused(digits, values, said):
+    with pytest.raises(UsageError, match=said):
+        config(digits, **values)
+
+
+def test_a_weight_without_a_teachers_labels_is_refused(digits):
+    with pytest.raises(UsageError, match=r"`alpha=0.5` weighs a teacher's labels"):
+        synthesize(digits, "random-soft", preset=TEST, fraction=0.02, labels="hard", alpha=0.5)
+
+
+def test_recorded_views_have_no_reflected_border(digits):
+    record = {"views": {"crop": "reflected"}}
+    with pytest.raises(UsageError, match="reflected"):
+        synthesize(digits, "random-soft", preset=TEST, fraction=0.02, labels="recorded", record=record)
+
+
+def test_the_weight_stands_on_the_card_and_in_the_address_but_at_one(digits):
+    half, whole = (synthesize(digits, "random-soft", preset=TEST, fraction=0.02, alpha=alpha) for alpha in (0.5, 1.0))
+    assert half.card.alpha == half.card.recipe["alpha"] == half.card.model_dump(mode="json")["alpha"] == 0.5
+    assert "alpha" not in whole.card.model_dump(mode="json") and "alpha" not in whole.card.recipe
+    assert key(digits, config(digits, alpha=1.0)) == key(digits, config(digits)) != key(digits, config(digits, alpha=0))
+
+
+@pytest.mark.parametrize("network", ["ConvNetW32BN", "ConvNetD1W4BN"])
+def test_the_teacher_has_any_size(digits, network):
+    assert config(digits, teacher={"network": network}).teacher.network == network
