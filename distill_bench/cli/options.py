@@ -214,7 +214,7 @@ def choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:
 def holdout_fraction(fraction: float | None, split: str | None, usual: float | None = None) -> float | None:
     """The fraction to hold out, or None for the test split; ``usual`` if nothing is said."""
     if split not in (None, "test", "holdout"):
-        raise UsageError(f"--split {split!r}: give test or holdout.")
+        raise UsageError(f"--split {split!r}: give test or holdout.{did_you_mean(split, ('test', 'holdout'))}")
     if split == "test":
         if fraction is not None:
             raise UsageError(f"--split test and --holdout {fraction} contradict each other: give one of them.")

@@ -9,7 +9,7 @@ import typer
 from distill_bench.cli import options
 from distill_bench.cli.choices import SPACES
 from distill_bench.cli.output import show, show_json
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.runtime.memory import peak_line
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def teachers_train(
 
     code_state()
     if pixel_space not in SPACES:
-        raise UsageError(f"--pixel-space {pixel_space!r}: give {', '.join(SPACES)}.")
+        hint = did_you_mean(pixel_space, SPACES)
+        raise UsageError(f"--pixel-space {pixel_space!r}: give {', '.join(SPACES)}.{hint}")
     recipe = teacher_recipe(options.overrides(values, network=network, epochs=epochs))
     data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     space = pixel_space_of(data, pixel_space)  # type: ignore[arg-type]

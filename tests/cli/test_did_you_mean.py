@@ -41,6 +41,10 @@ MAKE = ("synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--out", "x.safet
         (("teachers", "train", "--dataset", "digits", "--set", "epoch=3"), "epochs"),
         (("import", "y.npz", "--dataset", "digits", "--out", "x.safetensors", "--form", "arays"), "arrays"),
         (("import", "y.npz", "--dataset", "digits", "--out", "x.safetensors", "--space", "normalised"), "normalized"),
+        (("evaluate", "--protocol", "full-v1", "--dataset", "digits", "--split", "hold"), "holdout"),
+        (("teachers", "train", "--dataset", "digits", "--pixel-space", "normalised"), "normalized"),
+        (("bench", "digits", "--set", "itertions=3"), "iterations"),
+        (("bench", "digits", "--protocol", "quick"), "quick-v1"),
         (("publish", "x.safetensors", "--to", "huggingfase", "--repo", "a/b"), "huggingface"),
     ],
 )
