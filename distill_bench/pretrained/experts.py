@@ -18,8 +18,9 @@ from distill_bench.augmentations import dsa
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
 from distill_bench.networks import blank_network, check_own, resolve_network
+from distill_bench.pretrained.recorder import TRAJECTORY, Snapshots
 from distill_bench.pretrained.store import Artifact, Pretrained, get_or_create, holds, list_stored, path_of
-from distill_bench.pretrained.training import MOST_EPOCHS, TRAJECTORY, ground_of, train_kept
+from distill_bench.pretrained.training import MOST_EPOCHS, ground_of, train_kept
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor, SubMonitor
 from distill_bench.training.sharpness_aware import gsam_gradient
@@ -241,7 +242,8 @@ def _train(
     checkpoint: Checkpoint,
     monitor: Monitor,
 ) -> Artifact:
-    _, trajectory, facts = train_kept(
+    snapshots = Snapshots()
+    _, facts = train_kept(
         training,
         name,
         Plan(**recipe.model_dump(exclude={"augment", "rho", "alpha"})),
@@ -254,7 +256,7 @@ def _train(
         setting="expert.learning_rate",
         note=f"expert {index + 1}, ",
         gradient=gsam_gradient(recipe.rho, recipe.alpha) if recipe.rho else None,
-        snapshots=True,
+        recorder=snapshots,
     )
     del facts["loss"]
-    return {TRAJECTORY: trajectory}, facts
+    return snapshots.rows, facts

@@ -22,6 +22,7 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     model_serializer,
+    model_validator,
 )
 from torch import Generator
 
@@ -52,10 +53,11 @@ class TeacherRecipe(BaseModel):
         epochs: passes over the training split.
         minimum_steps: with few images, so many more epochs that there are at least this many optimiser steps.
         learning_rate, momentum, weight_decay: of SGD.
+        nesterov: whether its momentum is Nesterov's.
         schedule: whether the rate is constant, or follows a cosine to 0.
         batch_size: images a step.
         augment: DSA on every batch, or every image shifted by up to 4 pixels and mirrored (neither mirrors where the
-            dataset is not flip-invariant), or none.
+            dataset is not flip-invariant), beside it zero (``shift``) or itself (``reflected``), or none.
         weights: an id of ``weights.NETWORKS``, taken instead of training. ``network`` must be theirs, and all other
             values say nothing.
     """
@@ -69,14 +71,21 @@ class TeacherRecipe(BaseModel):
     momentum: NonNegativeFloat = 0.9
     weight_decay: NonNegativeFloat = 5e-4
     batch_size: PositiveInt = 256
-    augment: Literal["none", "dsa", "shift"] = "dsa"
+    augment: Literal["none", "dsa", "shift", "reflected"] = "dsa"
     schedule: Literal["constant", "cosine"] = "constant"
     weights: str = ""
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _momentum_of_nesterov(self) -> "TeacherRecipe":
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov is a kind of momentum, and momentum is 0: give one above 0, or nesterov = false")
+        return self
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialize: Callable[["TeacherRecipe"], dict[str, Any]]) -> dict[str, Any]:
         """What later versions added goes without saying, so that addresses are those of recipes without it."""
-        unsaid = {"schedule": "constant", "weights": ""}
+        unsaid = {"schedule": "constant", "weights": "", "nesterov": False}
         return {name: value for name, value in serialize(self).items() if unsaid.get(name) != value}
 
     def plan(self, images: int) -> Plan:
@@ -85,13 +94,15 @@ class TeacherRecipe(BaseModel):
         return Plan(
             epochs=max(self.epochs, math.ceil(self.minimum_steps / steps)),
             annealing=1.0 if self.schedule == "cosine" else 0.0,
+            nesterov=self.nesterov,
             **self.model_dump(include={"batch_size", "learning_rate", "momentum", "weight_decay"}),
         )
 
     def augmentation(self, flip_invariant: bool) -> Augment | None:
         """What is done to every batch."""
-        if self.augment == "shift":
-            return views.augmentation(views.AugmentPolicy(crop="padded"), flip_invariant)
+        if self.augment in ("shift", "reflected"):
+            crop: Literal["padded", "reflected"] = "padded" if self.augment == "shift" else "reflected"
+            return views.augmentation(views.AugmentPolicy(crop=crop), flip_invariant)
         return dsa.augmentation(flip_invariant) if self.augment == "dsa" else None
 
 
@@ -149,7 +160,7 @@ def get_or_train_teacher(
 
     identity = _identity(training, recipe, seed)
     about: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
-    return _checked(training, get_or_create(KIND, identity, make, monitor, every_seconds=every_seconds, **about))
+    return checked_teacher(training, get_or_create(KIND, identity, make, monitor, every_seconds=every_seconds, **about))
 
 
 def teacher_bytes(recipe: TeacherRecipe, shape: tuple[int, int, int], classes: int) -> int:
@@ -182,15 +193,23 @@ def list_teachers() -> list[Pretrained]:
 
 
 def _identity(training: TrainingData, recipe: TeacherRecipe, seed: int) -> dict[str, Any]:
-    check_own(recipe.network, "teachers")
-    resolved = recipe.model_copy(update={"network": resolve_network(recipe.network, training.shape)})
     counts = {"network", "weights"} if recipe.weights else None
     return {
         "version": VERSION,
-        "recipe": resolved.model_dump(mode="json", include=counts),
+        "recipe": resolved_recipe(training, recipe).model_dump(mode="json", include=counts),
         "seed": None if recipe.weights else seed,
         **ground_of(training),
     }
+
+
+def resolved_recipe(training: TrainingData, recipe: TeacherRecipe) -> TeacherRecipe:
+    """The recipe with the network's name in full.
+
+    Raises:
+        UsageError: the name is unknown, or the network none of this project's.
+    """
+    check_own(recipe.network, "teachers")
+    return recipe.model_copy(update={"network": resolve_network(recipe.network, training.shape)})
 
 
 def _fitting_weights(training: TrainingData, recipe: TeacherRecipe) -> Weights:
@@ -224,7 +243,7 @@ def _train(
     training: TrainingData, recipe: TeacherRecipe, seed: int, checkpoint: Checkpoint, monitor: Monitor
 ) -> Artifact:
     name = resolve_network(recipe.network, training.shape)
-    network, _, facts = train_kept(
+    network, facts = train_kept(
         training,
         name,
         recipe.plan(len(training)),
@@ -240,11 +259,17 @@ def _train(
     return dict(network.state_dict()), facts
 
 
-def _checked(training: TrainingData, stored: Pretrained) -> Teacher:
-    """The teacher, loaded, if it is what was recorded and has learned something."""
+def checked_teacher(training: TrainingData, stored: Pretrained, prefix: str = "") -> Teacher:
+    """The teacher in a stored piece, loaded, on the device of the images it was trained on; the prefix is its tensors'.
+
+    Raises:
+        DataError: its accuracy is not the recorded one, or far from the one stated.
+        RunFailed: it is hardly better than naming the commonest class.
+    """
     name, count = stored.identity["recipe"]["network"], len(training.class_names)
     network = build_network(name, training.shape, count, Generator()).to(training.device)
-    network.load_state_dict(stored.tensors())
+    tensors = stored.tensors().items()
+    network.load_state_dict({key.removeprefix(prefix): value for key, value in tensors if key.startswith(prefix)})
     network.eval().requires_grad_(False)
     recorded, measured = stored.facts["accuracy"], training_accuracy(network, training)
     labels = training.labels[checked_images(training)]

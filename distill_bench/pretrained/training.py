@@ -3,13 +3,13 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector
 
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import RunFailed
 from distill_bench.networks import Network, build_network
+from distill_bench.pretrained.recorder import Recorder
 from distill_bench.pretrained.store import diverged
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.device import send
@@ -20,7 +20,6 @@ from distill_bench.training.train import Augment, GradientFn, Plan, TrainState, 
 
 CHECKED_IMAGES = 2000
 MOST_EPOCHS = 1_000_000
-TRAJECTORY = "trajectory"
 
 
 def ground_of(training: TrainingData) -> dict[str, Any]:
@@ -47,8 +46,8 @@ def train_kept(
     setting: str,
     note: str = "",
     gradient: GradientFn | None = None,
-    snapshots: bool = False,
-) -> tuple[Network, Float[Tensor, "epochs p"], dict[str, Any]]:
+    recorder: Recorder | None = None,
+) -> tuple[Network, dict[str, Any]]:
     """Train a network of a name on the training split, going on from the checkpoint.
 
     Args:
@@ -64,54 +63,51 @@ def train_kept(
         setting: the hyper-parameter to lower where training diverges.
         note: what the note of every epoch begins with.
         gradient: as for ``train``.
-        snapshots: whether all parameters are kept after every epoch.
+        recorder: keeps rows of every epoch; none unless given.
 
     Returns:
-        The network; all its parameters as one vector before the first epoch and after each, where they are kept, else
-        none; and its facts: the accuracy on training images in percent, the epochs, every epoch's loss and the last,
-        and whether its steps were compiled.
+        The network, and its facts: the accuracy on training images in percent, the epochs, every epoch's loss and the
+        last, and whether its steps were compiled.
 
     Raises:
         RunFailed: training diverged.
         Interrupted: the monitor was asked to stop; a checkpoint was written.
     """
+    recorder = recorder or Recorder()
     network = build_network(name, training.shape, len(training.class_names), generator(*seeds, "weights"))
-    begun = parameters_to_vector(network.parameters()).detach()
-    trajectory = begun.repeat(plan.epochs + 1 if snapshots else 0, 1)
+    recorder.begin(network, plan.epochs)
     send(network, training.device)
     state, losses = TrainState(), list[float]()
     if (saved := checkpoint.load()) is not None:
         network.load_state_dict(saved["network"])
         state, losses = TrainState(**saved["training"]), saved.get("losses", losses)
         compiled = compilation.resume_mode(saved["compiled"])
-        if snapshots:
-            trajectory[: state.epoch + 1] = saved[TRAJECTORY]
+        recorder.resume(saved)
     else:
         flops = compilation.training_flops(network, training.shape, plan.epochs * len(training))
-        compiled = compilation.decide("auto", training.device, flops)
+        compiled = compilation.decide("auto" if recorder.compilable else "off", training.device, flops)
     with monitor.stage(title, plan.epochs, state.epoch) as stage:
 
         def after_epoch() -> None:
             losses.append(state.loss)
-            if snapshots:
-                trajectory[state.epoch] = parameters_to_vector(network.parameters()).detach().cpu()
+            recorder.after_epoch(network)
             stage.note(f"{note}loss {state.loss:.3g}")
             stage.advance()
             stopping = monitor.stop_requested
             if stopping or checkpoint.due:
                 unfinished = {"network": network.state_dict(), "training": vars(state), "compiled": compiled}
-                checkpoint.save(unfinished | {TRAJECTORY: trajectory[: state.epoch + 1], "losses": losses})
+                checkpoint.save(unfinished | {"losses": losses} | recorder.written())
             if stopping:
                 raise stopped(f"{state.epoch} of {plan.epochs} epochs of {what} trained")
 
         batches = table_batches(training.images, send(training.labels, training.device), augment)
-        inputs = (batches, len(training), plan, generator(*seeds, "training"))
+        inputs = (recorder.watched(network, batches), len(training), plan, generator(*seeds, "training"))
         try:
             train(network, *inputs, after_epoch, state, gradient, compiled=compiled)
         except RunFailed as error:
             raise diverged(title, error, checkpoint, setting) from error
     facts = {"accuracy": training_accuracy(network, training), "epochs": state.epoch, "compiled": compiled}
-    return network, trajectory, facts | {"loss": state.loss, "losses": losses}
+    return network, facts | {"loss": state.loss, "losses": losses}
 
 
 def checked_images(training: TrainingData) -> Int64[Tensor, " n"]:

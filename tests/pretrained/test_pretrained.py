@@ -276,6 +276,21 @@ def test_a_cosine_goes_to_nothing_and_a_constant_rate_goes_without_saying():
     assert "schedule" not in constant.model_dump()
 
 
+def test_nesterovs_momentum_goes_unsaid_where_it_is_not_asked_for_and_takes_a_momentum():
+    recipe = TeacherRecipe(nesterov=True)
+    assert recipe.plan(256).nesterov and not TeacherRecipe().plan(256).nesterov
+    assert recipe.model_dump() == TeacherRecipe().model_dump() | {"nesterov": True}
+    with pytest.raises(UsageError, match="momentum is 0: give one above 0"):
+        teacher_recipe({"nesterov": True, "momentum": 0})
+
+
+def test_reflected_borders_show_the_image_where_shifts_show_nothing():
+    image = torch.arange(64.0).view(1, 1, 8, 8) + 1
+    for augment, nothing in (("shift", True), ("reflected", False)):
+        shown = [TeacherRecipe(augment=augment).augmentation(False)(image, generator("r", i)) for i in range(20)]
+        assert any(bool((view == 0).any()) for view in shown) is nothing
+
+
 def test_shifted_images_are_mirrored_only_where_they_may_be():
     image, recipe = torch.arange(64.0).view(1, 1, 8, 8) + 1, TeacherRecipe(augment="shift")
     for mirrors in (False, True):

@@ -15,12 +15,21 @@ PALETTE = (
 BLUE, BROWN, GREEN, PLUM, GOLD, VIOLET, GREY = range(len(PALETTE))
 FAMILIES = {
     "real images": {"random": GREY, "random-zca": GREY, "herding": GREEN, "k-center": GOLD, "k-means": BROWN},
+    "scores of real images": {
+        "el2n": BLUE,
+        "grand": BROWN,
+        "forgetting": GREEN,
+        "aum": PLUM,
+        "entropy": GOLD,
+        "margin": VIOLET,
+    },
+    "coverage by real images": {"moderate": BROWN, "ccs": PLUM, "graph-cut": GOLD, "dq": BLUE},
     "gradient and mean matching": {"dc": BROWN, "dsa": BLUE, "dm": GOLD, "datadam": PLUM},
     "trajectory matching": {"mtt": VIOLET, "tesla": GREEN, "ftd": BROWN, "datm": BLUE, "datm-tesla": PLUM},
     "a teacher's labels": {"random-soft": GREY, "sre2l": VIOLET, "cda": GOLD, "rded": PLUM},
 }
 OTHER, FLIPPED = "other methods", "FYI on "
-_SHAPES = ("circle", "square", "triangle", "diamond", "cross")
+_SHAPES = ("circle", "wedge", "pentagon", "square", "triangle", "diamond", "cross")
 _VARIANT = re.compile(r"^(?P<fyi>fyi-)?(?P<base>.+?)(?:-(?P<kind>always-flip|released))?$")
 
 

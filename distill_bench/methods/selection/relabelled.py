@@ -7,7 +7,7 @@ whole training split labels the images that are kept.
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
-from pydantic import Field
+from pydantic import Field, field_serializer
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError, unknown
@@ -56,7 +56,12 @@ class RelabelledConfig(RelabelConfig):
         idle = () if self.pixel_space == "zca" else ("zca_eps", "zca_input")
         values = {name: value for name, value in (self.selection | own).items() if name not in idle}
         config = resolve(_chooser(self.images), values)
-        return self.model_copy(update={"selection": config.model_dump(mode="json")})
+        return self.model_copy(update={"selection": config.model_dump()})
+
+    @field_serializer("selection", when_used="json")
+    def _on_the_card(self, selection: Values) -> Values:
+        """As that method's own card has it: files by their content."""
+        return self.chooser.model_dump(mode="json") if self.images != RANDOM else selection
 
     @property
     def chooser(self) -> Config:

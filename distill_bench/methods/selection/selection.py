@@ -89,7 +89,7 @@ class KCenterConfig(SelectionConfig):
 @method(SelectionConfig, pretrained=teacher_pieces, selects=True)
 def herding_selection(run: Run[SelectionConfig]) -> SynthesisResult:
     """Herding: images whose features together have the mean of the class's."""
-    return _select(run, lambda features, label: herding(features, run.counts[label]))
+    return select(run, teacher_of(run).network, lambda features, label: herding(features, run.counts[label]))
 
 
 @method(KCenterConfig, pretrained=teacher_pieces, selects=True)
@@ -103,7 +103,7 @@ def k_center_selection(run: Run[KCenterConfig]) -> SynthesisResult:
             first = int(torch.randint(len(features), (), generator=run.generator("start", label)))
         return k_center(features, run.counts[label], first)
 
-    return _select(run, choose)
+    return select(run, teacher_of(run).network, choose)
 
 
 @method(SelectionConfig, pretrained=teacher_pieces, selects=True)
@@ -113,18 +113,29 @@ def k_means_selection(run: Run[SelectionConfig]) -> SynthesisResult:
     def choose(features: Tensor, label: int) -> Tensor:
         return nearest_distinct(features, k_means(features, run.counts[label], run.generator("k-means", label)))
 
-    return _select(run, choose)
+    return select(run, teacher_of(run).network, choose)
 
 
-def _select(run: Run[Any], choose: Callable[[Tensor, int], Tensor]) -> SynthesisResult:
-    """The images that ``choose`` picks of every class, given its features [n, d]; one class's are held at a time."""
-    teacher = teacher_of(run)
+def select(run: Run[Any], network: Network, choose: Callable[[Tensor, int], Tensor]) -> SynthesisResult:
+    """The set of the images that ``choose`` picks of every class; one class's features are held at a time.
+
+    Args:
+        run: whose checkpoint holds the choices so far.
+        network: gives the features.
+        choose: from a class's features float64 [n, d], see ``embeddings``, and its number to the indices of rows.
+
+    Returns:
+        The set.
+
+    Raises:
+        Interrupted: the monitor was asked to stop; a checkpoint was written.
+    """
     saved = run.checkpoint.load()
     chosen = [] if saved is None else _by_class(saved["chosen"].flatten(), run.counts)
     with run.monitor.stage(f"{run.method}, {run.budget}, seed {run.seed}", run.classes, len(chosen)) as stage:
         for label in range(len(chosen), run.classes):
             indices = run.training.class_indices[label]
-            chosen.append(indices[choose(embeddings(run, teacher.network, indices), label)])
+            chosen.append(indices[choose(embeddings(run, network, indices), label)])
             stage.advance()
             stopping = run.monitor.stop_requested
             if stopping or run.checkpoint.due:
@@ -146,6 +157,11 @@ def embeddings(run: Run[Any], network: Network, indices: Int64[Tensor, " n"]) ->
     with torch.inference_mode():
         batches = [network.embed(run.training.images(batch)).cpu() for batch in indices.split(_FEATURE_BATCH)]
     return torch.cat(batches).double()
+
+
+def classifier_of(network: Network) -> tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]:
+    """Weights and biases of the network's classifier, in float64 on the CPU: ``linear`` of ``embeddings`` is logits."""
+    return network.classifier.weight.cpu().double(), network.classifier.bias.cpu().double()
 
 
 def herding(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " k"]:
