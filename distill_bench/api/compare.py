@@ -153,7 +153,7 @@ def _of_methods(a: str, b: str, folder: Path, asked: Row) -> list[Row]:
             first, second = ((_name(row, [*sides[0], *sides[1]]), row["accuracies"]) for row in pair)
             found.append(_compared(dict(zip(_CONDITION, key, strict=True)), first, second))
     if not found:
-        words = " ".join(f"--{key} {value}" for key, value in asked.items() if value is not None)
+        words = " ".join(f"`{key}={value}`" for key, value in asked.items() if value is not None)
         raise UsageError(
             f"{folder} has no results of {a} and {b} under the same conditions{words and ' with '}{words}."
         )
@@ -165,7 +165,7 @@ def _rows(folder: Path, methods: Sequence[str], asked: Row) -> list[Row]:
 
     rows = [row for row in boards.board(folder) if row["accuracy"] is not None] if os.path.isdir(folder) else []
     if not rows:
-        raise UsageError(f"{folder} has no results. Run distill-bench bench digits first, or give --results DIR.")
+        raise UsageError(f"{folder} has no results. Run distill-bench bench digits first, or give `results=DIR`.")
     for key, value in [*(("method", name) for name in methods), *asked.items()]:
         known = [*dict.fromkeys(str(row[key]) for row in rows if row[key] is not None)]
         if value is not None and str(value) not in known:

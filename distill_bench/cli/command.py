@@ -3,17 +3,35 @@
 import functools
 import inspect
 import logging
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from distill_bench.cli import options
 from distill_bench.errors import DistillBenchError
 from distill_bench.runtime.log import log
 from distill_bench.runtime.malloc import disable_trim
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say on standard error what is looked up and decided.")]
+
+
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error; here there is none.")]
+
+
+class _ToStandardError(logging.StreamHandler):
+    """To whatever is standard error now."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, given: Any) -> None:
+        """What it was when the handler was made does not count."""
+
+
+_SAID = _ToStandardError()
 
 
 def as_command(function: Callable[..., None]) -> Callable[..., None]:
@@ -26,7 +44,7 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
         The function that typer is given.
     """
     own = inspect.signature(function, eval_str=True)
-    common = {"verbose": Verbose} | ({} if "quiet" in own.parameters else {"quiet": options.Quiet})
+    common = {"verbose": Verbose} | ({} if "quiet" in own.parameters else {"quiet": _Quiet})
 
     @functools.wraps(function)
     def run(*, verbose: bool, **given: Any) -> None:
@@ -49,8 +67,7 @@ def begin(verbose: bool) -> None:
         DistillBenchError: torch cannot be loaded.
     """
     log.setLevel(logging.INFO if verbose else logging.NOTSET)
-    if verbose and not log.handlers:
-        log.addHandler(logging.StreamHandler())
+    (log.addHandler if verbose else log.removeHandler)(_SAID)
     disable_trim()
     try:
         from distill_bench.runtime import loading  # noqa: F401

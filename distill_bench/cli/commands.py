@@ -110,7 +110,7 @@ def main() -> NoReturn:
 def _run() -> int:
     """The exit code of the command, which is run here."""
     try:
-        tree = defaults(options_of(app))
+        tree = defaults(_OPTIONS)
         code = app(prog_name="distill-bench", standalone_mode=False, default_map=tree)
         return code if isinstance(code, int) else 0  # one where a command ends in one
     except SystemExit as stop:
@@ -157,6 +157,9 @@ def options_of(of: typer.Typer, above: Words = ()) -> dict[Words, dict[str, Opti
         assert group.typer_instance is not None and group.name is not None
         found |= options_of(group.typer_instance, (*above, group.name))
     return found
+
+
+_OPTIONS = options_of(app)
 
 
 def _misused(error: Any) -> int:
