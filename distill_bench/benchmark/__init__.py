@@ -2,7 +2,7 @@
 
 from distill_bench.benchmark.executor import EXECUTORS, RAY, check_executor, run_cells, usual_threads
 from distill_bench.benchmark.planning import Plan, plan
-from distill_bench.benchmark.predict import predict, predict_memory
+from distill_bench.benchmark.predict import predict, predict_memory, predict_pretraining
 from distill_bench.benchmark.results import read_results
 from distill_bench.benchmark.suite import (
     Cell,

@@ -15,7 +15,9 @@ from distill_bench.methods import peak_memory
 from distill_bench.runtime.memory import resident_bytes
 
 
-def predict(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any], float | None]:
+def predict(
+    works: Iterable[CellTasks[Any]], folder: Path, also: Path | None = None
+) -> dict[CellTasks[Any], float | None]:
     """Seconds of what is missing of every cell; None if no result of its condition says.
 
     The condition is dataset, method, budget, preset and protocol; seeds may differ.
@@ -23,31 +25,61 @@ def predict(works: Iterable[CellTasks[Any]], folder: Path) -> dict[CellTasks[Any
     Args:
         works: the cells.
         folder: of all results; there may be none.
+        also: another such folder, which counts where the first says nothing.
 
     Returns:
         The seconds of each.
     """
-    sets, networks = defaultdict[tuple, list[float]](list), defaultdict[tuple, list[float]](list)
-    for result in read_results(folder) if folder.is_dir() else ():
-        if not isinstance(result, Result):
-            continue
-        condition = (result.data, result.method, result.budget, result.preset)
-        if result.synthesis and result.synthesis.seconds is not None:
-            sets[condition].append(result.synthesis.seconds)
-        if (seconds := result.run.get("seconds")) is not None:
-            networks[(*condition, result.protocol)].append(seconds / result.networks)
+    own, others = (_seconds_of_results(each) for each in (folder, also))
 
     def of(work: CellTasks[Any]) -> float | None:
         if work.cannot or work.state() == "done":
             return 0.0
         condition = (work.cell.data, work.cell.method, _budget(work), work.preset)
-        known = [(sets.get(condition), 1)] if work.lacks_set else []
-        known += [(networks.get((*condition, name)), work.networks(name)) for name in work.cell.protocols]
+        wanted: list[tuple[tuple, int]] = [(condition, 1)] if work.lacks_set else []
+        wanted += [((*condition, name), work.networks(name)) for name in work.cell.protocols]
+        known = [(own.get(key) or others.get(key), count) for key, count in wanted]
         if not all(seconds for seconds, _ in known):
             return None
         return sum((fmean(seconds) * count for seconds, count in known if seconds), 0.0)
 
     return {work: of(work) for work in works}
+
+
+def _seconds_of_results(folder: Path | None) -> dict[tuple, list[float]]:
+    """Seconds of sets by their condition, and of a network by condition and protocol."""
+    found = defaultdict[tuple, list[float]](list)
+    for result in read_results(folder) if folder is not None and folder.is_dir() else ():
+        if not isinstance(result, Result):
+            continue
+        condition = (result.data, result.method, result.budget, result.preset)
+        if result.synthesis and result.synthesis.seconds is not None:
+            found[condition].append(result.synthesis.seconds)
+        if (seconds := result.run.get("seconds")) is not None:
+            found[(*condition, result.protocol)].append(seconds / result.networks)
+    return found
+
+
+def predict_pretraining(works: Iterable[CellTasks[Any]]) -> dict[CellTasks[Any], float]:
+    """Seconds to pretrain what the sets of cells need and the store lacks: steps of their networks are timed now.
+
+    What several cells need counts for the first. Networks that are adopted, as from torchvision, take no time.
+
+    Args:
+        works: the cells.
+
+    Returns:
+        The seconds of each cell that has some.
+    """
+    counted, seconds = set[Path](), dict[CellTasks[Any], float]()
+    for work in works:
+        if work.cannot:
+            continue
+        own = {path: how for path, how in work.pretraining().items() if path not in counted}
+        counted |= own.keys()
+        if total := sum(how.seconds for how in own.values() if how is not None):
+            seconds[work] = total
+    return seconds
 
 
 def predict_memory(works: Iterable[CellTasks[Any]], folder: Path | None = None) -> dict[CellTasks[Any], float | None]:

@@ -42,6 +42,7 @@ from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.run_info import run_block
 from distill_bench.runtime.stored import read_json, write_json
+from distill_bench.training.timing import Training
 
 _HARD = ".hard"
 
@@ -145,6 +146,10 @@ class CellTasks(ABC, Generic[C]):
     def needs(self) -> set[Path]:
         """Files of pretrained networks that the set needs and the store lacks."""
         return set()
+
+    def pretraining(self) -> dict[Path, Training | None]:
+        """What trains each of the networks that ``needs`` names; None where that is not known."""
+        return {}
 
     def result_facts(self) -> dict[str, Any]:
         """Fields of the cell's results that not every kind of cell has."""
@@ -331,6 +336,7 @@ class SetTasks(CellTasks[SetCell]):
         sizes = self.dataset.class_sizes
         self.images = sum(cell.budget.counts(sizes)) if self.config.balanced else cell.budget.total(sizes)
         self._needed: list[Path] | None = None
+        self._trainings: list[Training | None] = []
         if self.cannot:
             self.key = canonical_hash([str(cell), self.cannot])
         else:
@@ -372,9 +378,14 @@ class SetTasks(CellTasks[SetCell]):
             self._needed, self._parts = [], 0
             with contextlib.suppress(DistillBenchError):  # which the cell meets too, and files
                 run = self._run("cpu", SILENT)  # the same on every device, and there may be no other here
-                self._needed = [piece.path for piece in pretrained_of(self.method.function)(run)]
+                pieces = pretrained_of(self.method.function)(run)
+                self._needed, self._trainings = [piece.path for piece in pieces], [piece.training for piece in pieces]
                 self._parts = len(parts_of(self.method.function)(run))
         return {path for path in self._needed if not path.exists()}
+
+    def pretraining(self) -> dict[Path, Training | None]:
+        missing = self.needs()
+        return {path: how for path, how in zip(self._needed or (), self._trainings, strict=True) if path in missing}
 
     def result_facts(self) -> dict[str, Any]:
         facts = self.stored.history()

@@ -132,14 +132,17 @@ def _write_new(path: Path, force: bool, suite: str | None) -> None:
 
 def _print_states(plan: benchmark.Plan, jobs: int, as_json: bool) -> None:
     from distill_bench import benchmark
+    from distill_bench.runtime.run_info import checkout_results
 
-    states, predicted = plan.states, benchmark.predict(plan.works, plan.results)
+    states, predicted = plan.states, benchmark.predict(plan.works, plan.results, checkout_results())
+    pretraining = benchmark.predict_pretraining(plan.pending)
     memory = benchmark.predict_memory(plan.pending, plan.results)
     if as_json:
         listed = [
             {"dataset": w.cell.dataset, "method": w.cell.method, "ipc": w.cell.ipc, "fraction": w.cell.fraction,
              "seed": w.cell.seed, "preset": w.preset, "protocols": w.cell.protocols, "state": state,
              "predicted_seconds": None if (seconds := predicted[w]) is None else round(seconds, 1), "first": None,
+             "pretraining_seconds": round(pretraining.get(w, 0.0), 1),
              "predicted_memory_mb": None if (most := memory.get(w)) is None else round(most),
              "cannot": w.cannot}
             for w, state in states.items()
@@ -147,14 +150,21 @@ def _print_states(plan: benchmark.Plan, jobs: int, as_json: bool) -> None:
         show_json(listed)
         return
     for work, state in states.items():
-        show(f"{state:<10} {work.cell}  {_about(work, state, predicted[work])}{_peak(memory.get(work))}")
+        told = _about(work, state, predicted[work]) + _before(pretraining.get(work)) + _peak(memory.get(work))
+        show(f"{state:<10} {work.cell}  {told}")
     counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
     show(f"{len(states)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     known = [seconds for seconds in predicted.values() if seconds is not None]
-    if total := sum(known):
+    before = sum(pretraining.values())
+    if total := sum(known) + before:
         unknown = len(predicted) - len(known)
         rest = f", not counting {unknown} cells of which no time is known yet" if unknown else ""
+        rest += f", with {clock(before / jobs)} to pretrain networks" if before else ""
         show(f"about {clock(total / jobs)} for the suite, {jobs} at a time{rest}")
+
+
+def _before(seconds: float | None) -> str:
+    return "" if seconds is None else f", after about {clock(seconds)} to pretrain networks"
 
 
 def _peak(memory: float | None) -> str:

@@ -22,6 +22,7 @@ from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.locks import get_or_make
 from distill_bench.runtime.progress import Monitor
 from distill_bench.runtime.tracking import Log, silent
+from distill_bench.training.timing import Training
 
 
 class Config(BaseModel):
@@ -212,10 +213,12 @@ class Piece:
     Attributes:
         path: the file that is there when it is done, or begun.
         make: does it, if it is not done, and stores it.
+        training: what it trains, so that its time can be told; None if that is not known.
     """
 
     path: Path
     make: Callable[[], object]
+    training: Training | None = None
 
 
 Pieces = Callable[[Run[Any]], list[Piece]]

@@ -4,11 +4,20 @@ import json
 
 import pytest
 
-from distill_bench.benchmark import BenchConfig, ReferenceCell, SetCell, predict, predict_memory, tasks_of
+from distill_bench.benchmark import (
+    BenchConfig,
+    ReferenceCell,
+    SetCell,
+    predict,
+    predict_memory,
+    predict_pretraining,
+    tasks_of,
+)
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.runtime.memory import resident_bytes
 from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.stored import with_sum
+from distill_bench.training.timing import Training
 
 
 @pytest.fixture
@@ -55,3 +64,40 @@ def test_memory_of_what_is_to_be_done_is_said(work, tmp_path, digits):
     set_, whole, never = predict_memory([work(), reference, impossible], tmp_path / "results").values()
     assert never is None
     assert resident_bytes() / 1e6 < set_ < whole  # a batch of 256 of the whole split, 10 images of the set
+
+
+def test_results_beside_count_where_the_own_say_nothing(work, tmp_path):
+    work().run(SILENT)
+    own = seconds(tmp_path, work(1))
+    elsewhere = [*predict([work(1)], tmp_path / "nothing", tmp_path / "results").values()]
+    assert own == elsewhere and own[0] is not None
+    assert [*predict([work(1)], tmp_path / "nothing").values()] == [None]
+
+
+def test_what_must_be_pretrained_is_timed_once_for_all_that_need_it(work, digits, monkeypatch):
+    timed = []
+
+    def seconds_per_image(*what):
+        timed.append(what)
+        return 0.001
+
+    monkeypatch.setattr("distill_bench.training.timing.seconds_per_image", seconds_per_image)
+    setting = work().setting
+    cells = [
+        SetCell("digits", name, 1, 0, "test", ("quick-v1",)) for name in ("random", "mtt", "tesla", "sre2l", "cda")
+    ]
+    works = {cell.method: tasks_of(cell, setting, digits) for cell in cells}
+    found = {each.cell.method: value for each, value in predict_pretraining(works.values()).items()}
+    mtt, sre2l = works["mtt"].config, works["sre2l"].config
+    count = len(digits.train)
+    assert found["mtt"] == pytest.approx(0.001 * mtt.experts * mtt.expert.epochs * count)
+    assert "random" not in found and "cda" not in found  # whose teacher is sre2l's
+    steps = max(sre2l.teacher.epochs * -(-count // sre2l.teacher.batch_size), sre2l.teacher.minimum_steps)
+    assert found["sre2l"] == pytest.approx(0.001 * steps * min(sre2l.teacher.batch_size, count))
+    assert timed[0][1:] == ((1, 8, 8), 10, min(mtt.expert.batch_size, count))
+
+
+def test_a_step_is_timed(monkeypatch):
+    clock = iter([100.0, 106.0])
+    monkeypatch.setattr("distill_bench.training.timing.time.perf_counter", lambda: next(clock))
+    assert Training("ConvNetD1W4", (1, 8, 8), 10, 3, 50).seconds == pytest.approx(50 * 6 / 2 / 3)

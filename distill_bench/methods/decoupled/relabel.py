@@ -29,6 +29,7 @@ from distill_bench.methods.resumable import fill_rows
 from distill_bench.methods.run import Config, Piece, Run, SynthesisResult
 from distill_bench.pretrained.teachers import Teacher, TeacherRecipe, get_or_train_teacher, teacher_bytes, teacher_path
 from distill_bench.runtime.device import send, take
+from distill_bench.training.timing import Training
 
 TEACHER_BATCH, TEACHER_SIDE = 500, 64
 
@@ -109,7 +110,12 @@ def teacher_of(run: Run[Any]) -> Teacher:
 
 def teacher_pieces(run: Run[Any]) -> list[Piece]:
     """The teacher, as what a method needs pretrained."""
-    return [Piece(teacher_path(run.training, run.config.teacher, run.seed), partial(teacher_of, run))]
+    recipe, count = run.config.teacher, len(run.training)
+    steps = max(recipe.epochs * -(-count // recipe.batch_size), recipe.minimum_steps)
+    batch = min(recipe.batch_size, count)
+    shown = Training(recipe.network, run.training.shape, run.classes, batch, steps * batch)
+    path = teacher_path(run.training, recipe, run.seed)
+    return [Piece(path, partial(teacher_of, run), None if recipe.weights else shown)]
 
 
 def relabel(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> SynthesisResult:

@@ -49,6 +49,7 @@ from distill_bench.pretrained.experts import (
 from distill_bench.runtime.device import send
 from distill_bench.training import compilation
 from distill_bench.training.memory import training_bytes
+from distill_bench.training.timing import Training
 
 _STEP_FACTOR, _UNROLLED_FACTOR = 5.2, 1.9
 """What a step back holds, and each step of an unrolled graph, as multiples of ``activation_values``: measured."""
@@ -202,10 +203,12 @@ def work(run: Run[TrajectoryConfig]) -> float:
 def _expert_pieces(run: Run[TrajectoryConfig]) -> list[Piece]:
     """The experts, as what the method needs pretrained; imported ones are there already."""
     config, training = run.config, run.training
+    recipe, seen = config.expert, config.expert.epochs * len(training) * (2 if config.expert.rho else 1)
+    shown = Training(config.network, training.shape, run.classes, min(recipe.batch_size, len(training)), seen)
 
     def piece(number: int) -> Piece:
         return Piece(
-            expert_path(training, config.network, config.expert, number), lambda: _trained_experts(run, [number])
+            expert_path(training, config.network, config.expert, number), lambda: _trained_experts(run, [number]), shown
         )
 
     return [] if config.experts_from else [piece(number) for number in range(config.experts)]
