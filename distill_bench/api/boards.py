@@ -131,6 +131,7 @@ def bench(
     datasets: Sequence[str] = (),
     methods: Sequence[str] = (),
     ipc: Sequence[int] = (),
+    fraction: Sequence[float] = (),
     seeds: Sequence[int] = (),
     protocols: Sequence[str] = (),
     preset: str | None = None,
@@ -150,7 +151,7 @@ def bench(
     Args:
         suite: of ``distill-bench list suites``, or a ``.toml`` file.
         only: such as ``"method=dm,ipc=1,ipc=10"``.
-        datasets, ipc, seeds, protocols, preset: instead of the suite's.
+        datasets, ipc, fraction, seeds, protocols, preset: instead of the suite's.
         methods: besides the suite's.
         settings: hyper-parameters that replace those of every method that has them; its name says so then.
         networks: how many score a set, instead of the protocol's number.
@@ -168,7 +169,7 @@ def bench(
         DataError: a dataset is not there, or results cannot be filed.
         Interrupted: the monitor was asked to stop.
     """
-    grid = {"ipc": tuple(ipc), "seeds": tuple(seeds), "protocols": tuple(protocols), "preset": preset}
+    grid = {"ipc": ipc, "fraction": fraction, "seeds": tuple(seeds), "protocols": tuple(protocols), "preset": preset}
     loaded = benchmark.load_suite(str(suite))
     chosen = loaded.adapted(datasets, methods, None, loaded.holdout, **grid)  # type: ignore[arg-type]
     folder = Path(results) if results else cache_dir() / "results"

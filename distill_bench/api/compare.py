@@ -61,10 +61,9 @@ def compare(
         progress, monitor: as for ``evaluate``.
 
     Returns:
-        A dictionary a condition: ``dataset``, ``ipc``, ``fraction``,
-        ``protocol``, ``network``; ``a`` and ``b`` with their
-        ``accuracies`` in percent by seed; the fields of ``evaluation.compare.Difference`` in points; ``resolved``,
-        ``verdict`` in words, and ``notes``.
+        A dictionary a condition: ``dataset``, ``ipc``, ``fraction``, ``protocol``, ``network``; ``a`` and ``b`` with
+        their ``accuracies`` in percent by seed; the fields of ``evaluation.compare.Difference`` in points;
+        ``resolved``, ``verdict`` in words, and ``notes``.
 
     Raises:
         UsageError: there are no two of a kind, nothing to compare, or an argument that would not be used.
@@ -90,7 +89,6 @@ def _tested_on(distilled: DistilledSet, dataset: Data | None) -> Dataset:
 
 def _both_sets(a: str, b: str, registry: Path | None) -> bool:
     """Whether two sets are named, or two methods. Raises UsageError for one of each."""
-
     known = load_registry(registry)
     sets = [name for name in (a, b) if name.endswith(".safetensors") or os.path.isfile(name) or name in known]
     if len(sets) == 1:
@@ -110,7 +108,6 @@ def _evaluated(
     a: str, b: str, protocol: str | None, dataset: Data | None, registry: Path | None, settings: Row
 ) -> list[tuple[str, list[Result]]]:
     """The results of both, of all sets that an id stands for."""
-
     sides = {name: _sets(name, registry) for name in (a, b)}
     rules = {name: protocol_for(sets[0], protocol).id for name, sets in sides.items()}
     if len({*rules.values()}) > 1:
@@ -126,13 +123,11 @@ def _evaluated(
 
 
 def _sets(name: str, registry: Path | None) -> list[DistilledSet]:
-
     paths = set_files(name, registry if name in load_registry(registry) else None)
     return [load_distilled(path) for path in paths]
 
 
 def _of_sets(sides: Sequence[tuple[str, list[Result]]]) -> Row:
-
     first = sides[0][1][0]
     condition: Row = {"dataset": first.data, "protocol": first.protocol, "network": first.network}
     notes = dict.fromkeys(f"{name}: {note}" for name, results in sides for each in results for note in each.notes)

@@ -123,7 +123,8 @@ class Suite(BaseModel):
         Args:
             datasets, size, holdout, flip_invariant, classes: instead of the suite's.
             methods: besides the suite's.
-            grid: ``ipc``, ``seeds``, ``preset`` and ``protocols``, instead of the suite's where they are given.
+            grid: ``ipc``, ``fraction``, ``seeds``, ``preset`` and ``protocols``, instead of the suite's where they are
+                given; budgets of one kind leave none of the other.
 
         Returns:
             Another suite.
@@ -139,8 +140,9 @@ class Suite(BaseModel):
             "flip_invariant": self.flip_invariant if flip_invariant is None else flip_invariant,
             "classes": self.classes if classes is None else tuple(classes),
             **{name: value for name, value in grid.items() if value},
-            **({"fraction": ()} if grid.get("ipc") else {}),
         }
+        if grid.get("ipc") or grid.get("fraction"):
+            changes |= {kind: tuple(grid.get(kind) or ()) for kind in ("ipc", "fraction")}
         if not changes["datasets"]:
             raise UsageError(
                 f"suite {self.name} names no dataset: give `dataset=folder:PATH`, parquet:PATH, npz:PATH or hf:REPO."

@@ -33,6 +33,9 @@ def bench_command(
     ipc: Annotated[
         list[int] | None, typer.Option("--ipc", min=1, help="Instead of the suite's images per class; repeatable.")
     ] = None,
+    fraction: Annotated[
+        list[float] | None, typer.Option("--fraction", help="Instead of the suite's budgets; repeatable.")
+    ] = None,
     seed: Annotated[list[int] | None, typer.Option("--seed", help="Instead of the suite's; repeatable.")] = None,
     values: Annotated[
         list[str] | None,
@@ -89,7 +92,7 @@ def bench_command(
     if executor != benchmark.RAY:  # whose nodes may have what this machine has not
         resolve_device(device)
     loaded = benchmark.load_suite(suite)
-    grid: dict[str, Any] = {"ipc": tuple(ipc or ()), "seeds": tuple(seed or ()), "preset": preset}
+    grid: dict[str, Any] = {"ipc": ipc, "fraction": fraction, "seeds": tuple(seed or ()), "preset": preset}
     chosen = loaded.adapted(
         dataset or [],
         method or [],

@@ -1,4 +1,4 @@
-"""``bench`` with other protocols, presets, IPCs, seeds and values than the suite's, and the file to begin with."""
+"""``bench`` with other protocols, presets, budgets, seeds and values than the suite's, and the file to begin with."""
 
 import json
 import re
@@ -76,3 +76,14 @@ def test_a_new_suite_names_every_key_runs_and_is_never_replaced(command, tmp_pat
     for words in (["--new", "my.txt"], ["--new", "evaluated.toml"], ["digits", "--new", "a.toml"], []):
         assert command("bench", *words)[0] == 2
     assert {path.name for path in tmp_path.iterdir()} == {"my.toml"}
+
+
+def test_budgets_of_one_kind_leave_none_of_the_other(command):
+    words = ("bench", "digits", "--seed", 0, "--only", "method=random", "--dry-run", "--json")
+    for given, budgets in {
+        ("--fraction", 0.1): {(None, 0.1)},
+        ("--ipc", 1): {(1, None)},
+        ("--ipc", 1, "--fraction", 0.5): {(1, None), (None, 0.5)},
+    }.items():
+        code, output, _ = command(*words, *given)
+        assert code == 0 and {(cell["ipc"], cell["fraction"]) for cell in json.loads(output)} == budgets

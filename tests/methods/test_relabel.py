@@ -270,7 +270,8 @@ def test_adamw_and_the_cosine_are_torchs_and_spare_biases_and_norms():
 
 def test_taught_without_augmentation_shows_the_images(sets, digits):
     teacher = stored_teacher(sets["teacher"])
-    batches = teacher_labelled(sets["teacher"].images.__getitem__, None, teacher, 2.0)
+    rows = table_batches(sets["teacher"].images.__getitem__, sets["teacher"].labels)
+    batches = teacher_labelled(rows, teacher, 2.0)
     images, _ = batches(0, torch.arange(4), generator("g"))
     assert torch.equal(images, sets["teacher"].images[:4])
 

@@ -189,9 +189,9 @@ def test_sets_and_teachers_are_made_with_our_networks_alone(digits):
 
 
 def test_memory_is_told_before_it_is_needed():
-    small, large = (training_bytes(name, CIFAR, 10, 10) for name in (SMALL, "torchvision:resnet50"))
-    weights = 4 * 4 * 23_528_522
-    assert weights < large < 20 * weights and small < large
+    small, large = (training_bytes(name, CIFAR, 10, 10) for name in (SMALL, "torchvision:mobilenet_v3_large"))
+    weights = 4 * 4 * 4_214_842  # float32: values, gradients, momentum, and what is between
+    assert weights < small < large
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ def check_belongs(result: Result, path: Path, distilled: DistilledSet, file: Pat
         "dataset": (result.dataset, card.source.name),
         "ipc": (result.ipc, card.budget.ipc),
         "fraction": (result.fraction, card.fraction),
+        "images": (result.images or len(distilled.images), len(distilled.images)),
         "preset": (result.preset, card.preset),
         "seed": (result.seed, card.seed),
         "pixel_space": (result.pixel_space, card.pixel_space.kind),

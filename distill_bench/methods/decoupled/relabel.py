@@ -80,8 +80,8 @@ class RelabelConfig(Config):
         top, tiles = self.record.top, self.record.views.tiles
         if self.labels == "hard" and self.alpha != 1:
             raise UsageError(
-                f"`alpha={self.alpha:g}` weighs a teacher's labels beside the classes, and `labels=hard` has classes "
-                "alone. Leave it out, or have other labels."
+                f"`alpha={self.alpha:g}` weighs a teacher's labels beside the classes; hard labels are classes alone. "
+                "Leave it out, or have other labels."
             )
         if self.labels == "recorded" and top > classes:
             raise UsageError(f"record.top is {top}; there are {classes} classes. Give 0 to keep all.")
