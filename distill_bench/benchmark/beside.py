@@ -23,9 +23,10 @@ def random_beside(
 ) -> DistilledSet:
     """Random images of the training split with the set's seed (0 where its card has none).
 
-    Where its labels are classes, or ``labels`` is ``"hard"``, it is the method ``random``. Else ``random-soft`` with the
-    set's kind of label, its temperature and the teacher's weight: by the teacher on its card, which is found again where
-    it was trained here, or by that of ``random-soft``'s own recipe where the card names none, as for learned labels.
+    Where its labels are classes, or ``labels`` is ``"hard"``, it is the method ``random``. Else ``random-soft`` with
+    the set's kind of label, its temperature and the teacher's weight: by the teacher on its card, which is found again
+    where it was trained here, or by that of ``random-soft``'s own recipe where the card names none, as for learned
+    labels.
 
     Args:
         distilled: the set.
