@@ -24,8 +24,9 @@ def random_beside(
     """Random images of the training split with the set's seed (0 where its card has none).
 
     Where its labels are classes, or ``labels`` is ``"hard"``, it is the method ``random``. Else ``random-soft`` with
-    the set's kind of label and temperature: by the teacher on its card, which is found again where it was trained here,
-    or by that of ``random-soft``'s own recipe where the card names none, as for learned labels.
+    the set's kind of label, its temperature and the teacher's weight: by the teacher on its card, which is found again
+    where it was trained here, or by that of ``random-soft``'s own recipe where the card names none, as for learned
+    labels.
 
     Args:
         distilled: the set.
@@ -39,14 +40,16 @@ def random_beside(
     Raises:
         UsageError, RunFailed, Interrupted: as ``synthesize``.
     """
-    card, space = distilled.card, distilled.card.pixel_space
+    card, space, budget = distilled.card, distilled.card.pixel_space, distilled.card.budget
     options: dict[str, Any] = {"seed": card.seed or 0, "device": device, "monitor": monitor, "pixel_space": space.kind}
     if space.kind == "zca":
         options |= {"zca_eps": space.eps, "zca_input": space.zca_input}
-    if labels == "hard" or card.label_kind == "hard":
-        return synthesize(dataset, "random", card.ipc, **options)
+    options |= {"ipc": budget.ipc, "fraction": budget.fraction}
+    if labels == "hard" or card.trained_kind == "hard":
+        return synthesize(dataset, "random", **options)
     kind, presets = _KINDS[card.label_kind], load_method(_SOFT).recipe.presets
     named = ("teacher", "record") if kind == "recorded" else ("teacher",)
     options |= {name: card.recipe[name] for name in named if isinstance(card.recipe.get(name), dict)}
     preset = card.preset if card.preset in presets else PAPER
-    return synthesize(dataset, _SOFT, card.ipc, preset, labels=kind, temperature=card.temperature, **options)
+    options |= {"alpha": card.alpha} if card.alpha < 1 else {}
+    return synthesize(dataset, _SOFT, preset=preset, labels=kind, temperature=card.temperature, **options)

@@ -262,6 +262,11 @@ def test_random_images_beside_a_set_are_labelled_as_it_is(digits, method, kind):
     assert random_beside(made, digits, "hard").to_bytes() == drawn.to_bytes()
 
 
+def test_random_images_beside_a_fraction_are_as_many(digits):
+    beside = random_beside(synthesize(digits, "random", fraction=0.01, seed=4), digits)
+    assert beside.to_bytes() == synthesize(digits, "random", fraction=0.01, seed=4).to_bytes()
+
+
 # privacy
 
 

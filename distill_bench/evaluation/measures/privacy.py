@@ -154,7 +154,7 @@ def privacy(
     return Privacy(
         method=card.method,
         dataset=data_name(**data_facts(dataset)),
-        ipc=card.ipc,
+        ipc=card.budget.ipc,
         protocol=setup.rules.id,
         labels=inputs.labels,
         images=len(distilled.images),
