@@ -211,10 +211,3 @@ def test_growth_is_named_by_its_power(monkeypatch):
         "power 2.00": {"8": 2.0, "16": 8.0},
     }
     assert {name: cost.growth(points) for name, points in rows.items()} == {name: name for name in rows}
-
-
-def test_operations_are_sorted_into_kinds(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    kind_of = importlib.import_module("shares").kind_of
-    named = {"aten::mkldnn_convolution": "convolution", "aten::addmm": "matrix products", "aten::copy_": "the rest"}
-    assert {operation: kind_of(operation) for operation in named} == named

@@ -1,7 +1,7 @@
 """Seconds and peak memory against images per class, classes, image side, steps and processes: ``make bench-cost``.
 
 One thing varies at a time, from 10 classes of 32 px in colour at one image per class. Every figure is the median of
-three fresh processes on an idle machine, eager, with random images. Written: ``cost.json`` (all measurements),
+some fresh processes on an idle machine, eager, with random images. Written: ``cost.json`` (all measurements),
 ``cost.md`` (a table, and where cost grows in proportion) and ``cost.png`` (log-log).
 """
 
@@ -67,7 +67,8 @@ def main() -> None:
         for axis, values in axes.items():
             for value in values:
                 found[work][axis][str(value)] = measured(work, axis, value, options)
-    write(options.results, {"machine": f"{cpu()}, {os.cpu_count()} threads", "found": found})
+    machine = f"{cpu()}, {os.cpu_count()} threads"
+    write(options.results, {"machine": machine, "repetitions": options.repetitions, "found": found})
 
 
 def measured(work: str, axis: str, value: int, options: argparse.Namespace) -> dict[str, float]:
@@ -182,7 +183,8 @@ def markdown(everything: dict[str, Any]) -> str:
         "# What cost grows with",
         "",
         f"{everything['machine']}; one thing varies, from 10 classes of 32 px in colour at one image per class; eager, "
-        "medians of fresh processes on an idle machine. Growth is the power between the ends: *flat* within "
+        f"on an idle machine, fresh processes a figure: {everything['repetitions']}. Growth is the power between the "
+        "ends: *flat* within "
         f"{PROPORTIONAL} of 0, *linear* within {PROPORTIONAL} of 1. *At once*: processes of one thread side by side, "
         "the slower one's seconds and the memory of both.",
         "",

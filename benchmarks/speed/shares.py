@@ -1,64 +1,94 @@
-"""Where the time of our side of a case goes, by kind of operation.
+"""What convolutions alone take of an update by DC or DSA: ``python benchmarks/speed/shares.py`` on an idle machine.
 
-    python benchmarks/speed/shares.py --case "dsa IPC 1" --case "dc IPC 1"     # on an idle machine; joins shares.json
-
-The profiler sees the whole process, so the first steps with their compilation count too, and the times of operations
-are a few per cent above those without it.
+The convolutions of a ConvNetD3 of 32 px and their gradients (of weights everywhere, of inputs behind the first), on
+batches of 256 images in channels last, as the gradient of a class's real images needs them; nothing between them.
+Beside it that gradient as it is taken, compiled, with all between them. Written: ``shares.json``, in seconds for ten classes.
 """
 
 import argparse
 import json
 import os
+import statistics
 import sys
-from collections import Counter
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from cases import CASES  # noqa: E402
+from cases import CHANNELS, CLASSES, SIDE  # noqa: E402
 
-KINDS = {
-    "convolution": ("conv",),
-    "matrix products": ("mm", "matmul", "linear"),
-    "compiled loops": ("graph_", "cpp_fused", "Torch-Compiled", "CompiledFunction"),
-    "norm": ("norm",),
-    "pooling": ("pool",),
-    "augmentation": ("grid", "flip", "affine"),
-}
+BATCH, WIDTH, DEPTH, ROUNDS = 256, 128, 3, 5
 
 
-def kind_of(operation: str) -> str:
-    """The kind of an operation of torch's profiler."""
-    return next((kind for kind, parts in KINDS.items() if any(part in operation for part in parts)), "the rest")
+def median_seconds(work: Callable[[], object]) -> float:
+    """Of some rounds, after one that is not counted."""
+    work()
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
 
 
-def shares(case: str, threads: int) -> dict[str, float]:
-    """The fraction of all operations' own CPU time that each kind took."""
+def convolutions() -> dict[str, float]:
+    """Seconds of a batch: forward, gradients of weights, gradients of inputs."""
     import torch
-    from torch.profiler import ProfilerActivity, profile
+    from torch.nn import functional as F
 
-    torch.set_num_threads(threads)
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
-        CASES[case].sides["ours"]()
-    took: Counter[str] = Counter()
-    for event in seen.key_averages():
-        took[kind_of(event.key)] += event.self_cpu_time_total
-    return {kind: round(time / took.total(), 3) for kind, time in took.most_common()}
+    found = {"forward": 0.0, "weights": 0.0, "inputs": 0.0}
+    channels, side = CHANNELS, SIDE
+    for layer in range(DEPTH):
+        shape = (BATCH, channels, side, side)
+        images = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+        weights = torch.randn(WIDTH, channels, 3, 3).contiguous(memory_format=torch.channels_last)
+        slope = torch.randn(BATCH, WIDTH, side, side).contiguous(memory_format=torch.channels_last)
+
+        def backward(*wanted: bool) -> object:
+            masks = [*wanted, False]
+            settings = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+            return torch.ops.aten.convolution_backward(slope, images, weights, [WIDTH], *settings, masks)  # noqa: B023
+
+        found["forward"] += median_seconds(lambda: F.conv2d(images, weights, padding=1))  # noqa: B023
+        found["weights"] += median_seconds(lambda: backward(False, True))
+        found["inputs"] += median_seconds(lambda: backward(True, False)) if layer else 0.0
+        channels, side = WIDTH, side // 2
+    return found
+
+
+def whole() -> float:
+    """Seconds of the compiled gradient of a batch of one class."""
+    import torch
+
+    from distill_bench.methods.gradient_matching.gradient_matching import parameter_gradients
+    from distill_bench.networks import build_network
+    from distill_bench.training import compilation
+
+    network = build_network("ConvNet", (CHANNELS, SIDE, SIDE), CLASSES, torch.Generator().manual_seed(0))
+    passes, images = compilation.compiled(compilation.logits, network), torch.randn(BATCH, CHANNELS, SIDE, SIDE)
+    parameters = list(network.parameters())
+    return median_seconds(lambda: parameter_gradients(passes, parameters, images, 0, keep_graph=False))
 
 
 def main() -> None:
     told = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    told.add_argument("--case", action="append", choices=list(CASES), required=True)
     told.add_argument("--threads", type=int, default=os.cpu_count())
     told.add_argument("--results", type=Path, default=Path("results/speed"))
     options = told.parse_args()
-    path = options.results / "shares.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
-    for case in options.case:
-        found[case] = shares(case, options.threads)
-        sys.stdout.write(f"{case}: {found[case]}\n")
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    import torch
+
+    from distill_bench.runtime.malloc import disable_trim
+
+    disable_trim()
+    torch.set_num_threads(options.threads)
+    alone, together = convolutions(), whole()
+    found = {f"convolutions, {part}": seconds for part, seconds in alone.items()} | {"gradient": together}
+    found = {name: round(CLASSES * seconds, 2) for name, seconds in found.items()}
+    found["share of convolutions"] = round(sum(alone.values()) / together, 2)
+    (options.results / "shares.json").write_text(json.dumps(found, indent=1) + "\n")
+    sys.stdout.write(f"{found}\n")
 
 
 if __name__ == "__main__":
