@@ -2,7 +2,8 @@
 
 The convolutions of a ConvNetD3 of 32 px and their gradients (of weights everywhere, of inputs behind the first), on
 batches of 256 images in channels last, as the gradient of a class's real images needs them; nothing between them.
-Beside it that gradient as it is taken, compiled, with all between them. Written: ``shares.json``, in seconds for ten classes.
+Beside it that gradient as it is taken, compiled, with all between them. Written: ``shares.json``, in
+seconds for ten classes.
 """
 
 import argparse
