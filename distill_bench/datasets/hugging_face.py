@@ -96,6 +96,7 @@ def _splits(name: str, path: Path) -> Mapping[str, Any]:
 def _library() -> Any:
     try:
         import datasets  # here, because importing it takes seconds, and it is an extra
+        from datasets import load_dataset  # noqa: F401 (a mere folder of that name can be imported too)
     except ImportError:
         raise UsageError("hf: needs Hugging Face's datasets: pip install 'distill_bench[hf]'.") from None
     return datasets

@@ -194,7 +194,7 @@ class Passes:
         """The function of network ``index`` of the run's stream."""
         drawn = random_network(self._run_of, index)
         if self._compiled is None:
-            self.network, self._prepared = drawn, self._prepare(drawn)
+            self.network = drawn
         else:
             self.network.load_state_dict(drawn.state_dict())
         return self.function
@@ -202,7 +202,7 @@ class Passes:
     @property
     def function(self) -> Callable[[Float[Tensor, "n c h w"]], Any]:
         """The function of the present network."""
-        return self._compiled or partial(self._function, self._prepared)
+        return self._compiled or partial(self._function, self._prepare(self.network))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""

@@ -68,7 +68,7 @@ def test_a_worker_process_is_told_of_a_set(folder, command, monkeypatch):
 
 def test_a_dry_run_names_the_file(folder, command):
     _, said, _ = command("bench", folder / "own.toml", "--dry-run")
-    assert f"missing    digits random ipc 1 set mine  {folder / 'mine.safetensors'}, quick-v1, no time known" in said
+    assert f"missing    digits random ipc 1 set mine  {folder / 'mine.safetensors'}, quick-v1, " in said
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,9 @@ def test_a_time_has_its_units(seconds, said):
 def test_the_total_says_what_it_leaves_out(command, pets, monkeypatch):
     monkeypatch.setattr(
         "distill_bench.benchmark.predict",
-        lambda works, _: {work: 750.0 if work.cell.ipc == 1 else None for work in works},
+        lambda works, *_: {work: 750.0 if work.cell.ipc == 1 else None for work in works},
     )
+    monkeypatch.setattr("distill_bench.benchmark.predict_pretraining", lambda works: {})
     _, out, _ = command("bench", "digits", "--only", "method=mtt,ipc=1,ipc=10,seed=0,protocol=quick-v1", "--dry-run")
     assert "digits mtt ipc 1 seed 0  preset cpu, quick-v1, about 12 min 30 s, up to " in out
     assert "digits mtt ipc 10 seed 0  preset cpu, quick-v1, no time known yet, up to " in out

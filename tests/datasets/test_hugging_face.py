@@ -19,7 +19,8 @@ from distill_bench.datasets.card import dataset_of
 @pytest.fixture(scope="module")
 def library():
     """The library, which may not reach for the network."""
-    datasets = pytest.importorskip("datasets")
+    pytest.importorskip("datasets.load")  # the folder of these tests is called datasets too
+    import datasets
 
     def refuse(*_, **__):
         raise OSError("the network was asked")
@@ -94,7 +95,9 @@ def test_what_is_no_dataset_says_so(library, tmp_path):
 
 
 def test_a_repository_is_not_fetched_where_the_network_is_forbidden(monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(config=SimpleNamespace(HF_HUB_OFFLINE=False)))
+    monkeypatch.setitem(
+        sys.modules, "datasets", SimpleNamespace(config=SimpleNamespace(HF_HUB_OFFLINE=False), load_dataset=None)
+    )
     with pytest.raises(DataError, match=r"hf:owner/name is no folder here, and DISTILL_BENCH_OFFLINE is set"):
         load_dataset("hf:owner/name")
     with pytest.raises(DataError, match=r"no folder /nowhere/at/all, and no repository has that name"):

@@ -40,7 +40,9 @@ def test_torchvision_reads_an_image_folder_with_the_classes_names(made, tmp_path
 
 
 def test_datasets_reads_all_three(made, tmp_path):
-    datasets = pytest.importorskip("datasets")
+    pytest.importorskip("datasets.load")  # a folder of tests is called datasets too
+    import datasets
+
     export([made], "imagefolder", tmp_path / "pictures", lossy=True)
     export([made], "datasets", tmp_path / "repository")
     export([made], "parquet", tmp_path / "one.parquet")
@@ -64,7 +66,7 @@ def test_pandas_and_our_own_reader_read_the_table(made, tmp_path):
 
 
 def test_soft_labels_stand_in_the_third_column(made):
-    pytest.importorskip("datasets")
+    pytest.importorskip("datasets.load")
     soft = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
     card = made.card.model_copy(update={"label_kind": "logits"})
     table = DistilledSet(made.images, made.labels, card, soft_labels=soft).to_hf()

@@ -72,7 +72,7 @@ def test_images_are_in_the_pixel_space_of_the_set(digits):
     ("values", "said"),
     [
         ({"images": "herdign"}, "herdign.*Did you mean herding"),
-        ({"images": "dm"}, "unknown selection 'dm'.*k-means, random"),
+        ({"images": "dm"}, "unknown selection 'dm'.*k-means, .*random"),
         ({"images": "random-soft"}, "unknown selection"),
         ({"selection": {"start": "mean"}}, r"selection has values \(start\)"),
         ({"images": "herding", "selection": {"start": "mean"}}, "herding has no field start"),

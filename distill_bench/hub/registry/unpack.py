@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from distill_bench.datasets.npz import MOST_UNFOLDED, UNFOLDED_ANYWAY
 from distill_bench.errors import DataError, brief
@@ -55,6 +56,10 @@ def unpack(archive: Path, member: str, folder: Path, most: int = _MOST_BYTES) ->
                 shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
                 os.replace(inside, folder)
     return _innermost(folder) if member == EVERYTHING else folder / checked_path(member)
+
+
+# Python 3.11 has filters from 3.11.4 on; names and kinds of members are checked here in any case
+_DATA_FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 def _sums_of(folder: Path) -> Path:
@@ -107,7 +112,7 @@ def _members(archive: Path, folder: Path) -> Iterator[tuple[str, int, Callable[[
         with tarfile.open(archive) as tape:
             for entry in tape:
                 if entry.isfile():
-                    extract = partial(tape.extract, entry, folder, filter="data")
+                    extract = partial(tape.extract, entry, folder, **_DATA_FILTER)
                     yield entry.name.removeprefix("./"), entry.size, extract
                 elif not entry.isdir():
                     raise DataError(f"{archive}: {entry.name} is a link or a device, which is refused.")
