@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from distill_bench.api.boards import Board, bench, leaderboard
     from distill_bench.api.compare import compare
     from distill_bench.api.released import export, import_sets, publish, verify, verify_claim
-    from distill_bench.api.sets import evaluate, render, synthesize
+    from distill_bench.api.sets import evaluate, evaluate_full, render, synthesize
     from distill_bench.benchmark.results import load_results
     from distill_bench.datasets import Dataset, Split, list_datasets, load_dataset
     from distill_bench.distilled.distilled_set import Card, DistilledSet
     from distill_bench.distilled.playback import Playback, stored_teacher
     from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
-    from distill_bench.evaluation import Protocol, Result, evaluate_full, list_protocols
+    from distill_bench.evaluation import Protocol, Result, list_protocols
     from distill_bench.hub.registry.published import load_distilled
     from distill_bench.methods import (
         Config,
@@ -37,13 +37,13 @@ _HOMES = {
     "api.boards": ("Board", "bench", "leaderboard"),
     "api.compare": ("compare",),
     "api.released": ("export", "import_sets", "publish", "verify", "verify_claim"),
-    "api.sets": ("evaluate", "render", "synthesize"),
+    "api.sets": ("evaluate", "evaluate_full", "render", "synthesize"),
     "benchmark.results": ("load_results",),
     "datasets": ("Dataset", "Split", "list_datasets", "load_dataset"),
     "distilled.distilled_set": ("Card", "DistilledSet"),
     "distilled.playback": ("Playback", "stored_teacher"),
     "errors": ("DataError", "DistillBenchError", "Interrupted", "RunFailed", "UsageError"),
-    "evaluation": ("Protocol", "Result", "evaluate_full", "list_protocols"),
+    "evaluation": ("Protocol", "Result", "list_protocols"),
     "hub.registry.published": ("load_distilled",),
     "methods": (
         "Config",

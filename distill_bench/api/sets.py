@@ -114,6 +114,36 @@ def evaluate(
     return evaluation.evaluate(set_named(distilled), data, protocol, network, networks, labels, **how)
 
 
+def evaluate_full(
+    dataset: Data,
+    protocol: str = "full-v1",
+    network: str | None = None,
+    networks: int | Sequence[int] | None = None,
+    *,
+    device: str = "auto",
+    compile: Literal["auto", "on", "off"] = "auto",
+    progress: bool | None = None,
+    monitor: Monitor | None = None,
+    cache: Path | None = None,
+) -> Result:
+    """The reference line: networks trained on the whole training split.
+
+    Args:
+        dataset: the dataset, or its name.
+        protocol: an id of one that trains on the whole split.
+        network, networks, device, compile, progress, monitor, cache: as for ``evaluate``.
+
+    Returns:
+        As ``evaluate``.
+
+    Raises:
+        UsageError, DataError, RunFailed, Interrupted: as ``evaluate``; UsageError too for a protocol of distilled sets.
+    """
+    how: dict[str, Any] = {"device": device, "compile": compile, "cache": cache}
+    how["monitor"] = monitor_of(progress, monitor)
+    return evaluation.evaluate_full(dataset_named(dataset), protocol, network, networks, **how)
+
+
 def render(distilled: Set, out: str | Path | None = None, *, dataset: Data | None = None, columns: int = 10) -> bytes:
     """A set as a picture: a row a class, with normalisation and whitening undone.
 

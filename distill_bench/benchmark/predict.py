@@ -20,7 +20,8 @@ def predict(
 ) -> dict[CellTasks[Any], float | None]:
     """Seconds of what is missing of every cell; None if no result of its condition says.
 
-    The condition is dataset, method, budget, preset and protocol; seeds may differ.
+    The condition is dataset, method, budget, preset and protocol; seeds may differ. Where none says how long a network
+    is trained, it is as long as with the sets of other methods at that budget.
 
     Args:
         works: the cells.
@@ -32,13 +33,18 @@ def predict(
     """
     own, others = (_seconds_of_results(each) for each in (folder, also))
 
+    def seconds_of(*keys: tuple) -> list[float] | None:
+        return next((told[key] for key in keys for told in (own, others) if key in told), None)
+
     def of(work: CellTasks[Any]) -> float | None:
         if work.cannot or work.state() == "done":
             return 0.0
-        condition = (work.cell.data, work.cell.method, _budget(work), work.preset)
-        wanted: list[tuple[tuple, int]] = [(condition, 1)] if work.lacks_set else []
-        wanted += [((*condition, name), work.networks(name)) for name in work.cell.protocols]
-        known = [(own.get(key) or others.get(key), count) for key, count in wanted]
+        data, budget = work.cell.data, _budget(work)
+        condition = (data, work.cell.method, budget, work.preset)
+        known = [(seconds_of(condition), 1)] if work.lacks_set else []
+        known += [
+            (seconds_of((*condition, name), (data, budget, name)), work.networks(name)) for name in work.cell.protocols
+        ]
         if not all(seconds for seconds, _ in known):
             return None
         return sum((fmean(seconds) * count for seconds, count in known if seconds), 0.0)
@@ -47,7 +53,7 @@ def predict(
 
 
 def _seconds_of_results(folder: Path | None) -> dict[tuple, list[float]]:
-    """Seconds of sets by their condition, and of a network by condition and protocol."""
+    """Seconds of sets by their condition; of a network by condition and protocol, and by data, budget and protocol."""
     found = defaultdict[tuple, list[float]](list)
     for result in read_results(folder) if folder is not None and folder.is_dir() else ():
         if not isinstance(result, Result):
@@ -56,7 +62,8 @@ def _seconds_of_results(folder: Path | None) -> dict[tuple, list[float]]:
         if result.synthesis and result.synthesis.seconds is not None:
             found[condition].append(result.synthesis.seconds)
         if (seconds := result.run.get("seconds")) is not None:
-            found[(*condition, result.protocol)].append(seconds / result.networks)
+            for key in ((*condition, result.protocol), (result.data, result.budget, result.protocol)):
+                found[key].append(seconds / result.networks)
     return found
 
 

@@ -432,7 +432,8 @@ def _check_grid(suite: Suite) -> None:
             _check_value(suite, key, value)
         twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
         if twice:
-            raise UsageError(f"suite {suite.name} has the {key} {twice[0]} twice; name it once.")
+            advice = f" To run it alone, give `only=method={twice[0]}`." if key == "method" else ""
+            raise UsageError(f"suite {suite.name} has the {key} {twice[0]} twice; name it once.{advice}")
     recipes = [
         load_method(name).recipe
         for name in (*list_recipes(), *(each.method if isinstance(each, Variant) else each for each in suite.methods))

@@ -14,6 +14,7 @@ from distill_bench.errors import UsageError
 from distill_bench.runtime.memory import set_memory_limit
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import clock
+from distill_bench.runtime.text import counted
 
 if TYPE_CHECKING:
     from distill_bench import benchmark
@@ -156,7 +157,7 @@ def _print_states(plan: benchmark.Plan, jobs: int, as_json: bool) -> None:
         told = _about(work, state, predicted[work]) + _before(pretraining.get(work)) + _peak(memory.get(work))
         show(f"{state:<10} {work.cell}  {told}")
     counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
-    show(f"{len(states)} cells: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    show(f"{counted(len(states), 'cell')}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     known = [seconds for seconds in predicted.values() if seconds is not None]
     before = sum(pretraining.values())
     if total := sum(known) + before:

@@ -29,6 +29,7 @@ from distill_bench.evaluation.measures import (
     shown,
     transfer,
 )
+from distill_bench.runtime.text import counted
 
 _NEVER = "no interval"
 
@@ -125,7 +126,7 @@ def privacy_lines(result: Privacy, distilled: DistilledSet) -> list[str]:
         "",
         f"{near.copies} are training images in 8 bits; {near.nearer:.0%} are nearer to one than 19 in 20 test images.",
         "",
-        f"| loss after training {result.networks} on the set | mean (nats) |",
+        f"| loss after training on the set, of {counted(result.networks, 'network')} | mean (nats) |",
         "| :-- | --: |",
         f"| {membership.members} training images | {membership.member_loss:.4f} |",
         f"| {membership.others} test images | {membership.other_loss:.4f} |",

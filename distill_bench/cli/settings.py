@@ -94,9 +94,9 @@ def _check_environment(options: Options) -> None:
     ends = {name.removeprefix(PREFIX) for name in known}  # what begins alike would come close in any case
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known and (hint := did_you_mean(name[len(PREFIX) :], ends, _CLOSE)):
-            raise UsageError(
-                f"the environment variable {name} is no setting.{hint.replace(' mean ', f' mean {PREFIX}')}"
-            )
+            for word in (" mean ", " or "):
+                hint = hint.replace(word, word + PREFIX)
+            raise UsageError(f"the environment variable {name} is no setting.{hint}")
 
 
 def _check_known(keys: Collection[str], known: Collection[str], wrong: str) -> None:

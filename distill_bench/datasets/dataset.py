@@ -125,8 +125,8 @@ class Dataset:
 
     name: str
     class_names: tuple[str, ...]
-    load_train: Callable[[], Split]
-    load_test: Callable[[], Split] | None
+    load_train: Callable[[], Split] = field(repr=False)
+    load_test: Callable[[], Split] | None = field(repr=False)
     flip_invariant: bool
     constants: tuple[Sequence[float], Sequence[float]] | None = None
     size: int | None = None

@@ -36,12 +36,12 @@ class UndecodedSplit:
     """One split before decoding: the label of every image, and the images, which are gone through once.
 
     Attributes:
-        skipped: a reason for every file that was left out.
+        skipped: a reason for every file that was left out; None where another library chose the files and does not say.
     """
 
     labels: Int64[Tensor, " n"]
     images: Iterable[EncodedImage]
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[str, ...] | None = ()
 
 
 def decoded_source(
@@ -94,7 +94,7 @@ def _advancing(images: Iterable[EncodedImage], stage: Stage) -> Iterator[Encoded
         stage.advance()
 
 
-def say_read(name: str, role: str, images: int, classes: int, skipped: Sequence[str] = ()) -> None:
+def say_read(name: str, role: str, images: int, classes: int, skipped: Sequence[str] | None = ()) -> None:
     """Say what a split of somebody's own data has.
 
     Args:
@@ -102,16 +102,18 @@ def say_read(name: str, role: str, images: int, classes: int, skipped: Sequence[
         role: training or test.
         images: how many.
         classes: of the dataset.
-        skipped: a reason for every file that was left out.
+        skipped: a reason for every file that was left out, or None where that is not known.
     """
     if not is_own(name):
         return
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in Counter(skipped).items())
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in Counter(skipped or ()).items())
     number = "class" if classes == 1 else "classes"
-    reading.say(
-        f"{name}, {role} split: {counted(images, 'image')}, {classes:,} {number}, "
-        f"{counted(len(skipped), 'file')} skipped{f' ({reasons})' if reasons else ''}"
+    files = (
+        "as `datasets` gives them (files that it passes over are not counted)"
+        if skipped is None
+        else f"{counted(len(skipped), 'file')} skipped{f' ({reasons})' if reasons else ''}"
     )
+    reading.say(f"{name}, {role} split: {counted(images, 'image')}, {classes:,} {number}, {files}")
 
 
 def _on_demand(split: UndecodedSplit, size: int | None, shape: Shape | None, reference: str) -> Split | None:

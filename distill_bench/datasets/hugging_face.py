@@ -60,7 +60,7 @@ def hf_dataset(name: str, path: Path, size: int | None = None) -> Dataset:
     roots = [path] if path.is_dir() else [_prepared(), _hub_cache()]
 
     def read(split: Any) -> UndecodedSplit:
-        return UndecodedSplit(_labels(name, split, label), _images(name, split, image, roots))
+        return UndecodedSplit(_labels(name, split, label), _images(name, split, image, roots), skipped=None)
 
     return decoded_source(name, names, lambda: read(train), (lambda: read(test)) if test is not None else None, size)
 
@@ -85,7 +85,11 @@ def _splits(name: str, path: Path) -> Mapping[str, Any]:
         else:
             found = library.load_dataset(str(path), cache_dir=str(_prepared()))
     except Exception as error:  # the library raises errors of many types, its HTTP client's among them
-        advice = "Give a folder that load_dataset or load_from_disk takes" if local else "Give hf:OWNER/NAME of one"
+        advice = (
+            "Give a folder that load_dataset or load_from_disk takes"
+            if local
+            else "Give hf:OWNER/NAME of a repository that load_dataset takes"
+        )
         raise DataError(f"{name} cannot be loaded ({type(error).__name__}: {brief(error)}). {advice}.") from error
     finally:
         if not bars:

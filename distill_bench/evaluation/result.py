@@ -12,6 +12,7 @@ from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import Origin
 from distill_bench.distilled.notebook import table_as_html
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
+from distill_bench.runtime.text import counted
 
 Count = Annotated[int, Field(ge=1, lt=1 << 53)]
 Percent = Annotated[FiniteFloat, Field(ge=0, le=100)]
@@ -174,7 +175,7 @@ class Result(Subject):
     def __repr__(self) -> str:
         half = "" if self.half_width is None else f" ± {self.half_width:.2f}"
         of = f"{self.method} on {self.data}" + (f", {self.budget}" if self.budget else "")
-        how = f"{self.protocol}, {self.network}, {self.labels} labels, {self.networks} networks"
+        how = f"{self.protocol}, {self.network}, {self.labels} labels, {counted(self.networks, 'network')}"
         return f"<Result {of}: {self.accuracy:.2f}{half} % ({how}){'; see notes' if self.notes else ''}>"
 
     def __str__(self) -> str:

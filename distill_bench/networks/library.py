@@ -23,9 +23,8 @@ from torch import nn
 from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.networks.draws import DrawnFrom
 from distill_bench.networks.network import Architecture, Network, Shape
-from distill_bench.networks.outside import refusal, without_values
+from distill_bench.networks.outside import LIBRARIES, refusal, without_values
 
-LIBRARIES = ("torchvision", "timm")
 LEAST_SIDE, MULTIPLE = 64, 32
 _COLOURS = 3
 _WITHOUT_AUXILIARY: Mapping[str, Any] = {"aux_logits": False, "init_weights": True}

@@ -12,6 +12,9 @@ from distill_bench.networks.initialise import NORMS, initialise
 from distill_bench.networks.network import Architecture, Network, Shape
 from distill_bench.runtime.outside import import_function
 
+LIBRARIES = ("torchvision", "timm")
+"""Whose networks go by ``LIBRARY:NAME``."""
+
 
 def outside_network(name: str) -> Architecture:
     """The network that ``module:function`` names.
@@ -23,7 +26,7 @@ def outside_network(name: str) -> Architecture:
     Raises:
         UsageError: it cannot be imported.
     """
-    function = import_function(name, "network")
+    function = import_function(name, "network", LIBRARIES)
 
     def build(shape: Shape, classes: int) -> Network:
         with fork_rng(devices=[]):

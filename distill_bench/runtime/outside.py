@@ -4,25 +4,26 @@ import hashlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, did_you_mean
 
 PACKAGE = __name__.partition(".")[0]
 _IMPORTED: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
 """The sums of modules' files when they were imported."""
 
 
-def import_named(spec: str, what: str) -> Any:
+def import_named(spec: str, what: str, kinds: Iterable[str] = ()) -> Any:
     """What ``module:name`` names.
 
     Args:
         spec: the module as Python imports it, a colon, and a name in it.
         what: such as ``"method"``, for errors.
+        kinds: other words that may stand before a colon, of which one was perhaps meant.
 
     Returns: the object of that name.
 
@@ -30,14 +31,16 @@ def import_named(spec: str, what: str) -> Any:
         UsageError: it cannot be imported, or its file has changed since it was.
     """
     name, _, attribute = spec.partition(":")
+    meant = did_you_mean(name, kinds)
     try:
         module = importlib.import_module(name)
+        meant = did_you_mean(attribute, dir(module))
         named = getattr(module, attribute)
     except (Exception, SystemExit) as error:  # what a module raises while it is imported may be anything
         reason = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
         raise UsageError(
-            f"cannot load the {what} {spec!r}: {reason}. Give module:function, with the module's name as import takes "
-            "it (no path, no .py), importable from here."
+            f"cannot load the {what} {spec!r}: {reason.rstrip('.')}.{meant} Give module:function, with the "
+            "module's name as import takes it (no path, no .py), importable from here."
         ) from error
     file = getattr(module, "__file__", None)
     if file:
@@ -47,9 +50,9 @@ def import_named(spec: str, what: str) -> Any:
     return named
 
 
-def import_function(spec: str, what: str) -> Callable[..., Any]:
+def import_function(spec: str, what: str, kinds: Iterable[str] = ()) -> Callable[..., Any]:
     """As ``import_named``, of a function. Raises UsageError for what is none."""
-    function = import_named(spec, what)
+    function = import_named(spec, what, kinds)
     if not callable(function):
         raise UsageError(f"{spec} is a {type(function).__name__}, not a function.")
     return function

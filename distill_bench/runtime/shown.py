@@ -45,10 +45,8 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
-class NotebookMonitor:
-    """A bar below the cell. An interrupted cell ends in KeyboardInterrupt."""
-
-    stop_requested = False
+class NotebookMonitor(StreamMonitor):
+    """A bar below the cell, beside lines. An interrupted cell ends in KeyboardInterrupt."""
 
     @contextmanager
     def stage(self, title: str, total: int, done: int = 0) -> Iterator[Stage]:

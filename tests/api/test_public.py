@@ -41,6 +41,20 @@ def test_names_and_paths_go_all_the_way(place):
         distill_bench.publish("x.safetensors")
 
 
+def test_the_reference_takes_names_too(place, monkeypatch):
+    brief = PROTOCOLS["full-v1"].model_copy(update={"epochs": 1, "minimum_steps": 0, "network": "ConvNetD1W4"})
+    monkeypatch.setitem(PROTOCOLS, "full-v1", brief)
+    found = distill_bench.evaluate_full("digits", networks=1)
+    assert found.method == "full" and "1 network)" in repr(found)
+
+
+def test_what_is_shown_has_no_bytes_and_no_functions_in_it(place):
+    distill_bench.synthesize("digits", "random", ipc=1).save("x.safetensors")
+    release, _ = distill_bench.publish("x.safetensors", "there")
+    data = distill_bench.load_dataset("digits")
+    assert len(repr(release)) < 500 and "function" not in repr(data) and "digits" in repr(data)
+
+
 def test_a_suite_ends_in_a_board(place):
     how = {"datasets": ["digits"], "protocols": ["quick-v1"], "executor": "in-process"}
     board = distill_bench.bench("own", "method=random,ipc=1", **how)
@@ -99,7 +113,7 @@ def test_a_notebook_has_a_bar_that_needs_no_widgets(monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     monitor = monitor_of()
-    assert isinstance(monitor, NotebookMonitor)
+    assert isinstance(monitor, NotebookMonitor) and isinstance(monitor, StreamMonitor)  # as bench needs
     with monitor.stage("dm <b>", 4, 1) as stage:
         stage.note("loss 1")
         stage.advance(3)

@@ -74,6 +74,18 @@ def test_results_beside_count_where_the_own_say_nothing(work, tmp_path):
     assert [*predict([work(1)], tmp_path / "nothing").values()] == [None]
 
 
+def test_a_network_takes_as_long_on_the_sets_of_other_methods(work, tmp_path, digits, monkeypatch):
+    work().run(SILENT)
+    path = work().result_path("quick-v1")
+    result = json.loads(path.read_text())
+    result["run"]["seconds"] = 4.0
+    path.write_text(json.dumps(with_sum(result)))
+    other = tasks_of(SetCell("digits", "herding", 1, 0, "cpu", ("quick-v1",)), work(networks=3).setting, digits)
+    assert seconds(tmp_path, other) == [None]  # how long its set takes nobody says
+    monkeypatch.setattr(type(other), "lacks_set", False)
+    assert seconds(tmp_path, other) == [12.0]
+
+
 def test_what_must_be_pretrained_is_timed_once_for_all_that_need_it(work, digits, monkeypatch):
     timed = []
 

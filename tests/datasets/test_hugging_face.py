@@ -1,5 +1,6 @@
 """``hf:``: folders that Hugging Face's ``datasets`` reads, offline; names that lead nowhere; what is missing."""
 
+import io
 import socket
 import sys
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from PIL import Image
 from distill_bench import DataError, UsageError, load_dataset, synthesize
 from distill_bench.datasets import hugging_face
 from distill_bench.datasets.card import dataset_of
+from distill_bench.runtime.progress import StreamMonitor
+from distill_bench.runtime.reading import reported_to
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,13 @@ def test_a_saved_dataset_and_parquet_and_class_folders(library, table, tmp_path)
     assert saved.train.fingerprint == load_dataset(f"parquet:{tmp_path / 'table'}").train.fingerprint
     made = synthesize(saved, "random", 1)
     assert torch.equal(dataset_of(made.card.source).train.labels, saved.train.labels)
+
+
+def test_files_that_the_library_passes_over_are_not_said_to_be_none(library, table, tmp_path):
+    table.save_to_disk(tmp_path / "saved")
+    with reported_to(StreamMonitor(stream := io.StringIO())):
+        assert len(load_dataset(f"hf:{tmp_path / 'saved'}").train) == 8
+    assert "8 images, 2 classes, as `datasets` gives them" in stream.getvalue() and "skipped" not in stream.getvalue()
 
 
 @pytest.mark.parametrize("folder", ["", "data"])

@@ -149,6 +149,7 @@ def test_dropout_draws_the_same_twice_and_nothing_of_the_users(made, digits):
         ("own_network:plain", r"returned a Linear: return distill_bench.networks.Network"),
         ("own_network:odd", r"no initialisation is known for Scaled: .* initialise\(generator\)"),
         ("own_network:none", "cannot load the network"),
+        ("own_network:plainn", r"has no attribute 'plainn'\. Did you mean plain\?"),
         ("no_such_module:none", "cannot load the network"),
         ("own_network:buffered", r"no initialisation is known for Buffered, it has buffers: .* initialise"),
         ("own_network:forgetful", "leaves classifier.weight without finite values"),

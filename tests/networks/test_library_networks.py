@@ -141,7 +141,7 @@ def test_a_parameter_without_a_value_is_named(monkeypatch):
             marks=pytest.mark.slow,
         ),
         ("torchvision:maxvit_t", r"cannot be built for images of 3×32×32 .*partition size"),
-        ("torchvison:resnet50", "cannot load the network"),
+        ("torchvison:resnet50", r"cannot load the network .*\. Did you mean torchvision\?"),
     ],
 )
 def test_a_wrong_name_says_what_is_wrong(name, complaint):

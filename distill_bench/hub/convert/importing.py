@@ -1,7 +1,7 @@
 """Sets that others released, read into this project's format. Nothing in a file is run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,7 +35,7 @@ class Imported:
     """
 
     sets: list[DistilledSet]
-    evidence: list[PixelDiagnosis]
+    evidence: list[PixelDiagnosis] = field(repr=False)
     real: int
     seen: tuple[str, ...] = ()
     picture_doubts: tuple[str, ...] = ()
