@@ -146,7 +146,9 @@ def _recovered_batch(
 
     def make(part: Run[RecoverConfig]) -> tuple[Tensor, list[float]]:
         part.monitor, part.method = SubMonitor(run.monitor, stage), f"{run.method} batch {number + 1} of {len(batches)}"
-        return recover_batch(part, network, run.labels[batches[number]], number).cpu(), part.history
+        images = recover_batch(part, network, run.labels[batches[number]], number)
+        run.checkpoint.compiled = part.checkpoint.compiled
+        return images.cpu(), part.history
 
     return run.part(f"batch{number}", make)
 
@@ -190,8 +192,11 @@ class Recovery(Objective):
         for group in self._optimizer.param_groups:
             group["lr"] = annealed(config.image_lr, step, config.iterations)
         leaf = self._images.detach().requires_grad_()
-        loss = self._loss(self.view(leaf, step), self._labels, config.bn_weight, config.first_bn_multiplier)
-        (gradient,) = torch.autograd.grad(loss, leaf)
+        shown = self.view(leaf, step)
+        seen = shown.detach().requires_grad_()  # what is compiled begins at a leaf
+        loss = self._loss(seen, self._labels, config.bn_weight, config.first_bn_multiplier)
+        (slope,) = torch.autograd.grad(loss, seen)
+        (gradient,) = torch.autograd.grad(shown, leaf, slope)
         return loss.detach(), {"images": gradient}
 
     def after_step(self, step: int) -> None:
