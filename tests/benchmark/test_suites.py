@@ -154,7 +154,9 @@ def test_a_process_that_ends_before_it_reads_its_order_is_one_failed_cell(quick,
 
     class DiesAtOnce(subprocess.Popen):
         def __init__(self, command, **options):
-            super().__init__([command[0], "-c", "import os; os.kill(os.getpid(), 2)"], **options)
+            # by default again: a shell's background work is begun with interrupts ignored
+            die = "import os, signal; signal.signal(2, signal.SIG_DFL); os.kill(os.getpid(), 2)"
+            super().__init__([command[0], "-c", die], **options)
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
             monitor.stop_requested = stopping
 
