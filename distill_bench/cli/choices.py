@@ -16,6 +16,8 @@ PROTOCOLS = (
     "prune-full-v1",
     "prune-cpu-v1",
     "prune-cpu-full-v1",
+    "prune-small-v1",
+    "prune-small-full-v1",
 )
 SPACES: tuple[str, ...] = ("unit", "normalized", "zca")
 COMPILE = ("auto", "on", "off")

@@ -53,6 +53,7 @@ PRUNE = {
     "views": COMMON["views"] | {"crop": "reflected"},
 }
 EQUAL_STEPS = {"epochs": 1, "minimum_steps": 2000, "batch_size": 128, "use_learned_rate": False}
+NARROW = {"network": "ConvNetW32", "minimum_steps": 390, "learning_rate": 0.05, "annealing": 1.0, "networks": 1}
 FULL = {"trains_on": "full", "networks": 1}
 CUTMIX = COMMON["views"] | {"mix": "cutmix"}
 MIXUP = COMMON["views"] | {"crop": "padded", "mix": "mixup", "beta": 0.8}
@@ -98,6 +99,8 @@ PINNED = {
     "prune-full-v1": COMMON | PRUNE | FULL,
     "prune-cpu-v1": COMMON | EQUAL_STEPS | {"networks": 3},
     "prune-cpu-full-v1": COMMON | EQUAL_STEPS | FULL,
+    "prune-small-v1": COMMON | EQUAL_STEPS | NARROW,
+    "prune-small-full-v1": COMMON | EQUAL_STEPS | NARROW | FULL,
 }
 
 
@@ -201,7 +204,7 @@ def test_our_own_protocols_decay_after_half_of_the_epochs_and_keep_their_momentu
 
 @pytest.mark.parametrize("name", PINNED)
 def test_a_learned_rate_is_used_where_the_protocol_says_so(name):
-    own = 0.001 if name in ("sre2l-v1", "rded-v1") else 0.1 if name in ("prune-v1", "prune-full-v1") else 0.01
+    own = PINNED[name]["learning_rate"]
     uses_it = name in ("standard-v1", "quick-v1", "full-v1", "mtt-v1", "datm-v1")
     learned = 0.5 if uses_it else own
     assert load_protocol(name).plan(100, learned_rate=0.5).learning_rate == learned
