@@ -143,9 +143,10 @@ def _epoch(work: str, shape: tuple[int, int, int], classes: int, ipc: int) -> fl
 def _gradient(steps: int) -> float:
     import torch
 
-    from distill_bench.methods.trajectory_matching.gradient import Student, trajectory_gradient
+    from distill_bench.methods.trajectory_matching.gradient import trajectory_gradient
     from distill_bench.networks import build_network
     from distill_bench.runtime.seeds import generator
+    from distill_bench.training.student import Student
 
     images, labels, *_ = random_images(20)
     network = build_network("ConvNet", (CHANNELS, 32, 32), 10, generator("weights"))

@@ -155,10 +155,11 @@ def trajectory(steps: int) -> Case:
         import torch
 
         from distill_bench.augmentations import dsa
-        from distill_bench.methods.trajectory_matching.gradient import Student, trajectory_gradient
+        from distill_bench.methods.trajectory_matching.gradient import trajectory_gradient
         from distill_bench.networks import build_network
         from distill_bench.runtime.malloc import disable_trim
         from distill_bench.runtime.seeds import generator
+        from distill_bench.training.student import Student
 
         disable_trim()
         shape = (CHANNELS, SIDE, SIDE)

@@ -20,13 +20,14 @@ from distill_bench import load_dataset
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
-from distill_bench.methods.trajectory_matching.gradient import Batch, Student, trajectory_gradient
+from distill_bench.methods.trajectory_matching.gradient import trajectory_gradient
 from distill_bench.networks import build_network
 from distill_bench.pretrained.experts import ExpertRecipe, get_or_train_experts
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import run_block
 from distill_bench.runtime.seeds import generator
+from distill_bench.training.student import Batch, Student
 
 RESULTS = Path(__file__).parents[2] / "results" / "trajectory"
 IPC, NETWORK = 10, "ConvNet"

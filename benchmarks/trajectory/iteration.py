@@ -5,9 +5,11 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from distill_bench.augmentations import dsa
-from distill_bench.methods.trajectory_matching.gradient import Batch, GradientKind, Student, trajectory_gradient
+from distill_bench.methods.trajectory_matching.gradient import trajectory_gradient
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
+from distill_bench.training.student import Batch, Student
+from distill_bench.training.window import GradientKind
 
 SHAPE, CLASSES, NETWORK, RATE = (3, 32, 32), 10, "ConvNetD3", 0.01
 

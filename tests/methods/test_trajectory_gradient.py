@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from distill_bench.augmentations import dsa
-from distill_bench.methods.trajectory_matching.gradient import Student, TrajectoryGradient, trajectory_gradient
+from distill_bench.methods.trajectory_matching.gradient import Waypoint, trajectory_gradient
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
+from distill_bench.training.student import Student
+from distill_bench.training.window import WindowGradient
 
 ORACLE = runpy.run_path(str(Path(__file__).parents[2] / "baselines" / "mtt_unrolled.py"))["unrolled_gradient"]
 SHAPE, CLASSES, COUNT, SIZE = (3, 8, 8), 4, 8, 5
@@ -70,7 +72,7 @@ def problem(name, soft):
 def by_higher(name, given, batches):
     loss, gradients = ORACLE(network_of(name), *given, batches, TEMPERATURE)
     soft = given[3].is_floating_point()
-    return TrajectoryGradient(loss, gradients[0], gradients[1] if soft else None, gradients[-1])
+    return WindowGradient(loss, gradients[0], gradients[1] if soft else None, gradients[-1])
 
 
 def by_teslas_formula(name, given, batches):
@@ -105,7 +107,7 @@ def by_teslas_formula(name, given, batches):
     parts = torch.autograd.grad(scalar, [leaf for leaf in leaves if leaf.requires_grad])
     of_rate = -2 * (start - rate * total - target) @ total / size
     loss = (start - rate * total - target).square().sum() / size
-    return TrajectoryGradient(loss, parts[0], parts[1] if len(parts) > 1 else None, of_rate)
+    return WindowGradient(loss, parts[0], parts[1] if len(parts) > 1 else None, of_rate)
 
 
 def distance(found, expected):
@@ -255,3 +257,68 @@ def test_the_first_step_asks_for_no_product_with_the_hessian_and_nothing_changes
     (ours, asked), (whole, _) = of(False), of(True)
     assert asked == [True, True, True, False]
     assert distance(ours, whole) < 1e-12
+
+
+def by_autograd(name, given, batches, momentum, waypoints, scale):
+    """L and its gradients of heavy-ball steps with waypoints, through all of them."""
+    start, target, images, labels, rate = given
+    loss_of = Student(network_of(name), TEMPERATURE).loss
+    leaves = [images.clone().requires_grad_(), labels.clone().requires_grad_(labels.is_floating_point())]
+    slope, theta, velocity, total = rate.clone().requires_grad_(), start.clone().requires_grad_(), 0, 0
+    points = [*waypoints, (len(batches), target, 1.0)]
+    for number, batch in enumerate(batches, 1):
+        (g,) = torch.autograd.grad(loss_of(theta, *batch(*leaves)), theta, create_graph=True)
+        velocity = momentum * velocity + scale * g
+        theta = theta - slope * velocity
+        for after, where, weight in points:
+            if after == number:
+                total = total + weight * (theta - where).square().sum() / (start - where).square().sum()
+    floats = [leaf for leaf in leaves if leaf.requires_grad]
+    *parts, of_rate = torch.autograd.grad(total, [*floats, slope])
+    return WindowGradient(total.detach(), parts[0], parts[1] if len(parts) > 1 else None, of_rate)
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["classes", "logits"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("weights", [(), (1.0, 1.0), (1 / 3, 2 / 3)], ids=["end", "equal", "rising"])
+def test_momentum_and_waypoints_equal_autograd(soft, momentum, weights):
+    name, batches = "ConvNetD2W6", batches_of(7)
+    given = problem(name, soft)
+    waypoints = [
+        Waypoint(2 * k, given[0] + 0.05 * random(len(given[0]), name=f"waypoint {k}"), weight)
+        for k, weight in enumerate(weights, 1)
+    ]
+    expected = by_autograd(name, given, batches, momentum, waypoints, 1.3)
+    for kind in ("exact", "unrolled"):
+        found = trajectory_gradient(
+            Student(network_of(name), TEMPERATURE),
+            *given,
+            batches,
+            kind,
+            momentum=momentum,
+            waypoints=waypoints,
+            scale=1.3,
+        )
+        assert distance(found, expected) < 1e-10
+
+
+def test_of_one_step_the_gradient_does_not_depend_on_momentum():
+    given, student = problem("ConvNetD2W6", False), Student(network_of("ConvNetD2W6"), TEMPERATURE)
+    without, with_it = (trajectory_gradient(student, *given, batches_of(1), momentum=m) for m in (0.0, 0.9))
+    assert distance(with_it, without) < 1e-12
+
+
+def test_a_loss_times_w_at_a_rate_is_the_loss_at_w_times_the_rate():
+    *given, rate = problem("ConvNetD2W6", False)
+    student, batches = Student(network_of("ConvNetD2W6"), TEMPERATURE), batches_of(4)
+    scaled = trajectory_gradient(student, *given, rate, batches, momentum=0.9, scale=1.7)
+    quick = trajectory_gradient(student, *given, 1.7 * rate, batches, momentum=0.9)
+    assert float((scaled.images - quick.images).norm() / quick.images.norm()) < 1e-12
+    assert float(scaled.learning_rate) == pytest.approx(1.7 * float(quick.learning_rate), rel=1e-12)
+
+
+def test_tesla_with_momentum_or_waypoints_is_refused():
+    given, student = problem("ConvNetD2W6", False), Student(network_of("ConvNetD2W6"))
+    for options in ({"momentum": 0.9}, {"waypoints": [Waypoint(1, given[1] + 1, 1.0)]}):
+        with pytest.raises(ValueError, match="TESLA's gradient"):
+            trajectory_gradient(student, *given, batches_of(2), "tesla", **options)

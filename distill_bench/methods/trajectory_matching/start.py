@@ -17,8 +17,8 @@ from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import RunFailed
 from distill_bench.methods.matching import initial_images
 from distill_bench.methods.run import Run
-from distill_bench.methods.trajectory_matching.gradient import Student
 from distill_bench.pretrained.experts import Experts
+from distill_bench.training.student import Student
 
 BATCH = 256
 

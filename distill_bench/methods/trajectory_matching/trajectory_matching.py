@@ -34,7 +34,7 @@ from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import FlipConfig, draw_dsa
 from distill_bench.methods.run import Config, Piece, Run, SynthesisResult, method
-from distill_bench.methods.trajectory_matching.gradient import Batch, GradientKind, Student, trajectory_gradient
+from distill_bench.methods.trajectory_matching.gradient import trajectory_gradient
 from distill_bench.methods.trajectory_matching.start import beginning, logits_at
 from distill_bench.methods.warm_start import BY_CONTENT, one_of
 from distill_bench.networks import activation_values, blank_network, build_network
@@ -49,7 +49,9 @@ from distill_bench.pretrained.experts import (
 from distill_bench.runtime.device import send
 from distill_bench.training import compilation
 from distill_bench.training.memory import training_bytes
+from distill_bench.training.student import Batch, Student
 from distill_bench.training.timing import Training
+from distill_bench.training.window import GradientKind
 
 _STEP_FACTOR, _UNROLLED_FACTOR = 5.2, 1.9
 """What a step back holds, and each step of an unrolled graph, as multiples of ``activation_values``: measured."""
