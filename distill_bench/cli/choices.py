@@ -8,6 +8,7 @@ PROTOCOLS = (
     "dc-v1",
     "dsa-v1",
     "mtt-v1",
+    "ast-v1",
     "datm-v1",
     "datadam-v1",
     "sre2l-v1",

@@ -42,8 +42,10 @@ class Protocol(BaseModel):
         network: trained from random initialisation; a name without depth means the one usual at the resolution.
         epochs: passes over the set.
         minimum_steps: with few images, so many more epochs that there are at least this many optimiser steps.
-        decay_after: epochs at the full rate, after which it is a tenth; None: half of the epochs, rounded down.
+        decay_after: epochs at the full rate, after which it is multiplied; None: half of the epochs, rounded down.
+        decay_factor: by so much.
         reset_momentum: whether momentum starts again at that point.
+        decayed_momentum: SGD's from that point on, where it starts again; None: the same.
         optimizer: SGD, or AdamW, which leaves biases and norms without weight decay.
         nesterov: whether SGD's momentum is Nesterov's.
         annealing: the part of a cosine's half-wave that the learning rate follows instead; 0: none, it is a step.
@@ -73,7 +75,9 @@ class Protocol(BaseModel):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     decay_after: int | None = None
+    decay_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
     reset_momentum: bool = False
+    decayed_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
     nesterov: bool = False
     annealing: float = 0.0
@@ -95,6 +99,12 @@ class Protocol(BaseModel):
     def _nesterov_has_momentum(self) -> "Protocol":
         if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
             raise ValueError("nesterov is a kind of SGD's momentum: it needs optimizer sgd, and a momentum above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _momentum_changes_where_it_starts_again(self) -> "Protocol":
+        if self.decayed_momentum is not None and not self.reset_momentum:
+            raise ValueError("decayed_momentum goes with reset_momentum = true: give both, or neither")
         return self
 
     @model_validator(mode="after")
@@ -125,7 +135,9 @@ class Protocol(BaseModel):
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             decay_after=None if self.annealing else self.decay_after if self.decay_after is not None else epochs // 2,
+            decay_factor=self.decay_factor,
             reset_momentum=self.reset_momentum,
+            decayed_momentum=self.decayed_momentum,
             temperature=temperature,
             optimizer=self.optimizer,
             annealing=self.annealing,

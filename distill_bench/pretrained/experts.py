@@ -1,17 +1,27 @@
 """Experts: networks trained on the training split whose parameters are kept after every epoch, for trajectory matching.
 
-Sources: buffer.py of GeorgeCazenavette/mtt-distillation 50dccea (plain SGD); buffer_FTD.py of
-AngusDujw/FTD-distillation 711532a (flat trajectories: Du et al., "Minimizing the Accumulated Trajectory Error to
-Improve Dataset Distillation", CVPR 2023). An expert depends on how it was trained and on what, not on the method that
-asks for it: all methods share them.
+Sources: buffer.py of GeorgeCazenavette/mtt-distillation 50dccea (plain SGD); buffer_FTD.py of AngusDujw/FTD-
+distillation 711532a (flat trajectories: Du et al., "Minimizing the Accumulated Trajectory Error to Improve Dataset
+Distillation", CVPR 2023); for AST's smooth ones see ``smooth``. An expert depends on how it was trained and on what,
+not on the method that asks for it: all methods share them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 
 from distill_bench.augmentations import dsa
@@ -19,6 +29,7 @@ from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
 from distill_bench.networks import blank_network, check_own, resolve_network
 from distill_bench.pretrained.recorder import TRAJECTORY, Snapshots
+from distill_bench.pretrained.smooth import PenaltyNorm, SmoothSnapshots
 from distill_bench.pretrained.store import Artifact, Pretrained, get_or_create, holds, list_stored, path_of
 from distill_bench.pretrained.training import MOST_EPOCHS, ground_of, train_kept
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
@@ -30,6 +41,7 @@ KIND = "experts"
 MOST_EXPERTS = 100_000
 # of the training: raised where experts of the same recipe and data come out otherwise
 VERSION = 1
+_OF_PLAN = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
 FLAT_VERSION = 2  # of version 1, those whose training was compiled took their gradients in a wrong order
 
 
@@ -43,6 +55,11 @@ class ExpertRecipe(BaseModel):
         augment: DSA on every batch (no flip if the dataset is not flip-invariant), or none.
         rho: 0 for plain SGD; above it, the radius of the sharpness-aware steps of a flat trajectory.
         alpha: of those steps, how much of the gradient that is orthogonal to the sharpness-aware one is taken off.
+        decay_after, decay_factor: after so many epochs the rate is multiplied by the factor, and momentum starts again;
+            0: it is constant.
+        ramp_epochs, ramp_start: for so many epochs the loss has a weight that grows from the start to 1 (AST).
+        penalty, penalty_norm: the factor and the norm of the penalty on the gradient for the pixels (AST); 0: none. It
+            triples what an expert costs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +72,45 @@ class ExpertRecipe(BaseModel):
     augment: Literal["none", "dsa"] = "dsa"
     rho: NonNegativeFloat = 0.0
     alpha: NonNegativeFloat = 0.0
+    decay_after: NonNegativeInt = 0
+    decay_factor: PositiveFloat = 0.1
+    ramp_epochs: NonNegativeInt = 0
+    ramp_start: PositiveFloat = 0.5
+    penalty: NonNegativeFloat = 0.0
+    penalty_norm: PenaltyNorm = "pixel"
+
+    @model_validator(mode="after")
+    def _flat_or_smooth(self) -> "ExpertRecipe":
+        if self.rho and self.smooth:
+            raise ValueError("rho makes flat experts, ramp_epochs and penalty smooth ones: set one of them to 0")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: Callable[["ExpertRecipe"], dict[str, Any]]) -> dict[str, Any]:
+        """What later versions added goes without saying, so that addresses are those of recipes without it."""
+        added = ("decay_after", "decay_factor", "ramp_epochs", "ramp_start", "penalty", "penalty_norm")
+        unsaid = {name: type(self).model_fields[name].default for name in added}
+        return {name: value for name, value in serialize(self).items() if unsaid.get(name, ...) != value}
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the loss is not the cross-entropy alone."""
+        return bool(self.ramp_epochs or self.penalty)
+
+    @property
+    def passes(self) -> int:
+        """How often as many passes a step takes as a plain one."""
+        return 2 if self.rho else 3 if self.penalty else 1
+
+    @property
+    def plan(self) -> Plan:
+        """The training plan."""
+        return Plan(
+            decay_after=self.decay_after or None,
+            decay_factor=self.decay_factor,
+            reset_momentum=bool(self.decay_after),
+            **{name: getattr(self, name) for name in _OF_PLAN},
+        )
 
 
 class Experts:
@@ -225,8 +281,15 @@ def _version(rho: float) -> int:
 
 
 def _effective(recipe: ExpertRecipe) -> ExpertRecipe:
-    """A recipe without what plain steps have no use for."""
-    return recipe if recipe.rho else recipe.model_copy(update={"alpha": 0.0})
+    """A recipe without what nothing uses."""
+    idle = {
+        "rho": ("alpha",),
+        "decay_after": ("decay_factor",),
+        "ramp_epochs": ("ramp_start",),
+        "penalty": ("penalty_norm",),
+    }
+    unused = [name for switch, names in idle.items() if not getattr(recipe, switch) for name in names]
+    return recipe.model_copy(update={name: ExpertRecipe.model_fields[name].default for name in unused})
 
 
 def _identity(training: TrainingData, network: str, recipe: ExpertRecipe, number: int) -> dict[str, Any]:
@@ -242,11 +305,13 @@ def _train(
     checkpoint: Checkpoint,
     monitor: Monitor,
 ) -> Artifact:
-    snapshots = Snapshots()
+    smooth = (training, recipe.ramp_epochs, recipe.ramp_start, recipe.penalty, recipe.penalty_norm)
+    snapshots = SmoothSnapshots(*smooth) if recipe.smooth else Snapshots()
+    gradient = snapshots.gradient if isinstance(snapshots, SmoothSnapshots) else None
     _, facts = train_kept(
         training,
         name,
-        Plan(**recipe.model_dump(exclude={"augment", "rho", "alpha"})),
+        recipe.plan,
         dsa.augmentation(training.flip_invariant) if recipe.augment == "dsa" else None,
         ("expert", index),
         checkpoint,
@@ -255,7 +320,7 @@ def _train(
         title=f"expert {index}, {name} on {training.source_name}",
         setting="expert.learning_rate",
         note=f"expert {index + 1}, ",
-        gradient=gsam_gradient(recipe.rho, recipe.alpha) if recipe.rho else None,
+        gradient=gsam_gradient(recipe.rho, recipe.alpha) if recipe.rho else gradient,
         recorder=snapshots,
     )
     del facts["loss"]

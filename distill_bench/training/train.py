@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -45,6 +45,7 @@ class Plan:
         floor: the learning rate at the end of that half-wave.
         decay_after: the number of epochs after which the learning rate is multiplied by ``decay_factor``, or None.
         reset_momentum: whether momentum starts again at that point (the field's scripts make a new optimiser there).
+        decayed_momentum: SGD's from that point on, where it starts again; None: the same.
         temperature: logits are divided by it before the cross-entropy.
         alpha: below 1, targets are two: probabilities and classes, see ``distillation_loss``.
     """
@@ -57,6 +58,7 @@ class Plan:
     decay_after: int | None = None
     decay_factor: float = 0.1
     reset_momentum: bool = False
+    decayed_momentum: float | None = None
     temperature: float = 1.0
     optimizer: Literal["sgd", "adamw"] = "sgd"
     annealing: float = 0.0
@@ -172,7 +174,8 @@ def epochs(
     weights = (plan.temperature,) if plan.alpha == 1 else (plan.temperature, plan.alpha)
     for epoch in range(state.epoch, plan.epochs):
         if epoch == plan.decay_after and plan.reset_momentum:
-            optimizer = _optimizer(network, plan)
+            later = plan.momentum if plan.decayed_momentum is None else plan.decayed_momentum
+            optimizer = _optimizer(network, replace(plan, momentum=later))
         total = torch.zeros((), device=next(network.parameters()).device)
         order = torch.randperm(count, generator=generator).split(plan.batch_size)
         for step, indices in enumerate(order):

@@ -24,6 +24,8 @@ COMMON = {
     "overrides": {},
     "optimizer": "sgd",
     "nesterov": False,
+    "decay_factor": 0.1,
+    "decayed_momentum": None,
     "annealing": 0.0,
     "floor": 0.0,
     "anneal_every": "epoch",
@@ -76,6 +78,9 @@ PINNED = {
     | {"epochs": 301, "decay_after": 152, "augmentation": "none", "overrides": {"mnist": DC_ON_MNIST}},
     "dsa-v1": COMMON | FIELD | {"epochs": 1001, "decay_after": 502},
     "mtt-v1": COMMON | {"reset_momentum": True, "epochs": 1001, "decay_after": 502},
+    "ast-v1": COMMON
+    | {"epochs": 1001, "decay_after": 502, "reset_momentum": True, "weight_decay": 1e-3}
+    | {"decay_factor": 0.5, "decayed_momentum": 0.8},
     "datm-v1": COMMON | {"reset_momentum": True, "epochs": 1001, "decay_after": 502, "batch_size": 128},
     "datadam-v1": COMMON | FIELD | {"network": "ConvNetBN", "epochs": 1801, "decay_after": 902, "batch_size": 64},
     "sre2l-v1": COMMON
@@ -205,7 +210,7 @@ def test_our_own_protocols_decay_after_half_of_the_epochs_and_keep_their_momentu
 @pytest.mark.parametrize("name", PINNED)
 def test_a_learned_rate_is_used_where_the_protocol_says_so(name):
     own = PINNED[name]["learning_rate"]
-    uses_it = name in ("standard-v1", "quick-v1", "full-v1", "mtt-v1", "datm-v1")
+    uses_it = name in ("standard-v1", "quick-v1", "full-v1", "mtt-v1", "ast-v1", "datm-v1")
     learned = 0.5 if uses_it else own
     assert load_protocol(name).plan(100, learned_rate=0.5).learning_rate == learned
     assert load_protocol(name).plan(100).learning_rate == own
@@ -227,3 +232,8 @@ def test_equal_steps_are_equal_but_for_a_last_epoch_and_fixed_epochs_are_not(ima
 def test_nesterov_without_momentum_is_refused(values):
     with pytest.raises(ValidationError, match=r"nesterov is a kind of SGD's momentum"):
         Protocol(id="own", source="test", epochs=1, nesterov=True, **values)
+
+
+def test_another_momentum_where_it_does_not_start_again_is_refused():
+    with pytest.raises(ValidationError, match="decayed_momentum goes with reset_momentum"):
+        Protocol(id="own", source="test", epochs=1, decayed_momentum=0.5)

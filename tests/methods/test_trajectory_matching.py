@@ -70,7 +70,8 @@ def test_segments_start_anywhere_in_the_schedule_and_experts_take_turns(digits):
     }
     found = []
     for step in range(90):
-        start, target = (known[tuple(end[:4].tolist())] for end in objective._segment(step))
+        _, *ends = objective._segment(step)
+        start, target = (known[tuple(end[:4].tolist())] for end in (ends[0], ends[-1]))
         assert target == (start[0], start[1] + 1)
         found.append(start)
     assert {epoch for _, epoch in found[:40]} == {1}  # U is 2 until step 39
@@ -185,7 +186,7 @@ def test_two_iterations_are_sgd_with_momentum_on_the_unrolled_gradient(digits, l
         network = build_network("ConvNetD1W4", (1, 8, 8), 10, generator("any"))
         batches = begun._batches(job.generator("student", step))
         y = values.get("labels", given)
-        _, found = ORACLE(network, *begun._segment(step), values["images"], y, values["learning_rate"], batches)
+        _, found = ORACLE(network, *begun._segment(step)[1::2], values["images"], y, values["learning_rate"], batches)
         for name, gradient in zip(names, found, strict=True):
             lr, momentum = speeds[name]
             velocity[name] = momentum * velocity[name] + gradient * (0.5 if name == "images" else 1.0)
@@ -204,7 +205,7 @@ def test_teacher_labels_are_the_last_targets_logits_of_the_images_before_their_l
     fields = {"labels": "teacher", "iterations": 1}
     begun, made = objective_of(digits, "tesla", **fields), TM.trajectory_matching(run_of(digits, "tesla", **fields))
     network = build_network("ConvNetD1W4", (1, 8, 8), 10, generator("any"))
-    torch.nn.utils.vector_to_parameters(begun._segment(0)[1], network.parameters())
+    torch.nn.utils.vector_to_parameters(begun._segment(0)[-1], network.parameters())
     torch.testing.assert_close(made.soft_labels, network(begun._images).detach())
     assert made.label_kind == "logits"
     assert not torch.equal(made.images, begun._images)
@@ -329,3 +330,83 @@ def test_datm_starts_from_images_and_labels_that_agree(digits):
     begun = objective_of(digits, "datm", ipc=2)
     assert begun._labels.shape == (20, 10)
     assert torch.equal(begun._labels.argmax(1), torch.arange(10).repeat_interleave(2))
+
+
+# ---- AST
+
+
+def test_the_balance_is_that_of_the_released_code():
+    """T = 20: a jump of 1.77 at h = 10."""
+    found = [TM.balance(epoch, 20) for epoch in (0, 9, 10, 19)]
+    assert found == pytest.approx([0.557, 0.732, 1.292, 1.760], abs=5e-4)
+
+
+def test_perturbation_moves_convolutions_by_a_known_length_and_nothing_else():
+    shapes = [(4, 3, 3, 3), (4,), (10, 64), (10,)]
+    sizes = [108, 4, 640, 10]
+    signs = torch.randn(sum(sizes), generator=generator("signs")).sign()
+    moved = START.perturbed(0.3 * signs, shapes, 2.0, generator("noise"))
+    first, *rest = moved.split(sizes)
+    assert float((first - 0.3 * signs[:108]).norm() / (0.3 * signs[:108]).norm()) == pytest.approx(2 / 108**0.5)
+    assert torch.equal(torch.cat(rest), 0.3 * signs[108:])
+    assert torch.equal(START.perturbed(signs, shapes, 0.0, generator("noise")), signs)
+
+
+def test_a_segment_has_its_waypoints_where_the_expert_was(digits):
+    fields = {"segment_epochs": 3, "segment": [0, 1, 1], "student_steps": 7}
+    for waypoints, weights in (("none", []), ("equal", [1.0, 1.0]), ("rising", [1 / 3, 2 / 3])):
+        objective = objective_of(digits, waypoints=waypoints, **fields)
+        epoch, start, between, target = objective._segment(0)
+        assert epoch == 0 and [point.after for point in between] == [2, 4][: len(weights)]
+        assert [point.weight for point in between] == pytest.approx(weights)
+        experts = objective._experts
+        which = next(k for k in range(2) if torch.equal(experts.snapshot(k, 0), start))
+        for k, point in enumerate(between, 1):
+            assert torch.equal(point.target, experts.snapshot(which, k))
+        assert torch.equal(target, experts.snapshot(which, 3))
+
+
+def test_a_perturbed_start_is_in_every_distance(digits, monkeypatch):
+    """The student starts beside the expert, and what is divided by is its own way."""
+    objective = objective_of(digits, perturbation=1.0, waypoints="equal")
+    seen = {}
+
+    def watched(student, start, target, *rest, **options):
+        seen.update(start=start, target=target, **options)
+        return TM_GRADIENT(student, start, target, *rest, **options)
+
+    monkeypatch.setattr(TM, "trajectory_gradient", watched)
+    loss, _ = objective.loss_and_grads(0)
+    plain = objective_of(digits)._segment(0)[1]
+    shift = seen["start"] - plain
+    assert 0 < float(shift.norm() / plain.norm()) < 0.2 and (shift != 0).sum() <= 4 * 9
+    assert len(seen["waypoints"]) == 1 and loss > 0
+
+
+TM_GRADIENT = TM.trajectory_gradient
+
+
+def test_representative_images_are_distinct_real_ones_of_their_class_and_exist_at_ipc_1(digits):
+    for ipc in (1, 4):
+        objective = objective_of(digits, init="representative", ipc=ipc)
+        images = objective.result().images
+        training = objective._run_of.training
+        for label in range(10):
+            own = training.images(training.class_indices[label])
+            chosen = images[label * ipc : (label + 1) * ipc]
+            places = {int((own == image).flatten(1).all(dim=1).nonzero()[0]) for image in chosen}
+            assert len(places) == ipc
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"gradient": "tesla", "student_momentum": 0.9}, "TESLA's gradient is not defined"),
+        ({"gradient": "tesla", "waypoints": "equal"}, "TESLA's gradient is not defined"),
+        ({"waypoints": "equal", "segment_epochs": 1}, "there are none"),
+        ({"waypoints": "rising", "segment_epochs": 2, "student_steps": 1}, "there are none"),
+    ],
+)
+def test_what_asts_options_do_not_go_with_is_refused(fields, message):
+    with pytest.raises(UsageError, match=message):
+        load_method("mtt").config("digits", 1, **QUICK | fields)

@@ -28,6 +28,7 @@ def by_hand(targets, plan, draws, augment=None):
     weights = [p.detach().clone().requires_grad_() for p in network().parameters()]
     steps, taken = plan.epochs * math.ceil(COUNT / plan.batch_size), 0
     velocity, rate, loss_of_epoch = [None] * len(weights), plan.learning_rate, math.nan
+    momentum = plan.momentum
     if targets.ndim == 1:
         targets = torch.eye(CLASSES, dtype=torch.float64)[targets]
     for epoch in range(plan.epochs):
@@ -35,6 +36,7 @@ def by_hand(targets, plan, draws, augment=None):
             rate = rate * plan.decay_factor
             if plan.reset_momentum:
                 velocity = [None] * len(weights)
+                momentum = momentum if plan.decayed_momentum is None else plan.decayed_momentum
         order, loss_of_epoch = torch.randperm(COUNT, generator=draws).tolist(), 0.0
         for start in range(0, COUNT, plan.batch_size):
             chosen = order[start : start + plan.batch_size]
@@ -51,8 +53,8 @@ def by_hand(targets, plan, draws, augment=None):
                 for index, gradient in enumerate(torch.autograd.grad(loss, weights)):
                     step = gradient + plan.weight_decay * weights[index]
                     old = velocity[index]
-                    velocity[index] = step if old is None else plan.momentum * old + step
-                    ahead = step + plan.momentum * velocity[index] if plan.nesterov else velocity[index]
+                    velocity[index] = step if old is None else momentum * old + step
+                    ahead = step + momentum * velocity[index] if plan.nesterov else velocity[index]
                     weights[index] -= rate * ahead
     return weights, loss_of_epoch
 
@@ -69,6 +71,7 @@ PLANS = {
     "weight decay": {"weight_decay": 0.1},
     "all": {"momentum": 0.9, "weight_decay": 0.1, "decay_after": 2},
     "reset": {"momentum": 0.9, "weight_decay": 0.1, "decay_after": 2, "reset_momentum": True},
+    "other momentum": {"momentum": 0.9, "decay_after": 2, "reset_momentum": True, "decayed_momentum": 0.5},
     "other factor": {"momentum": 0.5, "decay_after": 3, "decay_factor": 0.5},
     "decay at once": {"decay_after": 0},
     "decay never reached": {"decay_after": 5},

@@ -1,11 +1,13 @@
 """Where trajectory matching starts: real images or noise; in DATM those that an expert classifies correctly, with the
-experts' logits as labels.
+experts' logits as labels; in AST those nearest the centres of k-means, and a student a little beside the expert.
 
-Source of the latter: Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching"
-(ICLR 2024), Sec. 3.3, and DATM.py of NUS-HPC-AI-Lab/DATM 97ae510.
+Sources: Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching" (ICLR 2024),
+Sec. 3.3, and DATM.py of NUS-HPC-AI-Lab/DATM 97ae510; Shen et al., "AST" (2023), arXiv 2310.10541, and distill.py of
+shenjiyuan123/AST-Alignment-with-Smooth-Expert 8030869.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +19,7 @@ from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import RunFailed
 from distill_bench.methods.matching import initial_images
 from distill_bench.methods.run import Run
+from distill_bench.methods.selection.selection import k_means, nearest_distinct
 from distill_bench.pretrained.experts import Experts
 from distill_bench.training.student import Student
 
@@ -51,6 +54,9 @@ def beginning(run: Run[Any], experts: Experts, student: Student) -> tuple[Float[
             return mixed(expert)[indices.to(run.device)]
         return logits_at(student, last_snapshot(expert), run.training.images(indices))
 
+    if run.config.init == "representative":
+        images = run.training.images(_representative(run, len(experts), logits_of))
+        return images, logits_at(student, last_snapshot(0), images) if run.config.labels == "learned" else labels
     if run.config.init != "correct":
         images = initial_images(run)
         return images, logits_at(student, last_snapshot(0), images) if run.config.labels == "learned" else labels
@@ -63,6 +69,43 @@ def beginning(run: Run[Any], experts: Experts, student: Student) -> tuple[Float[
     )
     learned = run.config.labels == "learned"
     return run.training.images(chosen), averaged_logits(logits_of, len(experts), chosen, labels) if learned else labels
+
+
+def _representative(run: Run[Any], experts: int, logits_of: LogitsOf) -> Int64[Tensor, " n"]:
+    """Of every class the ``ipc`` images nearest the centres of k-means on the logits of one drawn expert.
+
+    The released code has ten centres at every IPC, and takes ⌊ipc / 10⌋ images at each: none at IPC 1.
+    """
+    expert = int(torch.randint(experts, (), generator=run.generator("initial expert")))
+    chosen = []
+    for label, indices in enumerate(run.training.class_indices):
+        logits = torch.cat([logits_of(expert, some) for some in indices.split(BATCH)])
+        centres = k_means(logits, run.ipc, run.generator("initial clusters", label))
+        chosen.append(indices[nearest_distinct(logits, centres)])
+    return torch.cat(chosen)
+
+
+def perturbed(
+    parameters: Float[Tensor, " p"], shapes: Sequence[tuple[int, ...]], alpha: float, draws: Generator
+) -> Float[Tensor, " p"]:
+    """W + α · W ∘ δ / ‖δ‖ for every convolution W, δ ~ N(0, 1) of its shape; the rest as it is.
+
+    Args:
+        parameters: of a network, as one vector.
+        shapes: of its parameters, in order; a convolution's has four numbers.
+        alpha: α.
+        draws: gives δ.
+
+    Returns:
+        Another vector.
+    """
+    parts = []
+    for part, shape in zip(parameters.split([math.prod(shape) for shape in shapes]), shapes, strict=True):
+        if len(shape) == 4:
+            noise = torch.randn(part.shape, generator=draws).to(part)
+            part = part + alpha * part * noise / noise.norm()
+        parts.append(part)
+    return torch.cat(parts)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Trajectory matching: MTT, TESLA, FTD and DATM.
+"""Trajectory matching: MTT, TESLA, FTD, DATM and AST.
 
 A student that takes a few steps on the synthetic images from an expert's parameters should arrive where the expert
 arrived after some epochs on real data.
@@ -6,7 +6,9 @@ arrived after some epochs on real data.
 Sources: Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (CVPR 2022), Alg. 1; Cui et al.,
 "Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory" (ICML 2023); Du et al., "Minimizing the
 Accumulated Trajectory Error to Improve Dataset Distillation" (CVPR 2023); Guo et al., "Towards Lossless Dataset
-Distillation via Difficulty-Aligned Trajectory Matching" (ICLR 2024). Where those leave a detail open, their code.
+Distillation via Difficulty-Aligned Trajectory Matching" (ICLR 2024); Shen et al., "AST: Effective Dataset Distillation
+through Alignment with Smooth and High-Quality Expert Trajectories" (2023), arXiv 2310.10541. Where those leave a detail
+open, their code.
 """
 
 import math
@@ -34,8 +36,8 @@ from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import FlipConfig, draw_dsa
 from distill_bench.methods.run import Config, Piece, Run, SynthesisResult, method
-from distill_bench.methods.trajectory_matching.gradient import trajectory_gradient
-from distill_bench.methods.trajectory_matching.start import beginning, logits_at
+from distill_bench.methods.trajectory_matching.gradient import Waypoint, trajectory_gradient
+from distill_bench.methods.trajectory_matching.start import beginning, logits_at, perturbed
 from distill_bench.methods.warm_start import BY_CONTENT, one_of
 from distill_bench.networks import activation_values, blank_network, build_network
 from distill_bench.pretrained.experts import (
@@ -45,6 +47,7 @@ from distill_bench.pretrained.experts import (
     adopted_experts,
     expert_path,
     get_or_train_experts,
+    parameter_shapes,
 )
 from distill_bench.runtime.device import send
 from distill_bench.training import compilation
@@ -85,8 +88,9 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
         segment: (T⁻, T, T⁺). A segment starts at an epoch from T⁻ to U − 1; U grows from T to T⁺.
         segment_growth: the number of iterations that takes.
         segment_epochs: M, how many epochs of the expert a segment has.
-        init: real images of the class, those that an expert classifies correctly (DATM), noise N(0, 1), or the images
-            of a finished set, see ``warm_start``.
+        init: real images of the class, those that an expert classifies correctly (DATM), those nearest the centres of
+            k-means on an expert's logits (``representative``, AST), noise N(0, 1), or the images of a finished set, see
+            ``warm_start``.
         labels: classes; ``teacher``: at every iteration the logits of the segment's last snapshot (TESLA); ``learned``:
             logits that start as the experts' (DATM) and are optimised.
         image_lr, image_momentum: of the SGD that updates the images.
@@ -96,10 +100,18 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
         rate_lr, rate_momentum: of its SGD.
         loss_gate: an iteration whose loss is above it updates nothing; 0: all do.
         ema_decay: the set's images are the moving average S ← d·S + (1−d)·images (FTD); 0: the images themselves.
+        student_momentum: of the student's steps (AST).
+        waypoints: whether the student is to be where the expert was after each epoch of the segment too, after as many
+            steps each (AST): no; with a weight of 1; or of k/M after epoch k of M.
+        perturbation: α: a segment starts at W + α·W∘δ/‖δ‖ for every convolution W, δ ~ N(0, 1) (AST).
+        balanced_loss: whether the student's loss is weighted by where the segment starts, see ``balance`` (AST).
     """
 
     lr_fields: ClassVar[tuple[str, ...]] = ("image_lr", "rate_lr", "student_lr", "label_lr", "expert.learning_rate")
     memory_fields: ClassVar[tuple[str, ...]] = ("student_batch", "student_steps", "expert.batch_size")
+    UNSAID: ClassVar[dict[str, Any]] = {
+        "student_momentum": 0.0, "waypoints": "none", "perturbation": 0.0, "balanced_loss": False
+    }  # fmt: skip
 
     iterations: PositiveInt
     gradient: GradientKind = "exact"
@@ -109,7 +121,7 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
     segment: tuple[NonNegativeInt, PositiveInt, PositiveInt]
     segment_growth: PositiveInt = 1
     segment_epochs: PositiveInt
-    init: Annotated[str, AfterValidator(one_of("real", "correct", "noise")), BY_CONTENT] = "real"
+    init: Annotated[str, AfterValidator(one_of("real", "correct", "representative", "noise")), BY_CONTENT] = "real"
     labels: Literal["hard", "teacher", "learned"] = "hard"
     image_lr: PositiveFloat
     image_momentum: NonNegativeFloat = 0.5
@@ -121,6 +133,10 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
     rate_momentum: NonNegativeFloat = 0.5
     loss_gate: NonNegativeFloat = 0.0
     ema_decay: NonNegativeFloat = Field(0.0, lt=1)
+    student_momentum: NonNegativeFloat = Field(0.0, lt=1)
+    waypoints: Literal["none", "equal", "rising"] = "none"
+    perturbation: NonNegativeFloat = 0.0
+    balanced_loss: bool = False
 
     @model_validator(mode="after")
     def _segments_exist(self) -> "TrajectoryConfig":
@@ -140,6 +156,20 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
             raise ValueError("labels = learned needs label_lr > 0: with 0 they would stay as they start")
         return self
 
+    @model_validator(mode="after")
+    def _waypoints_exist(self) -> "TrajectoryConfig":
+        if self.gradient == "tesla" and (self.student_momentum or self.waypoints != "none"):
+            raise ValueError(
+                "TESLA's gradient is not defined for student_momentum or waypoints: give gradient = exact or unrolled"
+            )
+        if self.waypoints != "none" and not 2 <= self.segment_epochs <= self.student_steps:
+            raise ValueError(
+                f"waypoints are the ends of a segment's epochs but its last, after as many steps each: with "
+                f"segment_epochs = {self.segment_epochs} and student_steps = {self.student_steps} there are none. "
+                "Raise segment_epochs to 2 at least, and student_steps to no fewer"
+            )
+        return self
+
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """Of float32: a step's batch and the parameters of all steps; of ``unrolled`` all steps' graphs. Or an expert's
         step, where that is more."""
@@ -150,7 +180,8 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
         shown = min(self.student_batch or count, count)
         graphs = self.student_steps * _UNROLLED_FACTOR if self.gradient == "unrolled" else _STEP_FACTOR
         activations = shown * values * max(graphs, _STEP_FACTOR)
-        step = int(4 * (activations + (self.student_steps + 4) * weights + 5 * count * math.prod(shape)))
+        vectors = self.student_steps * (3 if self.student_momentum else 1) + 4
+        step = int(4 * (activations + vectors * weights + 5 * count * math.prod(shape)))
         expert = 0 if self.experts_from else training_bytes(self.network, shape, classes, self.expert.batch_size)
         return max(step, expert)
 
@@ -194,6 +225,20 @@ def latest_start(segment: tuple[int, int, int], growth: int, step: int) -> int:
     return min(first + (last - first) * step // growth, last)
 
 
+def balance(start: int, latest: int) -> float:
+    """AST's weight of the student's loss in a segment that starts at an epoch: from below 1 early to above 1 late.
+
+    Args:
+        start: t.
+        latest: T, before which segments start.
+
+    Returns:
+        log₅(t − h + 8) from h = ⌊T/2⌋ on, and 1 / log₅(h − t + 8) before.
+    """
+    late = start - latest // 2
+    return math.log(late + 8, 5) if late >= 0 else 1 / math.log(8 - late, 5)
+
+
 def work(run: Run[TrajectoryConfig]) -> float:
     """Floating-point operations of all iterations: a step has a gradient's 3 passes, and some 8 for its derivative."""
     config, weights = run.config, run.generator("shapes")
@@ -205,7 +250,7 @@ def work(run: Run[TrajectoryConfig]) -> float:
 def _expert_pieces(run: Run[TrajectoryConfig]) -> list[Piece]:
     """The experts, as what the method needs pretrained; imported ones are there already."""
     config, training = run.config, run.training
-    recipe, seen = config.expert, config.expert.epochs * len(training) * (2 if config.expert.rho else 1)
+    recipe, seen = config.expert, config.expert.epochs * len(training) * config.expert.passes
     shown = Training(config.network, training.shape, run.classes, min(recipe.batch_size, len(training)), seen)
 
     def piece(number: int) -> Piece:
@@ -259,7 +304,7 @@ class TrajectoryMatching(Objective):
 
     def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         config = self._run_of.config
-        start, target = self._segment(step)
+        epoch, start, between, target = self._segment(step)
         if config.labels == "teacher":
             self._labels = logits_at(self._student, target, self._images)
         gradient = trajectory_gradient(
@@ -271,6 +316,9 @@ class TrajectoryMatching(Objective):
             self._rate,
             self._batches(self._run_of.generator("student", step)),
             config.gradient,
+            momentum=config.student_momentum,
+            waypoints=between,
+            scale=balance(epoch, config.segment[-1]) if config.balanced_loss else 1.0,
         )
         loss = gradient.loss
         if config.loss_gate and loss > config.loss_gate:  # the host waits for it
@@ -324,15 +372,26 @@ class TrajectoryMatching(Objective):
         network = build_network(run.config.network, run.training.shape, run.classes, run.generator("shapes"))
         return Student(network.to(run.device), compiled=compiled)
 
-    def _segment(self, step: int) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-        """θ*_t and θ*_{t+M}: the experts in shuffled rounds, t uniform over the epochs of the schedule."""
-        config, count = self._run_of.config, len(self._experts)
-        order = torch.randperm(count, generator=self._run_of.generator("experts", step // count))
+    def _segment(self, step: int) -> tuple[int, Float[Tensor, " p"], list[Waypoint], Float[Tensor, " p"]]:
+        """t, θ_0, what lies between, θ*_{t+M}: the experts in shuffled rounds, t uniform over the schedule's epochs."""
+        run, config, count = self._run_of, self._run_of.config, len(self._experts)
+        order = torch.randperm(count, generator=run.generator("experts", step // count))
         limits = config.segment[0], latest_start(config.segment, config.segment_growth, step)
-        start = int(torch.randint(*limits, (), generator=self._run_of.generator("segment", step)))
-        expert, epochs = int(order[step % count]), (start, start + config.segment_epochs)
-        first, last = (send(self._experts.snapshot(expert, epoch), self._run_of.device) for epoch in epochs)
-        return first, last
+        epoch = int(torch.randint(*limits, (), generator=run.generator("segment", step)))
+        expert, last = int(order[step % count]), config.segment_epochs
+
+        def snapshot(after: int) -> Tensor:
+            return send(self._experts.snapshot(expert, epoch + after), run.device)
+
+        start, target = snapshot(0), snapshot(last)
+        if config.perturbation:
+            shapes = parameter_shapes(run.training, config.network)
+            start = perturbed(start, shapes, config.perturbation, run.generator("perturbation", step))
+        between = [
+            Waypoint(config.student_steps // last * k, snapshot(k), 1.0 if config.waypoints == "equal" else k / last)
+            for k in range(1, last if config.waypoints != "none" else 1)
+        ]
+        return epoch, start, between, target
 
     def _batches(self, draws: Generator) -> list[Batch]:
         """The student's mini-batches: random permutations of the set, cut from the end, each batch with its DSA."""
