@@ -40,7 +40,8 @@ Cell = tuple[str, float, str, float]
 def accuracies(results: pandas.DataFrame) -> dict[Cell, dict[int, float]]:
     """Of every cell the accuracy of every seed, in percent."""
     cells: dict[Cell, dict[int, float]] = {}
-    for row in results[results["method"] != FULL].itertuples():
+    as_stored = ~results["strict"].astype(bool)  # scores without the teacher's labels are those at α = 0
+    for row in results[as_stored & (results["method"] != FULL)].itertuples():
         selection, _, alpha = str(row.method).partition("-kd-")
         cell = (str(row.dataset), float(row.fraction), selection, float(alpha or 0))
         cells.setdefault(cell, {})[int(row.seed)] = float(row.accuracy)

@@ -70,12 +70,15 @@ class SGD:
     def pull_back(
         self, step: Step, adjoint: Float[Tensor, " p"], cotangents: State
     ) -> tuple[Float[Tensor, " p"], State]:
-        """s, and the cotangents of the state before the step.
+        """What a loss after a step says of its gradient and of the state before it.
 
         Args:
             step: as it was taken.
             adjoint: λ = ∂L/∂θ′.
             cotangents: of the state after it.
+
+        Returns:
+            s, and the cotangents of the state before the step.
         """
         if not cotangents:
             return adjoint, ()

@@ -14,6 +14,7 @@ RESULTS = [
     *[result("el2n", 0.1, seed, 40.0 + 2 * seed) for seed in range(4)],  # seed 3 has no partner
     result("random-kd-0.5", 0.1, 0, 60.0),
     result("random-kd-1.0", 0.1, 0, 58.0),
+    score("random-kd-1.0", None, 0, [50.0], dataset="made", fraction=0.1, suite="pruning", strict=True),
     result("el2n-easy-kd-1.0", 0.5, 0, 70.0),
     score("full", None, 0, [90.0], dataset="made", suite="pruning"),
 ]
@@ -24,6 +25,7 @@ CELLS = pruning_study.accuracies(TABLE)
 def test_cells_are_selections_and_shares_of_the_teacher():
     assert CELLS["made", 0.1, "random", 0.0] == {0: 50.0, 1: 51.0, 2: 52.0}
     assert CELLS["made", 0.1, "random", 0.5] == {0: 60.0}
+    assert CELLS["made", 0.1, "random", 1.0] == {0: 58.0}, "the score with the labels, not without"
     assert CELLS["made", 0.5, "el2n-easy", 1.0] == {0: 70.0}
     assert "full" not in {cell[2] for cell in CELLS}
 

@@ -25,7 +25,8 @@ FAMILIES = {
     },
     "coverage by real images": {"moderate": BROWN, "ccs": PLUM, "graph-cut": GOLD, "dq": BLUE},
     "gradient and mean matching": {"dc": BROWN, "dsa": BLUE, "dm": GOLD, "datadam": PLUM},
-    "trajectory matching": {"mtt": VIOLET, "tesla": GREEN, "ftd": BROWN, "datm": BLUE, "datm-tesla": PLUM},
+    "trajectory matching": {"mtt": VIOLET, "tesla": GREEN, "ftd": BROWN, "datm": BLUE, "datm-tesla": PLUM, "ast": GOLD},
+    "gradients through training": {"rat-bptt": BLUE},
     "a teacher's labels": {"random-soft": GREY, "sre2l": VIOLET, "cda": GOLD, "rded": PLUM},
 }
 OTHER, FLIPPED = "other methods", "FYI on "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_bench.benchmark.leaderboard.claims import Claim
-from distill_bench.benchmark.leaderboard.collect import BUDGET, Row, measured, pooled, size_order
+from distill_bench.benchmark.leaderboard.collect import BUDGET, Row, budget_of, measured, pooled, size_order
 from distill_bench.benchmark.leaderboard.ranking import places
 from distill_bench.benchmark.leaderboard.tables import compared, grouped
 from distill_bench.evaluation import Result
@@ -54,8 +54,8 @@ def merged_rows(sources: Iterable[Source], claims: Sequence[Claim] = ()) -> list
     rows = compared(
         {**row, "origin": source.origin} for source in sources for row in _of_all_suites(pooled(source.filed, claims))
     )
-    for key, group in grouped(rows, GROUP):
-        for row, place in zip(group, places(group) if key[1] else [None] * len(group), strict=True):
+    for _, group in grouped(rows, GROUP):
+        for row, place in zip(group, places(group) if budget_of(group[0]) else [None] * len(group), strict=True):
             row["place"] = place
     return sorted(rows, key=_order)
 

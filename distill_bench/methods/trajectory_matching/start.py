@@ -21,6 +21,7 @@ from distill_bench.methods.matching import initial_images
 from distill_bench.methods.run import Run
 from distill_bench.methods.selection.selection import k_means, nearest_distinct
 from distill_bench.pretrained.experts import Experts
+from distill_bench.runtime.device import send
 from distill_bench.training.student import Student
 
 BATCH = 256
@@ -79,7 +80,7 @@ def _representative(run: Run[Any], experts: int, logits_of: LogitsOf) -> Int64[T
     expert = int(torch.randint(experts, (), generator=run.generator("initial expert")))
     chosen = []
     for label, indices in enumerate(run.training.class_indices):
-        logits = torch.cat([logits_of(expert, some) for some in indices.split(BATCH)])
+        logits = torch.cat([logits_of(expert, some) for some in indices.split(BATCH)]).cpu()
         centres = k_means(logits, run.ipc, run.generator("initial clusters", label))
         chosen.append(indices[nearest_distinct(logits, centres)])
     return torch.cat(chosen)
@@ -102,7 +103,7 @@ def perturbed(
     parts = []
     for part, shape in zip(parameters.split([math.prod(shape) for shape in shapes]), shapes, strict=True):
         if len(shape) == 4:
-            noise = torch.randn(part.shape, generator=draws).to(part)
+            noise = send(torch.randn(part.shape, generator=draws), part.device)
             part = part + alpha * part * noise / noise.norm()
         parts.append(part)
     return torch.cat(parts)
