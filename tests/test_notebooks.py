@@ -63,4 +63,6 @@ def test_the_navigation_has_every_page():
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     named = [page for entry in nav for page in ([entry] if isinstance(entry, str) else next(iter(entry.values())))]
     outside = ["index.md", "contributing.md"]  # of scripts/site_pages.py
-    assert sorted(named) == sorted([*outside, *(path.name for path in (ROOT / "docs").glob("*.md"))])
+    docs = ROOT / "docs"
+    pages = [str(path.relative_to(docs)) for where in ("*.md", "studies/*.md") for path in docs.glob(where)]
+    assert sorted(named) == sorted([*outside, *pages])

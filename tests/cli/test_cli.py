@@ -299,7 +299,7 @@ def test_a_set_without_test_split_asks_for_a_holdout(command, quick, tmp_path, m
         (["leaderboard", "--results", "."], 2, "has no results. Run distill-bench bench digits"),
         (["leaderboard", "--results", ".", "--json"], 2, "has no results. Run distill-bench bench digits"),
         (["list", "nope"], 2, "cannot list"),
-        (["recipe", "show", "nope"], 2, "Known: aum"),
+        (["recipe", "show", "nope"], 2, "Known: ast, aum"),
         (["recipe", "validate", "nope.toml"], 2, "nope.toml"),
     ],
 )

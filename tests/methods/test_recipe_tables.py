@@ -11,7 +11,7 @@ from distill_bench.benchmark.results import read_results
 from distill_bench.datasets import Dataset, Split
 from distill_bench.evaluation import load_protocol
 from distill_bench.methods import load_method
-from distill_bench.methods.recipe import PAPER, Recipe, load_recipe
+from distill_bench.methods.recipe import PAPER, Recipe, list_recipes, load_recipe
 
 
 def own_data(*shape: int) -> Dataset:
@@ -73,8 +73,9 @@ def committed_recipes():
     """(method, dataset, IPC, preset) of the committed results, with the hyper-parameters they were made with."""
     found = {}
     for result in read_results(Path(__file__).parents[2] / "results"):
-        if result.recipe:
-            found[result.method, result.dataset, result.ipc, result.preset] = result.recipe
+        if result.recipe and result.method in list_recipes():  # not those that a suite named itself
+            ipc = result.ipc or result.images // 10  # of fractions as many a class
+            found[result.method, result.dataset, ipc, result.preset] = result.recipe
     assert len(found) > 100
     return found
 
