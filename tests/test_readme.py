@@ -65,6 +65,16 @@ def test_no_target_of_make_writes_what_is_tracked_unless_told(target):
     assert place.split("/")[0] == "results"
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+@pytest.mark.parametrize(("settings", "pages"), [((), "build/studies"), (("RESULTS=results",), "docs/studies")])
+def test_a_study_is_written_to_the_docs_only_when_told(settings, pages):
+    words = ["make", "--dry-run", "--always-make", "study-pruning", "ONLY=seed=0", *settings]
+    said = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    folder = "results" if settings else "build"
+    assert f"--only seed=0 --results {folder}\n" in said
+    assert f"pruning_study.py {folder} --out {pages}\n" in said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/own-method.md", "docs/getting-started.md"])
 def test_the_commands_run_in_the_order_they_stand(page, tmp_path):

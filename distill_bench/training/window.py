@@ -99,24 +99,53 @@ def window_gradient(
         raise ValueError(f"losses after steps {sorted(losses)} of a window of {len(batches)}")
     if kind == "tesla" and not (rule.plain and list(losses) == [len(batches)]):
         raise ValueError("TESLA's gradient is of plain steps of SGD, and of a loss after the last of them")
-    learnables, rate = [images.detach(), labels.detach()], learning_rate.detach()
-    if kind == "unrolled":
-        return _unrolled(student, rule, start, state, done, learnables, rate, batches, losses, scale)
-    theta, steps = _train(student, rule, start, state, done, learnables, rate, batches, scale)
-    adjoint, cotangents = torch.zeros_like(start), rule.begin(start)
+    window = _Window(
+        student,
+        rule,
+        start,
+        state,
+        done,
+        (images.detach(), labels.detach()),
+        learning_rate.detach(),
+        batches,
+        losses,
+        scale,
+    )
+    return _unrolled(window) if kind == "unrolled" else _step_by_step(window, kind)
+
+
+class _Window(NamedTuple):
+    """The arguments of ``window_gradient``; ``learnables`` are images and labels, detached as the rate is."""
+
+    student: Student
+    rule: Rule
+    start: Tensor
+    state: State
+    done: int
+    learnables: Sequence[Tensor]
+    rate: Tensor
+    batches: Sequence[Batch]
+    losses: Mapping[int, MetaLoss]
+    scale: float
+
+
+def _step_by_step(window: _Window, kind: GradientKind) -> WindowGradient:
+    student, rule, rate = window.student, window.rule, window.rate
+    theta, steps = _trained(window)
+    adjoint, cotangents = torch.zeros_like(theta), rule.begin(theta)
     total, of_rate = torch.zeros_like(rate), torch.zeros_like(rate)
-    totals = [torch.zeros_like(tensor) for tensor in learnables if tensor.is_floating_point()]
+    totals = [torch.zeros_like(tensor) for tensor in window.learnables if tensor.is_floating_point()]
     while steps:
-        if (part := losses.get(len(steps))) is not None:
+        if (part := window.losses.get(len(steps))) is not None:
             loss, slope = part.with_gradient(theta)
             total, adjoint = total + loss, adjoint + slope
-        batch, step = batches[len(steps) - 1], steps.pop()
+        batch, step = window.batches[len(steps) - 1], steps.pop()
         theta = step.theta
         tangent, cotangents = rule.pull_back(step, adjoint, cotangents)
         # before the first step nothing asks for it; compiled code of its own for that would cost more than it saves
         hessian = kind == "exact" and (bool(steps) or student.compiled)
-        scaled = tangent if scale == 1 else scale * tangent
-        inner, parts = _step_back(student, theta, batch, learnables, scaled, hessian=hessian)
+        scaled = tangent if window.scale == 1 else window.scale * tangent
+        inner, parts = _step_back(student, theta, batch, window.learnables, scaled, hessian=hessian)
         totals = [total - rate * part for total, part in zip(totals, parts, strict=True)]
         of_rate = of_rate - _slope(rule, step, adjoint, inner)
         if inner.parameters is not None:
@@ -151,46 +180,27 @@ def _leaves(learnables: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in learnables]
 
 
-def _train(
-    student: Student,
-    rule: Rule,
-    start: Tensor,
-    state: State,
-    done: int,
-    learnables: Sequence[Tensor],
-    rate: Tensor,
-    batches: Sequence[Batch],
-    scale: float,
-) -> tuple[Tensor, list[Step]]:
+def _trained(window: _Window) -> tuple[Tensor, list[Step]]:
     """θ_W, and the steps."""
-    theta, steps = start, list[Step]()
-    for number, batch in enumerate(batches, done + 1):
-        gradient = student.gradient(theta, *batch(*learnables))
-        theta, step = advance(rule, theta, state, gradient if scale == 1 else scale * gradient, rate, number)
+    theta, state, steps = window.start, window.state, list[Step]()
+    for number, batch in enumerate(window.batches, window.done + 1):
+        gradient = window.student.gradient(theta, *batch(*window.learnables))
+        gradient = gradient if window.scale == 1 else window.scale * gradient
+        theta, step = advance(window.rule, theta, state, gradient, window.rate, number)
         state = step.state
-        steps.append(step._replace(gradient=theta[:0]) if rule.plain else step)  # which needs it no more
+        steps.append(step._replace(gradient=theta[:0]) if window.rule.plain else step)  # which needs it no more
     return theta, steps
 
 
-def _unrolled(
-    student: Student,
-    rule: Rule,
-    start: Tensor,
-    state: State,
-    done: int,
-    learnables: Sequence[Tensor],
-    rate: Tensor,
-    batches: Sequence[Batch],
-    losses: Mapping[int, MetaLoss],
-    scale: float,
-) -> WindowGradient:
-    leaves, rate = _leaves(learnables), rate.requires_grad_()
-    theta, total = start.detach().requires_grad_(), torch.zeros_like(rate)
-    for number, batch in enumerate(batches, 1):
-        (gradient,) = torch.autograd.grad(scale * student.loss(theta, *batch(*leaves)), theta, create_graph=True)
-        theta, step = advance(rule, theta, state, gradient, rate, done + number)
+def _unrolled(window: _Window) -> WindowGradient:
+    leaves, rate = _leaves(window.learnables), window.rate.requires_grad_()
+    theta, state, total = window.start.detach().requires_grad_(), window.state, torch.zeros_like(rate)
+    for number, batch in enumerate(window.batches, 1):
+        loss = window.scale * window.student.loss(theta, *batch(*leaves))
+        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+        theta, step = advance(window.rule, theta, state, gradient, rate, window.done + number)
         state = step.state
-        if (part := losses.get(number)) is not None:
+        if (part := window.losses.get(number)) is not None:
             total = total + part.weight * part.loss(theta)
     floats = [leaf for leaf in leaves if leaf.requires_grad]
     *parts, of_rate = torch.autograd.grad(total, [*floats, rate])
