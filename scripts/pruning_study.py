@@ -106,7 +106,7 @@ def shares(cells: dict[Cell, dict[int, float]], datasets: list[str], fractions: 
             of = {alpha: (dataset, fraction, "random", alpha) for alpha in ALPHAS}
             gains = [with_half_width(difference(cells, of[a], of[b]), "+.1f") for a, b in ((0.5, 0.0), (1.0, 0.5))]
             means = {alpha: fmean(cells[of[alpha]].values()) for alpha in ALPHAS if cells.get(of[alpha])}
-            best = f"{max(means, key=means.__getitem__):g}" if means else "–"
+            best = f"{max(means, key=means.__getitem__):g}" if len(means) == len(ALPHAS) else "–"
             rows.append([f"{dataset}, {fraction:.0%}".replace("%", " %"), *gains, best])
     return table(["random images", "α = 0.5 less 0", "α = 1 less 0.5", "highest mean at α"], rows)
 

@@ -44,6 +44,7 @@ def test_tables_have_every_cell_and_a_dash_for_those_that_did_not_run():
     assert "| EL2N, hardest | 43.0 ± 4.1 | – | – | – | – | – |" in shown
     assert f"| EL2N, hardest | **−9.0 ± {4.3027 / 3**0.5:.1f}** | – | – | – | – | – |" in shown
     assert "| made, 10 % | +10.0 | −2.0 | 0.5 |" in shown and "seeds: 1 to 4" in shown
+    assert "| made, 50 % | – | – | – |" in shown, "no best share of those that did not run"
 
 
 def test_the_figure_has_a_panel_a_dataset_and_share_and_a_line_a_selection_that_ran():
