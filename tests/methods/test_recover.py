@@ -178,6 +178,16 @@ def test_without_crops_both_give_the_same_set(digits):
     assert not torch.equal(made[0].images, made[1].images)
 
 
+def test_a_real_start_is_the_set_of_random(digits):
+    """At no rate to speak of nothing moves: what is recovered are the images of ``random``, in its order."""
+    still = QUICK | {"image_lr": 1e-12, "classes_per_batch": 4}
+    made = synthesize(digits, "sre2l", 2, seed=3, init="real", **still)
+    assert torch.allclose(made.images, synthesize(digits, "random", 2, seed=3).images, atol=1e-6)
+    noise = synthesize(digits, "sre2l", 2, seed=3, **still)
+    assert "init" not in noise.card.recipe and made.card.recipe["init"] == "real"
+    assert not torch.allclose(noise.images, made.images, atol=0.1)
+
+
 def test_digits_are_not_mirrored(digits):
     recovery, images = recoveries(digits, least_scale=1.0, jitter=0)
     assert all(torch.equal(recovery.view(images, step), images) for step in range(8))

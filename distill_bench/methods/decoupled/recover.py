@@ -23,6 +23,7 @@ from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teac
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import PAYS_FLOPS
 from distill_bench.methods.run import Piece, Run, SynthesisResult, method
+from distill_bench.methods.selection.selection import random_indices
 from distill_bench.networks import Observed, build_network
 from distill_bench.runtime.device import send
 from distill_bench.runtime.progress import Stage, SubMonitor
@@ -49,10 +50,12 @@ class RecoverConfig(RelabelConfig):
         milestone: the part of the iterations after which it is there.
         jitter: images are rolled by up to so many pixels on both axes.
         jitter_both_ways: in either direction, or only down and right.
+        init: where images start: noise N(0, 1) in the pixel space, or the real images that ``random`` chooses.
     """
 
     lr_fields: ClassVar[tuple[str, ...]] = ("image_lr", "bn_weight")
     memory_fields: ClassVar[tuple[str, ...]] = ("classes_per_batch", "teacher.batch_size", "record.batch_size")
+    UNSAID: ClassVar[dict[str, Any]] = {**RelabelConfig.UNSAID, "init": "noise"}
 
     iterations: PositiveInt
     image_lr: PositiveFloat
@@ -66,6 +69,7 @@ class RecoverConfig(RelabelConfig):
     milestone: Annotated[float, Field(ge=0, le=1)] = 1.0
     jitter: NonNegativeInt = 0
     jitter_both_ways: bool = False
+    init: Literal["noise", "real"] = "noise"
 
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError for shifts larger than the images, or a teacher without batch norm to recover from."""
@@ -156,16 +160,22 @@ def _recovered_batch(
 def recover_batch(
     run: Run[RecoverConfig], network: nn.Module, labels: Int64[Tensor, " b"], number: int
 ) -> Float[Tensor, "b c h w"]:
-    """The last iterate of batch ``number``, from noise N(0, 1) in the pixel space."""
+    """The last iterate of batch ``number``."""
     config = run.config
-    noise = torch.randn(len(labels), *run.training.shape, generator=run.generator("initial images", number))
-    images = send(noise, run.device)
+    images = send(_initial_images(run, len(labels), number), run.device)
     optimizer = torch.optim.Adam([images], lr=config.image_lr, betas=config.image_betas)
     recovery = Recovery(run, network, send(labels, run.device), images, optimizer, number)
     if optimise(run, recovery, {"images": images}, {"images": optimizer}, config.iterations):
         finished = {"step": config.iterations, "history": run.history, "learnables": {"images": images}}
         run.checkpoint.save(finished | {"optimizers": {}, "objective": recovery.state()})
     return images
+
+
+def _initial_images(run: Run[RecoverConfig], count: int, number: int) -> Float[Tensor, "b c h w"]:
+    """Where batch ``number`` starts: noise, or the real images that ``random`` has in its rows."""
+    if run.config.init == "real":
+        return run.training.images(random_indices(run)[batches_of(run)[number]])
+    return torch.randn(count, *run.training.shape, generator=run.generator("initial images", number))
 
 
 class Recovery(Objective):
