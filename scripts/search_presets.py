@@ -34,8 +34,22 @@ SHORT = PLAIN | {"student_steps": [5], "segment_epochs": [1], "rate_lr": [1e-7],
 TEACHER = {"network": "ConvNetBN", "epochs": 2, "minimum_steps": 500, "learning_rate": 0.01, "batch_size": 256,
            "augment": "dsa", "schedule": "constant"}  # fmt: skip
 
+# the evaluation's own optimiser inside
+INSIDE = {"optimizer": ["sgd"], "inner_lr": [0.01], "inner_momentum": [0.9], "inner_decay": [5e-4]}
+THROUGH = INSIDE | {"total": [60], "window": [20], "real_batch": [128]}
+NARROW = THROUGH | {"network": ["ConvNetW32"]}
+
 GRIDS = {
     "digits": [
+        ("rat-bptt", (1,), THROUGH | {"init": ["k-means"], "iterations": [120], "image_lr": [0.02, 0.05]}),
+        ("rat-bptt", (10,), THROUGH | {"init": ["k-center"], "iterations": [55], "image_lr": [0.01],
+                                       "images_per_class": [5]}),
+        ("rat-bptt", (10,), NARROW | {"init": ["k-center"], "iterations": [120], "image_lr": [0.005, 0.01]}),
+        ("rat-bptt", (1,), NARROW | {"init": ["k-means"], "iterations": [220], "image_lr": [0.02]}),
+        ("rat-bptt", (1,), THROUGH | {"init": ["k-means"], "iterations": [120], "image_lr": [0.02], "rate_lr": [0.02]}),
+        ("rat-bptt", (1,), THROUGH | {"init": ["k-means"], "iterations": [120], "image_lr": [0.02], "losses": [3]}),
+        ("rat-bptt", (1,), THROUGH | {"init": ["k-means"], "iterations": [70], "image_lr": [0.02], "total": [40],
+                                      "window": [40]}),
         ("datm", (1,), FEW | {"image_lr": [10.0], "label_lr": [1.0]}),
         ("tesla", (1,), FEW | {"image_lr": [20.0]}),
         ("ftd", (1,), FEW | {"image_lr": [10.0], "ema_decay": [0.97]}),
