@@ -111,6 +111,7 @@ KINDS: dict[str, Callable[[Dataset], DistilledSet]] = {
     "soft labels, probabilities": lambda digits: made(
         digits, soft_labels=soft().softmax(dim=1), label_kind="probabilities"
     ),
+    "soft labels, weights": lambda digits: made(digits, soft_labels=2 * soft().softmax(dim=1), label_kind="weights"),
     "a stored teacher": taught,
     "recorded labels": recorded,
     "images out of class order": lambda digits: made(digits, pixels(), LABELS.flip(0)),

@@ -9,7 +9,7 @@ from distill_bench.methods.recipe import PAPER
 from distill_bench.runtime.progress import SILENT, Monitor
 
 _SOFT = "random-soft"
-_KINDS = {"logits": "soft", "probabilities": "soft", "teacher": "teacher", "recorded": "recorded"}
+_KINDS = {"logits": "soft", "probabilities": "soft", "weights": "soft", "teacher": "teacher", "recorded": "recorded"}
 """What ``random-soft`` calls the labels that a card names."""
 
 

@@ -36,7 +36,8 @@ def import_command(
     ] = None,
     std: Annotated[str | None, typer.Option("--std", help="Goes with --mean.")] = None,
     labels: Annotated[
-        str | None, typer.Option("--labels", help="logits, probabilities or argmax of a matrix; order: none, in order.")
+        str | None,
+        typer.Option("--labels", help="logits, probabilities, weights, argmax of a matrix; order: none, in order."),
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="That the set is to be used with.")

@@ -38,7 +38,7 @@ from distill_bench.runtime.tensors import Array, as_classes, as_pixels, as_tenso
 
 _FORMAT_VERSION = 1
 _CARD_KEY = "distill_bench"
-LabelKind = Literal["hard", "logits", "probabilities", "teacher", "recorded"]
+LabelKind = Literal["hard", "logits", "probabilities", "weights", "teacher", "recorded"]
 _PROBABILITY_TOLERANCE = 1e-3
 _SOFT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 TEACHER_PREFIX = "teacher."
@@ -75,8 +75,10 @@ class Card(Sparse):
     Attributes:
         ipc: images per class; of the class that has most.
         fraction: of the training split, where the set was made for that and not for a number of images per class.
-        label_kind: classes; one soft label an image, as logits or probabilities; ``teacher``: a network, in the tensors
-            ``teacher.*``, labels what is shown; ``recorded``: views and their labels are in the tensors ``relabel.*``.
+        label_kind: classes; one soft label an image, as logits or probabilities; ``weights``: one that is 0 or more and
+            the target of cross-entropy as it is, so that its sum is the weight of its image; ``teacher``: a network, in
+            the tensors ``teacher.*``, labels what is shown; ``recorded``: views and their labels are in the tensors
+            ``relabel.*``.
         temperature: by which logits are divided, the set's and those of the network in training.
         alpha: the weight of what a teacher says beside that of the classes: 1 for the teacher alone, 0 for the classes.
         teacher: the name of the stored teacher's network.
@@ -136,7 +138,7 @@ class DistilledSet:
     Attributes:
         images: [n, channels, height, width] in the card's pixel space; float32, float16 or uint8 (then on 0 … 255).
         labels: int64 [n], the class of every image.
-        soft_labels: float [n, classes], logits or probabilities by ``card.label_kind``, or None.
+        soft_labels: float [n, classes], logits, probabilities or weights by ``card.label_kind``, or None.
         learning_rate: the rate a network should be trained with, learned with the images, or None.
         stored: further tensors that belong to the set (names start with ``relabel.`` or ``teacher.``; or ``INDICES``).
         card: see ``Card``.
@@ -265,8 +267,9 @@ class DistilledSet:
     def to_dataset(self, dataset: Dataset | None = None) -> TensorDataset:
         """A torch Dataset of (image, label); images are float32 in the card's pixel space, 8-bit ones encoded.
 
-        The label is the soft one where the set has them: [classes], logits (to be divided by the card's temperature) or
-        probabilities by ``card.label_kind``. Hard labels are ``labels``. ``dataset`` as for ``playback.transform_of``.
+        The label is the soft one where the set has them: [classes], logits (to be divided by the card's temperature),
+        probabilities or weights by ``card.label_kind``. Hard labels are ``labels``. ``dataset`` as for
+        ``playback.transform_of``.
 
         Raises:
             UsageError: labels are recorded, or a teacher's: no image has one of its own. See ``playback``.
@@ -295,8 +298,9 @@ class DistilledSet:
             dataset: as for ``playback.transform_of``.
 
         Returns:
-            The dataset: ``image``, ``label``, and ``soft_label`` (logits or probabilities, by ``card.label_kind``)
-            where the set has one an image. What a teacher says, or was recorded to say, is left out.
+            The dataset: ``image``, ``label``, and ``soft_label`` (logits, probabilities or weights, by
+            ``card.label_kind``) where the set has one an image. What a teacher says, or was recorded to say, is left
+            out.
 
         Raises:
             UsageError: ``datasets`` is not installed, or images have other than 1 or 3 channels.
@@ -429,8 +433,14 @@ def _check(distilled: DistilledSet) -> None:
         if soft.min() < 0 or worst > _PROBABILITY_TOLERANCE:
             raise DataError(
                 f"soft labels are said to be probabilities; the least is {float(soft.min()):.4g}, and a row's sum is "
-                f"{worst:.4g} away from 1. They must be 0 or more and sum to 1; logits have label_kind 'logits'."
+                f"{worst:.4g} away from 1. They must be 0 or more and sum to 1; logits have label_kind 'logits', and "
+                "targets of any sum 'weights'."
             )
+    if soft is not None and distilled.card.label_kind == "weights" and (soft.min() < 0 or soft.max() == 0):
+        raise DataError(
+            f"soft labels are said to be weights, and go from {float(soft.min()):.4g} to {float(soft.max()):.4g}. They "
+            "must be 0 or more, and not all 0; logits have label_kind 'logits'."
+        )
     rate = distilled.learning_rate
     if rate is not None and not 0 < rate < float("inf"):
         raise DataError(f"the learning rate is {rate}; it must be positive and finite.")

@@ -427,11 +427,12 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
     if kind == "recorded":
         playback = Playback(pixels, RecordedLabels.stored(distilled.stored, classes), card.temperature)
         return TrainInputs(recorded_batches(playback, own, classes, alpha), count, plan, "teacher")
-    targets = _probabilities(distilled).to(device)
+    targets = _targets(distilled).to(device)
     return TrainInputs(batches_of(targets if alpha == 1 else both(targets, own)), count, plan, "soft")
 
 
-def _probabilities(distilled: DistilledSet) -> Tensor:
+def _targets(distilled: DistilledSet) -> Tensor:
+    """What cross-entropy is of: probabilities, or weights as they are."""
     assert distilled.soft_labels is not None
     soft, card = distilled.soft_labels.float(), distilled.card
     return (soft / card.temperature).softmax(dim=1) if card.label_kind == "logits" else soft

@@ -95,7 +95,7 @@ def training_flops(network: nn.Module, shape: tuple[int, int, int], trained: int
 def cross_entropy(network: nn.Module, images: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """The mean cross-entropy (nats) of a network's logits divided by a temperature.
 
-    Images float [b, c, h, w]; targets int64 [b] are classes, float [b, k] probabilities.
+    Images float [b, c, h, w]; targets int64 [b] are classes, float [b, k] probabilities or weights.
     """
     return F.cross_entropy(network(images) / temperature, targets)
 

@@ -24,7 +24,7 @@ ImageLoader = Callable[[Tensor], Tensor]
 Augment = Callable[[Tensor, Generator], Tensor]
 """From a batch of images and a generator to the augmented batch."""
 BatchFn = Callable[[int, Tensor, Generator], tuple[Tensor, Tensor]]
-"""From an epoch, indices int64 [b] and a generator to images and targets (classes, probabilities, or two of these)."""
+"""From an epoch, indices int64 [b] and a generator to images and targets: classes, probabilities, weights, or two."""
 GradientFn = Callable[[nn.Module, Callable[[], Tensor]], Tensor]
 """From a network and its batch's loss to the loss; sets ``grad`` of every parameter."""
 
@@ -195,7 +195,7 @@ def epochs(
 
 
 def table_batches(load: ImageLoader, targets: Tensor, augment: Augment | None = None) -> BatchFn:
-    """Batches whose targets are rows of a table: classes int64 [n], or probabilities float [n, k]."""
+    """Batches whose targets are rows of a table: classes int64 [n], or probabilities or weights float [n, k]."""
 
     def batches(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
         images = load(indices)

@@ -52,6 +52,7 @@ VARIANTS = {
     "uint8": {"images": images_of(torch.uint8), "pixel_space": "unit"},
     "logits": {"soft_labels": soft_labels(), "label_kind": "logits", "temperature": 20.0},
     "probabilities": {"soft_labels": soft_labels().softmax(dim=1).half(), "label_kind": "probabilities"},
+    "weights": {"soft_labels": 3 * soft_labels().softmax(dim=1), "label_kind": "weights"},
     "learned rate": {"learning_rate": 0.1 + 0.2},
     "stored tensors": {"stored": stored()},
     "zca": {"pixel_space": "zca"},
@@ -151,7 +152,7 @@ def test_a_torch_dataset_gives_images_with_labels(plain):
         assert torch.equal(image, plain.images[index]) and label == index // IPC
 
 
-@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+@pytest.mark.parametrize("kind", ["logits", "probabilities", "weights"])
 def test_a_torch_dataset_gives_soft_labels_where_there_are_some(digits, kind):
     made = make(digits, **VARIANTS[kind])
     assert torch.equal(made.to_dataset()[3][1], made.soft_labels[3])
@@ -187,6 +188,25 @@ def test_probabilities_are_positive_and_sum_to_one(digits, change, fine):
     with pytest.raises(DataError, match="must be 0 or more and sum to 1; logits have label_kind 'logits'"):
         make(digits, **given)
     make(digits, soft_labels=given["soft_labels"], label_kind="logits")
+
+
+@pytest.mark.parametrize(
+    ("change", "fine"),
+    [
+        (lambda p: 7 * p, True),
+        (lambda p: (p - 0.2).clamp(min=0), True),  # some images weigh nothing
+        (lambda p: p - 0.2, False),
+        (lambda p: 0 * p, False),
+        (lambda p: p.log(), False),
+    ],
+)
+def test_weights_are_positive_and_have_any_sum(digits, change, fine):
+    given = {"soft_labels": change(soft_labels().softmax(dim=1)), "label_kind": "weights"}
+    if fine:
+        assert make(digits, **given).card.trained_kind == "weights"
+        return
+    with pytest.raises(DataError, match=r"weights, and go from .* must be 0 or more, and not all 0"):
+        make(digits, **given)
 
 
 def write(path, tensors, card):

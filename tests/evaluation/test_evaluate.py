@@ -297,12 +297,13 @@ def test_logits_and_student_are_divided_by_the_cards_temperature(digits, few, mo
     evaluate(soft_set(few, logits, label_kind="logits", temperature=4.0), digits, "brief", networks=1)
     evaluate(soft_set(few, logits.softmax(dim=1).half(), temperature=4.0), digits, "brief", networks=1)
     evaluate(soft_set(few, logits, label_kind="logits", temperature=4.0), digits, "brief", networks=1, labels="hard")
-    (of_logits, first), (of_probabilities, second), (hard, third) = seen
+    evaluate(soft_set(few, logits.square(), label_kind="weights"), digits, "brief", networks=1)
+    (of_logits, first), (of_probabilities, second), (hard, third), (weights, fourth) = seen
     expected = (logits.double() / 4).exp()
     torch.testing.assert_close(of_logits.double(), expected / expected.sum(dim=1, keepdim=True), rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(of_probabilities, logits.softmax(dim=1), rtol=1e-3, atol=1e-4)
-    assert torch.equal(hard, few.labels)
-    assert (first, second, third) == (4.0, 4.0, 1.0)
+    assert torch.equal(hard, few.labels) and torch.equal(weights, logits.square())
+    assert (first, second, third, fourth) == (4.0, 4.0, 1.0, 1.0)
 
 
 def test_a_learned_rate_is_used_where_the_protocol_allows(digits, few):

@@ -67,9 +67,9 @@ def test_a_form_that_the_files_do_not_have_is_an_error_that_says_what_they_are(c
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+@pytest.mark.parametrize("kind", ["logits", "probabilities", "weights"])
 def test_hard_labels_follow_soft_ones_that_are_in_no_order(tmp_path, digits, form, kind):
-    soft = SOFT if kind == "logits" else SOFT.softmax(dim=1)
+    soft = {"logits": SOFT, "probabilities": SOFT.softmax(dim=1), "weights": 3 * SOFT.softmax(dim=1)}[kind]
     made = imported(form, tmp_path, digits, soft, labels=kind).sets[0]
     assert torch.equal(made.labels, SHUFFLED)
     assert torch.equal(made.soft_labels, soft)

@@ -248,7 +248,7 @@ def test_channels_last_and_regression_targets_through_options(tmp_path, digits):
     numpy.savez(path, x_proto=smooth().permute(0, 2, 3, 1).numpy(), y_proto=targets.numpy())
     with pytest.raises(DataError, match="`layout=nhwc`"):
         import_release([path], digits, "zca", ImportOptions(labels="argmax"))
-    with pytest.raises(UsageError, match="`labels=logits`, probabilities, or argmax"):
+    with pytest.raises(UsageError, match=r"`labels=logits`, probabilities, weights .*, or argmax"):
         import_release([path], digits, "zca", ImportOptions(layout="nhwc"))
     made = import_release([path], digits, "zca", ImportOptions(layout="nhwc", labels="argmax")).sets[0]
     assert torch.equal(made.images, smooth())

@@ -23,7 +23,7 @@ from distill_bench.runtime.text import listed
 
 TORCH_SUFFIXES = (".pt", ".pth", ".tar")
 PARQUET = ".parquet"
-LABELS = ("logits", "probabilities", "argmax", "order")
+LABELS = ("logits", "probabilities", "weights", "argmax", "order")
 LAYOUTS = ("nchw", "nhwc")
 CLASS_ORDERS = ("dataset", "sorted")
 _CLASS_NAMES = ("class_names", "classes", "label_names")
@@ -34,8 +34,9 @@ class ImportOptions(BaseModel):
     """What the user says about files that do not say it.
 
     Attributes:
-        labels: the meaning of a label matrix: ``logits``, ``probabilities``, or ``argmax`` for real-valued targets of
-            which only the largest counts; ``order`` where there is no label file and classes come in order.
+        labels: the meaning of a label matrix: ``logits``, ``probabilities``, ``weights`` (targets of cross-entropy of
+            any sum), or ``argmax`` for real-valued targets of which only the largest counts; ``order`` where there is
+            no label file and classes come in order.
         layout: of image arrays.
         learning_rate: that networks are to be trained with.
         images_key, labels_key: of arrays in an .npz file or a dictionary.
@@ -47,7 +48,7 @@ class ImportOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    labels: Literal["logits", "probabilities", "argmax", "order"] | None = None
+    labels: Literal["logits", "probabilities", "weights", "argmax", "order"] | None = None
     layout: Literal["nchw", "nhwc"] = "nchw"
     learning_rate: float | None = None
     images_key: str | None = None

@@ -12,6 +12,7 @@ from distill_bench.hub.convert.released_file import ImportOptions, Targets
 from distill_bench.runtime.tensors import as_classes, one_hot_classes
 
 _ASSUMED_ORDER = "labels in class order: no file has them"
+_KINDS = ("logits", "probabilities", "weights")
 _MOST_DIFFERING = 0.1
 """The fraction of images whose largest soft label may contradict class order for it to be taken for granted."""
 
@@ -53,7 +54,7 @@ def read_targets(
     if len(given) != count:
         raise DataError(f"{where}: {count} images, but {len(given)} labels: they are not of one set.")
     advice = " Or the set was made for another dataset: `dataset`."
-    soft = options.labels in ("logits", "probabilities")
+    soft = options.labels in _KINDS
     if given.ndim == 1 or given.shape[1] == 1:
         if soft:
             raise UsageError(
@@ -85,11 +86,12 @@ def class_order(count: int, classes: int, where: str) -> Int64[Tensor, " n"]:
 def _soft(matrix: Tensor, classes: int, kind: str | None, where: str, ordered: bool) -> Targets:
     if not bool(matrix.isfinite().all()):
         raise DataError(f"{where}: some soft labels are NaN or infinite; all must be finite.")
-    if kind not in ("logits", "probabilities", "argmax"):
+    if kind not in (*_KINDS, "argmax"):
         raise UsageError(
             f"the labels of {where} are a matrix {tuple(matrix.shape)} with values from {matrix.min():.3g} to "
-            f"{matrix.max():.3g}. Say what they are: `labels=logits`, probabilities, or argmax (regression targets, as "
-            "KIP, RCIG and RFAD have them: only the largest counts)."
+            f"{matrix.max():.3g}. Say what they are: `labels=logits`, probabilities, weights (targets "
+            "of cross-entropy of any sum), or argmax (regression targets, as KIP, RCIG and RFAD have them: only the "
+            "largest counts)."
         )
     largest = matrix.argmax(dim=1)
     if kind == "argmax":
