@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from distill_bench import Dataset, DistilledSet, UsageError, load_dataset
 from distill_bench.augmentations import views
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
+from distill_bench.distilled.distilled_set import TARGETS
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.hub import writable_formats
 from distill_bench.networks import build_network
@@ -77,6 +78,12 @@ def recorded(digits: Dataset, top: int = 0) -> DistilledSet:
     return with_stored(digits, "recorded", recording.to_store())
 
 
+def targeted(digits: Dataset) -> DistilledSet:
+    """Features of nobody, to pre-train a network by."""
+    targets = torch.randn(len(LABELS), 3, generator=generator("forms", "targets"))
+    return with_stored(digits, "targets", {TARGETS: targets}, temperature=1.0)
+
+
 def selected(digits: Dataset) -> DistilledSet:
     space, own = pixel_space_of(digits, "normalized"), torch.cat([own[:IPC] for own in digits.train.class_indices])
     return made(digits, Transform(space, None).encode(digits.train.images(own)))
@@ -114,6 +121,7 @@ KINDS: dict[str, Callable[[Dataset], DistilledSet]] = {
     "soft labels, weights": lambda digits: made(digits, soft_labels=2 * soft().softmax(dim=1), label_kind="weights"),
     "a stored teacher": taught,
     "recorded labels": recorded,
+    "targets": targeted,
     "images out of class order": lambda digits: made(digits, pixels(), LABELS.flip(0)),
     "classes of unlike size": lambda digits: made(digits, pixels()[:12], torch.tensor([0, 0, 0, *range(1, 10)])),
     "a class without an image": lambda digits: made(digits, pixels()[:18], LABELS[:18]),

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from distill_bench.datasets import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.errors import UsageError
 from distill_bench.methods import load_method, synthesize
 from distill_bench.methods.recipe import PAPER
 from distill_bench.runtime.progress import SILENT, Monitor
@@ -47,6 +48,11 @@ def random_beside(
     options |= {"ipc": budget.ipc, "fraction": budget.fraction}
     if labels == "hard" or card.trained_kind == "hard":
         return synthesize(dataset, "random", **options)
+    if card.label_kind == "targets":
+        raise UsageError(
+            f"the set's labels are targets, and {_SOFT} makes none: no random images with labels of their kind can "
+            "stand beside it. Measure it with the classes of its images: `labels=hard`."
+        )
     kind, presets = _KINDS[card.label_kind], load_method(_SOFT).recipe.presets
     named = ("teacher", "record") if kind == "recorded" else ("teacher",)
     options |= {name: card.recipe[name] for name in named if isinstance(card.recipe.get(name), dict)}

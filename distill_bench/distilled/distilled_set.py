@@ -38,13 +38,15 @@ from distill_bench.runtime.tensors import Array, as_classes, as_pixels, as_tenso
 
 _FORMAT_VERSION = 1
 _CARD_KEY = "distill_bench"
-LabelKind = Literal["hard", "logits", "probabilities", "weights", "teacher", "recorded"]
+LabelKind = Literal["hard", "logits", "probabilities", "weights", "teacher", "recorded", "targets"]
 _PROBABILITY_TOLERANCE = 1e-3
 _SOFT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 TEACHER_PREFIX = "teacher."
 INDICES = "selection.indices"
 """The tensor of a set of real images that says which of the training split they are: int32 [n]."""
-_STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX, INDICES)
+TARGETS = "target.features"
+"""The tensor of a set without labels for training: the features that a network is to have of every image, [n, d]."""
+_STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX, INDICES, TARGETS)
 _SET_ADVICE = " that distill-bench synthesize made; what others released, distill-bench import turns into one"
 
 
@@ -78,7 +80,7 @@ class Card(Sparse):
         label_kind: classes; one soft label an image, as logits or probabilities; ``weights``: one that is 0 or more and
             the target of cross-entropy as it is, so that its sum is the weight of its image; ``teacher``: a network, in
             the tensors ``teacher.*``, labels what is shown; ``recorded``: views and their labels are in the tensors
-            ``relabel.*``.
+            ``relabel.*``; ``targets``: features to pre-train a network by, in the tensor ``target.features``.
         temperature: by which logits are divided, the set's and those of the network in training.
         alpha: the weight of what a teacher says beside that of the classes: 1 for the teacher alone, 0 for the classes.
         teacher: the name of the stored teacher's network.
@@ -140,7 +142,8 @@ class DistilledSet:
         labels: int64 [n], the class of every image.
         soft_labels: float [n, classes], logits, probabilities or weights by ``card.label_kind``, or None.
         learning_rate: the rate a network should be trained with, learned with the images, or None.
-        stored: further tensors that belong to the set (names start with ``relabel.`` or ``teacher.``; or ``INDICES``).
+        stored: further tensors that belong to the set (names start with ``relabel.`` or ``teacher.``; or they are
+            ``INDICES`` and ``TARGETS``).
         card: see ``Card``.
     """
 
@@ -242,7 +245,7 @@ class DistilledSet:
 
     @property
     def nbytes(self) -> int:
-        """Storage in bytes of all tensors: images, labels, soft labels, learning rate, relabel and teacher tensors."""
+        """Storage in bytes of all tensors: images, labels, soft labels, learning rate, and those of ``stored``."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
     def to_bytes(self) -> bytes:
@@ -268,8 +271,8 @@ class DistilledSet:
         """A torch Dataset of (image, label); images are float32 in the card's pixel space, 8-bit ones encoded.
 
         The label is the soft one where the set has them: [classes], logits (to be divided by the card's temperature),
-        probabilities or weights by ``card.label_kind``. Hard labels are ``labels``. ``dataset`` as for
-        ``playback.transform_of``.
+        probabilities or weights by ``card.label_kind``; or the image's targets, [features]. Hard labels are ``labels``.
+        ``dataset`` as for ``playback.transform_of``.
 
         Raises:
             UsageError: labels are recorded, or a teacher's: no image has one of its own. See ``playback``.
@@ -420,7 +423,7 @@ def _check(distilled: DistilledSet) -> None:
             f"labels run from {labels.min()} to {labels.max()}; {classes} classes allow 0 to {classes - 1}."
         )
     _check_stored(distilled)
-    if (soft is None) != (distilled.card.label_kind in ("hard", "teacher", "recorded")):
+    if (soft is None) != (distilled.card.label_kind in ("hard", "teacher", "recorded", "targets")):
         raise DataError(f"label_kind is {distilled.card.label_kind!r}, soft labels: {'no' if soft is None else 'yes'}.")
     if soft is not None and (
         soft.shape != (len(images), classes) or soft.dtype not in _SOFT_TYPES or not soft.isfinite().all()
@@ -461,9 +464,24 @@ def _check_stored(distilled: DistilledSet) -> None:
         raise DataError("label_kind is 'teacher': the card must name the teacher's network, and its tensors be stored.")
     if (indices := distilled.stored.get(INDICES)) is not None:
         _check_indices(indices, len(distilled.images))
+    _check_targets(distilled.stored.get(TARGETS), kind, len(distilled.images))
     if kind == "recorded":
         count, _, height, width = distilled.images.shape
         RecordedLabels.stored(distilled.stored, len(distilled.card.class_names)).check(count, height, width)
+
+
+def _check_targets(targets: Tensor | None, kind: LabelKind, count: int) -> None:
+    if (targets is None) != (kind != "targets"):
+        has = "is missing" if targets is None else "is stored"
+        raise DataError(f"label_kind is {kind!r} and the tensor {TARGETS} {has}: a set has both, or neither.")
+    if targets is None:
+        return
+    if targets.dtype != torch.float32 or targets.ndim != 2 or len(targets) != count or not targets.numel():
+        raise DataError(
+            f"{TARGETS} are {targets.dtype} {tuple(targets.shape)}; they must be float32 ({count}, features)."
+        )
+    if not targets.isfinite().all():
+        raise DataError(f"{int((~targets.isfinite()).sum())} values of {TARGETS} are NaN or infinite.")
 
 
 def _check_indices(indices: Tensor, count: int) -> None:

@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import Transform
-from distill_bench.distilled.distilled_set import TEACHER_PREFIX, DistilledSet
+from distill_bench.distilled.distilled_set import TARGETS, TEACHER_PREFIX, DistilledSet
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import Network, blank_network, build_network, is_ours
@@ -61,6 +61,7 @@ def as_dataset(distilled: DistilledSet, dataset: Dataset | None = None) -> Tenso
     if kind in _NO_TABLE:
         raise UsageError(f"labels of the kind {kind!r} are no table with a row an image: this set's {_NO_TABLE[kind]}.")
     labels = distilled.labels if distilled.soft_labels is None else distilled.soft_labels
+    labels = distilled.stored.get(TARGETS, labels)
     return TensorDataset(training_images(distilled, dataset), labels)
 
 

@@ -16,7 +16,7 @@ from distill_bench.augmentations import dc, dsa, views
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset
+from distill_bench.distilled.distilled_set import TARGETS, DistilledSet, check_same_dataset
 from distill_bench.distilled.playback import Playback, stored_teacher
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DistillBenchError, RunFailed, UsageError, first_line, is_out_of_memory
@@ -145,11 +145,22 @@ def prepare(
     if labels not in ("stored", "hard"):
         raise UsageError(f"`labels={labels!r}`: give stored or hard.")
     rules, card = protocol_for(distilled, protocol), distilled.card
+    _check_labels(distilled, rules, labels)
     dataset = dataset or dataset_of(card.source)
     check_same_dataset(distilled, dataset)
     notes = notes_of(distilled, dataset, rules.id, allow_leak) + outside_notes(rules.id, network or rules.network)
     setup = setup_evaluation(dataset, rules, card.pixel_space, network, networks, device, monitor)
     return setup, _train_inputs(distilled, setup, labels), notes
+
+
+def _check_labels(distilled: DistilledSet, rules: Protocol, labels: str) -> None:
+    """Raises UsageError if a protocol cannot train on a set's labels."""
+    if labels == "stored" and distilled.card.trained_kind == "targets":
+        features, classes = distilled.stored[TARGETS].shape[1], len(distilled.card.class_names)
+        raise UsageError(
+            f"the set has targets, {features} features an image to pre-train a network by, and {rules.id} trains "
+            f"on labels of {classes} classes. Take the classes of its images for labels: `labels=hard`."
+        )
 
 
 def protocol_for(distilled: DistilledSet, protocol: str | None = None) -> Protocol:

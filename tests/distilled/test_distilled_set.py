@@ -16,7 +16,7 @@ from safetensors.torch import save as save_tensors
 
 from distill_bench.datasets import Dataset, Split
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.distilled.distilled_set import Card, DistilledSet, load_distilled
+from distill_bench.distilled.distilled_set import TARGETS, Card, DistilledSet, load_distilled
 from distill_bench.distilled.render import render_grid, render_pixels
 from distill_bench.errors import DataError
 from distill_bench.runtime.seeds import generator
@@ -56,13 +56,17 @@ VARIANTS = {
     "learned rate": {"learning_rate": 0.1 + 0.2},
     "stored tensors": {"stored": stored()},
     "zca": {"pixel_space": "zca"},
+    "targets": {"stored": {TARGETS: torch.randn(CLASSES * IPC, 3)}, "label_kind": "targets"},
 }
 
 
-def make(source, images=None, stored=None, **options):
-    made = DistilledSet.from_tensors(images_of() if images is None else images, LABELS, source, **options)
+def make(source, images=None, stored=None, label_kind=None, **options):
+    kind = None if label_kind == "targets" else label_kind  # from_tensors takes no stored tensors
+    given = images_of() if images is None else images
+    made = DistilledSet.from_tensors(given, LABELS, source, label_kind=kind, **options)
     parts = {"soft_labels": made.soft_labels, "learning_rate": made.learning_rate}
-    return made if stored is None else DistilledSet(made.images, made.labels, made.card, stored=stored, **parts)
+    card = made.card.model_copy(update={"label_kind": label_kind} if label_kind == "targets" else {})
+    return made if stored is None else DistilledSet(made.images, made.labels, card, stored=stored, **parts)
 
 
 @pytest.fixture
@@ -158,6 +162,12 @@ def test_a_torch_dataset_gives_soft_labels_where_there_are_some(digits, kind):
     assert torch.equal(made.to_dataset()[3][1], made.soft_labels[3])
 
 
+def test_a_torch_dataset_gives_targets_where_there_are_some(digits):
+    made = make(digits, **VARIANTS["targets"])
+    assert torch.equal(made.to_dataset()[3][1], made.stored[TARGETS][3])
+    assert made.nbytes == make(digits).nbytes + 20 * 3 * 4 and made.has_strict_score
+
+
 # ---- what is refused
 
 
@@ -235,6 +245,10 @@ def space_with(**changes):
     return lambda tensors, card: (tensors, card | {"pixel_space": card["pixel_space"] | changes})
 
 
+def targets(tensor, kind="targets"):
+    return lambda tensors, card: (tensors | {TARGETS: tensor}, card | {"label_kind": kind})
+
+
 def put(place, value):
     def change(tensor):
         tensor[place] = value
@@ -282,6 +296,13 @@ WRONG = {
     "fewer deviations than means": (space_with(std=[1.0, 1.0]), "pixel.space"),
     "a deviation of zero": (space_with(std=[0.0]), "pixel.space"),
     "whitening without eps": (space_with(kind="zca", eps=None), "pixel.space"),
+    "targets missing": (card_with(label_kind="targets"), "'targets' and the tensor target.features is missing"),
+    "targets of a set with classes": (targets(torch.ones(20, 3), "hard"), "'hard' and the tensor .* is stored"),
+    "targets of fewer images": (targets(torch.ones(19, 3)), r"\(19, 3\); they must be float32 \(20, features\)"),
+    "targets in float64": (targets(torch.ones(20, 3).double()), r"torch.float64 .* must be float32 \(20, features\)"),
+    "targets of no features": (targets(torch.ones(20, 0)), r"\(20, 0\); they must be float32"),
+    "a number for targets": (targets(torch.ones(20)), r"\(20,\); they must be float32"),
+    "a target NaN": (targets(put((3, 1), float("nan"))(torch.ones(20, 3))), "1 values of target.features are NaN"),
     "temperature zero": (card_with(temperature=0.0), "temperature"),
 }  # fmt: skip
 
