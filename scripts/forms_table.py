@@ -17,7 +17,7 @@ from distill_bench import Dataset, DistilledSet, UsageError, load_dataset
 from distill_bench.augmentations import views
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.distilled.distilled_set import TARGETS
-from distill_bench.distilled.recorded_labels import RecordedLabels
+from distill_bench.distilled.recorded_labels import RecordedKind, RecordedLabels
 from distill_bench.hub import writable_formats
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
@@ -67,15 +67,16 @@ def taught(digits: Dataset) -> DistilledSet:
     return with_stored(digits, "teacher", stored, teacher="ConvNetD1W4")
 
 
-def recorded(digits: Dataset, top: int = 0) -> DistilledSet:
-    """Three epochs of views mixed by CutMix, with logits of nobody."""
-    recording, draws = RecordedLabels.empty(3, len(LABELS), CLASSES, top), generator("forms", "views")
+def recorded(digits: Dataset, top: int = 0, kind: RecordedKind = "recorded") -> DistilledSet:
+    """Three epochs of views mixed by CutMix, with logits or distances of nobody."""
+    recording, draws = RecordedLabels.empty(3, len(LABELS), CLASSES, top, kind=kind), generator("forms", "views")
     rule = views.AugmentPolicy(crop="resized", scale=(0.5, 1.0), mix="cutmix")
     for epoch in range(3):
         for indices in torch.randperm(len(LABELS), generator=draws).split(8):
             drawn = views.sample(rule, len(indices), digits.train.shape, False, draws)
-            recording.write(epoch, indices, drawn, torch.randn(len(indices), CLASSES, generator=draws))
-    return with_stored(digits, "recorded", recording.to_store())
+            numbers = torch.randn(len(indices), CLASSES, generator=draws)
+            recording.write(epoch, indices, drawn, numbers if kind == "recorded" else numbers[:, :2].abs())
+    return with_stored(digits, kind, recording.to_store())
 
 
 def targeted(digits: Dataset) -> DistilledSet:
@@ -121,6 +122,7 @@ KINDS: dict[str, Callable[[Dataset], DistilledSet]] = {
     "soft labels, weights": lambda digits: made(digits, soft_labels=2 * soft().softmax(dim=1), label_kind="weights"),
     "a stored teacher": taught,
     "recorded labels": recorded,
+    "recorded distances": lambda digits: recorded(digits, kind="distances"),
     "targets": targeted,
     "images out of class order": lambda digits: made(digits, pixels(), LABELS.flip(0)),
     "classes of unlike size": lambda digits: made(digits, pixels()[:12], torch.tensor([0, 0, 0, *range(1, 10)])),

@@ -4,14 +4,15 @@ from typing import Any, Literal
 
 from distill_bench.datasets import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.distilled.recorded_labels import RECORDED_KINDS
 from distill_bench.errors import UsageError
 from distill_bench.methods import load_method, synthesize
 from distill_bench.methods.recipe import PAPER
 from distill_bench.runtime.progress import SILENT, Monitor
 
 _SOFT = "random-soft"
-_KINDS = {"logits": "soft", "probabilities": "soft", "weights": "soft", "teacher": "teacher", "recorded": "recorded"}
-"""What ``random-soft`` calls the labels that a card names."""
+_KINDS = {"logits": "soft", "probabilities": "soft", "weights": "soft"}
+"""What ``random-soft`` calls labels that a card names otherwise."""
 
 
 def random_beside(
@@ -53,9 +54,10 @@ def random_beside(
             f"the set's labels are targets, and {_SOFT} makes none: no random images with labels of their kind can "
             "stand beside it. Measure it with the classes of its images: `labels=hard`."
         )
-    kind, presets = _KINDS[card.label_kind], load_method(_SOFT).recipe.presets
-    named = ("teacher", "record") if kind == "recorded" else ("teacher",)
+    kind, presets = _KINDS.get(card.label_kind, card.label_kind), load_method(_SOFT).recipe.presets
+    named = ("teacher", "record") if kind in RECORDED_KINDS else ("teacher",)
     options |= {name: card.recipe[name] for name in named if isinstance(card.recipe.get(name), dict)}
     preset = card.preset if card.preset in presets else PAPER
     options |= {"alpha": card.alpha} if card.alpha < 1 else {}
+    options |= {"distance_weight": card.distance_weight} if kind == "distances" else {}
     return synthesize(dataset, _SOFT, preset=preset, labels=kind, temperature=card.temperature, **options)

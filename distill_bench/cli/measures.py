@@ -11,6 +11,7 @@ from distill_bench.cli import options
 from distill_bench.cli.output import notes_shown, protocol_named
 from distill_bench.datasets import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
+from distill_bench.distilled.recorded_labels import RECORDED_KINDS
 from distill_bench.evaluation import score_folder
 from distill_bench.evaluation.compare import with_half_width
 from distill_bench.evaluation.measures import (
@@ -233,7 +234,7 @@ def _lrs(asked: Request) -> BaseModel:
 
 def _ars(asked: Request) -> BaseModel:
     """With classes for labels where they are recorded, unless told otherwise."""
-    usual = "hard" if asked.distilled.card.label_kind == "recorded" else "stored"
+    usual = "hard" if asked.distilled.card.label_kind in RECORDED_KINDS else "stored"
     labels = asked.given.get("labels", usual)
     chosen = asked.of("network", "networks") | {"labels": labels}
     return ars(asked.distilled, asked.random_set(labels), asked.data, **chosen, **asked.cached)

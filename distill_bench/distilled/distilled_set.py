@@ -29,7 +29,7 @@ from distill_bench.datasets.classes import as_option
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.recorded_labels import PREFIX as RECORDED_PREFIX
-from distill_bench.distilled.recorded_labels import RecordedLabels
+from distill_bench.distilled.recorded_labels import RECORDED_KINDS, RecordedKind, RecordedLabels
 from distill_bench.errors import DataError, UsageError, brief, describe
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.names import LONGEST_PATH, checked_class_names, checked_name
@@ -38,7 +38,7 @@ from distill_bench.runtime.tensors import Array, as_classes, as_pixels, as_tenso
 
 _FORMAT_VERSION = 1
 _CARD_KEY = "distill_bench"
-LabelKind = Literal["hard", "logits", "probabilities", "weights", "teacher", "recorded", "targets"]
+LabelKind = Literal["hard", "logits", "probabilities", "weights", "teacher", RecordedKind, "targets"]
 _PROBABILITY_TOLERANCE = 1e-3
 _SOFT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 TEACHER_PREFIX = "teacher."
@@ -80,14 +80,16 @@ class Card(Sparse):
         label_kind: classes; one soft label an image, as logits or probabilities; ``weights``: one that is 0 or more and
             the target of cross-entropy as it is, so that its sum is the weight of its image; ``teacher``: a network, in
             the tensors ``teacher.*``, labels what is shown; ``recorded``: views and their labels are in the tensors
-            ``relabel.*``; ``targets``: features to pre-train a network by, in the tensor ``target.features``.
+            ``relabel.*``; ``distances``: so are views, each with its distances to the two classes mixed in it;
+            ``targets``: features to pre-train a network by, in the tensor ``target.features``.
         temperature: by which logits are divided, the set's and those of the network in training.
         alpha: the weight of what a teacher says beside that of the classes: 1 for the teacher alone, 0 for the classes.
+        distance_weight: of the term in which recorded distances stand beside the classes.
         teacher: the name of the stored teacher's network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    LATER = ("origin", "teacher", "fraction", "alpha")
+    LATER = ("origin", "teacher", "fraction", "alpha", "distance_weight")
 
     format_version: int = _FORMAT_VERSION
     method: str
@@ -107,6 +109,7 @@ class Card(Sparse):
     teacher: str | None = None
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
+    distance_weight: PositiveFloat = 1.0
 
     @property
     def trained_kind(self) -> LabelKind:
@@ -423,7 +426,7 @@ def _check(distilled: DistilledSet) -> None:
             f"labels run from {labels.min()} to {labels.max()}; {classes} classes allow 0 to {classes - 1}."
         )
     _check_stored(distilled)
-    if (soft is None) != (distilled.card.label_kind in ("hard", "teacher", "recorded", "targets")):
+    if (soft is None) != (distilled.card.label_kind in ("hard", "teacher", *RECORDED_KINDS, "targets")):
         raise DataError(f"label_kind is {distilled.card.label_kind!r}, soft labels: {'no' if soft is None else 'yes'}.")
     if soft is not None and (
         soft.shape != (len(images), classes) or soft.dtype not in _SOFT_TYPES or not soft.isfinite().all()
@@ -465,9 +468,14 @@ def _check_stored(distilled: DistilledSet) -> None:
     if (indices := distilled.stored.get(INDICES)) is not None:
         _check_indices(indices, len(distilled.images))
     _check_targets(distilled.stored.get(TARGETS), kind, len(distilled.images))
-    if kind == "recorded":
+    if kind == "distances" and distilled.card.alpha != 1:
+        raise DataError(
+            f"alpha is {distilled.card.alpha:g}, and label_kind 'distances', which stand beside whole classes: their "
+            "weight is distance_weight, and alpha 1."
+        )
+    if kind in RECORDED_KINDS:
         count, _, height, width = distilled.images.shape
-        RecordedLabels.stored(distilled.stored, len(distilled.card.class_names)).check(count, height, width)
+        RecordedLabels.stored(distilled.stored, len(distilled.card.class_names)).check(count, height, width, kind)
 
 
 def _check_targets(targets: Tensor | None, kind: LabelKind, count: int) -> None:

@@ -19,6 +19,9 @@ from distill_bench.runtime.device import send
 _NO_TABLE = {
     "recorded": "labels are recorded, with the view of the image that each belongs to: play them back, "
     "Playback.of(distilled)(epoch, indices) gives views and probabilities",
+    "distances": "labels are distances of recorded views to two classes, which train a network beside its classes by "
+    "a loss of their own: `evaluate` does, and images with hard labels are `training_images(distilled)` and "
+    "`distilled.labels`",
     "teacher": "labels are what the stored teacher says of the images as they are shown: ask it, "
     "stored_teacher(distilled)(images) gives logits",
 }
@@ -101,6 +104,10 @@ class Playback:
             UsageError: the set's labels are not recorded.
         """
         card = distilled.card
+        if card.label_kind == "distances":
+            raise UsageError(
+                f"recorded distances are no probabilities, and do not play back: this set's {_NO_TABLE['distances']}."
+            )
         if card.label_kind != "recorded":
             raise UsageError(f"the set's labels are of the kind {card.label_kind!r}; only recorded ones play back.")
         recording = RecordedLabels.stored(distilled.stored, len(card.class_names))

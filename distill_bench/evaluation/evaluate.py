@@ -22,7 +22,7 @@ from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DistillBenchError, RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.cache import ScoreCache, score_key
 from distill_bench.evaluation.doubts import notes_of
-from distill_bench.evaluation.labels import both, mixed_batches, recorded_batches, teacher_labelled
+from distill_bench.evaluation.labels import both, distance_batches, mixed_batches, recorded_batches, teacher_labelled
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol, outside_notes
 from distill_bench.evaluation.result import FULL, LabelUse, Result, data_facts
 from distill_bench.evaluation.statistics import percent_interval
@@ -435,6 +435,9 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
         teacher = stored_teacher(distilled).to(device)
         batches = teacher_labelled(batches_of(own), teacher, card.temperature, alpha)
         return TrainInputs(batches, count, plan, "teacher")
+    if kind == "distances":
+        batches = distance_batches(RecordedLabels.stored(distilled.stored, classes), pixels, own)
+        return TrainInputs(batches, count, replace(plan, distance_weight=card.distance_weight), "teacher")
     if kind == "recorded":
         playback = Playback(pixels, RecordedLabels.stored(distilled.stored, classes), card.temperature)
         return TrainInputs(recorded_batches(playback, own, classes, alpha), count, plan, "teacher")

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from distill_bench.augmentations import views
 from distill_bench.augmentations.views import AugmentParams, AugmentPolicy
 from distill_bench.distilled.playback import Playback
+from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.runtime.device import send, take
 from distill_bench.training.train import BatchFn, ImageLoader
 
@@ -98,5 +99,29 @@ def recorded_batches(playback: Playback, labels: Tensor, classes: int, alpha: fl
         images, said = playback(epoch, indices)
         drawn = playback.recording.views(epoch % playback.epochs, indices)
         return images, both(said, _mixed(drawn, images, take(shares, indices), take(shares, drawn.partners)))
+
+    return batches
+
+
+def distance_batches(recording: RecordedLabels, images: Float[Tensor, "n c h w"], labels: Tensor) -> BatchFn:
+    """The recorded views of an epoch, their two classes, in the shares of the view, and the recorded distances.
+
+    Args:
+        recording: of distances.
+        images: float [n, c, h, w], in the set's pixel space.
+        labels: int64 [n], the class of every image.
+
+    Returns:
+        The batch function of a training, with the targets of ``distance_loss``.
+    """
+
+    def batches(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+        at = epoch % recording.epochs
+        shown, drawn = recording.replay(images, at, indices), recording.views(at, indices)
+        share = views.own_share(drawn, *images.shape[2:])
+        shares, said = torch.stack([share, 1 - share], dim=1), recording.distances(at, indices)
+        classes = torch.stack([take(labels, indices), take(labels, drawn.partners)], dim=1)
+        others = send(torch.stack([shares, said], dim=2), images.device)
+        return shown, torch.cat([classes[..., None].to(others.dtype), others], dim=2)
 
     return batches

@@ -118,6 +118,7 @@ class SynthesisResult:
     learning_rate: float | None = None
     temperature: float = 1.0
     alpha: float = 1.0
+    distance_weight: float = 1.0
     teacher: str | None = None
     stored: dict[str, Tensor] = field(default_factory=dict)
 

@@ -122,6 +122,45 @@ def distillation_loss(network: nn.Module, images: Tensor, targets: Tensor, tempe
     return (1 - alpha) * F.cross_entropy(z, y) + alpha * temperature**2 * F.cross_entropy(z / temperature, p)
 
 
+def label_distances(logits: Tensor, classes: Tensor) -> Tensor:
+    """−log p of some classes, the cross-entropies (nats) of predictions with their one-hot labels.
+
+    Its slope in the logits z is softmax(z) − onehot(class).
+
+    Args:
+        logits: z, float [b, k].
+        classes: int64 [b, m].
+
+    Returns:
+        The distances, float [b, m].
+    """
+    return -logits.log_softmax(dim=1).gather(1, classes)
+
+
+def distance_loss(network: nn.Module, images: Tensor, targets: Tensor, temperature: float, weight: float) -> Tensor:
+    """The mean of Σ_m share_m CE(z, y_m) + w Σ_m |d_m(z / T) − d_m|, in nats: classes, and distances to the same.
+
+    Distance-based representation (Tran et al., CVPR 2025): of every image two classes, its own and that of the image
+    mixed into it, and the distance of the teacher's prediction to each (``label_distances``), which the network's
+    own comes to have. That differences count by their size, not squared, is a choice: no source says it.
+
+    Args:
+        network: of logits z.
+        images: float [b, c, h, w].
+        targets: float [b, 2, 3]: of every image, for either class, the class y_m, its share and the distance d_m.
+        temperature: T, at which the distances were taken.
+        weight: w.
+
+    Returns:
+        The loss, a scalar.
+    """
+    z, (classes, shares, distances) = network(images), targets.unbind(dim=2)
+    classes = classes.long()
+    hard = (shares * label_distances(z, classes)).sum(dim=1)
+    apart = (label_distances(z / temperature, classes) - distances).abs().sum(dim=1)
+    return (hard + weight * apart).mean()
+
+
 def logits(network: nn.Module, images: Tensor) -> Tensor:
     """A network's output [b, k] for images float [b, c, h, w]."""
     return network(images)

@@ -24,7 +24,8 @@ ImageLoader = Callable[[Tensor], Tensor]
 Augment = Callable[[Tensor, Generator], Tensor]
 """From a batch of images and a generator to the augmented batch."""
 BatchFn = Callable[[int, Tensor, Generator], tuple[Tensor, Tensor]]
-"""From an epoch, indices int64 [b] and a generator to images and targets: classes, probabilities, weights, or two."""
+"""From an epoch, indices int64 [b] and a generator to images and targets: classes, probabilities, weights, or two of
+these; or those of ``distance_loss``."""
 GradientFn = Callable[[nn.Module, Callable[[], Tensor]], Tensor]
 """From a network and its batch's loss to the loss; sets ``grad`` of every parameter."""
 
@@ -48,6 +49,7 @@ class Plan:
         decayed_momentum: SGD's from that point on, where it starts again; None: the same.
         temperature: logits are divided by it before the cross-entropy.
         alpha: below 1, targets are two: probabilities and classes, see ``distillation_loss``.
+        distance_weight: above 0, targets are classes with distances to them, see ``distance_loss``.
     """
 
     epochs: int
@@ -66,6 +68,7 @@ class Plan:
     floor: float = 0.0
     anneal_every: Literal["epoch", "step"] = "epoch"
     alpha: float = 1.0
+    distance_weight: float = 0.0
 
     def rate(self, epoch: int, part: float = 0.0) -> float:
         """The learning rate of an epoch, counted from 0, of whose steps a part is done."""
@@ -158,7 +161,8 @@ def epochs(
         gradient: sets the gradients of a step; backpropagates the loss unless given.
         compiled: whether steps are compiled; equal to the others but for the last bits.
         chunk: the most images of a step whose graph lives at a time, which bounds memory; 0: all. Not for batch norm,
-            whose statistics are over the whole batch, and not with a ``gradient`` of one's own, nor with two targets.
+            whose statistics are over the whole batch, not with a ``gradient`` of one's own, and not with other targets
+            than classes or probabilities.
 
     Yields:
         The epoch's mean loss (cross-entropy, nats), on the device.
@@ -171,7 +175,6 @@ def epochs(
     if state.generator is not None:
         generator.set_state(state.generator)
     losses = _losses(network, plan, count, compiled)
-    weights = (plan.temperature,) if plan.alpha == 1 else (plan.temperature, plan.alpha)
     for epoch in range(state.epoch, plan.epochs):
         if epoch == plan.decay_after and plan.reset_momentum:
             later = plan.momentum if plan.decayed_momentum is None else plan.decayed_momentum
@@ -186,7 +189,7 @@ def epochs(
             if chunk and len(images) > chunk:
                 loss = _backpropagate_in_chunks(network, images, targets, plan.temperature, chunk)
             else:
-                loss_of = partial(losses(len(indices)), images, targets, *weights)
+                loss_of = partial(losses(len(indices)), images, targets)
                 loss = (gradient or _backpropagate)(network, loss_of)
             optimizer.step()
             total += loss.detach() * len(indices)
@@ -245,17 +248,29 @@ def _backpropagate_in_chunks(
 
 
 def _losses(network: nn.Module, plan: Plan, count: int, compiled: bool) -> Callable[[int], Callable[..., Tensor]]:
-    """From a batch's size to the loss of (images, targets, temperature), with alpha at the end where it is below 1.
+    """From a batch's size to the loss of (images, targets).
 
     The remainder of an epoch has a size of its own, which is compiled where it comes up often enough.
     """
-    loss = compilation.cross_entropy if plan.alpha == 1 else compilation.distillation_loss
+    loss, weights = _loss_of(plan)
     eager = partial(loss, network)
-    if not compiled:
-        return lambda size: eager
-    quick = compilation.compiled(loss, network)
+    quick = compilation.compiled(loss, network) if compiled else eager
     usual = min(plan.batch_size, count)
-    return lambda size: quick if size == usual or plan.epochs >= _COMPILED_STEPS else eager
+
+    def of_size(size: int) -> Callable[..., Tensor]:
+        run = quick if size == usual or plan.epochs >= _COMPILED_STEPS else eager
+        return lambda images, targets: run(images, targets, *weights)
+
+    return of_size
+
+
+def _loss_of(plan: Plan) -> tuple[Callable[..., Tensor], tuple[float, ...]]:
+    """A loss of a network, images and targets, and what it is given besides."""
+    if plan.distance_weight:
+        return compilation.distance_loss, (plan.temperature, plan.distance_weight)
+    if plan.alpha < 1:
+        return compilation.distillation_loss, (plan.temperature, plan.alpha)
+    return compilation.cross_entropy, (plan.temperature,)
 
 
 def _optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:

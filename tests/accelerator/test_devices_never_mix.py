@@ -188,6 +188,7 @@ SETS = {
     "logits": ("random-soft", {"labels": "soft"}),
     "teacher": ("random-soft", {"labels": "teacher"}),
     "recorded": ("random-soft", {"labels": "recorded"}),
+    "distances": ("random-soft", {"labels": "distances"}),
     "a learned rate": ("mtt", {}),
     "whitened": ("random-zca", {}),
 }

@@ -180,7 +180,7 @@ def wrong_set_cases(draw: st.DrawFn) -> Case:
 WORDS = [
     "", "zca", "digits", "unit", "ConvNet", "../../etc", "\ud800", "\x00", "<script>", "a" * 5000, "folder:/",
     "npz:/dev/zero", "parquet:/dev/stdin", "npz:/dev/stdin", "folder:.", "ConvNetD1W99999999", "ConvNetD9", "ViT",
-    "cifar10", "logits", "teacher", "recorded", "probabilities",
+    "cifar10", "logits", "teacher", "recorded", "distances", "probabilities",
 ]  # fmt: skip
 junk = st.recursive(
     st.one_of(

@@ -135,7 +135,9 @@ def test_logits_with_a_temperature_are_written_so_that_their_softmax_is_the_targ
     assert torch.equal(torch.load(out / "labels_best.pt").softmax(dim=1), (soft() / 20).softmax(dim=1))
 
 
-@pytest.mark.parametrize("kind", ["a stored teacher", "recorded labels", "soft labels, logits", "a learned rate"])
+@pytest.mark.parametrize(
+    "kind", ["a stored teacher", "recorded labels", "recorded distances", "soft labels, logits", "a learned rate"]
+)
 @pytest.mark.parametrize("form", ["res", "mtt", "folder"])
 def test_what_is_lost_on_request_is_said_on_standard_output(digits, exported, kind, form):
     one = KINDS[kind](digits)

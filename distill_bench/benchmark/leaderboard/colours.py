@@ -27,7 +27,14 @@ FAMILIES = {
     "gradient and mean matching": {"dc": BROWN, "dsa": BLUE, "dm": GOLD, "datadam": PLUM},
     "trajectory matching": {"mtt": VIOLET, "tesla": GREEN, "ftd": BROWN, "datm": BLUE, "datm-tesla": PLUM, "ast": GOLD},
     "gradients through training": {"rat-bptt": BLUE},
-    "a teacher's labels": {"random-soft": GREY, "sre2l": VIOLET, "cda": GOLD, "rded": PLUM},
+    "a teacher's labels": {
+        "random-soft": GREY,
+        "random-distances": GREY,
+        "random-top2": GREY,
+        "sre2l": VIOLET,
+        "cda": GOLD,
+        "rded": PLUM,
+    },
 }
 OTHER, FLIPPED = "other methods", "FYI on "
 _SHAPES = ("circle", "wedge", "pentagon", "square", "triangle", "diamond", "cross")

@@ -16,6 +16,7 @@ from pydantic import computed_field
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import dataset_of
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset
+from distill_bench.distilled.recorded_labels import RECORDED_KINDS
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import Result, evaluate, evaluate_full, load_protocol, protocol_for
 from distill_bench.evaluation.measures.measured import Estimated, Measured, epochs_of, facts_of, one_stage
@@ -173,7 +174,7 @@ def ars(
     rules, dataset = protocol_for(distilled, protocol), _data(distilled, random, dataset)
     if rules.for_dataset(dataset.name).augmentation == "none":
         raise UsageError(f"{rules.id} does not augment images of {dataset.name}: name another `protocol`.")
-    if labels == "stored" and distilled.card.label_kind == "recorded":
+    if labels == "stored" and distilled.card.label_kind in RECORDED_KINDS:
         raise UsageError(
             "the set's labels are recorded, each for a view of an image, which cannot be had without its view: measure "
             "it with `labels=hard`."

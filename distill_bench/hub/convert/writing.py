@@ -11,7 +11,7 @@ from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import TARGETS, DistilledSet
 from distill_bench.distilled.playback import transform_of
-from distill_bench.distilled.recorded_labels import LOGITS, PREFIX
+from distill_bench.distilled.recorded_labels import DISTANCES, LOGITS, PREFIX
 from distill_bench.distilled.render import render_pixels
 from distill_bench.errors import DistillBenchError, UsageError
 
@@ -33,6 +33,8 @@ def label_losses(distilled: DistilledSet) -> Iterator[str]:
         yield f"the stored teacher, a {card.teacher} that labels what networks are shown"
     elif card.label_kind == "recorded":
         yield f"the labels recorded over {len(distilled.stored[PREFIX + LOGITS])} epochs, with their views"
+    elif card.label_kind == "distances":
+        yield f"the distances recorded over {len(distilled.stored[PREFIX + DISTANCES])} epochs, with their views"
     elif card.label_kind == "targets":
         yield f"the targets to pre-train by, {distilled.stored[TARGETS].shape[1]} features an image"
     elif distilled.soft_labels is not None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,12 +23,13 @@ from distill_bench.augmentations import views
 from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import TEACHER_PREFIX
-from distill_bench.distilled.recorded_labels import RecordedLabels
+from distill_bench.distilled.recorded_labels import FARTHEST, RECORDED_KINDS, RecordedLabels
 from distill_bench.errors import UsageError
 from distill_bench.methods.resumable import fill_rows
 from distill_bench.methods.run import Config, Piece, Run, SynthesisResult
 from distill_bench.pretrained.teachers import Teacher, TeacherRecipe, get_or_train_teacher, teacher_bytes, teacher_path
 from distill_bench.runtime.device import send, take
+from distill_bench.training.compilation import label_distances
 from distill_bench.training.timing import Training
 
 TEACHER_BATCH, TEACHER_SIDE = 500, 64
@@ -58,20 +59,23 @@ class RelabelConfig(Config):
     Attributes:
         teacher: how it is trained. Its seed is the run's.
         labels: ``hard``: classes; ``soft``: one logit vector an image; ``teacher``: the teacher itself is stored, and
-            labels what networks are shown; ``recorded``: views and their labels are stored.
+            labels what networks are shown; ``recorded``: views and their labels are stored; ``distances``: views are,
+            each with the cross-entropies of what the teacher says with its own and its partner's class.
         temperature: by which the logits of teacher and student are divided.
         alpha: the weight of the teacher's labels, see ``distillation_loss``; the classes have the rest.
-        record: of recorded labels.
+        distance_weight: of distances beside the classes, see ``distance_loss``.
+        record: of recorded labels and distances.
     """
 
     lr_fields: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
     memory_fields: ClassVar[tuple[str, ...]] = ("teacher.batch_size", "record.batch_size")
-    UNSAID: ClassVar[dict[str, Any]] = {"alpha": 1.0}
+    UNSAID: ClassVar[dict[str, Any]] = {"alpha": 1.0, "distance_weight": 1.0}
 
     teacher: TeacherRecipe
-    labels: Literal["hard", "soft", "teacher", "recorded"] = "soft"
+    labels: Literal["hard", "soft", "teacher", "recorded", "distances"] = "soft"
     temperature: PositiveFloat = 20.0
     alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
+    distance_weight: PositiveFloat = 1.0
     record: RecordConfig = RecordConfig()
 
     def check(self, dataset: Dataset) -> None:
@@ -83,13 +87,27 @@ class RelabelConfig(Config):
                 f"`alpha={self.alpha:g}` weighs a teacher's labels beside the classes; hard labels are classes alone. "
                 "Leave it out, or have other labels."
             )
-        if self.labels == "recorded" and top > classes:
+        if self.labels == "distances" and self.alpha != 1:
+            raise UsageError(
+                f"`alpha={self.alpha:g}` weighs a teacher's labels against the classes; distances stand beside whole "
+                "classes. Leave it out, and weigh them by `distance_weight`."
+            )
+        if self.labels != "distances" and self.distance_weight != 1:
+            raise UsageError(
+                f"`distance_weight={self.distance_weight:g}` weighs distances, and labels are {self.labels}. Leave it "
+                "out, or have `labels=distances`."
+            )
+        if self.labels == "distances" and top:
+            raise UsageError(f"record.top is {top}; of distances there are two a view. Give 0, or `labels=recorded`.")
+        if self.labels not in RECORDED_KINDS:
+            return
+        if top > classes:
             raise UsageError(f"record.top is {top}; there are {classes} classes. Give 0 to keep all.")
-        if self.labels == "recorded" and self.record.views.crop == "reflected":
+        if self.record.views.crop == "reflected":
             raise UsageError(
                 "record.views.crop is reflected; beside recorded views lies zero. Give padded, or resized."
             )
-        if self.labels == "recorded" and (height % tiles or width % tiles):
+        if height % tiles or width % tiles:
             raise UsageError(f"record.views.tiles {tiles} does not divide {height}×{width} px. Give 1, or a divisor.")
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
@@ -144,8 +162,9 @@ def relabel(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> Synthesis
         tensors = {TEACHER_PREFIX + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
         name = teacher.pretrained.identity["recipe"]["network"]
         return relabelled(label_kind="teacher", stored=made.stored | tensors, teacher=name)
-    tensors = record(run, teacher, images).to_store()
-    return relabelled(label_kind="recorded", stored=made.stored | tensors)
+    tensors = record(run, teacher, images, made.labels).to_store()
+    weight = config.distance_weight if config.labels == "distances" else 1.0
+    return relabelled(label_kind=config.labels, distance_weight=weight, stored=made.stored | tensors)
 
 
 def predict(network: nn.Module, images: Float[Tensor, "n c h w"], device: torch.device) -> Float[Tensor, "n k"]:
@@ -155,17 +174,26 @@ def predict(network: nn.Module, images: Float[Tensor, "n c h w"], device: torch.
         return torch.cat([network(send(batch, device)) for batch in images.split(size)])
 
 
-def record(run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"]) -> RecordedLabels:
-    """The teacher's labels for views of every epoch. An epoch's draws are its own, so that stopped work can go on."""
-    rule, config = run.config.record.views, run.config.record
-    recording = RecordedLabels.empty(config.epochs, len(images), run.classes, config.top, rule.tiles)
+def record(
+    run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]
+) -> RecordedLabels:
+    """The teacher's logits for views of every epoch, or distances, which are of the same views at the temperature.
+
+    An epoch's draws are its own, so that stopped work can go on.
+    """
+    rule, config, kind = run.config.record.views, run.config.record, run.config.labels
+    recording = RecordedLabels.empty(config.epochs, len(images), run.classes, config.top, rule.tiles, kind)
 
     def epoch(number: int) -> None:
         draws = run.generator("relabel", number)
         for indices in torch.randperm(len(images), generator=draws).split(config.batch_size):
             drawn = views.sample(rule, len(indices), run.training.shape, run.training.flip_invariant, draws)
             shown = views.shown(drawn, send(take(images, indices), run.device))
-            recording.write(number, indices, drawn, predict(teacher.network, shown, run.device))
+            said = predict(teacher.network, shown, run.device)
+            if kind == "distances":
+                classes = torch.stack([labels[indices], labels[indices[drawn.partners]]], dim=1)
+                said = label_distances(said / run.config.temperature, send(classes, said.device)).clamp(max=FARTHEST)
+            recording.write(number, indices, drawn, said)
 
     fill_rows(run, "recorded", "epochs of labels recorded", recording.tensors, epoch)
     return recording
