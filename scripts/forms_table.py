@@ -19,6 +19,7 @@ from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_spac
 from distill_bench.distilled.distilled_set import TARGETS
 from distill_bench.distilled.recorded_labels import RecordedKind, RecordedLabels
 from distill_bench.hub import writable_formats
+from distill_bench.hub.convert.exporting import losses_in
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 
@@ -127,6 +128,7 @@ KINDS: dict[str, Callable[[Dataset], DistilledSet]] = {
     "images out of class order": lambda digits: made(digits, pixels(), LABELS.flip(0)),
     "classes of unlike size": lambda digits: made(digits, pixels()[:12], torch.tensor([0, 0, 0, *range(1, 10)])),
     "a class without an image": lambda digits: made(digits, pixels()[:18], LABELS[:18]),
+    "images that hold 2×2 smaller ones": lambda digits: made(digits, formation=2),
     "a holdout": lambda digits: made(digits.with_holdout(0.25), pixels()),
 }
 """By what is special about them, beside being two images a class of digits with normalized pixels and hard labels."""
@@ -135,7 +137,7 @@ KINDS: dict[str, Callable[[Dataset], DistilledSet]] = {
 def held(one: DistilledSet, form: str) -> str:
     """A cell: what would be lost, in few words, or yes."""
     try:
-        lost = list(writable_formats()[form].losses(one, None))
+        lost = losses_in(one, writable_formats()[form], None)
     except UsageError as error:
         lost = [str(error).removeprefix(f"`to={form}`: ")]
     return "yes" if not lost else "no: " + "; ".join(re.split(r"[,:(]", text)[0].strip() for text in lost)

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int64, Num
@@ -28,6 +28,7 @@ from distill_bench.datasets.card import SourceCard, Sparse, source_card
 from distill_bench.datasets.classes import as_option
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.distilled.budget import Budget
+from distill_bench.distilled.formation import formation_trouble
 from distill_bench.distilled.recorded_labels import PREFIX as RECORDED_PREFIX
 from distill_bench.distilled.recorded_labels import RECORDED_KINDS, RecordedKind, RecordedLabels
 from distill_bench.errors import DataError, UsageError, brief, describe
@@ -35,6 +36,9 @@ from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.names import LONGEST_PATH, checked_class_names, checked_name
 from distill_bench.runtime.stored import beside, is_unchanged
 from distill_bench.runtime.tensors import Array, as_classes, as_pixels, as_tensor
+
+if TYPE_CHECKING:
+    from distill_bench.distilled.playback import Shown
 
 _FORMAT_VERSION = 1
 _CARD_KEY = "distill_bench"
@@ -85,11 +89,12 @@ class Card(Sparse):
         temperature: by which logits are divided, the set's and those of the network in training.
         alpha: the weight of what a teacher says beside that of the classes: 1 for the teacher alone, 0 for the classes.
         distance_weight: of the term in which recorded distances stand beside the classes.
+        formation: every image holds so many smaller ones in a row and in a column, which networks are shown enlarged.
         teacher: the name of the stored teacher's network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    LATER = ("origin", "teacher", "fraction", "alpha", "distance_weight")
+    LATER = ("origin", "teacher", "fraction", "alpha", "distance_weight", "formation")
 
     format_version: int = _FORMAT_VERSION
     method: str
@@ -110,6 +115,7 @@ class Card(Sparse):
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
     distance_weight: PositiveFloat = 1.0
+    formation: PositiveInt = 1
 
     @property
     def trained_kind(self) -> LabelKind:
@@ -270,8 +276,21 @@ class DistilledSet:
         """
         write_atomically(Path(path), self.to_bytes())
 
+    def shown(self, dataset: Dataset | None = None) -> "Shown":
+        """What networks are trained on: images in the card's pixel space; of a formation, those in the stored ones.
+
+        Args:
+            dataset: as for ``playback.transform_of``.
+
+        Returns:
+            Images, classes and soft labels, of which every image has its stored one's.
+        """
+        from distill_bench.distilled.playback import as_shown  # which is about sets, and imports them
+
+        return as_shown(self, dataset)
+
     def to_dataset(self, dataset: Dataset | None = None) -> TensorDataset:
-        """A torch Dataset of (image, label); images are float32 in the card's pixel space, 8-bit ones encoded.
+        """A torch Dataset of (image, label), as networks are shown them, see ``shown``.
 
         The label is the soft one where the set has them: [classes], logits (to be divided by the card's temperature),
         probabilities or weights by ``card.label_kind``; or the image's targets, [features]. Hard labels are ``labels``.
@@ -285,7 +304,7 @@ class DistilledSet:
         return as_dataset(self, dataset)
 
     def pixels(self, dataset: Dataset | None = None) -> Float[Tensor, "n c h w"]:
-        """The images as pixels from 0 to 1, float32, for looking at them: what lies beyond black and white is clipped.
+        """The stored images as pixels from 0 to 1, float32, to look at: what lies beyond black and white is clipped.
 
         Args:
             dataset: as for ``playback.transform_of``.
@@ -309,7 +328,7 @@ class DistilledSet:
             out.
 
         Raises:
-            UsageError: ``datasets`` is not installed, or images have other than 1 or 3 channels.
+            UsageError: ``datasets`` is not installed, images have other than 1 or 3 channels, or hold smaller ones.
         """
         from distill_bench.distilled.hf_table import as_hf_dataset
 
@@ -454,6 +473,17 @@ def _check(distilled: DistilledSet) -> None:
         raise DataError(
             f"the pixel space has {len(distilled.card.pixel_space.mean)} channels, images {images.shape[1]}."
         )
+    _check_formation(distilled)
+
+
+def _check_formation(distilled: DistilledSet) -> None:
+    factor, (height, width) = distilled.card.formation, distilled.images.shape[2:]
+    if trouble := formation_trouble(factor, height, width, distilled.card.pixel_space):
+        raise DataError(f"formation is {factor}, but {trouble}.")
+    of_whole = [name for name in (INDICES, TARGETS) if name in distilled.stored]
+    of_whole += ["recorded labels"] if distilled.card.label_kind in RECORDED_KINDS else []
+    if factor > 1 and of_whole:
+        raise DataError(f"formation is {factor}; {of_whole[0]} belong to whole images, for which it is 1.")
 
 
 def _check_stored(distilled: DistilledSet) -> None:

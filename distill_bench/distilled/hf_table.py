@@ -95,6 +95,11 @@ def as_parquet(distilled: DistilledSet, dataset: Dataset | None = None) -> bytes
 
 def as_hf_dataset(distilled: DistilledSet, dataset: Dataset | None = None) -> Any:
     """See ``DistilledSet.to_hf``."""
+    if (factor := distilled.card.formation) > 1:
+        raise UsageError(
+            f"each image of the set holds {factor}×{factor} smaller ones, and a table of pictures does not say so: "
+            "to_dataset gives the images that networks are shown."
+        )
     try:
         import datasets  # an extra
     except ImportError:

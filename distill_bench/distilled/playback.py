@@ -1,6 +1,7 @@
 """A set in a training loop of one's own: its images as networks see them, its recording played back, its teacher."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,6 +12,7 @@ from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled.distilled_set import TARGETS, TEACHER_PREFIX, DistilledSet
+from distill_bench.distilled.formation import decoded, grey
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import Network, blank_network, build_network, is_ours
@@ -44,8 +46,33 @@ def transform_of(distilled: DistilledSet, dataset: Dataset | None = None) -> Tra
     return Transform(card.pixel_space, dataset.train)
 
 
+class Shown(NamedTuple):
+    """What networks are trained on.
+
+    Attributes:
+        images: float32 [m, c, h, w] in the set's pixel space; of a formation, f² after another for every stored one.
+        labels: int64 [m].
+        soft_labels: [m, classes], as the set has them, or None.
+    """
+
+    images: Float[Tensor, "m c h w"]
+    labels: Int64[Tensor, " m"]
+    soft_labels: Float[Tensor, "m k"] | None
+
+
+def as_shown(distilled: DistilledSet, dataset: Dataset | None = None) -> Shown:
+    """See ``DistilledSet.shown``."""
+    card, soft = distilled.card, distilled.soft_labels
+    each = card.formation**2
+    return Shown(
+        decoded(training_images(distilled, dataset), card.formation, grey(card.pixel_space)),
+        distilled.labels.repeat_interleave(each),
+        None if soft is None else soft.repeat_interleave(each, dim=0),
+    )
+
+
 def training_images(distilled: DistilledSet, dataset: Dataset | None = None) -> Float[Tensor, "n c h w"]:
-    """The images as networks are trained on them: float32 in the card's pixel space, 8-bit pixels encoded.
+    """The stored images in the space that networks are trained in: float32, 8-bit pixels encoded.
 
     Args:
         distilled: the set.
@@ -63,9 +90,9 @@ def as_dataset(distilled: DistilledSet, dataset: Dataset | None = None) -> Tenso
     kind = distilled.card.label_kind
     if kind in _NO_TABLE:
         raise UsageError(f"labels of the kind {kind!r} are no table with a row an image: this set's {_NO_TABLE[kind]}.")
-    labels = distilled.labels if distilled.soft_labels is None else distilled.soft_labels
-    labels = distilled.stored.get(TARGETS, labels)
-    return TensorDataset(training_images(distilled, dataset), labels)
+    shown = as_shown(distilled, dataset)
+    labels = shown.labels if shown.soft_labels is None else shown.soft_labels
+    return TensorDataset(shown.images, distilled.stored.get(TARGETS, labels))
 
 
 def unit_images(distilled: DistilledSet, dataset: Dataset | None = None) -> Float[Tensor, "n c h w"]:

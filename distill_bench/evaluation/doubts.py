@@ -62,7 +62,7 @@ def pixel_notes(distilled: DistilledSet, dataset: Dataset) -> tuple[str, ...]:
     if not distilled.images.is_floating_point():
         doubts = picture_doubts(distilled.images, dataset)
         return tuple(f"8-bit pictures, but {doubt}: they may be values of another scale" for doubt in doubts)
-    diagnosis = diagnose(distilled.images.float(), dataset, card.pixel_space)
+    diagnosis = diagnose(distilled.shown(dataset).images, dataset, card.pixel_space)
     if card.seed is None:
         kind = card.pixel_space.kind
         return tuple(

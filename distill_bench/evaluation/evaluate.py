@@ -16,7 +16,7 @@ from distill_bench.augmentations import dc, dsa, views
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.distilled.distilled_set import TARGETS, DistilledSet, check_same_dataset
+from distill_bench.distilled.distilled_set import TARGETS, Card, DistilledSet, check_same_dataset
 from distill_bench.distilled.playback import Playback, stored_teacher
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DistillBenchError, RunFailed, UsageError, first_line, is_out_of_memory
@@ -110,6 +110,7 @@ def evaluate(
         ipc=card.budget.ipc,
         fraction=card.fraction,
         images=len(distilled.images),
+        shown=inputs.count if card.formation > 1 else None,
         preset=card.preset,
         seed=card.seed,
         strict=labels == "hard" and distilled.has_strict_score,
@@ -118,7 +119,7 @@ def evaluate(
         origin=card.origin,
         recipe=card.recipe or None,
         notes=notes,
-        **setup.score_fields(inputs, card.method, len(distilled.images), compile, scores),
+        **setup.score_fields(inputs, card.method, compile, scores),
     )
 
 
@@ -211,7 +212,7 @@ def evaluate_full(
         bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
         set_sha256=None,
         notes=dataset.notes + outside_notes(protocol, network or rules.network),
-        **setup.score_fields(inputs, "full", len(split), compile, scores),
+        **setup.score_fields(inputs, "full", compile, scores),
     )
 
 
@@ -234,22 +235,19 @@ class EvalSetup:
     monitor: Monitor
     compiled: bool = False
 
-    def score_fields(
-        self, inputs: TrainInputs, method: str, images: int, compile: str, scores: ScoreCache
-    ) -> dict[str, Any]:
+    def score_fields(self, inputs: TrainInputs, method: str, compile: str, scores: ScoreCache) -> dict[str, Any]:
         """Train and test the networks; the fields of a score that do not depend on the set's card.
 
         Args:
             inputs: what they are trained on.
             method: which made it, for progress.
-            images: how many a network is trained on in an epoch.
             compile: as for ``evaluate``.
             scores: where tested networks are looked up and stored.
 
         Returns:
             Fields of ``Result`` by name.
         """
-        compiled = scores.fix_compile_mode(lambda: self._pays_compiled(compile, images), self.monitor)
+        compiled = scores.fix_compile_mode(lambda: self._pays_compiled(compile, inputs), self.monitor)
         accuracies = replace(self, compiled=compiled)._accuracies(inputs, method, scores)
         low, high = percent_interval([accuracies])
         return {
@@ -271,10 +269,10 @@ class EvalSetup:
             "run": run_block(scores.seconds, self.device) | {"compiled": compiled},
         }
 
-    def _pays_compiled(self, compile: str, images: int) -> bool:
+    def _pays_compiled(self, compile: str, inputs: TrainInputs) -> bool:
         flops = 0.0
         if compile == "auto" and not is_library(self.network):  # whose many kinds of layers take minutes to compile
-            shape, trained = self.dataset.train.shape, self.rules.plan(images).epochs * images
+            shape, trained = self.dataset.train.shape, inputs.plan.epochs * inputs.count
             blank = blank_network(self.network, shape, len(self.dataset.class_names))
             network = blank.to_empty(device="cpu")  # operations do not depend on values
             flops = compilation.training_flops(network, shape, trained, len(self.dataset.test))
@@ -409,18 +407,19 @@ def setup_evaluation(
 
 
 def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> TrainInputs:
-    card, images, device = distilled.card, distilled.images, setup.device
+    card, shown, device = distilled.card, distilled.shown(setup.dataset), setup.device
     rules, classes, mirror = setup.rules, len(card.class_names), setup.dataset.flip_invariant
-    pixels = (setup.transform.encode(images) if images.dtype == torch.uint8 else images.float()).to(device)
+    pixels = shown.images.to(device)
     kind = "hard" if labels == "hard" else card.trained_kind
     alpha = 1.0 if kind == "hard" else card.alpha
     plan = rules.plan(
-        len(images),
+        len(distilled.images),
         distilled.learning_rate if labels == "stored" else None,
         1.0 if kind == "hard" else card.temperature,
         classes,
+        card.formation,
     )
-    plan, count = replace(plan, alpha=alpha), len(images)
+    plan, count = replace(plan, alpha=alpha), len(pixels)
 
     def batches_of(targets: Tensor) -> BatchFn:
         load = partial(take, pixels)
@@ -428,7 +427,7 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
             return mixed_batches(load, targets, classes, rules.views, mirror)
         return table_batches(load, targets, _augmentation_of(rules, setup.dataset))
 
-    own = distilled.labels.to(device)
+    own = shown.labels.to(device)
     if kind == "hard":
         return TrainInputs(batches_of(own), count, plan, "hard")
     if kind == "teacher":
@@ -441,14 +440,14 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
     if kind == "recorded":
         playback = Playback(pixels, RecordedLabels.stored(distilled.stored, classes), card.temperature)
         return TrainInputs(recorded_batches(playback, own, classes, alpha), count, plan, "teacher")
-    targets = _targets(distilled).to(device)
+    assert shown.soft_labels is not None
+    targets = _targets(shown.soft_labels, card).to(device)
     return TrainInputs(batches_of(targets if alpha == 1 else both(targets, own)), count, plan, "soft")
 
 
-def _targets(distilled: DistilledSet) -> Tensor:
+def _targets(soft: Tensor, card: Card) -> Tensor:
     """What cross-entropy is of: probabilities, or weights as they are."""
-    assert distilled.soft_labels is not None
-    soft, card = distilled.soft_labels.float(), distilled.card
+    soft = soft.float()
     return (soft / card.temperature).softmax(dim=1) if card.label_kind == "logits" else soft
 
 

@@ -122,11 +122,32 @@ class Protocol(BaseModel):
         """The protocol with the overrides of a dataset applied."""
         return self.model_copy(update=self.overrides.get(name, {}))
 
-    def plan(self, images: int, learned_rate: float | None = None, temperature: float = 1.0, classes: int = 1) -> Plan:
-        """The training plan for a set of so many images."""
+    def plan(
+        self,
+        images: int,
+        learned_rate: float | None = None,
+        temperature: float = 1.0,
+        classes: int = 1,
+        formation: int = 1,
+    ) -> Plan:
+        """The training plan for a set of so many images.
+
+        Args:
+            images: as they are stored.
+            learned_rate: the set's own, or None.
+            temperature: of its labels.
+            classes: how many there are.
+            formation: each image holds so many in a row and in a column, all of which are shown in an epoch. There are
+                as many fewer epochs as make the steps those of the stored images, and no more.
+
+        Returns:
+            The plan.
+        """
         batch_size = self._batch_size(images // classes, classes)
         steps = math.ceil(images / batch_size)
-        epochs = max(self.epochs, math.ceil(self.minimum_steps / steps))
+        whole = max(self.epochs, math.ceil(self.minimum_steps / steps))
+        epochs = math.ceil(whole * steps / math.ceil(images * formation**2 / batch_size))
+        decay_after = whole // 2 if self.decay_after is None else self.decay_after
         rate = learned_rate if self.use_learned_rate and learned_rate is not None else self.learning_rate
         return Plan(
             epochs=epochs,
@@ -134,7 +155,7 @@ class Protocol(BaseModel):
             learning_rate=rate,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
-            decay_after=None if self.annealing else self.decay_after if self.decay_after is not None else epochs // 2,
+            decay_after=None if self.annealing else decay_after * epochs // whole,
             decay_factor=self.decay_factor,
             reset_momentum=self.reset_momentum,
             decayed_momentum=self.decayed_momentum,

@@ -39,6 +39,7 @@ class Subject(BaseModel):
         ipc: images per class; None for the whole split, and where there is a
         fraction: of the training split, as it was asked for; None for a number of images per class.
         images: how many there are; None if it is not known, as in results of earlier versions.
+        shown: how many networks are shown, where every image holds several smaller ones; None else.
         preset: the recipe's preset; None if the set's card names none, as of imported sets.
         seed: of the synthesis, as the card has it; 0 for the whole split, None if the card has none.
         cell_key: content address of the set as a suite asks for it; None if no suite did.
@@ -57,6 +58,7 @@ class Subject(BaseModel):
     ipc: Count | None
     fraction: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
     images: Count | None = None
+    shown: Count | None = None
     preset: str | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
     cell_key: str | None = None
@@ -72,7 +74,7 @@ class Subject(BaseModel):
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: Callable[["Subject"], dict[str, Any]]) -> dict[str, Any]:
         """Fields that came later do without a mention where they say nothing."""
-        absent = {name for name in ("fraction", "images") if getattr(self, name) is None}
+        absent = {name for name in ("fraction", "images", "shown") if getattr(self, name) is None}
         return {name: value for name, value in serialize(self).items() if name not in absent}
 
     @property

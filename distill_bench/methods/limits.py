@@ -5,6 +5,7 @@ import torch
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError
+from distill_bench.methods.formation import FormationConfig
 from distill_bench.methods.run import Config, MethodFunction, selects
 from distill_bench.runtime.memory import MemoryLimit, memory_limit, resident_bytes
 
@@ -43,6 +44,8 @@ def budget_trouble(
     Returns:
         The reason, and what to do.
     """
+    if trouble := _formation_trouble(dataset, config, budget):
+        return trouble
     if budget.fraction is None:
         return (
             None
@@ -61,6 +64,25 @@ def budget_trouble(
     return (
         f"`fraction={budget.fraction:g}` of the {sum(sizes)} training images of {dataset.name} is {chosen}, and there "
         f"are {classes} classes: some would come out empty. Give `fraction={classes / sum(sizes):.2g}` or more."
+    )
+
+
+def _formation_trouble(dataset: Dataset, config: Config, budget: Budget) -> str | None:
+    """Why images of a formation cannot be put together of real ones; None if they can, or if there is no formation."""
+    if not isinstance(config, FormationConfig) or config.formation == 1:
+        return None
+    factor, fewest = config.formation, min(dataset.class_sizes)
+    if budget.ipc is None:
+        return (
+            f"`formation={factor}` puts real images together in new ones, and a fraction of the training split is kept "
+            "as it is: give `ipc`, or leave `formation` out."
+        )
+    if not config.begins_with_real_images or (needed := budget.ipc * factor**2) <= fewest:
+        return None
+    fewer = f"`ipc={fewest // factor**2}` or less, or " if fewest >= factor**2 else ""
+    return (
+        f"`formation={factor}` puts {factor**2} real images in each, which takes {needed} of a class at ipc "
+        f"{budget.ipc}; {dataset.name} has a class of {fewest}. Give {fewer}a smaller `formation`."
     )
 
 

@@ -13,6 +13,7 @@ from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import with_mirrors
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
+from distill_bench.methods.formation import formation_of, stored_of
 from distill_bench.methods.run import Config, Run
 from distill_bench.methods.selection.selection import embeddings, k_center, k_means, nearest, nearest_distinct
 from distill_bench.methods.warm_start import BY_CONTENT, images_to_go_on_from, is_finished_set, one_of
@@ -50,6 +51,7 @@ class FlipConfig(Config):
 
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError if images would be mirrored that may not be."""
+        super().check(dataset)
         asked = [name for name in ("flip", "always_flip") if getattr(self, name)]
         if asked and not (dataset.flip_invariant or self.flip_any_source):
             without = " ".join(f"`{name}=false`" for name in asked)
@@ -120,23 +122,27 @@ def has_batch_norm(network: str, shape: tuple[int, int, int], classes: int) -> b
 
 
 def initial_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:
-    """Where synthesis starts: ipc images a class, in class order, requiring no gradient yet."""
+    """Where synthesis starts: ipc images a class, in class order, requiring no gradient yet.
+
+    Of a formation every one is put together of f² real ones.
+    """
     if run.config.init == "noise":
         shape = (run.classes * run.ipc, *run.training.shape)
         return torch.randn(shape, generator=run.generator("initial images")).to(run.device)
     if is_finished_set(run.config.init):
         return images_to_go_on_from(run)
+    count = run.ipc * formation_of(run.config) ** 2
     if run.config.init in ("k-center", "k-means"):
-        return _chosen_images(run)
-    draws = (run.training.draw(c, run.ipc, run.generator("initial images", c)) for c in range(run.classes))
-    return torch.cat(list(draws)).clone()
+        return stored_of(run, _chosen_images(run, count))
+    draws = (run.training.draw(c, count, run.generator("initial images", c)) for c in range(run.classes))
+    return stored_of(run, torch.cat(list(draws)).clone())
 
 
-def _chosen_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:
-    """For every class the ``ipc`` images that k-center or k-means chooses.
+def _chosen_images(run: Run[Any], count: int) -> Float[Tensor, "n c h w"]:
+    """For every class the ``count`` images that k-center or k-means chooses.
 
-    Greedy k-center begins at the image nearest the class's mean; of k-means it is the images nearest the centres of
-    ``ipc`` clusters, each taken once. The space is the embedding of one network of random weights, in evaluation mode.
+    Greedy k-center begins at the image nearest the class's mean; of k-means it is the images nearest the centres of so
+    many clusters, each taken once. The space is the embedding of one network of random weights, in evaluation mode.
     """
     draws = run.generator("initial network")
     network = build_network(run.config.network, run.training.shape, run.classes, draws).to(run.device).eval()
@@ -144,9 +150,9 @@ def _chosen_images(run: Run[Any]) -> Float[Tensor, "n c h w"]:
     for label, indices in enumerate(run.training.class_indices):
         features = embeddings(run, network, indices)
         if run.config.init == "k-means":
-            rows = nearest_distinct(features, k_means(features, run.ipc, run.generator("initial clusters", label)))
+            rows = nearest_distinct(features, k_means(features, count, run.generator("initial clusters", label)))
         else:
-            rows = k_center(features, run.ipc, nearest(features, features.mean(dim=0)))
+            rows = k_center(features, count, nearest(features, features.mean(dim=0)))
         chosen.append(indices[rows])
     return run.training.images(torch.cat(chosen)).clone()
 

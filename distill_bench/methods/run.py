@@ -120,6 +120,7 @@ class SynthesisResult:
     alpha: float = 1.0
     distance_weight: float = 1.0
     teacher: str | None = None
+    formation: int = 1
     stored: dict[str, Tensor] = field(default_factory=dict)
 
 

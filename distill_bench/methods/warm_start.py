@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, UsageError, unknown
+from distill_bench.methods.formation import formation_of
 from distill_bench.methods.run import Run
 
 ENDING = ".safetensors"
@@ -55,15 +56,17 @@ def images_to_go_on_from(run: Run[Any]) -> Float[Tensor, "n c h w"]:
     facts = {
         "classes": (distilled.card.class_names, run.training.class_names),
         "images": (tuple(distilled.images.shape), (len(run.labels), *run.training.shape)),
+        "formation": (distilled.card.formation, formation_of(run.config)),
         "labels": (distilled.labels.tolist(), run.labels.tolist()),
         "pixel space": (distilled.card.pixel_space, run.training.pixel_space),
         "training split": (distilled.card.source.train_fingerprint, run.training.fingerprint),
     }
     if wrong := [name for name, (has, wanted) in facts.items() if has != wanted]:
+        shape = "×".join(map(str, run.training.shape))
         raise UsageError(
-            f"init={path}: a set to go on from has the classes, IPC, image size, pixel space and training split of the "
-            f"one to make. Different are its {', '.join(wrong)}: it has {_described(distilled)}; wanted are "
-            f"{run.classes} classes, ipc {run.ipc}, images of {'×'.join(map(str, run.training.shape))}, "
+            f"init={path}: a set to go on from has the classes, IPC, image size, formation, pixel space and training "
+            f"split of the one to make. Different are its {', '.join(wrong)}: it has {_described(distilled)}; wanted "
+            f"are {run.classes} classes, ipc {run.ipc}, images of {shape}, formation {formation_of(run.config)}, "
             f"{run.training.pixel_space.kind} pixels, from {run.training.source_name} as it is loaded here (`holdout`)."
         )
     if not distilled.images.is_floating_point():
@@ -75,6 +78,6 @@ def _described(distilled: DistilledSet) -> str:
     card, shape = distilled.card, "×".join(map(str, distilled.images.shape[1:]))
     return (
         f"{len(card.class_names)} classes, ipc {card.ipc}, {len(distilled.images)} images of {shape}, "
-        f"{card.pixel_space.kind} pixels, from {card.source.name}"
+        f"formation {card.formation}, {card.pixel_space.kind} pixels, from {card.source.name}"
         + (f" with {card.source.holdout:g} held out" if card.source.holdout else "")
     )

@@ -93,16 +93,16 @@ def test_a_dataset_of_every_other_kind_has_the_images_and_labels_that_networks_a
     assert images.dtype == torch.float32
     # the source's own transform: a set of a holdout is whitened, and tested, as its source is
     if one.card.source.holdout is None:
-        assert torch.equal(images, given.batches(0, torch.arange(len(one.images)), generator("unused"))[0])
+        assert torch.equal(images, given.batches(0, torch.arange(len(images)), generator("unused"))[0])
     if one.soft_labels is None:
-        assert torch.equal(labels, given.batches(0, torch.arange(len(one.images)), generator("unused"))[1])
+        assert torch.equal(labels, given.batches(0, torch.arange(len(images)), generator("unused"))[1])
     elif one.card.label_kind == "logits":
         assert torch.equal(
             (labels.float() / one.card.temperature).softmax(dim=1),
-            given.batches(0, torch.arange(len(one.images)), generator("unused"))[1],
+            given.batches(0, torch.arange(len(images)), generator("unused"))[1],
         )
     else:
-        assert torch.equal(labels, given.batches(0, torch.arange(len(one.images)), generator("unused"))[1])
+        assert torch.equal(labels, given.batches(0, torch.arange(len(images)), generator("unused"))[1])
 
 
 def test_8_bit_pixels_are_encoded_into_the_space_of_the_card(digits):

@@ -191,7 +191,7 @@ def test_a_seam_is_seen_where_images_were_put_together(digits):
     assert seam(torch.nn.functional.interpolate(smooth(), size=16, mode="bilinear"), 2) < 3
 
 
-def test_a_bare_pair_of_images_that_hold_smaller_ones_is_refused_and_factor_unpacks_it(tmp_path, command):
+def test_a_bare_pair_of_images_that_hold_smaller_ones_is_refused_and_factor_reads_it_as_that(tmp_path, command):
     files = FORMS["pair"](tmp_path, put_together() * 0.1 + 0.5, LABELS)
     photos = tmp_path / "photos.npz"
     real = torch.randint(0, 256, (40, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
@@ -199,17 +199,19 @@ def test_a_bare_pair_of_images_that_hold_smaller_ones_is_refused_and_factor_unpa
     out = tmp_path / "set.safetensors"
     base = ("import", *files, "--dataset", f"npz:{photos}", "--space", "unit", "--out", out)
     code, _, said = command(*base)
-    assert (code, "--factor 2 unpacks them" in said, out.exists()) == (3, True, False)
+    assert (code, "--factor 2 reads them so" in said, out.exists()) == (3, True, False)
     assert command(*base, "--factor", 1)[0] == 0
     assert len(load_distilled(out).images) == 20
     assert command(*base, "--factor", 2)[0] == 0
     made = load_distilled(out)
     stored = put_together() * 0.1 + 0.5
     corner = torch.nn.functional.interpolate(stored[:, :, :8, 8:], size=16, mode="bilinear", align_corners=False)
-    assert made.images.shape == (80, 1, 16, 16)
-    assert torch.equal(made.images[20:40], corner)
-    assert torch.equal(made.labels, LABELS.repeat(4))
-    assert made.card.ipc == 2
+    shown = made.shown()
+    assert torch.equal(made.images, stored) and torch.equal(made.labels, LABELS)
+    assert (made.card.ipc, made.card.formation, made.nbytes) == (2, 2, 20 * (16 * 16 * 4 + 8))
+    assert shown.images.shape == (80, 1, 16, 16)
+    assert torch.equal(shown.images[1::4], corner)
+    assert torch.equal(shown.labels, LABELS.repeat_interleave(4))
 
 
 def test_a_seam_in_another_form_than_a_bare_pair_is_nothing(tmp_path, digits):

@@ -114,7 +114,7 @@ def continual(
     _check(distilled, dataset, networks, steps, orders)
     options = {"device": device, "cache": cache, "allow_leak": allow_leak}
     setting = _Setting(distilled, dataset, rules.id, network, options)
-    epochs = epochs_of(rules, dataset, len(distilled.images))
+    epochs = epochs_of(rules, dataset, distilled)
     results: list[list[Result]] = []
     with one_stage(monitor, f"continual, {distilled.card.method}", orders * steps * networks * epochs) as part:
         for index in range(orders):

@@ -95,9 +95,12 @@ def facts_of(distilled: DistilledSet, result: Result) -> dict[str, Any]:
     return facts | {name: getattr(result, name) for name in shared}
 
 
-def epochs_of(rules: Protocol, dataset: Dataset, images: int) -> int:
-    """How many epochs a network is trained under a protocol, on so many images."""
-    return rules.for_dataset(dataset.name).plan(images).epochs
+def epochs_of(rules: Protocol, dataset: Dataset, trained_on: DistilledSet | int) -> int:
+    """How many epochs a network is trained under a protocol, on a set or on so many images."""
+    plan = rules.for_dataset(dataset.name).plan
+    if isinstance(trained_on, int):
+        return plan(trained_on).epochs
+    return plan(len(trained_on.images), formation=trained_on.card.formation).epochs
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def nas(
         raise UsageError(f"an order needs two networks at least; got {', '.join(chosen) or 'none that fit'}.")
     options: dict[str, Any] = {"device": device, "cache": cache}
     scores: list[tuple[Result, Result]] = []
-    epochs = epochs_of(rules, dataset, len(distilled.images)) + epochs_of(whole, dataset, len(dataset.train))
+    epochs = epochs_of(rules, dataset, distilled) + epochs_of(whole, dataset, len(dataset.train))
     with one_stage(monitor, f"nas, {distilled.card.method}", len(chosen) * networks * epochs) as part:
         for name in chosen:
             try:

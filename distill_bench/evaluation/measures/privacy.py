@@ -168,10 +168,10 @@ def privacy(
 
 
 def unit_pixels(distilled: DistilledSet, dataset: Dataset) -> Float[Tensor, "n c h w"]:
-    """A set's images as pictures of them show: on the scale 0 … 1, cut there."""
-    if distilled.images.dtype == torch.uint8:
+    """What networks are shown of a set, as pictures of it show: on the scale 0 … 1, cut there."""
+    if distilled.images.dtype == torch.uint8 and distilled.card.formation == 1:
         return distilled.images.float() / 255
-    return transform_of(distilled, dataset).decode(distilled.images).clamp(0, 1)
+    return transform_of(distilled, dataset).decode(distilled.shown(dataset).images).clamp(0, 1)
 
 
 def nearest(images: Float[Tensor, "n c h w"], split: Split) -> tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]:

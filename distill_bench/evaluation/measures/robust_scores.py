@@ -128,7 +128,7 @@ def lrs(
     options: dict[str, Any] = {"device": device, "cache": cache}
     whole_epochs = epochs_of(load_protocol(REFERENCE), dataset, len(dataset.train))
     sets = 3 if distilled.has_strict_score else 2
-    total = count * (whole_epochs + sets * epochs_of(rules, dataset, len(distilled.images)))
+    total = count * (whole_epochs + sets * epochs_of(rules, dataset, distilled))
     with one_stage(monitor, f"lrs, {distilled.card.method}", total) as part:
         about: dict[str, Any] = {"monitor": part, "allow_leak": allow_leak} | options
         ours, theirs = (evaluate(each, dataset, rules.id, network, count, **about) for each in (distilled, random))
@@ -180,7 +180,7 @@ def ars(
             "it with `labels=hard`."
         )
     count = rules.networks if networks is None else networks
-    total = 4 * count * epochs_of(rules, dataset, len(distilled.images))
+    total = 4 * count * epochs_of(rules, dataset, distilled)
     about: dict[str, Any] = {"device": device, "cache": cache, "allow_leak": allow_leak}
     with one_stage(monitor, f"ars, {distilled.card.method}", total) as part:
         results = {

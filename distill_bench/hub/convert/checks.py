@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.imagenet import SUBSETS
@@ -103,30 +102,6 @@ def in_dataset_order(
     return targets, ()
 
 
-def unpacked(images: Tensor, labels: Tensor, factor: int) -> tuple[Tensor, Tensor]:
-    """The smaller images that every image holds, factor × factor of them, enlarged to its size, with their labels.
-
-    As decode_zoom in IDC's train script (snu-mllab/Efficient-Dataset-Condensation ceac95a): bilinear.
-
-    Raises:
-        UsageError: there cannot be so many.
-    """
-    height, width = images.shape[2:]
-    if factor > min(height, width):
-        raise UsageError(f"`factor={factor}`: images of {height}×{width} pixels do not hold so many smaller ones.")
-    tall, wide = -(-height // factor), -(-width // factor)
-    grey = 0.5 if images.is_floating_point() else 127.5
-    filled = functional.pad(images.float(), (0, wide * factor - width, 0, tall * factor - height), value=grey)
-    parts = [
-        filled[:, :, row : row + tall, column : column + wide]
-        for row in range(0, tall * factor, tall)
-        for column in range(0, wide * factor, wide)
-    ]
-    large = functional.interpolate(torch.cat(parts), size=(height, width), mode="bilinear", align_corners=False)
-    large = large if images.is_floating_point() else large.round().to(images.dtype)
-    return large, labels.repeat(factor * factor)
-
-
 def against_whole(item: ImportedTensors, options: ImportOptions) -> list[str]:
     """What says that the images of a bare pair hold several smaller ones each. ``factor`` settles it."""
     if not item.pair or options.factor is not None:
@@ -134,8 +109,8 @@ def against_whole(item: ImportedTensors, options: ImportOptions) -> list[str]:
     divisions = [parts for parts in (2, 3) if seam(item.images, parts) > _SEAM]
     return [
         f"it is a bare pair, as IDC's and DREAM's data.pt, and its images break along the lines that divide them into "
-        f"{parts}×{parts}: each seems to hold {parts * parts} smaller ones (`factor={parts}` unpacks them; `factor=1`: "
-        "each is one image)"
+        f"{parts}×{parts}: each seems to hold {parts * parts} smaller ones (`factor={parts}` reads them so; `factor=1` "
+        "says that each is one image)"
         for parts in divisions[:1]
     ]
 

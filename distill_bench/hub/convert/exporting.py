@@ -39,7 +39,7 @@ def export(
     chosen = writable_format(format)
     _check_sets(sets, chosen)
     for distilled in sets:
-        lost = list(chosen.losses(distilled, dataset))
+        lost = losses_in(distilled, chosen, dataset)
         if lost and not lossy:
             raise UsageError(
                 f"`to={format}` would lose {'; '.join(lost)}.{_alternatives(distilled, chosen)} Keep the .safetensors "
@@ -50,6 +50,29 @@ def export(
     else:
         _check_folder(out, format)
     return _write(chosen.write(sets, out, dataset))
+
+
+def losses_in(distilled: DistilledSet, chosen: WritableFormat, dataset: Dataset | None) -> list[str]:
+    """What a set would lose in a format, in words.
+
+    Args:
+        distilled: the set.
+        chosen: the format.
+        dataset: as for ``export``.
+
+    Returns:
+        What its ``losses`` say, and what no format holds.
+
+    Raises:
+        UsageError: the format can hold nothing of the kind.
+    """
+    lost, factor = list(chosen.losses(distilled, dataset)), distilled.card.formation
+    if factor > 1:
+        lost.append(
+            f"that each image holds {factor}×{factor} smaller ones, which who reads the file has to be told "
+            f"(`factor={factor}` in import)"
+        )
+    return lost
 
 
 def way_back(
@@ -119,7 +142,7 @@ def _alternatives(distilled: DistilledSet, chosen: WritableFormat) -> str:
 
 def _holds(distilled: DistilledSet, chosen: WritableFormat) -> bool:
     try:
-        return not list(chosen.losses(distilled, None))
+        return not losses_in(distilled, chosen, None)
     except UsageError:
         return False
 

@@ -126,23 +126,21 @@ def _as_set(
     options: ImportOptions,
     origin: Origin,
 ) -> DistilledSet:
-    targets, images, labels, soft = item.targets, item.images, item.targets.labels, item.targets.soft
+    targets = item.targets
     card: dict[str, Any] = {}
     if options.fraction is not None:
-        checks.check_fraction(len(images), dataset, options.fraction)
+        checks.check_fraction(len(item.images), dataset, options.fraction)
         card["fraction"] = options.fraction
-    if (factor := options.factor or 1) > 1:
-        card["ipc"] = int(labels.bincount().max())  # what is stored, not what networks are shown
-        images, labels = checks.unpacked(images, labels, factor)
-        soft = None if soft is None else soft.repeat(factor * factor, 1)
+    if options.factor is not None:
+        card["formation"] = options.factor
     return DistilledSet.from_tensors(
-        images,
-        labels,
+        item.images,
+        targets.labels,
         dataset,
         method=identity.method,
         protocol=identity.protocol,
         pixel_space=space,
-        soft_labels=soft,
+        soft_labels=targets.soft,
         label_kind=targets.kind,
         learning_rate=item.learning_rate,
         origin=origin,

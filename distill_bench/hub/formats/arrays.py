@@ -16,7 +16,7 @@ from distill_bench.hub.convert.targets import read_targets
 from distill_bench.runtime.tensors import as_tensor
 
 _IDC_WARNING = (
-    "each image is one image: those in IDC's and DREAM's data.pt hold several smaller ones, to be unpacked (`factor=2`)"
+    "each image is one image: those in IDC's and DREAM's data.pt hold several smaller ones (`factor=2` reads them so)"
 )
 _RATES = ("lr", "syn_lr", "learning_rate")
 """What a learned rate is called in a dictionary."""

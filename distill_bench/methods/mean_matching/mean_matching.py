@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
+from distill_bench.methods.formation import FormationConfig, shown_of
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import (
     MatchingConfig,
@@ -23,6 +24,7 @@ from distill_bench.methods.matching import (
     initial_images,
 )
 from distill_bench.methods.run import Run, SynthesisResult
+from distill_bench.methods.warm_start import is_finished_set
 from distill_bench.networks import Network, activation_values
 from distill_bench.runtime.device import send
 from distill_bench.training.memory import GRADIENT_FACTOR, WITHOUT_GRAPH_FACTOR
@@ -40,7 +42,7 @@ class Chunks(NamedTuple):
     synthetic: int
 
 
-class MeanMatchingConfig(MatchingConfig):
+class MeanMatchingConfig(MatchingConfig, FormationConfig):
     """An iteration is one random network and one image update.
 
     Attributes:
@@ -53,6 +55,11 @@ class MeanMatchingConfig(MatchingConfig):
     values_factor: ClassVar[float] = 1.0
 
     chunk: NonNegativeInt = 0
+
+    @property
+    def begins_with_real_images(self) -> bool:
+        """Whether they are not noise, or a finished set's."""
+        return self.init != "noise" and not is_finished_set(self.init)
 
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError for a flip the dataset does not allow, and for chunks of a network with batch norm."""
@@ -90,7 +97,7 @@ class MeanMatchingConfig(MatchingConfig):
         shape, classes = dataset.train.shape, len(dataset.class_names)
         at_once, for_gradient = activation_values(self.network, shape, classes)
         sizes = [min(self.real_batch, len(indices)) for indices in dataset.train.class_indices]
-        real, synthetic = sum(sizes), classes * ipc * (2 if self.flip else 1)
+        real, synthetic = sum(sizes), classes * ipc * self.formation**2 * (2 if self.flip else 1)
         chunks = self.chunks(shape, classes, real, synthetic)
         passed = max(chunks.real * at_once * WITHOUT_GRAPH_FACTOR, chunks.synthetic * for_gradient * GRADIENT_FACTOR)
         # a class as it is drawn and augmented, and the chunk it is collected in; every synthetic image four times
@@ -136,7 +143,7 @@ class MeanMatching(Objective):
         self._run_of, self._images = run, images
         self.signals, self.distance, self.prepare = signals, distance, prepare
         real = sum(min(run.config.real_batch, len(indices)) for indices in run.training.class_indices)
-        synthetic = len(images) * (2 if run.config.flip else 1)
+        synthetic = len(images) * run.config.formation**2 * (2 if run.config.flip else 1)
         self._chunks = run.config.chunks(run.training.shape, run.classes, real, synthetic)
         self._passes = Passes(run, signals, real + 3 * synthetic, prepare)
 
@@ -152,7 +159,7 @@ class MeanMatching(Objective):
                 draws = run.generator(f"match {label}", step)
                 real = run.training.draw(label, run.config.real_batch, draws)
                 with torch.enable_grad():
-                    real, ours = augment_pair(run, real, own, draws)
+                    real, ours = augment_pair(run, real, shown_of(run, own), draws)
                 augmented.append(ours)
                 yield real
 
@@ -180,7 +187,7 @@ def match_means(
     optimizer = torch.optim.SGD([images], lr=run.config.image_lr, momentum=run.config.image_momentum)
     objective = MeanMatching(run, images, signals, distance, prepare)
     optimise(run, objective, {"images": images}, {"images": optimizer}, run.config.iterations)
-    return SynthesisResult(images, run.labels)
+    return SynthesisResult(images, run.labels, formation=run.config.formation)
 
 
 @torch.no_grad()

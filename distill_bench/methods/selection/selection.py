@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import INDICES
 from distill_bench.methods.decoupled.relabel import teacher_of, teacher_pieces
+from distill_bench.methods.formation import FormationConfig, stored_of
 from distill_bench.methods.run import Config, Run, SynthesisResult, method
 from distill_bench.networks import Network
 from distill_bench.pretrained.teachers import TeacherRecipe, teacher_bytes
@@ -24,16 +25,19 @@ _FEATURE_BATCH = 500
 _RESTARTS = 10
 
 
-@method(Config, selects=True)
-def random_selection(run: Run[Config]) -> SynthesisResult:
-    """Different images of every class, drawn uniformly."""
-    return selected(run, random_indices(run))
+@method(FormationConfig, selects=True)
+def random_selection(run: Run[FormationConfig]) -> SynthesisResult:
+    """Different images of every class, drawn uniformly; of a formation f², made smaller, put together in one."""
+    if (factor := run.config.formation) == 1:
+        return selected(run, random_indices(run))
+    drawn = selected(run, random_indices(run, factor**2))
+    return SynthesisResult(stored_of(run, drawn.images), run.labels, formation=factor)
 
 
-def random_indices(run: Run[Any]) -> Int64[Tensor, " n"]:
-    """Indices of training images in class order, of every class as many as ``run.counts`` says, drawn uniformly."""
+def random_indices(run: Run[Any], times: int = 1) -> Int64[Tensor, " n"]:
+    """Indices of training images in class order, of every class so many times ``run.counts``, drawn uniformly."""
     draws = (
-        run.training.draw_indices(label, count, run.generator("selection", label))
+        run.training.draw_indices(label, times * count, run.generator("selection", label))
         for label, count in enumerate(run.counts)
     )
     return torch.cat(list(draws))
