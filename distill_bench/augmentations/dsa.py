@@ -22,9 +22,9 @@ BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
 CROP, CUTOUT, SCALE, ROTATION = 0.125, 0.5, 1.2, 15.0
 
 
-def usual_operations(flip_invariant: bool) -> tuple[str, ...]:
-    """All six operations, or those that keep the label where a mirrored image may not (digits)."""
-    return OPERATIONS if flip_invariant else tuple(name for name in OPERATIONS if name != "flip")
+def usual_operations(flip_invariant: bool, among: tuple[str, ...] = OPERATIONS) -> tuple[str, ...]:
+    """All six operations, or some of them, or those that keep the label where a mirrored image may not (digits)."""
+    return among if flip_invariant else tuple(name for name in among if name != "flip")
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,11 @@ def apply(drawn: Sample, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c
     return _APPLY[drawn.operation](images, **drawn.values)
 
 
-def augmentation(flip_invariant: bool, always_flip: bool = False) -> Callable[[Tensor, Generator], Tensor]:
+def augmentation(
+    flip_invariant: bool, always_flip: bool = False, among: tuple[str, ...] = OPERATIONS
+) -> Callable[[Tensor, Generator], Tensor]:
     """How networks are trained with DSA: an operation a batch, with parameters of its own for every image."""
-    operations = usual_operations(flip_invariant)
+    operations = usual_operations(flip_invariant, among)
 
     def augment(images: Tensor, generator: Generator) -> Tensor:
         _, channels, height, width = images.shape

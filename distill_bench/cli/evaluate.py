@@ -30,6 +30,9 @@ def evaluate_command(
     ] = None,
     protocol: options.Protocol = None,
     labels: options.Labels = "stored",
+    prefix: Annotated[
+        int | None, typer.Option("--prefix", help="The first so many images per class alone, of a set made in blocks.")
+    ] = None,
     network: Annotated[
         str | None,
         typer.Option(
@@ -74,11 +77,12 @@ def evaluate_command(
     cached: CachedSet | None = None
     sets: Sequence[DistilledSet | None] = [None]
     if file is None:
-        protocol, dataset = _check_whole_split(protocol, dataset, labels, allow_leak or all_sets)
+        protocol, dataset = _check_whole_split(protocol, dataset, labels, allow_leak or all_sets or prefix is not None)
         data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     else:
         cached = downloaded(file, registry)
-        sets = first, *_ = [load_distilled(path) for path in _chosen(file, cached, all_sets)]
+        loaded = [load_distilled(path) for path in _chosen(file, cached, all_sets)]
+        sets = first, *_ = loaded if prefix is None else [whole.prefix(prefix) for whole in loaded]
         data = options.dataset_of_set(first, dataset, size, holdout, split, flip_invariant, classes)
         protocol = protocol_for(first, protocol).id
     monitor, cache = options.listening_monitor(quiet), score_folder()
@@ -135,7 +139,8 @@ def _check_whole_split(protocol: str | None, dataset: str | None, labels: str, o
         raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
     if labels != "stored" or of_sets:
         raise UsageError(
-            f"{protocol} scores a whole training split: --labels, --allow-leak and --all-sets are for distilled sets."
+            f"{protocol} scores a whole training split: --labels, --prefix, --allow-leak and --all-sets are for "
+            "distilled sets."
         )
     return protocol, dataset
 

@@ -91,10 +91,12 @@ class Card(Sparse):
         distance_weight: of the term in which recorded distances stand beside the classes.
         formation: every image holds so many smaller ones in a row and in a column, which networks are shown enlarged.
         teacher: the name of the stored teacher's network.
+        prefixes: of a set made in blocks, how many images per class may be taken from its start as a set of their own.
+        prefix_of: of such a part, the images per class of the whole.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    LATER = ("origin", "teacher", "fraction", "alpha", "distance_weight", "formation")
+    LATER = ("origin", "teacher", "fraction", "alpha", "distance_weight", "formation", "prefixes", "prefix_of")
 
     format_version: int = _FORMAT_VERSION
     method: str
@@ -116,6 +118,8 @@ class Card(Sparse):
     alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
     distance_weight: PositiveFloat = 1.0
     formation: PositiveInt = 1
+    prefixes: tuple[PositiveInt, ...] = ()
+    prefix_of: PositiveInt | None = None
 
     @property
     def trained_kind(self) -> LabelKind:
@@ -303,6 +307,22 @@ class DistilledSet:
 
         return as_dataset(self, dataset)
 
+    def prefix(self, ipc: int) -> "DistilledSet":
+        """The first images of every class, with their labels and rate, where the card says that they are a set.
+
+        Args:
+            ipc: how many; one of the card's ``prefixes``.
+
+        Returns:
+            The set, whose card has that ``ipc``, and says what it is the first part of.
+
+        Raises:
+            UsageError: the card has no such prefix.
+        """
+        from distill_bench.distilled.prefix import prefix_of  # which is about sets, and imports them
+
+        return prefix_of(self, ipc)
+
     def pixels(self, dataset: Dataset | None = None) -> Float[Tensor, "n c h w"]:
         """The stored images as pixels from 0 to 1, float32, to look at: what lies beyond black and white is clipped.
 
@@ -466,6 +486,7 @@ def _check(distilled: DistilledSet) -> None:
             f"soft labels are said to be weights, and go from {float(soft.min()):.4g} to {float(soft.max()):.4g}. They "
             "must be 0 or more, and not all 0; logits have label_kind 'logits'."
         )
+    _check_prefixes(distilled)
     rate = distilled.learning_rate
     if rate is not None and not 0 < rate < float("inf"):
         raise DataError(f"the learning rate is {rate}; it must be positive and finite.")
@@ -484,6 +505,15 @@ def _check_formation(distilled: DistilledSet) -> None:
     of_whole += ["recorded labels"] if distilled.card.label_kind in RECORDED_KINDS else []
     if factor > 1 and of_whole:
         raise DataError(f"formation is {factor}; {of_whole[0]} belong to whole images, for which it is 1.")
+
+
+def _check_prefixes(distilled: DistilledSet) -> None:
+    prefixes, ipc = distilled.card.prefixes, distilled.card.ipc
+    if prefixes and (list(prefixes) != sorted(set(prefixes)) or prefixes[-1] >= ipc or distilled.stored):
+        raise DataError(
+            f"prefixes are {prefixes}; they must rise, and be below the images per class ({ipc}), of a set without "
+            "stored tensors."
+        )
 
 
 def _check_stored(distilled: DistilledSet) -> None:

@@ -29,9 +29,11 @@ def notes_of(distilled: DistilledSet, dataset: Dataset, protocol: str, allow_lea
         raise UsageError(
             f"{'; '.join(leaks)}: the accuracy would not be one on unseen images. {_advice(distilled, dataset)}"
         )
-    assumed = distilled.card.origin.assumptions if distilled.card.origin else ()
+    card = distilled.card
+    assumed = card.origin.assumptions if card.origin else ()
     pixels, other_protocol = pixel_notes(distilled, dataset), protocol_note(distilled, protocol)
-    return (*dataset.notes, *assumed, *pixels, *leaks, *odd, *other_protocol)
+    part = () if card.prefix_of is None else (f"the first {card.ipc} of {card.prefix_of} images per class of a set",)
+    return (*dataset.notes, *assumed, *part, *pixels, *leaks, *odd, *other_protocol)
 
 
 def _leaks_of(distilled: DistilledSet, dataset: Dataset) -> tuple[list[str], list[str]]:

@@ -15,7 +15,7 @@ from distill_bench.methods.run import Run
 from distill_bench.runtime.progress import stopped
 
 _LARGEST = {"labels": 1e4, "learning_rate": 1e2}
-"""Of learned logits and rates: nothing is learned beyond. Images have the bound of their pixel space."""
+"""Of learned logits, weights and rates: nothing is learned beyond. Images have the bound of their pixel space."""
 _EXPLODED = 1e6
 """Of a learnable that a method calls otherwise."""
 
@@ -56,7 +56,7 @@ def optimise(
     Args:
         run: whose checkpoint, monitor and history are used.
         objective: the method's loss and gradients.
-        learnables: leaf tensors by name, on one device.
+        learnables: leaf tensors by name, on one device; a number may follow, as in ``images 2``.
         optimizers: for each of them.
         steps: in all, those before a resume included.
 
@@ -128,7 +128,7 @@ def _update(
     if broken:
         raise _Diverged(f"{' and '.join(broken)} hold values that are not finite.")
     for name, (low, high) in ranges.items():
-        if (largest := max(-low, high)) > (bound := bounds.get(name, _EXPLODED)):
+        if (largest := max(-low, high)) > (bound := bounds.get(name.split()[0], _EXPLODED)):
             raise _Diverged(f"{name} (up to {largest:.3g}) exploded: what means anything is within {bound:.3g}.")
     objective.check(ranges)
     return value

@@ -235,9 +235,9 @@ class Passes:
         return float(compilation.flops_of(blank, shape)) * images * run.config.iterations
 
 
-def draw_dsa(run: Run[Any], batch: int, generator: Generator) -> dsa.Sample:
+def draw_dsa(run: Run[Any], batch: int, generator: Generator, among: tuple[str, ...] = dsa.OPERATIONS) -> dsa.Sample:
     """An operation and its parameters for ``batch`` images, on the device, from those that dataset and recipe allow."""
-    operations = dsa.usual_operations(run.training.flip_invariant)
+    operations = dsa.usual_operations(run.training.flip_invariant, among)
     return dsa.sample(operations, batch, run.training.shape, generator, run.config.always_flip).to(run.device)
 
 

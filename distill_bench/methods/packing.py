@@ -12,8 +12,8 @@ from distill_bench.errors import DataError, RunFailed, UsageError
 from distill_bench.methods.run import Run, SynthesisResult
 from distill_bench.runtime.text import listed
 
-_OF_RESULT = ("label_kind", "temperature", "alpha", "distance_weight", "teacher", "formation")
-"""What a card says of labels and images once they are made."""
+_OF_RESULT = ("label_kind", "temperature", "alpha", "distance_weight", "teacher", "formation", "prefixes")
+"""What a card says of labels, images, and parts that are sets, once they are made."""
 
 
 def as_set(result: Any, run: Run[Any], card: Card) -> DistilledSet:

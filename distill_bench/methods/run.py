@@ -121,6 +121,7 @@ class SynthesisResult:
     distance_weight: float = 1.0
     teacher: str | None = None
     formation: int = 1
+    prefixes: tuple[int, ...] = ()
     stored: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -9,10 +9,12 @@ from distill_bench.augmentations import dsa
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.budget import Budget
+from distill_bench.errors import Interrupted
 from distill_bench.methods import Checkpoint, Run, load_method
 from distill_bench.methods.matching import random_network
 from distill_bench.methods.unrolled import unrolled as UN
-from distill_bench.runtime.progress import SILENT
+from distill_bench.methods.unrolled.curriculum import plain_window
+from distill_bench.runtime.progress import SILENT, SilentMonitor
 
 
 def run_of(source, ipc=2, seed=0, **fields):
@@ -43,11 +45,13 @@ def move(config, theta, state, gradient, rate, number):
 def by_autograd(run, objective, step):
     """The loss of an outer step and its gradients for images and the logarithm of the rate."""
     config = run.config
-    done = UN._before_window(config, run.generator("window", step))
-    draws = run.generator("student", step)
-    batches = [objective._batch(draws) for _ in range(done + config.window)]
+    done, length = plain_window(config, run.generator("window", step))
+    draws, block = run.generator("student", step), step // config.iterations
+    batches = [objective._batch(draws, block) for _ in range(done + length)]
     network = random_network(run, step)
-    images = objective.learnables["images"].clone().requires_grad_()
+    images, labels = (part.clone() for part in objective.set.present(block))
+    images.requires_grad_()
+    labels.requires_grad_(labels.is_floating_point())
     log_rate = torch.tensor(config.inner_lr).log().requires_grad_()
     theta, state, total = [p.detach().requires_grad_() for p in network.parameters()], None, 0.0
     names = [name for name, _ in network.named_parameters()]
@@ -62,13 +66,13 @@ def by_autograd(run, objective, step):
     held = []
     for _ in ends:
         indices = torch.randperm(len(run.training), generator=real)[: config.real_batch]
-        operations = dsa.usual_operations(run.training.flip_invariant)
+        operations = dsa.usual_operations(run.training.flip_invariant, config.operations)
         drawn = dsa.sample(operations, len(indices), run.training.shape, real)
         x = run.training.images(indices)
         held.append((dsa.apply(drawn, x) if config.augment == "dsa" else x, run.training.labels[indices]))
     for number, batch in enumerate(batches, 1):
         inside = number > done
-        x, y = batch(images if inside else images.detach(), objective._labels)
+        x, y = batch(*((images, labels) if inside else (images.detach(), labels.detach())))
         gradient = torch.autograd.grad(loss_of(theta, x, y), theta, create_graph=inside)
         theta, state = move(
             config, theta, state, gradient, log_rate.exp() if inside else log_rate.exp().detach(), number
@@ -77,7 +81,8 @@ def by_autograd(run, objective, step):
             theta = [p.detach().requires_grad_() for p in theta]
         if number - done in ends:
             total = total + loss_of(theta, *held[ends.index(number - done)]) / len(ends)
-    return total.detach(), torch.autograd.grad(total, [images, log_rate])
+    learned = [leaf for leaf in (images, log_rate, labels) if leaf.requires_grad]
+    return total.detach(), torch.autograd.grad(total, learned)
 
 
 @pytest.mark.parametrize(
@@ -87,26 +92,41 @@ def by_autograd(run, objective, step):
         {"augment": "dsa", "window_from": "end", "losses": 1},
         {"optimizer": "sgd", "inner_lr": 0.1, "inner_momentum": 0.9, "inner_decay": 5e-4, "images_per_class": 1},
         {"window": 5, "losses": 3, "optimizer": "sgd", "inner_lr": 0.1},
+        {"label_lr": 0.1, "images_per_class": 1, "classes_per_step": 7, "augment": "dsa", "operations": ["rotate"]},
     ],
-    ids=["Adam", "Adam, end", "momentum", "whole training"],
+    ids=["Adam", "Adam, end", "momentum", "whole training", "labels, some classes"],
 )
 def test_an_outer_step_is_autograd_through_the_training(digits, fields):
     run = run_of(digits, clip=0.0, **fields)
     objective = UN.Unrolled(run)
+    if run.config.label_lr:
+        objective.learnables["labels"].mul_(3).add_(0.1)  # rows whose sums are not 1
     for step in (0, 1):
         loss, gradients = objective.loss_and_grads(step)
-        expected, (of_images, of_rate) = by_autograd(run, objective, step)
+        expected, (of_images, of_rate, *of_labels) = by_autograd(run, objective, step)
         torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
-        assert float((gradients["images"] - of_images).norm() / of_images.norm()) < 1e-3
+        found = [gradients["images"], *([gradients["labels"]] if of_labels else [])]
+        for ours, theirs in zip(found, [of_images, *of_labels], strict=True):
+            assert float((ours - theirs).norm() / theirs.norm()) < 1e-3
         assert float(gradients["log_rate"]) == pytest.approx(float(of_rate), rel=1e-2, abs=1e-5)
+
+
+def test_a_step_shows_so_many_images_of_so_many_random_classes(digits):
+    run = run_of(digits, ipc=3, images_per_class=2, classes_per_step=4, augment="none")
+    objective, seen = UN.Unrolled(run), set()
+    for index in range(20):
+        _, labels = objective._batch(run.generator("some", index), 0)(*objective.set.present(0))
+        assert sorted(labels.bincount(minlength=10).tolist()) == [0] * 6 + [2] * 4
+        seen |= set(labels.tolist())
+    assert seen == set(range(10))
 
 
 def test_windows_are_anywhere_or_at_the_end(digits):
     run = run_of(digits, total=9, window=3)
-    starts = [UN._before_window(run.config, run.generator("window", step)) for step in range(200)]
-    assert set(starts) == set(range(7))
+    windows = [plain_window(run.config, run.generator("window", step)) for step in range(200)]
+    assert set(windows) == {(start, 3) for start in range(7)}
     at_end = run_of(digits, total=9, window=3, window_from="end").config
-    assert UN._before_window(at_end, run.generator("window", 0)) == 6
+    assert plain_window(at_end, run.generator("window", 0)) == (6, 3)
 
 
 def test_the_clip_remembers_the_uncut_lengths():
@@ -140,8 +160,102 @@ def test_a_learned_rate_of_sgd_is_the_sets_and_one_of_adam_is_not(digits):
         ({"window": 6}, "longer than the training"),
         ({"losses": 4}, "no more ends"),
         ({"inner_momentum": 0.9}, "inner_momentum is SGD's"),
+        ({"window_spread": 1}, "window_spread is of the stages"),
+        ({"window_from": "staged", "window_spread": 3}, "windows of 3 ± 3 steps"),
+        ({"window_from": "staged", "window_spread": 2, "window": 4}, "windows of 4 ± 2 steps"),
+        ({"window_from": "staged", "window_spread": 2}, "a window of 1 steps has no more ends"),
+        ({"old_blocks": 0.5}, "it needs blocks"),
+        ({"operations": []}, "at least 1"),
     ],
 )
 def test_what_does_not_go_together_is_refused(fields, message):
     with pytest.raises(UsageError, match=message):
         load_method("rat-bptt").config("digits", 1, "test", **fields)
+
+
+# ---- learned labels
+
+
+def test_learned_labels_start_as_one_hot_rows_never_fall_below_0_and_are_the_sets_weights(digits):
+    begun = UN.Unrolled(run_of(digits, label_lr=0.1)).learnables["labels"]
+    assert torch.equal(begun, torch.eye(10).repeat_interleave(2, dim=0))
+    made = synthesize(digits, "rat-bptt", 2, preset="test", label_lr=0.3)
+    assert made.card.label_kind == "weights" and made.soft_labels.shape == (20, 10)
+    assert float(made.soft_labels.min()) == 0.0 and not torch.equal(made.soft_labels, begun)
+    assert float((made.soft_labels.sum(dim=1) - 1).abs().max()) > 0.1  # sums are learned too
+
+
+def test_labels_at_their_own_rate_0_are_classes(digits):
+    made = synthesize(digits, "rat-bptt", 1, preset="test")
+    assert made.card.label_kind == "hard" and made.soft_labels is None
+
+
+# ---- blocks
+
+
+def test_frozen_blocks_are_the_smaller_sets_themselves(digits):
+    """The first block of three images a class is the set that is made of one; and prefixes are said."""
+    fields = {"preset": "test", "label_lr": 0.1, "rate_lr": 0.0}
+    whole = synthesize(digits, "rat-bptt", 3, blocks=[1, 2], **fields)
+    alone = synthesize(digits, "rat-bptt", 1, **fields)
+    assert whole.card.prefixes == (1,) and whole.card.ipc == 3
+    first = whole.prefix(1)
+    assert torch.equal(first.images, alone.images) and torch.equal(first.soft_labels, alone.soft_labels)
+    assert (first.card.ipc, first.card.prefixes, first.card.prefix_of) == (1, (), 3)
+
+
+def test_a_second_block_is_learned_through_trainings_on_both(digits):
+    run = run_of(digits, ipc=3, blocks=[1, 2], clip=0.0, iterations=1)
+    objective = UN.Unrolled(run)
+    loss, gradients = objective.loss_and_grads(1)
+    expected, (of_images, _) = by_autograd(run, objective, 1)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    assert set(gradients) == {"images 2", "log_rate"}
+    new = of_images.unflatten(0, (10, 3))[:, 1:].flatten(0, 1)
+    assert float((gradients["images 2"] - new).norm() / new.norm()) < 1e-3
+
+
+def test_old_blocks_go_on_at_a_part_of_the_rate(digits):
+    run = run_of(digits, ipc=3, blocks=[1, 2], old_blocks=0.25, iterations=1)
+    objective = UN.Unrolled(run)
+    rate = run.config.image_lr
+    for step, rates in ((0, {"images": rate, "images 2": rate}), (1, {"images": rate / 4, "images 2": rate})):
+        _, gradients = objective.loss_and_grads(step)
+        assert {name for name in gradients if name != "log_rate"} == set(list(rates)[: step + 1])
+        assert {name: objective.optimizers[name].param_groups[0]["lr"] for name in rates} == rates
+
+
+def test_blocks_that_do_not_make_up_the_set_and_prefixes_that_are_none_are_refused(digits):
+    with pytest.raises(UsageError, match=r"have 3 images per class, the set has 2"):
+        synthesize(digits, "rat-bptt", 2, preset="test", blocks=[1, 2])
+    plain = synthesize(digits, "random", 2)
+    with pytest.raises(UsageError, match=r"`prefix=1`: .* of this set none are"):
+        plain.prefix(1)
+
+
+def test_only_the_mirror_is_no_augmentation_of_digits(digits):
+    with pytest.raises(UsageError, match="there is no other operation"):
+        synthesize(digits, "rat-bptt", 1, preset="test", augment="dsa", operations=["flip"])
+
+
+class Stopping(SilentMonitor):
+    """Asks to stop at once."""
+
+    stop_requested = True
+
+
+@pytest.mark.parametrize("window_from", ["uniform", "staged"])
+def test_labels_blocks_and_stages_resume_to_the_same_bytes(digits, tmp_path, window_from):
+    """Stopped after every step: the same set as without a stop."""
+    fields = {"label_lr": 0.1, "blocks": [1, 1], "old_blocks": 0.5, "iterations": 4, "window_from": window_from}
+    fields |= {"real_batch": 719, "stage_patience": [0.2, 0.2], "stage_gains": [200.0, 200.0]}  # 2 steps a pass
+    fields |= {"window_spread": 1, "losses": 1} if window_from == "staged" else {}
+    whole = synthesize(digits, "rat-bptt", 2, preset="test", **fields)
+    for _ in range(20):
+        how = {"checkpoint": Checkpoint(tmp_path / "unfinished.safetensors", every_seconds=1e9), "monitor": Stopping()}
+        try:
+            made = synthesize(digits, "rat-bptt", 2, preset="test", **how, **fields)
+            break
+        except Interrupted:
+            continue
+    assert made.to_bytes() == whole.to_bytes()
