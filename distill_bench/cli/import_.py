@@ -29,7 +29,7 @@ def import_command(
     ] = None,
     zca_eps: Annotated[float, typer.Option("--zca-eps", help="Of the whitening.")] = 0.1,
     zca_input: Annotated[
-        str, typer.Option("--zca-input", help="What was whitened: unit or normalized pixels.")
+        str, typer.Option("--zca-input", help="What was whitened: unit, normalized or standardized pixels.")
     ] = "unit",
     mean: Annotated[
         str | None, typer.Option("--mean", help="Such as 0.49,0.48,0.45, if not the dataset's usual.")
@@ -120,7 +120,7 @@ def _space(
             raise UsageError("--mean and --std describe a pixel space: name it with --space normalized or zca.")
         return None
     options.choice("--space", kind, ("normalized", "zca", "unit"))
-    options.choice("--zca-input", zca_input, ("unit", "normalized"))
+    options.choice("--zca-input", zca_input, ("unit", "normalized", "standardized"))
     if (mean is None) != (std is None):
         raise UsageError("--mean and --std go together.")
     numbers = {name: text.split(",") for name, text in (("mean", mean), ("std", std)) if text is not None}

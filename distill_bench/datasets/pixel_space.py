@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 from torch import Tensor
 
 from distill_bench.datasets.dataset import Dataset, Split
-from distill_bench.datasets.whitening import Whitening, whitening_of
+from distill_bench.datasets.whitening import StandardizedWhitening, Whitening, standardized_whitening_of, whitening_of
 from distill_bench.errors import UsageError, unknown
 from distill_bench.runtime.device import send, take
 
@@ -19,13 +19,15 @@ RESIDENT_BYTES = 2**30
 
 SpaceKind = Literal["unit", "normalized", "zca"]
 SPACES: tuple[str, ...] = get_args(SpaceKind)
+ZcaInput = Literal["unit", "normalized", "standardized"]
 
 
 class PixelSpace(BaseModel):
     """What the numbers of an image tensor mean.
 
     ``unit``: pixels in [0, 1]. ``normalized``: (pixel − mean) / std per channel. ``zca``: whitened with the training
-    split's statistics, with ``eps``, from pixels in the space ``zca_input``.
+    split's statistics, with ``eps``, from pixels in the space ``zca_input``: one of the others, or ``standardized``, in
+    which every image has mean 0 and length 1, and ``eps`` is a part of the mean eigenvalue.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -34,7 +36,7 @@ class PixelSpace(BaseModel):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     eps: PositiveFloat | None = None
-    zca_input: Literal["unit", "normalized"] | None = None
+    zca_input: ZcaInput | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> "PixelSpace":
@@ -45,9 +47,7 @@ class PixelSpace(BaseModel):
         return self
 
 
-def pixel_space_of(
-    dataset: Dataset, kind: SpaceKind, eps: float = 0.1, zca_input: Literal["unit", "normalized"] = "unit"
-) -> PixelSpace:
+def pixel_space_of(dataset: Dataset, kind: SpaceKind, eps: float = 0.1, zca_input: ZcaInput = "unit") -> PixelSpace:
     """The pixel space of a kind with a dataset's own statistics.
 
     Raises:
@@ -73,12 +73,15 @@ class Transform:
         self._space = space
         self._mean = torch.tensor(space.mean).view(1, -1, 1, 1)
         self._std = torch.tensor(space.std).view(1, -1, 1, 1)
-        self._whitening: Whitening | None = None
+        self._whitening: Whitening | StandardizedWhitening | None = None
         if space.kind == "zca":
             assert space.eps is not None
             assert train is not None, "the transform of a whitened set is fitted on a training split"
-            scale = (self._mean, self._std) if space.zca_input == "normalized" else None
-            self._whitening = whitening_of(train, space.eps, scale)
+            if space.zca_input == "standardized":
+                self._whitening = standardized_whitening_of(train, space.eps)
+            else:
+                scale = (self._mean, self._std) if space.zca_input == "normalized" else None
+                self._whitening = whitening_of(train, space.eps, scale)
 
     @property
     def _scaled(self) -> bool:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, model_serializer
 from torch import Generator, Tensor
 
 from distill_bench.datasets.dataset import Dataset
-from distill_bench.datasets.pixel_space import PixelSpace, pixel_space_of
+from distill_bench.datasets.pixel_space import PixelSpace, ZcaInput, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import LabelKind
@@ -30,7 +30,7 @@ class Config(BaseModel):
 
     Attributes:
         pixel_space: the space images are synthesised and stored in.
-        zca_eps, zca_input: of the whitening, where ``pixel_space`` is ``"zca"``.
+        zca_eps, zca_input: of the whitening, where ``pixel_space`` is ``"zca"``, see ``PixelSpace``.
         lr_fields: which fields to lower if a run diverges; a dot leads into a table.
         memory_fields: which fields bound memory.
     """
@@ -44,7 +44,7 @@ class Config(BaseModel):
 
     pixel_space: Literal["unit", "normalized", "zca"] = "normalized"
     zca_eps: PositiveFloat = 0.1
-    zca_input: Literal["unit", "normalized"] = "unit"
+    zca_input: ZcaInput = "unit"
 
     @model_serializer(mode="wrap")
     def _without_unsaid(self, serialize: Callable[["Config"], dict[str, Any]]) -> dict[str, Any]:

@@ -160,3 +160,39 @@ def test_a_space_of_a_source_has_its_statistics_and_whitening_options_only_where
     plain, white = pixel_space_of(source, "normalized"), pixel_space_of(source, "zca", 0.2, "normalized")
     assert (plain.mean, plain.std, plain.eps, plain.zca_input) == (*STATISTICS, None, None)
     assert (white.mean, white.std, white.eps, white.zca_input) == (*STATISTICS, 0.2, "normalized")
+
+
+# ---- of standardised images
+
+
+def standardised(rows):
+    """Rows of mean 0 and length 1, one by one, and what they had."""
+    levels = np.array([row.mean() for row in rows])
+    lengths = np.array([np.sqrt(((row - level) ** 2).sum()) for row, level in zip(rows, levels, strict=True)])
+    return (rows - levels[:, None]) / lengths[:, None], levels, lengths
+
+
+@pytest.mark.parametrize("eps", [0.1, 0.5])
+def test_kips_whitening_is_of_single_standardised_images_and_their_second_moments(source, eps):
+    rows = source.train.images(torch.arange(60)).double().flatten(1).numpy() / 255
+    images, levels, lengths = standardised(rows)
+    moments = sum(np.outer(row, row) for row in images) / 60  # of images that are not centred over the split
+    values, vectors = np.linalg.eigh(moments)
+    values = values + eps * values.mean()
+    transform = Transform(pixel_space_of(source, "zca", eps, "standardized"), source.train)
+    tested = source.test.images(torch.arange(20))
+    stage, *_ = standardised(tested.double().flatten(1).numpy() / 255)
+    encoded = transform.encode(tested)
+    assert encoded.dtype == torch.float32 and encoded.shape == tested.shape
+    np.testing.assert_allclose(encoded.flatten(1), stage @ (vectors / np.sqrt(values)) @ vectors.T, atol=2e-4)
+    # back: the same picture with the mean and the contrast of a usual one
+    expected = stage * lengths.mean() + levels.mean()
+    np.testing.assert_allclose(transform.decode(encoded).flatten(1), expected, atol=1e-4)
+    again = Transform(pixel_space_of(source, "zca", eps, "standardized"), source.train).encode(tested)
+    assert torch.equal(again, encoded)  # out of the cache
+
+
+def test_an_image_of_one_colour_is_0_where_images_are_standardised(source):
+    transform = Transform(pixel_space_of(source, "zca", 0.1, "standardized"), source.train)
+    flat = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(256, *SHAPE)
+    assert float(transform.encode(flat).abs().max()) < 1e-2

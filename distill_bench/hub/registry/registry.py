@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from distill_bench.datasets.dataset import Dataset
-from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
+from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, ZcaInput, pixel_space_of
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import DataError, UsageError, brief, describe, did_you_mean
 from distill_bench.evaluation import PROTOCOLS
@@ -112,7 +112,7 @@ class Space(RegistryModel):
 
     kind: SpaceKind
     zca_eps: float = 0.1
-    zca_input: Literal["unit", "normalized"] = "unit"
+    zca_input: ZcaInput = "unit"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
