@@ -65,7 +65,7 @@ def _standardized(rows: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Ten
     """Rows of mean 0 and length 1 (of one value throughout: all 0), and the means and lengths they had."""
     level = rows.mean(dim=1, keepdim=True)
     length = (rows - level).norm(dim=1, keepdim=True)
-    return (rows - level) / length.clamp_min(_FLAT), level, length
+    return torch.where(length < _FLAT, 0.0, (rows - level) / length.clamp_min(_FLAT)), level, length
 
 
 def fit_standardized_whitening(split: Split, eps: float) -> StandardizedWhitening:
