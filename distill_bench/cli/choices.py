@@ -10,6 +10,7 @@ PROTOCOLS = (
     "mtt-v1",
     "ast-v1",
     "datm-v1",
+    "rat-v1",
     "datadam-v1",
     "sre2l-v1",
     "rded-v1",

@@ -22,8 +22,15 @@ from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DistillBenchError, RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.cache import ScoreCache, score_key
 from distill_bench.evaluation.doubts import notes_of
-from distill_bench.evaluation.labels import both, distance_batches, mixed_batches, recorded_batches, teacher_labelled
-from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, load_protocol, outside_notes
+from distill_bench.evaluation.labels import (
+    balanced_batches,
+    both,
+    distance_batches,
+    mixed_batches,
+    recorded_batches,
+    teacher_labelled,
+)
+from distill_bench.evaluation.protocol import PROTOCOLS, WITHOUT_AUGMENTATION, Protocol, load_protocol, outside_notes
 from distill_bench.evaluation.result import FULL, LabelUse, Result, data_facts
 from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.networks import (
@@ -424,8 +431,12 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
     def batches_of(targets: Tensor) -> BatchFn:
         load = partial(take, pixels)
         if rules.augmentation == "views":
-            return mixed_batches(load, targets, classes, rules.views, mirror)
-        return table_batches(load, targets, _augmentation_of(rules, setup.dataset))
+            batches = mixed_batches(load, targets, classes, rules.views, mirror)
+        else:
+            batches = table_batches(load, targets, _augmentation_of(rules, setup.dataset))
+        if not rules.images_per_class:
+            return batches
+        return balanced_batches(batches, distilled.labels, rules.images_per_class, rules.classes_per_step)
 
     own = shown.labels.to(device)
     if kind == "hard":
@@ -457,4 +468,12 @@ def _augmentation_of(rules: Protocol, dataset: Dataset) -> Augment | None:
         return lambda images, draws: dc.augment(images, rules.dc_operations, draws)
     if rules.augmentation == "views":
         return views.augmentation(rules.views, dataset.flip_invariant)
-    return dsa.augmentation(dataset.flip_invariant) if rules.augmentation == "dsa" else None
+    if rules.augmentation == "none":
+        return None
+    among = rules.dsa_operations or dsa.OPERATIONS
+    if not dsa.usual_operations(dataset.flip_invariant, among):
+        raise UsageError(
+            f"{rules.id} mirrors images and does nothing else to them; of {dataset.name} a mirrored one may not keep "
+            f"its label. Name another protocol, or {rules.id}{WITHOUT_AUGMENTATION}."
+        )
+    return dsa.augmentation(dataset.flip_invariant, among=among)

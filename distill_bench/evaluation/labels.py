@@ -1,7 +1,10 @@
-"""Batches with targets computed on the fly: mixed, teacher-labelled or recorded, with classes beside them or not."""
+"""Batches with targets computed on the fly: mixed, teacher-labelled or recorded, with classes beside them or not.
+
+And batches of so many images of every class.
+"""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
@@ -25,6 +28,28 @@ def both(probabilities: Float[Tensor, "b k"], classes: Tensor) -> Float[Tensor, 
     """
     shares = classes if classes.is_floating_point() else F.one_hot(classes, probabilities.shape[1])
     return torch.stack([probabilities, shares.to(probabilities.dtype)], dim=1)
+
+
+def balanced_batches(batches: BatchFn, labels: Int64[Tensor, " n"], images: int, classes: int) -> BatchFn:
+    """Random images of every class, or of random classes, instead of the rows that are asked for.
+
+    Args:
+        batches: of any rows.
+        labels: the class of every row, on the CPU.
+        images: how many of a class, all where it has fewer.
+        classes: how many are drawn; 0: all that have an image.
+
+    Returns:
+        The batch function of a training, see ``BatchFn``.
+    """
+    rows = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
+
+    def balanced(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+        order = torch.randperm(len(rows), generator=draws)[: classes or None].tolist()
+        chosen = [rows[k][torch.randperm(len(rows[k]), generator=draws)[:images]] for k in order]
+        return batches(epoch, torch.cat(chosen), draws)
+
+    return balanced
 
 
 def mixed_batches(load: ImageLoader, targets: Tensor, classes: int, policy: AugmentPolicy, mirror: bool) -> BatchFn:

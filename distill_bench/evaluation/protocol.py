@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveInt,
     ValidationError,
     field_serializer,
@@ -56,6 +57,10 @@ class Protocol(BaseModel):
         augmentation: none; ``dsa`` on each batch (no flip if the dataset is not flip-invariant); ``dc``: DC's own;
             ``views``: crops, mirrors and mixtures.
         dc_operations: which of DC's operations.
+        dsa_operations: which of DSA's; all unless given.
+        images_per_class: so many random images of every class a step, whatever the batch size; 0: batches are cut from
+            a permutation of the set.
+        classes_per_step: then, of so many random classes; 0: of all.
         views: how views are drawn. Targets are mixed as images are. A set's recorded views stand instead of these.
         networks: how many are trained unless another number is asked for. A sample size, not part of the meaning.
         overrides: for a dataset by name, fields that differ there.
@@ -86,6 +91,9 @@ class Protocol(BaseModel):
     batch_by_ipc: tuple[tuple[int, int], ...] = ()
     augmentation: Augmentation = "dsa"
     dc_operations: tuple[str, ...] = ()
+    dsa_operations: tuple[Literal["color", "crop", "cutout", "flip", "scale", "rotate"], ...] = ()
+    images_per_class: NonNegativeInt = 0
+    classes_per_step: NonNegativeInt = 0
     views: AugmentPolicy = AugmentPolicy()
     networks: PositiveInt = 5
     overrides: Mapping[str, Mapping[str, Override]] = {}
@@ -99,6 +107,12 @@ class Protocol(BaseModel):
     def _nesterov_has_momentum(self) -> "Protocol":
         if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
             raise ValueError("nesterov is a kind of SGD's momentum: it needs optimizer sgd, and a momentum above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_of_balanced_steps(self) -> "Protocol":
+        if self.classes_per_step and not self.images_per_class:
+            raise ValueError("classes_per_step goes with images_per_class: give both, or neither")
         return self
 
     @model_validator(mode="after")

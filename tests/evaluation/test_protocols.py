@@ -20,6 +20,9 @@ COMMON = {
     "reset_momentum": False,
     "augmentation": "dsa",
     "dc_operations": [],
+    "dsa_operations": [],
+    "images_per_class": 0,
+    "classes_per_step": 0,
     "networks": 5,
     "overrides": {},
     "optimizer": "sgd",
@@ -82,6 +85,16 @@ PINNED = {
     | {"epochs": 1001, "decay_after": 502, "reset_momentum": True, "weight_decay": 1e-3}
     | {"decay_factor": 0.5, "decayed_momentum": 0.8},
     "datm-v1": COMMON | {"reset_momentum": True, "epochs": 1001, "decay_after": 502, "batch_size": 128},
+    "rat-v1": COMMON
+    | {"epochs": 1000, "batch_size": 1000000, "learning_rate": 0.001, "use_learned_rate": False, "networks": 8}
+    | {"optimizer": "adamw", "weight_decay": 0.0, "decay_factor": 1.0, "dsa_operations": ["flip", "rotate"]}
+    | {
+        "overrides": {
+            "cifar100": {"images_per_class": 1},
+            "tiny_imagenet": {"images_per_class": 1, "classes_per_step": 50},
+            "imagenet": {"images_per_class": 1, "classes_per_step": 50},
+        }
+    },
     "datadam-v1": COMMON | FIELD | {"network": "ConvNetBN", "epochs": 1801, "decay_after": 902, "batch_size": 64},
     "sre2l-v1": COMMON
     | ADAMW
@@ -232,6 +245,18 @@ def test_equal_steps_are_equal_but_for_a_last_epoch_and_fixed_epochs_are_not(ima
 def test_nesterov_without_momentum_is_refused(values):
     with pytest.raises(ValidationError, match=r"nesterov is a kind of SGD's momentum"):
         Protocol(id="own", source="test", epochs=1, nesterov=True, **values)
+
+
+@pytest.mark.parametrize("images", [10, 100, 2000])
+def test_rats_protocol_has_the_same_number_of_steps_at_one_rate_for_every_set(images):
+    plan = load_protocol("rat-v1").plan(images, learned_rate=0.5)
+    assert (plan.epochs * -(-images // plan.batch_size), plan.optimizer, plan.weight_decay) == (1000, "adamw", 0.0)
+    assert {plan.rate(epoch) for epoch in range(plan.epochs)} == {0.001}
+
+
+def test_some_classes_a_step_without_a_number_of_images_are_refused():
+    with pytest.raises(ValidationError, match="classes_per_step goes with images_per_class"):
+        Protocol(id="own", source="test", epochs=1, classes_per_step=2)
 
 
 def test_another_momentum_where_it_does_not_start_again_is_refused():

@@ -26,7 +26,7 @@ FAMILIES = {
     "coverage by real images": {"moderate": BROWN, "ccs": PLUM, "graph-cut": GOLD, "dq": BLUE},
     "gradient and mean matching": {"dc": BROWN, "dsa": BLUE, "dm": GOLD, "datadam": PLUM},
     "trajectory matching": {"mtt": VIOLET, "tesla": GREEN, "ftd": BROWN, "datm": BLUE, "datm-tesla": PLUM, "ast": GOLD},
-    "gradients through training": {"rat-bptt": BLUE},
+    "gradients through training": {"rat-bptt": BLUE, "at-bptt": BROWN},
     "a teacher's labels": {
         "random-soft": GREY,
         "random-distances": GREY,
