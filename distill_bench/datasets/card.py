@@ -19,8 +19,8 @@ class Sparse(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: Callable[["Sparse"], dict[str, Any]]) -> dict[str, Any]:
-        unsaid = {name: type(self).model_fields[name].default for name in self.LATER}
-        return {name: value for name, value in serialize(self).items() if name not in unsaid or value != unsaid[name]}
+        unsaid = {name for name in self.LATER if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in serialize(self).items() if name not in unsaid}
 
 
 class SourceCard(Sparse):

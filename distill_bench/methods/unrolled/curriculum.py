@@ -92,20 +92,20 @@ class Stages:
     def __init__(self, config: UnrolledConfig, steps: int, probe: Callable[[int], Float[Tensor, " t"]]) -> None:
         self._config, self._steps, self._probe = config, steps, probe
         self._progress, self._norms = Progress(), torch.zeros(0)
-        self._right, self._seen = torch.zeros((), dtype=torch.int64), 0
+        self._right: Tensor | int = 0
+        self._seen = 0
 
     def window(self, step: int, draws: Generator) -> Window:
         """That of an outer step."""
         if step % self._steps == 0:
             if self._seen:
                 self._progress = after_pass(self._progress, 100 * int(self._right) / self._seen, self._config)
-            self._norms, self._seen = self._probe(step).cpu(), 0
-            self._right = torch.zeros_like(self._right)
+            self._norms, self._right, self._seen = self._probe(step).cpu(), 0, 0
         return staged_window(self._config, self._progress.stage, self._norms, draws)
 
     def saw(self, right: Tensor, count: int) -> None:
         """That ``right`` of ``count`` real images were recognised at the end of a window."""
-        self._right, self._seen = self._right.to(right.device) + right, self._seen + count
+        self._right, self._seen = self._right + right, self._seen + count
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
@@ -114,4 +114,4 @@ class Stages:
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what ``state`` gave."""
         self._progress = Progress(**{name: state[name] for name in Progress._fields})
-        self._norms, self._right, self._seen = state["norms"].cpu(), torch.tensor(state["right"]), state["seen"]
+        self._norms, self._right, self._seen = state["norms"].cpu(), state["right"], state["seen"]

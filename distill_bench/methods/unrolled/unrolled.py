@@ -144,7 +144,7 @@ class Unrolled(Objective):
     def _probe(self, step: int) -> Float[Tensor, " t"]:
         """The lengths of the gradients of a training of T steps on the present set."""
         run, draws, block = self._run_of, self._run_of.generator("probe", step), self._block(step)
-        network = build_network(run.config.network, run.training.shape, run.classes, draws).to(run.device)
+        network = send(build_network(run.config.network, run.training.shape, run.classes, draws), run.device)
         theta = parameters_to_vector(network.parameters()).detach()
         batches = [self._batch(draws, block) for _ in range(run.config.total)]
         return torch.stack(self._trained(theta, self._log_rate.exp(), batches, *self.set.present(block))[2])
