@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distill_bench.benchmark.results import load_results
     from distill_bench.datasets import Dataset, Split, list_datasets, load_dataset
     from distill_bench.distilled.distilled_set import Card, DistilledSet
-    from distill_bench.distilled.playback import Playback, stored_teacher
+    from distill_bench.distilled.playback import Playback, stored_projector, stored_teacher
     from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
     from distill_bench.evaluation import Protocol, Result, list_protocols
     from distill_bench.hub.registry.published import load_distilled
@@ -41,7 +41,7 @@ _HOMES = {
     "benchmark.results": ("load_results",),
     "datasets": ("Dataset", "Split", "list_datasets", "load_dataset"),
     "distilled.distilled_set": ("Card", "DistilledSet"),
-    "distilled.playback": ("Playback", "stored_teacher"),
+    "distilled.playback": ("Playback", "stored_projector", "stored_teacher"),
     "errors": ("DataError", "DistillBenchError", "Interrupted", "RunFailed", "UsageError"),
     "evaluation": ("Protocol", "Result", "list_protocols"),
     "hub.registry.published": ("load_distilled",),
@@ -106,6 +106,7 @@ __all__ = [
     "optimise",
     "publish",
     "render",
+    "stored_projector",
     "stored_teacher",
     "synthesize",
     "verify",

@@ -17,6 +17,7 @@ from distill_bench import Dataset, DistilledSet, UsageError, load_dataset
 from distill_bench.augmentations import views
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.distilled.distilled_set import TARGETS
+from distill_bench.distilled.projector import ProjectorCard
 from distill_bench.distilled.recorded_labels import RecordedKind, RecordedLabels
 from distill_bench.hub import writable_formats
 from distill_bench.hub.convert.exporting import losses_in
@@ -66,6 +67,19 @@ def taught(digits: Dataset) -> DistilledSet:
     network = build_network("ConvNetD1W4", digits.train.shape, CLASSES, generator("forms", "teacher"))
     stored = {f"teacher.{name}": tensor for name, tensor in network.state_dict().items()}
     return with_stored(digits, "teacher", stored, teacher="ConvNetD1W4")
+
+
+def projected(digits: Dataset) -> DistilledSet:
+    """A stored encoder with increments of rank 1, of nobody."""
+    network = build_network("ConvNetD1W4", digits.train.shape, CLASSES, generator("forms", "encoder"))
+    width = network.classifier.in_features
+    shapes = {"features.0.a": (4, 1), "features.0.b": (1, 9), "head.a": (CLASSES, 1), "head.b": (1, width)}
+    draws = generator("forms", "increments")
+    stored = {f"projector.encoder.{name}": tensor for name, tensor in network.state_dict().items()}
+    stored |= {f"projector.{name}": torch.randn(shape, generator=draws).half() for name, shape in shapes.items()}
+    stored["projector.prototypes"] = torch.randn(CLASSES, width, generator=draws)
+    stored["projector.scale"] = torch.tensor(20.0)
+    return with_stored(digits, "projector", stored, projector=ProjectorCard(encoder="ConvNetD1W4"))
 
 
 def recorded(digits: Dataset, top: int = 0, kind: RecordedKind = "recorded") -> DistilledSet:
@@ -122,6 +136,7 @@ KINDS: dict[str, Callable[[Dataset], DistilledSet]] = {
     ),
     "soft labels, weights": lambda digits: made(digits, soft_labels=2 * soft().softmax(dim=1), label_kind="weights"),
     "a stored teacher": taught,
+    "a stored projector": projected,
     "recorded labels": recorded,
     "recorded distances": lambda digits: recorded(digits, kind="distances"),
     "targets": targeted,

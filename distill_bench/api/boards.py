@@ -60,8 +60,8 @@ class Board:
         for section in self._sections():
             lines += [section.title, *section.references]
             for table in section.tables:
-                cells = [tables.COLUMNS, *(line.cells for line in table.lines)]
-                widths = [max(len(for_terminal(row[column])) for row in cells) for column in range(len(tables.COLUMNS))]
+                cells = [table.columns, *(line.cells for line in table.lines)]
+                widths = [max(len(for_terminal(row[column])) for row in cells) for column in range(len(table.columns))]
                 lines += [table.heading]
                 lines += ["  ".join(map(str.ljust, map(for_terminal, row), widths)).rstrip() for row in cells]
         return "\n".join(map(str, lines))
@@ -72,7 +72,7 @@ class Board:
             parts.append(f"<h3>{html.escape(section.title)}</h3>")
             parts += [f"<p>{html.escape(line)}</p>" for line in section.references]
             for table in section.tables:
-                head = "".join(f"<th>{html.escape(name)}</th>" for name in tables.COLUMNS)
+                head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
                 body = "".join(map(_row, table.lines))
                 parts.append(f"<h4>{html.escape(table.heading)}</h4><table><tr>{head}</tr>{body}</table>")
                 parts.append(f"<p><small>{html.escape(table.note)}</small></p>")

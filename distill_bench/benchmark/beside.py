@@ -55,7 +55,7 @@ def random_beside(
             "stand beside it. Measure it with the classes of its images: `labels=hard`."
         )
     kind, presets = _KINDS.get(card.label_kind, card.label_kind), load_method(_SOFT).recipe.presets
-    named = ("teacher", "record") if kind in RECORDED_KINDS else ("teacher",)
+    named = ("teacher", *(["record"] if kind in RECORDED_KINDS else []), *(["projector"] if card.projector else []))
     options |= {name: card.recipe[name] for name in named if isinstance(card.recipe.get(name), dict)}
     preset = card.preset if card.preset in presets else PAPER
     options |= {"alpha": card.alpha} if card.alpha < 1 else {}

@@ -29,6 +29,8 @@ from distill_bench.datasets.classes import as_option
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.formation import formation_trouble
+from distill_bench.distilled.projector import PREFIX as PROJECTOR_PREFIX
+from distill_bench.distilled.projector import ProjectorCard, Required, check_projector
 from distill_bench.distilled.recorded_labels import PREFIX as RECORDED_PREFIX
 from distill_bench.distilled.recorded_labels import RECORDED_KINDS, RecordedKind, RecordedLabels
 from distill_bench.errors import DataError, UsageError, brief, describe
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
 
 _FORMAT_VERSION = 1
 _CARD_KEY = "distill_bench"
-LabelKind = Literal["hard", "logits", "probabilities", "weights", "teacher", RecordedKind, "targets"]
+LabelKind = Literal["hard", "logits", "probabilities", "weights", "teacher", RecordedKind, "targets", "projector"]
+_WITHOUT_SOFT_LABELS = ("hard", "teacher", *RECORDED_KINDS, "targets", "projector")
 _PROBABILITY_TOLERANCE = 1e-3
 _SOFT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 TEACHER_PREFIX = "teacher."
@@ -50,7 +53,7 @@ INDICES = "selection.indices"
 """The tensor of a set of real images that says which of the training split they are: int32 [n]."""
 TARGETS = "target.features"
 """The tensor of a set without labels for training: the features that a network is to have of every image, [n, d]."""
-_STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX, INDICES, TARGETS)
+_STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX, PROJECTOR_PREFIX, INDICES, TARGETS)
 _SET_ADVICE = " that distill-bench synthesize made; what others released, distill-bench import turns into one"
 
 
@@ -85,7 +88,8 @@ class Card(Sparse):
             the target of cross-entropy as it is, so that its sum is the weight of its image; ``teacher``: a network, in
             the tensors ``teacher.*``, labels what is shown; ``recorded``: views and their labels are in the tensors
             ``relabel.*``; ``distances``: so are views, each with its distances to the two classes mixed in it;
-            ``targets``: features to pre-train a network by, in the tensor ``target.features``.
+            ``targets``: features to pre-train a network by, in the tensor ``target.features``; ``projector``: an encoder
+            with what the tensors ``projector.*`` change of it labels what is shown.
         temperature: by which logits are divided, the set's and those of the network in training.
         alpha: the weight of what a teacher says beside that of the classes: 1 for the teacher alone, 0 for the classes.
         distance_weight: of the term in which recorded distances stand beside the classes.
@@ -93,10 +97,15 @@ class Card(Sparse):
         teacher: the name of the stored teacher's network.
         prefixes: of a set made in blocks, how many images per class may be taken from its start as a set of their own.
         prefix_of: of such a part, the images per class of the whole.
+        projector: of labels of that kind.
+        requires: external weights without which labels cannot be had. They are not among the set's bytes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    LATER = ("origin", "teacher", "fraction", "alpha", "distance_weight", "formation", "prefixes", "prefix_of")
+    LATER = (
+        "origin", "teacher", "fraction", "alpha", "distance_weight", "formation", "prefixes", "prefix_of", "projector",
+        "requires",
+    )  # fmt: skip
 
     format_version: int = _FORMAT_VERSION
     method: str
@@ -120,6 +129,8 @@ class Card(Sparse):
     formation: PositiveInt = 1
     prefixes: tuple[PositiveInt, ...] = ()
     prefix_of: PositiveInt | None = None
+    projector: ProjectorCard | None = None
+    requires: tuple[Required, ...] = ()
 
     @property
     def trained_kind(self) -> LabelKind:
@@ -155,8 +166,8 @@ class DistilledSet:
         labels: int64 [n], the class of every image.
         soft_labels: float [n, classes], logits, probabilities or weights by ``card.label_kind``, or None.
         learning_rate: the rate a network should be trained with, learned with the images, or None.
-        stored: further tensors that belong to the set (names start with ``relabel.`` or ``teacher.``; or they are
-            ``INDICES`` and ``TARGETS``).
+        stored: further tensors that belong to the set (names start with ``relabel.``, ``teacher.`` or ``projector.``;
+            or they are ``INDICES`` and ``TARGETS``).
         card: see ``Card``.
     """
 
@@ -301,7 +312,8 @@ class DistilledSet:
         ``dataset`` as for ``playback.transform_of``.
 
         Raises:
-            UsageError: labels are recorded, or a teacher's: no image has one of its own. See ``playback``.
+            UsageError: labels are recorded, a teacher's, or a projector's: no image has one of its own. See
+                ``playback``.
         """
         from distill_bench.distilled.playback import as_dataset  # which is about sets, and imports them
 
@@ -465,7 +477,7 @@ def _check(distilled: DistilledSet) -> None:
             f"labels run from {labels.min()} to {labels.max()}; {classes} classes allow 0 to {classes - 1}."
         )
     _check_stored(distilled)
-    if (soft is None) != (distilled.card.label_kind in ("hard", "teacher", *RECORDED_KINDS, "targets")):
+    if (soft is None) != (distilled.card.label_kind in _WITHOUT_SOFT_LABELS):
         raise DataError(f"label_kind is {distilled.card.label_kind!r}, soft labels: {'no' if soft is None else 'yes'}.")
     if soft is not None and (
         soft.shape != (len(images), classes) or soft.dtype not in _SOFT_TYPES or not soft.isfinite().all()
@@ -528,6 +540,9 @@ def _check_stored(distilled: DistilledSet) -> None:
     if (indices := distilled.stored.get(INDICES)) is not None:
         _check_indices(indices, len(distilled.images))
     _check_targets(distilled.stored.get(TARGETS), kind, len(distilled.images))
+    if kind == "projector":
+        card = distilled.card
+        check_projector(distilled.stored, card.projector, card.requires, len(card.class_names))
     if kind == "distances" and distilled.card.alpha != 1:
         raise DataError(
             f"alpha is {distilled.card.alpha:g}, and label_kind 'distances', which stand beside whole classes: their "

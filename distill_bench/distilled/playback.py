@@ -1,6 +1,8 @@
 """A set in a training loop of one's own: its images as networks see them, its recording played back, its teacher."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,6 +15,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled.distilled_set import TARGETS, TEACHER_PREFIX, DistilledSet
 from distill_bench.distilled.formation import decoded, grey
+from distill_bench.distilled.projector import Projector, projector_of
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import Network, blank_network, build_network, is_ours
@@ -26,6 +29,8 @@ _NO_TABLE = {
     "`distilled.labels`",
     "teacher": "labels are what the stored teacher says of the images as they are shown: ask it, "
     "stored_teacher(distilled)(images) gives logits",
+    "projector": "labels are what the stored projector says of the images as they are shown: ask it, "
+    "stored_projector(distilled)(images) gives logits",
 }
 
 
@@ -164,25 +169,48 @@ def stored_teacher(distilled: DistilledSet) -> Network:
     name, shape = distilled.card.teacher, distilled.images.shape[1:]
     if distilled.card.label_kind != "teacher" or name is None:
         raise UsageError(f"the set's labels are of the kind {distilled.card.label_kind!r}; it holds no teacher.")
-    if not is_ours(name):  # what a file names is never imported
-        raise DataError(f"the stored teacher cannot be built: {name} is no network of this project.")
-    about = name, (shape[0], shape[1], shape[2]), len(distilled.card.class_names)
     own = {
         key.removeprefix(TEACHER_PREFIX): value
         for key, value in distilled.stored.items()
         if key.startswith(TEACHER_PREFIX)
     }
+    return _stored_network("teacher", (shape[0], shape[1], shape[2]), len(distilled.card.class_names), name, own)
+
+
+def stored_projector(distilled: DistilledSet) -> Projector:
+    """The projector that a set holds, in evaluation mode, without gradients: from images in its space to logits.
+
+    Raises:
+        UsageError: the set holds none.
+        DataError: the external weights that the card names are not here, or others; or the tensors are not those of the
+            encoder that the card names.
+    """
+    card, shape = distilled.card, distilled.images.shape[1:]
+    if card.label_kind != "projector" or card.projector is None:
+        raise UsageError(f"the set's labels are of the kind {card.label_kind!r}; it holds no projector.")
+    network = partial(
+        _stored_network, "encoder of the projector", (shape[0], shape[1], shape[2]), len(card.class_names)
+    )
+    return projector_of(distilled.stored, card.projector, card.class_names, card.pixel_space, network)
+
+
+def _stored_network(
+    what: str, shape: tuple[int, int, int], classes: int, name: str, own: Mapping[str, Tensor]
+) -> Network:
+    """A stored network of a name with its tensors. Raises DataError if they are not its own."""
+    if not is_ours(name):  # what a file names is never imported
+        raise DataError(f"the stored {what} cannot be built: {name} is no network of this project.")
     try:
-        wanted = blank_network(*about).state_dict()  # a name may claim any size; nothing is allocated for it
+        wanted = blank_network(name, shape, classes).state_dict()  # a name may claim any size; nothing is allocated
     except UsageError as error:
-        raise DataError(f"the stored teacher cannot be built: {error}") from error
+        raise DataError(f"the stored {what} cannot be built: {error}") from error
     differing = [key for key in wanted.keys() | own.keys() if _form(wanted.get(key)) != _form(own.get(key))]
     if differing:
         key = min(differing)
         raise DataError(
-            f"the stored teacher is no {name}: its {key} is {_form(own.get(key))}, not {_form(wanted.get(key))}."
+            f"the stored {what} is no {name}: its {key} is {_form(own.get(key))}, not {_form(wanted.get(key))}."
         )
-    network = build_network(*about, Generator())
+    network = build_network(name, shape, classes, Generator())
     network.load_state_dict(own)
     return network.eval().requires_grad_(False)
 

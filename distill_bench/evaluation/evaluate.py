@@ -17,7 +17,7 @@ from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
 from distill_bench.distilled.distilled_set import TARGETS, Card, DistilledSet, check_same_dataset
-from distill_bench.distilled.playback import Playback, stored_teacher
+from distill_bench.distilled.playback import Playback, stored_projector, stored_teacher
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DistillBenchError, RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.cache import ScoreCache, score_key
@@ -124,6 +124,7 @@ def evaluate(
         bytes=distilled.nbytes,
         set_sha256=distilled.sha256,
         origin=card.origin,
+        requires=card.requires,
         recipe=card.recipe or None,
         notes=notes,
         **setup.score_fields(inputs, card.method, compile, scores),
@@ -441,10 +442,10 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
     own = shown.labels.to(device)
     if kind == "hard":
         return TrainInputs(batches_of(own), count, plan, "hard")
-    if kind == "teacher":
-        teacher = stored_teacher(distilled).to(device)
+    if kind in ("teacher", "projector"):
+        teacher = (stored_teacher(distilled) if kind == "teacher" else stored_projector(distilled)).to(device)
         batches = teacher_labelled(batches_of(own), teacher, card.temperature, alpha)
-        return TrainInputs(batches, count, plan, "teacher")
+        return TrainInputs(batches, count, plan, kind)
     if kind == "distances":
         batches = distance_batches(RecordedLabels.stored(distilled.stored, classes), pixels, own)
         return TrainInputs(batches, count, replace(plan, distance_weight=card.distance_weight), "teacher")

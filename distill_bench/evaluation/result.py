@@ -11,12 +11,13 @@ from distill_bench.datasets.load import is_own
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import Origin
 from distill_bench.distilled.notebook import table_as_html
+from distill_bench.distilled.projector import Required
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 from distill_bench.runtime.text import counted
 
 Count = Annotated[int, Field(ge=1, lt=1 << 53)]
 Percent = Annotated[FiniteFloat, Field(ge=0, le=100)]
-LabelUse = Literal["hard", "soft", "teacher"]
+LabelUse = Literal["hard", "soft", "teacher", "projector"]
 FULL = "full"
 """The method that results of the whole training split name."""
 _LONGEST_LIST = 60
@@ -74,7 +75,8 @@ class Subject(BaseModel):
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: Callable[["Subject"], dict[str, Any]]) -> dict[str, Any]:
         """Fields that came later do without a mention where they say nothing."""
-        absent = {name for name in ("fraction", "images", "shown") if getattr(self, name) is None}
+        later = ("fraction", "images", "shown", "requires")
+        absent = {name for name in later if getattr(self, name, None) in (None, ())}
         return {name: value for name, value in serialize(self).items() if name not in absent}
 
     @property
@@ -124,7 +126,8 @@ class Result(Subject):
         network: what was trained, by its full name, such as ``ConvNetD3``.
         networks: how many were trained.
         labels: what was trained on: classes (``hard``); the set's soft labels, one an image (``soft``); or what a
-            teacher says of every view, then or as it was recorded (``teacher``).
+            teacher says of every view, then or as it was recorded (``teacher``); or what a projector says of it
+            (``projector``).
         strict: whether soft labels or a learned rate of the set were left aside for classes and the protocol's rate.
             False for a set that has neither: its one evaluation is as it is stored.
         learning_rate: what networks were trained with.
@@ -136,6 +139,7 @@ class Result(Subject):
         bytes: storage of the set (of training pixels and labels, for the whole split); None if it is not known.
         set_sha256: of the set's content; None for the whole split.
         origin: the files that an imported or downloaded set came from; None for sets made here.
+        requires: external weights that the labels need, which are not among ``bytes``.
         notes: what a reader of the number must know.
         train_fingerprint, test_fingerprint: sha256 of the splits' pixels and labels.
         score_key: content address of the evaluation, a hyphen and the number of networks; None if it was not
@@ -160,6 +164,7 @@ class Result(Subject):
     bytes: Count | None
     set_sha256: str | None
     origin: Origin | None = None
+    requires: tuple[Required, ...] = ()
     notes: tuple[str, ...] = ()
     train_fingerprint: str
     test_fingerprint: str

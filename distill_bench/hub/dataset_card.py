@@ -141,6 +141,8 @@ def _facts(subject: SetToPublish) -> dict[str, str]:
         "training images' fingerprint": card.source.train_fingerprint,
         "pixels": card.pixel_space.kind,
         "labels": card.label_kind,
+        "external weights needed": "; ".join(f"{w.id}, {w.bytes:,} bytes, sha256 {w.sha256}" for w in card.requires)
+        or None,
         "learning rate": subject.distilled.learning_rate,
         "the paper's protocol": card.protocol,
         **{name.replace("_", " "): run.get(name) for name in _VERSIONS},

@@ -13,6 +13,7 @@ from distill_bench.benchmark.leaderboard.collect import ROW_KEYS, as_shown, lead
 from distill_bench.benchmark.leaderboard.figures import MOST_LINES, accuracy_figure, panels_of
 from distill_bench.datasets import list_datasets
 from distill_bench.distilled.distilled_set import Origin
+from distill_bench.distilled.projector import Required
 from distill_bench.errors import DataError
 from distill_bench.evaluation import Synthesis
 from distill_bench.evaluation.statistics import student_interval
@@ -381,6 +382,18 @@ def test_several_sets_of_one_release_are_pooled_and_other_sets_without_a_seed_ar
         [evaluated("mine", seed=None, set_sha256="0"), evaluated("mine", seed=None, set_sha256="1")]
     )
     assert [row["seeds"] for row in rows] == [1, 1] and all(row["preset"].startswith("set ") for row in rows)
+
+
+def test_what_labels_need_besides_is_a_column_of_its_own_and_no_part_of_the_size():
+    weights = Required(id="pypi:encoder==1.0", sha256="0123456789ab" + 52 * "0", bytes=18_000_000)
+    rows = leaderboard_rows([score("hello", labels="projector", requires=(weights,)), score("dm"), full()])
+    needs = "pypi:encoder==1.0 (18,000,000 B, sha256 0123456789ab)"
+    assert [(row["needs"], row["bytes"]) for row in rows] == [(None, 2640), (needs, 2640), (None, None)]
+    head, _, *lines = [line for line in tables.markdown(rows).splitlines() if line[:1] == "|"]
+    cells = [dict(zip(head.split(" | "), line.split(" | "), strict=True)) for line in lines]
+    assert {(each["size"], each["needs"]) for each in cells} == {("2.6 kB", needs), ("2.6 kB", "–")}
+    assert [line["needs"] for line in csv.DictReader(io.StringIO(tables.csv(rows)))] == ["", needs, ""]
+    assert "needs" not in tables.markdown(leaderboard_rows([score("dm")]))
 
 
 def test_markdown_board():

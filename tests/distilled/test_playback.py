@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from forms_table import KINDS, made, pixels, recorded, taught
+from forms_table import KINDS, made, pixels, projected, recorded, taught
 from torch.nn import functional as F
 
-from distill_bench import DistilledSet, Playback, stored_teacher
+from distill_bench import DistilledSet, Playback, stored_projector, stored_teacher
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.distilled.playback import training_images
 from distill_bench.distilled.recorded_labels import RecordedLabels
@@ -17,6 +17,7 @@ from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import accuracy
 
 BATCH = 7
+WITHOUT = ("a stored teacher", "a stored projector", "recorded", "targets")
 
 
 def eight_bit(digits, top=0):
@@ -83,9 +84,25 @@ def test_a_stored_teacher_can_be_asked(digits):
     assert torch.equal((stored_teacher(one)(images) / one.card.temperature).softmax(dim=1), wanted)
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind in KINDS if not kind.startswith(("a stored teacher", "recorded", "targets"))]
-)
+def test_a_stored_projector_is_encoder_head_and_what_is_added_to_both(digits):
+    """Logits as the stored tensors say, layer by layer, in float64; and they are what the evaluator trains with."""
+    one = projected(digits)
+    own = {name.removeprefix("projector."): each.double() for name, each in one.stored.items()}
+    images = one.images.double()
+    kernel = own["encoder.features.0.weight"] + (own["features.0.a"] @ own["features.0.b"]).view(4, 1, 3, 3)
+    maps = F.conv2d(images, kernel, own["encoder.features.0.bias"], padding=1)
+    norm = own["encoder.features.1.weight"], own["encoder.features.1.bias"]
+    features = F.avg_pool2d(F.group_norm(maps, 4, *norm).relu(), 2).flatten(1)
+    features = features / features.norm(dim=1, keepdim=True)
+    expected = 20 * features @ (own["prototypes"] + own["head.a"] @ own["head.b"]).T
+    torch.testing.assert_close(stored_projector(one)(one.images).double(), expected, rtol=1e-4, atol=1e-4)
+    given = _train_inputs(one, setup_evaluation(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
+    images, wanted = given.batches(0, torch.arange(20), generator("unused"))
+    torch.testing.assert_close(wanted.double(), (expected / 4).softmax(dim=1), rtol=1e-4, atol=1e-5)
+    assert given.labels == "projector" and not wanted.requires_grad
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith(WITHOUT)])
 def test_a_dataset_of_every_other_kind_has_the_images_and_labels_that_networks_are_trained_on(digits, kind):
     one = KINDS[kind](digits)
     images, labels = one.to_dataset().tensors
@@ -112,7 +129,9 @@ def test_8_bit_pixels_are_encoded_into_the_space_of_the_card(digits):
         assert torch.equal(one.to_dataset()[:][0], right) and torch.equal(training_images(one, digits), right)
 
 
-@pytest.mark.parametrize(("make", "way"), [(recorded, "Playback.of"), (taught, "stored_teacher")])
+@pytest.mark.parametrize(
+    ("make", "way"), [(recorded, "Playback.of"), (taught, "stored_teacher"), (projected, "stored_projector")]
+)
 def test_hard_labels_are_not_passed_off_as_the_labels_of_a_set_that_has_others(digits, make, way):
     with pytest.raises(UsageError, match=way):
         make(digits).to_dataset()
@@ -124,3 +143,5 @@ def test_what_a_set_does_not_have_is_not_played(digits):
     for one in (made(digits), recorded(digits)):
         with pytest.raises(UsageError, match="holds no teacher"):
             stored_teacher(one)
+        with pytest.raises(UsageError, match="holds no projector"):
+            stored_projector(one)

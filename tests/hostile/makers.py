@@ -220,6 +220,13 @@ def tensors(kind: str = "hard") -> dict[str, torch.Tensor]:
 
         network = build_network("ConvNetD1W4", (1, 8, 8), CLASSES, torch.Generator().manual_seed(1))
         found |= {f"teacher.{name}": tensor.clone() for name, tensor in network.state_dict().items()}
+    if kind == "projector":
+        from distill_bench.networks import build_network
+
+        network = build_network("ConvNetD1W4", (1, 8, 8), CLASSES, torch.Generator().manual_seed(1))
+        found |= {f"projector.encoder.{name}": tensor.clone() for name, tensor in network.state_dict().items()}
+        found |= {"projector.features.0.a": torch.ones(4, 2), "projector.features.0.b": torch.ones(2, 9)}
+        found |= {"projector.scale": torch.tensor(20.0), "projector.prototypes": torch.ones(CLASSES, 64)}
     if kind in ("recorded", "distances"):
         epochs = 2
         crops = torch.tensor([0, 0, 8, 8], dtype=torch.int16).expand(epochs, COUNT, 4)
@@ -237,7 +244,8 @@ def tensors(kind: str = "hard") -> dict[str, torch.Tensor]:
 
 
 def card_of(kind: str, **changes: Any) -> dict[str, Any]:
-    own = {"label_kind": kind} | ({"teacher": "ConvNetD1W4"} if kind == "teacher" else {})
+    named = {"teacher": {"teacher": "ConvNetD1W4"}, "projector": {"projector": {"encoder": "ConvNetD1W4"}}}
+    own = {"label_kind": kind} | named.get(kind, {})
     return card(**own | changes)
 
 
@@ -246,7 +254,7 @@ def distilled(content: dict[str, torch.Tensor], about: Any) -> bytes:
     return save({k: v.contiguous() for k, v in content.items()}, {"distill_bench": text})
 
 
-KINDS = ("hard", "logits", "teacher", "recorded", "distances")
+KINDS = ("hard", "logits", "teacher", "recorded", "distances", "projector")
 
 
 @cache

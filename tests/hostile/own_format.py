@@ -167,9 +167,9 @@ def wrong_set_cases(draw: st.DrawFn) -> Case:
     elif what == "missing":
         del content[name]
     elif what == "more":
-        content[draw(st.sampled_from(["extra", "relabel.x", "teacher.x", "learning_rate", "soft_labels"]))] = (
-            tensor.clone()
-        )
+        content[
+            draw(st.sampled_from(["extra", "relabel.x", "teacher.x", "projector.x", "learning_rate", "soft_labels"]))
+        ] = tensor.clone()
     elif tensor.ndim:
         content[name] = tensor[: draw(st.integers(0, len(tensor) - 1))]
     never = name in ("images", "labels") and (what == "missing" or "nan" in what or "inf" in what)
@@ -180,7 +180,7 @@ def wrong_set_cases(draw: st.DrawFn) -> Case:
 WORDS = [
     "", "zca", "digits", "unit", "ConvNet", "../../etc", "\ud800", "\x00", "<script>", "a" * 5000, "folder:/",
     "npz:/dev/zero", "parquet:/dev/stdin", "npz:/dev/stdin", "folder:.", "ConvNetD1W99999999", "ConvNetD9", "ViT",
-    "cifar10", "logits", "teacher", "recorded", "distances", "probabilities",
+    "cifar10", "logits", "teacher", "recorded", "distances", "projector", "probabilities",
 ]  # fmt: skip
 junk = st.recursive(
     st.one_of(

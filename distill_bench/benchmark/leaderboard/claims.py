@@ -25,7 +25,7 @@ class Claim(BaseModel):
         networks: how many; as paper or released code say. None where they do not, or it was not looked up.
         protocol: an id of this project, or what stands for the paper's own evaluation.
         network: what was trained and tested, without its norm; ``others``: the mean over several other ones.
-        labels: of the set: hard, soft ones stored with it, or a teacher's during training.
+        labels: of the set: hard, soft ones stored with it, or a teacher's, or a projector's, during training.
         selection: what the figure is of all that were measured: the last iterate, or the best on test images; the best
             augmentation, or the mean over augmentations.
         paper: who makes the claim.
@@ -47,7 +47,7 @@ class Claim(BaseModel):
     protocol: Name
     network: Name
     norm: Name
-    labels: Literal["hard", "soft", "teacher"]
+    labels: Literal["hard", "soft", "teacher", "projector"]
     selection: Literal["last", "best-on-test", "best-of-augmentations", "mean-of-augmentations", "unknown"]
     paper: Name
     source: Name

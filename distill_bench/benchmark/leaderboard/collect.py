@@ -23,8 +23,8 @@ Row = dict[str, Any]
 
 ROW_KEYS = (
     "suite", "dataset", "method", "ipc", "fraction", "images", "preset", "protocol", "network", "labels", "pixel_space",
-    "accuracy", "ci_low", "ci_high", "networks", "seeds", "bytes", "synthesis_seconds", "peak_memory_mb", "claimed",
-    "status", "accuracies",
+    "accuracy", "ci_low", "ci_high", "networks", "seeds", "bytes", "needs", "synthesis_seconds", "peak_memory_mb",
+    "claimed", "status", "accuracies",
 )  # fmt: skip
 """Of a row. ``accuracies`` are those of all networks by synthesis seed; what has none goes by the sum of its set."""
 STRICT = ".hard"
@@ -151,6 +151,7 @@ def measured(results: Sequence[Result]) -> Row:
         "networks": min(map(len, by_seed)),
         "seeds": _seeds(results),
         "bytes": max((result.bytes for result in results if result.bytes is not None), default=None),
+        "needs": _needs(results),
         "synthesis_seconds": _mean(block.seconds for block in synthesis),
         "peak_memory_mb": _mean(block.peak_memory_mb for block in synthesis),
         "accuracies": accuracies,
@@ -196,6 +197,12 @@ def _images(results: Sequence[Filed]) -> int | None:
     if known or first.ipc is None:
         return max(known, default=None)
     return first.ipc * (class_count(first) or 1)
+
+
+def _needs(results: Sequence[Result]) -> str | None:
+    """The external weights that labels need, with their size and the first digits of their sha256; None without."""
+    needed = dict.fromkeys(each for result in results for each in result.requires)
+    return ", ".join(f"{each.id} ({each.bytes:,} B, sha256 {each.sha256[:12]})" for each in needed) or None
 
 
 def _seeds(results: Iterable[Result]) -> int:

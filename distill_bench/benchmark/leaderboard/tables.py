@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     import pandas
 
 _ABSENT = "–"
-RANDOM = ("random", "random-soft", "random-zca")
+RANDOM = ("random", "random-soft", "random-projector", "random-zca")
 COLUMNS = (
     "budget", "method", "labels", "accuracy (%)", "vs random", "gap to full", "size", "synthesis", "peak memory",
     "published (%)",
 )  # fmt: skip
+NEEDS = "needs"
+"""The column after the size, in tables where labels of some set need external weights, which are not in its size."""
+_AFTER = COLUMNS.index("size") + 1
 _ACCURACY = COLUMNS.index("accuracy (%)")
 TABLE_KEYS = ("suite", "dataset", "protocol", "network", "pixel_space")
 _POINTS = (
@@ -77,7 +80,8 @@ def compared(rows: Iterable[Row]) -> list[Row]:
     """Rows with what stands beside them: ``random`` and ``full``, accuracies in percent, and the differences.
 
     Random is one of the same conditions: the table's (protocol, network, pixel space), the budget and the kind of
-    labels; ``random-soft`` is ``random`` with a teacher's, ``random-zca`` in whitened pixels. The suite's own goes
+    labels; ``random-soft`` is ``random`` with a teacher's, ``random-projector`` with a projector's, ``random-zca`` in
+    whitened pixels. The suite's own goes
     first, then that of the same ``origin`` (where rows of several folders stand together), then that of the same
     preset: presets may differ in how many networks were trained. Full is that of the same suite and dataset, preferably
     of the same origin, on the same network and in the same pixel space.
@@ -139,6 +143,7 @@ class Table:
     heading: str
     lines: list[Line]
     note: str
+    columns: tuple[str, ...] = COLUMNS
 
 
 @dataclass(frozen=True)
@@ -235,7 +240,7 @@ def judged_claims(rows: Sequence[Row], claims: Sequence[Claim]) -> list[list[str
 
 
 def _grid(table: Table) -> str:
-    lines = [_line(COLUMNS), _line(["--:", ":--", ":--", *["--:"] * (len(COLUMNS) - 3)])]
+    lines = [_line(table.columns), _line(["--:", ":--", ":--", *["--:"] * (len(table.columns) - 3)])]
     for line in table.lines:
         cells = map(for_markdown, line.cells)
         lines.append(_line(f"**{c}**" if line.best and i == _ACCURACY else c for i, c in enumerate(cells)))
@@ -253,7 +258,12 @@ def _table(group: list[Row], failed: list[Row], claims: Sequence[Claim]) -> Tabl
     )
     heading = f"{first['protocol']} · {first['network']} · {first['pixel_space']} pixels"
     listed = sorted([*group, *failed], key=size_order)  # stable: accuracy still falls within a budget
-    return Table(heading, _lines(listed, claims), note)
+    lines = _lines(listed, claims)
+    if not any(row["needs"] for row in listed):
+        return Table(heading, lines, note)
+    for line, row in zip(lines, listed, strict=True):
+        line.cells.insert(_AFTER, row["needs"] or _ABSENT)
+    return Table(heading, lines, note, (*COLUMNS[:_AFTER], NEEDS, *COLUMNS[_AFTER:]))
 
 
 def _compared_over(differences: Sequence[Difference]) -> str:

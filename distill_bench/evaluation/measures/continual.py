@@ -150,7 +150,8 @@ def seen_after(order: list[int], steps: int) -> list[list[int]]:
 def memory_of(distilled: DistilledSet, labels: list[int]) -> DistilledSet:
     """The images of some classes of a set, in its order, with their classes for labels and no rate of their own."""
     kept = torch.isin(distilled.labels, torch.tensor(labels))
-    card = distilled.card.model_copy(update={"label_kind": "hard", "temperature": 1.0, "teacher": None})
+    plain = {"label_kind": "hard", "temperature": 1.0, "teacher": None, "projector": None, "requires": ()}
+    card = distilled.card.model_copy(update=plain)
     return DistilledSet(distilled.images[kept], distilled.labels[kept], card)
 
 

@@ -31,6 +31,8 @@ def label_losses(distilled: DistilledSet) -> Iterator[str]:
     card = distilled.card
     if card.label_kind == "teacher":
         yield f"the stored teacher, a {card.teacher} that labels what networks are shown"
+    elif card.label_kind == "projector":
+        yield "the stored projector that labels what networks are shown"
     elif card.label_kind == "recorded":
         yield f"the labels recorded over {len(distilled.stored[PREFIX + LOGITS])} epochs, with their views"
     elif card.label_kind == "distances":

@@ -3,7 +3,7 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const FULL = "full", STRICT = ".hard", ALL = "all", NONE = "–";
 const MOST_LINES = 8;
-const LABELS = { hard: "hard", soft: "soft, fixed", teacher: "per view" };
+const LABELS = { hard: "hard", soft: "soft, fixed", teacher: "per view", projector: "per view, by a projector" };
 const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
 const $ = id => document.getElementById(id);
 
@@ -124,6 +124,7 @@ const COLUMNS = [
   { key: "random", label: "vs random", num: true, down: true, value: row => first(row.random), cell: row => points(row.random, "+"), kind: "medium" },
   { key: "gap", label: "Gap to full", num: true, value: row => first(row.gap), cell: row => points(row.gap), kind: "medium" },
   { key: "bytes", label: "Size (bits per class)", num: true, value: row => row.bytes, cell: row => [bytes(row.bytes), row.bits === null ? "" : el("small", {}, `(${bits(row.bits)})`)], kind: "medium" },
+  { key: "needs", label: "Needs", value: row => row.needs, cell: row => known(row.needs), kind: "wide", constant: true },
   { key: "time", label: "Synthesis", num: true, value: row => row.synthesis_seconds, cell: row => time(row.synthesis_seconds), kind: "medium" },
   { key: "seeds", label: "Seeds × networks", num: true, down: true, value: row => row.accuracy === null ? null : row.seeds * row.networks, cell: seedsCell, kind: "medium" },
   { key: "labels", label: "Labels", value: row => row.labels, cell: row => known(LABELS[row.labels] || row.labels), kind: "wide", constant: true },
@@ -180,7 +181,7 @@ function drawRows() {
     body.append(el("tr", { "data-id": row.id, class: [next ? "next" : "", row.rank === 1 ? "best" : ""].join(" ") }, cells));
     if (state.open === row.id) body.append(details(row, shown.length));
   });
-  const all = same.map(column => `${column.label} ${column.cell(rows[0])}`).join(" · ");
+  const all = same.filter(column => column.cell(rows[0]) !== NONE).map(column => `${column.label} ${column.cell(rows[0])}`).join(" · ");
   const caption = `${state.dataset}: ${rows.length} row${rows.length === 1 ? "" : "s"}${all ? ". In all of them: " + all : ""}. A method opens its row.`;
   $("rows").replaceChildren(el("caption", {}, caption), el("thead", {}, el("tr", {}, shown.map(header))), body);
   $("said").textContent = rows.length ? `${rows.length} of ${ofDataset().length} rows` : "No row fits these filters.";
@@ -225,7 +226,7 @@ function pictureOf(row) {
 function figuresOf(row) {
   return el("section", {}, el("h3", {}, "Figures"), pairs({
     Accuracy: accuracy(row), "Behind the highest": row.behind && points(row.behind), "vs random": points(row.random, "+"), "Gap to full": points(row.gap),
-    Size: `${bytes(row.bytes)}${row.bits === null ? "" : `, ${bits(row.bits)} per class`}`, Synthesis: time(row.synthesis_seconds),
+    Size: `${bytes(row.bytes)}${row.bits === null ? "" : `, ${bits(row.bits)} per class`}`, "Needs besides": row.needs, Synthesis: time(row.synthesis_seconds),
     "Peak memory": row.peak_memory_mb === null ? null : Math.round(row.peak_memory_mb) + " MB", Labels: known(LABELS[row.labels] || row.labels),
     Preset: known(row.preset), Protocol: known(row.protocol), Network: known(row.network), Pixels: known(row.pixel_space),
     Made: row.origin, Suites: row.suites.join(", "), Doubts: row.notes.join("; "),
