@@ -88,8 +88,8 @@ class Card(Sparse):
             the target of cross-entropy as it is, so that its sum is the weight of its image; ``teacher``: a network, in
             the tensors ``teacher.*``, labels what is shown; ``recorded``: views and their labels are in the tensors
             ``relabel.*``; ``distances``: so are views, each with its distances to the two classes mixed in it;
-            ``targets``: features to pre-train a network by, in the tensor ``target.features``; ``projector``: an encoder
-            with what the tensors ``projector.*`` change of it labels what is shown.
+            ``targets``: features to pre-train a network by, in the tensor ``target.features``; ``projector``: an
+            encoder with what the tensors ``projector.*`` change of it labels what is shown.
         temperature: by which logits are divided, the set's and those of the network in training.
         alpha: the weight of what a teacher says beside that of the classes: 1 for the teacher alone, 0 for the classes.
         distance_weight: of the term in which recorded distances stand beside the classes.
