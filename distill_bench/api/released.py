@@ -214,7 +214,7 @@ def verify_claim(
     own = {"name": dataset, "flip_invariant": flip_invariant, "classes": classes}
     data = source_of(sets[0], sets[0].card.source.holdout, **own)
     if isinstance(watching, StreamMonitor):
-        images, rules = len(sets[0].images), protocol_for(sets[0], protocol)
+        images, rules = sets[0].shown_count, protocol_for(sets[0], protocol)
         watching.say(peak_line(evaluation_bytes(data, rules.id, images, network)))
     how: dict[str, Any] = {"network": network, "networks": networks, "labels": labels, "device": device}
     how |= {"allow_leak": allow_leak, "monitor": watching, "cache": score_folder()}

@@ -86,7 +86,7 @@ def evaluate_command(
         data = options.dataset_of_set(first, dataset, size, holdout, split, flip_invariant, classes)
         protocol = protocol_for(first, protocol).id
     monitor, cache = options.listening_monitor(quiet), score_folder()
-    images = len(data.train) if sets[0] is None else len(sets[0].images)
+    images = len(data.train) if sets[0] is None else sets[0].shown_count
     monitor.say(peak_line(evaluation_bytes(data, protocol, images, network)))
     settings: dict[str, Any] = {"network": network, "networks": networks, "device": device, "compile": compile}
     settings |= {"monitor": monitor, "cache": cache}

@@ -27,6 +27,7 @@ from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import SourceCard, Sparse, source_card
 from distill_bench.datasets.classes import as_option
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
+from distill_bench.distilled import compensators
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.formation import formation_trouble
 from distill_bench.distilled.projector import PREFIX as PROJECTOR_PREFIX
@@ -53,7 +54,7 @@ INDICES = "selection.indices"
 """The tensor of a set of real images that says which of the training split they are: int32 [n]."""
 TARGETS = "target.features"
 """The tensor of a set without labels for training: the features that a network is to have of every image, [n, d]."""
-_STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX, PROJECTOR_PREFIX, INDICES, TARGETS)
+_STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX, PROJECTOR_PREFIX, INDICES, TARGETS, compensators.PREFIX)
 _SET_ADVICE = " that distill-bench synthesize made; what others released, distill-bench import turns into one"
 
 
@@ -164,8 +165,10 @@ class DistilledSet:
     Attributes:
         images: [n, channels, height, width] in the card's pixel space; float32, float16 or uint8 (then on 0 … 255).
         labels: int64 [n], the class of every image.
-        soft_labels: float [n, classes], logits, probabilities or weights by ``card.label_kind``, or None.
+        soft_labels: float [n, classes], logits, probabilities or weights by ``card.label_kind``, or None; a row an
+            image, and one for each that compensators make of it.
         learning_rate: the rate a network should be trained with, learned with the images, or None.
+        stored: further tensors that belong to the set (names start with ``relabel.``, ``teacher.`` or ``compensator.``;
         stored: further tensors that belong to the set (names start with ``relabel.``, ``teacher.`` or ``projector.``;
             or they are ``INDICES`` and ``TARGETS``).
         card: see ``Card``.
@@ -177,7 +180,7 @@ class DistilledSet:
         labels: Int64[Tensor, " n"],
         card: Card,
         *,
-        soft_labels: Float[Tensor, "n k"] | None = None,
+        soft_labels: Float[Tensor, "s k"] | None = None,
         learning_rate: float | None = None,
         stored: Mapping[str, Tensor] | None = None,
     ) -> None:
@@ -263,6 +266,17 @@ class DistilledSet:
         return named
 
     @property
+    def shown_count(self) -> int:
+        """How many images ``shown`` gives."""
+        return len(self.images) * self.card.formation**2 * compensators.forms(self)
+
+    @property
+    def budget_count(self) -> int:
+        """How many images are stored; with compensators, how many could be in place of these too."""
+        whole = self.card.ipc * len(self.card.class_names)
+        return whole if compensators.IMAGES in self.stored else len(self.images)
+
+    @property
     def has_strict_score(self) -> bool:
         """Whether hard labels and the protocol's own rate are another evaluation than the set as stored."""
         return self.card.trained_kind != "hard" or self.learning_rate is not None
@@ -294,11 +308,13 @@ class DistilledSet:
     def shown(self, dataset: Dataset | None = None) -> "Shown":
         """What networks are trained on: images in the card's pixel space; of a formation, those in the stored ones.
 
+        With compensators (float32 ``compensator.images``) every image is followed by those that they make of it.
+
         Args:
             dataset: as for ``playback.transform_of``.
 
         Returns:
-            Images, classes and soft labels, of which every image has its stored one's.
+            Images, classes and soft labels. Of a formation every image has its stored one's.
         """
         from distill_bench.distilled.playback import as_shown  # which is about sets, and imports them
 
@@ -360,7 +376,8 @@ class DistilledSet:
             out.
 
         Raises:
-            UsageError: ``datasets`` is not installed, images have other than 1 or 3 channels, or hold smaller ones.
+            UsageError: ``datasets`` is not installed, images have other than 1 or 3 channels, or others are shown: of
+                a formation, or with compensators.
         """
         from distill_bench.distilled.hf_table import as_hf_dataset
 
@@ -480,11 +497,11 @@ def _check(distilled: DistilledSet) -> None:
     if (soft is None) != (distilled.card.label_kind in _WITHOUT_SOFT_LABELS):
         raise DataError(f"label_kind is {distilled.card.label_kind!r}, soft labels: {'no' if soft is None else 'yes'}.")
     if soft is not None and (
-        soft.shape != (len(images), classes) or soft.dtype not in _SOFT_TYPES or not soft.isfinite().all()
+        soft.shape != (wanted := (len(images) * compensators.forms(distilled), classes))
+        or soft.dtype not in _SOFT_TYPES
+        or not soft.isfinite().all()
     ):
-        raise DataError(
-            f"soft labels are {soft.dtype} {tuple(soft.shape)}; they must be finite floats ({len(images)}, {classes})."
-        )
+        raise DataError(f"soft labels are {soft.dtype} {tuple(soft.shape)}; they must be finite floats {wanted}.")
     if soft is not None and distilled.card.label_kind == "probabilities":
         worst = float((soft.double().sum(dim=1) - 1).abs().max())
         if soft.min() < 0 or worst > _PROBABILITY_TOLERANCE:
@@ -540,6 +557,7 @@ def _check_stored(distilled: DistilledSet) -> None:
     if (indices := distilled.stored.get(INDICES)) is not None:
         _check_indices(indices, len(distilled.images))
     _check_targets(distilled.stored.get(TARGETS), kind, len(distilled.images))
+    compensators.check_compensators(distilled)
     if kind == "projector":
         card = distilled.card
         check_projector(distilled.stored, card.projector, card.requires, len(card.class_names))

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from distill_bench.datasets.dataset import Dataset
+from distill_bench.distilled.compensators import refuse_compensators
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.render import render_pixels
 from distill_bench.errors import UsageError
@@ -100,6 +101,7 @@ def as_hf_dataset(distilled: DistilledSet, dataset: Dataset | None = None) -> An
             f"each image of the set holds {factor}×{factor} smaller ones, and a table of pictures does not say so: "
             "to_dataset gives the images that networks are shown."
         )
+    refuse_compensators(distilled, "to_hf", "``shown()`` gives all images that networks are trained on.")
     try:
         import datasets  # an extra
     except ImportError:

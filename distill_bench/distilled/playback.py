@@ -13,6 +13,8 @@ from torch.utils.data import TensorDataset
 from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import Transform
+from distill_bench.distilled.compensators import IMAGES as COMPENSATORS
+from distill_bench.distilled.compensators import forms, shown_images
 from distill_bench.distilled.distilled_set import TARGETS, TEACHER_PREFIX, DistilledSet
 from distill_bench.distilled.formation import decoded, grey
 from distill_bench.distilled.projector import Projector, projector_of
@@ -55,7 +57,7 @@ class Shown(NamedTuple):
     """What networks are trained on.
 
     Attributes:
-        images: float32 [m, c, h, w] in the set's pixel space; of a formation, f² after another for every stored one.
+        images: float32 [m, c, h, w] in the set's pixel space, those of every stored image after one another.
         labels: int64 [m].
         soft_labels: [m, classes], as the set has them, or None.
     """
@@ -68,6 +70,9 @@ class Shown(NamedTuple):
 def as_shown(distilled: DistilledSet, dataset: Dataset | None = None) -> Shown:
     """See ``DistilledSet.shown``."""
     card, soft = distilled.card, distilled.soft_labels
+    if (added := distilled.stored.get(COMPENSATORS)) is not None:
+        images = shown_images(distilled.images, added, card.pixel_space)
+        return Shown(images, distilled.labels.repeat_interleave(forms(distilled)), soft)
     each = card.formation**2
     return Shown(
         decoded(training_images(distilled, dataset), card.formation, grey(card.pixel_space)),
@@ -84,7 +89,7 @@ def training_images(distilled: DistilledSet, dataset: Dataset | None = None) -> 
         dataset: as for ``transform_of``.
 
     Returns:
-        The images, [n, c, h, w].
+        The images, [n, c, h, w], in the card's pixel space.
     """
     images = distilled.images
     return transform_of(distilled, dataset).encode(images) if images.dtype == torch.uint8 else images.float()

@@ -28,6 +28,7 @@ from distill_bench.evaluation.labels import (
     distance_batches,
     mixed_batches,
     recorded_batches,
+    softened,
     teacher_labelled,
 )
 from distill_bench.evaluation.protocol import PROTOCOLS, WITHOUT_AUGMENTATION, Protocol, load_protocol, outside_notes
@@ -117,7 +118,7 @@ def evaluate(
         ipc=card.budget.ipc,
         fraction=card.fraction,
         images=len(distilled.images),
-        shown=inputs.count if card.formation > 1 else None,
+        shown=inputs.count if inputs.count != len(distilled.images) else None,
         preset=card.preset,
         seed=card.seed,
         strict=labels == "hard" and distilled.has_strict_score,
@@ -421,11 +422,11 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
     kind = "hard" if labels == "hard" else card.trained_kind
     alpha = 1.0 if kind == "hard" else card.alpha
     plan = rules.plan(
-        len(distilled.images),
+        distilled.budget_count,
         distilled.learning_rate if labels == "stored" else None,
         1.0 if kind == "hard" else card.temperature,
         classes,
-        card.formation,
+        len(pixels),
     )
     plan, count = replace(plan, alpha=alpha), len(pixels)
 
@@ -437,7 +438,7 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
             batches = table_batches(load, targets, _augmentation_of(rules, setup.dataset))
         if not rules.images_per_class:
             return batches
-        return balanced_batches(batches, distilled.labels, rules.images_per_class, rules.classes_per_step)
+        return balanced_batches(batches, shown.labels, rules.images_per_class, rules.classes_per_step)
 
     own = shown.labels.to(device)
     if kind == "hard":
@@ -452,15 +453,17 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
     if kind == "recorded":
         playback = Playback(pixels, RecordedLabels.stored(distilled.stored, classes), card.temperature)
         return TrainInputs(recorded_batches(playback, own, classes, alpha), count, plan, "teacher")
+    late = kind == "logits" and rules.augmentation == "views" and rules.mixed == "logits"
     assert shown.soft_labels is not None
-    targets = _targets(shown.soft_labels, card).to(device)
-    return TrainInputs(batches_of(targets if alpha == 1 else both(targets, own)), count, plan, "soft")
+    targets = _targets(shown.soft_labels, card, late).to(device)
+    batches = batches_of(targets if alpha == 1 else both(targets, own))
+    return TrainInputs(softened(batches, card.temperature, alpha) if late else batches, count, plan, "soft")
 
 
-def _targets(soft: Tensor, card: Card) -> Tensor:
-    """What cross-entropy is of: probabilities, or weights as they are."""
+def _targets(soft: Tensor, card: Card, late: bool) -> Tensor:
+    """What cross-entropy is of: probabilities, or weights as they are; or logits that become probabilities later."""
     soft = soft.float()
-    return (soft / card.temperature).softmax(dim=1) if card.label_kind == "logits" else soft
+    return (soft / card.temperature).softmax(dim=1) if card.label_kind == "logits" and not late else soft
 
 
 def _augmentation_of(rules: Protocol, dataset: Dataset) -> Augment | None:

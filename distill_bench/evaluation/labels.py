@@ -83,6 +83,28 @@ def _mixed(drawn: AugmentParams, images: Tensor, own: Tensor, other: Tensor) -> 
     return share * own + (1 - share) * other
 
 
+def softened(batches: BatchFn, temperature: float, alpha: float = 1.0) -> BatchFn:
+    """Images as they are augmented, and probabilities of their logits, which were mixed as the images are.
+
+    Args:
+        batches: gives the images and logits [b, classes]; below an alpha of 1 both [b, 2, classes], see ``both``.
+        temperature: which logits are divided by.
+        alpha: as for ``teacher_labelled``.
+
+    Returns:
+        The batch function of a training, see ``BatchFn``.
+    """
+
+    def probable(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+        images, wanted = batches(epoch, indices, draws)
+        if alpha == 1:
+            return images, (wanted / temperature).softmax(dim=1)
+        said, shares = wanted.unbind(dim=1)
+        return images, torch.stack([(said / temperature).softmax(dim=1), shares], dim=1)
+
+    return probable
+
+
 def teacher_labelled(batches: BatchFn, teacher: nn.Module, temperature: float, alpha: float = 1.0) -> BatchFn:
     """Images as they are augmented, and the teacher's probabilities (logits over ``temperature``) for just these.
 

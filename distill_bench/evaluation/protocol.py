@@ -47,7 +47,8 @@ class Protocol(BaseModel):
         decay_factor: by so much.
         reset_momentum: whether momentum starts again at that point.
         decayed_momentum: SGD's from that point on, where it starts again; None: the same.
-        optimizer: SGD, or AdamW, which leaves biases and norms without weight decay.
+        optimizer: SGD, or AdamW, which leaves biases and norms without weight decay, unless
+        decay_all: asks for it.
         nesterov: whether SGD's momentum is Nesterov's.
         annealing: the part of a cosine's half-wave that the learning rate follows instead; 0: none, it is a step.
         batch_by_ipc: instead of ``batch_size``, pairs of IPC and batch size, of which that of the nearest IPC below
@@ -62,6 +63,9 @@ class Protocol(BaseModel):
             a permutation of the set.
         classes_per_step: then, of so many random classes; 0: of all.
         views: how views are drawn. Targets are mixed as images are. A set's recorded views stand instead of these.
+        mixed: what is mixed of labels that are logits: their probabilities, or the logits, which then become them.
+        equal_steps: whether a set that shows more images than its budget has is trained for so many fewer epochs that
+            the optimiser takes as many steps as for one that does not; else epochs are the same.
         networks: how many are trained unless another number is asked for. A sample size, not part of the meaning.
         overrides: for a dataset by name, fields that differ there.
     """
@@ -84,6 +88,7 @@ class Protocol(BaseModel):
     reset_momentum: bool = False
     decayed_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    decay_all: bool = False
     nesterov: bool = False
     annealing: float = 0.0
     floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -95,6 +100,8 @@ class Protocol(BaseModel):
     images_per_class: NonNegativeInt = 0
     classes_per_step: NonNegativeInt = 0
     views: AugmentPolicy = AugmentPolicy()
+    mixed: Literal["probabilities", "logits"] = "probabilities"
+    equal_steps: bool = True
     networks: PositiveInt = 5
     overrides: Mapping[str, Mapping[str, Override]] = {}
 
@@ -142,7 +149,7 @@ class Protocol(BaseModel):
         learned_rate: float | None = None,
         temperature: float = 1.0,
         classes: int = 1,
-        formation: int = 1,
+        shown: int | None = None,
     ) -> Plan:
         """The training plan for a set of so many images.
 
@@ -151,8 +158,8 @@ class Protocol(BaseModel):
             learned_rate: the set's own, or None.
             temperature: of its labels.
             classes: how many there are.
-            formation: each image holds so many in a row and in a column, all of which are shown in an epoch. There are
-                as many fewer epochs as make the steps those of the stored images, and no more.
+            shown: how many images an epoch has, where they are others than those stored. There are as many fewer epochs
+                as make the steps those of the stored images, and no more, unless the protocol has its epochs always.
 
         Returns:
             The plan.
@@ -160,7 +167,8 @@ class Protocol(BaseModel):
         batch_size = self._batch_size(images // classes, classes)
         steps = math.ceil(images / batch_size)
         whole = max(self.epochs, math.ceil(self.minimum_steps / steps))
-        epochs = math.ceil(whole * steps / math.ceil(images * formation**2 / batch_size))
+        shown = images if shown is None or not self.equal_steps else shown
+        epochs = math.ceil(whole * steps / math.ceil(shown / batch_size))
         decay_after = whole // 2 if self.decay_after is None else self.decay_after
         rate = learned_rate if self.use_learned_rate and learned_rate is not None else self.learning_rate
         return Plan(
@@ -175,6 +183,7 @@ class Protocol(BaseModel):
             decayed_momentum=self.decayed_momentum,
             temperature=temperature,
             optimizer=self.optimizer,
+            decay_all=self.decay_all,
             annealing=self.annealing,
             nesterov=self.nesterov,
             floor=self.floor,

@@ -40,7 +40,7 @@ class Subject(BaseModel):
         ipc: images per class; None for the whole split, and where there is a
         fraction: of the training split, as it was asked for; None for a number of images per class.
         images: how many there are; None if it is not known, as in results of earlier versions.
-        shown: how many networks are shown, where every image holds several smaller ones; None else.
+        shown: how many networks are shown, where they are others: smaller ones, or those with compensators; None else.
         preset: the recipe's preset; None if the set's card names none, as of imported sets.
         seed: of the synthesis, as the card has it; 0 for the whole split, None if the card has none.
         cell_key: content address of the set as a suite asks for it; None if no suite did.

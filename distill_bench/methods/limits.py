@@ -46,13 +46,17 @@ def budget_trouble(
     """
     if trouble := _formation_trouble(dataset, config, budget):
         return trouble
-    if budget.fraction is None:
-        return (
-            None
-            if config.balanced
-            else f"{method} chooses among all classes together, so that there is no number of images per class: give "
-            "`fraction`."
-        )
+    if budget.ipc is not None:
+        if not config.balanced:
+            return (
+                f"{method} chooses among all classes together, so that there is no number of images per class: give "
+                "`fraction`."
+            )
+        try:
+            config.images_a_class(budget.ipc, len(dataset.class_names))
+        except UsageError as error:
+            return f"{method} at {budget}: {error}"
+        return None
     if not selects(function):
         return (
             f"{method} makes equally many images of every class, and cannot be asked for a fraction of the training "

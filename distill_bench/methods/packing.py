@@ -39,11 +39,12 @@ def as_set(result: Any, run: Run[Any], card: Card) -> DistilledSet:
     counts = labels.bincount(minlength=run.classes)
     _check_none_empty(counts, run)
     _check_pixels(result.images, run)
+    most = run.budget.ipc or int(counts.max())
     try:
         return DistilledSet(
             result.images.detach().cpu().contiguous(),
             labels,
-            card.model_copy(update={name: getattr(result, name) for name in _OF_RESULT} | {"ipc": int(counts.max())}),
+            card.model_copy(update={name: getattr(result, name) for name in _OF_RESULT} | {"ipc": most}),
             soft_labels=None if result.soft_labels is None else result.soft_labels.detach().cpu().contiguous(),
             learning_rate=result.learning_rate,
             stored=result.stored,

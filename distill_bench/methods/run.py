@@ -86,6 +86,21 @@ class Config(BaseModel):
         """Whether a set has of every class as many images as ``Run.counts`` says; else ``Run.total`` in all."""
         return True
 
+    def images_a_class(self, ipc: int, classes: int) -> int:
+        """How many images of a class a set has: fewer than its budget where it stores other things beside them.
+
+        Args:
+            ipc: the budget.
+            classes: of the dataset.
+
+        Returns:
+            The number of images.
+
+        Raises:
+            UsageError: there is no such set within the budget.
+        """
+        return ipc
+
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError if these values cannot be run on a dataset. Called before any work is done."""
 
@@ -108,12 +123,13 @@ T = TypeVar("T")
 class SynthesisResult:
     """A finished set: images [n, c, h, w] in the run's pixel space or as 8-bit pictures, labels int64 [n] in order.
 
-    The other attributes are those of ``DistilledSet`` and its card.
+    Soft labels have a row for every image that is shown, see ``DistilledSet.shown``. The other attributes are those of
+    ``DistilledSet`` and its card.
     """
 
     images: Num[Tensor, "n c h w"]
     labels: Int64[Tensor, " n"]
-    soft_labels: Float[Tensor, "n k"] | None = None
+    soft_labels: Float[Tensor, "s k"] | None = None
     label_kind: LabelKind = "hard"
     learning_rate: float | None = None
     temperature: float = 1.0
@@ -157,7 +173,8 @@ class Run(Generic[F]):
     @property
     def counts(self) -> tuple[int, ...]:
         """How many images of every class a balanced set has."""
-        return self.budget.counts(self.training.class_sizes)
+        counts = self.budget.counts(self.training.class_sizes)
+        return tuple(self.config.images_a_class(count, self.classes) for count in counts)
 
     @property
     def ipc(self) -> int:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from pydantic import PlainSerializer
 from torch import Tensor
 
+from distill_bench.distilled.compensators import refuse_compensators
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.methods.formation import formation_of
@@ -53,6 +54,7 @@ def images_to_go_on_from(run: Run[Any]) -> Float[Tensor, "n c h w"]:
     """
     path = run.config.init
     distilled = load_distilled(path)
+    refuse_compensators(distilled, f"init={path}", "Go on from a set that has none.")
     facts = {
         "classes": (distilled.card.class_names, run.training.class_names),
         "images": (tuple(distilled.images.shape), (len(run.labels), *run.training.shape)),

@@ -39,7 +39,8 @@ class Plan:
         batch_size: images a step; the last step of an epoch has the remainder.
         learning_rate, weight_decay: of the optimiser.
         momentum, nesterov: of SGD.
-        optimizer: SGD, or AdamW with torch's betas, which leaves biases and norms without weight decay.
+        optimizer: SGD, or AdamW with torch's betas, which leaves biases and norms without weight decay unless
+        decay_all: asks for it.
         annealing: the part of a cosine's half-wave that the learning rate follows: 0 leaves it constant, 1 brings it to
             ``floor`` after the last epoch, 0.5 to half-way there.
         anneal_every: whether the rate follows it epoch by epoch, or step by step.
@@ -63,6 +64,7 @@ class Plan:
     decayed_momentum: float | None = None
     temperature: float = 1.0
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    decay_all: bool = False
     annealing: float = 0.0
     nesterov: bool = False
     floor: float = 0.0
@@ -278,7 +280,7 @@ def _optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
         parameters = list(network.parameters())
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": plan.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": plan.weight_decay * plan.decay_all},
         ]
         return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
     return torch.optim.SGD(

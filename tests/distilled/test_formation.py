@@ -137,7 +137,7 @@ def test_networks_are_trained_on_what_is_shown(digits, labels):
 @pytest.mark.parametrize("ipc", [1, 10, 50])
 def test_steps_are_those_of_the_stored_images_and_the_rate_falls_at_the_same_part_of_them(name, ipc):
     rules, images = load_protocol(name), 10 * ipc
-    plain, four = rules.plan(images, classes=10), rules.plan(images, classes=10, formation=2)
+    plain, four = rules.plan(images, classes=10), rules.plan(images, classes=10, shown=4 * images)
 
     def steps(count, plan):
         return -(-count // plan.batch_size) * plan.epochs

@@ -26,6 +26,7 @@ COMMON = {
     "networks": 5,
     "overrides": {},
     "optimizer": "sgd",
+    "decay_all": False,
     "nesterov": False,
     "decay_factor": 0.1,
     "decayed_momentum": None,
@@ -34,6 +35,8 @@ COMMON = {
     "anneal_every": "epoch",
     "batch_by_ipc": [],
     "views": {"crop": "resized", "scale": [0.08, 1.0], "tiles": 1, "mix": "none", "beta": 1.0},
+    "mixed": "probabilities",
+    "equal_steps": True,
 }
 ADAMW = {
     "network": "ResNet18BN",
@@ -113,6 +116,10 @@ PINNED = {
             for name in STITCHED
         }
     },
+    "infer-v1": COMMON
+    | ADAMW
+    | {"epochs": 400, "batch_size": 64, "decay_all": True, "annealing": 1.0, "views": MIXUP}
+    | {"mixed": "logits", "equal_steps": False},
     "prune-v1": COMMON | PRUNE,
     "prune-full-v1": COMMON | PRUNE | FULL,
     "prune-cpu-v1": COMMON | EQUAL_STEPS | {"networks": 3},
@@ -239,6 +246,25 @@ def test_equal_steps_are_equal_but_for_a_last_epoch_and_fixed_epochs_are_not(ima
     assert fixed.rate(199, 1 - 1e-12) == pytest.approx(1e-4)
     assert load_protocol("prune-full-v1").plan(images) == fixed
     assert load_protocol("prune-cpu-full-v1").plan(images) == equal
+
+
+@pytest.mark.parametrize("shown", [99, 100, 101, 240, 256, 257, 700, 5000])
+@pytest.mark.parametrize(("name", "images"), [("quick-v1", 100), ("dsa-v1", 30), ("sre2l-v1", 1000), ("rded-v1", 100)])
+def test_other_images_than_are_stored_are_shown_in_as_many_steps(name, images, shown):
+    protocol = load_protocol(name)
+    usual, plan = protocol.plan(images, classes=10), protocol.plan(images, classes=10, shown=shown)
+    steps, in_an_epoch = usual.epochs * -(-images // usual.batch_size), -(-shown // plan.batch_size)
+    assert steps <= plan.epochs * in_an_epoch < steps + in_an_epoch
+    assert plan.batch_size == usual.batch_size
+    if usual.decay_after is not None:
+        assert abs(plan.decay_after / plan.epochs - usual.decay_after / usual.epochs) < 1 / plan.epochs
+    assert protocol.plan(images, classes=10, shown=images) == usual
+
+
+def test_infer_shows_more_images_in_as_many_epochs():
+    for shown in (100, 350):
+        plan = load_protocol("infer-v1").plan(100, classes=10, shown=shown)
+        assert (plan.epochs, plan.batch_size, plan.decay_all) == (400, 64, True)
 
 
 @pytest.mark.parametrize("values", [{"momentum": 0.0}, {"optimizer": "adamw"}], ids=str)

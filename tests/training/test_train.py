@@ -200,6 +200,20 @@ def test_the_global_generator_is_left_alone():
     accuracy(net, IMAGES.__getitem__, LABELS)
 
 
+@pytest.mark.parametrize("everything", [False, True])
+def test_adamw_decays_biases_where_it_is_asked_to(everything):
+    def no_slope(net, loss_of):
+        for parameter in net.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        return loss_of()
+
+    net, rates = network(), {"learning_rate": 0.1, "weight_decay": 0.5, "optimizer": "adamw", "decay_all": everything}
+    train(net, ROWS, COUNT, Plan(epochs=2, batch_size=COUNT, **rates), generator("order"), gradient=no_slope)
+    for found, first in zip(net.parameters(), network().parameters(), strict=True):
+        factor = (1 - 0.1 * 0.5) ** 2 if everything or first.ndim > 1 else 1.0
+        torch.testing.assert_close(found, first * factor, rtol=0, atol=1e-15)
+
+
 class Cut(Exception):
     """The process ends here."""
 

@@ -18,7 +18,7 @@ from distill_bench.distilled.distilled_set import DistilledSet, check_same_datas
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import Result, evaluate, protocol_for
 from distill_bench.evaluation.evaluate import MOST_NETWORKS
-from distill_bench.evaluation.measures.measured import Estimated, Measured, epochs_of, facts_of, one_stage
+from distill_bench.evaluation.measures.measured import Estimated, Measured, check_whole, epochs_of, facts_of, one_stage
 from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.seeds import generator
 
@@ -107,6 +107,7 @@ def continual(
         RunFailed: a network's training diverged.
         Interrupted: the monitor was asked to stop; the cache has all networks that were tested.
     """
+    check_whole(distilled, "continual")
     rules = protocol_for(distilled, protocol)
     dataset = dataset or dataset_of(distilled.card.source)
     check_same_dataset(distilled, dataset)

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from distill_bench.datasets import Dataset
+from distill_bench.distilled.compensators import refuse_compensators
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation.compare import NO_SPREAD
 from distill_bench.evaluation.protocol import Protocol
@@ -95,12 +96,17 @@ def facts_of(distilled: DistilledSet, result: Result) -> dict[str, Any]:
     return facts | {name: getattr(result, name) for name in shared}
 
 
+def check_whole(distilled: DistilledSet, measure: str) -> None:
+    """Raise UsageError if a measure of a set's images would leave out what is stored beside them."""
+    refuse_compensators(distilled, f"measure {measure}", "Evaluate it, or measure its transfer to other networks.")
+
+
 def epochs_of(rules: Protocol, dataset: Dataset, trained_on: DistilledSet | int) -> int:
     """How many epochs a network is trained under a protocol, on a set or on so many images."""
     plan = rules.for_dataset(dataset.name).plan
     if isinstance(trained_on, int):
         return plan(trained_on).epochs
-    return plan(len(trained_on.images), formation=trained_on.card.formation).epochs
+    return plan(trained_on.budget_count, shown=trained_on.shown_count).epochs
 
 
 @contextmanager

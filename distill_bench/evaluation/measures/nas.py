@@ -15,7 +15,7 @@ from distill_bench.datasets.card import dataset_of
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import Result, evaluate, evaluate_full, load_protocol, protocol_for
-from distill_bench.evaluation.measures.measured import Estimated, Measured, epochs_of, facts_of, one_stage
+from distill_bench.evaluation.measures.measured import Estimated, Measured, check_whole, epochs_of, facts_of, one_stage
 from distill_bench.evaluation.measures.networks import fitting
 from distill_bench.evaluation.rank_statistics import spearman
 from distill_bench.runtime.progress import SILENT, Monitor
@@ -112,6 +112,7 @@ def nas(
         RunFailed: fewer than two networks could be trained on both.
         Interrupted: the monitor was asked to stop; the cache has all networks that were tested.
     """
+    check_whole(distilled, "nas")
     rules, whole = protocol_for(distilled, protocol), load_protocol(REFERENCE)
     dataset = dataset or dataset_of(distilled.card.source)
     check_same_dataset(distilled, dataset)

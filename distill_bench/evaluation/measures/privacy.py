@@ -20,7 +20,7 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import transform_of
 from distill_bench.errors import Interrupted, RunFailed
 from distill_bench.evaluation.evaluate import EvalSetup, TrainInputs, prepare
-from distill_bench.evaluation.measures.measured import Estimated, Measured
+from distill_bench.evaluation.measures.measured import Estimated, Measured, check_whole
 from distill_bench.evaluation.rank_statistics import area_under_curve
 from distill_bench.evaluation.result import data_facts, data_name
 from distill_bench.runtime.device import take
@@ -143,6 +143,7 @@ def privacy(
         UsageError, RunFailed: as ``evaluate``.
         Interrupted: the monitor was asked to stop; networks are trained again.
     """
+    check_whole(distilled, "privacy")
     setup, inputs, notes = prepare(
         distilled, dataset, protocol, network, networks, labels, device=device, monitor=monitor, allow_leak=allow_leak
     )

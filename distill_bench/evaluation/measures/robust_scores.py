@@ -19,7 +19,7 @@ from distill_bench.distilled.distilled_set import DistilledSet, check_same_datas
 from distill_bench.distilled.recorded_labels import RECORDED_KINDS
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import Result, evaluate, evaluate_full, load_protocol, protocol_for
-from distill_bench.evaluation.measures.measured import Estimated, Measured, epochs_of, facts_of, one_stage
+from distill_bench.evaluation.measures.measured import Estimated, Measured, check_whole, epochs_of, facts_of, one_stage
 from distill_bench.evaluation.protocol import WITHOUT_AUGMENTATION
 from distill_bench.runtime.progress import SILENT, Monitor
 
@@ -221,6 +221,7 @@ def _data(distilled: DistilledSet, random: DistilledSet, dataset: Dataset | None
     """Where both sets are tested; UsageError unless they are as large."""
     dataset = dataset or dataset_of(distilled.card.source)
     for each in (distilled, random):
+        check_whole(each, "lrs or ars")
         check_same_dataset(each, dataset)
     if len(random.images) != len(distilled.images):
         raise UsageError(

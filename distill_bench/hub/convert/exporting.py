@@ -8,6 +8,7 @@ from pathlib import Path
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import data_options
 from distill_bench.datasets.pixel_space import PixelSpace
+from distill_bench.distilled.compensators import refuse_compensators
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import UsageError
 from distill_bench.hub.convert.format import WritableFormat, writable_format, writable_formats
@@ -116,6 +117,8 @@ def _check_sets(sets: Sequence[DistilledSet], chosen: WritableFormat) -> None:
             f"`to={chosen.name}` takes one set; {len(sets)} were given. Only {several} files hold several."
         )
     cards = [(distilled.card, distilled.images.shape[1:]) for distilled in sets]
+    for distilled in sets:
+        refuse_compensators(distilled, f"`to={chosen.name}`", "Keep the .safetensors file, which has them.")
     if len({(card.class_names, shape, card.pixel_space, card.method, card.protocol) for card, shape in cards}) > 1:
         raise UsageError(
             f"`to={chosen.name}`: the sets differ in classes, image size, pixel space, method or protocol; a "
