@@ -7,22 +7,14 @@ is half of the 95 % Student-t interval over the seeds of selection and training;
 seed, dataset and fraction. A seed fixes scores, ties, teacher and initial network.
 """
 
-import argparse
-from collections.abc import Iterable
-from pathlib import Path
 from statistics import fmean
 
 import pandas
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from study_tables import FULL, difference, table, with_half_width, write_study
 
-from distill_bench import load_results
-from distill_bench.evaluation.statistics import student_interval
-from distill_bench.runtime.files import write_atomically
-
-PAGE = Path(__file__).parent.parent / "docs" / "studies" / "pruning.md"
-BEGIN, END = "<!-- tables: scripts/pruning_study.py -->", "<!-- end of tables -->"
 SELECTIONS = {
     "random": ("random", "#555555", "o"),
     "el2n": ("EL2N, hardest", "#C1272D", "v"),
@@ -32,7 +24,6 @@ SELECTIONS = {
     "dq": ("DQ", "#8E44AD", "p"),
 }
 ALPHAS = (0.0, 0.5, 1.0)
-FULL = "full"
 Cell = tuple[str, float, str, float]
 """Dataset, fraction, selection and α."""
 
@@ -46,30 +37,6 @@ def accuracies(results: pandas.DataFrame) -> dict[Cell, dict[int, float]]:
         cell = (str(row.dataset), float(row.fraction), selection, float(alpha or 0))
         cells.setdefault(cell, {})[int(row.seed)] = float(row.accuracy)
     return cells
-
-
-def difference(cells: dict[Cell, dict[int, float]], first: Cell, second: Cell) -> list[float]:
-    """First less second, seed by seed."""
-    one, other = cells.get(first, {}), cells.get(second, {})
-    return [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
-
-
-def with_half_width(values: Iterable[float], form: str = ".1f") -> str:
-    """The mean ± half of its interval; in bold where a difference leaves out zero."""
-    values = list(values)
-    if not values:
-        return "–"
-    low, high = student_interval(values)
-    if low is None or high is None:
-        return f"{fmean(values):{form}}".replace("-", "−")
-    written = f"{fmean(values):{form}} ± {(high - low) / 2:.1f}".replace("-", "−")
-    return f"**{written}**" if form[0] == "+" and (low > 0 or high < 0) else written
-
-
-def table(header: list[str], rows: Iterable[list[str]]) -> str:
-    """A Markdown table whose first column is text."""
-    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def accuracy_tables(cells: dict[Cell, dict[int, float]], dataset: str, fractions: list[float]) -> str:
@@ -87,8 +54,8 @@ def against_random(cells: dict[Cell, dict[int, float]], dataset: str, fractions:
     header = ["less random", *(f"{f:.0%}, α = {a:g}".replace("%", " %") for f in fractions for a in ALPHAS)]
 
     def entry(key: str, fraction: float, alpha: float) -> str:
-        pair = (dataset, fraction, key, alpha), (dataset, fraction, "random", alpha)
-        return with_half_width(difference(cells, *pair), "+.1f")
+        pair = ((dataset, fraction, name, alpha) for name in (key, "random"))
+        return with_half_width(difference(*(cells.get(each, {}) for each in pair)), "+.1f")
 
     rows = [
         [name, *(entry(key, f, a) for f in fractions for a in ALPHAS)]
@@ -103,9 +70,9 @@ def shares(cells: dict[Cell, dict[int, float]], datasets: list[str], fractions: 
     rows = []
     for dataset in datasets:
         for fraction in fractions:
-            of = {alpha: (dataset, fraction, "random", alpha) for alpha in ALPHAS}
-            gains = [with_half_width(difference(cells, of[a], of[b]), "+.1f") for a, b in ((0.5, 0.0), (1.0, 0.5))]
-            means = {alpha: fmean(cells[of[alpha]].values()) for alpha in ALPHAS if cells.get(of[alpha])}
+            of = {alpha: cells.get((dataset, fraction, "random", alpha), {}) for alpha in ALPHAS}
+            gains = [with_half_width(difference(of[a], of[b]), "+.1f") for a, b in ((0.5, 0.0), (1.0, 0.5))]
+            means = {alpha: fmean(found.values()) for alpha, found in of.items() if found}
             best = f"{max(means, key=means.__getitem__):g}" if len(means) == len(ALPHAS) else "–"
             rows.append([f"{dataset}, {fraction:.0%}".replace("%", " %"), *gains, best])
     return table(["random images", "α = 0.5 less 0", "α = 1 less 0.5", "highest mean at α"], rows)
@@ -162,22 +129,12 @@ def tables(results: pandas.DataFrame) -> str:
     return "\n".join([*parts, shares(cells, datasets, fractions)])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="the folder of results")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write pruning.md and pruning.png to")
-    given = parser.parse_args()
-    results = load_results(given.results)
-    results = results[results["suite"] == "pruning"]
+def draw_results(results: pandas.DataFrame) -> Figure:
+    """The figure of all results, with the line of the whole split."""
     cells, whole = accuracies(results), results[results["method"] == FULL]
     full = dict(zip(whole["dataset"], whole["accuracy"], strict=True))
-    given.out.mkdir(parents=True, exist_ok=True)
-    figure = draw(cells, full, sorted({cell[0] for cell in cells}, reverse=True))
-    figure.savefig(given.out / "pruning.png", metadata={"Software": None})
-    page = PAGE.read_text()
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    write_atomically(given.out / PAGE.name, f"{before}{BEGIN}\n\n{tables(results)}\n{END}{after}")
+    return draw(cells, full, sorted({cell[0] for cell in cells}, reverse=True))
 
 
 if __name__ == "__main__":
-    main()
+    write_study("pruning", __doc__, tables, draw_results)

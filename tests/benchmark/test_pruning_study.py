@@ -32,8 +32,7 @@ def test_cells_are_selections_and_shares_of_the_teacher():
 
 def test_a_difference_is_over_the_seeds_that_both_have():
     """−10, −9 and −8; t with two degrees of freedom."""
-    pair = ("made", 0.1, "el2n", 0.0), ("made", 0.1, "random", 0.0)
-    found = pruning_study.difference(CELLS, *pair)
+    found = pruning_study.difference(CELLS["made", 0.1, "el2n", 0.0], CELLS["made", 0.1, "random", 0.0])
     assert found == [-10.0, -9.0, -8.0]
     assert pruning_study.with_half_width(found, "+.1f") == f"**−9.0 ± {4.3027 / 3**0.5:.1f}**"
     assert pruning_study.with_half_width([-1.0, 1.0], "+.1f") == f"+0.0 ± {12.706 / 1:.1f}"

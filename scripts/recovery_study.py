@@ -1,0 +1,88 @@
+"""What keeps recovered digits below random ones with the same labels: figure and table of docs/studies/recovery.md.
+
+    python scripts/recovery_study.py results --out docs/studies
+
+Reads the results of the suite recovery. ± is half of the 95 % Student-t interval over the seeds of teacher, images and
+networks; a difference is of pairs with the same seed, whose random images, teachers and initial networks are the same.
+"""
+
+from statistics import fmean
+
+import pandas
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from study_tables import FULL, difference, table, with_half_width, write_study
+
+from distill_bench.evaluation.statistics import student_interval
+
+LINE, WHOLE = "random-soft", "sre2l"
+WEAK = " weak teacher"
+Cell = tuple[int, str]
+"""IPC and method."""
+
+
+def accuracies(results: pandas.DataFrame) -> dict[Cell, dict[int, float]]:
+    """Of every cell the accuracy with the teacher's labels, seed by seed, in percent."""
+    cells: dict[Cell, dict[int, float]] = {}
+    as_stored = ~results["strict"].astype(bool)
+    for row in results[as_stored & (results["method"] != FULL)].itertuples():
+        cells.setdefault((int(row.ipc), str(row.method)), {})[int(row.seed)] = float(row.accuracy)
+    return cells
+
+
+def less_line(cells: dict[Cell, dict[int, float]], ipc: int, method: str) -> list[float]:
+    """A method less random images with the labels of the same teacher."""
+    line = LINE + WEAK if method.endswith(WEAK) else LINE
+    return difference(cells.get((ipc, method), {}), cells.get((ipc, line), {}))
+
+
+def _methods(cells: dict[Cell, dict[int, float]]) -> list[str]:
+    """As they stand in the results, the lines first."""
+    names = dict.fromkeys(method for _, method in cells)
+    return sorted(names, key=lambda name: (not name.startswith(LINE), name != WHOLE))
+
+
+def tables(results: pandas.DataFrame) -> str:
+    """Every method's accuracy, less its line, and less sre2l as its preset has it."""
+    cells = accuracies(results)
+    budgets = sorted({ipc for ipc, _ in cells})
+    header = ["images", *(f"IPC {k}{what}" for k in budgets for what in ("", ", less random", ", less sre2l"))]
+
+    def entries(method: str, ipc: int) -> list[str]:
+        own = cells.get((ipc, method), {})
+        lower = [] if method.startswith(LINE) else less_line(cells, ipc, method)
+        moved = [] if method.startswith((LINE, WHOLE + WEAK)) else difference(own, cells.get((ipc, WHOLE), {}))
+        moved = [] if method == WHOLE else moved
+        return [with_half_width(own.values()), with_half_width(lower, "+.1f"), with_half_width(moved, "+.1f")]
+
+    rows = [[method, *(entry for k in budgets for entry in entries(method, k))] for method in _methods(cells)]
+    seeds = sorted({len(found) for found in cells.values()})
+    return f"Seeds: {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}\n\n{table(header, rows)}"
+
+
+def draw(results: pandas.DataFrame) -> Figure:
+    """A panel an IPC: every method less random images with the labels of its teacher."""
+    cells = accuracies(results)
+    budgets = sorted({ipc for ipc, _ in cells})
+    methods = [name for name in _methods(cells) if not name.startswith(LINE)][::-1]
+    figure = Figure(figsize=(10, 1.4 + 0.3 * len(methods)), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, ipc in zip(figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0], budgets, strict=True):
+        for place, method in enumerate(methods):
+            found = less_line(cells, ipc, method)
+            if not found:
+                continue
+            low, high = student_interval(found)
+            if low is not None and high is not None:
+                axes.plot([low, high], [place, place], color="#0072B2", linewidth=1.6)
+            axes.plot(fmean(found), place, "o", color="#0072B2", markersize=5)
+        axes.axvline(0, color="#808080", linestyle="--", linewidth=1)
+        axes.set_title(f"digits, IPC {ipc}", fontsize=10)
+        axes.set_xlabel("points less random images, same labels")
+        axes.grid(axis="x", color="#E4E4E4", linewidth=0.6)
+        axes.set_yticks(range(len(methods)), methods)
+    return figure
+
+
+if __name__ == "__main__":
+    write_study("recovery", __doc__, tables, draw)

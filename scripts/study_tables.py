@@ -1,0 +1,67 @@
+"""What the pages of studies share: differences of pairs, intervals, tables, and a page's tables between two comments."""
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from statistics import fmean
+
+import pandas
+from matplotlib.figure import Figure
+
+from distill_bench import load_results
+from distill_bench.evaluation.statistics import student_interval
+from distill_bench.runtime.files import write_atomically
+
+PAGES = Path(__file__).parent.parent / "docs" / "studies"
+FULL = "full"
+
+
+def difference(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
+    """First less second of the seeds that both have, seed by seed."""
+    return [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+
+
+def with_half_width(values: Iterable[float], form: str = ".1f") -> str:
+    """The mean ± half of its interval; in bold where a difference leaves out zero."""
+    values = list(values)
+    if not values:
+        return "–"
+    low, high = student_interval(values)
+    if low is None or high is None:
+        return f"{fmean(values):{form}}".replace("-", "−")
+    written = f"{fmean(values):{form}} ± {(high - low) / 2:.1f}".replace("-", "−")
+    return f"**{written}**" if form[0] == "+" and (low > 0 or high < 0) else written
+
+
+def table(header: list[str], rows: Iterable[list[str]]) -> str:
+    """A Markdown table whose first column is text."""
+    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_study(
+    suite: str,
+    about: str | None,
+    tables: Callable[[pandas.DataFrame], str],
+    draw: Callable[[pandas.DataFrame], Figure],
+) -> None:
+    """The command of a study's script: writes <suite>.png, and <suite>.md with its tables between the two comments.
+
+    Args:
+        suite: whose results are read, and the name of the page.
+        about: the script, for ``--help``.
+        tables: Markdown from the suite's results.
+        draw: the figure from them.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="the folder of results")
+    parser.add_argument("--out", type=Path, required=True, help=f"the folder to write {suite}.md and {suite}.png to")
+    given = parser.parse_args()
+    results = load_results(given.results)
+    results = results[results["suite"] == suite]
+    given.out.mkdir(parents=True, exist_ok=True)
+    draw(results).savefig(given.out / f"{suite}.png", metadata={"Software": None})
+    begin, end = f"<!-- tables: scripts/{suite}_study.py -->", "<!-- end of tables -->"
+    before, rest = (PAGES / f"{suite}.md").read_text().split(begin)
+    after = rest.split(end)[1]
+    write_atomically(given.out / f"{suite}.md", f"{before}{begin}\n\n{tables(results)}\n{end}{after}")
