@@ -1,4 +1,4 @@
-"""What the pages of studies share: differences of pairs, intervals, tables, and a page's tables between two comments."""
+"""What the pages of studies share: differences of pairs, intervals, and tables that a script puts into a page."""
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
