@@ -168,9 +168,8 @@ class DistilledSet:
         soft_labels: float [n, classes], logits, probabilities or weights by ``card.label_kind``, or None; a row an
             image, and one for each that compensators make of it.
         learning_rate: the rate a network should be trained with, learned with the images, or None.
-        stored: further tensors that belong to the set (names start with ``relabel.``, ``teacher.`` or ``compensator.``;
-        stored: further tensors that belong to the set (names start with ``relabel.``, ``teacher.`` or ``projector.``;
-            or they are ``INDICES`` and ``TARGETS``).
+        stored: further tensors that belong to the set (names start with ``relabel.``, ``teacher.``, ``projector.`` or
+            ``compensator.``; or they are ``INDICES`` and ``TARGETS``).
         card: see ``Card``.
     """
 
