@@ -34,6 +34,7 @@ from distill_bench.distilled.projector import PREFIX as PROJECTOR_PREFIX
 from distill_bench.distilled.projector import ProjectorCard, Required, check_projector
 from distill_bench.distilled.recorded_labels import PREFIX as RECORDED_PREFIX
 from distill_bench.distilled.recorded_labels import RECORDED_KINDS, RecordedKind, RecordedLabels
+from distill_bench.distilled.replay import Replay
 from distill_bench.errors import DataError, UsageError, brief, describe
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.names import LONGEST_PATH, checked_class_names, checked_name
@@ -100,12 +101,13 @@ class Card(Sparse):
         prefix_of: of such a part, the images per class of the whole.
         projector: of labels of that kind.
         requires: external weights without which labels cannot be had. They are not among the set's bytes.
+        replay: how networks go through recorded labels; None: as ``ReplayRule`` has it unless told otherwise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     LATER = (
         "origin", "teacher", "fraction", "alpha", "distance_weight", "formation", "prefixes", "prefix_of", "projector",
-        "requires",
+        "requires", "replay",
     )  # fmt: skip
 
     format_version: int = _FORMAT_VERSION
@@ -132,6 +134,7 @@ class Card(Sparse):
     prefix_of: PositiveInt | None = None
     projector: ProjectorCard | None = None
     requires: tuple[Required, ...] = ()
+    replay: Replay | None = None
 
     @property
     def trained_kind(self) -> LabelKind:
@@ -565,9 +568,12 @@ def _check_stored(distilled: DistilledSet) -> None:
             f"alpha is {distilled.card.alpha:g}, and label_kind 'distances', which stand beside whole classes: their "
             "weight is distance_weight, and alpha 1."
         )
+    if (rule := distilled.card.replay) is not None:
+        rule.check(distilled.images, kind, distilled.card.temperature)
     if kind in RECORDED_KINDS:
         count, _, height, width = distilled.images.shape
-        RecordedLabels.stored(distilled.stored, len(distilled.card.class_names)).check(count, height, width, kind)
+        recording = RecordedLabels.stored(distilled.stored, len(distilled.card.class_names))
+        recording.check(count, height, width, kind, rule)
 
 
 def _check_targets(targets: Tensor | None, kind: LabelKind, count: int) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 from torch.utils.data import TensorDataset
 
@@ -19,6 +19,7 @@ from distill_bench.distilled.distilled_set import TARGETS, TEACHER_PREFIX, Disti
 from distill_bench.distilled.formation import decoded, grey
 from distill_bench.distilled.projector import Projector, projector_of
 from distill_bench.distilled.recorded_labels import RecordedLabels
+from distill_bench.distilled.replay import IN_TURN, ReplayRule, visits
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import Network, blank_network, build_network, is_ours
 from distill_bench.runtime.device import send
@@ -120,11 +121,13 @@ class Playback:
         images: float [n, c, h, w], in the set's pixel space; views are made on their device.
         recording: of their views and logits.
         temperature: logits are divided by it, the recorded ones here and the network's in the loss.
+        rule: how the views are gone through.
     """
 
     images: Float[Tensor, "n c h w"]
     recording: RecordedLabels
     temperature: float
+    rule: ReplayRule = IN_TURN
 
     @classmethod
     def of(cls, distilled: DistilledSet, dataset: Dataset | None = None) -> "Playback":
@@ -148,20 +151,37 @@ class Playback:
         if card.label_kind != "recorded":
             raise UsageError(f"the set's labels are of the kind {card.label_kind!r}; only recorded ones play back.")
         recording = RecordedLabels.stored(distilled.stored, len(card.class_names))
-        return cls(training_images(distilled, dataset), recording, card.temperature)
+        return cls(training_images(distilled, dataset), recording, card.temperature, card.replay or IN_TURN)
 
     @property
     def epochs(self) -> int:
-        """How many are recorded; after the last one the first comes again."""
+        """How many are recorded, which is as many as every image has views."""
         return self.recording.epochs
 
     def __call__(
-        self, epoch: int, indices: Int64[Tensor, " b"]
+        self, epoch: int, indices: Int64[Tensor, " b"], seed: int = 0
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b classes"]]:
-        """The views of the images at ``indices`` in an epoch, and what the teacher said of them, as probabilities."""
-        at = epoch % self.epochs
-        wanted = (self.recording.logits(at, indices) / self.temperature).softmax(dim=1)
+        """The views of the images at ``indices`` in an epoch, and what the teacher said of them, as probabilities.
+
+        Args:
+            epoch: of training; without an end, see ``ReplayRule``.
+            indices: of the images.
+            seed: of a random order.
+
+        Returns:
+            Views [b, c, h, w] and probabilities [b, classes].
+        """
+        at = self.samples(epoch, indices, seed)
+        wanted = self.recording.probabilities(at, indices, self.rule.rest, self.temperature)
         return self.recording.replay(self.images, at, indices), send(wanted, self.images.device)
+
+    def samples(self, epoch: int, indices: Int64[Tensor, " b"], seed: int = 0) -> Int64[Tensor, " b"]:
+        """Which of its views each image has. Arguments as those of a call."""
+        return visits(self.rule, self.epochs, self.recording.images, epoch, seed)[0][indices]
+
+    def originals(self, epoch: int, indices: Int64[Tensor, " b"], seed: int = 0) -> Bool[Tensor, " b"]:
+        """Which images are to be shown themselves, with their classes, in place of a view. Arguments as of a call."""
+        return visits(self.rule, self.epochs, self.recording.images, epoch, seed)[1][indices]
 
 
 def stored_teacher(distilled: DistilledSet) -> Network:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from distill_bench.augmentations import views
 from distill_bench.augmentations.views import AugmentParams
+from distill_bench.distilled.replay import ReplayRule, spread
 from distill_bench.errors import DataError
 from distill_bench.runtime.device import take
 
@@ -38,6 +39,8 @@ _TYPES = {
 }
 _LARGEST = torch.finfo(torch.float16).max
 _SAID: dict[RecordedKind, str] = {"recorded": LOGITS, "distances": DISTANCES}
+_ROUNDING = 1e-2
+"""How far from a probability, or a sum of some, half precision can have taken them."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,10 @@ class RecordedLabels:
     """Views and labels of n images over e epochs.
 
     Attributes:
-        tensors: the fields of ``AugmentParams``, each [e, n, …], with partners as indices of images; and ``logits``,
-            float16 [e, n, k], with ``classes``, int16 [e, n, k], where only the k largest are kept; or ``distances``,
-            float16 [e, n, 2], of the view's own class and its partner's.
+        tensors: the fields of ``AugmentParams``, each [e, n, …], with partners as indices of images; what is the same
+            in all epochs, or for all images too, may have one row in place of e, and of n; and ``logits``, float16
+            [e, n, k], with ``classes``, int16 [e, n, k], where only the k largest are kept; or ``distances``, float16
+            [e, n, 2], of the view's own class and its partner's.
         class_count: how many classes there are.
     """
 
@@ -92,7 +96,7 @@ class RecordedLabels:
         with torch.device("meta"):
             model = cls.empty(epochs, images, class_count, top, math.isqrt(tiles), kind).tensors
         for name, each in own.items():
-            if name not in model or (each.dtype, each.shape) != (model[name].dtype, model[name].shape):
+            if name not in model or each.dtype != model[name].dtype or not _fits(name, each.shape, model[name].shape):
                 wanted = f"{model[name].dtype} {tuple(model[name].shape)}" if name in model else "no such tensor"
                 raise DataError(f"{PREFIX}{name} is {each.dtype} {tuple(each.shape)}; it should be {wanted}.")
         for name, most in (("partners", images), (CLASSES, class_count), ("tiles", tiles)):
@@ -109,8 +113,8 @@ class RecordedLabels:
                 raise DataError(f"{PREFIX}{name} has values that no recording has.")
         return cls(own, class_count)
 
-    def check(self, count: int, height: int, width: int, kind: str) -> None:
-        """Whether this is a recording of a kind, of ``count`` images of a size.
+    def check(self, count: int, height: int, width: int, kind: str, rule: ReplayRule | None = None) -> None:
+        """Whether this is a recording of a kind, of ``count`` images of a size, which can be replayed by a rule.
 
         Raises:
             DataError: it is not.
@@ -122,6 +126,36 @@ class RecordedLabels:
         side = math.isqrt(self.tensors["tiles"].shape[-1])
         if height % side or width % side:
             raise DataError(f"the recording cuts images of {height}×{width} into {side}×{side} tiles, which cannot be.")
+        for name, what in (("crops", "regions"), ("boxes", "boxes")):
+            top, left, tall, wide = self.tensors[name].unbind(dim=-1)
+            inside = (top < height) & (top + tall >= 0) & (left < width) & (left + wide >= 0)
+            if not (inside & (tall <= height) & (wide <= width)).all():
+                raise DataError(
+                    f"{PREFIX}{name}: {what} that images of {height}×{width} do not have: the views are of another "
+                    "dataset, or of images of another size."
+                )
+        if rule is not None and rule.rest == "even":
+            self._check_probabilities()
+
+    def _check_probabilities(self) -> None:
+        for epoch in self.tensors[LOGITS]:
+            kept = epoch.float()
+            if kept.max() > 0 or kept.exp().sum(dim=-1).max() > 1 + _ROUNDING:
+                raise DataError(
+                    f"{PREFIX}{LOGITS} are no logarithms of probabilities, which are 0 at most and sum to 1 at "
+                    "most; without these there is no rest to spread. Record them so, or give rest = none."
+                )
+
+    def compacted(self) -> "RecordedLabels":
+        """The same recording; of the views' tensors, rows that are all equal are there once."""
+        shorter = dict(self.tensors)
+        for name in _TYPES:
+            each = shorter[name]
+            if name != "partners" and torch.equal(each, each[:1, :1].expand_as(each)):
+                shorter[name] = each[:1, :1].clone()
+            elif torch.equal(each, each[:1].expand_as(each)):
+                shorter[name] = each[:1].clone()
+        return RecordedLabels(shorter, self.class_count)
 
     def to_store(self) -> dict[str, Tensor]:
         """The tensors by their names in a set."""
@@ -150,13 +184,15 @@ class RecordedLabels:
             self.tensors[CLASSES][epoch, indices] = classes.to(torch.int16)
         self.tensors[_SAID[self.kind]][epoch, indices] = said.to(torch.float16)
 
-    def views(self, epoch: int, indices: Int64[Tensor, " b"]) -> AugmentParams:
-        """The views of images in an epoch; their ``partners`` are indices of images."""
-        each = {name: self.tensors[name][epoch, indices] for name in _TYPES}
+    def views(self, epoch: int | Int64[Tensor, " b"], indices: Int64[Tensor, " b"]) -> AugmentParams:
+        """The views of images in an epoch, or in one each; their ``partners`` are indices of images."""
+        every = {name: self.tensors[name] for name in _TYPES}
+        whole = {name: all_.expand(self.epochs, self.images, *all_.shape[2:]) for name, all_ in every.items()}
+        each = {name: all_[epoch, indices] for name, all_ in whole.items()}
         wide = {name: value.long() for name, value in each.items() if name not in ("mirrored", "weights")}
         return AugmentParams(**(each | wide), reflected=False)
 
-    def logits(self, epoch: int, indices: Int64[Tensor, " b"]) -> Float[Tensor, "b classes"]:
+    def logits(self, epoch: int | Int64[Tensor, " b"], indices: Int64[Tensor, " b"]) -> Float[Tensor, "b classes"]:
         """The recorded logits, float32; those that are not stored are −∞: the others share all probability."""
         values = self.tensors[LOGITS][epoch, indices].float()
         if CLASSES not in self.tensors:
@@ -168,13 +204,39 @@ class RecordedLabels:
         """The recorded distances, float32, of the views to their own class and to their partner's."""
         return self.tensors[DISTANCES][epoch, indices].float()
 
+    def probabilities(
+        self, epoch: int | Int64[Tensor, " b"], indices: Int64[Tensor, " b"], rest: str = "none", temperature: float = 1
+    ) -> Float[Tensor, "b classes"]:
+        """What the teacher said of images in an epoch, or in one each, as probabilities.
+
+        Args:
+            epoch: of the recording, one for all or one each.
+            indices: of the images.
+            rest: as ``ReplayRule`` has it.
+            temperature: logits are divided by it.
+
+        Returns:
+            Probabilities of all classes, float32.
+        """
+        if rest == "none" or CLASSES not in self.tensors:
+            return (self.logits(epoch, indices) / temperature).softmax(dim=1)
+        kept, classes = (self.tensors[name][epoch, indices] for name in (LOGITS, CLASSES))
+        return spread(kept, classes.long(), self.class_count)
+
     def replay(
-        self, images: Float[Tensor, "n c h w"], epoch: int, indices: Int64[Tensor, " b"]
+        self, images: Float[Tensor, "n c h w"], epoch: int | Int64[Tensor, " b"], indices: Int64[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        """The views of the images at ``indices`` as the teacher saw them."""
+        """The views of the images at ``indices``, in an epoch or in one each, as the teacher saw them."""
         drawn = self.views(epoch, indices)
         own = views.single(drawn, take(images, indices))
         if torch.equal(drawn.partners, indices):
             return own
         other = views.single(self.views(epoch, drawn.partners), take(images, drawn.partners))
         return views.mixed(drawn, own, other)
+
+
+def _fits(name: str, shape: torch.Size, whole: torch.Size) -> bool:
+    """Whether a tensor of a shape has a row for every epoch and image, or one in place of all where that may be."""
+    if name not in _TYPES or len(shape) != len(whole) or shape[2:] != whole[2:]:
+        return shape == whole
+    return shape[0] in (1, whole[0]) and (shape[1] == whole[1] or (name != "partners" and shape[:2] == (1, 1)))

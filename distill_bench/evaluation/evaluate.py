@@ -19,6 +19,7 @@ from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_spac
 from distill_bench.distilled.distilled_set import TARGETS, Card, DistilledSet, check_same_dataset
 from distill_bench.distilled.playback import Playback, stored_projector, stored_teacher
 from distill_bench.distilled.recorded_labels import RecordedLabels
+from distill_bench.distilled.replay import IN_TURN
 from distill_bench.errors import DistillBenchError, RunFailed, UsageError, first_line, is_out_of_memory
 from distill_bench.evaluation.cache import ScoreCache, score_key
 from distill_bench.evaluation.doubts import notes_of
@@ -451,8 +452,10 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
         batches = distance_batches(RecordedLabels.stored(distilled.stored, classes), pixels, own)
         return TrainInputs(batches, count, replace(plan, distance_weight=card.distance_weight), "teacher")
     if kind == "recorded":
-        playback = Playback(pixels, RecordedLabels.stored(distilled.stored, classes), card.temperature)
-        return TrainInputs(recorded_batches(playback, own, classes, alpha), count, plan, "teacher")
+        recording = RecordedLabels.stored(distilled.stored, classes)
+        playback = Playback(pixels, recording, card.temperature, card.replay or IN_TURN)
+        batches = recorded_batches(playback, batches_of(own), own, classes, alpha)
+        return TrainInputs(batches, count, plan, "teacher")
     late = kind == "logits" and rules.augmentation == "views" and rules.mixed == "logits"
     assert shown.soft_labels is not None
     targets = _targets(shown.soft_labels, card, late).to(device)

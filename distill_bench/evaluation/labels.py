@@ -126,11 +126,17 @@ def teacher_labelled(batches: BatchFn, teacher: nn.Module, temperature: float, a
     return labelled
 
 
-def recorded_batches(playback: Playback, labels: Tensor, classes: int, alpha: float = 1.0) -> BatchFn:
-    """The recorded views of an epoch and the teacher's recorded probabilities; nothing is drawn.
+def recorded_batches(
+    playback: Playback, originals: BatchFn, labels: Tensor, classes: int, alpha: float = 1.0
+) -> BatchFn:
+    """The recorded views of an epoch and the teacher's recorded probabilities, but for visits of the image itself.
+
+    What is random of a visit is drawn for the seed of the training's generator, the epoch and the image: in batches of
+    whatever size networks see the same.
 
     Args:
         playback: of the recording.
+        originals: of visits that show the image itself: gives it augmented, and its class, or shares of these.
         labels: int64 [n], the class of every image.
         classes: how many there are.
         alpha: below 1 the classes, mixed as the views are, stand beside the probabilities, see ``both``.
@@ -138,16 +144,31 @@ def recorded_batches(playback: Playback, labels: Tensor, classes: int, alpha: fl
     Returns:
         The batch function of a training, see ``BatchFn``.
     """
-    if alpha == 1:
-        return lambda epoch, indices, draws: playback(epoch, indices)
     shares = F.one_hot(labels, classes).float()
 
     def batches(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
-        images, said = playback(epoch, indices)
-        drawn = playback.recording.views(epoch % playback.epochs, indices)
-        return images, both(said, _mixed(drawn, images, take(shares, indices), take(shares, drawn.partners)))
+        seed = draws.initial_seed()
+        images, said = playback(epoch, indices, seed)
+        wanted = said if alpha == 1 else both(said, _recorded_shares(playback, shares, epoch, indices, seed, images))
+        own = playback.originals(epoch, indices, seed)
+        if own.any():
+            shown, targets = originals(epoch, indices[own], draws)
+            targets = targets if targets.is_floating_point() else F.one_hot(targets, classes)
+            targets = targets.to(wanted.dtype)
+            place = send(own.nonzero()[:, 0], images.device)
+            images = images.index_copy(0, place, shown)
+            wanted = wanted.index_copy(0, place, targets if alpha == 1 else both(targets, targets))
+        return images, wanted
 
     return batches
+
+
+def _recorded_shares(
+    playback: Playback, shares: Tensor, epoch: int, indices: Tensor, seed: int, images: Tensor
+) -> Tensor:
+    """The classes of views, mixed as these are."""
+    drawn = playback.recording.views(playback.samples(epoch, indices, seed), indices)
+    return _mixed(drawn, images, take(shares, indices), take(shares, drawn.partners))
 
 
 def distance_batches(recording: RecordedLabels, images: Float[Tensor, "n c h w"], labels: Tensor) -> BatchFn:

@@ -16,6 +16,7 @@ from distill_bench.datasets.pixel_space import PixelSpace, ZcaInput, pixel_space
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import LabelKind
+from distill_bench.distilled.replay import Replay
 from distill_bench.errors import RunFailed, first_line
 from distill_bench.runtime import seeds
 from distill_bench.runtime.checkpoint import Checkpoint
@@ -138,6 +139,7 @@ class SynthesisResult:
     teacher: str | None = None
     formation: int = 1
     prefixes: tuple[int, ...] = ()
+    replay: Replay | None = None
     stored: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -3,6 +3,8 @@
 Source: Yin, Xing & Shen, "Squeeze, Recover and Relabel" (NeurIPS 2023), section 3.3, and VILA-Lab/SRe2L 8d00cba.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
@@ -10,8 +12,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from jaxtyping import Float, Int64
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -24,6 +24,7 @@ from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import TEACHER_PREFIX
 from distill_bench.distilled.recorded_labels import FARTHEST, RECORDED_KINDS, RecordedLabels
+from distill_bench.distilled.replay import IN_TURN, Replay, ReplayRule, images_sum
 from distill_bench.errors import UsageError
 from distill_bench.methods.resumable import fill_rows
 from distill_bench.methods.run import Config, Piece, Run, SynthesisResult
@@ -35,22 +36,36 @@ from distill_bench.training.timing import Training
 TEACHER_BATCH, TEACHER_SIDE = 500, 64
 
 
-class RecordConfig(BaseModel):
-    """How labels are recorded.
+class RecordConfig(ReplayRule):
+    """How labels are recorded, and gone through.
 
     Attributes:
-        epochs: so many views of every image; who trains longer begins again with the first.
+        epochs: so many views of every image.
         batch_size: images that are mixed with each other.
         top: only so many of the largest logits are kept; 0 keeps all.
         views: how views are drawn.
+        members: teachers, of the run's seed and those after it, whose mean probabilities are the labels.
+        compact: what all views have in common, such as that none is mixed, is stored once.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER = ("order", "rest", "original", "members", "compact")
 
     epochs: PositiveInt = 300
     batch_size: PositiveInt = 1024
     top: NonNegativeInt = 0
     views: AugmentPolicy = AugmentPolicy(mix="cutmix")
+    members: PositiveInt = 1
+    compact: bool = False
+
+    @property
+    def replayed(self) -> ReplayRule:
+        """How networks go through the recording."""
+        return ReplayRule.model_validate(self.model_dump(include=set(ReplayRule.model_fields)))
+
+    @property
+    def of_probabilities(self) -> bool:
+        """Whether logarithms of probabilities are recorded: what is not stored of them, and their mean, is known."""
+        return self.rest == "even" or self.members > 1
 
 
 class RelabelConfig(Config):
@@ -99,6 +114,7 @@ class RelabelConfig(Config):
             )
         if self.labels == "distances" and top:
             raise UsageError(f"record.top is {top}; of distances there are two a view. Give 0, or `labels=recorded`.")
+        self._check_teachers()
         if self.labels not in RECORDED_KINDS:
             return
         if top > classes:
@@ -110,30 +126,60 @@ class RelabelConfig(Config):
         if height % tiles or width % tiles:
             raise UsageError(f"record.views.tiles {tiles} does not divide {height}×{width} px. Give 1, or a divisor.")
 
+    def _check_teachers(self) -> None:
+        members = self.record.members
+        if self.labels == "distances" and self.record.replayed != IN_TURN:
+            raise UsageError(
+                "record.order, rest and original say how recorded labels are gone through; distances go in turn. Leave "
+                "them out, or give labels=recorded."
+            )
+        if members > 1 and self.labels != "recorded":
+            raise UsageError(
+                f"record.members={members} teachers label recorded views together; labels={self.labels} are those of "
+                "one. Give labels=recorded, or record.members=1."
+            )
+        if members > 1 and self.teacher.weights:
+            raise UsageError(
+                f"record.members={members} teachers differ in the seed of their training; {self.teacher.weights} is "
+                "one network. Give record.members=1, or teacher.weights= to have them trained here."
+            )
+        if self.labels == "recorded" and self.record.of_probabilities and self.temperature != 1:
+            raise UsageError(
+                f"temperature={self.temperature:g} divides logits, and record.rest=even and members above 1 record "
+                "probabilities. Give temperature=1."
+            )
+
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """Of float32: what the teacher takes."""
         return teacher_bytes(self.teacher, dataset.train.shape, len(dataset.class_names))
 
 
-def teacher_of(run: Run[Any]) -> Teacher:
-    """The teacher of the run's recipe and seed."""
+def teacher_of(run: Run[Any], member: int = 0) -> Teacher:
+    """The teacher of the run's recipe and seed, or of the seed so many after it."""
     return get_or_train_teacher(
         run.training,
         run.config.teacher,
-        run.seed,
+        run.seed + member,
         monitor=run.monitor,
         every_seconds=run.checkpoint.every_seconds,
     )
 
 
 def teacher_pieces(run: Run[Any]) -> list[Piece]:
-    """The teacher, as what a method needs pretrained."""
+    """The teachers, as what a method needs pretrained."""
     recipe, count = run.config.teacher, len(run.training)
     steps = max(recipe.epochs * -(-count // recipe.batch_size), recipe.minimum_steps)
     batch = min(recipe.batch_size, count)
     shown = Training(recipe.network, run.training.shape, run.classes, batch, steps * batch)
-    path = teacher_path(run.training, recipe, run.seed)
-    return [Piece(path, partial(teacher_of, run), None if recipe.weights else shown)]
+    members = run.config.record.members if isinstance(run.config, RelabelConfig) else 1
+    return [
+        Piece(
+            teacher_path(run.training, recipe, run.seed + member),
+            partial(teacher_of, run, member),
+            None if recipe.weights else shown,
+        )
+        for member in range(members)
+    ]
 
 
 def relabel(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> SynthesisResult:
@@ -162,9 +208,15 @@ def relabel(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> Synthesis
         tensors = {TEACHER_PREFIX + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
         name = teacher.pretrained.identity["recipe"]["network"]
         return relabelled(label_kind="teacher", stored=made.stored | tensors, teacher=name)
-    tensors = record(run, teacher, images, made.labels).to_store()
-    weight = config.distance_weight if config.labels == "distances" else 1.0
-    return relabelled(label_kind=config.labels, distance_weight=weight, stored=made.stored | tensors)
+    recording, rule = record(run, teacher, images, made.labels), config.record.replayed
+    if config.record.compact:
+        recording = recording.compacted()
+    tensors = recording.to_store()
+    if config.labels == "distances":
+        weight = config.distance_weight
+        return relabelled(label_kind="distances", distance_weight=weight, stored=made.stored | tensors)
+    replay = None if rule == IN_TURN else Replay(images=images_sum(made.images), **rule.model_dump())
+    return relabelled(label_kind="recorded", stored=made.stored | tensors, replay=replay)
 
 
 def predict(network: nn.Module, images: Float[Tensor, "n c h w"], device: torch.device) -> Float[Tensor, "n k"]:
@@ -174,14 +226,24 @@ def predict(network: nn.Module, images: Float[Tensor, "n c h w"], device: torch.
         return torch.cat([network(send(batch, device)) for batch in images.split(size)])
 
 
+def mean_log_probabilities(
+    networks: Sequence[nn.Module], images: Float[Tensor, "n c h w"], device: torch.device
+) -> Float[Tensor, "n k"]:
+    """The logarithms of the mean of several networks' probabilities, which are not taken before the mean."""
+    each = torch.stack([predict(network, images, device).log_softmax(dim=1) for network in networks])
+    return each.logsumexp(dim=0) - math.log(len(networks))
+
+
 def record(
     run: Run[Any], teacher: Teacher, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]
 ) -> RecordedLabels:
-    """The teacher's logits for views of every epoch, or distances, which are of the same views at the temperature.
+    """The teachers' logits for views of every epoch, or distances, which are of the same views at the temperature.
 
     An epoch's draws are its own, so that stopped work can go on.
     """
     rule, config, kind = run.config.record.views, run.config.record, run.config.labels
+    networks = [teacher.network, *(teacher_of(run, member).network for member in range(1, config.members))]
+    say = partial(mean_log_probabilities, networks) if config.of_probabilities else partial(predict, teacher.network)
     recording = RecordedLabels.empty(config.epochs, len(images), run.classes, config.top, rule.tiles, kind)
 
     def epoch(number: int) -> None:
@@ -189,7 +251,7 @@ def record(
         for indices in torch.randperm(len(images), generator=draws).split(config.batch_size):
             drawn = views.sample(rule, len(indices), run.training.shape, run.training.flip_invariant, draws)
             shown = views.shown(drawn, send(take(images, indices), run.device))
-            said = predict(teacher.network, shown, run.device)
+            said = say(shown, run.device)
             if kind == "distances":
                 classes = torch.stack([labels[indices], labels[indices[drawn.partners]]], dim=1)
                 said = label_distances(said / run.config.temperature, send(classes, said.device)).clamp(max=FARTHEST)
