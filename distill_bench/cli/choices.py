@@ -20,6 +20,8 @@ PROTOCOLS = (
     "prune-cpu-full-v1",
     "prune-small-v1",
     "prune-small-full-v1",
+    "reinforce-v1",
+    "reinforce-small-v1",
 )
 SPACES: tuple[str, ...] = ("unit", "normalized", "zca")
 COMPILE = ("auto", "on", "off")

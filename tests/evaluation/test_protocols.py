@@ -73,6 +73,14 @@ DC_ON_MNIST = {
     "augmentation": "dc",
     "dc_operations": ["crop", "scale", "rotate"],
 }
+REINFORCE_IMAGENET = {
+    "network": "ResNet18BN_ImageNet",
+    "epochs": 150,
+    "batch_size": 1024,
+    "learning_rate": 0.4,
+    "nesterov": True,
+    "weight_decay": 1e-4,
+}
 PINNED = {
     "standard-v1": COMMON | {"epochs": 1000},
     "quick-v1": COMMON | {"epochs": 300, "networks": 3},
@@ -126,6 +134,14 @@ PINNED = {
     "prune-cpu-full-v1": COMMON | EQUAL_STEPS | FULL,
     "prune-small-v1": COMMON | EQUAL_STEPS | NARROW,
     "prune-small-full-v1": COMMON | EQUAL_STEPS | NARROW | FULL,
+    "reinforce-v1": COMMON
+    | {"network": "ResNet18BN", "epochs": 1000, "learning_rate": 0.2, "use_learned_rate": False, "networks": 1}
+    | {"annealing": 1.0, "anneal_every": "step", "augmentation": "views"}
+    | {"overrides": {"imagenet": REINFORCE_IMAGENET}},
+    "reinforce-small-v1": COMMON
+    | EQUAL_STEPS
+    | NARROW
+    | {"minimum_steps": 900, "augmentation": "views", "views": COMMON["views"] | {"scale": [0.5, 1.0]}},
 }
 
 

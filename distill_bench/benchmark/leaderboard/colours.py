@@ -34,6 +34,7 @@ FAMILIES = {
         "sre2l": VIOLET,
         "cda": GOLD,
         "rded": PLUM,
+        "reinforce": BLUE,
     },
 }
 OTHER, FLIPPED = "other methods", "FYI on "
