@@ -36,20 +36,22 @@ TEACHER = {"network": "ConvNetBN", "epochs": 2, "minimum_steps": 500, "learning_
 
 # the evaluation's own optimiser inside
 INSIDE = {"optimizer": ["sgd"], "inner_lr": [0.01], "inner_momentum": [0.9], "inner_decay": [5e-4]}
-THROUGH = INSIDE | {"total": [60], "window": [20], "real_batch": [128]}
-NARROW = THROUGH | {"network": ["ConvNetW32"]}
+ALL = [["color", "crop", "cutout", "flip", "scale", "rotate"]]
+THROUGH = INSIDE | {"total": [60], "window": [20], "real_batch": [128], "operations": ALL}
+AT_1 = THROUGH | {"init": ["k-means"], "iterations": [120]}
+AT_10 = THROUGH | {"init": ["k-center"], "iterations": [55], "image_lr": [0.01], "images_per_class": [5]}
+NARROW = AT_1 | {"network": ["ConvNetW32"], "image_lr": [0.02, 0.05]}
 
 GRIDS = {
     "digits": [
-        ("rat-bptt", (1,), THROUGH | {"init": ["k-means"], "iterations": [120], "image_lr": [0.02, 0.05]}),
-        ("rat-bptt", (10,), THROUGH | {"init": ["k-center"], "iterations": [55], "image_lr": [0.01],
-                                       "images_per_class": [5]}),
-        ("rat-bptt", (10,), NARROW | {"init": ["k-center"], "iterations": [120], "image_lr": [0.005, 0.01]}),
-        ("rat-bptt", (1,), NARROW | {"init": ["k-means"], "iterations": [220], "image_lr": [0.02]}),
-        ("rat-bptt", (1,), THROUGH | {"init": ["k-means"], "iterations": [120], "image_lr": [0.02], "rate_lr": [0.02]}),
-        ("rat-bptt", (1,), THROUGH | {"init": ["k-means"], "iterations": [120], "image_lr": [0.02], "losses": [3]}),
-        ("rat-bptt", (1,), THROUGH | {"init": ["k-means"], "iterations": [70], "image_lr": [0.02], "total": [40],
-                                      "window": [40]}),
+        # four of rat-bptt without `operations` ran before its recipe had the field, with all six
+        ("rat-bptt", (10,), AT_10 | {"label_lr": [0.01]}),
+        ("rat-bptt", (1,), AT_1 | {"image_lr": [0.02], "rate_lr": [0.02]}),
+        ("rat-bptt", (1,), AT_1 | {"image_lr": [0.02], "total": [40], "window": [40], "iterations": [70]}),
+        ("rat-bptt", (1,), AT_1 | {"image_lr": [0.02], "losses": [3]}),
+        ("rat-bptt", (10,), AT_10 | {"image_lr": [0.02]}),
+        ("rat-bptt", (1,), AT_1 | {"image_lr": [0.02], "optimizer": ["adam"], "inner_lr": [1e-3],
+                                   "inner_momentum": [0.0], "inner_decay": [0.0]}),
         ("datm", (1,), FEW | {"image_lr": [10.0], "label_lr": [1.0]}),
         ("tesla", (1,), FEW | {"image_lr": [20.0]}),
         ("ftd", (1,), FEW | {"image_lr": [10.0], "ema_decay": [0.97]}),
@@ -98,6 +100,7 @@ GRIDS = {
                             "jitter": [0], "image_lr": [0.1], "bn_weight": [0.01, 0.1], "crop": [False]}),
     ],
     "mnist": [
+        ("rat-bptt", (1,), NARROW),
         ("dm", (1,), {"iterations": [100], "image_lr": [1.0, 10.0], "real_batch": [32]}),
         ("dsa", (1,), {"iterations": [60], "image_lr": [0.1, 1.0], "real_batch": [32]}),
     ],
