@@ -2,8 +2,8 @@
 
     python scripts/rat_steps.py          # a few minutes on one core
 
-The sets are made on digits with Adam at 1e-3 and rotations inside, T = 200, and scored on a fifth held out of the training
-split; no test image is read. Writes results/presets/rat-steps.json.
+The sets are made on digits with Adam at 1e-3 and rotations inside, T = 200, and scored on a fifth held out of the
+training split; no test image is read. Writes results/presets/rat-steps.json.
 """
 
 import json
