@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
+from short_protocol import short_protocol
 
 from distill_bench import DataError, DistilledSet, UsageError, evaluate, load_distilled
 from distill_bench.runtime.seeds import generator
-from tests.shared.short_protocol import short_protocol
 
 LABELS = torch.arange(10).repeat_interleave(3)
 IMAGES = torch.randn(30, 1, 8, 8, generator=generator("images"))
@@ -48,6 +48,18 @@ def test_a_prefix_of_a_prefix_is_of_the_whole(blocks):
 def test_an_evaluation_says_that_it_is_of_a_part(blocks, digits, tmp_path):
     result = evaluate(blocks.prefix(2), digits, str(tmp_path / short_protocol(tmp_path)))
     assert "the first 2 of 3 images per class of a set" in result.notes and result.ipc == 2
+
+
+def test_the_command_evaluates_a_prefix(blocks, command, tmp_path):
+    blocks.save(tmp_path / "set.safetensors")
+    rest = ("--protocol", tmp_path / short_protocol(tmp_path), "--json")
+    code, said, _ = command("evaluate", tmp_path / "set.safetensors", "--prefix", 1, *rest)
+    found = json.loads(said)
+    assert (code, found["ipc"], found["images"], found["set_sha256"]) == (0, 1, 10, blocks.prefix(1).sha256)
+    code, _, said = command("evaluate", tmp_path / "set.safetensors", "--prefix", 7, *rest)
+    assert code == 2 and "--prefix 7: the first images per class are a set" in said
+    code, _, said = command("evaluate", "--protocol", "full-v1", "--dataset", "digits", "--prefix", 1)
+    assert code == 2 and "--prefix" in said
 
 
 @pytest.mark.parametrize("ipc", [0, 3, 4])
