@@ -97,7 +97,7 @@ PINNED = {
     | {"decay_factor": 0.5, "decayed_momentum": 0.8},
     "datm-v1": COMMON | {"reset_momentum": True, "epochs": 1001, "decay_after": 502, "batch_size": 128},
     "rat-v1": COMMON
-    | {"epochs": 1000, "batch_size": 1000000, "learning_rate": 0.001, "use_learned_rate": False, "networks": 8}
+    | {"epochs": 600, "batch_size": 1000000, "learning_rate": 0.001, "use_learned_rate": False, "networks": 8}
     | {"optimizer": "adamw", "weight_decay": 0.0, "decay_factor": 1.0, "dsa_operations": ["flip", "rotate"]}
     | {
         "overrides": {
@@ -292,7 +292,7 @@ def test_nesterov_without_momentum_is_refused(values):
 @pytest.mark.parametrize("images", [10, 100, 2000])
 def test_rats_protocol_has_the_same_number_of_steps_at_one_rate_for_every_set(images):
     plan = load_protocol("rat-v1").plan(images, learned_rate=0.5)
-    assert (plan.epochs * -(-images // plan.batch_size), plan.optimizer, plan.weight_decay) == (1000, "adamw", 0.0)
+    assert (plan.epochs * -(-images // plan.batch_size), plan.optimizer, plan.weight_decay) == (600, "adamw", 0.0)
     assert {plan.rate(epoch) for epoch in range(plan.epochs)} == {0.001}
 
 
