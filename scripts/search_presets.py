@@ -41,6 +41,10 @@ THROUGH = INSIDE | {"total": [60], "window": [20], "real_batch": [128], "operati
 AT_1 = THROUGH | {"init": ["k-means"], "iterations": [120]}
 AT_10 = THROUGH | {"init": ["k-center"], "iterations": [55], "image_lr": [0.01], "images_per_class": [5]}
 NARROW = AT_1 | {"network": ["ConvNetW32"], "image_lr": [0.02, 0.05]}
+TAUGHT = {"temperature": [1.0], "teacher": [TEACHER]}
+# 30 epochs of recorded views, of crops of 0.08 of the image or more, or of half
+RECORDS = [{"epochs": 30}, {"epochs": 30, "views": {"scale": [0.5, 1.0]}}]
+REFINED = TAUGHT | {"scale": [[0.5, 1.0]], "iterations": [200], "record": RECORDS[1:]}
 
 GRIDS = {
     "digits": [
@@ -98,6 +102,11 @@ GRIDS = {
                        "jitter": [0], "image_lr": [0.1], "bn_weight": [0.01, 0.1], "least_scale": [0.08, 0.5]}),
         ("sre2l", (1, 10), {"labels": ["soft"], "temperature": [1.0], "teacher": [TEACHER], "iterations": [500],
                             "jitter": [0], "image_lr": [0.1], "bn_weight": [0.01, 0.1], "crop": [False]}),
+        ("random-top2", (1, 10), TAUGHT | {"record": RECORDS}),
+        ("random-distances", (1, 10), TAUGHT | {"record": RECORDS, "distance_weight": [0.1, 1.0]}),
+        ("nrr-dd", (1, 10), REFINED | {"threshold": [0.3, 0.5, 0.7]}),
+        ("nrr-dd", (1, 10), REFINED | {"record": RECORDS[:1]}),
+        ("nrr-dd-distances", (1, 10), REFINED | {"distance_weight": [0.1, 1.0]}),
     ],
     "mnist": [
         ("rat-bptt", (1,), NARROW),

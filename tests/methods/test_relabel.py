@@ -19,8 +19,9 @@ from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
 from distill_bench.evaluation.evaluate import _train_inputs, setup_evaluation
 from distill_bench.evaluation.labels import mixed_batches, teacher_labelled
-from distill_bench.methods.decoupled.realistic_crops import CropConfig, best_crops, crop_losses, shrunk, stitched
+from distill_bench.methods.decoupled.realistic_crops import CropConfig, best_crops, crop_logits, shrunk, stitched
 from distill_bench.methods.decoupled.relabel import predict
+from distill_bench.networks import Network
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SilentMonitor
 from distill_bench.runtime.seeds import generator
@@ -276,8 +277,11 @@ def test_taught_without_augmentation_shows_the_images(sets, digits):
     assert torch.equal(images, sets["teacher"].images[:4])
 
 
-class Brightness(nn.Module):
+class Brightness(Network):
     """Two classes by the mean pixel: the brighter, the surer of class 1."""
+
+    def __init__(self):
+        super().__init__(nn.Identity(), nn.Linear(1, 2, device="meta"))
 
     def forward(self, images):
         level = images.mean(dim=(1, 2, 3))
@@ -287,7 +291,7 @@ class Brightness(nn.Module):
 def test_of_every_image_the_crop_with_the_least_loss():
     pool = torch.rand(5, 1, 12, 12, generator=generator("pool"))
     fields = CropConfig(teacher={}, pool=5, crops=7, scale=(0.1, 0.6), factor=2)
-    best, least = best_crops(Brightness(), pool, 1, fields, generator("crops"))
+    best, least, right = best_crops(Brightness(), pool, 1, fields, generator("crops"))
     draws, losses, crops = generator("crops"), [], []
     for _ in range(7):
         regions = views.sample_crops(5, 12, 12, (0.1, 0.6), draws, ratio=(1.0, 1.0))
@@ -300,6 +304,7 @@ def test_of_every_image_the_crop_with_the_least_loss():
     torch.testing.assert_close(least, torch.stack(losses).min(dim=0).values)
     torch.testing.assert_close(best, torch.stack(crops)[chosen, torch.arange(5)])
     assert len(set(chosen.tolist())) > 1
+    assert torch.equal(right, best.sum(dim=(1, 2, 3)) > 0)
 
 
 def test_a_crop_lies_in_the_middle_of_nothing():
@@ -310,7 +315,7 @@ def test_a_crop_lies_in_the_middle_of_nothing():
             seen.append(images)
             return super().forward(images)
 
-    crop_losses(Sees(), torch.ones(1, 1, 4, 4), 1, (8, 8))
+    crop_logits(Sees(), torch.ones(1, 1, 4, 4), (8, 8))
     assert seen[0][0, 0].nonzero().tolist() == [[r, c] for r in range(2, 6) for c in range(2, 6)]
 
 

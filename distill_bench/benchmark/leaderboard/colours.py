@@ -34,6 +34,8 @@ FAMILIES = {
         "sre2l": VIOLET,
         "cda": GOLD,
         "rded": PLUM,
+        "nrr-dd": GREEN,
+        "nrr-dd-distances": BROWN,
         "reinforce": BLUE,
     },
 }

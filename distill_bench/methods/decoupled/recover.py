@@ -117,23 +117,44 @@ def _make_batch(run: Run[RecoverConfig], number: int) -> None:
 def recover(run: Run[RecoverConfig]) -> SynthesisResult:
     """Squeeze (a teacher is trained, or found), recover, relabel."""
     teacher = teacher_of(run)
-    return relabel(run, teacher, SynthesisResult(_recovered_images(run, teacher.network), run.labels))
+    return relabel(run, teacher, SynthesisResult(recovered_images(run, teacher.network), run.labels))
 
 
-def _recovered_images(run: Run[RecoverConfig], network: nn.Module) -> Float[Tensor, "n c h w"]:
-    """All images in class order, on the CPU, recovered batch by batch."""
+def recovered_images(
+    run: Run[Any],
+    network: nn.Module,
+    start: Float[Tensor, "n c h w"] | None = None,
+    objective: type["Recovery"] | None = None,
+) -> Float[Tensor, "n c h w"]:
+    """All images in class order, on the CPU, recovered batch by batch.
+
+    Args:
+        run: of the set.
+        network: the teacher's.
+        start: the images before, on the CPU; None: those of ``init``.
+        objective: instead of ``Recovery``.
+
+    Returns:
+        The images.
+    """
     batches = batches_of(run)
     images = torch.empty(run.classes * run.ipc, *run.training.shape)
     title = f"{run.method}, ipc {run.ipc}, seed {run.seed}"
     with run.monitor.stage(title, len(batches) * run.config.iterations) as stage:
         for number, rows in enumerate(batches):
-            images[rows], losses = _recovered_batch(run, network, number, stage)
+            before = None if start is None else start[rows]
+            images[rows], losses = _recovered_batch(run, network, number, stage, before, objective)
             run.history += losses
     return images
 
 
 def _recovered_batch(
-    run: Run[RecoverConfig], network: nn.Module, number: int, stage: Stage
+    run: Run[RecoverConfig],
+    network: nn.Module,
+    number: int,
+    stage: Stage,
+    start: Float[Tensor, "b c h w"] | None = None,
+    objective: type["Recovery"] | None = None,
 ) -> tuple[Float[Tensor, "b c h w"], list[float]]:
     """A batch, on the CPU, and its losses. Its draws are its own, and its checkpoint, which keeps the finished batch.
 
@@ -142,6 +163,7 @@ def _recovered_batch(
         network: the teacher's.
         number: which batch.
         stage: that its steps count for.
+        start, objective: as for ``recover_batch``.
 
     Returns:
         Images [b, c, h, w], and the loss of every step.
@@ -150,7 +172,7 @@ def _recovered_batch(
 
     def make(part: Run[RecoverConfig]) -> tuple[Tensor, list[float]]:
         part.monitor, part.method = SubMonitor(run.monitor, stage), f"{run.method} batch {number + 1} of {len(batches)}"
-        images = recover_batch(part, network, run.labels[batches[number]], number)
+        images = recover_batch(part, network, run.labels[batches[number]], number, start, objective)
         run.checkpoint.compiled = part.checkpoint.compiled
         return images.cpu(), part.history
 
@@ -158,13 +180,30 @@ def _recovered_batch(
 
 
 def recover_batch(
-    run: Run[RecoverConfig], network: nn.Module, labels: Int64[Tensor, " b"], number: int
+    run: Run[RecoverConfig],
+    network: nn.Module,
+    labels: Int64[Tensor, " b"],
+    number: int,
+    start: Float[Tensor, "b c h w"] | None = None,
+    objective: type["Recovery"] | None = None,
 ) -> Float[Tensor, "b c h w"]:
-    """The last iterate of batch ``number``."""
-    config = run.config
-    images = send(_initial_images(run, len(labels), number), run.device)
-    optimizer = torch.optim.Adam([images], lr=config.image_lr, betas=config.image_betas)
-    recovery = Recovery(run, network, send(labels, run.device), images, optimizer, number)
+    """The last iterate of batch ``number``.
+
+    Args:
+        run: of the batch.
+        network: the teacher's.
+        labels: of the batch.
+        number: which batch.
+        start: its images before; None: those of ``init``.
+        objective: instead of ``Recovery``.
+
+    Returns:
+        The images, on the run's device.
+    """
+    config, chosen = run.config, objective or Recovery
+    images = send(_initial_images(run, len(labels), number) if start is None else start.clone(), run.device)
+    optimizer = chosen.optimizer(config, images)
+    recovery = chosen(run, network, send(labels, run.device), images, optimizer, number)
     if optimise(run, recovery, {"images": images}, {"images": optimizer}, config.iterations):
         finished = {"step": config.iterations, "history": run.history, "learnables": {"images": images}}
         run.checkpoint.save(finished | {"optimizers": {}, "objective": recovery.state()})
@@ -196,6 +235,11 @@ class Recovery(Objective):
         flops = compilation.flops_of(network, run.training.shape)
         passes = 3 * len(run.labels) * run.config.iterations  # of all batches: they run the same code
         self._choose(compilation.decide("auto", run.device, passes * flops, PAYS_FLOPS))
+
+    @staticmethod
+    def optimizer(config: Any, images: Float[Tensor, "b c h w"]) -> torch.optim.Optimizer:
+        """Of the images: Adam."""
+        return torch.optim.Adam([images], lr=config.image_lr, betas=config.image_betas)
 
     def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         config = self._run_of.config

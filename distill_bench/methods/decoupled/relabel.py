@@ -221,9 +221,13 @@ def relabel(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> Synthesis
 
 def predict(network: nn.Module, images: Float[Tensor, "n c h w"], device: torch.device) -> Float[Tensor, "n k"]:
     """A network's logits, on its device; 500 images at a time, or where they are larger than 64 px as many pixels."""
-    size = max(1, min(TEACHER_BATCH, TEACHER_BATCH * TEACHER_SIDE**2 // images[0, 0].numel()))
     with torch.inference_mode():
-        return torch.cat([network(send(batch, device)) for batch in images.split(size)])
+        return torch.cat([network(send(batch, device)) for batch in images.split(teacher_batch(images))])
+
+
+def teacher_batch(images: Float[Tensor, "n c h w"]) -> int:
+    """How many of such images a teacher sees at once."""
+    return max(1, min(TEACHER_BATCH, TEACHER_BATCH * TEACHER_SIDE**2 // images[0, 0].numel()))
 
 
 def mean_log_probabilities(
