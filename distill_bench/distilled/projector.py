@@ -127,13 +127,18 @@ def named_rows(classifier: nn.Linear, class_names: Sequence[str], encoder: Exter
     rows = F.normalize(classifier.weight.detach(), dim=1)
     if encoder is None:
         return rows
+    check_named(class_names, encoder)
+    means = [rows[list(encoder.named[name])].mean(dim=0) for name in class_names]
+    return F.normalize(torch.stack(means), dim=1)
+
+
+def check_named(class_names: Sequence[str], encoder: ExternalEncoder) -> None:
+    """Raises UsageError if an external encoder's classifier has no row of some class."""
     if missing := [name for name in class_names if name not in encoder.named]:
         raise UsageError(
             f"the encoder has no rows for the classes {', '.join(missing[:5])}{' …' * (len(missing) > 5)}. It has rows "
             f"for {', '.join(encoder.named)}. Give `projector.head=prototypes`."
         )
-    means = [rows[list(encoder.named[name])].mean(dim=0) for name in class_names]
-    return F.normalize(torch.stack(means), dim=1)
 
 
 def increment_names(name: str) -> tuple[str, str]:

@@ -12,7 +12,10 @@ from distill_bench.errors import DataError, RunFailed, UsageError
 from distill_bench.methods.run import Run, SynthesisResult
 from distill_bench.runtime.text import listed
 
-_OF_RESULT = ("label_kind", "temperature", "alpha", "distance_weight", "teacher", "formation", "prefixes", "replay")
+_OF_RESULT = (
+    "label_kind", "temperature", "alpha", "distance_weight", "teacher", "projector", "requires", "formation",
+    "prefixes", "replay",
+)  # fmt: skip
 """What a card says of labels, images, and parts that are sets, once they are made."""
 
 

@@ -16,6 +16,7 @@ from distill_bench.datasets.pixel_space import PixelSpace, ZcaInput, pixel_space
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import LabelKind
+from distill_bench.distilled.projector import ProjectorCard, Required
 from distill_bench.distilled.replay import Replay
 from distill_bench.errors import RunFailed, first_line
 from distill_bench.runtime import seeds
@@ -49,8 +50,13 @@ class Config(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_unsaid(self, serialize: Callable[["Config"], dict[str, Any]]) -> dict[str, Any]:
-        values = serialize(self)
-        return {name: value for name, value in values.items() if name not in self.UNSAID or value != self.UNSAID[name]}
+        said = {name: value for name, value in serialize(self).items() if name not in self.idle}
+        return {name: value for name, value in said.items() if name not in self.UNSAID or value != self.UNSAID[name]}
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Fields that nothing is made with as the others are, so that cards and addresses leave them out."""
+        return ()
 
     def completed(self, resolve: "Resolve") -> "Config":
         """The values with those of another method that this one runs.
@@ -137,6 +143,8 @@ class SynthesisResult:
     alpha: float = 1.0
     distance_weight: float = 1.0
     teacher: str | None = None
+    projector: ProjectorCard | None = None
+    requires: tuple[Required, ...] = ()
     formation: int = 1
     prefixes: tuple[int, ...] = ()
     replay: Replay | None = None

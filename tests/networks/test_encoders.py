@@ -2,9 +2,13 @@
 
 import dataclasses
 import hashlib
+import os
+from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
@@ -12,7 +16,7 @@ from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.distilled.projector import named_rows, preparation
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks.efficientnet_lite import SameConv2d, efficientnet_lite0, load_in_order
-from distill_bench.networks.encoders import ENCODERS, find_encoder
+from distill_bench.networks.encoders import ENCODERS, Prepared, find_encoder
 from distill_bench.networks.low_rank import dense_convolutions, value_count, with_increments
 from distill_bench.runtime.seeds import generator
 
@@ -123,3 +127,21 @@ def test_the_weights_are_loaded_and_frozen():
     network = LITE0.load()
     assert not network.training and not any(parameter.requires_grad for parameter in network.parameters())
     assert len(network.state_dict()) == 296 and network.embed(torch.zeros(1, 3, 32, 32)).shape == (1, 1280)
+
+
+@installed
+@pytest.mark.slow
+@pytest.mark.parametrize(("side", "right"), [(64, 64.3), (128, 76.7)])
+def test_it_tells_classes_of_imagenet_apart(side, right):
+    """Ten classes of Tiny-ImageNet, the first 30 validation images of each by name; ImageNet's mean and std make it ten
+    points less. ``DISTILL_BENCH_TINY_IMAGENET_10`` is a folder with a folder of pictures a class."""
+    if (folder := os.environ.get("DISTILL_BENCH_TINY_IMAGENET_10")) is None:
+        pytest.skip("needs DISTILL_BENCH_TINY_IMAGENET_10")
+    rows, network, correct = [1, 128, 313, 400, 463, 543, 655, 760, 849, 929], LITE0.load(), 0
+    for label, of_class in enumerate(sorted(Path(folder).iterdir())):
+        pictures = [numpy.array(Image.open(path).convert("RGB")) for path in sorted(of_class.iterdir())[:30]]
+        pixels = torch.from_numpy(numpy.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+        shown = Prepared((0.0,) * 3, (1.0,) * 3, side, LITE0)(pixels)
+        with torch.inference_mode():
+            correct += int((network(shown)[:, rows].argmax(dim=1) == label).sum())
+    assert 100 * correct / 300 == pytest.approx(right, abs=0.1)

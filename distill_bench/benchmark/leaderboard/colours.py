@@ -31,12 +31,14 @@ FAMILIES = {
         "random-soft": GREY,
         "random-distances": GREY,
         "random-top2": GREY,
+        "random-projector": GREY,
         "sre2l": VIOLET,
         "cda": GOLD,
         "rded": PLUM,
         "nrr-dd": GREEN,
         "nrr-dd-distances": BROWN,
         "reinforce": BLUE,
+        "hello": GREEN,
     },
 }
 OTHER, FLIPPED = "other methods", "FYI on "

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas
 
 _ABSENT = "–"
-RANDOM = ("random", "random-soft", "random-projector", "random-zca")
+RANDOM = ("random", "random-soft", "random-projector", "random-projector-lite0", "random-zca")
 COLUMNS = (
     "budget", "method", "labels", "accuracy (%)", "vs random", "gap to full", "size", "synthesis", "peak memory",
     "published (%)",

@@ -26,8 +26,10 @@ from distill_bench.distilled.distilled_set import TEACHER_PREFIX
 from distill_bench.distilled.recorded_labels import FARTHEST, RECORDED_KINDS, RecordedLabels
 from distill_bench.distilled.replay import IN_TURN, Replay, ReplayRule, images_sum
 from distill_bench.errors import UsageError
+from distill_bench.methods.projector.labels import weak_teachers_piece, with_projector
 from distill_bench.methods.resumable import fill_rows
 from distill_bench.methods.run import Config, Piece, Run, SynthesisResult
+from distill_bench.pretrained.projectors import ProjectorRecipe, check_projector_recipe
 from distill_bench.pretrained.teachers import Teacher, TeacherRecipe, get_or_train_teacher, teacher_bytes, teacher_path
 from distill_bench.runtime.device import send, take
 from distill_bench.training.compilation import label_distances
@@ -75,11 +77,13 @@ class RelabelConfig(Config):
         teacher: how it is trained. Its seed is the run's.
         labels: ``hard``: classes; ``soft``: one logit vector an image; ``teacher``: the teacher itself is stored, and
             labels what networks are shown; ``recorded``: views and their labels are stored; ``distances``: views are,
-            each with the cross-entropies of what the teacher says with its own and its partner's class.
+            each with the cross-entropies of what the teacher says with its own and its partner's class; ``projector``:
+            a projector is stored, and labels what networks are shown.
         temperature: by which the logits of teacher and student are divided.
         alpha: the weight of the teacher's labels, see ``distillation_loss``; the classes have the rest.
         distance_weight: of distances beside the classes, see ``distance_loss``.
         record: of recorded labels and distances.
+        projector: of the projector.
     """
 
     lr_fields: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
@@ -87,11 +91,17 @@ class RelabelConfig(Config):
     UNSAID: ClassVar[dict[str, Any]] = {"alpha": 1.0, "distance_weight": 1.0}
 
     teacher: TeacherRecipe
-    labels: Literal["hard", "soft", "teacher", "recorded", "distances"] = "soft"
+    labels: Literal["hard", "soft", "teacher", "recorded", "distances", "projector"] = "soft"
     temperature: PositiveFloat = 20.0
     alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
     distance_weight: PositiveFloat = 1.0
     record: RecordConfig = RecordConfig()
+    projector: ProjectorRecipe = ProjectorRecipe()
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """The projector, where there is none."""
+        return () if self.labels == "projector" else ("projector",)
 
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError if labels cannot be made or recorded so."""
@@ -115,6 +125,8 @@ class RelabelConfig(Config):
         if self.labels == "distances" and top:
             raise UsageError(f"record.top is {top}; of distances there are two a view. Give 0, or `labels=recorded`.")
         self._check_teachers()
+        if self.labels == "projector":
+            check_projector_recipe(self.projector, dataset, self.pixel_space_on(dataset))
         if self.labels not in RECORDED_KINDS:
             return
         if top > classes:
@@ -172,7 +184,7 @@ def teacher_pieces(run: Run[Any]) -> list[Piece]:
     batch = min(recipe.batch_size, count)
     shown = Training(recipe.network, run.training.shape, run.classes, batch, steps * batch)
     members = run.config.record.members if isinstance(run.config, RelabelConfig) else 1
-    return [
+    teachers = [
         Piece(
             teacher_path(run.training, recipe, run.seed + member),
             partial(teacher_of, run, member),
@@ -180,6 +192,7 @@ def teacher_pieces(run: Run[Any]) -> list[Piece]:
         )
         for member in range(members)
     ]
+    return [*teachers, weak_teachers_piece(run)] if getattr(run.config, "labels", "") == "projector" else teachers
 
 
 def relabel(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> SynthesisResult:
@@ -208,6 +221,8 @@ def relabel(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> Synthesis
         tensors = {TEACHER_PREFIX + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
         name = teacher.pretrained.identity["recipe"]["network"]
         return relabelled(label_kind="teacher", stored=made.stored | tensors, teacher=name)
+    if config.labels == "projector":
+        return with_projector(run, teacher, made)
     recording, rule = record(run, teacher, images, made.labels), config.record.replayed
     if config.record.compact:
         recording = recording.compacted()

@@ -1,0 +1,1 @@
+"""HeLlO: labels of a projector."""
