@@ -14,6 +14,7 @@ PROTOCOLS = (
     "datadam-v1",
     "sre2l-v1",
     "rded-v1",
+    "infer-v1",
     "prune-v1",
     "prune-full-v1",
     "prune-cpu-v1",

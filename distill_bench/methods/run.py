@@ -50,8 +50,8 @@ class Config(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_unsaid(self, serialize: Callable[["Config"], dict[str, Any]]) -> dict[str, Any]:
-        said = {name: value for name, value in serialize(self).items() if name not in self.idle}
-        return {name: value for name, value in said.items() if name not in self.UNSAID or value != self.UNSAID[name]}
+        unsaid = {name for name, value in self.UNSAID.items() if getattr(self, name) == value} | set(self.idle)
+        return {name: value for name, value in serialize(self).items() if name not in unsaid}
 
     @property
     def idle(self) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ FAMILIES = {
         "random-distances": GREY,
         "random-top2": GREY,
         "random-projector": GREY,
+        "random-ensemble": BLUE,
+        "infer": GREEN,
         "sre2l": VIOLET,
         "cda": GOLD,
         "rded": PLUM,

@@ -222,10 +222,10 @@ class Recovery(Objective):
 
     def __init__(
         self,
-        run: Run[RecoverConfig],
+        run: Run[Any],
         network: nn.Module,
         labels: Int64[Tensor, " b"],
-        images: Float[Tensor, "b c h w"],
+        images: Float[Tensor, "n c h w"],
         optimizer: torch.optim.Optimizer,
         number: int,
     ) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from distill_bench.augmentations import views
 from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.datasets.dataset import Dataset
+from distill_bench.distilled import compensators
 from distill_bench.distilled.distilled_set import TEACHER_PREFIX
 from distill_bench.distilled.recorded_labels import FARTHEST, RECORDED_KINDS, RecordedLabels
 from distill_bench.distilled.replay import IN_TURN, Replay, ReplayRule, images_sum
@@ -75,6 +76,7 @@ class RelabelConfig(Config):
 
     Attributes:
         teacher: how it is trained. Its seed is the run's.
+        further_teachers: give soft labels with it: the mean of all their logits.
         labels: ``hard``: classes; ``soft``: one logit vector an image; ``teacher``: the teacher itself is stored, and
             labels what networks are shown; ``recorded``: views and their labels are stored; ``distances``: views are,
             each with the cross-entropies of what the teacher says with its own and its partner's class; ``projector``:
@@ -88,9 +90,10 @@ class RelabelConfig(Config):
 
     lr_fields: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
     memory_fields: ClassVar[tuple[str, ...]] = ("teacher.batch_size", "record.batch_size")
-    UNSAID: ClassVar[dict[str, Any]] = {"alpha": 1.0, "distance_weight": 1.0}
+    UNSAID: ClassVar[dict[str, Any]] = {"further_teachers": (), "alpha": 1.0, "distance_weight": 1.0}
 
     teacher: TeacherRecipe
+    further_teachers: tuple[TeacherRecipe, ...] = ()
     labels: Literal["hard", "soft", "teacher", "recorded", "distances", "projector"] = "soft"
     temperature: PositiveFloat = 20.0
     alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -140,6 +143,13 @@ class RelabelConfig(Config):
 
     def _check_teachers(self) -> None:
         members = self.record.members
+        if self.further_teachers and self.labels != "soft":
+            raise UsageError(
+                f"`labels={self.labels}`: further_teachers give soft labels with the teacher, and no others. Leave "
+                "them out, or give labels=soft."
+            )
+        if len(set(self.teachers)) < len(self.teachers):
+            raise UsageError("two of the teachers are trained alike, and would say the same: give each other values.")
         if self.labels == "distances" and self.record.replayed != IN_TURN:
             raise UsageError(
                 "record.order, rest and original say how recorded labels are gone through; distances go in turn. Leave "
@@ -162,15 +172,31 @@ class RelabelConfig(Config):
             )
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
-        """Of float32: what the teacher takes."""
-        return teacher_bytes(self.teacher, dataset.train.shape, len(dataset.class_names))
+        """Of float32: what the largest of the teachers takes."""
+        return max(teacher_bytes(each, dataset.train.shape, len(dataset.class_names)) for each in self.teachers)
+
+    @property
+    def teachers(self) -> tuple[TeacherRecipe, ...]:
+        """All teachers' recipes."""
+        return (self.teacher, *self.further_teachers)
 
 
-def teacher_of(run: Run[Any], member: int = 0) -> Teacher:
-    """The teacher of the run's recipe and seed, or of the seed so many after it."""
+class Ensemble(nn.Module):
+    """The mean of several networks' logits."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        return torch.stack([network(images) for network in self.networks]).mean(dim=0)
+
+
+def teacher_of(run: Run[Any], member: int = 0, recipe: TeacherRecipe | None = None) -> Teacher:
+    """The teacher of a recipe, the run's unless given, and of the run's seed, or of the seed so many after it."""
     return get_or_train_teacher(
         run.training,
-        run.config.teacher,
+        recipe or run.config.teacher,
         run.seed + member,
         monitor=run.monitor,
         every_seconds=run.checkpoint.every_seconds,
@@ -179,20 +205,27 @@ def teacher_of(run: Run[Any], member: int = 0) -> Teacher:
 
 def teacher_pieces(run: Run[Any]) -> list[Piece]:
     """The teachers, as what a method needs pretrained."""
-    recipe, count = run.config.teacher, len(run.training)
+    config = run.config
+    if not isinstance(config, RelabelConfig):
+        return [_piece(run, config.teacher)]
+    members = [_piece(run, config.teacher, member) for member in range(config.record.members)]
+    further = [_piece(run, each) for each in config.further_teachers]
+    return [*members, *further, *([weak_teachers_piece(run)] if config.labels == "projector" else [])]
+
+
+def _piece(run: Run[Any], recipe: TeacherRecipe, member: int = 0) -> Piece:
+    count = len(run.training)
     steps = max(recipe.epochs * -(-count // recipe.batch_size), recipe.minimum_steps)
     batch = min(recipe.batch_size, count)
     shown = Training(recipe.network, run.training.shape, run.classes, batch, steps * batch)
-    members = run.config.record.members if isinstance(run.config, RelabelConfig) else 1
-    teachers = [
-        Piece(
-            teacher_path(run.training, recipe, run.seed + member),
-            partial(teacher_of, run, member),
-            None if recipe.weights else shown,
-        )
-        for member in range(members)
-    ]
-    return [*teachers, weak_teachers_piece(run)] if getattr(run.config, "labels", "") == "projector" else teachers
+    path = teacher_path(run.training, recipe, run.seed + member)
+    return Piece(path, partial(teacher_of, run, member, recipe), None if recipe.weights else shown)
+
+
+def _labeller(run: Run[Any], teacher: Teacher) -> nn.Module:
+    """What gives soft labels: the run's teacher, or all of its teachers."""
+    further = [teacher_of(run, recipe=each).network for each in run.config.further_teachers]
+    return Ensemble([teacher.network, *further]) if further else teacher.network
 
 
 def relabel(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> SynthesisResult:
@@ -213,9 +246,11 @@ def relabel(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> Synthesis
     if config.labels == "hard":
         return made
     images = made.images if made.images.is_floating_point() else run.training.encode(made.images)
+    if (added := made.stored.get(compensators.IMAGES)) is not None:
+        images = compensators.shown_images(images.cpu(), added, run.training.pixel_space)
     relabelled = partial(replace, made, temperature=config.temperature, alpha=config.alpha)
     if config.labels == "soft":
-        logits = predict(teacher.network, images, run.device)
+        logits = predict(_labeller(run, teacher), images, run.device)
         return relabelled(soft_labels=logits.cpu(), label_kind="logits")
     if config.labels == "teacher":
         tensors = {TEACHER_PREFIX + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
