@@ -51,11 +51,8 @@ GRIDS = {
         # four of rat-bptt without `operations` ran before its recipe had the field, with all six
         ("rat-bptt", (10,), AT_10 | {"label_lr": [0.01]}),
         ("rat-bptt", (1,), AT_1 | {"image_lr": [0.02], "rate_lr": [0.02]}),
+        ("rat-bptt", (10,), AT_10 | {"image_lr": [0.005], "total": [200], "window": [40], "iterations": [25]}),
         ("rat-bptt", (1,), AT_1 | {"image_lr": [0.02], "total": [40], "window": [40], "iterations": [70]}),
-        ("rat-bptt", (1,), AT_1 | {"image_lr": [0.02], "losses": [3]}),
-        ("rat-bptt", (10,), AT_10 | {"image_lr": [0.02]}),
-        ("rat-bptt", (1,), AT_1 | {"image_lr": [0.02], "optimizer": ["adam"], "inner_lr": [1e-3],
-                                   "inner_momentum": [0.0], "inner_decay": [0.0]}),
         ("datm", (1,), FEW | {"image_lr": [10.0], "label_lr": [1.0]}),
         ("tesla", (1,), FEW | {"image_lr": [20.0]}),
         ("ftd", (1,), FEW | {"image_lr": [10.0], "ema_decay": [0.97]}),
