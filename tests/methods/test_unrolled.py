@@ -121,6 +121,15 @@ def test_a_step_shows_so_many_images_of_so_many_random_classes(digits):
     assert seen == set(range(10))
 
 
+def test_batches_undergo_the_recipes_operations_alone(digits):
+    """A hole, and nothing else."""
+    run = run_of(digits, augment="dsa", operations=["cutout"])
+    objective = UN.Unrolled(run)
+    for index in range(20):
+        shown, _ = objective._batch(run.generator("some", index), 0)(torch.ones(20, 1, 8, 8), torch.arange(20))
+        assert set(shown.unique().tolist()) == {0.0, 1.0}
+
+
 def test_windows_are_anywhere_or_at_the_end(digits):
     run = run_of(digits, total=9, window=3)
     windows = [plain_window(run.config, run.generator("window", step)) for step in range(200)]
