@@ -40,7 +40,7 @@ ALL = [["color", "crop", "cutout", "flip", "scale", "rotate"]]
 THROUGH = INSIDE | {"total": [60], "window": [20], "real_batch": [128], "operations": ALL}
 AT_1 = THROUGH | {"init": ["k-means"], "iterations": [120]}
 AT_10 = THROUGH | {"init": ["k-center"], "iterations": [55], "image_lr": [0.01], "images_per_class": [5]}
-NARROW = AT_1 | {"network": ["ConvNetW32"], "image_lr": [0.05]}
+NARROW = AT_1 | {"network": ["ConvNetW32"], "image_lr": [0.05], "total": [100], "iterations": [100]}
 TAUGHT = {"temperature": [1.0], "teacher": [TEACHER]}
 # 30 epochs of recorded views, of crops of 0.08 of the image or more, or of half
 RECORDS = [{"epochs": 30}, {"epochs": 30, "views": {"scale": [0.5, 1.0]}}]
