@@ -46,8 +46,18 @@ TAUGHT = {"temperature": [1.0], "teacher": [TEACHER]}
 RECORDS = [{"epochs": 30}, {"epochs": 30, "views": {"scale": [0.5, 1.0]}}]
 REFINED = TAUGHT | {"scale": [[0.5, 1.0]], "iterations": [200], "record": RECORDS[1:]}
 
+PLAIN_EXPERT = EXPERT | {"momentum": 0.0, "weight_decay": 0.0, "decay_after": 0}  # mtt's, whatever the recipe's are
+MATCHED = {"formation": [1], "experts": [8], "expert": [PLAIN_EXPERT], "frequencies": [256], "real_batch": [64],
+           "iterations": [300]}  # fmt: skip
+
 GRIDS = {
     "digits": [
+        ("ncfm", (1, 10), MATCHED | {"image_lr": [0.006, 0.02, 0.06]}),
+        ("ncfm", (1, 10), MATCHED | {"image_lr": [0.02], "calibration": [0.0]}),
+        ("ncfm", (1, 10), MATCHED | {"image_lr": [0.02], "distance": ["mean"]}),
+        ("ncfm", (1,), MATCHED | {"image_lr": [0.02], "frequency_net": [True]}),
+        ("ncfm", (1,), MATCHED | {"image_lr": [0.02], "amplitude": [0.8]}),
+        ("ncfm", (1,), MATCHED | {"image_lr": [0.02], "mixture": ["random"]}),
         # four of rat-bptt without `operations` ran before its recipe had the field, with all six
         ("rat-bptt", (10,), AT_10 | {"label_lr": [0.01]}),
         ("rat-bptt", (1,), AT_1 | {"image_lr": [0.02], "rate_lr": [0.02]}),

@@ -42,7 +42,7 @@ def experts_train(
     from distill_bench.datasets.training_view import TrainingData
     from distill_bench.distilled.budget import Budget
     from distill_bench.methods import load_method
-    from distill_bench.methods.trajectory_matching.trajectory_matching import ExpertConfig
+    from distill_bench.methods.experts import ExpertConfig
     from distill_bench.pretrained.experts import get_or_train_experts
     from distill_bench.runtime.device import resolve_device
     from distill_bench.training.memory import training_bytes
@@ -51,7 +51,7 @@ def experts_train(
     data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     config = load_method(method).config_on(data, Budget(ipc), preset, **replaced)
     if not isinstance(config, ExpertConfig):
-        raise UsageError(f"{method} matches no experts. Methods that do: mtt, tesla, ftd, datm.")
+        raise UsageError(f"{method} takes no experts. Methods that do: mtt, tesla, ftd, datm, ast, ncfm.")
     if config.experts_from:
         raise UsageError(
             f"experts_from={config.experts_from}: imported experts need no training. To train the recipe's own, leave "

@@ -179,6 +179,7 @@ class Passes:
         function: of a network, as ``prepare`` gives it, and images [n, c, h, w].
         images: that pass in a step, each counted as often as it does; a gradient is two passes more. 0: as it is.
         prepare: from a network to one that shares its values, such as ``Observed``.
+        networks: from an index to a network; None: those of ``random_network``.
 
     Attributes:
         network: the present one; there is none before the first ``take``.
@@ -192,13 +193,15 @@ class Passes:
         function: Callable[[Any, Tensor], Any],
         images: int,
         prepare: Callable[[Network], nn.Module] = as_it_is,
+        networks: Callable[[int], Network] | None = None,
     ) -> None:
         self._run_of, self._function, self._prepare = run, function, prepare
+        self._networks = networks or partial(random_network, run)
         self._choose(compilation.decide("auto", run.device, self._flops(images), PAYS_FLOPS))
 
     def take(self, index: int) -> Callable[[Float[Tensor, "n c h w"]], Any]:
-        """The function of network ``index`` of the run's stream."""
-        drawn = random_network(self._run_of, index)
+        """The function of network ``index``."""
+        drawn = self._networks(index)
         if self._compiled is None:
             self.network = drawn
         else:
@@ -222,7 +225,7 @@ class Passes:
         self._run_of.checkpoint.compiled = compiled
         self._compiled: Callable[[Tensor], Any] | None = None
         if compiled:
-            self.network = random_network(self._run_of, 0)
+            self.network = self._networks(0)
             self._compiled = compilation.compiled(self._function, self._prepare(self.network))
 
     def _flops(self, images: int) -> float:

@@ -600,7 +600,7 @@ def test_experts_of_others_are_imported_and_used(command, own_home, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "dm", "--dataset", "digits"], "dm matches no experts"),
+        (["train", "dm", "--dataset", "digits"], "dm takes no experts"),
         (["train", "mtt", "--dataset", "digits", "--epochs", 2], "experts have 2"),
         (["show", "nothing"], "0 experts have a key that begins with 'nothing'"),
         (["train", "mtt", "--dataset", "digits", "--ipc", 0], "--ipc 0: at least one image per class is needed"),

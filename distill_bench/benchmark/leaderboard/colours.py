@@ -24,7 +24,7 @@ FAMILIES = {
         "margin": VIOLET,
     },
     "coverage by real images": {"moderate": BROWN, "ccs": PLUM, "graph-cut": GOLD, "dq": BLUE},
-    "gradient and mean matching": {"dc": BROWN, "dsa": BLUE, "dm": GOLD, "datadam": PLUM},
+    "gradient and mean matching": {"dc": BROWN, "dsa": BLUE, "dm": GOLD, "datadam": PLUM, "ncfm": VIOLET},
     "trajectory matching": {"mtt": VIOLET, "tesla": GREEN, "ftd": BROWN, "datm": BLUE, "datm-tesla": PLUM, "ast": GOLD},
     "gradients through training": {"rat-bptt": BLUE, "at-bptt": BROWN},
     "a teacher's labels": {

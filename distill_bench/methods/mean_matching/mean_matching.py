@@ -129,7 +129,7 @@ class MeanMatching(Objective):
         signals: from a network, as ``prepare`` gives it, and images [n, c, h, w] to what is matched: tensors [n, d], a
             row an image.
         distance: the loss, from the class means [k, d] of every signal of the synthetic and of the real images.
-        prepare: as for ``Passes``.
+        prepare, networks: as for ``Passes``.
     """
 
     def __init__(
@@ -139,19 +139,24 @@ class MeanMatching(Objective):
         signals: Callable[[Any, Tensor], list[Tensor]],
         distance: Distance,
         prepare: Callable[[Network], nn.Module] = as_it_is,
+        networks: Callable[[int], Network] | None = None,
     ) -> None:
         self._run_of, self._images = run, images
         self.signals, self.distance, self.prepare = signals, distance, prepare
         real = sum(min(run.config.real_batch, len(indices)) for indices in run.training.class_indices)
         synthetic = len(images) * run.config.formation**2 * (2 if run.config.flip else 1)
         self._chunks = run.config.chunks(run.training.shape, run.classes, real, synthetic)
-        self._passes = Passes(run, signals, real + 3 * synthetic, prepare)
+        self._passes = Passes(run, signals, real + 3 * synthetic, prepare, networks)
+
+    def signals_at(self, step: int) -> Signals:
+        """The signals of a step's network, which is ``Passes.network`` from then on."""
+        return self._passes.take(step)
 
     def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         run = self._run_of
         leaf = self._images.detach().requires_grad_()
         classes = leaf.split(run.ipc)
-        signals, augmented = self._passes.take(step), list[Tensor]()
+        signals, augmented = self.signals_at(step), list[Tensor]()
         self._passes.network.requires_grad_(False)
 
         def real_batches() -> Iterator[Tensor]:

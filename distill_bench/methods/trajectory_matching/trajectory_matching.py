@@ -12,7 +12,6 @@ open, their code.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -33,47 +32,22 @@ from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import RunFailed, UsageError
+from distill_bench.methods.experts import ExpertConfig, expert_pieces, experts_asked_for
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import FlipConfig, draw_dsa
-from distill_bench.methods.run import Config, Piece, Run, SynthesisResult, method
+from distill_bench.methods.run import Run, SynthesisResult, method
 from distill_bench.methods.trajectory_matching.gradient import Waypoint, trajectory_gradient
 from distill_bench.methods.trajectory_matching.start import beginning, logits_at, perturbed
 from distill_bench.methods.warm_start import BY_CONTENT, one_of
 from distill_bench.networks import activation_values, blank_network, build_network
-from distill_bench.pretrained.experts import (
-    MOST_EXPERTS,
-    ExpertRecipe,
-    Experts,
-    adopted_experts,
-    expert_path,
-    get_or_train_experts,
-    parameter_shapes,
-)
+from distill_bench.pretrained.experts import Experts, parameter_shapes
 from distill_bench.runtime.device import send
 from distill_bench.training import compilation
-from distill_bench.training.memory import training_bytes
 from distill_bench.training.student import Batch, Student
-from distill_bench.training.timing import Training
 from distill_bench.training.window import GradientKind
 
 _STEP_FACTOR, _UNROLLED_FACTOR = 5.2, 1.9
 """What a step back holds, and each step of an unrolled graph, as multiples of ``activation_values``: measured."""
-
-
-class ExpertConfig(Config):
-    """Which experts a method matches. They are shared by all methods and IPCs that say the same here.
-
-    Attributes:
-        network: the experts' and the student's.
-        experts: how many.
-        expert: how they are trained.
-        experts_from: the name that ``experts import`` gave to trajectories from elsewhere, which are used instead.
-    """
-
-    network: str = "ConvNet"
-    experts: Annotated[PositiveInt, Field(le=MOST_EXPERTS)] = 100
-    expert: ExpertRecipe = ExpertRecipe()
-    experts_from: str = ""
 
 
 class TrajectoryConfig(ExpertConfig, FlipConfig):
@@ -182,12 +156,7 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
         activations = shown * values * max(graphs, _STEP_FACTOR)
         vectors = self.student_steps * (3 if self.student_momentum else 1) + 4
         step = int(4 * (activations + vectors * weights + 5 * count * math.prod(shape)))
-        expert = 0 if self.experts_from else training_bytes(self.network, shape, classes, self.expert.batch_size)
-        return max(step, expert)
-
-    def hint(self, names: Sequence[str]) -> str:
-        """How to lower fields; imported experts are trained already."""
-        return super().hint([name for name in names if not (self.experts_from and name.startswith("expert."))])
+        return max(step, self.expert_bytes(dataset))
 
 
 def experts_of(run: Run[TrajectoryConfig]) -> Experts:
@@ -196,27 +165,13 @@ def experts_of(run: Run[TrajectoryConfig]) -> Experts:
     Raises:
         UsageError: imported ones are not there, or too short.
     """
-    config = run.config
-    if not config.experts_from:
-        return _trained_experts(run, config.experts)
-    adopted = adopted_experts(run.training, config.network, config.experts_from)
-    if adopted.epochs < config.segment[-1] - 1 + config.segment_epochs:
+    config, experts = run.config, experts_asked_for(run)
+    if experts.epochs < config.segment[-1] - 1 + config.segment_epochs:
         raise UsageError(
-            f"the imported experts have {adopted.epochs} epochs; segments of {config.segment_epochs} that start before "
+            f"the imported experts have {experts.epochs} epochs; segments of {config.segment_epochs} that start before "
             f"epoch {config.segment[-1]} do not fit. Lower `segment=…` or segment_epochs."
         )
-    return adopted
-
-
-def _trained_experts(run: Run[TrajectoryConfig], numbers: int | Sequence[int]) -> Experts:
-    return get_or_train_experts(
-        run.training,
-        run.config.network,
-        run.config.expert,
-        numbers,
-        monitor=run.monitor,
-        every_seconds=run.checkpoint.every_seconds,
-    )
+    return experts
 
 
 def latest_start(segment: tuple[int, int, int], growth: int, step: int) -> int:
@@ -247,21 +202,7 @@ def work(run: Run[TrajectoryConfig]) -> float:
     return compilation.training_flops(network, run.training.shape, images) * (3 + 8) / 3
 
 
-def _expert_pieces(run: Run[TrajectoryConfig]) -> list[Piece]:
-    """The experts, as what the method needs pretrained; imported ones are there already."""
-    config, training = run.config, run.training
-    recipe, seen = config.expert, config.expert.epochs * len(training) * config.expert.passes
-    shown = Training(config.network, training.shape, run.classes, min(recipe.batch_size, len(training)), seen)
-
-    def piece(number: int) -> Piece:
-        return Piece(
-            expert_path(training, config.network, config.expert, number), lambda: _trained_experts(run, [number]), shown
-        )
-
-    return [] if config.experts_from else [piece(number) for number in range(config.experts)]
-
-
-@method(TrajectoryConfig, pretrained=_expert_pieces)
+@method(TrajectoryConfig, pretrained=expert_pieces)
 def trajectory_matching(run: Run[TrajectoryConfig]) -> SynthesisResult:
     """MTT and what followed it."""
     config, experts = run.config, experts_of(run)
