@@ -34,6 +34,9 @@ SHORT = PLAIN | {"student_steps": [5], "segment_epochs": [1], "rate_lr": [1e-7],
 TEACHER = {"network": "ConvNetBN", "epochs": 2, "minimum_steps": 500, "learning_rate": 0.01, "batch_size": 256,
            "augment": "dsa", "schedule": "constant"}  # fmt: skip
 
+TOGETHER = {"labels": ["soft"], "temperature": [1.0], "teacher": [TEACHER],
+            "further_teachers": [[{"network": "ConvNetD1W64BN", "epochs": 2, "minimum_steps": 500}]]}  # fmt: skip
+
 # the evaluation's own optimiser inside
 INSIDE = {"optimizer": ["sgd"], "inner_lr": [0.01], "inner_momentum": [0.9], "inner_decay": [5e-4]}
 ALL = [["color", "crop", "cutout", "flip", "scale", "rotate"]]
@@ -58,6 +61,8 @@ GRIDS = {
         ("ncfm", (1,), MATCHED | {"image_lr": [0.02], "frequency_net": [True]}),
         ("ncfm", (1,), MATCHED | {"image_lr": [0.02], "amplitude": [0.8]}),
         ("ncfm", (1,), MATCHED | {"image_lr": [0.02], "mixture": ["random"]}),
+        ("infer", (2, 10), TOGETHER | {"iterations": [200], "jitter": [1], "image_lr": [0.05, 0.25],
+                                       "bn_weight": [0.1, 1.0]}),
         # four of rat-bptt without `operations` ran before its recipe had the field, with all six
         ("rat-bptt", (10,), AT_10 | {"label_lr": [0.01]}),
         ("rat-bptt", (1,), AT_1 | {"image_lr": [0.02], "rate_lr": [0.02]}),
