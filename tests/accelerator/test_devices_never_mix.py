@@ -92,6 +92,7 @@ BATCHES = 2, "in a batch's first step, because the batch before it comes to the 
 WAITS = {
     "sre2l": BATCHES,
     "cda": BATCHES,
+    "infer": (2, "in the first step of a compensator, because the one before it comes to the CPU"),
     "at-bptt": (2, "in the first step of a pass, because the lengths of the probe's gradients come to the CPU"),
     "a gate": (2, "because whether anything is updated depends on the loss"),
     "clipped whitened pixels": (4, "and to and from the CPU, which has the matrices of the whitening"),
