@@ -14,7 +14,7 @@ from PIL import Image
 from result_files import claim, failure, full, score
 
 from distill_bench.benchmark.leaderboard import Source, merged_rows, render_page
-from distill_bench.benchmark.leaderboard.colours import OTHER, PALETTE, style_of
+from distill_bench.benchmark.leaderboard.colours import FLIPPED, OTHER, PALETTE, style_of
 from distill_bench.benchmark.leaderboard.page.commands import commands
 from distill_bench.benchmark.leaderboard.page.pictures import pictures_of
 from distill_bench.benchmark.leaderboard.page.recipes import about_method, sourced
@@ -253,6 +253,8 @@ def test_every_built_in_method_has_a_place_and_within_a_family_no_two_look_alike
     named = [name for name in styles if not name.startswith("random")]
     looks = [(styles[name].family, styles[name].colour, styles[name].dash) for name in named]
     assert len(set(looks)) == len(looks)
+    shapes = {style.family: style.shape for style in styles.values() if not style.family.startswith(FLIPPED)}
+    assert len(set(shapes.values())) == len(shapes), "a family's shape is its own"
 
 
 def test_colours_stand_out_from_their_ground():

@@ -31,20 +31,22 @@ FAMILIES = {
         "random-soft": GREY,
         "random-distances": GREY,
         "random-top2": GREY,
-        "random-projector": GREY,
-        "random-ensemble": BLUE,
-        "infer": GREEN,
         "sre2l": VIOLET,
         "cda": GOLD,
         "rded": PLUM,
         "nrr-dd": GREEN,
         "nrr-dd-distances": BROWN,
         "reinforce": BLUE,
-        "hello": GREEN,
+    },
+    "labels of several teachers, or a projector": {
+        "random-ensemble": GREY,
+        "random-projector": GREY,
+        "infer": GREEN,
+        "hello": BROWN,
     },
 }
 OTHER, FLIPPED = "other methods", "FYI on "
-_SHAPES = ("circle", "wedge", "pentagon", "square", "triangle", "diamond", "cross")
+_SHAPES = ("circle", "wedge", "pentagon", "square", "triangle", "diamond", "plus", "cross")
 _VARIANT = re.compile(r"^(?P<fyi>fyi-)?(?P<base>.+?)(?:-(?P<kind>always-flip|released))?$")
 
 

@@ -340,6 +340,7 @@ const SHAPES = {
   circle: r => `M ${-r} 0 a ${r} ${r} 0 1 0 ${2 * r} 0 a ${r} ${r} 0 1 0 ${-2 * r} 0 z`, square: r => `M ${-r} ${-r} h ${2 * r} v ${2 * r} h ${-2 * r} z`,
   triangle: r => `M 0 ${-r} L ${r} ${r} L ${-r} ${r} z`, diamond: r => `M 0 ${-1.2 * r} L ${1.2 * r} 0 L 0 ${1.2 * r} L ${-1.2 * r} 0 z`,
   wedge: r => `M 0 ${r} L ${r} ${-r} L ${-r} ${-r} z`,
+  plus: r => `M ${-0.4 * r} ${-1.2 * r} H ${0.4 * r} V ${-0.4 * r} H ${1.2 * r} V ${0.4 * r} H ${0.4 * r} V ${1.2 * r} H ${-0.4 * r} V ${0.4 * r} H ${-1.2 * r} V ${-0.4 * r} H ${-0.4 * r} z`,
   pentagon: r => `M 0 ${-1.2 * r} L ${1.1 * r} ${-0.4 * r} L ${0.7 * r} ${r} L ${-0.7 * r} ${r} L ${-1.1 * r} ${-0.4 * r} z`,
   cross: r => `M ${-r} ${-r} L ${r} ${r} M ${-r} ${r} L ${r} ${-r}`,
 };
