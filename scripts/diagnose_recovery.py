@@ -13,7 +13,7 @@ import torch
 from distill_bench import evaluate, load_dataset, synthesize
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.methods import Run, load_method
-from distill_bench.methods.decoupled.recover import batch_norm_distances
+from distill_bench.methods.decoupled.recover import watched
 from distill_bench.methods.decoupled.relabel import teacher_of
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SILENT
@@ -44,9 +44,10 @@ def main() -> None:
     sys.stdout.write("|---|---|---|---|---|\n")
     for title, (method, values) in COMPARED.items():
         made = synthesize(source, method, ipc, "cpu", **values)
-        with torch.no_grad(), batch_norm_distances(network) as distances:
-            right = (network(made.images).argmax(dim=1) == made.labels).float().mean()
-        apart = " and ".join(f"{float(each):.2f}" for each in distances)
+        observed = watched(network)
+        with torch.no_grad():
+            right = (observed.network(made.images).argmax(dim=1) == made.labels).float().mean()
+        apart = " and ".join(f"{float(each):.2f}" for each in observed.notes)
         soft, hard = (
             evaluate(made, source, PROTOCOL, networks=NETWORKS, labels=use).accuracy  # type: ignore[arg-type]
             for use in ("stored", "hard")

@@ -1,9 +1,11 @@
 """What the repository says of itself in several places is the same in all."""
 
 import ast
+import importlib
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -37,3 +39,9 @@ def test_one_version_and_one_address():
     assert citation["version"] == version
     site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     assert citation["repository-code"] == site["repo_url"] == PROJECT["urls"]["Homepage"]
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))
+def test_every_script_finds_what_it_imports(script):
+    """A name that the package no longer has is found here, and not when the script is run again after a year."""
+    importlib.import_module(script)
