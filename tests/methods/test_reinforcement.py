@@ -99,6 +99,24 @@ def test_the_stored_labels_are_the_teachers_for_the_views_played_back(digits, re
         torch.testing.assert_close(kept, said.gather(1, classes), rtol=2**-10, atol=1e-6)
 
 
+@pytest.mark.parametrize("rest", ["even", "none"])
+def test_networks_are_given_the_stored_labels_with_the_rest_as_asked(digits, rest):
+    one = made(digits, record={"rest": rest, "original": 0.0})
+    indices, draws = torch.arange(40), generator("draws")
+    numbers = Playback.of(one).samples(1, indices, draws.initial_seed()).tolist()
+    given = inputs(digits, one).batches(1, indices, draws)[1].double()
+    left = []
+    for place, number in enumerate(numbers):
+        values, own = (one.stored[f"relabel.{name}"][number, place] for name in ("logits", "classes"))
+        if rest == "even":
+            wanted = torch.tensor(slow_spread(values.double().tolist(), own.tolist(), 10), dtype=torch.float64)
+        else:
+            wanted = torch.zeros(10, dtype=torch.float64).scatter(0, own.long(), values.double().softmax(dim=0))
+        torch.testing.assert_close(given[place], wanted, rtol=1e-5, atol=1e-9)
+        left.append(1 - given[place, own.long()].sum())
+    assert (max(left) > 0.01) == (rest == "even")
+
+
 def test_one_view_of_each_in_any_order_is_a_recording_of_one_epoch(digits):
     one = {"epochs": 1, "original": 0.0}
     plain = made(digits, record=one | {"order": "cycle", "rest": "none", "compact": False, "top": 10})
