@@ -19,7 +19,7 @@ from distill_bench.methods.decoupled.relabel import predict, teacher_of
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SILENT
 
-HOLDOUT, PROTOCOL, NETWORKS = 0.2, "quick-v1", 2
+HOLDOUT, PROTOCOL = 0.2, "quick-v1"
 RECORDED = {"labels": "recorded", "record": load_method("nrr-dd").config("digits", 1, "cpu").record.model_dump()}
 PLAIN, SUREST = {"iterations": 0}, {"keep": "surest"}
 COMPARED = {
@@ -38,7 +38,8 @@ COMPARED = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ipc", type=int, nargs="+")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--networks", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     source = load_dataset("digits", holdout=HOLDOUT)
@@ -47,13 +48,13 @@ def main() -> None:
     )
     for ipc in arguments.ipc:
         for title, (method, values) in COMPARED.items():
-            found = [measured(source, method, ipc, seed, values) for seed in range(arguments.seeds)]
+            found = [measured(source, method, ipc, seed, values, arguments.networks) for seed in range(arguments.seeds)]
             p, soft, hard, size = (statistics.fmean(column) for column in zip(*found, strict=True))
             sys.stdout.write(f"| {ipc} | {title} | {p:.3f} | {soft:.1f} | {hard:.1f} | {size:,.0f} |\n")
             sys.stdout.flush()
 
 
-def measured(source, method: str, ipc: int, seed: int, values: dict) -> tuple[float, float, float, int]:
+def measured(source, method: str, ipc: int, seed: int, values: dict, networks: int) -> tuple[float, float, float, int]:
     """The teacher's mean probability of the class, both accuracies and the bytes of one set."""
     made = synthesize(source, method, ipc, "cpu", seed, **values)
     fields, place = load_method(method).config("digits", ipc, "cpu"), torch.device("cpu")
@@ -61,7 +62,7 @@ def measured(source, method: str, ipc: int, seed: int, values: dict) -> tuple[fl
     teacher = teacher_of(Run(method, training, Budget(ipc), fields, seed, place, SILENT, Checkpoint()))
     p = predict(teacher.network, made.images, place).softmax(dim=1)[torch.arange(len(made.labels)), made.labels]
     soft, hard = (
-        evaluate(made, source, PROTOCOL, networks=NETWORKS, labels=use).accuracy  # type: ignore[arg-type]
+        evaluate(made, source, PROTOCOL, networks=networks, labels=use).accuracy  # type: ignore[arg-type]
         for use in ("stored", "hard")
     )
     return float(p.mean()), soft, hard, made.nbytes
