@@ -24,10 +24,10 @@ from torch.nn import functional as F
 
 from distill_bench import load_distilled
 from distill_bench.augmentations import dc
-from distill_bench.evaluation import NothingKept, evaluate
+from distill_bench.evaluation import evaluate, score_folder
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.runtime.files import write_atomically
-from distill_bench.runtime.progress import Monitor, StreamMonitor
+from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import run_block
 
 RESULTS = Path(__file__).parent.parent / "results" / "protocols" / "dc-augmentation.json"
@@ -88,23 +88,6 @@ ORIGINAL = {"crop": _crop, "scale": _scale, "rotate": _rotate}
 SIDES: dict[str, Callable[..., Tensor]] = {"ours": dc.augment, "original": original_augment}
 
 
-class _Kept(NothingKept):
-    """The networks that an earlier run tested; each further one is written down at once."""
-
-    def __init__(self, accuracies: list[float], write: Callable[[], None]) -> None:
-        self._accuracies, self._write = accuracies, write
-
-    @property
-    def tested(self) -> dict[int, float]:
-        return dict(enumerate(self._accuracies))
-
-    def obtain(self, index: int, test: Callable[[], float], monitor: Monitor) -> float:
-        if index == len(self._accuracies):
-            self._accuracies.append(test())
-            self._write()
-        return self._accuracies[index]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", type=Path, nargs="+")
@@ -140,9 +123,13 @@ def compare(path: Path, networks: int, monitor: StreamMonitor) -> None:
 
     for count in range(1, networks + 1):  # in pairs, so that what is there can be compared at any time
         for side, augment in SIDES.items():
-            kept = _Kept(entry.setdefault(side, []), write)
+            if len(entry.get(side, [])) >= count:
+                continue
+            cache = score_folder().with_name(f"dc-augmentation-{side}")  # both sides have the same address
             with mock.patch.object(dc, "augment", augment):
-                evaluate(made, protocol=PROTOCOL, networks=count, compile="off", kept=kept, monitor=monitor)
+                tested = evaluate(made, protocol=PROTOCOL, networks=count, compile="off", cache=cache, monitor=monitor)
+            entry[side] = list(tested.accuracies)
+            write()
 
 
 if __name__ == "__main__":

@@ -44,4 +44,6 @@ def test_one_version_and_one_address():
 @pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))
 def test_every_script_finds_what_it_imports(script):
     """A name that the package no longer has is found here, and not when the script is run again after a year."""
+    if script == "site_pages":
+        pytest.importorskip("mkdocs", reason="the docs extra is not installed")
     importlib.import_module(script)
