@@ -5,7 +5,7 @@ projector is trained towards the labels and the logits of weak teachers: snapsho
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -135,9 +135,9 @@ def get_or_train_projector(
     """
     external = recipe.external
     about = required(recipe)
-    weak = weak_teachers(training, recipe, seed, monitor, every_seconds)
 
     def make(checkpoint: Checkpoint) -> Artifact:
+        weak = weak_teachers(training, recipe, seed, monitor, every_seconds)
         encoder = external.load().to(training.device) if external else teacher.network
         return _Training(training, recipe, encoder, weak, seed).run(checkpoint, monitor)
 
@@ -328,21 +328,20 @@ class _Training:
         if self.recipe.head == "prototypes":
             tensors[stored.PROTOTYPES] = self.projector.head.half()
         for name, pair in self.factors.items():
-            layer = name.removeprefix("encoder.").removesuffix(".weight")
-            for key, factor in zip(stored.increment_names(layer), pair, strict=True):
+            for key, factor in zip(_stored_names(name), pair, strict=True):
                 tensors[key] = factor.detach().half()
         return tensors
 
-    def _as_stored(self, tensors: dict[str, Tensor]) -> Any:
+    def _as_stored(self, tensors: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
         """The logits of the projector with stored factors."""
         pairs = {}
         for name in self.factors:
-            a, b = stored.increment_names(name.removeprefix("encoder.").removesuffix(".weight"))
+            a, b = _stored_names(name)
             pairs[name] = tensors[a].float(), tensors[b].float()
         changed = with_increments(self.weights, pairs) | {"scale": tensors[stored.SCALE]}
         return lambda images: functional_call(self.projector, changed, (images,))
 
-    def _decisions(self, logits_of: Any) -> tuple[float, float]:
+    def _decisions(self, logits_of: Callable[[Tensor], Tensor]) -> tuple[float, float]:
         """Percent of training images that are right, and that are decided as the weak teachers do."""
         right, alike, chosen = 0, 0, checked_images(self.training)
         with torch.inference_mode():
@@ -352,3 +351,8 @@ class _Training:
                 right += int((said == send(take(self.training.labels, indices), said.device)).sum())
                 alike += int((said == self.wanted(images).argmax(dim=1)).sum())
         return 100 * right / len(chosen), 100 * alike / len(chosen)
+
+
+def _stored_names(weight: str) -> tuple[str, str]:
+    """The stored names of the factors of a weight of the projector: of one of its encoder's, or of its head."""
+    return stored.increment_names(weight.removeprefix("encoder.").removesuffix(".weight"))
