@@ -21,8 +21,8 @@ def compared(ipc: int) -> dict[str, tuple[str, dict]]:
     """Methods and values by what their images are."""
     return {
         "random images": ("random-projector", {}),
-        "the surest crops of 300 images (`hello`)": ("hello", {}),
-        "a crop of each of as many images as are kept": ("hello", {"pool": ipc}),
+        "the surest crops of 300 images": ("hello", {"scale": [0.5, 1.0]}),
+        "a crop of each of as many images as are kept": ("hello", {"pool": ipc, "scale": [0.5, 1.0]}),
         "the surest whole images of 300": ("hello", {"scale": [1.0, 1.0]}),
     }
 
