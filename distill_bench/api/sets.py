@@ -125,6 +125,7 @@ def evaluate_full(
     progress: bool | None = None,
     monitor: Monitor | None = None,
     cache: Path | None = None,
+    line: Literal["full", "untrained"] = "full",
 ) -> Result:
     """The reference line: networks trained on the whole training split.
 
@@ -132,6 +133,7 @@ def evaluate_full(
         dataset: the dataset, or its name.
         protocol: an id of one that trains on the whole split.
         network, networks, device, compile, progress, monitor, cache: as for ``evaluate``.
+        line: ``"untrained"``, under a protocol that probes networks, for those with their initial values.
 
     Returns:
         As ``evaluate``.
@@ -139,7 +141,7 @@ def evaluate_full(
     Raises:
         UsageError, DataError, RunFailed, Interrupted: as ``evaluate``; UsageError too for a protocol of distilled sets.
     """
-    how: dict[str, Any] = {"device": device, "compile": compile, "cache": cache}
+    how: dict[str, Any] = {"device": device, "compile": compile, "cache": cache, "line": line}
     how["monitor"] = monitor_of(progress, monitor)
     return evaluation.evaluate_full(dataset_named(dataset), protocol, network, networks, **how)
 

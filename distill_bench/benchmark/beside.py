@@ -5,7 +5,6 @@ from typing import Any, Literal
 from distill_bench.datasets import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.recorded_labels import RECORDED_KINDS
-from distill_bench.errors import UsageError
 from distill_bench.methods import load_method, synthesize
 from distill_bench.methods.recipe import PAPER
 from distill_bench.runtime.progress import SILENT, Monitor
@@ -50,10 +49,8 @@ def random_beside(
     if labels == "hard" or card.trained_kind == "hard":
         return synthesize(dataset, "random", **options)
     if card.label_kind == "targets":
-        raise UsageError(
-            f"the set's labels are targets, and {_SOFT} makes none: no random images with labels of their kind can "
-            "stand beside it. Measure it with the classes of its images: `labels=hard`."
-        )
+        encoder = card.recipe.get("encoder")
+        return synthesize(dataset, "random-targets", **options, **({"encoder": encoder} if encoder else {}))
     kind, presets = _KINDS.get(card.label_kind, card.label_kind), load_method(_SOFT).recipe.presets
     named = ("teacher", *(["record"] if kind in RECORDED_KINDS else []), *(["projector"] if card.projector else []))
     options |= {name: card.recipe[name] for name in named if isinstance(card.recipe.get(name), dict)}

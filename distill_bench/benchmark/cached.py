@@ -111,7 +111,7 @@ KINDS = (
         (f"store/checkpoints/*{_SET}", f"checkpoints/*{_SET}", f"pretrained/*/unfinished/*{_SET}"),
         _ends_with_sum,
     ),
-    Kind("pretrained", "teachers, experts and training dynamics", (f"pretrained/*/*{_SET}",), _summed),
+    Kind("pretrained", "teachers, encoders, experts and training dynamics", (f"pretrained/*/*{_SET}",), _summed),
     Kind(
         "teacher-scores",
         "test accuracies of teachers",

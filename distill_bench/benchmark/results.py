@@ -12,7 +12,7 @@ from distill_bench.benchmark.suite import slug
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import DataError, brief
 from distill_bench.evaluation import Failure, Result
-from distill_bench.evaluation.result import FULL
+from distill_bench.evaluation.result import FULL, LINES
 from distill_bench.evaluation.result_file import CHANGED, Filed, parse, to_json
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.hashing import canonical_hash
@@ -118,7 +118,7 @@ def file_result(result: Result, folder: Path, name: Path | None = None) -> Path:
     """
     assert result.suite is not None
     if name is None:
-        budget = FULL if result.method == FULL else Budget(result.ipc, result.fraction).slug
+        budget = FULL if result.method in LINES else Budget(result.ipc, result.fraction).slug
         name = Path(
             slug(result.data), slug(result.method), f"{budget}-{canonical_hash([*map(str, slot(result))])}.json"
         )

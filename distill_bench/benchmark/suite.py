@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError, describe, did_you_mean, unknown
-from distill_bench.evaluation import data_name, load_protocol
-from distill_bench.evaluation.result import FULL
+from distill_bench.evaluation import data_name, load_protocol, members
+from distill_bench.evaluation.result import FULL, LINES
 from distill_bench.hub.registry.published import obtain
 from distill_bench.methods import Method, load_method, variant
 from distill_bench.methods.recipe import PAPER, TEST, list_recipes
@@ -62,8 +62,10 @@ class Suite(BaseModel):
         ipc, fraction: the budgets: images per class, and fractions of the training split.
         sets: besides the grid, sets that are there already: ids of the registry, or files.
         preset: of every recipe that has one of that name; the others run as in their paper.
-        protocols: every set is scored under each, in tables of their own.
-        reference: the protocol of the line trained on the whole training split, or ``"none"``.
+        protocols: every set is scored under each, in tables of their own; a name that stands for several, as
+            ``probe-v1`` does, is all of these.
+        reference: the protocol of the line trained on the whole training split, or ``"none"``. Protocols that probe
+            networks have a second line, of networks that were not trained.
         size, holdout, flip_invariant, classes: as for ``load_dataset``.
     """
 
@@ -84,6 +86,23 @@ class Suite(BaseModel):
     holdout: float | None = None
     flip_invariant: bool | None = None
     classes: tuple[str, ...] | None = None
+
+    @field_validator("protocols")
+    @classmethod
+    def _each_protocol(cls, protocols: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(each for name in protocols for each in members(name))
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The protocols of the lines; none where there is no reference."""
+        return () if self.reference == NONE else members(self.reference)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What the reference's cells are called."""
+        if not self.references:
+            return ()
+        return (FULL,) if load_protocol(self.references[0]).probe is None else LINES
 
     @property
     def data(self) -> dict[str, Any]:
@@ -154,11 +173,11 @@ class Suite(BaseModel):
     def check_protocols(self, where: str) -> None:
         """Raises UsageError, beginning with ``where``, for a protocol that does not score what it is to score."""
         for protocol in self.protocols:
-            if load_protocol(protocol).trains_on == FULL:
+            if load_protocol(protocol).trains_on == FULL:  # else sets of either kind
                 raise UsageError(
                     f"{where}: protocols: {protocol} scores a whole training split; name it as the reference."
                 )
-        if self.reference != NONE and load_protocol(self.reference).trains_on != FULL:
+        if any(load_protocol(each).trains_on == "distilled" for each in self.references):
             raise UsageError(f"{where}: reference: {self.reference} scores distilled sets; give full-v1, or none.")
 
 
@@ -224,21 +243,21 @@ class SetCell(_OnData):
 
 @dataclass(frozen=True)
 class ReferenceCell(_OnData):
-    """The line of networks trained on the whole training split."""
+    """A line without a set: networks trained on the whole training split, or ``UNTRAINED`` ones."""
 
     protocols: tuple[str, ...]
-    method: ClassVar[str] = FULL
+    method: str = FULL
     ipc: ClassVar[None] = None
     fraction: ClassVar[None] = None
     seed: ClassVar[int] = 0
     preset: ClassVar[str] = PAPER
 
     def __str__(self) -> str:
-        return f"{self.data} {FULL}"
+        return f"{self.data} {self.method}"
 
     def result_name(self, ending: str) -> Path:
         """As that of ``SetCell``."""
-        return self._result_name(FULL, f"{FULL}-seed0", ending)
+        return self._result_name(self.method, f"{self.method}-seed0", ending)
 
 
 @dataclass(frozen=True)
@@ -338,10 +357,10 @@ def _as_written(key: str, value: str) -> str:
 
 
 def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
-    """The suite's cells that a filter lets through: dataset by dataset, the reference line last.
+    """The suite's cells that a filter lets through: dataset by dataset, the reference lines last.
 
-    The reference line has neither budget nor seed, so filters on these do not take it away. Those on IPC and fraction
-    are alternatives.
+    These have neither budget nor seed, so filters on such do not take them away. Those on IPC and fraction are
+    alternatives.
 
     Raises:
         UsageError: the suite names something twice, or a preset that no recipe has; the filter leaves no cell, or names
@@ -371,10 +390,13 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
         and _has_budget(cell.budget, wanted)
         and all(chosen(key, [getattr(cell, key)]) for key in ("dataset", "method", "seed"))
     ]
-    if suite.reference != NONE and chosen("method", [FULL]):
-        reference = (suite.reference,)
-        datasets = chosen("dataset", suite.datasets)
-        cells += [ReferenceCell(dataset, reference, **suite.data) for dataset in datasets]
+    references = tuple(chosen("protocol", suite.references) if suite.lines == LINES else suite.references)
+    cells += [
+        ReferenceCell(dataset, references, line, **suite.data)
+        for line in chosen("method", suite.lines)
+        for dataset in chosen("dataset", suite.datasets)
+        if references
+    ]
     if not cells:
         raise UsageError(f"the filter leaves no cell of suite {suite.name}: what it names never comes together.")
     return cells
@@ -414,14 +436,14 @@ def _given_sets(suite: Suite) -> list[GivenSetCell]:
 
 def _axes(suite: Suite) -> dict[str, list[str]]:
     """What a filter can name, by its key."""
-    reference = [] if suite.reference == NONE else [suite.reference]
+    references = [each for each in suite.references if each not in suite.protocols]
     axes: dict[str, list[object]] = {
         "dataset": [*suite.datasets],
-        "method": [*suite.methods, *([FULL] if reference else [])],
+        "method": [*suite.methods, *suite.lines],
         "ipc": [*suite.ipc],
         "fraction": [*suite.fraction],
         "seed": [*suite.seeds],
-        "protocol": [*suite.protocols, *reference],
+        "protocol": [*suite.protocols, *references],
     }
     return {key: list(map(str, values)) for key, values in axes.items()}
 

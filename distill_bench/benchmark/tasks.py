@@ -29,6 +29,7 @@ from distill_bench.evaluation import (
     score_folder,
     score_key,
 )
+from distill_bench.evaluation.result import FULL
 from distill_bench.evaluation.result_file import to_json
 from distill_bench.methods import budget_trouble, shortage
 from distill_bench.methods.recipe import PAPER, Resources
@@ -238,9 +239,12 @@ class CellTasks(ABC, Generic[C]):
         """For every score the cell has, its file ending and its content address."""
         keys = {}
         for protocol in self.cell.protocols:
-            for labels in ["stored", "hard"] if distilled is not None and distilled.has_strict_score else ["stored"]:
+            strict = distilled is not None and distilled.has_strict_score and load_protocol(protocol).probe is None
+            for labels in ["stored", "hard"] if strict else ["stored"]:
                 ending = protocol if labels == "stored" else protocol + _HARD
-                keys[ending] = f"{score_key(self.dataset, protocol, distilled, labels)}-{self.networks(ending)}"
+                line = FULL if distilled is not None else self.cell.method
+                key = score_key(self.dataset, protocol, distilled, labels, line=line)
+                keys[ending] = f"{key}-{self.networks(ending)}"
         return keys
 
     def _result(self, distilled: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> Path:
@@ -260,7 +264,7 @@ class CellTasks(ABC, Generic[C]):
         options: dict[str, Any] = {"device": setting.device, "compile": setting.compile, "monitor": monitor}
         options |= {"networks": networks, "cache": score_folder()}
         if distilled is None:
-            return evaluate_full(self.dataset, protocol, **options)
+            return evaluate_full(self.dataset, protocol, line=self.cell.method, **options)
         labels: Any = "hard" if ending.endswith(_HARD) else "stored"
         score = evaluate(distilled, self.dataset, protocol, labels=labels, **options)
         expected = protocol_note(distilled, protocol)  # a suite has protocols of its own, which head its tables
@@ -293,11 +297,12 @@ class CellTasks(ABC, Generic[C]):
 
 
 class ReferenceTasks(CellTasks[ReferenceCell]):
-    """Networks trained on the whole training split."""
+    """Networks trained on the whole training split, or not at all."""
 
     def __init__(self, cell: ReferenceCell, setting: BenchConfig, dataset: Dataset | None = None) -> None:
         super().__init__(cell, setting, dataset)
-        self.key = canonical_hash(["full", *(score_key(self.dataset, name, None) for name in cell.protocols)])
+        keys = (score_key(self.dataset, name, None, line=cell.method) for name in cell.protocols)
+        self.key = canonical_hash([cell.method, *keys])
 
     def stored_set(self) -> None:
         return None

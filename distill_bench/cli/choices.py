@@ -23,6 +23,12 @@ PROTOCOLS = (
     "prune-small-full-v1",
     "reinforce-v1",
     "reinforce-small-v1",
+    "probe-v1-linear-1",
+    "probe-v1-linear-5",
+    "probe-v1-linear-all",
+    "probe-v1-finetune-1",
+    "probe-v1-finetune-5",
+    "probe-v1-finetune-all",
 )
 SPACES: tuple[str, ...] = ("unit", "normalized", "zca")
 COMPILE = ("auto", "on", "off")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,8 +64,17 @@ def evaluate_command(
     from distill_bench.api.named import downloaded
     from distill_bench.benchmark.suite import EVALUATED
     from distill_bench.distilled.distilled_set import load_distilled
-    from distill_bench.evaluation import ScoreCache, evaluate, evaluate_full, protocol_for, score_folder, score_key
+    from distill_bench.evaluation import (
+        ScoreCache,
+        evaluate,
+        evaluate_full,
+        load_protocol,
+        protocols_for,
+        score_folder,
+        score_key,
+    )
     from distill_bench.evaluation.memory import evaluation_bytes
+    from distill_bench.evaluation.result import FULL, LINES
     from distill_bench.runtime.device import resolve_device
     from distill_bench.runtime.run_info import code_state
 
@@ -77,32 +87,36 @@ def evaluate_command(
     cached: CachedSet | None = None
     sets: Sequence[DistilledSet | None] = [None]
     if file is None:
-        protocol, dataset = _check_whole_split(protocol, dataset, labels, allow_leak or all_sets or prefix is not None)
+        protocols, dataset = _check_whole_split(protocol, dataset, labels, allow_leak or all_sets or prefix is not None)
         data = options.data_named(dataset, size, holdout, split, flip_invariant, classes)
     else:
         cached = downloaded(file, registry)
         loaded = [load_distilled(path) for path in _chosen(file, cached, all_sets)]
         sets = first, *_ = loaded if prefix is None else [whole.prefix(prefix) for whole in loaded]
         data = options.dataset_of_set(first, dataset, size, holdout, split, flip_invariant, classes)
-        protocol = protocol_for(first, protocol).id
+        protocols = protocols_for(first, protocol)
     monitor, cache = options.listening_monitor(quiet), score_folder()
     images = len(data.train) if sets[0] is None else sets[0].shown_count
-    monitor.say(peak_line(evaluation_bytes(data, protocol, images, network)))
+    monitor.say(peak_line(evaluation_bytes(data, protocols[0], images, network)))
     settings: dict[str, Any] = {"network": network, "networks": networks, "device": device, "compile": compile}
     settings |= {"monitor": monitor, "cache": cache}
-    found = []
-    for distilled in sets:
-        if tested := ScoreCache(cache, score_key(data, protocol, distilled, labels, network)).networks:
+    found: list[Result] = []
+    probes = load_protocol(protocols[0]).probe is not None
+    lines = LINES if sets[0] is None and probes else (FULL,)
+    for distilled, line, name in product(sets, lines, protocols):
+        if tested := ScoreCache(cache, score_key(data, name, distilled, labels, network, line)).networks:
             monitor.say(f"networks tested before: {len(tested)}, kept under {cache_dir()}")
         if distilled is None:
-            found.append(evaluate_full(data, protocol, **settings))
+            found.append(evaluate_full(data, name, line=line, **settings))
         else:
-            found.append(evaluate(distilled, data, protocol, labels=labels, allow_leak=allow_leak, **settings))  # type: ignore[arg-type]
+            found.append(evaluate(distilled, data, name, labels=labels, allow_leak=allow_leak, **settings))  # type: ignore[arg-type]
     if results is not None:
         found = _file(found, results, monitor)
     if as_json:
         shown = [result.model_dump(mode="json") for result in found]
-        show_json(shown if all_sets else shown[0])
+        show_json(shown if all_sets or len(protocols) > 1 else shown[0])
+    elif probes:
+        show(*_probed(found), *notes_shown(tuple(dict.fromkeys(note for each in found for note in each.notes))))
     else:
         show(*(line for pair in zip(found, sets, strict=True) for line in _described(*pair)), *_mean(found))
     _say_claims(cached, sets[0], found, monitor, as_json)
@@ -129,11 +143,13 @@ def _file(found: Sequence[Result], folder: Path, monitor: StreamMonitor) -> list
     return filed
 
 
-def _check_whole_split(protocol: str | None, dataset: str | None, labels: str, of_sets: bool) -> tuple[str, str]:
-    """The protocol and the source of an evaluation without a set. Raises UsageError for what goes with a set alone."""
-    from distill_bench.evaluation import load_protocol
+def _check_whole_split(
+    protocol: str | None, dataset: str | None, labels: str, of_sets: bool
+) -> tuple[tuple[str, ...], str]:
+    """The protocols and the source of an evaluation without a set. Raises UsageError for what goes with a set alone."""
+    from distill_bench.evaluation import load_protocol, members
 
-    if protocol is None or load_protocol(protocol).trains_on != "full":
+    if protocol is None or load_protocol(members(protocol)[0]).trains_on == "distilled":
         raise UsageError("name the file of a distilled set: distill-bench evaluate FILE.")
     if dataset is None:
         raise UsageError(f"{protocol} scores a whole training split: say which with --dataset.")
@@ -142,7 +158,23 @@ def _check_whole_split(protocol: str | None, dataset: str | None, labels: str, o
             f"{protocol} scores a whole training split: --labels, --prefix, --allow-leak and --all-sets are for "
             "distilled sets."
         )
-    return protocol, dataset
+    return members(protocol), dataset
+
+
+def _probed(found: Sequence[Result]) -> list[str]:
+    """A table of what pre-trained networks are worth: a row a set, or line, a column a protocol."""
+    names, first = list(dict.fromkeys(result.protocol for result in found)), found[0]
+    rows: dict[str, list[str]] = {}
+    for result in found:
+        half = "" if result.half_width is None else f" ± {result.half_width:.2f}"
+        rows.setdefault(f"{result.method} {result.budget}".strip(), []).append(f"{result.accuracy:.2f}{half}")
+    return [
+        f"{first.data}: test accuracy in % of {first.network}, pre-trained, then probed with labels of a few images of "
+        f"every class or of all; ± is half of the 95 % interval over {counted(first.networks, 'network')}",
+        f"| | {' | '.join(names)} |",
+        f"| :-- | {' | '.join(['--:'] * len(names))} |",
+        *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()),
+    ]
 
 
 def _say_claims(

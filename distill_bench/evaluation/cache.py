@@ -9,6 +9,7 @@ from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation.protocol import load_protocol, outside_notes
+from distill_bench.evaluation.result import FULL
 from distill_bench.networks import resolve_network
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import get_or_make
@@ -27,16 +28,22 @@ def score_folder() -> Path:
 
 
 def score_key(
-    dataset: Dataset, protocol: str, distilled: DistilledSet | None, labels: str = "stored", network: str | None = None
+    dataset: Dataset,
+    protocol: str,
+    distilled: DistilledSet | None,
+    labels: str = "stored",
+    network: str | None = None,
+    line: str = FULL,
 ) -> str:
     """The content address of a score: everything it depends on but the number of networks.
 
     Args:
         dataset: the networks are tested on.
         protocol: its id or address, see ``load_protocol``.
-        distilled: the set, or None for the line trained on the whole training split.
+        distilled: the set, or None for a line without one.
         labels: as for ``evaluate``.
         network: as for ``evaluate``.
+        line: which one, as for ``evaluate_full``.
 
     Returns:
         A hash in hexadecimal.
@@ -59,6 +66,8 @@ def score_key(
     if distilled is None:
         about["pixel_space"] = pixel_space_of(dataset, "normalized").model_dump(mode="json")
         about["classes"] = len(dataset.class_names)
+        if line != FULL:
+            about["line"] = line
     else:
         about["set"] = distilled.sha256
         about["strict"] = labels == "hard" and distilled.has_strict_score

@@ -32,8 +32,17 @@ from distill_bench.evaluation.labels import (
     softened,
     teacher_labelled,
 )
-from distill_bench.evaluation.protocol import PROTOCOLS, WITHOUT_AUGMENTATION, Protocol, load_protocol, outside_notes
-from distill_bench.evaluation.result import FULL, LabelUse, Result, data_facts
+from distill_bench.evaluation.pretraining import pretrained, score_pretrained
+from distill_bench.evaluation.protocol import (
+    PROBE,
+    PROTOCOLS,
+    WITHOUT_AUGMENTATION,
+    Protocol,
+    load_protocol,
+    members,
+    outside_notes,
+)
+from distill_bench.evaluation.result import FULL, LINES, UNTRAINED, LabelUse, Result, data_facts
 from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.networks import (
     blank_network,
@@ -61,12 +70,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TrainInputs:
-    """What networks are trained on."""
+    """What networks are trained on.
+
+    Attributes:
+        outputs: of a network, where it is pre-trained by targets of so many features; 0: one a class.
+        source: the sum of the set that it is pre-trained on.
+        line: which line is probed, where there is no set.
+    """
 
     batches: BatchFn
     count: int
     plan: Plan
     labels: LabelUse
+    outputs: int = 0
+    source: str = ""
+    line: str = ""
 
 
 def evaluate(
@@ -166,11 +184,19 @@ def prepare(
 
 def _check_labels(distilled: DistilledSet, rules: Protocol, labels: str) -> None:
     """Raises UsageError if a protocol cannot train on a set's labels."""
-    if labels == "stored" and distilled.card.trained_kind == "targets":
+    kind = "hard" if labels == "hard" else distilled.card.trained_kind
+    if rules.probe is not None and kind != "targets":
+        raise UsageError(
+            f"{rules.id} pre-trains networks by targets, features of every image, and labels here are of the kind "
+            f"{kind!r}. Name a protocol that trains on labels, `protocol=standard-v1`; sets of targets are made by "
+            "random-targets and krr-st."
+        )
+    if rules.probe is None and kind == "targets":
         features, classes = distilled.stored[TARGETS].shape[1], len(distilled.card.class_names)
         raise UsageError(
             f"the set has targets, {features} features an image to pre-train a network by, and {rules.id} trains "
-            f"on labels of {classes} classes. Take the classes of its images for labels: `labels=hard`."
+            f"on labels of {classes} classes. Name a protocol that pre-trains, of {', '.join(members(PROBE))}; or take "
+            "the classes of its images for labels, `labels=hard`."
         )
 
 
@@ -180,7 +206,8 @@ def protocol_for(distilled: DistilledSet, protocol: str | None = None) -> Protoc
     Raises:
         UsageError: there is none of that id, or it is not for distilled sets.
     """
-    if protocol is None and distilled.card.protocol not in PROTOCOLS:  # a card is a stranger's: it loads nothing
+    # a card is a stranger's: it loads nothing
+    if protocol is None and not {*members(distilled.card.protocol)} <= {*PROTOCOLS}:
         raise UsageError(
             f"the set's card names the protocol {distilled.card.protocol!r}, which this version does not have: name "
             f"one to evaluate it under, `protocol={', '.join(PROTOCOLS)}`."
@@ -194,6 +221,12 @@ def protocol_for(distilled: DistilledSet, protocol: str | None = None) -> Protoc
     return rules
 
 
+def protocols_for(distilled: DistilledSet, protocol: str | None = None) -> tuple[str, ...]:
+    """The ids of the protocols that a name stands for, or the set's card. Errors as ``protocol_for``."""
+    parts = members(distilled.card.protocol if protocol is None else protocol)
+    return parts if len(parts) > 1 else (protocol_for(distilled, protocol).id,)
+
+
 def evaluate_full(
     dataset: Dataset,
     protocol: str = "full-v1",
@@ -204,26 +237,46 @@ def evaluate_full(
     compile: compilation.Choice = "auto",
     monitor: Monitor = SILENT,
     cache: Path | None = None,
+    line: str = FULL,
 ) -> Result:
-    """The reference line: networks trained on the whole training split. Arguments and errors as ``evaluate``."""
+    """The reference line: networks trained on the whole training split. Arguments and errors as ``evaluate``.
+
+    Under a protocol that probes, networks are pre-trained on it without labels, by Barlow Twins; or, where the ``line``
+    is ``UNTRAINED``, they are probed with their initial values.
+    """
     rules, split = load_protocol(protocol), dataset.train
-    if rules.trains_on != "full":
+    if rules.trains_on == "distilled":
         raise UsageError(f"{protocol} scores distilled sets; full-v1 scores a whole training split.")
+    if line not in LINES or (line == UNTRAINED and rules.probe is None):
+        raise UsageError(f"`line={line}`: give {FULL}; or {UNTRAINED} under a protocol that probes networks.")
     setup = setup_evaluation(dataset, rules, pixel_space_of(dataset, "normalized"), network, networks, device, monitor)
-    load, targets = setup.transform.fetch(split, setup.device), split.labels.to(setup.device)
-    batches = table_batches(load, targets, _augmentation_of(setup.rules, dataset))
-    inputs = TrainInputs(batches, len(split), setup.rules.plan(len(split)), "hard")
-    scores = ScoreCache(cache, score_key(dataset, protocol, None, network=network))
+    inputs = _whole_split(setup) if rules.probe is None else _unlabelled(len(split), line)
+    scores = ScoreCache(cache, score_key(dataset, protocol, None, network=network, line=line))
+    stored = len(split) * (torch.Size(split.shape).numel() + split.labels.element_size())
     return Result(
-        method=FULL,
+        method=line,
         ipc=None,
-        images=len(split),
+        images=len(split) if line == FULL else None,
         seed=0,
-        bytes=len(split) * (torch.Size(split.shape).numel() + split.labels.element_size()),
+        bytes=stored if line == FULL else None,
         set_sha256=None,
         notes=dataset.notes + outside_notes(protocol, network or rules.network),
-        **setup.score_fields(inputs, "full", compile, scores),
+        **setup.score_fields(inputs, line, compile, scores),
     )
+
+
+def _whole_split(setup: "EvalSetup") -> TrainInputs:
+    """The training split, as networks are trained on it."""
+    split = setup.dataset.train
+    load, targets = setup.transform.fetch(split, setup.device), split.labels.to(setup.device)
+    batches = table_batches(load, targets, _augmentation_of(setup.rules, setup.dataset))
+    return TrainInputs(batches, len(split), setup.rules.plan(len(split)), "hard")
+
+
+def _unlabelled(images: int, line: str) -> TrainInputs:
+    """A line that is probed: what its networks have learned, they have learned elsewhere, in one epoch for progress."""
+    batches = table_batches(partial(take, torch.empty(0)), torch.empty(0))
+    return TrainInputs(batches, images, Plan(epochs=1, batch_size=1, learning_rate=0.0), "none", line=line)
 
 
 @dataclass(frozen=True)
@@ -281,7 +334,8 @@ class EvalSetup:
 
     def _pays_compiled(self, compile: str, inputs: TrainInputs) -> bool:
         flops = 0.0
-        if compile == "auto" and not is_library(self.network):  # whose many kinds of layers take minutes to compile
+        # many kinds of layers take minutes to compile, and a line trains nothing here
+        if compile == "auto" and not is_library(self.network) and not inputs.line:
             shape, trained = self.dataset.train.shape, inputs.plan.epochs * inputs.count
             blank = blank_network(self.network, shape, len(self.dataset.class_names))
             network = blank.to_empty(device="cpu")  # operations do not depend on values
@@ -303,7 +357,9 @@ class EvalSetup:
 
             def test_network(index: int) -> float:
                 counted.add(index)
-                tested = partial(accuracy, load=test, labels=labels, compiled=self.compiled)
+                tested: Callable[[Any], float] = partial(accuracy, load=test, labels=labels, compiled=self.compiled)
+                if self.rules.probe is not None:
+                    tested = partial(score_pretrained, self, _augmentation_of(self.rules, self.dataset), index)
                 return self.trained(index, inputs, after_epoch, tested)
 
             for index in self.numbers:
@@ -355,6 +411,8 @@ class EvalSetup:
 
     def train_network(self, index: int, inputs: TrainInputs, after_epoch: Callable[[], None]) -> nn.Module:
         """Network ``index``, trained. Its seeds are the same for every set, so that sets are compared in pairs."""
+        if self.rules.probe is not None:
+            return pretrained(self, inputs, index, after_epoch)
         seeds = (self.dataset.kind, self.rules.id, index)
         shape, classes = self.dataset.train.shape, len(self.dataset.class_names)
         network = send(build_network(self.network, shape, classes, generator(*seeds, "weights")), self.device)
@@ -363,7 +421,7 @@ class EvalSetup:
         return network
 
     def _diverged(self, index: int, inputs: TrainInputs, error: RunFailed) -> RunFailed:
-        learned = inputs.plan.learning_rate != self.rules.learning_rate
+        learned = not inputs.line and inputs.plan.learning_rate != self.rules.learning_rate
         return RunFailed(f"network {index}: {error}{_WITHOUT_LEARNED_RATE if learned else ''}")
 
     def _failed(self, index: int, error: Exception) -> UsageError:
@@ -397,6 +455,8 @@ def setup_evaluation(
     """
     rules = rules.for_dataset(dataset.name)
     name, shape = rules.network if network is None else network, dataset.train.shape
+    if rules.probe is not None and (is_outside(name) or is_library(name)):
+        raise UsageError(f"{rules.id} probes the features of networks of this project; {name} is none of them.")
     check_trainable(name, shape, len(dataset.class_names))
     asked = rules.networks if networks is None else networks
     if isinstance(asked, int) and asked > MOST_NETWORKS:
@@ -442,6 +502,10 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
         return balanced_batches(batches, shown.labels, rules.images_per_class, rules.classes_per_step)
 
     own = shown.labels.to(device)
+    if kind == "targets":
+        targets = distilled.stored[TARGETS].to(device)
+        batches = table_batches(partial(take, pixels), targets)
+        return TrainInputs(batches, count, plan, "targets", targets.shape[1], distilled.sha256)
     if kind == "hard":
         return TrainInputs(batches_of(own), count, plan, "hard")
     if kind in ("teacher", "projector"):

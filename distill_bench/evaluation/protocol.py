@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -21,6 +21,7 @@ from pydantic import (
 
 from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.errors import UsageError, describe, unknown
+from distill_bench.evaluation.probe import Probe
 from distill_bench.networks import is_library, is_outside, library_note
 from distill_bench.runtime.files import read_toml
 from distill_bench.runtime.outside import file_and_sum, import_named
@@ -29,6 +30,8 @@ from distill_bench.training.train import Plan
 Augmentation = Literal["none", "dsa", "dc", "views"]
 Override = int | float | str | tuple[str, ...] | AugmentPolicy
 _MANY_CLASSES = 100
+PROBE = "probe-v1"
+"""What the protocols that probe pre-trained networks are part of."""
 WITHOUT_AUGMENTATION = "+no-augmentation"
 """How the id of a protocol that leaves augmentation out goes on after that of the one it is else equal to."""
 
@@ -39,7 +42,8 @@ class Protocol(BaseModel):
     Attributes:
         id: such as ``"standard-v1"``.
         source: the paper or code the numbers come from.
-        trains_on: the distilled set, or the dataset's whole training split (the reference line).
+        trains_on: the distilled set, or the dataset's whole training split (the reference line); or the targets of a
+            set, by squared error and without augmentation, before a probe.
         network: trained from random initialisation; a name without depth means the one usual at the resolution.
         epochs: passes over the set.
         minimum_steps: with few images, so many more epochs that there are at least this many optimiser steps.
@@ -67,6 +71,8 @@ class Protocol(BaseModel):
         equal_steps: whether a set that shows more images than its budget has is trained for so many fewer epochs that
             the optimiser takes as many steps as for one that does not; else epochs are the same.
         networks: how many are trained unless another number is asked for. A sample size, not part of the meaning.
+        probe: what follows a training on targets; ``augmentation`` is that of its fine-tuning.
+        part_of: the name that stands for this protocol and others together, which pre-train the same networks.
         overrides: for a dataset by name, fields that differ there.
     """
 
@@ -74,7 +80,7 @@ class Protocol(BaseModel):
 
     id: str
     source: str
-    trains_on: Literal["distilled", "full"] = "distilled"
+    trains_on: Literal["distilled", "full", "targets"] = "distilled"
     network: str = "ConvNet"
     epochs: PositiveInt
     minimum_steps: int = 0
@@ -103,12 +109,20 @@ class Protocol(BaseModel):
     mixed: Literal["probabilities", "logits"] = "probabilities"
     equal_steps: bool = True
     networks: PositiveInt = 5
+    probe: Probe | None = None
+    part_of: str = ""
     overrides: Mapping[str, Mapping[str, Override]] = {}
 
     @field_validator("overrides", mode="after")
     @classmethod
     def _unchangeable(cls, overrides: Mapping[str, Mapping[str, Override]]) -> Mapping[str, Mapping[str, Override]]:
         return MappingProxyType({name: MappingProxyType(dict(fields)) for name, fields in overrides.items()})
+
+    @model_validator(mode="after")
+    def _targets_come_before_a_probe(self) -> "Protocol":
+        if (self.trains_on == "targets") != (self.probe is not None):
+            raise ValueError("probe goes with trains_on = targets: give both, or neither")
+        return self
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> "Protocol":
@@ -195,10 +209,31 @@ class Protocol(BaseModel):
         return sizes[-1] * (2 if classes >= _MANY_CLASSES else 1) if sizes else self.batch_size
 
 
+def _parts(name: str, fields: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The protocols of a table by id: itself, or one for each of its parts, which are laid over what it has."""
+    if "parts" not in fields:
+        return {name: fields}
+    common = {key: value for key, value in fields.items() if key != "parts"} | {"part_of": name}
+    return {
+        f"{name}-{part}": common | own | {"probe": common["probe"] | own["probe"]}
+        for part, own in fields["parts"].items()
+    }
+
+
 PROTOCOLS = {
     name: Protocol.model_validate({"id": name} | fields)
-    for name, fields in read_toml(Path(__file__).with_name("protocols.toml")).items()
+    for table in read_toml(Path(__file__).with_name("protocols.toml")).items()
+    for name, fields in _parts(*table).items()
 }
+
+
+def members(name: str) -> tuple[str, ...]:
+    """The protocols that a name stands for: those that are part of it, or itself.
+
+    >>> members("probe-v1")[:2], members("quick-v1")
+    (('probe-v1-linear-1', 'probe-v1-linear-5'), ('quick-v1',))
+    """
+    return tuple(own for own, rules in PROTOCOLS.items() if rules.part_of == name != "") or (name,)
 
 
 def load_protocol(name: str) -> Protocol:
@@ -216,6 +251,8 @@ def load_protocol(name: str) -> Protocol:
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
+    if (parts := members(name)) != (name,):
+        raise UsageError(f"{name} stands for {len(parts)} protocols, and one is wanted: name {', '.join(parts)}.")
     if name.endswith(WITHOUT_AUGMENTATION):
         return _without_augmentation(load_protocol(name.removesuffix(WITHOUT_AUGMENTATION)))
     if name.endswith(".toml") and os.path.isfile(name):
@@ -254,7 +291,7 @@ def known_protocol(name: str) -> Protocol:
     Raises:
         UsageError: there is none of that id.
     """
-    if name.removesuffix(WITHOUT_AUGMENTATION) not in PROTOCOLS:
+    if members(name) == (name,) and name.removesuffix(WITHOUT_AUGMENTATION) not in PROTOCOLS:
         raise UsageError(unknown("protocol", name, PROTOCOLS))
     return load_protocol(name)
 

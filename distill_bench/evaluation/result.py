@@ -17,9 +17,13 @@ from distill_bench.runtime.text import counted
 
 Count = Annotated[int, Field(ge=1, lt=1 << 53)]
 Percent = Annotated[FiniteFloat, Field(ge=0, le=100)]
-LabelUse = Literal["hard", "soft", "teacher", "projector"]
+LabelUse = Literal["hard", "soft", "teacher", "projector", "targets", "none"]
 FULL = "full"
 """The method that results of the whole training split name."""
+UNTRAINED = "untrained"
+"""The method that results of networks with their initial values name, which are probed as those are that learned."""
+LINES = (FULL, UNTRAINED)
+"""What has results without a set."""
 _LONGEST_LIST = 60
 NAMES = ("suite", "data", "method", "preset", "protocol", "network", "labels", "pixel_space")
 """Text of a result that is shown, and that a stranger may have written."""
@@ -36,8 +40,8 @@ class Subject(BaseModel):
         holdout: the fraction of the training split that stood in for the test split; None if that is the dataset's.
         flip_invariant: False where somebody said so of data of their own; None else.
         classes: the names of the classes chosen of a larger dataset, in label order; None for all of them.
-        method: what made the set; ``full`` for training on the whole split.
-        ipc: images per class; None for the whole split, and where there is a
+        method: what made the set; ``full`` for training on the whole split, ``untrained`` for none.
+        ipc: images per class; None without a set, and where there is a
         fraction: of the training split, as it was asked for; None for a number of images per class.
         images: how many there are; None if it is not known, as in results of earlier versions.
         shown: how many networks are shown, where they are others: smaller ones, or those with compensators; None else.
@@ -68,8 +72,8 @@ class Subject(BaseModel):
     @model_validator(mode="after")
     def _whole_split_or_set(self) -> "Subject":
         budgets = (self.ipc is not None) + (self.fraction is not None)
-        if budgets != (self.method != FULL):
-            raise ValueError(f"one of ipc and fraction is null; both for the method {FULL}, the whole split, alone")
+        if budgets != (self.method not in LINES):
+            raise ValueError(f"one of ipc and fraction is null; both for {' and '.join(LINES)} alone, without a set")
         return self
 
     @model_serializer(mode="wrap")
@@ -81,8 +85,8 @@ class Subject(BaseModel):
 
     @property
     def budget(self) -> str:
-        """As messages have it: ``ipc 10`` or ``10 %``; empty for the whole split."""
-        return "" if self.method == FULL else str(Budget(self.ipc, self.fraction))
+        """As messages have it: ``ipc 10`` or ``10 %``; empty without a set."""
+        return "" if self.method in LINES else str(Budget(self.ipc, self.fraction))
 
     @property
     def data(self) -> str:

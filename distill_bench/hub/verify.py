@@ -196,7 +196,7 @@ def _check_setting(distilled: DistilledSet, claimed: Result, data: Dataset, path
     rate, kind = (None, "hard") if claimed.strict else (distilled.learning_rate, card.trained_kind)
     plan = rules.plan(len(distilled.images), rate, classes=len(card.class_names))
     soft = dict.fromkeys(("logits", "probabilities", "weights"), "soft")
-    uses = ({"hard": "hard", "projector": "projector"} | soft).get(kind, "teacher")
+    uses = ({"hard": "hard", "projector": "projector", "targets": "targets"} | soft).get(kind, "teacher")
     facts = {
         "the training images' fingerprint": (claimed.train_fingerprint, data.train.fingerprint),
         "the test images' fingerprint": (claimed.test_fingerprint, data.test.fingerprint),

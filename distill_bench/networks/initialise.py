@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-NORMS = (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm2d)
+NORMS = (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d)
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 

@@ -161,6 +161,11 @@ def distance_loss(network: nn.Module, images: Tensor, targets: Tensor, temperatu
     return (hard + weight * apart).mean()
 
 
+def squared_error(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """The mean over all entries of (network(images) − targets)²; targets float [b, d] are what outputs are to be."""
+    return F.mse_loss(network(images), targets)
+
+
 def logits(network: nn.Module, images: Tensor) -> Tensor:
     """A network's output [b, k] for images float [b, c, h, w]."""
     return network(images)

@@ -26,6 +26,8 @@ Augment = Callable[[Tensor, Generator], Tensor]
 BatchFn = Callable[[int, Tensor, Generator], tuple[Tensor, Tensor]]
 """From an epoch, indices int64 [b] and a generator to images and targets: classes, probabilities, weights, or two of
 these; or those of ``distance_loss``."""
+Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""From a network, images and targets to the loss of a batch."""
 GradientFn = Callable[[nn.Module, Callable[[], Tensor]], Tensor]
 """From a network and its batch's loss to the loss; sets ``grad`` of every parameter."""
 
@@ -112,6 +114,7 @@ def train(
     *,
     compiled: bool = False,
     chunk: int = 0,
+    objective: Objective | None = None,
 ) -> float:
     """Train a network in place.
 
@@ -123,16 +126,17 @@ def train(
         generator: orders the images, and is handed to ``batches``.
         after_epoch: called after every epoch.
         state: where to resume; updated before every call of ``after_epoch``. A new training unless given.
-        gradient, compiled, chunk: as for ``epochs``.
+        gradient, compiled, chunk, objective: as for ``epochs``.
 
     Returns:
-        The last epoch's mean loss (cross-entropy, nats).
+        The last epoch's mean loss (cross-entropy, nats; or the ``objective``).
 
     Raises:
         RunFailed: the loss is no longer finite.
     """
     state = state or TrainState()
-    for loss in epochs(network, batches, count, plan, generator, state, gradient, compiled=compiled, chunk=chunk):
+    how: dict[str, Any] = {"compiled": compiled, "chunk": chunk, "objective": objective}
+    for loss in epochs(network, batches, count, plan, generator, state, gradient, **how):
         state.loss = float(loss)
         if not math.isfinite(state.loss):
             raise RunFailed(
@@ -154,6 +158,7 @@ def epochs(
     *,
     compiled: bool = False,
     chunk: int = 0,
+    objective: Objective | None = None,
 ) -> Iterator[Float[Tensor, ""]]:
     """``train``, epoch by epoch: nothing is read from the device, and no loss is checked.
 
@@ -164,10 +169,11 @@ def epochs(
         compiled: whether steps are compiled; equal to the others but for the last bits.
         chunk: the most images of a step whose graph lives at a time, which bounds memory; 0: all. Not for batch norm,
             whose statistics are over the whole batch, not with a ``gradient`` of one's own, and not with other targets
-            than classes or probabilities.
+            than classes or probabilities, nor with an ``objective``.
+        objective: the loss of a batch in place of the plan's.
 
     Yields:
-        The epoch's mean loss (cross-entropy, nats), on the device.
+        The epoch's mean loss (cross-entropy, nats; or the ``objective``), on the device.
     """
     network.train()
     optimizer = _optimizer(network, plan)
@@ -176,7 +182,7 @@ def epochs(
         optimizer.load_state_dict(state.optimizer)
     if state.generator is not None:
         generator.set_state(state.generator)
-    losses = _losses(network, plan, count, compiled)
+    losses = _losses(network, plan, count, compiled, objective)
     for epoch in range(state.epoch, plan.epochs):
         if epoch == plan.decay_after and plan.reset_momentum:
             later = plan.momentum if plan.decayed_momentum is None else plan.decayed_momentum
@@ -249,12 +255,14 @@ def _backpropagate_in_chunks(
     return loss
 
 
-def _losses(network: nn.Module, plan: Plan, count: int, compiled: bool) -> Callable[[int], Callable[..., Tensor]]:
+def _losses(
+    network: nn.Module, plan: Plan, count: int, compiled: bool, objective: Objective | None
+) -> Callable[[int], Callable[..., Tensor]]:
     """From a batch's size to the loss of (images, targets).
 
     The remainder of an epoch has a size of its own, which is compiled where it comes up often enough.
     """
-    loss, weights = _loss_of(plan)
+    loss, weights = (objective, ()) if objective else _loss_of(plan)
     eager = partial(loss, network)
     quick = compilation.compiled(loss, network) if compiled else eager
     usual = min(plan.batch_size, count)

@@ -335,6 +335,40 @@ def test_full_is_that_of_the_same_network_and_pixels_first():
     assert all(row["full"] is None for row in tables.compared(leaderboard_rows(RESULTS[:-1])))
 
 
+def probed(method, accuracy, protocol="probe-v1-linear-1", **fields):
+    alone = {"ipc": None, "synthesis": None, "set_sha256": None, "labels": "none", "images": None}
+    usual = alone if method in ("full", "untrained") else {"ipc": 1, "labels": "targets"}
+    spread = (accuracy - 1, accuracy, accuracy + 1)
+    return score(method, accuracies=spread, protocol=protocol, **{**usual, **fields})
+
+
+def test_the_lines_of_probes_stand_in_their_table_unranked_and_with_the_gap_of_their_own_protocol():
+    other = "probe-v1-finetune-1"
+    results = [probed("krr-st", 60.0), probed("random-targets", 58.0), probed("untrained", 50.0), probed("full", 97.0)]
+    results += [probed("krr-st", 70.0, other), probed("full", 80.0, other), probed("untrained", 75.0, other)]
+    (section,) = tables.sections(leaderboard_rows(results))
+    assert section.references == []
+    found = {
+        table.heading.split(" ")[0]: {
+            line.cells[1]: (line.cells[0], *line.cells[3:6], line.best) for line in table.lines
+        }
+        for table in section.tables
+    }
+    assert set(found[other]) == {"untrained", "krr-st", "full"}
+    gaps = {name: cells[3].split(" ")[0] for name, cells in found[other].items()}
+    assert gaps == {"untrained": "5.0", "krr-st": "10.0", "full": "0.0"}
+    linear = found["probe-v1-linear-1"]
+    assert linear["krr-st"][2].startswith("+2.0") and linear["krr-st"][3].startswith("37.0")
+    assert (linear["untrained"][0], linear["untrained"][2]) == ("–", "–")
+    assert [name for name, cells in linear.items() if cells[-1]] == ["krr-st", "random-targets"]  # not full
+
+
+def test_a_line_under_a_protocol_that_no_set_has_stands_above_the_tables():
+    (section,) = tables.sections(leaderboard_rows([score(), probed("untrained", 50.0)]))
+    (line,) = section.references
+    assert line.startswith("Reference (untrained), initial values: 50.0 ± ")
+
+
 # --- what evaluate files, which no suite asked for
 
 

@@ -58,6 +58,17 @@ def run(works: list[CellTasks]) -> int:
     return run_cells(works, "in-process", 1, StreamMonitor(quiet=True))
 
 
+def test_a_suite_of_probes_has_a_cell_of_either_line_under_each_protocol():
+    suite = load_suite("self-supervised")
+    cells = expand(suite, parse_only("dataset=digits"))
+    lines = [cell for cell in cells if isinstance(cell, ReferenceCell)]
+    assert [cell.method for cell in lines] == ["full", "untrained"] and len(suite.protocols) == 6
+    assert all(cell.protocols == suite.protocols for cell in cells)
+    assert len({str(cell.result_name(name)) for cell in lines for name in cell.protocols}) == 12
+    (only,) = expand(suite, parse_only("dataset=digits,method=untrained,protocol=probe-v1-linear-5"))
+    assert (only.method, only.protocols) == ("untrained", ("probe-v1-linear-5",))
+
+
 def test_every_suite_that_comes_along_expands():
     assert {"digits", "mnist", "own"} <= set(list_suites())
     digits = load_suite("digits")

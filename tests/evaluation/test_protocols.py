@@ -37,6 +37,8 @@ COMMON = {
     "views": {"crop": "resized", "scale": [0.08, 1.0], "tiles": 1, "mix": "none", "beta": 1.0},
     "mixed": "probabilities",
     "equal_steps": True,
+    "probe": None,
+    "part_of": "",
 }
 ADAMW = {
     "network": "ResNet18BN",
@@ -81,6 +83,25 @@ REINFORCE_IMAGENET = {
     "nesterov": True,
     "weight_decay": 1e-4,
 }
+ENCODER = {
+    "network": "ConvNetBN", "epochs": 1, "minimum_steps": 400, "batch_size": 128, "learning_rate": 1e-3,
+    "weight_decay": 1e-6, "projector": [256, 256], "redundancy": 1 / 128, "unbiased": True, "crop": [0.5, 1.0],
+    "contrast": 0.4, "noise": 0.1,
+}  # fmt: skip
+
+
+def probe(way, labels, steps=100):
+    """A part of ``probe-v1``."""
+    tuned = {"steps": steps, "batch_size": 128, "learning_rate": 0.01, "weight_decay": 5e-4}
+    narrow = {name: {"network": "ConvNetW16BN"} for name in ("mnist", "fashion_mnist")}
+    return {
+        "trains_on": "targets", "part_of": "probe-v1", "network": "ConvNetW32BN", "epochs": 300, "learning_rate": 0.1,
+        "use_learned_rate": False, "weight_decay": 1e-3, "decay_factor": 1.0, "networks": 3, "overrides": narrow,
+        "augmentation": "none" if way == "linear" else "dsa",
+        "probe": {"way": way, "labels": labels, "draws": 3, "penalty": 1e-3, "encoder": ENCODER, **tuned},
+    }  # fmt: skip
+
+
 PINNED = {
     "standard-v1": COMMON | {"epochs": 1000},
     "quick-v1": COMMON | {"epochs": 300, "networks": 3},
@@ -142,6 +163,12 @@ PINNED = {
     | EQUAL_STEPS
     | NARROW
     | {"minimum_steps": 900, "augmentation": "views", "views": COMMON["views"] | {"scale": [0.5, 1.0]}},
+    "probe-v1-linear-1": COMMON | probe("linear", 1),
+    "probe-v1-linear-5": COMMON | probe("linear", 5),
+    "probe-v1-linear-all": COMMON | probe("linear", 0),
+    "probe-v1-finetune-1": COMMON | probe("finetune", 1),
+    "probe-v1-finetune-5": COMMON | probe("finetune", 5),
+    "probe-v1-finetune-all": COMMON | probe("finetune", 0, steps=300),
 }
 
 
@@ -299,6 +326,12 @@ def test_rats_protocol_has_the_same_number_of_steps_at_one_rate_for_every_set(im
 def test_some_classes_a_step_without_a_number_of_images_are_refused():
     with pytest.raises(ValidationError, match="classes_per_step goes with images_per_class"):
         Protocol(id="own", source="test", epochs=1, classes_per_step=2)
+
+
+@pytest.mark.parametrize("values", [{"trains_on": "targets"}, {"probe": {"way": "linear", "labels": 1}}], ids=str)
+def test_targets_without_a_probe_and_a_probe_without_targets_are_refused(values):
+    with pytest.raises(ValidationError, match="probe goes with trains_on = targets"):
+        Protocol(id="own", source="test", epochs=1, **values)
 
 
 def test_another_momentum_where_it_does_not_start_again_is_refused():

@@ -12,6 +12,7 @@ from distill_bench.datasets import dataset_info
 from distill_bench.distilled.budget import shown
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.compare import accuracies_by_seed
+from distill_bench.evaluation.result import LINES
 from distill_bench.evaluation.result_file import CHANGED
 from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.runtime.hashing import canonical_hash
@@ -51,7 +52,7 @@ def leaderboard_rows(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> 
 
     Returns:
         Rows with the keys ``ROW_KEYS``, sorted by suite, dataset, protocol, number of images and falling accuracy;
-        within a dataset failures follow, then ``full``.
+        within a dataset failures follow, then ``full`` and ``untrained``.
     """
     return [row for row, _ in pooled(results, claims)]
 
@@ -222,6 +223,6 @@ def _number(value: float | None) -> float | None:
 def _order(row: Row) -> tuple:
     accuracy = math.inf if row["accuracy"] is None else -row["accuracy"]
     return (
-        row["suite"], row["dataset"], row["method"] == "full", row["protocol"] is None, row["protocol"] or "",
+        row["suite"], row["dataset"], row["method"] in LINES, row["protocol"] is None, row["protocol"] or "",
         *size_order(row), accuracy, row["method"], row["labels"] or "", row["preset"] or "", row.get("guest", False),
     )  # fmt: skip

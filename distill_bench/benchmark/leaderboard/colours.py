@@ -6,6 +6,7 @@ Colours are told apart with protanopia, deuteranopia and tritanopia within a fam
 import hashlib
 import re
 from dataclasses import dataclass
+from itertools import cycle
 
 # (on white, on a dark ground): the same hue, at least 3:1 against the ground
 PALETTE = (
@@ -44,6 +45,7 @@ FAMILIES = {
         "infer": GREEN,
         "hello": BROWN,
     },
+    "targets without labels": {"random-targets": GREY, "krr-st": BLUE},
 }
 OTHER, FLIPPED = "other methods", "FYI on "
 _SHAPES = ("circle", "wedge", "pentagon", "square", "triangle", "diamond", "plus", "cross")
@@ -73,7 +75,7 @@ def style_of(method: str) -> Style:
     >>> style_of("fyi-dm").colour == style_of("dm").colour
     True
     """
-    for shape, (family, colours) in zip(_SHAPES, FAMILIES.items(), strict=False):
+    for shape, (family, colours) in zip(cycle(_SHAPES), FAMILIES.items(), strict=False):
         if method in colours:
             return Style(family, colours[method], 0, shape)
     parts = _VARIANT.fullmatch(method)

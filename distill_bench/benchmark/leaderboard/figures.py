@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from distill_bench.benchmark.leaderboard.collect import STRICT, Row, as_shown, budget_of, size_order
 from distill_bench.benchmark.leaderboard.colours import PALETTE, family_order, style_of
 from distill_bench.benchmark.leaderboard.tables import RANDOM, TABLE_KEYS, compared, grouped
-from distill_bench.evaluation.result import FULL
+from distill_bench.evaluation.result import LINES
 
 MOST_LINES = 8
 GREY, INK, FAINT = "#808080", "#222222", "#E4E4E4"
@@ -89,7 +89,7 @@ def panels_of(rows: Iterable[Row]) -> list[Panel]:
     drawn = [
         row
         for row in compared(as_shown(rows))
-        if row["accuracy"] is not None and row["method"] != FULL and not row["protocol"].endswith(STRICT)
+        if row["accuracy"] is not None and row["method"] not in LINES and not row["protocol"].endswith(STRICT)
     ]
     return [panel for _, group in grouped(drawn, TABLE_KEYS) for panel in _by_family(_as_stored(group))]
 

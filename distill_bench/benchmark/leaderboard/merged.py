@@ -10,6 +10,7 @@ from distill_bench.benchmark.leaderboard.collect import BUDGET, Row, budget_of, 
 from distill_bench.benchmark.leaderboard.ranking import places
 from distill_bench.benchmark.leaderboard.tables import compared, grouped
 from distill_bench.evaluation import Result
+from distill_bench.evaluation.result import LINES
 from distill_bench.evaluation.result_file import Filed
 from distill_bench.runtime.run_info import comes_with_checkout
 
@@ -106,7 +107,7 @@ def _named(row: Row) -> Row:
 def _order(row: Row) -> tuple:
     rank = row["place"].rank if row["place"] else math.inf
     return (
-        row["dataset"], row["method"] == "full", row["protocol"] is None, row["protocol"] or "", row["network"] or "",
+        row["dataset"], row["method"] in LINES, row["protocol"] is None, row["protocol"] or "", row["network"] or "",
         *size_order(row), rank, -(row["accuracy"] or 0), row["method"], row["labels"] or "", row["preset"] or "",
         row["origin"],
     )  # fmt: skip

@@ -22,13 +22,14 @@ from distill_bench.benchmark.leaderboard.collect import (
 from distill_bench.benchmark.leaderboard.ranking import places
 from distill_bench.evaluation.claim import Claimed
 from distill_bench.evaluation.compare import Difference, compare, with_half_width
+from distill_bench.evaluation.result import FULL, LINES
 from distill_bench.runtime.text import for_csv, for_markdown
 
 if TYPE_CHECKING:
     import pandas
 
 _ABSENT = "–"
-RANDOM = ("random", "random-soft", "random-projector", "random-projector-lite0", "random-zca")
+RANDOM = ("random", "random-soft", "random-projector", "random-projector-lite0", "random-targets", "random-zca")
 COLUMNS = (
     "budget", "method", "labels", "accuracy (%)", "vs random", "gap to full", "size", "synthesis", "peak memory",
     "published (%)",
@@ -80,11 +81,12 @@ def compared(rows: Iterable[Row]) -> list[Row]:
     """Rows with what stands beside them: ``random`` and ``full``, accuracies in percent, and the differences.
 
     Random is one of the same conditions: the table's (protocol, network, pixel space), the budget and the kind of
-    labels; ``random-soft`` is ``random`` with a teacher's, ``random-projector`` with a projector's, ``random-zca`` in
+    labels; ``random-soft`` is ``random`` with a teacher's, ``random-projector`` with a projector's,
+    ``random-targets`` with an encoder's features, ``random-zca`` in
     whitened pixels. The suite's own goes
     first, then that of the same ``origin`` (where rows of several folders stand together), then that of the same
     preset: presets may differ in how many networks were trained. Full is that of the same suite and dataset, preferably
-    of the same origin, on the same network and in the same pixel space.
+    of the same origin, under the same protocol, on the same network and in the same pixel space.
 
     Args:
         rows: all rows of a board.
@@ -111,7 +113,7 @@ def compared(rows: Iterable[Row]) -> list[Row]:
         return pairs.drop_duplicates("row").set_index("row")["row_peer"].to_dict()
 
     random = first(scored[~is_random], scored[is_random], [*TABLE_KEYS, *BUDGET, "labels"], ["origin", "preset"])
-    full = first(scored, scored[is_full], ["suite", "dataset"], ["origin", "network", "pixel_space"])
+    full = first(scored, scored[is_full], ["suite", "dataset"], ["origin", "protocol", "network", "pixel_space"])
     peers = [(random.get(index), full.get(index)) for index in range(len(listed))]
     return [
         {**row, **_beside(row, *(None if peer is None else listed[peer] for peer in pair))}
@@ -169,16 +171,23 @@ def sections(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> list[Section]
     """
     result = []
     for (suite, dataset), of_dataset in grouped(compared(as_shown(rows)), ("suite", "dataset")):
-        sets = [row for row in of_dataset if row["method"] != "full"]
+        above = _above(of_dataset)
+        sets = [row for row in of_dataset if row not in above]
         failed = [row for row in sets if row["protocol"] is None]
         groups = grouped([row for row in sets if row["protocol"] is not None], TABLE_KEYS)
         tables = [_table(group, failed, claims) for _, group in groups]
         if failed and not tables:
             tables = [Table("No scores yet", _lines(failed, claims), "")]
-        references = [_reference_line(row, claims) for row in of_dataset if row["method"] == "full"]
+        references = [_reference_line(row, claims) for row in above]
         title = dataset if suite == dataset else f"{dataset} (suite {suite})"
         result.append(Section(title, references, tables))
     return result
+
+
+def _above(of_dataset: Sequence[Row]) -> list[Row]:
+    """The lines that stand above the tables: those under a protocol that no set is scored under."""
+    of_sets = {row["protocol"] for row in of_dataset if row["method"] not in LINES}
+    return [row for row in of_dataset if row["method"] in LINES and row["protocol"] not in of_sets]
 
 
 def grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[tuple, list[Row]]]:
@@ -279,14 +288,17 @@ def _compared_over(differences: Sequence[Difference]) -> str:
 
 def _lines(listed: list[Row], claims: Sequence[Claim]) -> list[Line]:
     presets = Counter((budget_of(row), row["method"], row["labels"], row.get("origin")) for row in listed)
-    ranked = [place for _, group in grouped(listed, BUDGET) for place in places(group)]
+    sets = [row for row in listed if row["method"] not in LINES]  # which alone are ranked
+    best = list[int]()
+    for _, group in grouped(sets, BUDGET):
+        best += [id(row) for row, place in zip(group, places(group), strict=True) if place is not None and place.best]
     lines = []
-    for row, place in zip(listed, ranked, strict=True):
+    for row in listed:
         twice = presets[budget_of(row), row["method"], row["labels"], row.get("origin")] > 1
         method = f"{row['method']} ({row['preset']})" if twice else row["method"]
         method += f", {row['origin']}" if row.get("origin") else ""
-        cells = [budget_of(row), method, row["labels"] or _ABSENT, _accuracy(row), *_details(row, claims)]
-        lines.append(Line(cells, place is not None and place.best))
+        cells = [budget_of(row) or _ABSENT, method, row["labels"] or _ABSENT, _accuracy(row), *_details(row, claims)]
+        lines.append(Line(cells, id(row) in best))
     return lines
 
 
@@ -309,7 +321,8 @@ def _reference_line(full: Row, claims: Sequence[Claim]) -> str:
     published = "" if full["claimed"] is None else f" Published: {_published(full, claims)}."
     where = f"{full['protocol']}, {full['network']}, {full['pixel_space']} pixels"
     score = f"{_accuracy(full)} %" if full["accuracy"] is not None else "failed"
-    return f"Reference (full), the whole training split: {score} ({where}).{published}"
+    what = "full), the whole training split" if full["method"] == FULL else f"{full['method']}), initial values"
+    return f"Reference ({what}: {score} ({where}).{published}"
 
 
 def _published(row: Row, claims: Sequence[Claim]) -> str:

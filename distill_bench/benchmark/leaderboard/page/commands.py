@@ -6,11 +6,11 @@ from functools import cache
 from typing import Any
 
 from distill_bench.benchmark.leaderboard.collect import STRICT, Row
-from distill_bench.benchmark.suite import NONE, Suite, list_suites, load_suite
+from distill_bench.benchmark.suite import Suite, list_suites, load_suite
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import DistillBenchError
 from distill_bench.evaluation import PROTOCOLS, Result
-from distill_bench.evaluation.result import FULL
+from distill_bench.evaluation.result import LINES
 from distill_bench.hub.registry.registry import Entry, load_registry
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import PAPER, list_recipes
@@ -34,7 +34,7 @@ def commands(row: Row) -> list[str]:
     for name in row["suites"]:
         if name in list_suites() and _has(load_suite(name), row, protocol):
             return [_bench(name, row, protocol, results)]
-    if row["method"] == FULL:
+    if row["method"] in LINES:
         return [_line("evaluate", "--protocol", protocol, *_data(results[0]), *_networks(results, protocol))]
     return [line for each in _distinct(results) for line in _single(each, protocol, results)]
 
@@ -46,8 +46,8 @@ def _is_option(result: Result) -> bool:
 
 
 def _has(suite: Suite, row: Row, protocol: str) -> bool:
-    if row["method"] == FULL:
-        return suite.reference == protocol != NONE
+    if row["method"] in LINES:
+        return row["method"] in suite.lines and protocol in suite.references
     methods = [str(each) for each in suite.methods]
     budgets = [(each.ipc, each.fraction) for each in suite.budgets]
     return row["method"] in methods and (row["ipc"], row["fraction"]) in budgets and protocol in suite.protocols
@@ -56,7 +56,7 @@ def _has(suite: Suite, row: Row, protocol: str) -> bool:
 def _bench(name: str, row: Row, protocol: str, results: Sequence[Result]) -> str:
     suite, first = load_suite(name), results[0]
     asked = [f"method={row['method']}"]
-    if row["method"] != FULL:
+    if row["method"] not in LINES:
         key = "ipc" if row["fraction"] is None else "fraction"
         seeds = sorted({each.seed for each in results if each.seed is not None})
         asked += [f"{key}={row[key]}", *(f"seed={seed}" for seed in seeds if seed in suite.seeds)]

@@ -1,9 +1,9 @@
 "use strict";
 // All text of the data is shown through textContent or setAttribute: nothing of it is ever read as HTML.
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const FULL = "full", STRICT = ".hard", ALL = "all", NONE = "–";
+const FULL = "full", LINES = [FULL, "untrained"], STRICT = ".hard", ALL = "all", NONE = "–";
 const MOST_LINES = 8;
-const LABELS = { hard: "hard", soft: "soft, fixed", teacher: "per view", projector: "per view, by a projector" };
+const LABELS = { hard: "hard", soft: "soft, fixed", teacher: "per view", projector: "per view, by a projector", targets: "targets", none: "none" };
 const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
 const $ = id => document.getElementById(id);
 
@@ -61,7 +61,7 @@ let state = {};
 const ofDataset = () => DATA.rows.filter(row => row.dataset === state.dataset);
 function mainProtocol(dataset) {
   const counts = new Map();
-  for (const row of DATA.rows) if (row.dataset === dataset && row.method !== FULL && row.protocol) counts.set(row.protocol, (counts.get(row.protocol) || 0) + 1);
+  for (const row of DATA.rows) if (row.dataset === dataset && !LINES.includes(row.method) && row.protocol) counts.set(row.protocol, (counts.get(row.protocol) || 0) + 1);
   return [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a))[0] || ALL;
 }
 function defaults(dataset) {
@@ -136,7 +136,7 @@ const COLUMNS = [
 const swatch = method => svg("svg", { viewBox: "-7 -7 14 14", class: "swatch", "aria-hidden": "true" }, mark(method, 0, 0, 5.5));
 function methodCell(row) {
   const open = state.open === row.id;
-  return [row.method === FULL ? "" : swatch(row.method),
+  return [LINES.includes(row.method) ? "" : swatch(row.method),
     el("button", { type: "button", "aria-expanded": String(open), "aria-controls": "d" + row.id, id: "b" + row.id, onclick: () => toggle(row.id) }, row.method),
     ORIGINS.size > 1 && row.origin === "here" ? [" ", el("span", { class: "mark own" }, "here")] : ""];
 }
@@ -316,7 +316,7 @@ function claimed(claim) {
 }
 function claimsTable(rows, caption) {
   const columns = ["Method", "Budget", "Protocol", "Claimed (%)", "Measured (%)", "Difference", "Verdict", "Claimed where", "Why"];
-  const lines = rows.map(row => el("tr", {}, el("th", { scope: "row", class: "method" }, row.method === FULL ? "" : swatch(row.method), withLabels(row)),
+  const lines = rows.map(row => el("tr", {}, el("th", { scope: "row", class: "method" }, LINES.includes(row.method) ? "" : swatch(row.method), withLabels(row)),
     [known(row.budget), known(row.protocol), claimed(row.claim), accuracy(row), points([row.claim.difference, row.claim.margin], "+"), row.claim.verdict,
       `${row.claim.paper}, ${row.claim.claimed_protocol}: ${row.claim.source}`, [...row.claim.why, ...row.notes].join("; ")].map((text, i) => el("td", { class: "claim" + i }, text))));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, el("table", {}, el("caption", {}, caption),
@@ -423,7 +423,7 @@ function drawCurve(curve, x, y, [low, high]) {
 }
 const conditions = row => [row.protocol, row.network, row.pixel_space].join(" · ");
 function drawn(without) {
-  const rows = DATA.rows.filter(row => chosen(row, without) && row.method !== FULL && row.accuracy !== null && (!row.protocol.endsWith(STRICT) || state.protocol === row.protocol));
+  const rows = DATA.rows.filter(row => chosen(row, without) && !LINES.includes(row.method) && row.accuracy !== null && (!row.protocol.endsWith(STRICT) || state.protocol === row.protocol));
   const stored = new Set(rows.filter(row => !row.strict).map(row => row.method + conditions(row)));
   return rows.filter(row => !row.strict || !stored.has(row.method + conditions(row)));
 }

@@ -14,7 +14,7 @@ from distill_bench.benchmark.leaderboard.page.pictures import pictures_of
 from distill_bench.benchmark.leaderboard.page.recipes import about_method, sourced
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.compare import Difference
-from distill_bench.evaluation.result import FULL
+from distill_bench.evaluation.result import LINES
 from distill_bench.runtime.hashing import canonical_hash
 
 _PLAIN = (
@@ -47,7 +47,7 @@ def page_data(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> dict[str, An
     results = [each for row in rows for each in row["results"] if isinstance(each, Result)]
     pictures = pictures_of(sorted(results, key=lambda each: (each.seed or 0, each.images or each.ipc or 0)))
     shown = [_row(row, claims, recipes) for row in rows]
-    methods = {name: about_method(name) | _style(name) for name in sorted({row["method"] for row in rows} - {FULL})}
+    methods = {name: about_method(name) | _style(name) for name in sorted({row["method"] for row in rows} - {*LINES})}
     return {
         "rows": shown,
         "recipes": recipes,
