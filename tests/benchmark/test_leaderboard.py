@@ -316,6 +316,29 @@ def test_random_with_a_teachers_labels_stands_beside_soft_rows():
     assert found["dm", 1, "quick-v1", "hard", "normalized"] == pytest.approx(75.0 - 61.0)
 
 
+def test_labels_of_a_kind_of_their_own_stand_beside_random_with_the_same():
+    """All these are a teacher's; a set with two distances a view is not compared with one of whole logits."""
+    scores = {"random-soft": 60.0, "random-recorded": 50.0, "random-distances": 40.0, "random-top2": 30.0,
+              "rded": 70.0, "nrr-dd": 71.0, "nrr-dd-distances": 72.0}  # fmt: skip
+    taught = [score(method, 1, accuracies=(each,), labels="teacher") for method, each in scores.items()]
+    several = [
+        score(method, 2, accuracies=(each,), labels="soft")
+        for method, each in (
+            ("random-soft", 60.0),
+            ("random-ensemble", 55.0),
+            ("infer", 65.0),
+            ("infer nothing added", 66.0),
+        )
+    ]
+    found = gains(leaderboard_rows([*RESULTS, *taught, *several]))
+    of = {method: found[method, 1, "quick-v1", "teacher", "normalized"] for method in scores}
+    assert {method: gain for method, gain in of.items() if gain is not None} == {
+        "rded": 10.0, "nrr-dd": 21.0, "nrr-dd-distances": 32.0,
+    }  # fmt: skip
+    assert found["infer", 2, "quick-v1", "soft", "normalized"] == 10.0
+    assert found["infer nothing added", 2, "quick-v1", "soft", "normalized"] == 11.0
+
+
 def test_whitened_random_stands_beside_whitened_rows():
     whitened = [
         score(method, 1, accuracies=(accuracy,), pixel_space="zca")

@@ -30,6 +30,7 @@ FAMILIES = {
     "gradients through training": {"rat-bptt": BLUE, "at-bptt": BROWN},
     "a teacher's labels": {
         "random-soft": GREY,
+        "random-recorded": GREY,
         "random-distances": GREY,
         "random-top2": GREY,
         "sre2l": VIOLET,

@@ -29,7 +29,22 @@ if TYPE_CHECKING:
     import pandas
 
 _ABSENT = "–"
-RANDOM = ("random", "random-soft", "random-projector", "random-projector-lite0", "random-targets", "random-zca")
+OWN_LINES = {
+    "nrr-dd": "random-recorded",
+    "nrr-dd-distances": "random-distances",
+    "infer": "random-ensemble",
+    "hello-lite0": "random-projector-lite0",
+}
+"""For methods whose labels are of a kind of their own the random images that have the same."""
+RANDOM = (
+    "random",
+    "random-soft",
+    "random-top2",
+    "random-projector",
+    "random-targets",
+    "random-zca",
+    *OWN_LINES.values(),
+)
 COLUMNS = (
     "budget", "method", "labels", "accuracy (%)", "vs random", "gap to full", "size", "synthesis", "peak memory",
     "published (%)",
@@ -82,11 +97,11 @@ def compared(rows: Iterable[Row]) -> list[Row]:
 
     Random is one of the same conditions: the table's (protocol, network, pixel space), the budget and the kind of
     labels; ``random-soft`` is ``random`` with a teacher's, ``random-projector`` with a projector's,
-    ``random-targets`` with an encoder's features, ``random-zca`` in
-    whitened pixels. The suite's own goes
-    first, then that of the same ``origin`` (where rows of several folders stand together), then that of the same
-    preset: presets may differ in how many networks were trained. Full is that of the same suite and dataset, preferably
-    of the same origin, under the same protocol, on the same network and in the same pixel space.
+    ``random-targets`` with an encoder's features, ``random-zca`` in whitened pixels, and ``OWN_LINES`` names those
+    beside which no other stands. The suite's own goes first, then that of the same ``origin`` (where rows of several
+    folders stand together), then that of the same preset: presets may differ in how many networks were trained. Full is
+    that of the same suite and dataset, preferably of the same origin, under the same protocol, on the same network and
+    in the same pixel space.
 
     Args:
         rows: all rows of a board.
@@ -100,9 +115,10 @@ def compared(rows: Iterable[Row]) -> list[Row]:
     listed = [{"guest": False, **row} for row in rows]
     # `random` learns no rate, so its one score is its strict score too
     plain = [
-        {**row, "row": i, "protocol": (row["protocol"] or "").removesuffix(STRICT)} for i, row in enumerate(listed)
+        {**row, "row": i, "line": _line_of(row), "protocol": (row["protocol"] or "").removesuffix(STRICT)}
+        for i, row in enumerate(listed)
     ]
-    frame = pandas.DataFrame(plain, columns=[*ROW_KEYS, "guest", "origin", "row"], dtype=object)
+    frame = pandas.DataFrame(plain, columns=[*ROW_KEYS, "guest", "origin", "row", "line"], dtype=object)
     scored = frame[frame["accuracy"].notna()]
     is_random, is_full = scored["method"].isin(RANDOM), scored["method"] == "full"
 
@@ -112,13 +128,25 @@ def compared(rows: Iterable[Row]) -> list[Row]:
         pairs = pairs.assign(**unlike).sort_values(["row", "guest_peer", *unlike, "method_peer", "row_peer"])
         return pairs.drop_duplicates("row").set_index("row")["row_peer"].to_dict()
 
-    random = first(scored[~is_random], scored[is_random], [*TABLE_KEYS, *BUDGET, "labels"], ["origin", "preset"])
+    random = first(
+        scored[~is_random], scored[is_random], [*TABLE_KEYS, *BUDGET, "labels", "line"], ["origin", "preset"]
+    )
     full = first(scored, scored[is_full], ["suite", "dataset"], ["origin", "protocol", "network", "pixel_space"])
     peers = [(random.get(index), full.get(index)) for index in range(len(listed))]
     return [
         {**row, **_beside(row, *(None if peer is None else listed[peer] for peer in pair))}
         for row, pair in zip(listed, peers, strict=True)
     ]
+
+
+def _line_of(row: Row) -> str:
+    """The random images that alone have labels such as a row's; empty where ``labels`` says all of them."""
+    method = row["method"] or ""
+    if row["labels"] == "hard":
+        return ""
+    if method == "random-top2" or method in OWN_LINES.values():
+        return method
+    return next((line for own, line in OWN_LINES.items() if method == own or method.startswith(f"{own} ")), "")
 
 
 def _beside(row: Row, random: Row | None, full: Row | None) -> Row:
