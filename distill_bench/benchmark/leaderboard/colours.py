@@ -6,7 +6,6 @@ Colours are told apart with protanopia, deuteranopia and tritanopia within a fam
 import hashlib
 import re
 from dataclasses import dataclass
-from itertools import cycle
 
 # (on white, on a dark ground): the same hue, at least 3:1 against the ground
 PALETTE = (
@@ -49,7 +48,7 @@ FAMILIES = {
     "targets without labels": {"random-targets": GREY, "krr-st": BLUE},
 }
 OTHER, FLIPPED = "other methods", "FYI on "
-_SHAPES = ("circle", "wedge", "pentagon", "square", "triangle", "diamond", "plus", "cross")
+_SHAPES = ("circle", "wedge", "pentagon", "square", "triangle", "diamond", "plus", "hexagon", "cross")
 _VARIANT = re.compile(r"^(?P<fyi>fyi-)?(?P<base>.+?)(?:-(?P<kind>always-flip|released))?$")
 
 
@@ -76,7 +75,7 @@ def style_of(method: str) -> Style:
     >>> style_of("fyi-dm").colour == style_of("dm").colour
     True
     """
-    for shape, (family, colours) in zip(cycle(_SHAPES), FAMILIES.items(), strict=False):
+    for shape, (family, colours) in zip(_SHAPES, FAMILIES.items(), strict=False):
         if method in colours:
             return Style(family, colours[method], 0, shape)
     parts = _VARIANT.fullmatch(method)

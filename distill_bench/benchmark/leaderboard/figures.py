@@ -24,7 +24,7 @@ MOST_LINES = 8
 GREY, INK, FAINT = "#808080", "#222222", "#E4E4E4"
 _MARKERS = {
     "circle": "o", "wedge": "v", "pentagon": "p", "square": "s", "triangle": "^", "diamond": "D", "plus": "P",
-    "cross": "X",
+    "hexagon": "h", "cross": "X",
 }  # fmt: skip
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1.2, 2)), (0, (5, 2, 1.2, 2)))
 _SHIFT = 0.02
