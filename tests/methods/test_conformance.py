@@ -54,7 +54,7 @@ def test_no_row_is_missing():
     """Rows come from the recipes: a field that is renamed would leave a table empty, and its tests with it."""
     tables = (RECIPES, TABLE, VARIANTS, OPTIMISED, MATCHED, CASES)
     assert all(len(table) >= least for table, least in zip(tables, (31, 16, 15, 10, 8, 33), strict=True))
-    assert sum(name.endswith("-recorded") for name in CASES) >= 4
+    assert sum(name.endswith(", recorded") for name in CASES) >= 4
 
 
 @pytest.mark.parametrize("method", RECIPES)
@@ -113,7 +113,7 @@ def test_a_seed_gives_the_same_bytes_another_gives_others_and_the_global_generat
 RECORDED = {"labels": "recorded", "record": {"epochs": 3}}
 CASES = {name: {} for name, config in CONFIGS.items() if config.memory_fields}
 CASES |= {
-    f"{name}-recorded": RECORDED
+    f"{name}, recorded": RECORDED
     for name in TABLE
     if hasattr(CONFIGS[name], "record") and refusal(load_dataset("digits"), name, 2, **RECORDED) is None
 }
@@ -128,7 +128,7 @@ def whole_set(case: str) -> tuple[bytes, list[float]]:
     """The bytes of a set that was made without an end between, and its losses."""
     losses: list[float] = []
     fields = CASES.get(case, {})
-    made = synthesize(load_dataset("digits"), case.removesuffix("-recorded"), 2, TEST, history=losses, **fields)
+    made = synthesize(load_dataset("digits"), case.removesuffix(", recorded"), 2, TEST, history=losses, **fields)
     return made.to_bytes(), losses
 
 
@@ -146,7 +146,7 @@ def test_a_variant_gives_the_same_bytes_twice_and_another_set_than_its_base(sour
 @pytest.mark.parametrize("case", ENDS)
 def test_work_that_ends_again_and_again_comes_to_the_same_bytes(source, case, end, tmp_path, monkeypatch):
     """Teachers and experts too, which the second home lacks. Killed after some writes, or stopped at every step."""
-    method, fields = case.removesuffix("-recorded"), CASES[case]
+    method, fields = case.removesuffix(", recorded"), CASES[case]
     whole, losses = whole_set(case)
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path))
     for ends in range(100):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from distill_bench.errors import UsageError
 from distill_bench.methods.decoupled.relabel import teacher_batch
 from distill_bench.networks import Network, blank_network
+from distill_bench.runtime.device import send
 
 
 def class_maps(
@@ -83,11 +84,11 @@ def area_shares(areas: Float[Tensor, "n h w"], regions: Int64[Tensor, "n 4"]) ->
     Returns:
         The shares.
     """
-    found = []
-    for area, (top, left, height, width) in zip(areas, regions.tolist(), strict=True):
-        whole = area if bool(area.any()) else torch.ones_like(area)
-        found.append(whole[top : top + height, left : left + width].sum() / whole.sum())
-    return torch.stack(found)
+    top, left, height, width = (each.view(-1, 1) for each in send(regions, areas.device).T)
+    rows, columns = (torch.arange(side, device=areas.device) for side in areas.shape[1:])
+    tall, wide = (rows >= top) & (rows < top + height), (columns >= left) & (columns < left + width)
+    whole = torch.where((areas != 0).flatten(1).any(dim=1)[:, None, None], areas, 1.0)
+    return (whole * tall[:, :, None] * wide[:, None, :]).sum(dim=(1, 2)) / whole.sum(dim=(1, 2))
 
 
 def check_maps(name: str, shape: tuple[int, int, int], classes: int) -> None:
