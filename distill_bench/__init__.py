@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from distill_bench.api.sets import evaluate, evaluate_full, render, synthesize
     from distill_bench.benchmark.results import load_results
     from distill_bench.datasets import Dataset, Split, list_datasets, load_dataset
-    from distill_bench.distilled.distilled_set import Card, DistilledSet
+    from distill_bench.distilled.card import Card
+    from distill_bench.distilled.distilled_set import DistilledSet
     from distill_bench.distilled.playback import Playback, stored_projector, stored_teacher
     from distill_bench.errors import DataError, DistillBenchError, Interrupted, RunFailed, UsageError
     from distill_bench.evaluation import Protocol, Result, list_protocols
@@ -40,7 +41,8 @@ _HOMES = {
     "api.sets": ("evaluate", "evaluate_full", "render", "synthesize"),
     "benchmark.results": ("load_results",),
     "datasets": ("Dataset", "Split", "list_datasets", "load_dataset"),
-    "distilled.distilled_set": ("Card", "DistilledSet"),
+    "distilled.card": ("Card",),
+    "distilled.distilled_set": ("DistilledSet",),
     "distilled.playback": ("Playback", "stored_projector", "stored_teacher"),
     "errors": ("DataError", "DistillBenchError", "Interrupted", "RunFailed", "UsageError"),
     "evaluation": ("Protocol", "Result", "list_protocols"),

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from distill_bench import Dataset, DistilledSet, UsageError, load_dataset
 from distill_bench.augmentations import views
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.distilled.distilled_set import TARGETS
+from distill_bench.distilled.card import TARGETS
 from distill_bench.distilled.projector import ProjectorCard
 from distill_bench.distilled.recorded_labels import RecordedKind, RecordedLabels
 from distill_bench.hub import writable_formats

@@ -7,7 +7,8 @@ from typing import Any
 from distill_bench.benchmark.leaderboard import published
 from distill_bench.benchmark.leaderboard.claimed import best_of_several, other_conditions
 from distill_bench.benchmark.leaderboard.claims import Claim, network_kind
-from distill_bench.distilled.distilled_set import DistilledSet, Origin
+from distill_bench.distilled.card import Origin
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.claim import Claimed, ClaimVerdict, check_claim
 from distill_bench.hub.registry.registry import CsvClaim, Entry, InlineClaim

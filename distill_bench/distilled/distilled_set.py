@@ -5,18 +5,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int64, Num
 from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
     ValidationError,
-    field_validator,
 )
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
@@ -24,142 +18,22 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from distill_bench.datasets import Dataset
-from distill_bench.datasets.card import SourceCard, Sparse, source_card
+from distill_bench.datasets.card import source_card
 from distill_bench.datasets.classes import as_option
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, pixel_space_of
 from distill_bench.distilled import compensators
-from distill_bench.distilled.budget import Budget
-from distill_bench.distilled.formation import formation_trouble
-from distill_bench.distilled.projector import PREFIX as PROJECTOR_PREFIX
-from distill_bench.distilled.projector import ProjectorCard, Required, check_projector
-from distill_bench.distilled.recorded_labels import PREFIX as RECORDED_PREFIX
-from distill_bench.distilled.recorded_labels import RECORDED_KINDS, RecordedKind, RecordedLabels
-from distill_bench.distilled.replay import Replay
+from distill_bench.distilled.card import Card, LabelKind, read_card
+from distill_bench.distilled.checks import check
 from distill_bench.errors import DataError, UsageError, brief, describe
 from distill_bench.runtime.files import write_atomically
-from distill_bench.runtime.names import LONGEST_PATH, checked_class_names, checked_name
 from distill_bench.runtime.stored import beside, is_unchanged
 from distill_bench.runtime.tensors import Array, as_classes, as_pixels, as_tensor
 
 if TYPE_CHECKING:
     from distill_bench.distilled.playback import Shown
 
-_FORMAT_VERSION = 1
 _CARD_KEY = "distill_bench"
-LabelKind = Literal["hard", "logits", "probabilities", "weights", "teacher", RecordedKind, "targets", "projector"]
-_WITHOUT_SOFT_LABELS = ("hard", "teacher", *RECORDED_KINDS, "targets", "projector")
-_PROBABILITY_TOLERANCE = 1e-3
-_SOFT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-TEACHER_PREFIX = "teacher."
-INDICES = "selection.indices"
-"""The tensor of a set of real images that says which of the training split they are: int32 [n]."""
-TARGETS = "target.features"
-"""The tensor of a set without labels for training: the features that a network is to have of every image, [n, d]."""
-_STORED_PREFIXES = (RECORDED_PREFIX, TEACHER_PREFIX, PROJECTOR_PREFIX, INDICES, TARGETS, compensators.PREFIX)
 _SET_ADVICE = " that distill-bench synthesize made; what others released, distill-bench import turns into one"
-
-
-class Origin(BaseModel):
-    """Where an imported set came from, and what was taken for granted on the way.
-
-    Attributes:
-        form: the importer that read it.
-        files: sha256 of every file, by name.
-        set_index, sets: which of how many independent sets the file holds.
-        stored_accuracies: accuracies as the file gives them, by network name; of all its sets together.
-        assumptions: what the files do not say, in words.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    form: str
-    files: dict[str, str]
-    set_index: int = 0
-    sets: int = 1
-    stored_accuracies: dict[str, tuple[float, ...]] = {}
-    assumptions: tuple[str, ...] = ()
-
-
-class Card(Sparse):
-    """Everything ``evaluate`` needs besides the tensors, and where they came from. Holds no time, host or version.
-
-    Attributes:
-        ipc: images per class; of the class that has most.
-        fraction: of the training split, where the set was made for that and not for a number of images per class.
-        label_kind: classes; one soft label an image, as logits or probabilities; ``weights``: one that is 0 or more and
-            the target of cross-entropy as it is, so that its sum is the weight of its image; ``teacher``: a network, in
-            the tensors ``teacher.*``, labels what is shown; ``recorded``: views and their labels are in the tensors
-            ``relabel.*``; ``distances``: so are views, each with its distances to the two classes mixed in it;
-            ``targets``: features to pre-train a network by, in the tensor ``target.features``; ``projector``: an
-            encoder with what the tensors ``projector.*`` change of it labels what is shown.
-        temperature: by which logits are divided, the set's and those of the network in training.
-        alpha: the weight of what a teacher says beside that of the classes: 1 for the teacher alone, 0 for the classes.
-        distance_weight: of the term in which recorded distances stand beside the classes.
-        formation: every image holds so many smaller ones in a row and in a column, which networks are shown enlarged.
-        teacher: the name of the stored teacher's network.
-        prefixes: of a set made in blocks, how many images per class may be taken from its start as a set of their own.
-        prefix_of: of such a part, the images per class of the whole.
-        projector: of labels of that kind.
-        requires: external weights without which labels cannot be had. They are not among the set's bytes.
-        replay: how networks go through recorded labels; None: as ``ReplayRule`` has it unless told otherwise.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    LATER = (
-        "origin", "teacher", "fraction", "alpha", "distance_weight", "formation", "prefixes", "prefix_of", "projector",
-        "requires", "replay",
-    )  # fmt: skip
-
-    format_version: int = _FORMAT_VERSION
-    method: str
-    paper: str | None = None
-    source: SourceCard
-    class_names: tuple[str, ...]
-    ipc: PositiveInt
-    pixel_space: PixelSpace
-    label_kind: LabelKind = "hard"
-    temperature: PositiveFloat = 1.0
-    preset: str | None = None
-    recipe: dict[str, Any] = Field(default_factory=dict)
-    protocol: str = "standard-v1"
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
-    licence: str | None = None
-    origin: Origin | None = None
-    teacher: str | None = None
-    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
-    alpha: Annotated[float, Field(ge=0, le=1)] = 1.0
-    distance_weight: PositiveFloat = 1.0
-    formation: PositiveInt = 1
-    prefixes: tuple[PositiveInt, ...] = ()
-    prefix_of: PositiveInt | None = None
-    projector: ProjectorCard | None = None
-    requires: tuple[Required, ...] = ()
-    replay: Replay | None = None
-
-    @property
-    def trained_kind(self) -> LabelKind:
-        """The kind of labels that networks are trained on: classes where all weight is on them."""
-        return self.label_kind if self.alpha else "hard"
-
-    @property
-    def budget(self) -> Budget:
-        """What the set was made for; of imported sets what they have."""
-        return Budget(self.ipc) if self.fraction is None else Budget(fraction=self.fraction)
-
-    @field_validator("method", "protocol", "preset", "licence", "teacher")
-    @classmethod
-    def _name(cls, name: str | None) -> str | None:
-        return name if name is None else checked_name(name)
-
-    @field_validator("paper")
-    @classmethod
-    def _text(cls, text: str | None) -> str | None:
-        return text if text is None else checked_name(text, "the paper", LONGEST_PATH)
-
-    @field_validator("class_names")
-    @classmethod
-    def _class_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return checked_class_names(names, "the card")
 
 
 class DistilledSet:
@@ -191,7 +65,7 @@ class DistilledSet:
         self.soft_labels = None if soft_labels is None else soft_labels.contiguous()
         self.learning_rate = learning_rate
         self.stored = {name: tensor.contiguous() for name, tensor in (stored or {}).items()}
-        _check(self)
+        check(self)
 
     @classmethod
     def from_tensors(
@@ -418,7 +292,7 @@ def load_distilled(path: str | Path, *, allow_changed: bool = False) -> Distille
         )
     if _CARD_KEY not in metadata:
         raise DataError(f"{path}: has no card. It holds tensors, but was not written as a distilled set.")
-    card = _read_card(metadata[_CARD_KEY], path)
+    card = read_card(metadata[_CARD_KEY], path)
     images, labels = tensors.pop("images", None), tensors.pop("labels", None)
     soft_labels, rate = tensors.pop("soft_labels", None), tensors.pop("learning_rate", None)
     if images is None or labels is None:
@@ -438,21 +312,6 @@ def load_distilled(path: str | Path, *, allow_changed: bool = False) -> Distille
         )
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-
-
-def _read_card(text: str, path: Path) -> Card:
-    try:
-        content = json.loads(text)
-        version = content.get("format_version", _FORMAT_VERSION)
-        if version != _FORMAT_VERSION:  # before the fields: another format may have others
-            raise DataError(f"{path}: written in format {version}; this version reads {_FORMAT_VERSION}.")
-        card = Card.model_validate(content)
-        card.model_dump_json()  # what cannot be written again, such as lists in lists without end, is no card
-        return card
-    except ValidationError as error:
-        raise DataError(f"{path}: its card is invalid: {describe(error)}.") from error
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path}: its card is invalid: not a JSON object ({brief(error)}).") from error
 
 
 def check_same_classes(distilled: DistilledSet, dataset: Dataset) -> None:
@@ -477,121 +336,3 @@ def check_same_dataset(distilled: DistilledSet, dataset: Dataset) -> None:
             f"the set's images are {'×'.join(map(str, distilled.images.shape[1:]))}, those of {dataset.name} "
             f"{'×'.join(map(str, dataset.train.shape))} (channels × height × width)."
         )
-
-
-def _check(distilled: DistilledSet) -> None:
-    images, labels, soft = distilled.images, distilled.labels, distilled.soft_labels
-    classes = len(distilled.card.class_names)
-    if images.dtype not in (torch.float32, torch.float16, torch.uint8) or images.ndim != 4 or not images.numel():
-        raise DataError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}; they must be float32, float16 or uint8 of "
-            "shape (number, channels, height, width)."
-        )
-    if images.is_floating_point() and not images.isfinite().all():
-        raise DataError(f"{int((~images.isfinite()).sum())} image values are NaN or infinite; all must be finite.")
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise DataError(f"labels are {labels.dtype} {tuple(labels.shape)}; they must be int64 ({len(images)},).")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise DataError(
-            f"labels run from {labels.min()} to {labels.max()}; {classes} classes allow 0 to {classes - 1}."
-        )
-    _check_stored(distilled)
-    if (soft is None) != (distilled.card.label_kind in _WITHOUT_SOFT_LABELS):
-        raise DataError(f"label_kind is {distilled.card.label_kind!r}, soft labels: {'no' if soft is None else 'yes'}.")
-    if soft is not None and (
-        soft.shape != (wanted := (len(images) * compensators.forms(distilled), classes))
-        or soft.dtype not in _SOFT_TYPES
-        or not soft.isfinite().all()
-    ):
-        raise DataError(f"soft labels are {soft.dtype} {tuple(soft.shape)}; they must be finite floats {wanted}.")
-    if soft is not None and distilled.card.label_kind == "probabilities":
-        worst = float((soft.double().sum(dim=1) - 1).abs().max())
-        if soft.min() < 0 or worst > _PROBABILITY_TOLERANCE:
-            raise DataError(
-                f"soft labels are said to be probabilities; the least is {float(soft.min()):.4g}, and a row's sum is "
-                f"{worst:.4g} away from 1. They must be 0 or more and sum to 1; logits have label_kind 'logits', and "
-                "targets of any sum 'weights'."
-            )
-    if soft is not None and distilled.card.label_kind == "weights" and (soft.min() < 0 or soft.max() == 0):
-        raise DataError(
-            f"soft labels are said to be weights, and go from {float(soft.min()):.4g} to {float(soft.max()):.4g}. They "
-            "must be 0 or more, and not all 0; logits have label_kind 'logits'."
-        )
-    _check_prefixes(distilled)
-    rate = distilled.learning_rate
-    if rate is not None and not 0 < rate < float("inf"):
-        raise DataError(f"the learning rate is {rate}; it must be positive and finite.")
-    if len(distilled.card.pixel_space.mean) != images.shape[1]:
-        raise DataError(
-            f"the pixel space has {len(distilled.card.pixel_space.mean)} channels, images {images.shape[1]}."
-        )
-    _check_formation(distilled)
-
-
-def _check_formation(distilled: DistilledSet) -> None:
-    factor, (height, width) = distilled.card.formation, distilled.images.shape[2:]
-    if trouble := formation_trouble(factor, height, width, distilled.card.pixel_space):
-        raise DataError(f"formation is {factor}, but {trouble}.")
-    of_whole = [name for name in (INDICES, TARGETS) if name in distilled.stored]
-    of_whole += ["recorded labels"] if distilled.card.label_kind in RECORDED_KINDS else []
-    if factor > 1 and of_whole:
-        raise DataError(f"formation is {factor}; {of_whole[0]} belong to whole images, for which it is 1.")
-
-
-def _check_prefixes(distilled: DistilledSet) -> None:
-    prefixes, ipc = distilled.card.prefixes, distilled.card.ipc
-    if prefixes and (list(prefixes) != sorted(set(prefixes)) or prefixes[-1] >= ipc or distilled.stored):
-        raise DataError(
-            f"prefixes are {prefixes}; they must rise, and be below the images per class ({ipc}), of a set without "
-            "stored tensors."
-        )
-
-
-def _check_stored(distilled: DistilledSet) -> None:
-    kind, name = distilled.card.label_kind, distilled.card.teacher
-    unknown = [tensor for tensor in distilled.stored if not tensor.startswith(_STORED_PREFIXES)]
-    if unknown:
-        raise DataError(
-            f"unknown tensors {', '.join(unknown)}; further ones start with {' or '.join(_STORED_PREFIXES)}"
-        )
-    if kind == "teacher" and (name is None or not any(each.startswith(TEACHER_PREFIX) for each in distilled.stored)):
-        raise DataError("label_kind is 'teacher': the card must name the teacher's network, and its tensors be stored.")
-    if (indices := distilled.stored.get(INDICES)) is not None:
-        _check_indices(indices, len(distilled.images))
-    _check_targets(distilled.stored.get(TARGETS), kind, len(distilled.images))
-    compensators.check_compensators(distilled)
-    if kind == "projector":
-        card = distilled.card
-        check_projector(distilled.stored, card.projector, card.requires, len(card.class_names))
-    if kind == "distances" and distilled.card.alpha != 1:
-        raise DataError(
-            f"alpha is {distilled.card.alpha:g}, and label_kind 'distances', which stand beside whole classes: their "
-            "weight is distance_weight, and alpha 1."
-        )
-    if (rule := distilled.card.replay) is not None:
-        rule.check(distilled.images, kind, distilled.card.temperature)
-    if kind in RECORDED_KINDS:
-        count, _, height, width = distilled.images.shape
-        recording = RecordedLabels.stored(distilled.stored, len(distilled.card.class_names))
-        recording.check(count, height, width, kind, rule)
-
-
-def _check_targets(targets: Tensor | None, kind: LabelKind, count: int) -> None:
-    if (targets is None) != (kind != "targets"):
-        has = "is missing" if targets is None else "is stored"
-        raise DataError(f"label_kind is {kind!r} and the tensor {TARGETS} {has}: a set has both, or neither.")
-    if targets is None:
-        return
-    if targets.dtype != torch.float32 or targets.ndim != 2 or len(targets) != count or not targets.numel():
-        raise DataError(
-            f"{TARGETS} are {targets.dtype} {tuple(targets.shape)}; they must be float32 ({count}, features)."
-        )
-    if not targets.isfinite().all():
-        raise DataError(f"{int((~targets.isfinite()).sum())} values of {TARGETS} are NaN or infinite.")
-
-
-def _check_indices(indices: Tensor, count: int) -> None:
-    if indices.dtype != torch.int32 or indices.shape != (count,):
-        raise DataError(f"{INDICES} are {indices.dtype} {tuple(indices.shape)}; they must be int32 ({count},).")
-    if indices.min() < 0 or len(indices.unique()) < count:
-        raise DataError(f"{INDICES}: they must be 0 or more, and each that of another training image.")

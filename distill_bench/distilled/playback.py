@@ -13,9 +13,10 @@ from torch.utils.data import TensorDataset
 from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import Transform
+from distill_bench.distilled.card import TARGETS, TEACHER_PREFIX
 from distill_bench.distilled.compensators import IMAGES as COMPENSATORS
 from distill_bench.distilled.compensators import forms, shown_images
-from distill_bench.distilled.distilled_set import TARGETS, TEACHER_PREFIX, DistilledSet
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.formation import decoded, grey
 from distill_bench.distilled.projector import Projector, projector_of
 from distill_bench.distilled.recorded_labels import RecordedLabels

@@ -16,7 +16,8 @@ from distill_bench.augmentations import dc, dsa, views
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.distilled.distilled_set import TARGETS, Card, DistilledSet, check_same_dataset
+from distill_bench.distilled.card import TARGETS, Card
+from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset
 from distill_bench.distilled.playback import Playback, stored_projector, stored_teacher
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.distilled.replay import IN_TURN

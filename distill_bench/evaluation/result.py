@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_serializer
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.load import is_own
 from distill_bench.distilled.budget import Budget
-from distill_bench.distilled.distilled_set import Origin
+from distill_bench.distilled.card import Origin
 from distill_bench.distilled.notebook import table_as_html
 from distill_bench.distilled.projector import Required
 from distill_bench.runtime.names import LONGEST_PATH, checked_name

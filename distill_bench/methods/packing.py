@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from distill_bench.distilled.distilled_set import Card, DistilledSet
+from distill_bench.distilled.card import Card
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import FARTHEST
 from distill_bench.errors import DataError, RunFailed, UsageError
 from distill_bench.methods.run import Run, SynthesisResult

@@ -15,7 +15,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, ZcaInput, pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.budget import Budget
-from distill_bench.distilled.distilled_set import LabelKind
+from distill_bench.distilled.card import LabelKind
 from distill_bench.distilled.projector import ProjectorCard, Required
 from distill_bench.distilled.replay import Replay
 from distill_bench.errors import RunFailed, first_line

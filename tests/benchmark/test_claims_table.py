@@ -8,7 +8,7 @@ from result_files import claim, failure, full, score
 from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
 from distill_bench.benchmark.leaderboard.collect import leaderboard_rows
 from distill_bench.benchmark.leaderboard.tables import markdown
-from distill_bench.distilled.distilled_set import Origin
+from distill_bench.distilled.card import Origin
 from distill_bench.evaluation.claim import check_claim, claim_of
 
 PAPERS = {"protocol": "dsa-v1", "network": "ConvNetD3", "preset": "paper"}

@@ -12,7 +12,7 @@ from distill_bench.benchmark.leaderboard.claims import claim_for, differences, l
 from distill_bench.benchmark.leaderboard.collect import ROW_KEYS, as_shown, leaderboard_rows, of_suite
 from distill_bench.benchmark.leaderboard.figures import MOST_LINES, accuracy_figure, panels_of
 from distill_bench.datasets import list_datasets
-from distill_bench.distilled.distilled_set import Origin
+from distill_bench.distilled.card import Origin
 from distill_bench.distilled.projector import Required
 from distill_bench.errors import DataError
 from distill_bench.evaluation import Synthesis

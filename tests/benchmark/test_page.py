@@ -22,7 +22,8 @@ from distill_bench.benchmark.leaderboard.page.render import page
 from distill_bench.benchmark.leaderboard.page.rows import page_data
 from distill_bench.cli.commands import app
 from distill_bench.datasets import load_dataset
-from distill_bench.distilled.distilled_set import DistilledSet, Origin
+from distill_bench.distilled.card import Origin
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.methods.recipe import list_recipes, load_recipe
 
 DM = load_recipe("dm").resolve("digits", 1, "cpu", {}, 8)

@@ -16,7 +16,8 @@ from safetensors.torch import save as save_tensors
 
 from distill_bench.datasets import Dataset, Split
 from distill_bench.datasets.pixel_space import PixelSpace, Transform, pixel_space_of
-from distill_bench.distilled.distilled_set import TARGETS, Card, DistilledSet, load_distilled
+from distill_bench.distilled.card import TARGETS, Card
+from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.distilled.render import render_grid, render_pixels
 from distill_bench.errors import DataError
 from distill_bench.runtime.seeds import generator

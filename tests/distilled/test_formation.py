@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from distill_bench import DistilledSet, evaluate, load_distilled, synthesize
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.pixel_space import PixelSpace
-from distill_bench.distilled.distilled_set import INDICES, TARGETS
+from distill_bench.distilled.card import INDICES, TARGETS
 from distill_bench.distilled.formation import composed, decoded, grey
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol

@@ -9,7 +9,7 @@ from forms_table import made, projected
 from pydantic import ValidationError
 
 from distill_bench import DistilledSet, load_distilled, stored_projector
-from distill_bench.distilled.distilled_set import Card
+from distill_bench.distilled.card import Card
 from distill_bench.distilled.projector import ProjectorCard, Required, required
 from distill_bench.errors import DataError
 from distill_bench.networks.efficientnet_lite import efficientnet_lite0

@@ -13,7 +13,7 @@ from distill_bench import evaluate, evaluate_full, synthesize
 from distill_bench.benchmark.beside import random_beside
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
-from distill_bench.distilled.distilled_set import TARGETS
+from distill_bench.distilled.card import TARGETS
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol, members, pretraining
 from distill_bench.evaluation.evaluate import prepare

@@ -10,7 +10,7 @@ from result_files import score
 from short_protocol import short_quick_v1
 
 from distill_bench.cli.claims import judged
-from distill_bench.distilled.distilled_set import Origin
+from distill_bench.distilled.card import Origin
 from distill_bench.evaluation.claim import check_claim, claim_of
 from distill_bench.hub.registry.registry import Entry
 

@@ -17,7 +17,8 @@ from distill_bench import evaluate, load_dataset, load_distilled
 from distill_bench.datasets.builtin import BUILT_IN
 from distill_bench.datasets.dataset import Dataset, Split
 from distill_bench.datasets.imagenet import SUBSETS
-from distill_bench.distilled.distilled_set import DistilledSet, Origin
+from distill_bench.distilled.card import Origin
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import training_images
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS

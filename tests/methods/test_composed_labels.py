@@ -5,7 +5,7 @@ import torch
 
 from distill_bench import synthesize
 from distill_bench.distilled.budget import Budget
-from distill_bench.distilled.distilled_set import INDICES
+from distill_bench.distilled.card import INDICES
 from distill_bench.distilled.playback import training_images
 from distill_bench.errors import UsageError
 from distill_bench.methods import load_method, new_run, synthesis_key

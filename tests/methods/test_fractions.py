@@ -8,7 +8,8 @@ import torch
 from distill_bench import Config, SynthesisResult, load_distilled, method, synthesize
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled.budget import Budget
-from distill_bench.distilled.distilled_set import INDICES, DistilledSet
+from distill_bench.distilled.card import INDICES
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import training_images
 from distill_bench.errors import DataError, RunFailed, UsageError
 from distill_bench.evaluation import score_key

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from distill_bench import synthesize
-from distill_bench.distilled.distilled_set import TARGETS
+from distill_bench.distilled.card import TARGETS
 from distill_bench.methods import load_method
 from distill_bench.methods.self_supervised.krr_st import rate_factor, ridge_prediction, with_constant
 from distill_bench.methods.self_supervised.pool import Pool

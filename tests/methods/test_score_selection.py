@@ -8,7 +8,7 @@ from pretraining import data
 from safetensors.torch import save_file
 
 from distill_bench import UsageError, synthesize
-from distill_bench.distilled.distilled_set import INDICES
+from distill_bench.distilled.card import INDICES
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import TEST, list_recipes
 from distill_bench.methods.selection import scores

@@ -3,7 +3,7 @@
 import pytest
 
 from distill_bench import DistilledSet, load_distilled
-from distill_bench.distilled.distilled_set import Card
+from distill_bench.distilled.card import Card
 from distill_bench.errors import DataError
 from distill_bench.runtime.names import LONGEST, MOST_CLASSES, checked_class_names, checked_file_name, checked_name
 

@@ -16,7 +16,8 @@ from distill_bench import DistilledSet
 from distill_bench.benchmark.leaderboard import board, render, render_page, sources_of, tables
 from distill_bench.benchmark.leaderboard.collect import leaderboard_rows
 from distill_bench.benchmark.leaderboard.figures import accuracy_figure
-from distill_bench.distilled.distilled_set import Origin, load_distilled
+from distill_bench.distilled.card import Origin
+from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.formats.result_file import parse_result
 from distill_bench.hub.publish import release

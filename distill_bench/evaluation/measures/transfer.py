@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import dataset_of
-from distill_bench.distilled.distilled_set import Card, DistilledSet
+from distill_bench.distilled.card import Card
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.evaluation import Result, evaluate, protocol_for
 from distill_bench.evaluation.compare import with_half_width

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, Transform, pixel_space_of
-from distill_bench.distilled.distilled_set import DistilledSet, Origin
+from distill_bench.distilled.card import Origin
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import PixelDiagnosis, candidates, picture_doubts, table, training_labels
 from distill_bench.errors import DataError, UsageError, brief, unknown
 from distill_bench.hub.convert import checks

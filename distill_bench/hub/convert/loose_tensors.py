@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from distill_bench.datasets.dataset import Dataset
-from distill_bench.distilled.distilled_set import DistilledSet, LabelKind
+from distill_bench.distilled.card import LabelKind
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import training_images
 from distill_bench.errors import DataError
 from distill_bench.hub.convert.format import Format

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from distill_bench.datasets.npz import check_unfolded
-from distill_bench.distilled.distilled_set import LabelKind
+from distill_bench.distilled.card import LabelKind
 from distill_bench.errors import DataError, brief
 from distill_bench.hub.convert.unpickle import load_pickled
 from distill_bench.runtime.hashing import sha256_of

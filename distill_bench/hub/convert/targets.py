@@ -6,7 +6,7 @@ from torch import Tensor
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.imagenet import folder_names
-from distill_bench.distilled.distilled_set import LabelKind
+from distill_bench.distilled.card import LabelKind
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.convert.released_file import ImportOptions, Targets
 from distill_bench.runtime.tensors import as_classes, one_hot_classes

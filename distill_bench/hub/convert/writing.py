@@ -9,7 +9,8 @@ import torch
 from distill_bench.datasets import is_own
 from distill_bench.datasets.card import dataset_of
 from distill_bench.datasets.dataset import Dataset
-from distill_bench.distilled.distilled_set import TARGETS, DistilledSet
+from distill_bench.distilled.card import TARGETS
+from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import transform_of
 from distill_bench.distilled.recorded_labels import DISTANCES, LOGITS, PREFIX
 from distill_bench.distilled.render import render_pixels

@@ -23,7 +23,7 @@ from distill_bench.augmentations import views
 from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled import compensators
-from distill_bench.distilled.distilled_set import TEACHER_PREFIX
+from distill_bench.distilled.card import TEACHER_PREFIX
 from distill_bench.distilled.recorded_labels import FARTHEST, RECORDED_KINDS, RecordedLabels
 from distill_bench.distilled.replay import IN_TURN, Replay, ReplayRule, images_sum
 from distill_bench.errors import UsageError

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from distill_bench.datasets.dataset import Dataset
-from distill_bench.distilled.distilled_set import INDICES
+from distill_bench.distilled.card import INDICES
 from distill_bench.methods.decoupled.relabel import teacher_of, teacher_pieces
 from distill_bench.methods.formation import FormationConfig, stored_of
 from distill_bench.methods.run import Config, Run, SynthesisResult, method

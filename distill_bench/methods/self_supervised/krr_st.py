@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from distill_bench.augmentations import views
 from distill_bench.datasets.dataset import Dataset
-from distill_bench.distilled.distilled_set import TARGETS
+from distill_bench.distilled.card import TARGETS
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.run import Run, SynthesisResult, method
 from distill_bench.methods.selection.selection import random_indices

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from distill_bench.datasets.dataset import Dataset
-from distill_bench.distilled.distilled_set import TARGETS
+from distill_bench.distilled.card import TARGETS
 from distill_bench.methods.run import Config, Piece, Run, SynthesisResult, method
 from distill_bench.methods.selection.selection import random_indices, selected
 from distill_bench.pretrained.barlow_twins import (
