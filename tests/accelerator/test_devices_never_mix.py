@@ -18,7 +18,7 @@ from distill_bench.errors import Interrupted
 from distill_bench.evaluation import PROTOCOLS, Protocol, evaluate, evaluate_full
 from distill_bench.evaluation.teachers import score_teacher
 from distill_bench.methods import load_method
-from distill_bench.methods.recipe import TEST, list_recipes
+from distill_bench.methods.recipe import TEST, list_recipes, recipe_file
 from distill_bench.pretrained.experts import ExpertRecipe, get_or_train_experts
 from distill_bench.pretrained.teachers import TeacherRecipe, get_or_train_teacher
 from distill_bench.runtime.checkpoint import Checkpoint
@@ -79,7 +79,9 @@ CONFIGS = {name: load_method(name).config("digits", 1, TEST) for name in list_re
 BRIEF = {name: {"iterations": 2} for name, config in CONFIGS.items() if hasattr(config, "iterations")}
 BRIEF |= {name: {"iterations": 1} for name, config in CONFIGS.items() if hasattr(config, "outer_loop")}
 BRIEF |= {"rded": {"crops": 2, "pool": 40}}
-CASES = {name: (name, {}) for name in list_recipes()} | {
+OTHER_CODE = ("fyi-dm", "fyi-mtt", "at-bptt", "nrr-dd-distances")
+"""Of variants, which differ from their base in values, those that run other code too."""
+CASES = {name: (name, {}) for name in list_recipes() if recipe_file(name).stem == name or name in OTHER_CODE} | {
     "a gate": ("mtt", {"loss_gate": 1e3}),
     "chunks": ("dm", {"chunk": 7}),
     "batch norm": ("dc", {"network": "ConvNetD2W4BN"}),
