@@ -371,6 +371,7 @@ def test_the_lines_of_probes_stand_in_their_table_unranked_and_with_the_gap_of_t
     results += [probed("krr-st", 70.0, other), probed("full", 80.0, other), probed("untrained", 75.0, other)]
     (section,) = tables.sections(leaderboard_rows(results))
     assert section.references == []
+    assert "full is the row of that name" in tables.notes([section])[0]
     found = {
         table.heading.split(" ")[0]: {
             line.cells[1]: (line.cells[0], *line.cells[3:6], line.best) for line in table.lines

@@ -230,7 +230,9 @@ def notes(shown: Sequence[Section]) -> list[str]:
     """What a reader of these sections must know."""
     with_reference = [section for section in shown if section.references]
     where = "the reference named above the table"
-    if not with_reference:
+    if any(line.cells[1] == FULL for section in shown for table in section.tables for line in table.lines):
+        where = "the row of that name, or the reference named above the table"
+    elif not with_reference:
         where = "training on the whole split, which was not scored here: the column is empty"
     elif len(with_reference) < len(shown):
         where += ", where there is one"
