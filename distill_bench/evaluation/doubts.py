@@ -7,15 +7,18 @@ from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import STRONGEST, diagnose, images_among, picture_doubts
 from distill_bench.errors import UsageError
+from distill_bench.evaluation.protocol import members
 
 _WHOLE_TOLERANCE = 0.1
 """How far from a whole 255th a pixel that was one may have come in its space, in float16 too."""
 
 
 def protocol_note(distilled: DistilledSet, protocol: str) -> tuple[str, ...]:
-    """That a set is evaluated under another protocol than its card's."""
+    """That a set is evaluated under another protocol than its card's, and none of its parts."""
     own = distilled.card.protocol
-    return () if own == protocol else (f"evaluated under {protocol}; the protocol on the set's card is {own}",)
+    if protocol in members(own):
+        return ()
+    return (f"evaluated under {protocol}; the protocol on the set's card is {own}",)
 
 
 def notes_of(distilled: DistilledSet, dataset: Dataset, protocol: str, allow_leak: bool = False) -> tuple[str, ...]:

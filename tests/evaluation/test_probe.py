@@ -15,7 +15,7 @@ from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.card import TARGETS
 from distill_bench.errors import UsageError
-from distill_bench.evaluation import PROTOCOLS, load_protocol, members, pretraining
+from distill_bench.evaluation import PROTOCOLS, load_protocol, members, pretraining, protocol_note
 from distill_bench.evaluation.evaluate import prepare
 from distill_bench.evaluation.probe import Probe, Task, features_of, labelled, logistic_regression, probed
 from distill_bench.networks import build_network
@@ -251,6 +251,15 @@ def test_the_lines_are_networks_as_they_begin_and_encoders_of_all_images(digits)
 
 
 @pytest.mark.usefixtures("short")
+def test_the_parts_of_the_cards_protocol_are_no_others(digits):
+    distilled = targeted(digits)
+    distilled.card = distilled.card.model_copy(update={"protocol": "probe-v1"})
+    assert [protocol_note(distilled, name) for name in NAMES] == [()] * 6
+    assert protocol_note(distilled, "quick-v1") == (
+        "evaluated under quick-v1; the protocol on the set's card is probe-v1",
+    )
+
+
 def test_the_command_prints_a_table_of_a_set_and_of_the_lines(command, digits, tmp_path):
     targeted(digits).save(tmp_path / "set.safetensors")
     code, out, error = command("evaluate", tmp_path / "set.safetensors", "--protocol", "probe-v1", "--quiet")
