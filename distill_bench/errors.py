@@ -128,7 +128,9 @@ def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
         close = did_you_mean(str(item["loc"][-1]), names) if item["type"] == "extra_forbidden" else ""
         return f" ({close.strip()})" if close else ""
 
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg'].removeprefix('Value error, ')}{hint(item)}"
-        for item in error.errors()
-    )
+    def place(item: ErrorDetails) -> str:
+        return (
+            f"{'.'.join(map(str, item['loc']))}: " if item["loc"] else ""
+        )  # what is wrong of all of it says so itself
+
+    return "; ".join(f"{place(item)}{item['msg'].removeprefix('Value error, ')}{hint(item)}" for item in error.errors())

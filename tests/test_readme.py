@@ -66,13 +66,14 @@ def test_no_target_of_make_writes_what_is_tracked_unless_told(target):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+@pytest.mark.parametrize("study", ["pruning", "recovery"])
 @pytest.mark.parametrize(("settings", "pages"), [((), "build/studies"), (("RESULTS=results",), "docs/studies")])
-def test_a_study_is_written_to_the_docs_only_when_told(settings, pages):
-    words = ["make", "--dry-run", "--always-make", "study-pruning", "ONLY=seed=0", *settings]
+def test_a_study_is_written_to_the_docs_only_when_told(study, settings, pages):
+    words = ["make", "--dry-run", "--always-make", f"study-{study}", "ONLY=seed=0", *settings]
     said = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     folder = "results" if settings else "build"
-    assert f"--only seed=0 --results {folder}\n" in said
-    assert f"pruning_study.py {folder} --out {pages}\n" in said
+    assert f"bench {study} " in said and f"--only seed=0 --results {folder}\n" in said
+    assert f"{study}_study.py {folder} --out {pages}\n" in said
 
 
 @pytest.mark.slow
