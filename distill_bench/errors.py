@@ -131,6 +131,6 @@ def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
     def place(item: ErrorDetails) -> str:
         return (
             f"{'.'.join(map(str, item['loc']))}: " if item["loc"] else ""
-        )  # what is wrong of all of it says so itself
+        )
 
     return "; ".join(f"{place(item)}{item['msg'].removeprefix('Value error, ')}{hint(item)}" for item in error.errors())

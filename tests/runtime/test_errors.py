@@ -19,7 +19,7 @@ def test_what_is_wrong_of_all_fields_together_names_none():
 
     for values, said in (
         ({"first": 3}, "first is above second"),
-        ({"first": "x"}, "first: Input should be a valid int"),
+        ({"first": "x"}, "first: Input should be"),
     ):
         with pytest.raises(ValidationError) as caught:
             Pair.model_validate(values)
