@@ -131,8 +131,8 @@ def test_a_pool_goes_on_from_its_state():
         resumed, _ = pool_of(2, 3, True)
         resumed.restore(begun.state())
         begun = resumed
-    for one, other in zip(whole.slots, begun.slots, strict=True):
-        assert all(map(torch.equal, one.network.state_dict().values(), other.network.state_dict().values()))
+        for one, other in zip(whole.slots, begun.slots, strict=True):
+            assert all(map(torch.equal, one.network.state_dict().values(), other.network.state_dict().values()))
 
 
 def test_both_begin_with_the_same_images_and_their_features_and_move_no_farther_than_their_rates(digits):
