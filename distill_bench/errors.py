@@ -129,8 +129,6 @@ def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
         return f" ({close.strip()})" if close else ""
 
     def place(item: ErrorDetails) -> str:
-        return (
-            f"{'.'.join(map(str, item['loc']))}: " if item["loc"] else ""
-        )
+        return f"{'.'.join(map(str, item['loc']))}: " if item["loc"] else ""
 
     return "; ".join(f"{place(item)}{item['msg'].removeprefix('Value error, ')}{hint(item)}" for item in error.errors())
