@@ -44,7 +44,7 @@ bench-scaling: $(CLUSTER)  ## two Ray nodes of one core against one: five minute
 	$(BIN)/python benchmarks/scaling/ray_nodes.py --results $(MEASURED)/scaling
 
 study-pruning study-recovery: study-%: $(INSTALLED)  ## docs/studies/….md and its figure anew in build/studies: hours; with ONLY=… some cells: minutes
-	$(BIN)/distill-bench bench $* --jobs $(JOBS) $(if $(ONLY),--only $(ONLY)) --results $(MEASURED)
+	$(BIN)/distill-bench bench $* --jobs $(JOBS) $(if $(ONLY),--only "$(ONLY)") --results $(MEASURED)
 	$(BIN)/python scripts/$*_study.py $(MEASURED) --out $(if $(RESULTS),docs,build)/studies
 
 leaderboard: $(INSTALLED)  ## render every board again from the results

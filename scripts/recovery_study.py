@@ -37,9 +37,8 @@ def less_line(cells: dict[Cell, dict[int, float]], ipc: int, method: str) -> lis
 
 
 def _methods(cells: dict[Cell, dict[int, float]]) -> list[str]:
-    """As they stand in the results, the lines first."""
-    names = dict.fromkeys(method for _, method in cells)
-    return sorted(names, key=lambda name: (not name.startswith(LINE), name != WHOLE))
+    """The lines, sre2l, and its variants by name."""
+    return sorted({method for _, method in cells}, key=lambda name: (not name.startswith(LINE), name != WHOLE, name))
 
 
 def tables(results: pandas.DataFrame) -> str:

@@ -72,7 +72,7 @@ def test_a_study_is_written_to_the_docs_only_when_told(study, settings, pages):
     words = ["make", "--dry-run", "--always-make", f"study-{study}", "ONLY=seed=0", *settings]
     said = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     folder = "results" if settings else "build"
-    assert f"bench {study} " in said and f"--only seed=0 --results {folder}\n" in said
+    assert f"bench {study} " in said and f'--only "seed=0" --results {folder}\n' in said
     assert f"{study}_study.py {folder} --out {pages}\n" in said
 
 
