@@ -53,6 +53,11 @@ PLAIN_EXPERT = EXPERT | {"momentum": 0.0, "weight_decay": 0.0, "decay_after": 0}
 MATCHED = {"formation": [1], "experts": [8], "expert": [PLAIN_EXPERT], "frequencies": [256], "real_batch": [64],
            "iterations": [300]}  # fmt: skip
 
+SMOOTH_EXPERT = EXPERT | {"learning_rate": 0.015, "momentum": 0.9, "weight_decay": 1e-3, "decay_after": 12,
+                          "ramp_epochs": 4, "penalty_norm": "image"}  # fmt: skip
+SMOOTH = PLAIN | {"expert": [SMOOTH_EXPERT], "student_lr": [0.005], "rate_lr": [1e-6], "init": ["representative"],
+                  "image_lr": [10.0, 30.0]}  # fmt: skip
+
 GRIDS = {
     "digits": [
         ("ncfm", (1, 10), MATCHED | {"image_lr": [0.006, 0.02, 0.06]}),
@@ -118,6 +123,8 @@ GRIDS = {
         ("random-distances", (1, 10), TAUGHT | {"record": RECORDS, "distance_weight": [0.1, 1.0]}),
         ("nrr-dd", (1, 10), REFINED | {"threshold": [0.3, 0.5, 0.7]}),
         ("nrr-dd", (1, 10), REFINED | {"record": RECORDS[:1]}),
+        ("ast", (1,), SMOOTH | {"segment": [[0, 5, 5]]}),
+        ("ast", (10,), SMOOTH | {"segment": [[0, 10, 10]], "student_batch": [50]}),
         ("nrr-dd-distances", (1, 10), REFINED | {"distance_weight": [0.1, 1.0]}),
     ],
     "mnist": [
