@@ -23,6 +23,8 @@ PREFIX = "projector."
 ENCODER = f"{PREFIX}encoder."
 SCALE, HEAD, PROTOTYPES = f"{PREFIX}scale", f"{PREFIX}head", f"{PREFIX}prototypes"
 HeadKind = Literal["names", "prototypes"]
+UNDONE = 10.0
+"""Points of accuracy on training images that a projector may lose by its training without a word of it."""
 
 
 class Required(BaseModel):
@@ -47,6 +49,7 @@ class ProjectorCard(BaseModel):
         encoder: the name of a network, whose tensors are stored; or of an external encoder.
         side: to which an external encoder's images are resized; None of a stored one, which takes them as they are.
         head: ``names``: rows of the encoder's own classifier that are of the classes; ``prototypes``: stored rows.
+        accuracy, before: percent right of the training images, and that before increments and scale were trained.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +57,18 @@ class ProjectorCard(BaseModel):
     encoder: Annotated[str, Field(min_length=1, max_length=100)]
     side: Annotated[int, Field(ge=32, le=1024)] | None = None
     head: HeadKind = "prototypes"
+    accuracy: Annotated[float, Field(ge=0, le=100)] | None = None
+    before: Annotated[float, Field(ge=0, le=100)] | None = None
+
+    @property
+    def doubt(self) -> str:
+        """That training it undid what the encoder knew; empty where it did not, or nothing is known of it."""
+        if self.accuracy is None or self.before is None or self.accuracy >= self.before - UNDONE:
+            return ""
+        return (
+            f"the projector that labels it is right on {self.accuracy:.1f} % of the training images, and was on "
+            f"{self.before:.1f} % before it was trained"
+        )
 
 
 class Projector(nn.Module):

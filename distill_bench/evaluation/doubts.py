@@ -1,4 +1,4 @@
-"""What a reader of an accuracy must know: test images in what a set was made from, a wrong space, another protocol."""
+"""What a reader of an accuracy must know: test images in what a set was made from, odd pixels or labels, a protocol."""
 
 import torch
 
@@ -6,8 +6,12 @@ from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import STRONGEST, diagnose, images_among, picture_doubts
+from distill_bench.distilled.playback import stored_projector, stored_teacher
 from distill_bench.errors import UsageError
 from distill_bench.evaluation.protocol import members
+
+_LABELLED = 1000
+"""Of so many images, the first, it is asked what a stored network says of them."""
 
 _WHOLE_TOLERANCE = 0.1
 """How far from a whole 255th a pixel that was one may have come in its space, in float16 too."""
@@ -36,7 +40,25 @@ def notes_of(distilled: DistilledSet, dataset: Dataset, protocol: str, allow_lea
     assumed = card.origin.assumptions if card.origin else ()
     pixels, other_protocol = pixel_notes(distilled, dataset), protocol_note(distilled, protocol)
     part = () if card.prefix_of is None else (f"the first {card.ipc} of {card.prefix_of} images per class of a set",)
-    return (*dataset.notes, *assumed, *part, *pixels, *leaks, *odd, *other_protocol)
+    return (*dataset.notes, *assumed, *part, *pixels, *_label_notes(distilled, dataset), *leaks, *odd, *other_protocol)
+
+
+def _label_notes(distilled: DistilledSet, dataset: Dataset) -> tuple[str, ...]:
+    """What speaks against a set's labels: most are of other classes than their images, or a projector was undone."""
+    card = distilled.card
+    undone = card.projector.doubt if card.projector else ""
+    shown = distilled.shown(dataset)
+    if card.label_kind in ("teacher", "projector"):
+        stored = {"teacher": stored_teacher, "projector": stored_projector}[card.label_kind](distilled)
+        with torch.inference_mode():
+            said = stored(shown.images[:_LABELLED]).argmax(dim=1)
+    elif card.label_kind in ("logits", "probabilities", "weights") and shown.soft_labels is not None:
+        said = shown.soft_labels.argmax(dim=1)
+    else:
+        said = shown.labels
+    others = int((said != shown.labels[: len(said)]).sum())
+    odd = f"the labels of {others} of {len(said)} images are largest for another class than the images'"
+    return tuple(note for note in (undone, odd if 2 * others > len(said) else "") if note)
 
 
 def _leaks_of(distilled: DistilledSet, dataset: Dataset) -> tuple[list[str], list[str]]:

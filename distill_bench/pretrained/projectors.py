@@ -32,6 +32,7 @@ from distill_bench.pretrained.teachers import Teacher
 from distill_bench.pretrained.training import checked_images, ground_of
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.device import send, take
+from distill_bench.runtime.log import log
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.student import Student
@@ -146,12 +147,21 @@ def get_or_train_projector(
     options: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
     made = get_or_create(KIND, own | ground_of(training), make, monitor, every_seconds=every_seconds, **options)
     tensors = {name: tensor.clone() for name, tensor in made.tensors().items()}
-    if external:
-        card = ProjectorCard(encoder=recipe.encoder, side=recipe.side, head=recipe.head)
-        return MadeProjector(tensors, card, about, made)
-    tensors |= {stored.ENCODER + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
-    name = teacher.pretrained.identity["recipe"]["network"]
-    return MadeProjector(tensors, ProjectorCard(encoder=name, head=recipe.head), about, made)
+    if not external:
+        tensors |= {stored.ENCODER + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
+    card = ProjectorCard(
+        encoder=recipe.encoder if external else teacher.pretrained.identity["recipe"]["network"],
+        side=recipe.side if external else None,
+        head=recipe.head,
+        accuracy=made.facts["accuracy"],
+        before=made.facts["before"],
+    )
+    if card.doubt:
+        log.warning(
+            "%s: %s. Longer weak teachers, or a lower `projector.learning_rate`, may help.",
+            training.source_name, card.doubt,
+        )  # fmt: skip
+    return MadeProjector(tensors, card, about, made)
 
 
 def required(recipe: ProjectorRecipe) -> tuple[Required, ...]:

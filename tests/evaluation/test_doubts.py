@@ -17,6 +17,7 @@ from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.errors import RunFailed
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.evaluation.measures import transfer
+from distill_bench.methods import load_method
 from distill_bench.runtime import device
 from distill_bench.runtime.progress import StreamMonitor
 
@@ -288,3 +289,44 @@ def test_any_other_warning_is_still_shown(monkeypatch):
 
 def test_a_stored_set_says_the_same_of_itself(digits, few, file):
     assert evaluate(load_distilled(file), digits, "quick-v1").notes == (OTHER,)
+
+
+# ---- labels
+
+
+def said_of(made, digits):
+    return [note for note in evaluate(made, digits, "quick-v1").notes if "label" in note]
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities", "weights"])
+@pytest.mark.parametrize("odd", [10, 11, 20])
+def test_labels_of_other_classes_than_their_images_are_said_where_they_are_most(digits, few, kind, odd):
+    classes = torch.cat([(few.labels[:odd] + 3) % 10, few.labels[odd:]])
+    soft = torch.nn.functional.one_hot(classes, 10) * 0.6 + 0.04
+    made = DistilledSet(few.images, few.labels, few.card.model_copy(update={"label_kind": kind}), soft_labels=soft)
+    wanted = [] if odd == 10 else [f"the labels of {odd} of 20 images are largest for another class than the images'"]
+    assert said_of(made, digits) == wanted
+
+
+LABELLERS = {
+    "teacher": ("random-soft", {"labels": "teacher"}, "teacher.classifier.weight"),
+    "projector": ("random-projector", {}, "projector.prototypes"),
+}
+
+
+@pytest.mark.parametrize("kind", LABELLERS)
+def test_stored_networks_are_asked_what_they_say_of_the_images(digits, kind):
+    method, values, head = LABELLERS[kind]
+    made = synthesize(digits, method, 2, "test", **values)
+    assert said_of(made, digits) == []
+    turned = made.stored | {head: made.stored[head].roll(1, dims=0)}
+    (note,) = said_of(DistilledSet(made.images, made.labels, made.card, stored=turned), digits)
+    assert re.fullmatch("the labels of (1[1-9]|20) of 20 images are largest for another class than the images'", note)
+
+
+def test_a_projector_that_its_training_undid_says_so_when_made_and_beside_every_number(digits, caplog):
+    values = load_method("random-projector").config("digits", 2, "test").projector.model_dump()
+    made = synthesize(digits, "random-projector", 2, "test", projector=values | {"learning_rate": 1.0})
+    card = made.card.projector
+    assert card.accuracy < card.before - 10 and card.doubt in caplog.text
+    assert card.doubt in said_of(made, digits)
