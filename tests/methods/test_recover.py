@@ -251,7 +251,7 @@ def test_a_batch_depends_on_no_other(digits):
 
 
 def test_a_teacher_without_batch_norm_is_refused_before_it_is_trained(digits):
-    with pytest.raises(UsageError, match=r"ConvNetD1W4 has none\. Give `teacher.network=ConvNetBN`"):
+    with pytest.raises(UsageError, match=r"ConvNetD1W4 has none\. Give a network such as ConvNetBN"):
         synthesize(digits, "sre2l", 1, **QUICK | {"teacher": {"network": "ConvNetD1W4"}})
 
 

@@ -16,12 +16,11 @@ from distill_bench.augmentations import views
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.compensators import IMAGES
 from distill_bench.errors import UsageError
-from distill_bench.methods.decoupled.recover import Curriculum, Recovery
+from distill_bench.methods.decoupled.recover import Curriculum, Recovery, check_recovery
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.loop import optimise
 from distill_bench.methods.run import Piece, Run, SynthesisResult, method
 from distill_bench.methods.selection.selection import random_indices, selected
-from distill_bench.networks import build_network
 from distill_bench.runtime.device import send
 from distill_bench.runtime.progress import Stage, SubMonitor
 from distill_bench.training.memory import training_bytes
@@ -85,19 +84,7 @@ class CompensateConfig(RelabelConfig):
                 "Give `pixel_space=normalized`, or unit."
             )
         super().check(dataset)
-        _, height, width = shape = dataset.train.shape
-        if self.jitter > min(height, width):
-            raise UsageError(
-                f"jitter {self.jitter} shifts images of {dataset.name} by more than their {height}×{width} px. Give "
-                f"`jitter={min(height, width)}` or less."
-            )
-        for name in (each.network for each in self.teachers):
-            network = build_network(name, shape, len(dataset.class_names), torch.Generator())
-            if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
-                raise UsageError(
-                    f"compensators are made from the statistics of the teachers' batch norms, and {name} has none. "
-                    "Give networks such as ConvNetBN, or ResNet18BN."
-                )
+        check_recovery(self.jitter, [each.network for each in self.teachers], dataset)
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """Of float32: an update of a compensator, or what a teacher takes, where that is more."""

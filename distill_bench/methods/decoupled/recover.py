@@ -6,7 +6,7 @@ Curriculum Data Synthesis in Large Data Era" (TMLR 2024); folders SRe2L and CDA 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -74,19 +74,7 @@ class RecoverConfig(RelabelConfig):
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError for shifts larger than the images, or a teacher without batch norm to recover from."""
         super().check(dataset)
-        _, height, width = dataset.train.shape
-        if self.jitter > min(height, width):
-            raise UsageError(
-                f"jitter {self.jitter} shifts images of {dataset.name} by more than their {height}×{width} px. Give "
-                f"`jitter={min(height, width)}` or less; the authors take 4 up to 64 px and 32 at 224."
-            )
-        name = self.teacher.network
-        network = build_network(name, dataset.train.shape, len(dataset.class_names), torch.Generator())
-        if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
-            raise UsageError(
-                f"images are recovered from the statistics of a teacher's batch norms, and {name} has none. Give "
-                "`teacher.network=ConvNetBN`, or ResNet18BN."
-            )
+        check_recovery(self.jitter, [self.teacher.network], dataset)
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """Of float32: an update of a batch of images, or what the teacher takes, where that is more."""
@@ -94,6 +82,32 @@ class RecoverConfig(RelabelConfig):
         batch = min(self.classes_per_batch, classes)
         recovery = training_bytes(self.teacher.network, shape, classes, batch)
         return max(recovery, super().step_bytes(dataset, ipc))
+
+
+def check_recovery(jitter: int, teachers: Sequence[str], dataset: Dataset) -> None:
+    """Whether images can be recovered from what batch norms know.
+
+    Args:
+        jitter: by how many pixels images are shifted.
+        teachers: the names of their networks.
+        dataset: whose images they were trained on.
+
+    Raises:
+        UsageError: shifts are larger than the images, or a network has no batch norm.
+    """
+    _, height, width = shape = dataset.train.shape
+    if jitter > min(height, width):
+        raise UsageError(
+            f"jitter {jitter} shifts images of {dataset.name} by more than their {height}×{width} px. Give "
+            f"`jitter={min(height, width)}` or less; the authors take 4 up to 64 px and 32 at 224."
+        )
+    for name in teachers:
+        network = build_network(name, shape, len(dataset.class_names), torch.Generator())
+        if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
+            raise UsageError(
+                f"images are recovered from the statistics of a teacher's batch norms, and {name} has none. Give a "
+                "network such as ConvNetBN, or ResNet18BN."
+            )
 
 
 def batches_of(run: Run[RecoverConfig]) -> list[Int64[Tensor, " b"]]:
