@@ -29,10 +29,13 @@ PROGRAMS = {
     "a reader that has enough": ("-c 'print(1); print(2)' | head -1", ""),
     "letters that are no UTF-8": ('-c \'import sys; print("\\udcff", file=sys.stderr); print("é")\' 2>&1', ""),
 }
+QUICK = ("arguments", "a module", "an exception", "SIGINT", "closed output", "full output")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a real one stands for it elsewhere")
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    "program", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in PROGRAMS]
+)
 def test_it_goes_as_with_the_real_one(program, forked_python, tmp_path):
     line, given = PROGRAMS[program]
     (tmp_path / "told.py").write_text("import sys; print(sys.argv, __name__, sys.path[0])")

@@ -75,7 +75,9 @@ def refusal(source: Dataset, method: str, ipc: int, **fields: object) -> str | N
 
 
 @pytest.mark.parametrize("method", TABLE)
-@pytest.mark.parametrize(("ipc", "space"), [(1, "unit"), (1, "zca"), (3, "normalized")])
+@pytest.mark.parametrize(
+    ("ipc", "space"), [pytest.param(1, "unit", marks=pytest.mark.slow), (1, "zca"), (3, "normalized")]
+)
 def test_shapes_labels_card_and_file_in_every_pixel_space_or_a_refusal(source, method, ipc, space, tmp_path):
     if (reason := refusal(source, method, ipc, pixel_space=space)) and space != "normalized":
         with pytest.raises(UsageError, match=re.escape(reason)):
@@ -129,6 +131,12 @@ ENDS = [
 ]
 """Recipes of one function run the same code and write at the same places, so that the first stands for all; but those
 of trajectory matching keep different things. `make test-kills` has them all."""
+ENDINGS = [
+    pytest.param(case, end, marks=pytest.mark.slow if end == ("killed", "stopped")[number % 2] else ())
+    for number, case in enumerate(ENDS)
+    for end in ("killed", "stopped")
+]
+"""One end of each in turn is quick, and both of all are slow's."""
 
 
 @functools.cache
@@ -148,8 +156,7 @@ def test_a_variant_gives_another_set_than_its_base(method):
 
 
 @pytest.mark.unchecked
-@pytest.mark.parametrize("end", ["killed", "stopped"])
-@pytest.mark.parametrize("case", ENDS)
+@pytest.mark.parametrize(("case", "end"), ENDINGS)
 def test_work_that_ends_again_and_again_comes_to_the_same_bytes(source, case, end, tmp_path, monkeypatch):
     """Teachers and experts too, which the second home lacks. Killed after some writes, or stopped at every step."""
     method, fields = case.removesuffix(", recorded"), CASES[case]

@@ -14,7 +14,7 @@ from distill_bench.errors import DataError
 from distill_bench.evaluation.result_file import parse
 from distill_bench.runtime import checkpoint, stored
 
-TRIES = 150
+TRIES = 100
 
 
 @pytest.fixture(scope="module")
