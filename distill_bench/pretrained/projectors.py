@@ -11,7 +11,16 @@ from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_serializer,
+)
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -57,6 +66,8 @@ class ProjectorRecipe(BaseModel):
         scale: of the products at the start; it is trained.
         steps, batch_size, learning_rate, weight_decay: of AdamW, on increments and scale alone.
         class_weight: of the cross-entropy with the classes beside the squared error to the weak teachers' logits (λ).
+        centred: that error is of logits less their mean over the classes, which no softmax sees: cosines of an encoder
+            that ends in a ReLU are all positive, and a weak teacher's logits are not.
         augment: DSA on every batch, which both see, or none.
         network, expert: of the weak teachers, how they are trained.
         snapshots: so many of one training, evenly over its epochs, of which the mean of the logits counts.
@@ -77,10 +88,16 @@ class ProjectorRecipe(BaseModel):
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.0
     class_weight: NonNegativeFloat = 1.0
+    centred: bool = False
     augment: Annotated[str, Field(pattern="^(dsa|none)$")] = "dsa"
     network: str = "ConvNet"
     expert: ExpertRecipe = ExpertRecipe(epochs=4, learning_rate=0.01, momentum=0.9)
     snapshots: PositiveInt = 4
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialize: Callable[["ProjectorRecipe"], dict[str, Any]]) -> dict[str, Any]:
+        """What a later version added goes without saying, so that addresses are those of recipes without it."""
+        return {name: value for name, value in serialize(self).items() if (name, value) != ("centred", False)}
 
     @property
     def external(self) -> ExternalEncoder | None:
@@ -286,9 +303,11 @@ class _Training:
 
     def loss(self, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, " b"]) -> Float[Tensor, ""]:
         """MSE(f(x), mean of the weak teachers) + λ · cross-entropy(f(x), y)."""
-        logits = self.logits(images)
+        logits, wanted = self.logits(images), self.wanted(images)
         classes = F.cross_entropy(logits, labels)
-        return F.mse_loss(logits, self.wanted(images)) + self.recipe.class_weight * classes
+        if self.recipe.centred:
+            logits, wanted = (each - each.mean(dim=1, keepdim=True) for each in (logits, wanted))
+        return F.mse_loss(logits, wanted) + self.recipe.class_weight * classes
 
     def run(self, checkpoint: Checkpoint, monitor: Monitor) -> Artifact:
         """Train, going on from the checkpoint: tensors as a set stores them, and facts."""

@@ -91,6 +91,10 @@ def test_the_loss_is_that_of_weak_teachers_and_classes(training, teacher):
     error = (started.logits(images) - (wanted[0] + wanted[1]) / 2).square().sum() / (len(images) * 10)
     classes = -started.logits(images).log_softmax(dim=1)[torch.arange(len(images)), labels].mean()
     torch.testing.assert_close(started.loss(images, labels), error + 0.3 * classes)
+    centred = beginning(training, teacher, class_weight=0.3, centred=True)
+    apart = centred.logits(images) - (wanted[0] + wanted[1]) / 2
+    variance = apart.var(dim=1, correction=0).mean()  # the error less what is common to all classes
+    torch.testing.assert_close(centred.loss(images, labels), variance + 0.3 * classes)
     assert snapshot_epochs(3, 2) == [2, 3] and snapshot_epochs(2, 9) == [1, 2]
 
 
