@@ -58,6 +58,11 @@ SMOOTH_EXPERT = EXPERT | {"learning_rate": 0.015, "momentum": 0.9, "weight_decay
 SMOOTH = PLAIN | {"expert": [SMOOTH_EXPERT], "student_lr": [0.005], "rate_lr": [1e-6], "init": ["representative"],
                   "image_lr": [10.0, 30.0]}  # fmt: skip
 
+# of a teacher that others share, the projector's fields as the preset has them
+LIGHT = {"encoder": "teacher", "head": "prototypes", "rank": 4, "head_rank": 4, "convolutions": 5, "snapshots": 4,
+         "steps": 150, "network": "ConvNetW32", "expert": {"epochs": 3, "batch_size": 256, "learning_rate": 0.05,
+                                                           "momentum": 0.9}}  # fmt: skip
+
 GRIDS = {
     "digits": [
         ("ncfm", (1, 10), MATCHED | {"image_lr": [0.006, 0.02, 0.06]}),
@@ -133,6 +138,7 @@ GRIDS = {
         ("dsa", (1,), {"iterations": [60], "image_lr": [0.1, 1.0], "real_batch": [32]}),
     ],
     "fashion_mnist": [
+        ("random-projector", (1,), TAUGHT | {"projector": [LIGHT, LIGHT | {"centred": True}]}),
         ("datadam", (1,), {"iterations": [100], "image_lr": [0.1, 1.0], "real_batch": [32]}),
     ],
 }  # fmt: skip

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.distilled.replay import images_sum
 from distill_bench.evaluation.protocol import load_protocol, outside_notes
 from distill_bench.evaluation.result import FULL
 from distill_bench.networks import resolve_network
@@ -17,6 +19,7 @@ from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import Monitor
 from distill_bench.runtime.stored import read_json, write_json
 from distill_bench.training import compilation
+from distill_bench.training.train import Plan
 
 EVALUATOR_VERSION = 1
 """Raised with every change of the evaluator that changes accuracies, so that cached scores are computed again."""
@@ -51,6 +54,42 @@ def score_key(
     Raises:
         UsageError: an unknown protocol or network.
     """
+    about = _conditions(dataset, protocol, network)
+    if distilled is None:
+        about["pixel_space"] = pixel_space_of(dataset, "normalized").model_dump(mode="json")
+        about["classes"] = len(dataset.class_names)
+        if line != FULL:
+            about["line"] = line
+    else:
+        about["set"] = distilled.sha256
+        about["strict"] = labels == "hard" and distilled.has_strict_score
+    return canonical_hash(about)
+
+
+def classes_key(dataset: Dataset, protocol: str, distilled: DistilledSet, plan: Plan, network: str | None) -> str:
+    """The content address of networks trained on a set's images and classes: the same for all sets that share these.
+
+    Args:
+        dataset: as for ``score_key``.
+        protocol: as for ``score_key``.
+        distilled: the set.
+        plan: how they are trained.
+        network: as for ``score_key``.
+
+    Returns:
+        A hash in hexadecimal.
+
+    Raises:
+        UsageError: an unknown protocol or network.
+    """
+    shown, space = distilled.shown(dataset), distilled.card.pixel_space
+    sums = {"images": images_sum(shown.images), "labels": images_sum(shown.labels)}
+    about = {"plan": asdict(plan), "pixel_space": space.model_dump(mode="json"), **sums}
+    return canonical_hash(_conditions(dataset, protocol, network) | about)
+
+
+def _conditions(dataset: Dataset, protocol: str, network: str | None) -> dict[str, Any]:
+    """What a score depends on besides what networks are trained on."""
     rules = load_protocol(protocol).for_dataset(dataset.name)
     about: dict[str, Any] = {
         "evaluator": EVALUATOR_VERSION,
@@ -63,15 +102,7 @@ def score_key(
     }
     if outside := outside_notes(protocol, about["network"]):
         about["outside"] = outside
-    if distilled is None:
-        about["pixel_space"] = pixel_space_of(dataset, "normalized").model_dump(mode="json")
-        about["classes"] = len(dataset.class_names)
-        if line != FULL:
-            about["line"] = line
-    else:
-        about["set"] = distilled.sha256
-        about["strict"] = labels == "hard" and distilled.has_strict_score
-    return canonical_hash(about)
+    return about
 
 
 class ScoreCache:
@@ -80,14 +111,16 @@ class ScoreCache:
     Args:
         folder: of all scores; None: nothing is stored, or looked up.
         key: the score's address, see ``score_key``.
+        shared: the address of the same networks of whatever set, see ``classes_key``: looked up and stored there too.
 
     Attributes:
         networks: accuracy in percent and seconds of every network by its number: those stored before, whatever number
             was asked for, and those that ``get_or_run`` has given since.
     """
 
-    def __init__(self, folder: Path | None, key: str) -> None:
+    def __init__(self, folder: Path | None, key: str, shared: str | None = None) -> None:
         self.key, self._folder = key, None if folder is None else folder / key
+        self._shared = None if folder is None or shared is None else ScoreCache(folder, shared)
         numbers = [] if self._folder is None else sorted(int(path.stem) for path in self._folder.glob("[0-9]*.json"))
         entries = {index: self._read(index) for index in numbers}
         self.networks = {index: entry for index, entry in entries.items() if entry is not None}
@@ -108,7 +141,7 @@ class ScoreCache:
         path = self._folder / "settled.json"
 
         def make() -> dict[str, Any]:
-            mode = {"compiled": decide()}
+            mode = {"compiled": self._shared.fix_compile_mode(decide, monitor) if self._shared else decide()}
             write_json(path, mode, bound=True)
             return mode
 
@@ -134,8 +167,12 @@ class ScoreCache:
         """
 
         def make() -> dict[str, float]:
-            began = time.monotonic()
-            entry = {"accuracy": test(), "seconds": time.monotonic() - began}
+            if self._shared is not None:
+                self._shared.get_or_run(index, test, monitor)
+                entry = self._shared.networks[index]
+            else:
+                began = time.monotonic()
+                entry = {"accuracy": test(), "seconds": time.monotonic() - began}
             if self._folder is not None:
                 write_json(self._path(index), entry, bound=True)
             return entry

@@ -25,8 +25,20 @@ def protocol_note(distilled: DistilledSet, protocol: str) -> tuple[str, ...]:
     return (f"evaluated under {protocol}; the protocol on the set's card is {own}",)
 
 
-def notes_of(distilled: DistilledSet, dataset: Dataset, protocol: str, allow_leak: bool = False) -> tuple[str, ...]:
+def notes_of(
+    distilled: DistilledSet, dataset: Dataset, protocol: str, allow_leak: bool = False, labels: str = "stored"
+) -> tuple[str, ...]:
     """What makes a set's accuracy on a dataset untrustworthy, in words.
+
+    Args:
+        distilled: the set.
+        dataset: where it is tested.
+        protocol: under which; its id.
+        allow_leak: whether it may be tested on images that it was made from.
+        labels: as for ``evaluate``; nothing is said of those that networks are not trained on.
+
+    Returns:
+        What there is to say.
 
     Raises:
         UsageError: test images are among those the set was made from, and that is not allowed.
@@ -40,7 +52,8 @@ def notes_of(distilled: DistilledSet, dataset: Dataset, protocol: str, allow_lea
     assumed = card.origin.assumptions if card.origin else ()
     pixels, other_protocol = pixel_notes(distilled, dataset), protocol_note(distilled, protocol)
     part = () if card.prefix_of is None else (f"the first {card.ipc} of {card.prefix_of} images per class of a set",)
-    return (*dataset.notes, *assumed, *part, *pixels, *_label_notes(distilled, dataset), *leaks, *odd, *other_protocol)
+    labelled = () if labels == "hard" else _label_notes(distilled, dataset)
+    return (*dataset.notes, *assumed, *part, *pixels, *labelled, *leaks, *odd, *other_protocol)
 
 
 def _label_notes(distilled: DistilledSet, dataset: Dataset) -> tuple[str, ...]:
@@ -51,12 +64,13 @@ def _label_notes(distilled: DistilledSet, dataset: Dataset) -> tuple[str, ...]:
     if card.label_kind in ("teacher", "projector"):
         stored = {"teacher": stored_teacher, "projector": stored_projector}[card.label_kind](distilled)
         with torch.inference_mode():
-            said = stored(shown.images[:_LABELLED]).argmax(dim=1)
+            said = stored(shown.images[:_LABELLED])
     elif card.label_kind in ("logits", "probabilities", "weights") and shown.soft_labels is not None:
-        said = shown.soft_labels.argmax(dim=1)
+        said = shown.soft_labels
     else:
-        said = shown.labels
-    others = int((said != shown.labels[: len(said)]).sum())
+        return ()
+    own = said.gather(1, shown.labels[: len(said), None])[:, 0]
+    others = int((own < said.amax(dim=1)).sum())
     odd = f"the labels of {others} of {len(said)} images are largest for another class than the images'"
     return tuple(note for note in (undone, odd if 2 * others > len(said) else "") if note)
 

@@ -22,7 +22,7 @@ from distill_bench.distilled.playback import Playback, stored_projector, stored_
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.distilled.replay import IN_TURN
 from distill_bench.errors import DistillBenchError, RunFailed, UsageError, first_line, is_out_of_memory
-from distill_bench.evaluation.cache import ScoreCache, score_key
+from distill_bench.evaluation.cache import ScoreCache, classes_key, score_key
 from distill_bench.evaluation.doubts import notes_of
 from distill_bench.evaluation.labels import (
     balanced_batches,
@@ -132,7 +132,9 @@ def evaluate(
         distilled, dataset, protocol, network, networks, labels, device=device, monitor=monitor, allow_leak=allow_leak
     )
     card = distilled.card
-    scores = ScoreCache(cache, score_key(setup.dataset, setup.rules.id, distilled, labels, network))
+    rated = setup.dataset, setup.rules.id, distilled
+    shared = classes_key(*rated, inputs.plan, network) if cache and inputs.labels == "hard" else None
+    scores = ScoreCache(cache, score_key(*rated, labels, network), shared)
     return Result(
         method=card.method,
         ipc=card.budget.ipc,
@@ -178,7 +180,9 @@ def prepare(
     _check_labels(distilled, rules, labels)
     dataset = dataset or dataset_of(card.source)
     check_same_dataset(distilled, dataset)
-    notes = notes_of(distilled, dataset, rules.id, allow_leak) + outside_notes(rules.id, network or rules.network)
+    notes = notes_of(distilled, dataset, rules.id, allow_leak, labels) + outside_notes(
+        rules.id, network or rules.network
+    )
     setup = setup_evaluation(dataset, rules, card.pixel_space, network, networks, device, monitor)
     return setup, _train_inputs(distilled, setup, labels), notes
 

@@ -294,8 +294,8 @@ def test_a_stored_set_says_the_same_of_itself(digits, few, file):
 # ---- labels
 
 
-def said_of(made, digits):
-    return [note for note in evaluate(made, digits, "quick-v1").notes if "label" in note]
+def said_of(made, digits, **how):
+    return [note for note in evaluate(made, digits, "quick-v1", **how).notes if "label" in note]
 
 
 @pytest.mark.parametrize("kind", ["logits", "probabilities", "weights"])
@@ -306,6 +306,7 @@ def test_labels_of_other_classes_than_their_images_are_said_where_they_are_most(
     made = DistilledSet(few.images, few.labels, few.card.model_copy(update={"label_kind": kind}), soft_labels=soft)
     wanted = [] if odd == 10 else [f"the labels of {odd} of 20 images are largest for another class than the images'"]
     assert said_of(made, digits) == wanted
+    assert said_of(made, digits, labels="hard") == []  # which are the images' own
 
 
 LABELLERS = {

@@ -242,6 +242,28 @@ def test_networks_that_join_run_compiled_as_the_first(digits, few, tmp_path, mon
     assert evaluate(few, digits, "brief", networks=1).run["compiled"] is False  # too little to do
 
 
+def test_sets_of_the_same_images_and_classes_share_networks_and_no_others_do(digits, few, tmp_path, monkeypatch):
+    soft = soft_set(few, torch.full((len(few.labels), 10), 0.1))
+    first = evaluate(few, digits, "brief", cache=tmp_path)
+    trained, train = [], MODULE.train
+    monkeypatch.setattr(MODULE, "train", lambda *told, **how: trained.append(1) or train(*told, **how))
+    shared = evaluate(soft, digits, "brief", labels="hard", cache=tmp_path)
+    assert not trained and shared.accuracies == first.accuracies and shared.run["seconds"] == first.run["seconds"]
+    assert shared.set_sha256 == soft.sha256 != first.set_sha256 and shared.score_key != first.score_key
+    others = {
+        "its labels": (soft, {}),
+        "other images": (DistilledSet(few.images.flip(0), few.labels, few.card), {}),
+        "other classes": (DistilledSet(few.images, few.labels.flip(0), few.card), {}),
+        "the learned rate": (DistilledSet(few.images, few.labels, few.card, learning_rate=0.5), {}),
+        "another network": (few, {"network": "ConvNetD1W4"}),
+        "another protocol": (few, {"protocol": "quick-v1+no-augmentation", "network": "ConvNetD1W4", "networks": 1}),
+    }
+    for name, (made, how) in others.items():
+        trained.clear()
+        evaluate(made, digits, **({"protocol": "brief"} | how), cache=tmp_path)
+        assert trained, name
+
+
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"accuracy": "x", "seconds": 1}', '{"accuracy": null, "seconds": 1}']
 )
