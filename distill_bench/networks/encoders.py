@@ -151,5 +151,5 @@ def find_encoder(name: str) -> ExternalEncoder:
         UsageError: there is none.
     """
     if name not in ENCODERS:
-        raise UsageError(unknown("encoder", name, ENCODERS))
+        raise UsageError(unknown("encoder", name, ENCODERS, "; or teacher, the run's own without its head"))
     return ENCODERS[name]
