@@ -64,6 +64,13 @@ def test_rows_of_two_folders_stay_apart_and_rank_together_each_beside_its_own_ra
     assert [row["place"].rank for row in (dm["checkout"], dm["here"])] == [1, 2]
 
 
+def test_settings_of_a_study_stand_last_without_a_rank():
+    best = {"suite": "recovery", "accuracies": (95.0, 96.0)}
+    rows = rows_of(score("sre2l"), score("sre2l real start", **best), score("dm", accuracies=(80.0, 81.0)))
+    assert [row["method"] for row in rows if row["method"] != "full"] == ["sre2l", "dm", "sre2l real start"]
+    assert [row["place"] and row["place"].rank for row in rows][-1] is None
+
+
 def test_a_failure_in_one_suite_takes_no_row_of_another_away():
     rows = rows_of(score("mtt", cell_key="a"), failure("mtt", suite="other", cell_key="b"))
     assert [row["status"] for row in rows] == ["done", "failed"]
@@ -231,7 +238,8 @@ def test_what_the_committed_results_make_is_less_than_three_megabytes_and_has_al
     assert (tmp_path / "page.html").stat().st_size < 3e6
     data = data_of((tmp_path / "page.html").read_text())
     assert {"digits", "mnist", "fashion_mnist", "cifar10"} <= set(data["datasets"])
-    assert all(row["commands"] and row["rank"] for row in data["rows"] if row["method"] not in LINES)
+    sets = [row for row in data["rows"] if row["method"] not in LINES]
+    assert all(row["commands"] and bool(row["rank"]) is (" " not in row["method"]) for row in sets)
     assert len({row["id"] for row in data["rows"]}) == len(data["rows"])
 
 

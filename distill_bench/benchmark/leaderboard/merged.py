@@ -50,15 +50,24 @@ def merged_rows(sources: Iterable[Source], claims: Sequence[Claim] = ()) -> list
 
     Returns:
         Rows as of ``leaderboard_rows``, the dataset's name being their suite's, with the keys of ``compared`` and
-        ``origin``, ``suites``, ``results`` (what the row is made of) and ``place`` (None for a failure and ``full``).
+        ``origin``, ``suites``, ``results`` (what the row is made of) and ``place`` (None for a failure, ``full``, and a
+        study's variant, which is named after its method with a space).
     """
     rows = compared(
         {**row, "origin": source.origin} for source in sources for row in _of_all_suites(pooled(source.filed, claims))
     )
+    for row in rows:
+        row["place"] = None
     for _, group in grouped(rows, GROUP):
-        for row, place in zip(group, places(group) if budget_of(group[0]) else [None] * len(group), strict=True):
+        ranked = [row for row in group if budget_of(row) and not _of_a_study(row)]
+        for row, place in zip(ranked, places(ranked), strict=True):
             row["place"] = place
     return sorted(rows, key=_order)
+
+
+def _of_a_study(row: Row) -> bool:
+    """Whether a row is of one of the many settings of a study: the best of these on the test split is no method's."""
+    return " " in row["method"]
 
 
 def _of_all_suites(pairs: Iterable[tuple[Row, list[Filed]]]) -> list[Row]:
