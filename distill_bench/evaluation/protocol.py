@@ -22,9 +22,10 @@ from pydantic import (
 from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.errors import UsageError, describe, unknown
 from distill_bench.evaluation.probe import Probe
-from distill_bench.networks import is_library, is_outside, library_note
+from distill_bench.networks import is_library, is_named_by_us, is_outside, library_note
 from distill_bench.runtime.files import read_toml
 from distill_bench.runtime.outside import file_and_sum, import_named
+from distill_bench.training.optimizers import OptimizerName
 from distill_bench.training.train import Plan
 
 Augmentation = Literal["none", "dsa", "dc", "views"]
@@ -51,8 +52,8 @@ class Protocol(BaseModel):
         decay_factor: by so much.
         reset_momentum: whether momentum starts again at that point.
         decayed_momentum: SGD's from that point on, where it starts again; None: the same.
-        optimizer: SGD, or AdamW, which leaves biases and norms without weight decay, unless
-        decay_all: asks for it.
+        optimizer: SGD; AdamW, which leaves biases and norms without weight decay, unless
+        decay_all: asks for it; or Muon, see ``training.optimizers``.
         nesterov: whether SGD's momentum is Nesterov's.
         annealing: the part of a cosine's half-wave that the learning rate follows instead; 0: none, it is a step.
         batch_by_ipc: instead of ``batch_size``, pairs of IPC and batch size, of which that of the nearest IPC below
@@ -70,6 +71,7 @@ class Protocol(BaseModel):
         mixed: what is mixed of labels that are logits: their probabilities, or the logits, which then become them.
         equal_steps: whether a set that shows more images than its budget has is trained for so many fewer epochs that
             the optimiser takes as many steps as for one that does not; else epochs are the same.
+        average: above 0, the decay a step of the moving average of the parameters, with which networks are tested.
         networks: how many are trained unless another number is asked for. A sample size, not part of the meaning.
         probe: what follows a training on targets; ``augmentation`` is that of its fine-tuning.
         part_of: the name that stands for this protocol and others together, which pre-train the same networks.
@@ -93,7 +95,7 @@ class Protocol(BaseModel):
     decay_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
     reset_momentum: bool = False
     decayed_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     decay_all: bool = False
     nesterov: bool = False
     annealing: float = 0.0
@@ -108,6 +110,7 @@ class Protocol(BaseModel):
     views: AugmentPolicy = AugmentPolicy()
     mixed: Literal["probabilities", "logits"] = "probabilities"
     equal_steps: bool = True
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     networks: PositiveInt = 5
     probe: Probe | None = None
     part_of: str = ""
@@ -126,8 +129,8 @@ class Protocol(BaseModel):
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> "Protocol":
-        if self.nesterov and not (self.optimizer == "sgd" and self.momentum > 0):
-            raise ValueError("nesterov is a kind of SGD's momentum: it needs optimizer sgd, and a momentum above 0")
+        if self.nesterov and not (self.optimizer != "adamw" and self.momentum > 0):
+            raise ValueError("nesterov is a kind of momentum: it needs optimizer sgd or muon, and a momentum above 0")
         return self
 
     @model_validator(mode="after")
@@ -202,6 +205,7 @@ class Protocol(BaseModel):
             nesterov=self.nesterov,
             floor=self.floor,
             anneal_every=self.anneal_every,
+            average=self.average,
         )
 
     def _batch_size(self, ipc: int, classes: int) -> int:
@@ -242,7 +246,8 @@ def load_protocol(name: str) -> Protocol:
     Args:
         name: an id, the path of a ``.toml`` with the fields of ``Protocol``, or a ``module:NAME`` of one. What is
             from outside goes by this name, as its id may be another's too. With ``+no-augmentation`` at its end, the
-            same protocol whose images are not augmented, nor mixed; recorded views stay as they are.
+            same protocol whose images are not augmented, nor mixed; recorded views stay as they are. With ``+`` and the
+            name of a network of this project, the same with that network.
 
     Returns: the protocol. The id of one from outside is ``name``.
 
@@ -253,8 +258,9 @@ def load_protocol(name: str) -> Protocol:
         return PROTOCOLS[name]
     if (parts := members(name)) != (name,):
         raise UsageError(f"{name} stands for {len(parts)} protocols, and one is wanted: name {', '.join(parts)}.")
-    if name.endswith(WITHOUT_AUGMENTATION):
-        return _without_augmentation(load_protocol(name.removesuffix(WITHOUT_AUGMENTATION)))
+    base, change = _split(name)
+    if change:
+        return _changed(load_protocol(base), change)
     if name.endswith(".toml") and os.path.isfile(name):
         try:
             own = Protocol.model_validate(read_toml(Path(name)))
@@ -271,13 +277,28 @@ def load_protocol(name: str) -> Protocol:
     return own.model_copy(update={"id": name})
 
 
-def _without_augmentation(rules: Protocol) -> Protocol:
+def _split(name: str) -> tuple[str, str]:
+    """A protocol's name without the change at its end, and that change; empty where there is none."""
+    base, plus, change = name.rpartition("+")
+    is_change = plus + change == WITHOUT_AUGMENTATION or is_named_by_us(change)
+    return (base, change) if plus and is_change else (name, "")
+
+
+def _unchanged(name: str) -> str:
+    """A protocol's name without all changes."""
+    base, change = _split(name)
+    return _unchanged(base) if change else base
+
+
+def _changed(rules: Protocol, change: str) -> Protocol:
+    """A protocol with a change, which no dataset's overrides take back."""
+    what = "network" if change != WITHOUT_AUGMENTATION[1:] else "augmentation"
     overrides = {
-        name: {field: value for field, value in fields.items() if field != "augmentation"}
+        name: {field: value for field, value in fields.items() if field != what}
         for name, fields in rules.overrides.items()
     }
-    update = {"id": rules.id + WITHOUT_AUGMENTATION, "augmentation": "none", "overrides": overrides}
-    return rules.model_copy(update=update)
+    value = change if what == "network" else "none"
+    return rules.model_copy(update={"id": f"{rules.id}+{change}", what: value, "overrides": overrides})
 
 
 def list_protocols() -> list[str]:
@@ -291,7 +312,7 @@ def known_protocol(name: str) -> Protocol:
     Raises:
         UsageError: there is none of that id.
     """
-    if members(name) == (name,) and name.removesuffix(WITHOUT_AUGMENTATION) not in PROTOCOLS:
+    if members(name) == (name,) and _unchanged(name) not in PROTOCOLS:
         raise UsageError(unknown("protocol", name, PROTOCOLS))
     return load_protocol(name)
 
@@ -306,7 +327,7 @@ def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
     Returns:
         A note for each of the two that is from outside, or a library's.
     """
-    protocol = protocol.removesuffix(WITHOUT_AUGMENTATION)
+    protocol = _unchanged(protocol)
     named = {
         "protocol": protocol if protocol not in PROTOCOLS else None,
         "network": network if is_outside(network) else None,

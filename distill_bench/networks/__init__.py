@@ -8,6 +8,7 @@ from distill_bench.networks.architectures import (
     check_network,
     check_own,
     check_trainable,
+    is_named_by_us,
     is_ours,
     is_outside,
     resolve_network,

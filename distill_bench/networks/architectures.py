@@ -61,6 +61,11 @@ def is_ours(name: str) -> bool:
     return isinstance(name, str) and ":" not in name
 
 
+def is_named_by_us(name: str) -> bool:
+    """Whether a name is that of a network of this project, at some resolution."""
+    return name in ARCHITECTURES or _CONVNET.fullmatch(name) is not None
+
+
 def is_outside(name: str) -> bool:
     """Whether a network's name is a ``module:function`` from outside this package."""
     return isinstance(name, str) and not is_ours(name) and not is_library(name)

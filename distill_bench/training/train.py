@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from distill_bench.errors import RunFailed
 from distill_bench.runtime.device import take
 from distill_bench.training import compilation
+from distill_bench.training.optimizers import Average, OptimizerName, build_optimizer
 
 TEST_BATCH = 500
 _COMPILED_TEST_BATCH = 50
@@ -41,8 +42,8 @@ class Plan:
         batch_size: images a step; the last step of an epoch has the remainder.
         learning_rate, weight_decay: of the optimiser.
         momentum, nesterov: of SGD.
-        optimizer: SGD, or AdamW with torch's betas, which leaves biases and norms without weight decay unless
-        decay_all: asks for it.
+        optimizer: SGD; AdamW with torch's betas, which leaves biases and norms without weight decay unless
+        decay_all: asks for it; or Muon, see ``training.optimizers``.
         annealing: the part of a cosine's half-wave that the learning rate follows: 0 leaves it constant, 1 brings it to
             ``floor`` after the last epoch, 0.5 to half-way there.
         anneal_every: whether the rate follows it epoch by epoch, or step by step.
@@ -53,6 +54,7 @@ class Plan:
         temperature: logits are divided by it before the cross-entropy.
         alpha: below 1, targets are two: probabilities and classes, see ``distillation_loss``.
         distance_weight: above 0, targets are classes with distances to them, see ``distance_loss``.
+        average: above 0, the decay a step of the moving average of the parameters, which the network has at the end.
     """
 
     epochs: int
@@ -65,7 +67,7 @@ class Plan:
     reset_momentum: bool = False
     decayed_momentum: float | None = None
     temperature: float = 1.0
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     decay_all: bool = False
     annealing: float = 0.0
     nesterov: bool = False
@@ -73,6 +75,7 @@ class Plan:
     anneal_every: Literal["epoch", "step"] = "epoch"
     alpha: float = 1.0
     distance_weight: float = 0.0
+    average: float = 0.0
 
     def rate(self, epoch: int, part: float = 0.0) -> float:
         """The learning rate of an epoch, counted from 0, of whose steps a part is done."""
@@ -94,12 +97,14 @@ class TrainState:
         loss: the mean loss of the last of them, in nats.
         optimizer: the optimiser's ``state_dict``; None before the first epoch.
         generator: the generator's state; None before the first epoch.
+        average: of the parameters, where the plan has one; None before the first epoch.
     """
 
     epoch: int = 0
     loss: float = 0.0
     optimizer: dict[str, Any] | None = None
     generator: Tensor | None = None
+    average: list[Tensor] | None = None
 
 
 def train(
@@ -176,17 +181,18 @@ def epochs(
         The epoch's mean loss (cross-entropy, nats; or the ``objective``), on the device.
     """
     network.train()
-    optimizer = _optimizer(network, plan)
+    optimizer = build_optimizer(network, plan)
     state = state or TrainState()
     if state.optimizer is not None:
         optimizer.load_state_dict(state.optimizer)
     if state.generator is not None:
         generator.set_state(state.generator)
+    average = Average(network, plan.average, state.average) if plan.average else None
     losses = _losses(network, plan, count, compiled, objective)
     for epoch in range(state.epoch, plan.epochs):
         if epoch == plan.decay_after and plan.reset_momentum:
             later = plan.momentum if plan.decayed_momentum is None else plan.decayed_momentum
-            optimizer = _optimizer(network, replace(plan, momentum=later))
+            optimizer = build_optimizer(network, replace(plan, momentum=later))
         total = torch.zeros((), device=next(network.parameters()).device)
         order = torch.randperm(count, generator=generator).split(plan.batch_size)
         for step, indices in enumerate(order):
@@ -200,9 +206,14 @@ def epochs(
                 loss_of = partial(losses(len(indices)), images, targets)
                 loss = (gradient or _backpropagate)(network, loss_of)
             optimizer.step()
+            if average is not None:
+                average.update()
             total += loss.detach() * len(indices)
         state.epoch, state.optimizer, state.generator = epoch + 1, optimizer.state_dict(), generator.get_state()
+        state.average = average.values if average else None
         yield total / count
+    if average is not None:
+        average.store()
 
 
 def table_batches(load: ImageLoader, targets: Tensor, augment: Augment | None = None) -> BatchFn:
@@ -281,21 +292,3 @@ def _loss_of(plan: Plan) -> tuple[Callable[..., Tensor], tuple[float, ...]]:
     if plan.alpha < 1:
         return compilation.distillation_loss, (plan.temperature, plan.alpha)
     return compilation.cross_entropy, (plan.temperature,)
-
-
-def _optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    if plan.optimizer == "adamw":
-        parameters = list(network.parameters())
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": plan.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": plan.weight_decay * plan.decay_all},
-        ]
-        return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
-    return torch.optim.SGD(
-        network.parameters(),
-        lr=plan.learning_rate,
-        momentum=plan.momentum,
-        weight_decay=plan.weight_decay,
-        nesterov=plan.nesterov,
-        fused=True,
-    )

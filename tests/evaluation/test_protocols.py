@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, Protocol, load_protocol
+from distill_bench.evaluation.protocol import known_protocol
 
 # A protocol with a changed number is another protocol: give it a new id instead of changing what stands here.
 COMMON = {
@@ -37,6 +38,7 @@ COMMON = {
     "views": {"crop": "resized", "scale": [0.08, 1.0], "tiles": 1, "mix": "none", "beta": 1.0},
     "mixed": "probabilities",
     "equal_steps": True,
+    "average": 0.0,
     "probe": None,
     "part_of": "",
 }
@@ -64,6 +66,7 @@ PRUNE = {
 }
 EQUAL_STEPS = {"epochs": 1, "minimum_steps": 2000, "batch_size": 128, "use_learned_rate": False}
 NARROW = {"network": "ConvNetW32", "minimum_steps": 390, "learning_rate": 0.05, "annealing": 1.0, "networks": 1}
+MATCHED = {"epochs": 1, "minimum_steps": 600, "learning_rate": 0.03, "use_learned_rate": False, "networks": 3}
 FULL = {"trains_on": "full", "networks": 1}
 CUTMIX = COMMON["views"] | {"mix": "cutmix"}
 MIXUP = COMMON["views"] | {"crop": "padded", "mix": "mixup", "beta": 0.8}
@@ -163,6 +166,12 @@ PINNED = {
     | EQUAL_STEPS
     | NARROW
     | {"minimum_steps": 900, "augmentation": "views", "views": COMMON["views"] | {"scale": [0.5, 1.0]}},
+    "matched-v1": COMMON | MATCHED,
+    "matched-average-v1": COMMON | MATCHED | {"average": 0.99},
+    "matched-adamw-v1": COMMON | MATCHED | {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 0.01},
+    "matched-muon-v1": COMMON
+    | MATCHED
+    | {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 0.01, "momentum": 0.95, "nesterov": True},
     "probe-v1-linear-1": COMMON | probe("linear", 1),
     "probe-v1-linear-5": COMMON | probe("linear", 5),
     "probe-v1-linear-all": COMMON | probe("linear", 0),
@@ -312,7 +321,7 @@ def test_infer_shows_more_images_in_as_many_epochs():
 
 @pytest.mark.parametrize("values", [{"momentum": 0.0}, {"optimizer": "adamw"}], ids=str)
 def test_nesterov_without_momentum_is_refused(values):
-    with pytest.raises(ValidationError, match=r"nesterov is a kind of SGD's momentum"):
+    with pytest.raises(ValidationError, match=r"nesterov is a kind of momentum"):
         Protocol(id="own", source="test", epochs=1, nesterov=True, **values)
 
 
@@ -321,6 +330,31 @@ def test_rats_protocol_has_the_same_number_of_steps_at_one_rate_for_every_set(im
     plan = load_protocol("rat-v1").plan(images, learned_rate=0.5)
     assert (plan.epochs * -(-images // plan.batch_size), plan.optimizer, plan.weight_decay) == (600, "adamw", 0.0)
     assert {plan.rate(epoch) for epoch in range(plan.epochs)} == {0.001}
+
+
+@pytest.mark.parametrize("images", [10, 256, 257, 6000])
+def test_matched_protocols_take_as_many_updates_for_every_set_to_an_epoch(images):
+    for name in ("matched-v1", "matched-average-v1", "matched-adamw-v1", "matched-muon-v1"):
+        plan, in_an_epoch = load_protocol(name).plan(images, learned_rate=0.5), -(-images // 256)
+        assert 600 <= plan.epochs * in_an_epoch < 600 + in_an_epoch and plan.learning_rate != 0.5
+        assert plan.average == (0.99 if "average" in name else 0.0)
+
+
+def test_a_network_at_the_end_of_an_id_is_the_protocols_on_every_dataset():
+    rules, plain = load_protocol("rded-v1+ConvNetD1W4"), load_protocol("rded-v1")
+    assert (rules.id, rules.network, rules.for_dataset("imagenet").network) == (
+        "rded-v1+ConvNetD1W4", "ConvNetD1W4", "ConvNetD1W4"
+    )  # fmt: skip
+    assert rules.for_dataset("imagenet").views == plain.for_dataset("imagenet").views
+    same = {"id": plain.id, "network": plain.network, "overrides": plain.overrides}
+    assert rules.model_copy(update=same) == plain
+    both = load_protocol("dc-v1+MLP+no-augmentation")
+    assert (both.network, both.for_dataset("mnist").augmentation) == ("MLP", "none")
+    assert known_protocol("dc-v1+MLP+no-augmentation") == both
+    for name in ("quick-v1+Convnet", "quick-v0+MLP", "quick-v1+os:system", "quick-v1+"):
+        for load in (load_protocol, known_protocol):
+            with pytest.raises(UsageError):
+                load(name)
 
 
 def test_some_classes_a_step_without_a_number_of_images_are_refused():
