@@ -25,6 +25,7 @@ from distill_bench.evaluation import (
     evaluate,
     evaluate_full,
     load_protocol,
+    networks_key,
     protocol_note,
     score_folder,
     score_key,
@@ -120,6 +121,7 @@ class CellTasks(ABC, Generic[C]):
         self.setting = setting
         self.dataset = dataset or load_dataset(cell.dataset, **cell.options)
         self._keys: dict[str, str] | None = None
+        self._networks_keys: dict[str, str] = {}
 
     @property
     def lock(self) -> Path:
@@ -243,8 +245,9 @@ class CellTasks(ABC, Generic[C]):
             for labels in ["stored", "hard"] if strict else ["stored"]:
                 ending = protocol if labels == "stored" else protocol + _HARD
                 line = FULL if distilled is not None else self.cell.method
-                key = score_key(self.dataset, protocol, distilled, labels, line=line)
-                keys[ending] = f"{key}-{self.networks(ending)}"
+                asked: Any = self.dataset, protocol, distilled, labels, None, line
+                keys[ending] = key = f"{score_key(*asked)}-{self.networks(ending)}"
+                self._networks_keys[key] = networks_key(*asked)
         return keys
 
     def _result(self, distilled: DistilledSet | None, ending: str, key: str, monitor: Monitor) -> Path:
@@ -271,8 +274,8 @@ class CellTasks(ABC, Generic[C]):
         return score.model_copy(update={"notes": tuple(note for note in score.notes if note not in expected)})
 
     def _tested(self, key: str) -> dict[int, dict[str, float]]:
-        """The networks of a score that the store has; more can join them, so its address has no number of networks."""
-        return ScoreCache(score_folder(), key.rsplit("-", 1)[0]).networks
+        """The networks of a score that the store has."""
+        return ScoreCache(score_folder(), self._networks_keys[key]).networks
 
     def _score_path(self, key: str) -> Path:
         return cache_dir() / "store" / "scores" / f"{key}.json"

@@ -69,9 +69,9 @@ def evaluate_command(
         evaluate,
         evaluate_full,
         load_protocol,
+        networks_key,
         protocols_for,
         score_folder,
-        score_key,
     )
     from distill_bench.evaluation.memory import evaluation_bytes
     from distill_bench.evaluation.result import FULL, LINES
@@ -104,7 +104,7 @@ def evaluate_command(
     probes = load_protocol(protocols[0]).probe is not None
     lines = LINES if sets[0] is None and probes else (FULL,)
     for distilled, line, name in product(sets, lines, protocols):
-        if tested := ScoreCache(cache, score_key(data, name, distilled, labels, network, line)).networks:
+        if tested := ScoreCache(cache, networks_key(data, name, distilled, labels, network, line)).networks:
             monitor.say(f"networks tested before: {len(tested)}, kept under {cache_dir()}")
         if distilled is None:
             found.append(evaluate_full(data, name, line=line, **settings))

@@ -1,6 +1,6 @@
 """The fixed evaluator. Knows nothing of how sets are made."""
 
-from distill_bench.evaluation.cache import ScoreCache, score_folder, score_key
+from distill_bench.evaluation.cache import ScoreCache, networks_key, score_folder, score_key
 from distill_bench.evaluation.doubts import pixel_notes, protocol_note
 from distill_bench.evaluation.evaluate import evaluate, evaluate_full, protocol_for, protocols_for
 from distill_bench.evaluation.protocol import (

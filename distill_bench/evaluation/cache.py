@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import Monitor
 from distill_bench.runtime.stored import read_json, write_json
 from distill_bench.training import compilation
-from distill_bench.training.train import Plan
 
 EVALUATOR_VERSION = 1
 """Raised with every change of the evaluator that changes accuracies, so that cached scores are computed again."""
@@ -66,15 +64,18 @@ def score_key(
     return canonical_hash(about)
 
 
-def classes_key(dataset: Dataset, protocol: str, distilled: DistilledSet, plan: Plan, network: str | None) -> str:
-    """The content address of networks trained on a set's images and classes: the same for all sets that share these.
+def networks_key(
+    dataset: Dataset,
+    protocol: str,
+    distilled: DistilledSet | None,
+    labels: str = "stored",
+    network: str | None = None,
+    line: str = FULL,
+) -> str:
+    """The content address of a score's networks, which all sets of the same images share where classes are trained on.
 
     Args:
-        dataset: as for ``score_key``.
-        protocol: as for ``score_key``.
-        distilled: the set.
-        plan: how they are trained.
-        network: as for ``score_key``.
+        dataset, protocol, distilled, labels, network, line: as for ``score_key``.
 
     Returns:
         A hash in hexadecimal.
@@ -82,9 +83,16 @@ def classes_key(dataset: Dataset, protocol: str, distilled: DistilledSet, plan: 
     Raises:
         UsageError: an unknown protocol or network.
     """
-    shown, space = distilled.shown(dataset), distilled.card.pixel_space
-    sums = {"images": images_sum(shown.images), "labels": images_sum(shown.labels)}
-    about = {"plan": asdict(plan), "pixel_space": space.model_dump(mode="json"), **sums}
+    if distilled is None or (labels != "hard" and distilled.card.trained_kind != "hard"):
+        return score_key(dataset, protocol, distilled, labels, network, line)
+    shown = distilled.shown(dataset)
+    about = {
+        "pixel_space": distilled.card.pixel_space.model_dump(mode="json"),
+        "images": images_sum(shown.images),
+        "labels": images_sum(shown.labels),
+        "stored": distilled.budget_count,
+        "learning_rate": distilled.learning_rate if labels == "stored" else None,
+    }
     return canonical_hash(_conditions(dataset, protocol, network) | about)
 
 
@@ -110,17 +118,15 @@ class ScoreCache:
 
     Args:
         folder: of all scores; None: nothing is stored, or looked up.
-        key: the score's address, see ``score_key``.
-        shared: the address of the same networks of whatever set, see ``classes_key``: looked up and stored there too.
+        key: the address of its networks, see ``networks_key``.
 
     Attributes:
         networks: accuracy in percent and seconds of every network by its number: those stored before, whatever number
             was asked for, and those that ``get_or_run`` has given since.
     """
 
-    def __init__(self, folder: Path | None, key: str, shared: str | None = None) -> None:
+    def __init__(self, folder: Path | None, key: str) -> None:
         self.key, self._folder = key, None if folder is None else folder / key
-        self._shared = None if folder is None or shared is None else ScoreCache(folder, shared)
         numbers = [] if self._folder is None else sorted(int(path.stem) for path in self._folder.glob("[0-9]*.json"))
         entries = {index: self._read(index) for index in numbers}
         self.networks = {index: entry for index, entry in entries.items() if entry is not None}
@@ -141,7 +147,7 @@ class ScoreCache:
         path = self._folder / "settled.json"
 
         def make() -> dict[str, Any]:
-            mode = {"compiled": self._shared.fix_compile_mode(decide, monitor) if self._shared else decide()}
+            mode = {"compiled": decide()}
             write_json(path, mode, bound=True)
             return mode
 
@@ -167,12 +173,8 @@ class ScoreCache:
         """
 
         def make() -> dict[str, float]:
-            if self._shared is not None:
-                self._shared.get_or_run(index, test, monitor)
-                entry = self._shared.networks[index]
-            else:
-                began = time.monotonic()
-                entry = {"accuracy": test(), "seconds": time.monotonic() - began}
+            began = time.monotonic()
+            entry = {"accuracy": test(), "seconds": time.monotonic() - began}
             if self._folder is not None:
                 write_json(self._path(index), entry, bound=True)
             return entry

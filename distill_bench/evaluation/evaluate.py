@@ -22,7 +22,7 @@ from distill_bench.distilled.playback import Playback, stored_projector, stored_
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.distilled.replay import IN_TURN
 from distill_bench.errors import DistillBenchError, RunFailed, UsageError, first_line, is_out_of_memory
-from distill_bench.evaluation.cache import ScoreCache, classes_key, score_key
+from distill_bench.evaluation.cache import ScoreCache, networks_key, score_key
 from distill_bench.evaluation.doubts import notes_of
 from distill_bench.evaluation.labels import (
     balanced_batches,
@@ -132,9 +132,8 @@ def evaluate(
         distilled, dataset, protocol, network, networks, labels, device=device, monitor=monitor, allow_leak=allow_leak
     )
     card = distilled.card
-    rated = setup.dataset, setup.rules.id, distilled
-    shared = classes_key(*rated, inputs.plan, network) if cache and inputs.labels == "hard" else None
-    scores = ScoreCache(cache, score_key(*rated, labels, network), shared)
+    asked = setup.dataset, setup.rules.id, distilled, labels, network
+    scores = ScoreCache(cache, networks_key(*asked))
     return Result(
         method=card.method,
         ipc=card.budget.ipc,
@@ -150,7 +149,7 @@ def evaluate(
         requires=card.requires,
         recipe=card.recipe or None,
         notes=notes,
-        **setup.score_fields(inputs, card.method, compile, scores),
+        **setup.score_fields(inputs, card.method, compile, scores, score_key(*asked)),
     )
 
 
@@ -256,7 +255,8 @@ def evaluate_full(
         raise UsageError(f"`line={line}`: give {FULL}; or {UNTRAINED} under a protocol that probes networks.")
     setup = setup_evaluation(dataset, rules, pixel_space_of(dataset, "normalized"), network, networks, device, monitor)
     inputs = _whole_split(setup) if rules.probe is None else _unlabelled(len(split), line)
-    scores = ScoreCache(cache, score_key(dataset, protocol, None, network=network, line=line))
+    key = score_key(dataset, protocol, None, network=network, line=line)
+    scores = ScoreCache(cache, key)
     stored = len(split) * (torch.Size(split.shape).numel() + split.labels.element_size())
     return Result(
         method=line,
@@ -266,7 +266,7 @@ def evaluate_full(
         bytes=stored if line == FULL else None,
         set_sha256=None,
         notes=dataset.notes + outside_notes(protocol, network or rules.network),
-        **setup.score_fields(inputs, line, compile, scores),
+        **setup.score_fields(inputs, line, compile, scores, key),
     )
 
 
@@ -303,7 +303,9 @@ class EvalSetup:
     monitor: Monitor
     compiled: bool = False
 
-    def score_fields(self, inputs: TrainInputs, method: str, compile: str, scores: ScoreCache) -> dict[str, Any]:
+    def score_fields(
+        self, inputs: TrainInputs, method: str, compile: str, scores: ScoreCache, key: str
+    ) -> dict[str, Any]:
         """Train and test the networks; the fields of a score that do not depend on the set's card.
 
         Args:
@@ -311,6 +313,7 @@ class EvalSetup:
             method: which made it, for progress.
             compile: as for ``evaluate``.
             scores: where tested networks are looked up and stored.
+            key: the score's address.
 
         Returns:
             Fields of ``Result`` by name.
@@ -333,7 +336,7 @@ class EvalSetup:
             "networks": len(accuracies),
             "train_fingerprint": self.dataset.train.fingerprint,
             "test_fingerprint": self.dataset.test.fingerprint,
-            "score_key": f"{scores.key}-{len(accuracies)}",
+            "score_key": f"{key}-{len(accuracies)}",
             "run": run_block(scores.seconds, self.device) | {"compiled": compiled},
         }
 

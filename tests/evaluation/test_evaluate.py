@@ -14,7 +14,15 @@ from distill_bench.datasets import Split
 from distill_bench.datasets.pixel_space import Transform, pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import Interrupted, RunFailed, UsageError
-from distill_bench.evaluation import PROTOCOLS, Protocol, ScoreCache, evaluate, evaluate_full, load_protocol
+from distill_bench.evaluation import (
+    PROTOCOLS,
+    Protocol,
+    ScoreCache,
+    evaluate,
+    evaluate_full,
+    load_protocol,
+    networks_key,
+)
 from distill_bench.evaluation.evaluate import setup_evaluation
 from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.runtime.progress import SILENT, SilentMonitor
@@ -177,8 +185,8 @@ class StopsAfter(SilentMonitor):
     def note(self, text): ...
 
 
-def cached(tmp_path, score):
-    return ScoreCache(tmp_path, score.score_key.rsplit("-", 1)[0])
+def cached(tmp_path, made, digits):
+    return ScoreCache(tmp_path, networks_key(digits, "brief", made))
 
 
 @pytest.mark.parametrize("done", [0, 1, 2])
@@ -188,7 +196,7 @@ def test_an_evaluation_goes_on_where_it_was_cut_off(digits, few, tmp_path, done)
     with pytest.raises(Interrupted, match=f"{done} of 3 networks tested") as error:
         evaluate(few, digits, "brief", monitor=monitor, cache=tmp_path)
     assert error.value.exit_code == 130 and (monitor.total, monitor.done) == (9, 0)
-    tested = cached(tmp_path, whole).networks
+    tested = cached(tmp_path, few, digits).networks
     assert {index: entry["accuracy"] for index, entry in tested.items()} == dict(enumerate(whole.accuracies[:done]))
     silent = StopsAfter(100)
     resumed = evaluate(few, digits, "brief", monitor=silent, cache=tmp_path)
@@ -197,7 +205,7 @@ def test_an_evaluation_goes_on_where_it_was_cut_off(digits, few, tmp_path, done)
 
 
 def test_cached_networks_are_believed_and_not_trained_again(digits, few, tmp_path, monkeypatch):
-    scores = cached(tmp_path, evaluate(few, digits, "brief", networks=1))
+    scores = cached(tmp_path, few, digits)
     monkeypatch.setattr(MODULE, "train", lambda *_, **__: pytest.fail("trained a network"))
     for index in (2, 0, 1):
         scores.get_or_run(index, lambda index=index: index + 1.0, SILENT)

@@ -260,7 +260,7 @@ def test_the_parts_of_the_cards_protocol_are_no_others(digits):
     )
 
 
-def test_the_command_prints_a_table_of_a_set_and_of_the_lines(command, digits, tmp_path):
+def test_the_command_prints_a_table_of_a_set_and_of_the_lines(short, command, digits, tmp_path):
     targeted(digits).save(tmp_path / "set.safetensors")
     code, out, error = command("evaluate", tmp_path / "set.safetensors", "--protocol", "probe-v1", "--quiet")
     assert code == 0, error

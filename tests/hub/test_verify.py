@@ -15,7 +15,7 @@ from short_protocol import short_quick_v1
 from distill_bench import evaluate, synthesize
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, UsageError
-from distill_bench.evaluation import Result, ScoreCache, score_folder, score_key
+from distill_bench.evaluation import Result, ScoreCache, networks_key, score_folder, score_key
 from distill_bench.evaluation.statistics import chance_margin, student_interval
 from distill_bench.hub import verify as room
 from distill_bench.hub.formats.result_file import check_belongs, parse_result, read_result
@@ -95,7 +95,7 @@ def keep(scores, accuracies):
 
 
 def test_networks_that_evaluate_has_cached_are_not_believed(command, files, made, digits):
-    scores = ScoreCache(score_folder(), score_key(digits, "quick-v1", made))
+    scores = ScoreCache(score_folder(), networks_key(digits, "quick-v1", made))
     honest = [entry["accuracy"] for entry in scores.networks.values()]
     forged = [value + 1 for value in honest]
     keep(scores, forged)
