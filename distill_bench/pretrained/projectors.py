@@ -126,7 +126,7 @@ class MadeProjector:
 def get_or_train_projector(
     training: TrainingData,
     recipe: ProjectorRecipe,
-    teacher: Teacher,
+    teacher: Teacher | None,
     seed: int,
     *,
     monitor: Monitor = SILENT,
@@ -137,7 +137,7 @@ def get_or_train_projector(
     Args:
         training: the training split.
         recipe: how it is made.
-        teacher: the encoder, where none is external.
+        teacher: the encoder; None where it is an external one.
         seed: of increments and batches, and the number of the training whose snapshots are the weak teachers.
         monitor: hears of progress, and may ask to stop.
         every_seconds: the least time between two checkpoints.
@@ -151,28 +151,26 @@ def get_or_train_projector(
         RunFailed: training diverged.
         Interrupted: the monitor was asked to stop; the next call goes on from there.
     """
-    external = recipe.external
     about = required(recipe)
+    if (external := recipe.external) is not None:
+        origin: Any = [each.sha256 for each in about]
+        load, name, side, kept = external.load, recipe.encoder, recipe.side, dict[str, Tensor]()
+    else:
+        assert teacher is not None
+        origin = teacher.pretrained.identity
+        load, name, side = lambda: teacher.network, origin["recipe"]["network"], None
+        kept = {stored.ENCODER + key: tensor.cpu() for key, tensor in teacher.network.state_dict().items()}
 
     def make(checkpoint: Checkpoint) -> Artifact:
         weak = weak_teachers(training, recipe, seed, monitor, every_seconds)
-        encoder = external.load().to(training.device) if external else teacher.network
-        return _Training(training, recipe, encoder, weak, seed).run(checkpoint, monitor)
+        return _Training(training, recipe, load().to(training.device), weak, seed).run(checkpoint, monitor)
 
-    origin = [each.sha256 for each in about] if external else teacher.pretrained.identity
     own = {"version": VERSION, "recipe": recipe.model_dump(mode="json"), "seed": seed, "encoder": origin}
     options: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
     made = get_or_create(KIND, own | ground_of(training), make, monitor, every_seconds=every_seconds, **options)
-    tensors = {name: tensor.clone() for name, tensor in made.tensors().items()}
-    if not external:
-        tensors |= {stored.ENCODER + name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
-    card = ProjectorCard(
-        encoder=recipe.encoder if external else teacher.pretrained.identity["recipe"]["network"],
-        side=recipe.side if external else None,
-        head=recipe.head,
-        accuracy=made.facts["accuracy"],
-        before=made.facts["before"],
-    )
+    tensors = {key: tensor.clone() for key, tensor in made.tensors().items()} | kept
+    known = {fact: made.facts[fact] for fact in ("accuracy", "before")}
+    card = ProjectorCard(encoder=name, side=side, head=recipe.head, **known)
     if card.doubt:
         log.warning(
             "%s: %s. Longer weak teachers, or a lower `projector.learning_rate`, may help.",

@@ -1,5 +1,7 @@
 """HeLlO and its line: the images of others, with a projector's labels, which no other recipe speaks of."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,6 +9,8 @@ from distill_bench import evaluate, synthesize
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import TEST
+from distill_bench.methods.selection import relabelled
+from distill_bench.networks.encoders import ExternalEncoder
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +42,21 @@ def test_its_score_says_so_and_comes_out_the_same_twice(sets, digits, monkeypatc
     assert (first.labels, first.requires) == ("projector", ()) and made.has_strict_score
     assert "requires" not in first.model_dump()
     assert evaluate(made, digits, "quick-v1", networks=1, labels="hard").labels == "hard"
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [("random-soft", {"labels": "hard"}), ("random-projector", {"projector": {"encoder": "efficientnet-lite0"}})],
+)
+def test_no_teacher_is_trained_that_labels_nothing(digits, monkeypatch, method, fields):
+    given = []
+    monkeypatch.setattr(ExternalEncoder, "missing", None)
+    monkeypatch.setattr(relabelled, "teacher_of", lambda *_: pytest.fail("trained a teacher"))
+    monkeypatch.setattr(relabelled, "with_projector", lambda run, teacher, made: given.append(teacher) or made)
+    made = synthesize(digits, method, 1, TEST, **fields)
+    assert torch.equal(made.images, synthesize(digits, "random", 1).images)
+    assert given == ([] if method == "random-soft" else [None])
+    config = load_method(method).config("digits", 1, TEST, **fields)
+    run = SimpleNamespace(config=config)
+    monkeypatch.setattr(relabelled, "weak_teachers_piece", lambda run: "weak")
+    assert relabelled._pieces(run) == ([] if method == "random-soft" else ["weak"])

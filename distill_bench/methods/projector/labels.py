@@ -21,12 +21,12 @@ def weak_teachers_piece(run: Run[Any]) -> Piece:
     return Piece(path, partial(weak_teachers, run.training, recipe, run.seed, run.monitor), shown)
 
 
-def with_projector(run: Run[Any], teacher: Teacher, made: SynthesisResult) -> SynthesisResult:
+def with_projector(run: Run[Any], teacher: Teacher | None, made: SynthesisResult) -> SynthesisResult:
     """Finished images with the projector of the run's recipe and seed.
 
     Args:
         run: whose recipe it is.
-        teacher: the encoder, where none is external.
+        teacher: the encoder; None where it is an external one.
         made: the images, and all else that belongs to their set.
 
     Returns:

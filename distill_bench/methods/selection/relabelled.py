@@ -12,6 +12,7 @@ from pydantic import Field, field_serializer
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError, unknown
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
+from distill_bench.methods.projector.labels import weak_teachers_piece, with_projector
 from distill_bench.methods.recipe import Values, list_recipes
 from distill_bench.methods.registry import Method, load_method
 from distill_bench.methods.run import (
@@ -91,11 +92,14 @@ class RelabelledConfig(RelabelConfig):
 
 
 def _pieces(run: Run[Any]) -> list[Piece]:
-    """The teacher that labels, and what the method that chooses needs."""
+    """What labels, where that is trained, and what the method that chooses needs."""
+    config = run.config
+    weak = [weak_teachers_piece(run)] if config.labels == "projector" else []
+    labelling = teacher_pieces(run) if config.asks_teacher else weak
     if run.config.images == RANDOM:
-        return teacher_pieces(run)
+        return labelling
     choosing = _choosing(run)
-    pieces = pretrained_of(_chooser(run.config.images).function)(choosing) + teacher_pieces(run)
+    pieces = pretrained_of(_chooser(run.config.images).function)(choosing) + labelling
     return list({piece.path: piece for piece in pieces}.values())
 
 
@@ -106,7 +110,9 @@ def relabelled_selection(run: Run[RelabelledConfig]) -> SynthesisResult:
         chosen = selected(run, random_indices(run))
     else:
         chosen = _chooser(run.config.images).function(_choosing(run))  # type: ignore[assignment]
-    return relabel(run, teacher_of(run), chosen)
+    if run.config.asks_teacher:
+        return relabel(run, teacher_of(run), chosen)
+    return chosen if run.config.labels == "hard" else with_projector(run, None, chosen)
 
 
 def _choosing(run: Run[RelabelledConfig]) -> Run[Any]:
