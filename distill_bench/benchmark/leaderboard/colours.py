@@ -37,13 +37,15 @@ FAMILIES = {
         "rded": PLUM,
         "nrr-dd": GREEN,
         "nrr-dd-distances": BROWN,
-        "reinforce": BLUE,
     },
-    "labels of several teachers, or a projector": {
+    "teachers' labels in other forms": {
         "random-ensemble": GREY,
         "random-projector": GREY,
         "infer": GREEN,
         "hello": BROWN,
+        "reinforce": BLUE,
+        "reinforce-no-rest": PLUM,
+        "kd-online": GOLD,
     },
     "targets without labels": {"random-targets": GREY, "krr-st": BLUE},
 }

@@ -109,7 +109,8 @@ def _by_family(group: list[Row]) -> list[Panel]:
     panels = []
     for (family,), members in sorted(families.items(), key=lambda item: family_order(item[0][0])):
         own = sorted((each["curve"] for each in members), key=lambda each: (style_of(each.method).colour, each.name))
-        beside = [curve for curve in random if curve.labels in {each.labels for each in own}]
+        alike = [curve for curve in random if curve.labels in {each.labels for each in own}]
+        beside = alike or [curve for curve in random if curve.labels == "hard"]
         panels += [Panel(family, [*beside, *part], full) for part in _parts(own, MOST_LINES - 1 - len(beside))]
     return panels or [Panel(style_of(random[0].method).family, random, full)]
 
