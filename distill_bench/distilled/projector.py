@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from distill_bench.datasets.card import Sparse
 from distill_bench.datasets.pixel_space import PixelSpace
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import Network
@@ -24,7 +25,7 @@ ENCODER = f"{PREFIX}encoder."
 SCALE, HEAD, PROTOTYPES = f"{PREFIX}scale", f"{PREFIX}head", f"{PREFIX}prototypes"
 HeadKind = Literal["names", "prototypes"]
 UNDONE = 10.0
-"""Points of accuracy on training images that a projector may lose by its training without a word of it."""
+"""Points of accuracy on training images that a projector may lose by its training and nothing is said of it."""
 
 
 class Required(BaseModel):
@@ -42,17 +43,19 @@ class Required(BaseModel):
     bytes: PositiveInt
 
 
-class ProjectorCard(BaseModel):
+class ProjectorCard(Sparse):
     """What a card says of a projector.
 
     Attributes:
         encoder: the name of a network, whose tensors are stored; or of an external encoder.
         side: to which an external encoder's images are resized; None of a stored one, which takes them as they are.
         head: ``names``: rows of the encoder's own classifier that are of the classes; ``prototypes``: stored rows.
-        accuracy, before: percent right of the training images, and that before increments and scale were trained.
+        accuracy, before: where training undid what the encoder knew: percent right of the training images after it and
+            before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER = ("accuracy", "before")
 
     encoder: Annotated[str, Field(min_length=1, max_length=100)]
     side: Annotated[int, Field(ge=32, le=1024)] | None = None
@@ -62,8 +65,8 @@ class ProjectorCard(BaseModel):
 
     @property
     def doubt(self) -> str:
-        """That training it undid what the encoder knew; empty where it did not, or nothing is known of it."""
-        if self.accuracy is None or self.before is None or self.accuracy >= self.before - UNDONE:
+        """That training undid what the encoder knew; empty where it did not."""
+        if self.accuracy is None or self.before is None:
             return ""
         return (
             f"the projector that labels it is right on {self.accuracy:.1f} % of the training images, and was on "

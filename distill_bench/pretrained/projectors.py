@@ -26,6 +26,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from distill_bench.augmentations import dsa
+from distill_bench.datasets.card import Sparse
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace
 from distill_bench.datasets.training_view import TrainingData
@@ -52,7 +53,7 @@ TEACHER = "teacher"
 _BATCH = 250
 
 
-class ProjectorRecipe(BaseModel):
+class ProjectorRecipe(Sparse):
     """How a projector is made.
 
     Attributes:
@@ -74,6 +75,7 @@ class ProjectorRecipe(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER = ("centred",)
 
     encoder: str = TEACHER
     side: Annotated[int, Field(ge=32, le=1024)] = 64
@@ -93,11 +95,6 @@ class ProjectorRecipe(BaseModel):
     network: str = "ConvNet"
     expert: ExpertRecipe = ExpertRecipe(epochs=4, learning_rate=0.01, momentum=0.9)
     snapshots: PositiveInt = 4
-
-    @model_serializer(mode="wrap")
-    def _without_default(self, serialize: Callable[["ProjectorRecipe"], dict[str, Any]]) -> dict[str, Any]:
-        """What a later version added goes without saying, so that addresses are those of recipes without it."""
-        return {name: value for name, value in serialize(self).items() if (name, value) != ("centred", False)}
 
     @property
     def external(self) -> ExternalEncoder | None:
@@ -169,7 +166,8 @@ def get_or_train_projector(
     options: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
     made = get_or_create(KIND, own | ground_of(training), make, monitor, every_seconds=every_seconds, **options)
     tensors = {key: tensor.clone() for key, tensor in made.tensors().items()} | kept
-    known = {fact: made.facts[fact] for fact in ("accuracy", "before")}
+    lost = made.facts["before"] - made.facts["accuracy"]
+    known = {fact: made.facts[fact] for fact in ("accuracy", "before") if lost > stored.UNDONE}
     card = ProjectorCard(encoder=name, side=side, head=recipe.head, **known)
     if card.doubt:
         log.warning(

@@ -138,3 +138,10 @@ def test_what_a_card_needs_is_checked(one, wrong):
     assert Required(**sound)
     with pytest.raises(ValidationError):
         Card.model_validate(one.card.model_dump() | {"requires": [sound | wrong]})
+
+
+def test_a_card_says_nothing_of_a_projector_that_kept_what_its_encoder_knew():
+    plain = ProjectorCard(encoder="ConvNetD1W4")
+    assert plain.model_dump() == {"encoder": "ConvNetD1W4", "side": None, "head": "prototypes"} and plain.doubt == ""
+    undone = ProjectorCard(encoder="ConvNetD1W4", accuracy=25.6, before=79.2)
+    assert "25.6 % of the training images" in undone.doubt and ProjectorCard(**undone.model_dump()) == undone
