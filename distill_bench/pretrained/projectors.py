@@ -12,14 +12,12 @@ from typing import Annotated, Any
 import torch
 from jaxtyping import Float, Int64
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    model_serializer,
 )
 from torch import Tensor
 from torch.func import functional_call
