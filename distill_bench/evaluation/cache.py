@@ -7,6 +7,7 @@ from typing import Any
 
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import pixel_space_of
+from distill_bench.distilled.compensators import IMAGES as COMPENSATORS
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.replay import images_sum
 from distill_bench.evaluation.protocol import load_protocol, outside_notes
@@ -85,11 +86,13 @@ def networks_key(
     """
     if distilled is None or (labels != "hard" and distilled.card.trained_kind != "hard"):
         return score_key(dataset, protocol, distilled, labels, network, line)
-    shown = distilled.shown(dataset)
+    compensators = distilled.stored.get(COMPENSATORS)
     about = {
         "pixel_space": distilled.card.pixel_space.model_dump(mode="json"),
-        "images": images_sum(shown.images),
-        "labels": images_sum(shown.labels),
+        "images": [images_sum(distilled.images), str(distilled.images.dtype)],
+        "labels": images_sum(distilled.labels),
+        "formation": distilled.card.formation,
+        "compensators": None if compensators is None else images_sum(compensators),
         "stored": distilled.budget_count,
         "learning_rate": distilled.learning_rate if labels == "stored" else None,
     }
@@ -133,7 +136,7 @@ class ScoreCache:
 
     @property
     def seconds(self) -> float:
-        """Time spent on all networks, in whatever process."""
+        """Time spent on all networks, in whatever process, and for whichever set that shares them."""
         return sum(entry["seconds"] for entry in self.networks.values())
 
     def fix_compile_mode(self, decide: Callable[[], bool], monitor: Monitor) -> bool:

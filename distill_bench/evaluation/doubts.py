@@ -10,8 +10,10 @@ from distill_bench.distilled.playback import stored_projector, stored_teacher
 from distill_bench.errors import UsageError
 from distill_bench.evaluation.protocol import members
 
-_LABELLED = 1000
-"""Of so many images, the first, it is asked what a stored network says of them."""
+_LABELLED = 100
+"""Of so many images, evenly over the classes, it is looked whether labels are of their class."""
+_AT_ONCE = 10
+"""Of these a stored network sees at a time, so that large images need no memory to speak of."""
 
 _WHOLE_TOLERANCE = 0.1
 """How far from a whole 255th a pixel that was one may have come in its space, in float16 too."""
@@ -59,20 +61,22 @@ def notes_of(
 def _label_notes(distilled: DistilledSet, dataset: Dataset) -> tuple[str, ...]:
     """What speaks against a set's labels: most are of other classes than their images, or a projector was undone."""
     card = distilled.card
-    undone = card.projector.doubt if card.projector else ""
-    shown = distilled.shown(dataset)
-    if card.label_kind in ("teacher", "projector"):
-        stored = {"teacher": stored_teacher, "projector": stored_projector}[card.label_kind](distilled)
-        with torch.inference_mode():
-            said = stored(shown.images[:_LABELLED])
-    elif card.label_kind in ("logits", "probabilities", "weights") and shown.soft_labels is not None:
-        said = shown.soft_labels
-    else:
+    kind, undone = card.trained_kind, card.projector.doubt if card.projector else ""
+    if kind not in ("teacher", "projector", "logits", "probabilities", "weights"):
         return ()
-    own = said.gather(1, shown.labels[: len(said), None])[:, 0]
+    shown = distilled.shown(dataset)
+    rows = torch.linspace(0, len(shown.labels) - 1, min(_LABELLED, len(shown.labels))).round().long()
+    if kind in ("teacher", "projector"):
+        stored = {"teacher": stored_teacher, "projector": stored_projector}[kind](distilled)
+        with torch.inference_mode():
+            said = torch.cat([stored(shown.images[some]) for some in rows.split(_AT_ONCE)])
+    else:
+        assert shown.soft_labels is not None
+        said = shown.soft_labels[rows]
+    own = said.gather(1, shown.labels[rows, None])[:, 0]
     others = int((own < said.amax(dim=1)).sum())
-    odd = f"the labels of {others} of {len(said)} images are largest for another class than the images'"
-    return tuple(note for note in (undone, odd if 2 * others > len(said) else "") if note)
+    odd = f"the labels of {others} of {len(rows)} images are largest for another class than the images'"
+    return tuple(note for note in (undone, odd if 2 * others > len(rows) else "") if note)
 
 
 def _leaks_of(distilled: DistilledSet, dataset: Dataset) -> tuple[list[str], list[str]]:

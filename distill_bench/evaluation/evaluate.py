@@ -39,6 +39,7 @@ from distill_bench.evaluation.protocol import (
     PROTOCOLS,
     WITHOUT_AUGMENTATION,
     Protocol,
+    is_known,
     load_protocol,
     members,
     outside_notes,
@@ -211,7 +212,7 @@ def protocol_for(distilled: DistilledSet, protocol: str | None = None) -> Protoc
         UsageError: there is none of that id, or it is not for distilled sets.
     """
     # a card is a stranger's: it loads nothing
-    if protocol is None and not {*members(distilled.card.protocol)} <= {*PROTOCOLS}:
+    if protocol is None and not is_known(distilled.card.protocol):
         raise UsageError(
             f"the set's card names the protocol {distilled.card.protocol!r}, which this version does not have: name "
             f"one to evaluate it under, `protocol={', '.join(PROTOCOLS)}`."

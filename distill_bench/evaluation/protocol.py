@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -53,8 +54,8 @@ class Protocol(BaseModel):
         reset_momentum: whether momentum starts again at that point.
         decayed_momentum: SGD's from that point on, where it starts again; None: the same.
         optimizer: SGD; AdamW, which leaves biases and norms without weight decay, unless
-        decay_all: asks for it; or Muon, see ``training.optimizers``.
-        nesterov: whether SGD's momentum is Nesterov's.
+        decay_all: asks for it; or Muon, which has AdamW for these; see ``training.optimizers``.
+        nesterov: whether the momentum, of SGD or Muon, is Nesterov's.
         annealing: the part of a cosine's half-wave that the learning rate follows instead; 0: none, it is a step.
         batch_by_ipc: instead of ``batch_size``, pairs of IPC and batch size, of which that of the nearest IPC below
             counts; twice as many from 100 classes on.
@@ -71,7 +72,8 @@ class Protocol(BaseModel):
         mixed: what is mixed of labels that are logits: their probabilities, or the logits, which then become them.
         equal_steps: whether a set that shows more images than its budget has is trained for so many fewer epochs that
             the optimiser takes as many steps as for one that does not; else epochs are the same.
-        average: above 0, the decay a step of the moving average of the parameters, with which networks are tested.
+        average: above 0, the decay a step of the moving average of parameters and running statistics, with which
+            networks are tested.
         networks: how many are trained unless another number is asked for. A sample size, not part of the meaning.
         probe: what follows a training on targets; ``augmentation`` is that of its fine-tuning.
         part_of: the name that stands for this protocol and others together, which pre-train the same networks.
@@ -258,9 +260,11 @@ def load_protocol(name: str) -> Protocol:
         return PROTOCOLS[name]
     if (parts := members(name)) != (name,):
         raise UsageError(f"{name} stands for {len(parts)} protocols, and one is wanted: name {', '.join(parts)}.")
-    base, change = _split(name)
-    if change:
-        return _changed(load_protocol(base), change)
+    base, changes = _split(name)
+    if changes:
+        if _split(base)[1]:
+            raise UsageError(f"{name}: give one network at most, then {WITHOUT_AUGMENTATION}, each once.")
+        return reduce(_changed, changes, load_protocol(base))
     if name.endswith(".toml") and os.path.isfile(name):
         try:
             own = Protocol.model_validate(read_toml(Path(name)))
@@ -277,17 +281,13 @@ def load_protocol(name: str) -> Protocol:
     return own.model_copy(update={"id": name})
 
 
-def _split(name: str) -> tuple[str, str]:
-    """A protocol's name without the change at its end, and that change; empty where there is none."""
-    base, plus, change = name.rpartition("+")
-    is_change = plus + change == WITHOUT_AUGMENTATION or is_named_by_us(change)
-    return (base, change) if plus and is_change else (name, "")
-
-
-def _unchanged(name: str) -> str:
-    """A protocol's name without all changes."""
-    base, change = _split(name)
-    return _unchanged(base) if change else base
+def _split(name: str) -> tuple[str, list[str]]:
+    """A protocol's name without the changes at its end, and these: a network, no augmentation, in this order."""
+    base, found = name, list[str]()
+    if base.endswith(WITHOUT_AUGMENTATION):
+        base, found = base.removesuffix(WITHOUT_AUGMENTATION), [WITHOUT_AUGMENTATION[1:]]
+    before, plus, network = base.rpartition("+")
+    return (before, [network, *found]) if plus and is_named_by_us(network) else (base, found)
 
 
 def _changed(rules: Protocol, change: str) -> Protocol:
@@ -306,13 +306,18 @@ def list_protocols() -> list[str]:
     return list(PROTOCOLS)
 
 
+def is_known(name: str) -> bool:
+    """Whether a name is that of protocols of this project, changed or not; nothing is read or imported."""
+    return members(name) != (name,) or (_split(name)[0] in PROTOCOLS)
+
+
 def known_protocol(name: str) -> Protocol:
     """A protocol of this project by id: for names that a file says, for which nothing is read or imported.
 
     Raises:
         UsageError: there is none of that id.
     """
-    if members(name) == (name,) and _unchanged(name) not in PROTOCOLS:
+    if not is_known(name):
         raise UsageError(unknown("protocol", name, PROTOCOLS))
     return load_protocol(name)
 
@@ -327,7 +332,7 @@ def outside_notes(protocol: str, network: str) -> tuple[str, ...]:
     Returns:
         A note for each of the two that is from outside, or a library's.
     """
-    protocol = _unchanged(protocol)
+    protocol, _ = _split(protocol)
     named = {
         "protocol": protocol if protocol not in PROTOCOLS else None,
         "network": network if is_outside(network) else None,

@@ -22,46 +22,53 @@ class Muon:
     Args:
         network: whose parameters are trained.
         plan: with the rate, momentum and weight decay.
+
+    Raises:
+        RuntimeError: a weight is not contiguous, and is no matrix of its rows.
     """
 
     def __init__(self, network: nn.Module, plan: "Plan") -> None:
         parameters = list(network.parameters())
         self._weights = [p for p in parameters if p.ndim > 1]
-        self._matrices = [p.detach().flatten(1) for p in self._weights]
-        own: dict[str, Any] = {"lr": plan.learning_rate, "weight_decay": plan.weight_decay}
-        self._muon = torch.optim.Muon(
-            self._matrices, momentum=plan.momentum, nesterov=plan.nesterov, adjust_lr_fn="match_rms_adamw", **own
-        )
+        self._matrices = [p.detach().view(len(p), -1) for p in self._weights]
         vectors = [p for p in parameters if p.ndim <= 1]
-        own["weight_decay"] = plan.weight_decay * plan.decay_all
-        self._adamw = torch.optim.AdamW(vectors, fused=True, **own)
+        rate, decay = plan.learning_rate, plan.weight_decay
+        self._both = dict[str, torch.optim.Optimizer]()
+        if self._matrices:
+            how: dict[str, Any] = {"momentum": plan.momentum, "nesterov": plan.nesterov}
+            how |= {"adjust_lr_fn": "match_rms_adamw"}
+            self._both["muon"] = torch.optim.Muon(self._matrices, lr=rate, weight_decay=decay, **how)
+        if vectors:
+            decay *= plan.decay_all
+            self._both["adamw"] = torch.optim.AdamW(vectors, lr=rate, weight_decay=decay, fused=True)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """Those of both."""
-        return [*self._muon.param_groups, *self._adamw.param_groups]
+        return [group for each in self._both.values() for group in each.param_groups]
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        self._adamw.zero_grad()
+        for each in self._both.values():
+            each.zero_grad()
         for weight in self._weights:
             weight.grad = None
 
     def step(self) -> None:
         """Update all parameters by their gradients."""
         for weight, matrix in zip(self._weights, self._matrices, strict=True):
-            matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
-        self._muon.step()
-        self._adamw.step()
+            matrix.grad = None if weight.grad is None else weight.grad.reshape(matrix.shape)
+        for each in self._both.values():
+            each.step()
 
     def state_dict(self) -> dict[str, Any]:
         """Of both, by name."""
-        return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
+        return {name: each.state_dict() for name, each in self._both.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` gave."""
-        self._muon.load_state_dict(state["muon"])
-        self._adamw.load_state_dict(state["adamw"])
+        for name, each in self._both.items():
+            each.load_state_dict(state[name])
 
 
 def build_optimizer(network: nn.Module, plan: "Plan") -> torch.optim.Optimizer | Muon:
@@ -96,20 +103,28 @@ def build_optimizer(network: nn.Module, plan: "Plan") -> torch.optim.Optimizer |
 class Average:
     """The moving average of a network's parameters: after every step decay · average + (1 − decay) · parameters.
 
+    The running statistics of batch norms are averaged as well, so that they are of about the same weights.
+
     Args:
-        network: whose parameters they are; the average begins with them as they are now.
+        network: whose they are; the average begins with them as they are now.
         decay: from 0, where it is the last step's, to below 1.
         values: to go on from, instead.
+
+    Attributes:
+        values: the average of every floating-point tensor of the network's state.
     """
 
     def __init__(self, network: nn.Module, decay: float, values: Sequence[Tensor] | None = None) -> None:
-        self._parameters, self._decay = [p.detach() for p in network.parameters()], decay
-        self.values = [p.clone() for p in (self._parameters if values is None else values)]
+        self._own = [each for each in network.state_dict().values() if each.is_floating_point()]
+        self._decay = decay
+        self.values = [each.clone() for each in (self._own if values is None else values)]
 
     def update(self) -> None:
-        """Take in the parameters after a step."""
-        torch._foreach_lerp_(self.values, self._parameters, 1 - self._decay)
+        """Take in the network as it is after a step."""
+        for average, own in zip(self.values, self._own, strict=True):
+            average.lerp_(own, 1 - self._decay)
 
     def store(self) -> None:
-        """Give the network the average in place of its parameters."""
-        torch._foreach_copy_(self._parameters, self.values)
+        """Give the network the average in place of its own."""
+        for own, average in zip(self._own, self.values, strict=True):
+            own.copy_(average)

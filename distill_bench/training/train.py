@@ -41,9 +41,9 @@ class Plan:
         epochs: passes over the data.
         batch_size: images a step; the last step of an epoch has the remainder.
         learning_rate, weight_decay: of the optimiser.
-        momentum, nesterov: of SGD.
+        momentum, nesterov: of SGD and Muon.
         optimizer: SGD; AdamW with torch's betas, which leaves biases and norms without weight decay unless
-        decay_all: asks for it; or Muon, see ``training.optimizers``.
+        decay_all: asks for it; or Muon, which has AdamW for these; see ``training.optimizers``.
         annealing: the part of a cosine's half-wave that the learning rate follows: 0 leaves it constant, 1 brings it to
             ``floor`` after the last epoch, 0.5 to half-way there.
         anneal_every: whether the rate follows it epoch by epoch, or step by step.
@@ -210,7 +210,7 @@ def epochs(
                 average.update()
             total += loss.detach() * len(indices)
         state.epoch, state.optimizer, state.generator = epoch + 1, optimizer.state_dict(), generator.get_state()
-        state.average = average.values if average else None
+        state.average = None if average is None else average.values
         yield total / count
     if average is not None:
         average.store()

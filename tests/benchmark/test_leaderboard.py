@@ -11,6 +11,7 @@ from distill_bench.benchmark.leaderboard import board, published, render, tables
 from distill_bench.benchmark.leaderboard.claims import claim_for, differences, load_claims
 from distill_bench.benchmark.leaderboard.collect import ROW_KEYS, as_shown, leaderboard_rows, of_suite
 from distill_bench.benchmark.leaderboard.figures import MOST_LINES, accuracy_figure, panels_of
+from distill_bench.benchmark.leaderboard.tables import RANDOM
 from distill_bench.datasets import list_datasets
 from distill_bench.distilled.card import Origin
 from distill_bench.distilled.projector import Required
@@ -546,6 +547,10 @@ def test_a_panel_is_a_family_beside_random_with_few_lines():
     crowd = panels_of(leaderboard_rows([score(f"own-{i}", 1) for i in range(9)]))
     assert [panel.lines for panel in crowd] == [5, 4]
     assert all(panel.full == 98.0 for panel in panels)
+    lines = [score(name, 1, labels="teacher") for name in RANDOM]
+    assert len(lines) >= MOST_LINES and panels_of(leaderboard_rows([*lines, score("rded", 1, labels="teacher")]))
+    (beside,) = panels_of(leaderboard_rows([score("random"), score("reinforce", labels="teacher")]))
+    assert [curve.method for curve in beside.curves] == ["random", "reinforce"], "where no line has these labels"
     (alone,) = panels_of(leaderboard_rows([score("random")]))
     assert [curve.name for curve in alone.curves] == ["random"]
 

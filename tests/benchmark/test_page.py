@@ -69,6 +69,8 @@ def test_settings_of_a_study_stand_last_without_a_rank():
     rows = rows_of(score("sre2l"), score("sre2l real start", **best), score("dm", accuracies=(80.0, 81.0)))
     assert [row["method"] for row in rows if row["method"] != "full"] == ["sre2l", "dm", "sre2l real start"]
     assert [row["place"] and row["place"].rank for row in rows][-1] is None
+    (own,) = rows_of(score("My set", preset=None, synthesis=None))
+    assert own["place"].rank == 1, "a name with a space that no suite gave"
 
 
 def test_a_failure_in_one_suite_takes_no_row_of_another_away():

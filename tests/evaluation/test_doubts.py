@@ -307,6 +307,9 @@ def test_labels_of_other_classes_than_their_images_are_said_where_they_are_most(
     wanted = [] if odd == 10 else [f"the labels of {odd} of 20 images are largest for another class than the images'"]
     assert said_of(made, digits) == wanted
     assert said_of(made, digits, labels="hard") == []  # which are the images' own
+    unasked = made.card.model_copy(update={"alpha": 0.0})
+    if kind != "weights":
+        assert said_of(DistilledSet(made.images, made.labels, unasked, soft_labels=soft), digits) == []
 
 
 LABELLERS = {

@@ -258,8 +258,15 @@ def test_sets_of_the_same_images_and_classes_share_networks_and_no_others_do(dig
     shared = evaluate(soft, digits, "brief", labels="hard", cache=tmp_path)
     assert not trained and shared.accuracies == first.accuracies and shared.run["seconds"] == first.run["seconds"]
     assert shared.set_sha256 == soft.sha256 != first.set_sha256 and shared.score_key != first.score_key
+    unasked = DistilledSet(
+        soft.images, soft.labels, soft.card.model_copy(update={"alpha": 0.0}), soft_labels=soft.soft_labels
+    )
+    assert evaluate(unasked, digits, "brief", cache=tmp_path).accuracies == first.accuracies and not trained
+    unit, four = ({"pixel_space": pixel_space_of(digits, "unit")}, {"formation": 2})
     others = {
         "its labels": (soft, {}),
+        "another pixel space": (DistilledSet(few.images, few.labels, few.card.model_copy(update=unit)), {}),
+        "four images in one": (DistilledSet(few.images, few.labels, few.card.model_copy(update=four)), {}),
         "other images": (DistilledSet(few.images.flip(0), few.labels, few.card), {}),
         "other classes": (DistilledSet(few.images, few.labels.flip(0), few.card), {}),
         "the learned rate": (DistilledSet(few.images, few.labels, few.card, learning_rate=0.5), {}),

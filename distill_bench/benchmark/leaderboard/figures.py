@@ -111,7 +111,7 @@ def _by_family(group: list[Row]) -> list[Panel]:
         own = sorted((each["curve"] for each in members), key=lambda each: (style_of(each.method).colour, each.name))
         alike = [curve for curve in random if curve.labels in {each.labels for each in own}]
         beside = alike or [curve for curve in random if curve.labels == "hard"]
-        panels += [Panel(family, [*beside, *part], full) for part in _parts(own, MOST_LINES - 1 - len(beside))]
+        panels += [Panel(family, [*beside, *part], full) for part in _parts(own, max(1, MOST_LINES - 1 - len(beside)))]
     return panels or [Panel(style_of(random[0].method).family, random, full)]
 
 

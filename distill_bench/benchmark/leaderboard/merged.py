@@ -66,8 +66,9 @@ def merged_rows(sources: Iterable[Source], claims: Sequence[Claim] = ()) -> list
 
 
 def _of_a_study(row: Row) -> bool:
-    """Whether a row is of one of the many settings of a study: the best of these on the test split is no method's."""
-    return " " in row["method"]
+    """Whether a suite made it under a variant's name, its method's and a space: the best of many is no method's."""
+    made = any(isinstance(each, Result) and each.synthesis is not None for each in row["results"])
+    return made and " " in row["method"]
 
 
 def _of_all_suites(pairs: Iterable[tuple[Row, list[Filed]]]) -> list[Row]:

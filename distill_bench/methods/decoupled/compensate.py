@@ -84,7 +84,7 @@ class CompensateConfig(RelabelConfig):
                 "Give `pixel_space=normalized`, or unit."
             )
         super().check(dataset)
-        check_recovery(self.jitter, [each.network for each in self.teachers], dataset)
+        check_recovery("compensators", self.jitter, [each.network for each in self.teachers], dataset)
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """Of float32: an update of a compensator, or what a teacher takes, where that is more."""

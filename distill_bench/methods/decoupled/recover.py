@@ -74,7 +74,7 @@ class RecoverConfig(RelabelConfig):
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError for shifts larger than the images, or a teacher without batch norm to recover from."""
         super().check(dataset)
-        check_recovery(self.jitter, [self.teacher.network], dataset)
+        check_recovery("images", self.jitter, [self.teacher.network], dataset)
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """Of float32: an update of a batch of images, or what the teacher takes, where that is more."""
@@ -84,10 +84,11 @@ class RecoverConfig(RelabelConfig):
         return max(recovery, super().step_bytes(dataset, ipc))
 
 
-def check_recovery(jitter: int, teachers: Sequence[str], dataset: Dataset) -> None:
-    """Whether images can be recovered from what batch norms know.
+def check_recovery(what: str, jitter: int, teachers: Sequence[str], dataset: Dataset) -> None:
+    """Raise UsageError if something cannot be recovered from what batch norms know.
 
     Args:
+        what: is recovered, such as ``"images"``.
         jitter: by how many pixels images are shifted.
         teachers: the names of their networks.
         dataset: whose images they were trained on.
@@ -99,13 +100,13 @@ def check_recovery(jitter: int, teachers: Sequence[str], dataset: Dataset) -> No
     if jitter > min(height, width):
         raise UsageError(
             f"jitter {jitter} shifts images of {dataset.name} by more than their {height}×{width} px. Give "
-            f"`jitter={min(height, width)}` or less; the authors take 4 up to 64 px and 32 at 224."
+            f"`jitter={min(height, width)}` or less."
         )
     for name in teachers:
         network = build_network(name, shape, len(dataset.class_names), torch.Generator())
         if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
             raise UsageError(
-                f"images are recovered from the statistics of a teacher's batch norms, and {name} has none. Give a "
+                f"{what} are recovered from the statistics of a teacher's batch norms, and {name} has none. Give a "
                 "network such as ConvNetBN, or ResNet18BN."
             )
 

@@ -176,13 +176,6 @@ class RelabelConfig(Config):
         return max(teacher_bytes(each, dataset.train.shape, len(dataset.class_names)) for each in self.teachers)
 
     @property
-    def asks_teacher(self) -> bool:
-        """Whether its labels are a teacher's: neither classes nor those of a projector of another's encoder."""
-        projector = getattr(self, "projector", None)
-        external = self.labels == "projector" and projector is not None and projector.external is not None
-        return self.labels != "hard" and not external
-
-    @property
     def teachers(self) -> tuple[TeacherRecipe, ...]:
         """All teachers' recipes."""
         return (self.teacher, *self.further_teachers)

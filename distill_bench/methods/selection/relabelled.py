@@ -75,6 +75,11 @@ class RelabelledConfig(RelabelConfig):
         return self.images == RANDOM or self.chooser.balanced
 
     @property
+    def asks_teacher(self) -> bool:
+        """Whether labels are a teacher's: neither classes nor those of a projector with another's encoder."""
+        return self.labels != "hard" and not (self.labels == "projector" and self.projector.external)
+
+    @property
     def versions(self) -> dict[str, int]:
         """The version of the function that chooses."""
         return {} if self.images == RANDOM else {self.images: version_of(_chooser(self.images).function)}

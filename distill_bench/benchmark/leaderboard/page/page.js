@@ -361,7 +361,7 @@ function ticks(low, high) {
   return Array.from({ length: count }, (_, index) => Number(((first + index) * step).toFixed(1)));
 }
 // of means and intervals, but for random's: its wide bars end at the panel's edge
-const isRandom = row => /^random(-[a-z0-9]+)?$/.test(row.method);
+const isRandom = row => DATA.random.includes(row.method);
 function range(rows) {
   const values = rows.flatMap(row => [row.accuracy, row.full ?? row.accuracy, ...(isRandom(row) ? [] : [row.ci_low ?? row.accuracy, row.ci_high ?? row.accuracy])]);
   const low = Math.min(...values), high = Math.max(...values), margin = Math.max(0.5, (high - low) * 0.06);
@@ -395,7 +395,7 @@ function panelsOf(rows) {
     const own = curves.filter(curve => styleOf(curve.method).family === family && !isRandom(curve));
     const alike = curves.filter(curve => isRandom(curve) && own.some(each => each.labels === curve.labels));
     const beside = alike.length ? alike : curves.filter(curve => isRandom(curve) && curve.labels === "hard");
-    const room = MOST_LINES - 1 - beside.length;
+    const room = Math.max(1, MOST_LINES - 1 - beside.length);
     own.sort((a, b) => styleOf(a.method).colour - styleOf(b.method).colour || compare(a.name, b.name));
     const parts = Math.ceil(own.length / room), size = Math.ceil(own.length / parts);
     for (let i = 0; i < parts; i++) panels.push({ title: family + (parts > 1 ? ` (${i + 1} of ${parts})` : ""), curves: [...beside, ...own.slice(i * size, (i + 1) * size)] });

@@ -12,6 +12,7 @@ from distill_bench.benchmark.leaderboard.merged import CONDITION
 from distill_bench.benchmark.leaderboard.page.commands import commands
 from distill_bench.benchmark.leaderboard.page.pictures import pictures_of
 from distill_bench.benchmark.leaderboard.page.recipes import about_method, sourced
+from distill_bench.benchmark.leaderboard.tables import RANDOM
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.compare import Difference
 from distill_bench.evaluation.result import LINES
@@ -40,8 +41,8 @@ def page_data(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> dict[str, An
         claims: published accuracies.
 
     Returns:
-        ``rows``, ``recipes`` by key, ``methods`` by name, ``datasets`` in order, ``families`` in order, the ``palette``
-        and ``pictures`` by the sha256 of sets.
+        ``rows``, ``recipes`` by key, ``methods`` by name, ``datasets`` in order, the lines ``random``,
+        ``families`` in order, the ``palette`` and ``pictures`` by the sha256 of sets.
     """
     recipes: dict[str, Any] = {}
     results = [each for row in rows for each in row["results"] if isinstance(each, Result)]
@@ -53,6 +54,7 @@ def page_data(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> dict[str, An
         "recipes": recipes,
         "methods": methods,
         "datasets": list(dict.fromkeys(row["dataset"] for row in rows)),
+        "random": [*RANDOM],
         "families": sorted({about["family"] for about in methods.values()}, key=family_order),
         "palette": PALETTE,
         "pictures": pictures,
