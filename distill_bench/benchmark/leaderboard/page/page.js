@@ -59,9 +59,13 @@ const FILTERS = {
 };
 let state = {};
 const ofDataset = () => DATA.rows.filter(row => row.dataset === state.dataset);
+// of most rows; those of images per class come before those of fractions, of which a study has many
 function mainProtocol(dataset) {
   const counts = new Map();
-  for (const row of DATA.rows) if (row.dataset === dataset && !LINES.includes(row.method) && row.protocol) counts.set(row.protocol, (counts.get(row.protocol) || 0) + 1);
+  for (const row of DATA.rows) if (row.dataset === dataset && !LINES.includes(row.method) && row.protocol) {
+    const weight = row.budget && !String(row.budget).endsWith("%") ? 1 : 1e-6;
+    counts.set(row.protocol, (counts.get(row.protocol) || 0) + weight);
+  }
   return [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a))[0] || ALL;
 }
 function defaults(dataset) {
