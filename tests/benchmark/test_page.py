@@ -64,6 +64,12 @@ def test_rows_of_two_folders_stay_apart_and_rank_together_each_beside_its_own_ra
     assert [row["place"].rank for row in (dm["checkout"], dm["here"])] == [1, 2]
 
 
+def test_the_whole_split_on_another_network_is_no_reference():
+    for network, gap in (("ConvNetD2W64", 9.0), ("ConvNetD2W32", None)):
+        (row,) = [each for each in rows_of(score(), full(network=network)) if each["method"] == "dm"]
+        assert (row["gap"] and row["gap"].difference) == (None if gap is None else pytest.approx(gap))
+
+
 def test_settings_of_a_study_stand_last_without_a_rank():
     best = {"suite": "recovery", "accuracies": (95.0, 96.0)}
     rows = rows_of(score("sre2l"), score("sre2l real start", **best), score("dm", accuracies=(80.0, 81.0)))

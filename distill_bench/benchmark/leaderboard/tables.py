@@ -100,8 +100,8 @@ def compared(rows: Iterable[Row]) -> list[Row]:
     ``random-targets`` with an encoder's features, ``random-zca`` in whitened pixels, and ``OWN_LINES`` names those
     beside which no other stands. The suite's own goes first, then that of the same ``origin`` (where rows of several
     folders stand together), then that of the same preset: presets may differ in how many networks were trained. Full is
-    that of the same suite and dataset, preferably of the same origin, under the same protocol, on the same network and
-    in the same pixel space.
+    that of the same suite, dataset and network, preferably of the same origin, under the same protocol and in the same
+    pixel space.
 
     Args:
         rows: all rows of a board.
@@ -131,7 +131,7 @@ def compared(rows: Iterable[Row]) -> list[Row]:
     random = first(
         scored[~is_random], scored[is_random], [*TABLE_KEYS, *BUDGET, "labels", "line"], ["origin", "preset"]
     )
-    full = first(scored, scored[is_full], ["suite", "dataset"], ["origin", "protocol", "network", "pixel_space"])
+    full = first(scored, scored[is_full], ["suite", "dataset", "network"], ["origin", "protocol", "pixel_space"])
     peers = [(random.get(index), full.get(index)) for index in range(len(listed))]
     return [
         {**row, **_beside(row, *(None if peer is None else listed[peer] for peer in pair))}
