@@ -11,14 +11,7 @@ from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import (
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-)
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
