@@ -1,5 +1,6 @@
 """KRR-ST: kernel ridge regression against its primal form, meta-gradients against differences, the pool's counters."""
 
+import dataclasses
 import math
 
 import numpy
@@ -8,8 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from distill_bench import synthesize
+from distill_bench.datasets import Split
 from distill_bench.distilled.card import TARGETS
 from distill_bench.methods import load_method
+from distill_bench.methods.self_supervised import krr_st as module
 from distill_bench.methods.self_supervised.krr_st import rate_factor, ridge_prediction, with_constant
 from distill_bench.methods.self_supervised.pool import Pool
 from distill_bench.networks import build_network
@@ -155,6 +158,19 @@ def test_as_released_it_begins_with_pixels_and_features_of_the_images_all_the_sa
     mean, std = real.card.pixel_space.mean[0], real.card.pixel_space.std[0]
     torch.testing.assert_close(made.images, real.images * std + mean, atol=1e-5, rtol=0)
     torch.testing.assert_close(made.stored[TARGETS], real.stored[TARGETS])
+
+
+def test_of_the_same_first_images_it_makes_the_same_whatever_their_labels(digits, monkeypatch):
+    """The images of every class that it starts from are the one thing that it knows of labels."""
+    monkeypatch.setattr(module, "random_indices", lambda run: torch.arange(run.total))
+    images, labels, made = digits.train.images(torch.arange(200)), digits.train.labels[:200], []
+    for order in (torch.arange(200), torch.randperm(200, generator=generator("labels"))):
+        split = Split(images, labels[order])
+        data = dataclasses.replace(digits, load_train=lambda split=split: split, _cache={})
+        made.append(synthesize(data, "krr-st", 1, "test"))
+    assert made[0].card.source.train_fingerprint != made[1].card.source.train_fingerprint
+    assert torch.equal(made[0].images, made[1].images)
+    assert torch.equal(made[0].stored[TARGETS], made[1].stored[TARGETS])
 
 
 def test_the_outer_loss_falls(digits):
