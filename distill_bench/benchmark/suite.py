@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,17 +41,43 @@ class Variant(BaseModel):
     Attributes:
         method: as for ``load_method``.
         set: hyper-parameters that replace the recipe's.
+        each: lists of further ones, every combination of which is a variant: ``each = { flip = [true, false] }`` with
+            ``as = "dm flip={flip}"``.
+        ipc: budgets of the suite that it is run at; all, unless given.
         name: on cards and boards; ``as`` in a suite's file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str
-    set: dict[str, Any]
+    set: dict[str, Any] = Field(default_factory=dict)
+    each: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    ipc: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
     name: str = Field(alias="as")
 
     def __str__(self) -> str:
         return self.name
+
+    @model_validator(mode="after")
+    def _names_what_differs(self) -> "Variant":
+        if missing := [field for field in self.each if f"{{{field}}}" not in self.name]:
+            named = ", ".join(f"{{{field}}}" for field in missing)
+            raise ValueError(f"each: the variants of {self.name!r} need names of their own: put {named} into `as`")
+        if twice := self.set.keys() & self.each.keys():
+            raise ValueError(f"{self.name!r} has {', '.join(sorted(twice))} in `set` and in `each`: give it in one")
+        return self
+
+    @property
+    def variants(self) -> list["Variant"]:
+        """One for every combination of ``each``, the last field fastest."""
+        made = []
+        for values in itertools.product(*self.each.values()):
+            settings = dict(zip(self.each, values, strict=True))
+            name = self.name
+            for field_name, value in settings.items():
+                name = name.replace(f"{{{field_name}}}", str(value))
+            made.append(self.model_copy(update={"set": self.set | settings, "each": {}, "name": name}))
+        return made
 
 
 class Suite(BaseModel):
@@ -58,7 +85,7 @@ class Suite(BaseModel):
 
     Attributes:
         name: the file's name without its ending; results lie under it.
-        datasets, methods, seeds: the grid, with
+        datasets, methods, seeds: the grid, with variants of methods one by one, and
         ipc, fraction: the budgets: images per class, and fractions of the training split.
         sets: besides the grid, sets that are there already: ids of the registry, or files.
         preset: of every recipe that has one of that name; the others run as in their paper.
@@ -87,6 +114,13 @@ class Suite(BaseModel):
     flip_invariant: bool | None = None
     classes: tuple[str, ...] | None = None
 
+    @field_validator("methods")
+    @classmethod
+    def _each_variant(cls, methods: tuple[str | Variant, ...]) -> tuple[str | Variant, ...]:
+        return tuple(
+            each for method in methods for each in (method.variants if isinstance(method, Variant) else [method])
+        )
+
     @field_validator("protocols")
     @classmethod
     def _each_protocol(cls, protocols: tuple[str, ...]) -> tuple[str, ...]:
@@ -113,12 +147,19 @@ class Suite(BaseModel):
     def _has_a_grid_or_sets(self) -> "Suite":
         if not self.sets and not ("methods" in self.model_fields_set and {"ipc", "fraction"} & self.model_fields_set):
             raise ValueError("a suite names methods and ipc (or fraction), or sets")
+        for method in self.methods:
+            if isinstance(method, Variant) and (strange := sorted({*(method.ipc or ())} - {*self.ipc})):
+                raise ValueError(f"{method.name!r} is to be run at ipc {strange[0]}, which the suite has not")
         return self
 
     @property
     def budgets(self) -> list[Budget]:
         """All budgets of the grid."""
         return [*map(Budget, self.ipc), *(Budget(fraction=fraction) for fraction in self.fraction)]
+
+    def has(self, method: str, budget: Budget) -> bool:
+        """Whether a method, or a variant, of this name is run at a budget."""
+        return budget in self.budgets and any(str(each) == method and _is_run_at(each, budget) for each in self.methods)
 
     @field_validator("name")
     @classmethod
@@ -381,6 +422,7 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
         if protocols and _has_budget(budget, wanted)
         for more in [{**suite.data, "fraction": budget.fraction}]
         for method in chosen("method", suite.methods)
+        if _is_run_at(method, budget)
         for seed in chosen("seed", suite.seeds)
     ]
     cells += [
@@ -406,6 +448,10 @@ def _has_budget(budget: Budget, wanted: Mapping[str, set[str]]) -> bool:
     """Whether a filter lets a budget through: one that names neither IPC nor fraction, or this one."""
     asked = {"ipc": budget.ipc, "fraction": budget.fraction}
     return not asked.keys() & wanted.keys() or any(str(value) in wanted.get(key, ()) for key, value in asked.items())
+
+
+def _is_run_at(method: str | Variant, budget: Budget) -> bool:
+    return isinstance(method, str) or method.ipc is None or budget.ipc in method.ipc
 
 
 def _variant(method: str | Variant) -> dict[str, Any]:
@@ -453,6 +499,8 @@ def _check_grid(suite: Suite) -> None:
         for value in values:
             _check_value(suite, key, value)
         twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+        if key == "method":
+            twice = [name for name in twice if _come_together(suite, name)]
         if twice:
             advice = f" To run it alone, give `only=method={twice[0]}`." if key == "method" else ""
             raise UsageError(f"suite {suite.name} has the {key} {twice[0]} twice; name it once.{advice}")
@@ -466,6 +514,13 @@ def _check_grid(suite: Suite) -> None:
         raise UsageError(
             f"suite {suite.name}: no recipe has a preset {suite.preset!r}. Known: {', '.join(sorted(presets))}.{hint}"
         )
+
+
+def _come_together(suite: Suite, name: str) -> bool:
+    """Whether methods of one name are run at one budget, so that their results would be one file."""
+    named = [each for each in suite.methods if str(each) == name]
+    budgets = [budget for each in named for budget in suite.budgets if _is_run_at(each, budget)]
+    return name in suite.lines or len(budgets) > len(set(budgets))
 
 
 def _check_value(suite: Suite, key: str, value: str) -> None:

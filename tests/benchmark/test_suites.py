@@ -34,6 +34,7 @@ from distill_bench.benchmark import (
 from distill_bench.benchmark.leaderboard import board
 from distill_bench.benchmark.suite import slug
 from distill_bench.benchmark.tasks import Task
+from distill_bench.distilled.budget import Budget
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.methods.run import Piece
 from distill_bench.runtime.checkpoint import Checkpoint
@@ -181,6 +182,33 @@ def test_a_process_that_ends_before_it_reads_its_order_is_one_failed_cell(quick,
         run_cells(works, "local", 1, monitor)
 
 
+GRID = "title = 't'\ndatasets = ['digits']\nipc = [1, 10]\n"
+
+
+def written(folder, text):
+    (folder / "mine.toml").write_text(GRID + text)
+    return load_suite(str(folder / "mine.toml"))
+
+
+def test_every_combination_of_listed_values_is_a_variant(tmp_path):
+    each = "each = { flip = [true, false], image_lr = [1.0, 0.3] }, set = { iterations = 3 }"
+    suite = written(tmp_path, f"methods = ['random', {{ method = 'dm', {each}, as = 'dm {{image_lr}} {{flip}}' }}]")
+    cells = [cell for cell in expand(suite, parse_only("ipc=1")) if cell.method not in ("random", "full")]
+    assert [cell.method for cell in cells] == ["dm 1.0 True", "dm 0.3 True", "dm 1.0 False", "dm 0.3 False"]
+    assert cells[1].of == "dm" and cells[1].settings == {"iterations": 3, "flip": True, "image_lr": 0.3}
+
+
+def test_a_variant_is_run_at_its_own_budgets(tmp_path):
+    one = "{ method = 'dm', ipc = [1], set = { image_lr = 1.0 }, as = 'tuned' }"
+    ten = "{ method = 'dm', ipc = [10], set = { image_lr = 9.0 }, as = 'tuned' }"
+    suite = written(tmp_path, f"methods = [{one}, {ten}]\nreference = 'none'")
+    assert [(cell.ipc, cell.settings["image_lr"]) for cell in expand(suite, {})] == [(1, 1.0), (10, 9.0)]
+    assert suite.has("tuned", Budget(1)) and not suite.has("tuned", Budget(2)) and not suite.has("dm", Budget(1))
+    both = written(tmp_path, f"methods = [{one}, {ten.replace('[10]', '[1, 10]')}]")
+    with pytest.raises(UsageError, match="has the method tuned twice"):
+        expand(both, {})
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -191,6 +219,16 @@ def test_a_process_that_ends_before_it_reads_its_order_is_one_failed_cell(quick,
         ("title = 't'\ndatasets = []\nmethods = []\nipc = [1]\nprotocols = ['full-v1']", "full-v1 scores a whole"),
         ("title = 't'\ndatasets = []\nmethods = []\nipc = [1]\nreference = 'quick-v1'", "quick-v1 scores distilled"),
         ("=", "not valid TOML"),
+        (GRID + "methods = [{ method = 'dm', each = { image_lr = [1.0] }, as = 'dm' }]", r"put \{image_lr\} into `as`"),
+        (GRID + "methods = [{ method = 'dm', each = { image_lr = [] }, as = '{image_lr}' }]", "at least 1 item"),
+        (
+            GRID + "methods = [{ method = 'dm', set = { flip = true }, each = { flip = [true] }, as = '{flip}' }]",
+            "'{flip}' has flip in `set` and in `each`",
+        ),
+        (
+            GRID + "methods = [{ method = 'dm', ipc = [2], as = 'a' }]",
+            "'a' is to be run at ipc 2, which the suite has not",
+        ),
     ],
 )
 def test_a_bad_suite_is_one_clear_error(tmp_path, text, complaint):

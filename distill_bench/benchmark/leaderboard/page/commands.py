@@ -48,9 +48,7 @@ def _is_option(result: Result) -> bool:
 def _has(suite: Suite, row: Row, protocol: str) -> bool:
     if row["method"] in LINES:
         return row["method"] in suite.lines and protocol in suite.references
-    methods = [str(each) for each in suite.methods]
-    budgets = [(each.ipc, each.fraction) for each in suite.budgets]
-    return row["method"] in methods and (row["ipc"], row["fraction"]) in budgets and protocol in suite.protocols
+    return suite.has(row["method"], Budget(row["ipc"], row["fraction"])) and protocol in suite.protocols
 
 
 def _bench(name: str, row: Row, protocol: str, results: Sequence[Result]) -> str:
