@@ -29,7 +29,7 @@ def with_half_width(values: Iterable[float], form: str = ".1f") -> str:
     low, high = student_interval(values)
     if low is None or high is None:
         return f"{fmean(values):{form}}".replace("-", "−")
-    written = f"{fmean(values):{form}} ± {(high - low) / 2:.1f}".replace("-", "−")
+    written = f"{fmean(values):{form}} ± {(high - low) / 2:{form.lstrip('+')}}".replace("-", "−")
     return f"**{written}**" if form[0] == "+" and (low > 0 or high < 0) else written
 
 

@@ -57,7 +57,7 @@ def budget_trouble(
         except UsageError as error:
             return f"{method} at {budget}: {error}"
         return None
-    if not selects(function):
+    if not (selects(function) and config.of_real_images):
         return (
             f"{method} makes equally many images of every class, and cannot be asked for a fraction of the training "
             "split: give `ipc`. Fractions are for methods that choose real images, such as random."

@@ -89,6 +89,16 @@ class Config(BaseModel):
         return ", or ".join(f"`{name}=…` (now {value or 'all'})" for name, value in used.items())
 
     @property
+    def labels_are_classes(self) -> bool:
+        """Whether a set has the classes of its images and no other labels."""
+        return True
+
+    @property
+    def of_real_images(self) -> bool:
+        """Whether the images of a method that ``selects`` are real: not where they are those of one that makes them."""
+        return True
+
+    @property
     def balanced(self) -> bool:
         """Whether a set has of every class as many images as ``Run.counts`` says; else ``Run.total`` in all."""
         return True

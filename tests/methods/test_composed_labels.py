@@ -1,17 +1,21 @@
 """A teacher's labels on the images of any selection: pruning with knowledge distillation."""
 
+import contextlib
+
 import pytest
 import torch
+from stopping import StopsAfter
 
 from distill_bench import synthesize
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.card import INDICES
 from distill_bench.distilled.playback import training_images
-from distill_bench.errors import UsageError
+from distill_bench.errors import Interrupted, UsageError
 from distill_bench.methods import load_method, new_run, synthesis_key
 from distill_bench.methods.decoupled.relabel import predict, teacher_of
 from distill_bench.methods.recipe import TEST
 from distill_bench.methods.run import pretrained_of
+from distill_bench.runtime.checkpoint import Checkpoint
 
 FEATURES = {"epochs": 1}
 
@@ -35,6 +39,60 @@ def test_the_images_are_the_selections_and_the_labels_the_teachers(digits, label
         run = new_run(digits, load_method("random-soft"), config(digits, **options), Budget(fraction=0.02))
         wanted = predict(teacher_of(run).network, training_images(made), run.device)
         torch.testing.assert_close(made.soft_labels, wanted)
+
+
+@pytest.mark.parametrize(
+    ("images", "selection"), [("dm", {}), ("mtt", {}), ("datm", {"labels": "hard"}), ("sre2l", {"labels": "hard"})]
+)
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+def test_images_that_another_method_made_are_labelled_too(digits, images, selection, labels):
+    made = synthesize(digits, "random-soft", 1, TEST, images=images, selection=selection, labels=labels)
+    alone = synthesize(digits, images, 1, TEST, **selection)
+    assert torch.equal(made.images, alone.images) and made.learning_rate == alone.learning_rate
+    assert made.card.label_kind == ("hard" if labels == "hard" else "logits")
+    if labels == "soft":
+        run = new_run(
+            digits, load_method("random-soft"), load_method("random-soft").config_on(digits, Budget(1), TEST), Budget(1)
+        )
+        torch.testing.assert_close(made.soft_labels, predict(teacher_of(run).network, made.images, run.device))
+
+
+def test_images_that_were_made_are_kept_when_their_labels_are_stopped(digits, tmp_path):
+    """The checkpoint of the one is not taken for that of the other."""
+    fields = {"images": "dm", "labels": "recorded", "record": {"epochs": 4}}
+    whole = synthesize(digits, "random-soft", 1, TEST, **fields)
+    for stop_after in (1, 4, 9):
+        checkpoint = Checkpoint(tmp_path / f"{stop_after}.safetensors", every_seconds=0)
+        with contextlib.suppress(Interrupted):
+            synthesize(digits, "random-soft", 1, TEST, monitor=StopsAfter(stop_after), checkpoint=checkpoint, **fields)
+        again = synthesize(digits, "random-soft", 1, TEST, checkpoint=checkpoint, **fields)
+        assert again.to_bytes() == whole.to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("images", "selection"),
+    [
+        ("tesla", {}),
+        ("datm", {}),
+        ("sre2l", {}),
+        ("hello", {}),
+        ("rat-bptt", {"label_lr": 0.1}),
+        ("random-targets", {}),
+    ],
+)
+def test_images_with_labels_of_their_own_are_refused(digits, images, selection):
+    with pytest.raises(UsageError, match=f"images={images} has other labels than classes"):
+        synthesize(digits, "random-soft", 1, TEST, images=images, selection=selection)
+
+
+def test_a_fraction_of_images_that_are_made_is_refused(digits):
+    with pytest.raises(UsageError, match=r"equally many images of every class.*give `ipc`"):
+        synthesize(digits, "random-soft", preset=TEST, fraction=0.02, images="dm")
+
+
+def test_images_that_hold_several_are_refused(digits):
+    with pytest.raises(UsageError, match=r"selection.formation=2"):
+        synthesize(digits, "random-soft", 1, TEST, images="dm", selection={"formation": 2})
 
 
 def test_its_values_are_completed_from_the_recipe_of_the_selection(digits):
@@ -72,8 +130,8 @@ def test_images_are_in_the_pixel_space_of_the_set(digits):
     ("values", "said"),
     [
         ({"images": "herdign"}, "herdign.*Did you mean herding"),
-        ({"images": "dm"}, "unknown selection 'dm'.*k-means, .*random"),
-        ({"images": "random-soft"}, "unknown selection"),
+        ({"images": "random-soft"}, "unknown method 'random-soft'.*dm, .*k-means, .*random"),
+        ({"images": "random-top2"}, "unknown method"),
         ({"selection": {"start": "mean"}}, r"selection has values \(start\)"),
         ({"images": "herding", "selection": {"start": "mean"}}, "herding has no field start"),
         ({"alpha": 1.5}, "alpha"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from killing import Kill, kill_after
 from safetensors.torch import load as load_tensors
+from stopping import StopsAfter
 
 from distill_bench import Dataset, Split, load_dataset, synthesize
 from distill_bench.distilled.budget import Budget
@@ -36,18 +37,6 @@ def no_test_split() -> Split:
 def source() -> Dataset:
     """Digits whose test split raises when it is touched."""
     return dataclasses.replace(load_dataset("digits"), load_test=no_test_split)
-
-
-class StopsAfter(SilentMonitor):
-    """Asks to stop once a number of steps are done."""
-
-    def __init__(self, steps: int) -> None:
-        self._left = steps
-
-    @property
-    def stop_requested(self) -> bool:  # type: ignore[override]
-        self._left -= 1
-        return self._left <= 0
 
 
 def test_no_row_is_missing():

@@ -106,6 +106,11 @@ class RelabelConfig(Config):
         """The projector, where there is none."""
         return () if self.labels == "projector" else ("projector",)
 
+    @property
+    def labels_are_classes(self) -> bool:
+        """Whether no teacher labels."""
+        return self.labels == "hard"
+
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError if labels cannot be made or recorded so."""
         classes, (_, height, width) = len(dataset.class_names), dataset.train.shape

@@ -1,4 +1,7 @@
-"""Real images that any selection chose, with a teacher's labels: pruning with knowledge distillation.
+"""Real images that any selection chose, or images that another method made, with a teacher's labels.
+
+Of real ones that is pruning with knowledge distillation; of made ones it tells what images are worth from what labels
+are.
 
 Source: Ben-Baruch et al., "Distilling the Knowledge in Data Pruning" (2024), arXiv 2403.07854: a teacher trained on the
 whole training split labels the images that are kept.
@@ -12,6 +15,7 @@ from pydantic import Field, field_serializer
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError, unknown
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
+from distill_bench.methods.formation import formation_of
 from distill_bench.methods.projector.labels import weak_teachers_piece, with_projector
 from distill_bench.methods.recipe import Values, list_recipes
 from distill_bench.methods.registry import Method, load_method
@@ -36,7 +40,7 @@ class RelabelledConfig(RelabelConfig):
     """Fields of ``relabelled_selection``.
 
     Attributes:
-        images: the method that chooses the images: one of this project that selects real ones.
+        images: the method that chooses or makes the images: one of this project whose labels are classes.
         selection: values of that method's fields instead of its recipe's; completed, all of its values. It has the
             pixel space of this one.
     """
@@ -75,6 +79,15 @@ class RelabelledConfig(RelabelConfig):
         return self.images == RANDOM or self.chooser.balanced
 
     @property
+    def of_real_images(self) -> bool:
+        """As the method that chooses or makes the images."""
+        return self.images == RANDOM or selects(_chooser(self.images).function)
+
+    def images_a_class(self, ipc: int, classes: int) -> int:
+        """As the method that chooses or makes the images."""
+        return ipc if self.images == RANDOM else self.chooser.images_a_class(ipc, classes)
+
+    @property
     def asks_teacher(self) -> bool:
         """Whether labels are a teacher's: neither classes nor those of a projector with another's encoder."""
         return self.labels != "hard" and not (self.labels == "projector" and self.projector.external)
@@ -87,8 +100,19 @@ class RelabelledConfig(RelabelConfig):
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError if images cannot be chosen, or not be labelled so."""
         super().check(dataset)
-        if self.images != RANDOM:
-            self.chooser.check(dataset)
+        if self.images == RANDOM:
+            return
+        self.chooser.check(dataset)
+        if formation_of(self.chooser) != 1:
+            raise UsageError(
+                f"images={self.images} with selection.formation={formation_of(self.chooser)}: labels are of whole "
+                "images. Give 1."
+            )
+        if not self.chooser.labels_are_classes:
+            raise UsageError(
+                f"images={self.images} has other labels than classes, in whose place these would stand. Give "
+                "`selection.labels=hard` where it has that field, or images of another method."
+            )
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """The larger of what either teacher takes."""
@@ -110,11 +134,11 @@ def _pieces(run: Run[Any]) -> list[Piece]:
 
 @method(RelabelledConfig, pretrained=_pieces, selects=True)
 def relabelled_selection(run: Run[RelabelledConfig]) -> SynthesisResult:
-    """The images that a selection chooses with a teacher's labels: what there is to beat for methods that relabel."""
+    """The images of another method with a teacher's labels: what there is to beat for methods that relabel."""
     if run.config.images == RANDOM:
         chosen = selected(run, random_indices(run))
     else:
-        chosen = _chooser(run.config.images).function(_choosing(run))  # type: ignore[assignment]
+        chosen = _choosing(run).part("images", _chooser(run.config.images).function)  # type: ignore[assignment]
     if run.config.asks_teacher:
         return relabel(run, teacher_of(run), chosen)
     return chosen if run.config.labels == "hard" else with_projector(run, None, chosen)
@@ -126,13 +150,8 @@ def _choosing(run: Run[RelabelledConfig]) -> Run[Any]:
 
 
 def _chooser(name: str) -> Method:
-    """A method of this project that selects real images. Raises UsageError if there is none of that name."""
-    if (
-        name in list_recipes()
-        and selects((chosen := load_method(name)).function)
-        and chosen.function is not relabelled_selection
-    ):
+    """A method of this project but these ones. Raises UsageError if there is none of that name."""
+    if name in list_recipes() and (chosen := load_method(name)).function is not relabelled_selection:
         return chosen
-    functions = {each: load_method(each).function for each in list_recipes()}
-    known = [each for each, function in functions.items() if selects(function) and function is not relabelled_selection]
-    raise UsageError(f"images: {unknown('selection', name, known)}")
+    known = [each for each in list_recipes() if load_method(each).function is not relabelled_selection]
+    raise UsageError(f"images: {unknown('method', name, known)}")

@@ -30,6 +30,11 @@ class TargetsConfig(Config):
 
     encoder: EncoderRecipe
 
+    @property
+    def labels_are_classes(self) -> bool:
+        """They are targets."""
+        return False
+
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError if the encoder cannot be trained in such batches."""
         check_batches(self.encoder, sum(dataset.class_sizes))

@@ -112,6 +112,11 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
     perturbation: NonNegativeFloat = 0.0
     balanced_loss: bool = False
 
+    @property
+    def labels_are_classes(self) -> bool:
+        """Not where an expert labels, or labels are learned."""
+        return self.labels == "hard"
+
     @model_validator(mode="after")
     def _segments_exist(self) -> "TrajectoryConfig":
         low, first, last = self.segment

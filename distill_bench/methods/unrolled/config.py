@@ -128,6 +128,11 @@ class UnrolledConfig(FlipConfig):
         return self
 
     @property
+    def labels_are_classes(self) -> bool:
+        """Not where they are learned."""
+        return not self.label_lr
+
+    @property
     def rule(self) -> Rule:
         """Of the inner optimiser."""
         if self.optimizer == "adam":
