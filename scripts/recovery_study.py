@@ -6,14 +6,9 @@ Reads the results of the suite recovery. ± is half of the 95 % Student-t interv
 networks; a difference is of pairs with the same seed, whose random images, teachers and initial networks are the same.
 """
 
-from statistics import fmean
-
 import pandas
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from study_tables import FULL, difference, table, with_half_width, write_study
-
-from distill_bench.evaluation.statistics import student_interval
+from study_tables import FULL, difference, intervals, table, with_half_width, write_study
 
 LINE, WHOLE = "random-soft", "sre2l"
 WEAK = " weak teacher"
@@ -62,25 +57,10 @@ def tables(results: pandas.DataFrame) -> str:
 def draw(results: pandas.DataFrame) -> Figure:
     """A panel an IPC: every method less random images with the labels of its teacher."""
     cells = accuracies(results)
+    methods = [name for name in _methods(cells) if not name.startswith(LINE)]
     budgets = sorted({ipc for ipc, _ in cells})
-    methods = [name for name in _methods(cells) if not name.startswith(LINE)][::-1]
-    figure = Figure(figsize=(10, 1.4 + 0.3 * len(methods)), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, ipc in zip(figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0], budgets, strict=True):
-        for place, method in enumerate(methods):
-            found = less_line(cells, ipc, method)
-            if not found:
-                continue
-            low, high = student_interval(found)
-            if low is not None and high is not None:
-                axes.plot([low, high], [place, place], color="#0072B2", linewidth=1.6)
-            axes.plot(fmean(found), place, "o", color="#0072B2", markersize=5)
-        axes.axvline(0, color="#808080", linestyle="--", linewidth=1)
-        axes.set_title(f"digits, IPC {ipc}", fontsize=10)
-        axes.set_xlabel("points less random images, same labels")
-        axes.grid(axis="x", color="#E4E4E4", linewidth=0.6)
-        axes.set_yticks(range(len(methods)), methods)
-    return figure
+    panels = {f"digits, IPC {k}": {name: less_line(cells, k, name) for name in methods} for k in budgets}
+    return intervals(panels, "points less random images, same labels")
 
 
 if __name__ == "__main__":

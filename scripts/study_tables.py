@@ -1,4 +1,4 @@
-"""What the pages of studies share: differences of pairs, intervals, and tables that a script puts into a page."""
+"""What the pages of studies share: differences of pairs, intervals, their figure, and tables that a script writes."""
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pandas
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from distill_bench import load_results
@@ -37,6 +38,34 @@ def table(header: list[str], rows: Iterable[list[str]]) -> str:
     """A Markdown table whose first column is text."""
     lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def intervals(panels: Mapping[str, Mapping[str, list[float]]], unit: str) -> Figure:
+    """A figure of means with their intervals, and a line at zero.
+
+    Args:
+        panels: of every panel's title its rows, from the top: their names and values. Rows are the first panel's.
+        unit: of the values.
+    """
+    names = list(next(iter(panels.values())))[::-1]
+    figure = Figure(figsize=(10, 1.4 + 0.32 * len(names)), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, rows) in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
+    ):
+        for place, name in enumerate(names):
+            if not (values := rows[name]):
+                continue
+            low, high = student_interval(values)
+            if low is not None and high is not None:
+                axes.plot([low, high], [place, place], color="#0072B2", linewidth=1.6)
+            axes.plot(fmean(values), place, "o", color="#0072B2", markersize=5)
+        axes.axvline(0, color="#808080", linestyle="--", linewidth=1)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel(unit)
+        axes.grid(axis="x", color="#E4E4E4", linewidth=0.6)
+        axes.set_yticks(range(len(names)), names)
+    return figure
 
 
 def write_study(

@@ -8,7 +8,7 @@ import torch
 
 from distill_bench import DistilledSet
 from distill_bench.benchmark import BenchConfig, expand, load_suite
-from distill_bench.benchmark.suite import SetCell, slug
+from distill_bench.benchmark.cells import SetCell, slug
 from distill_bench.errors import DataError, UsageError
 from distill_bench.hub.publish import release
 from distill_bench.hub.registry.registry import load_registry, read_registry

@@ -7,9 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from distill_bench.benchmark.cells import ReferenceCell
 from distill_bench.benchmark.executor import LOCAL, run_cells
+from distill_bench.benchmark.grid import expand, parse_only
 from distill_bench.benchmark.results import fold
-from distill_bench.benchmark.suite import ReferenceCell, Suite, expand, parse_only
+from distill_bench.benchmark.suite import Suite
 from distill_bench.benchmark.tasks import BenchConfig, CellTasks, tasks_of
 from distill_bench.benchmark.variants import with_settings
 from distill_bench.datasets import load_dataset

@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from distill_bench.benchmark.cells import ReferenceCell
 from distill_bench.benchmark.results import read_results
-from distill_bench.benchmark.suite import ReferenceCell
 from distill_bench.benchmark.tasks import CellTasks, SetTasks
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.memory import evaluation_bytes

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from distill_bench.benchmark.suite import slug
+from distill_bench.benchmark.cells import slug
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import DataError, brief
 from distill_bench.evaluation import Failure, Result

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+from distill_bench.benchmark.cells import Cell, GivenSetCell, ReferenceCell, SetCell
 from distill_bench.benchmark.results import FAILED, file_failure, file_result, is_filed, stored_result
-from distill_bench.benchmark.suite import Cell, GivenSetCell, ReferenceCell, SetCell
 from distill_bench.datasets import Dataset, load_dataset
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset, load_distilled
 from distill_bench.errors import DistillBenchError, UsageError

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from distill_bench.benchmark.suite import Cell, SetCell
+from distill_bench.benchmark.cells import Cell, SetCell
 from distill_bench.errors import UsageError, unknown
 from distill_bench.methods.recipe import merge
 from distill_bench.methods.run import config_of

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from distill_bench.benchmark import suite
+from distill_bench.benchmark import cells
 from distill_bench.benchmark.tasks import BenchConfig, CellTasks, Task, tasks_of
 from distill_bench.errors import (
     MEMORY_ADVICE,
@@ -67,7 +67,7 @@ def main() -> int:
     lists = {
         name: value and tuple(value) for name, value in message["cell"].items() if name in ("protocols", "classes")
     }
-    kind: type[suite.Cell] = getattr(suite, message["cell"].pop("kind"))
+    kind: type[cells.Cell] = getattr(cells, message["cell"].pop("kind"))
     setting = BenchConfig(**message["setting"] | {"results": Path(message["setting"]["results"])})
     monitor = StreamMonitor(quiet=message["quiet"])
     monitor.listen()

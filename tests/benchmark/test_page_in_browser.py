@@ -163,8 +163,7 @@ def test_names_of_results_do_nothing(look):
     assert (found["title"], found["images"]) == ("distill_bench leaderboard", 0)
 
 
-@pytest.mark.parametrize("width", [390, 820, 1440])
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (820, False), (1440, True)])
 def test_nothing_overflows_and_text_can_be_read(look, width, dark):
     found = look("""
         rows()[0].querySelector("button").click();

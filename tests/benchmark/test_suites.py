@@ -31,8 +31,8 @@ from distill_bench.benchmark import (
     tasks_of,
     worker,
 )
+from distill_bench.benchmark.cells import slug
 from distill_bench.benchmark.leaderboard import board
-from distill_bench.benchmark.suite import slug
 from distill_bench.benchmark.tasks import Task
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import Interrupted, UsageError
@@ -226,7 +226,7 @@ def test_a_variant_is_run_at_its_own_budgets(tmp_path):
             "'{flip}' has flip in `set` and in `each`",
         ),
         (
-            GRID + "methods = [{ method = 'dm', ipc = [2], as = 'a' }]",
+            GRID + "methods = [{ method = 'dm', set = { flip = true }, ipc = [2], as = 'a' }]",
             "'a' is to be run at ipc 2, which the suite has not",
         ),
     ],

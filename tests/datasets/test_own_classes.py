@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from distill_bench import Dataset, DistilledSet, Split, evaluate, load_dataset, load_distilled, synthesize
-from distill_bench.benchmark.suite import SetCell
+from distill_bench.benchmark.cells import SetCell
 from distill_bench.datasets.card import source_card
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.distilled.budget import Budget
