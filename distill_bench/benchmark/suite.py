@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from distill_bench.benchmark.cells import DATA
 from distill_bench.distilled.budget import Budget
@@ -49,12 +59,12 @@ class Variant(BaseModel):
     @model_validator(mode="after")
     def _names_what_differs(self) -> "Variant":
         if not {"set", "each"} & self.model_fields_set:
-            raise ValueError(f"{self.name!r} has no values of its own: give them as `set` or `each`")
+            raise ValueError(f"{self.name!r} has no values of its own: give them as set or each")
         if missing := [field for field in self.each if f"{{{field}}}" not in self.name]:
             named = ", ".join(f"{{{field}}}" for field in missing)
-            raise ValueError(f"each: the variants of {self.name!r} need names of their own: put {named} into `as`")
+            raise ValueError(f"each: the variants of {self.name!r} need names of their own: put {named} into its `as`")
         if twice := self.set.keys() & self.each.keys():
-            raise ValueError(f"{self.name!r} has {', '.join(sorted(twice))} in `set` and in `each`: give it in one")
+            raise ValueError(f"{self.name!r} has {', '.join(sorted(twice))} in set and in each: give it in one")
         return self
 
     @property
@@ -72,6 +82,12 @@ class Variant(BaseModel):
 
 def is_run_at(method: str | Variant, budget: Budget) -> bool:
     return isinstance(method, str) or method.ipc is None or budget.ipc in method.ipc
+
+
+Named = Annotated[
+    Annotated[str, Tag("name")] | Annotated[Variant, Tag("variant")],
+    Discriminator(lambda given: "name" if isinstance(given, str) else "variant"),
+]
 
 
 class Suite(BaseModel):
@@ -95,7 +111,7 @@ class Suite(BaseModel):
     name: str
     title: str
     datasets: tuple[str, ...]
-    methods: tuple[str | Variant, ...] = ()
+    methods: tuple[Named, ...] = ()
     ipc: tuple[PositiveInt, ...] = ()
     fraction: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     sets: tuple[str, ...] = ()

@@ -120,7 +120,7 @@ def test_a_suite_names_a_method_with_other_values_under_a_name_of_its_own(folder
         ("{ method = 'dmm', set = {}, as = 'fast' }", "unknown method 'dmm'. Did you mean dm"),
         ("{ method = 'dm', set = {}, as = 'dm' }, 'dm'", "has the method dm twice"),
         ("{ method = 'dm', set = {}, as = \"a\\u0007b\" }", "has the character"),
-        ("{ method = 'dm', as = 'fast' }", "'fast' has no values of its own: give them as `set` or `each`"),
+        ("{ method = 'dm', as = 'fast' }", "'fast' has no values of its own: give them as set or each"),
     ],
 )
 def test_a_variant_that_makes_no_sense_is_refused(folder, command, entry, complaint):

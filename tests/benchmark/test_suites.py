@@ -219,11 +219,17 @@ def test_a_variant_is_run_at_its_own_budgets(tmp_path):
         ("title = 't'\ndatasets = []\nmethods = []\nipc = [1]\nprotocols = ['full-v1']", "full-v1 scores a whole"),
         ("title = 't'\ndatasets = []\nmethods = []\nipc = [1]\nreference = 'quick-v1'", "quick-v1 scores distilled"),
         ("=", "not valid TOML"),
-        (GRID + "methods = [{ method = 'dm', each = { image_lr = [1.0] }, as = 'dm' }]", r"put \{image_lr\} into `as`"),
-        (GRID + "methods = [{ method = 'dm', each = { image_lr = [] }, as = '{image_lr}' }]", "at least 1 item"),
+        (
+            GRID + "methods = [{ method = 'dm', each = { image_lr = [1.0] }, as = 'dm' }]",
+            r"put \{image_lr\} into its `as`",
+        ),
+        (
+            GRID + "methods = [{ method = 'dm', each = { image_lr = [] }, as = '{image_lr}' }]",
+            "methods.0.variant.each.image_lr: List should have at least 1 item",
+        ),
         (
             GRID + "methods = [{ method = 'dm', set = { flip = true }, each = { flip = [true] }, as = '{flip}' }]",
-            "'{flip}' has flip in `set` and in `each`",
+            "'{flip}' has flip in set and in each",
         ),
         (
             GRID + "methods = [{ method = 'dm', set = { flip = true }, ipc = [2], as = 'a' }]",
