@@ -13,7 +13,7 @@ MEASURED := $(or $(RESULTS),build)
 JOBS ?= 2
 METHODS := method=random,method=dm,method=dc,method=dsa,method=full
 
-.PHONY: bench bench-all bench-speed bench-cost bench-scaling study-pruning study-recovery study-evaluator leaderboard test test-slow test-kills test-damage test-ray test-hostile lint typecheck docs clean
+.PHONY: bench bench-all bench-speed bench-cost bench-scaling study-pruning study-recovery study-evaluator study-gradient study-difficulty leaderboard test test-slow test-kills test-damage test-ray test-hostile lint typecheck docs clean
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -43,7 +43,7 @@ bench-cost: $(INSTALLED)  ## seconds and memory against IPC, classes, side, step
 bench-scaling: $(CLUSTER)  ## two Ray nodes of one core against one: five minutes on an idle machine
 	$(BIN)/python benchmarks/scaling/ray_nodes.py --results $(MEASURED)/scaling
 
-study-pruning study-recovery study-evaluator: study-%: $(INSTALLED)  ## docs/studies/….md and its figure anew in build/studies: hours; with ONLY=… some cells: minutes
+study-pruning study-recovery study-evaluator study-gradient study-difficulty: study-%: $(INSTALLED)  ## docs/studies/….md and its figure anew in build/studies: hours; with ONLY=… some cells: minutes
 	$(BIN)/distill-bench bench $* --jobs $(JOBS) $(if $(ONLY),--only "$(ONLY)") --results $(MEASURED)
 	$(BIN)/python scripts/$*_study.py $(MEASURED) --out $(if $(RESULTS),docs,build)/studies
 

@@ -6,8 +6,7 @@ Reads the results of the suite evaluator. A seed fixes images, teacher and initi
 Student-t interval over the seeds.
 """
 
-from collections.abc import Iterable
-from itertools import combinations
+from itertools import combinations, product
 from statistics import fmean
 
 import numpy
@@ -15,10 +14,9 @@ import pandas
 from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from study_tables import table, with_half_width, write_study
+from study_tables import heat, table, with_half_width, write_study
 
 from distill_bench.evaluation.rank_statistics import spearman
-from distill_bench.evaluation.statistics import student_interval
 
 LINE, LABELS = "random", ("hard", "soft", "teacher")
 Accuracies = Float[numpy.ndarray, "images labels evaluators"]
@@ -33,7 +31,7 @@ def accuracies(results: pandas.DataFrame) -> pandas.DataFrame:
 
 def by_seed(found: pandas.DataFrame) -> dict[int, Accuracies]:
     """Of every seed that has all cells one array; axes in the table's order."""
-    images, labels = (list(dict.fromkeys(found.index.get_level_values(level))) for level in ("images", "labels"))
+    images, labels = list(dict.fromkeys(found.index.get_level_values("images"))), _labels(found)
     whole = pandas.MultiIndex.from_product([images, labels])
     parts = {seed: part.droplevel("seed").reindex(whole) for seed, part in found.groupby("seed")}
     shape = (len(images), len(labels), -1)
@@ -82,14 +80,17 @@ def _shares_table(whole: dict[int, Accuracies]) -> str:
     return table(["spread between the ten sets", "share (%)"], rows)
 
 
-def _agreement_table(whole: dict[int, Accuracies], columns: list[str]) -> str:
+def _labels(found: pandas.DataFrame) -> list[str]:
+    return [label for label in LABELS if label in found.index.get_level_values("labels")]
+
+
+def _agreement_table(whole: dict[int, Accuracies], labels: list[str], columns: list[str]) -> str:
     """The mean correlation with every other column of the same kind, and across kinds."""
-    kinds = [(label, column) for label in LABELS for column in columns]
+    kinds = list(product(labels, columns))
     matrices = [agreement(array) for array in whole.values()]
 
-    def mean_of(pairs: Iterable[tuple[int, int]]) -> list[float]:
-        pairs = list(pairs)
-        return [fmean(float(matrix[pair]) for pair in pairs) for matrix in matrices]
+    def mean_of(pairs: list[tuple[int, int]]) -> list[float]:
+        return [fmean(float(matrix[pair]) for pair in pairs) for matrix in matrices] if pairs else []
 
     def having(same_labels: bool, same_evaluator: bool) -> list[tuple[int, int]]:
         return [
@@ -118,8 +119,8 @@ def tables(results: pandas.DataFrame) -> str:
     found = accuracies(results)
     whole, moved = by_seed(found), less_line(found)
     columns = list(found.columns)
-    parts = [f"Seeds: {len(whole)}\n", _shares_table(whole), _agreement_table(whole, columns)]
-    for label in LABELS:
+    parts = [f"Seeds: {len(whole)}\n", _shares_table(whole), _agreement_table(whole, _labels(found), columns)]
+    for label in _labels(found):
         lines, own = (part.xs(label, level="labels") for part in (found, moved))
         names = [name for name in dict.fromkeys(own.index.get_level_values("images")) if name != LINE]
         rows = [[f"{LINE}, accuracy", *(_cell(lines, column, LINE) for column in columns)]]
@@ -131,29 +132,20 @@ def tables(results: pandas.DataFrame) -> str:
 def draw(results: pandas.DataFrame) -> Figure:
     """A panel a kind of labels: image sets by evaluators, in points above random images under the same."""
     moved = less_line(accuracies(results))
-    columns = list(moved.columns)
+    columns, labels = list(moved.columns), _labels(moved)
     means = moved.groupby(["images", "labels"], sort=False).mean()
     names = [name for name in dict.fromkeys(moved.index.get_level_values("images")) if name != LINE]
     figure = Figure(figsize=(13, 0.6 + 0.36 * len(names)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     bound = float(numpy.nanquantile(means.abs().to_numpy(), 0.95))
-    panels = figure.subplots(1, len(LABELS), sharey=True)
-    for axes, label in zip(panels, LABELS, strict=True):
-        grid = means.xs(label, level="labels").reindex(names)[columns].to_numpy()
-        shown = axes.imshow(grid, cmap="RdBu", vmin=-bound, vmax=bound, aspect="auto")
-        for row, name in enumerate(names):
-            for place, column in enumerate(columns):
-                low, high = student_interval(list(moved[column].xs((name, label), level=("images", "labels")).dropna()))
-                sure = low is not None and high is not None and (low > 0 or high < 0)
-                ink = "white" if abs(grid[row, place]) > 0.7 * bound else "black"
-                weight = "bold" if sure else "normal"
-                text = f"{grid[row, place]:+.1f}".replace("-", "−")
-                axes.text(place, row, text, ha="center", va="center", color=ink, fontsize=8, fontweight=weight)
+    for axes, label in zip(figure.subplots(1, len(labels), sharey=True, squeeze=False)[0], labels, strict=True):
+        own = moved.xs(label, level="labels")
+        grid = [[list(own[each].xs(name, level="images").dropna()) for each in columns] for name in names]
+        heat(axes, grid, [bound] * len(columns))
         axes.set_title(f"{label} labels", fontsize=10)
         axes.set_xticks(range(len(columns)), map(_column, columns), rotation=30, ha="right", fontsize=8)
         axes.set_yticks(range(len(names)), names)
-        axes.tick_params(length=0)
-    figure.colorbar(shown, ax=panels, label="points above random images")
+    figure.suptitle("points above random images", fontsize=10)
     return figure
 
 

@@ -1,11 +1,13 @@
 """What the pages of studies share: differences of pairs, intervals, their figure, and tables that a script writes."""
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+import numpy
 import pandas
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -66,6 +68,28 @@ def intervals(panels: Mapping[str, Mapping[str, list[float]]], unit: str) -> Fig
         axes.grid(axis="x", color="#E4E4E4", linewidth=0.6)
         axes.set_yticks(range(len(names)), names)
     return figure
+
+
+def heat(axes: Axes, grid: Sequence[Sequence[Sequence[float]]], bounds: Sequence[float] | None = None) -> None:
+    """Means of differences as colours and numbers, those in bold whose interval leaves out zero.
+
+    Args:
+        axes: to draw on.
+        grid: of every row the columns' values; none leave their place empty.
+        bounds: of every column the difference that has the strongest colour; the column's largest, unless given.
+    """
+    means = numpy.array([[fmean(values) if len(values) else numpy.nan for values in row] for row in grid])
+    bounds = numpy.nanmax(numpy.abs(means), axis=0) if bounds is None else numpy.asarray(bounds)
+    axes.imshow(means / bounds, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    for row, column in zip(*numpy.nonzero(~numpy.isnan(means)), strict=True):
+        low, high = student_interval(list(grid[row][column]))
+        sure = low is not None and high is not None and (low > 0 or high < 0)
+        axes.text(
+            column, row, f"{means[row, column]:+.1f}".replace("-", "−"), ha="center", va="center", fontsize=8,
+            fontweight="bold" if sure else "normal",
+            color="white" if abs(means[row, column]) > 0.7 * bounds[column] else "black",
+        )  # fmt: skip
+    axes.tick_params(length=0)
 
 
 def write_study(

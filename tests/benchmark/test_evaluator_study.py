@@ -86,3 +86,12 @@ def test_the_figure_has_a_panel_a_kind_of_labels():
     assert [axes.get_title() for axes in figure.axes[:3]] == ["hard labels", "soft labels", "teacher labels"]
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["+1.0"] * 3 + ["+2.0"] * 3
+
+
+def test_a_part_of_the_suite_has_its_tables_and_figure_too():
+    results = made(lambda i, j, k, seed: 50.0 + i)
+    results = results[results["method"].str.endswith("hard")]
+    shown = evaluator_study.tables(results)
+    assert "| mtt | **+2.0 ± 0.0** |" in shown and "soft" not in shown
+    assert "| other labels, same optimiser and network | – |" in shown
+    assert [axes.get_title() for axes in evaluator_study.draw(results).axes] == ["hard labels"]
