@@ -19,6 +19,7 @@ from distill_bench.runtime.device import send
 
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
+_ALWAYS = ("color", "flip")
 CROP, CUTOUT, SCALE, ROTATION = 0.125, 0.5, 1.2, 15.0
 
 
@@ -85,6 +86,18 @@ def sample(
     return Sample(operation, values, uniform() < 0.5 if always_flip else None)
 
 
+def sample_several(
+    operations: tuple[str, ...], batch: int, shape: tuple[int, int, int], generator: Generator
+) -> list[Sample]:
+    """Draw colour and mirror, where they are among the operations, and then one of the others. Arguments as ``sample``.
+
+    Source: the augmentation of IDC (Kim et al., ICML 2022), which NCFM's evaluation has too.
+    """
+    others = tuple(name for name in operations if name not in _ALWAYS)
+    drawn = [(name,) for name in _ALWAYS if name in operations] + ([others] if others else [])
+    return [sample(among, batch, shape, generator) for among in drawn]
+
+
 def apply(drawn: Sample, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Apply a sample to a batch of normalised images; differentiable with respect to them."""
     drawn = drawn.to(images.device)
@@ -94,14 +107,29 @@ def apply(drawn: Sample, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c
 
 
 def augmentation(
-    flip_invariant: bool, always_flip: bool = False, among: tuple[str, ...] = OPERATIONS
+    flip_invariant: bool, always_flip: bool = False, among: tuple[str, ...] = OPERATIONS, several: bool = False
 ) -> Callable[[Tensor, Generator], Tensor]:
-    """How networks are trained with DSA: an operation a batch, with parameters of its own for every image."""
+    """How networks are trained with DSA: an operation a batch, with parameters of its own for every image.
+
+    Args:
+        flip_invariant: whether a mirrored image keeps its label.
+        always_flip: as for ``sample``.
+        among: the operations.
+        several: whether a batch undergoes those of ``sample_several``.
+
+    Returns:
+        From a batch and a generator to the augmented batch.
+    """
     operations = usual_operations(flip_invariant, among)
 
     def augment(images: Tensor, generator: Generator) -> Tensor:
-        _, channels, height, width = images.shape
-        return apply(sample(operations, len(images), (channels, height, width), generator, always_flip), images)
+        batch, channels, height, width = images.shape
+        shape = channels, height, width
+        if several:
+            for drawn in sample_several(operations, batch, shape, generator):
+                images = apply(drawn, images)
+            return images
+        return apply(sample(operations, batch, shape, generator, always_flip), images)
 
     return augment
 

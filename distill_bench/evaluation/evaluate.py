@@ -27,6 +27,7 @@ from distill_bench.evaluation.doubts import notes_of
 from distill_bench.evaluation.labels import (
     balanced_batches,
     both,
+    cut_batches,
     distance_batches,
     mixed_batches,
     recorded_batches,
@@ -506,6 +507,8 @@ def _train_inputs(distilled: DistilledSet, setup: EvalSetup, labels: str) -> Tra
             batches = mixed_batches(load, targets, classes, rules.views, mirror)
         else:
             batches = table_batches(load, targets, _augmentation_of(rules, setup.dataset))
+        if rules.augmentation == "dsa" and rules.cutmix:
+            batches = cut_batches(batches, classes, rules.cutmix)
         if not rules.images_per_class:
             return batches
         return balanced_batches(batches, shown.labels, rules.images_per_class, rules.classes_per_step)
@@ -556,4 +559,4 @@ def _augmentation_of(rules: Protocol, dataset: Dataset) -> Augment | None:
             f"{rules.id} mirrors images and does nothing else to them; of {dataset.name} a mirrored one may not keep "
             f"its label. Name another protocol, or {rules.id}{WITHOUT_AUGMENTATION}."
         )
-    return dsa.augmentation(dataset.flip_invariant, among=among)
+    return dsa.augmentation(dataset.flip_invariant, among=among, several=rules.dsa_rule == "several")

@@ -76,6 +76,32 @@ def mixed_batches(load: ImageLoader, targets: Tensor, classes: int, policy: Augm
     return batches
 
 
+def cut_batches(batches: BatchFn, classes: int, share: float) -> BatchFn:
+    """A share of the batches with CutMix: a box of every image comes from another one, and targets are mixed by area.
+
+    Args:
+        batches: gives images and targets: classes int64 [b], probabilities [b, classes], or both [b, 2, classes].
+        classes: how many there are.
+        share: the probability of a batch that it is cut.
+
+    Returns:
+        The batch function of a training, whose targets are probabilities, see ``BatchFn``.
+    """
+    policy = AugmentPolicy(crop="none", mix="cutmix")
+
+    def cut(epoch: int, indices: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+        images, targets = batches(epoch, indices, draws)
+        soft = targets if targets.is_floating_point() else F.one_hot(targets, classes).float()
+        if float(torch.rand((), generator=draws)) >= share:
+            return images, soft
+        _, channels, height, width = images.shape
+        drawn = views.sample(policy, len(images), (channels, height, width), False, draws)
+        partners = take(images, drawn.partners), take(soft, drawn.partners)
+        return views.mixed(drawn, images, partners[0]), _mixed(drawn, images, soft, partners[1])
+
+    return cut
+
+
 def _mixed(drawn: AugmentParams, images: Tensor, own: Tensor, other: Tensor) -> Tensor:
     """Targets of images and of their partners in the shares of the views."""
     share = send(views.own_share(drawn, *images.shape[2:]).to(own.dtype), own.device)

@@ -51,6 +51,7 @@ class Protocol(BaseModel):
         minimum_steps: with few images, so many more epochs that there are at least this many optimiser steps.
         decay_after: epochs at the full rate, after which it is multiplied; None: half of the epochs, rounded down.
         decay_factor: by so much.
+        decays: so often, after as many epochs each.
         reset_momentum: whether momentum starts again at that point.
         decayed_momentum: SGD's from that point on, where it starts again; None: the same.
         optimizer: SGD; AdamW, which leaves biases and norms without weight decay, unless
@@ -65,6 +66,8 @@ class Protocol(BaseModel):
             ``views``: crops, mirrors and mixtures.
         dc_operations: which of DC's operations.
         dsa_operations: which of DSA's; all unless given.
+        dsa_rule: one of them a batch; or ``several``: colour, mirror and one of the others.
+        cutmix: the share of batches in which DSA is followed by CutMix, of images and targets.
         images_per_class: so many random images of every class a step, whatever the batch size; 0: batches are cut from
             a permutation of the set.
         classes_per_step: then, of so many random classes; 0: of all.
@@ -95,6 +98,7 @@ class Protocol(BaseModel):
     weight_decay: float = 5e-4
     decay_after: int | None = None
     decay_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    decays: PositiveInt = 1
     reset_momentum: bool = False
     decayed_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     optimizer: OptimizerName = "sgd"
@@ -107,6 +111,8 @@ class Protocol(BaseModel):
     augmentation: Augmentation = "dsa"
     dc_operations: tuple[str, ...] = ()
     dsa_operations: tuple[Literal["color", "crop", "cutout", "flip", "scale", "rotate"], ...] = ()
+    dsa_rule: Literal["one", "several"] = "one"
+    cutmix: Annotated[float, Field(ge=0, le=1)] = 0.0
     images_per_class: NonNegativeInt = 0
     classes_per_step: NonNegativeInt = 0
     views: AugmentPolicy = AugmentPolicy()
@@ -145,6 +151,18 @@ class Protocol(BaseModel):
     def _momentum_changes_where_it_starts_again(self) -> "Protocol":
         if self.decayed_momentum is not None and not self.reset_momentum:
             raise ValueError("decayed_momentum goes with reset_momentum = true: give both, or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _momentum_starts_again_once(self) -> "Protocol":
+        if self.decays > 1 and self.reset_momentum:
+            raise ValueError("reset_momentum is of one decay: leave it out, or give decays = 1")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_are_of_dsa(self) -> "Protocol":
+        if self.augmentation != "dsa" and (self.dsa_rule != "one" or self.cutmix):
+            raise ValueError('dsa_rule and cutmix go with augmentation = "dsa"; views have a mix of their own')
         return self
 
     @model_validator(mode="after")
@@ -198,6 +216,7 @@ class Protocol(BaseModel):
             weight_decay=self.weight_decay,
             decay_after=None if self.annealing else decay_after * epochs // whole,
             decay_factor=self.decay_factor,
+            decays=self.decays,
             reset_momentum=self.reset_momentum,
             decayed_momentum=self.decayed_momentum,
             temperature=temperature,

@@ -48,7 +48,8 @@ class Plan:
             ``floor`` after the last epoch, 0.5 to half-way there.
         anneal_every: whether the rate follows it epoch by epoch, or step by step.
         floor: the learning rate at the end of that half-wave.
-        decay_after: the number of epochs after which the learning rate is multiplied by ``decay_factor``, or None.
+        decay_after: the number of epochs after which the learning rate is multiplied by ``decay_factor``, or None;
+        decays: so often, after as many epochs each.
         reset_momentum: whether momentum starts again at that point (the field's scripts make a new optimiser there).
         decayed_momentum: SGD's from that point on, where it starts again; None: the same.
         temperature: logits are divided by it before the cross-entropy.
@@ -64,6 +65,7 @@ class Plan:
     weight_decay: float = 0.0
     decay_after: int | None = None
     decay_factor: float = 0.1
+    decays: int = 1
     reset_momentum: bool = False
     decayed_momentum: float | None = None
     temperature: float = 1.0
@@ -79,12 +81,13 @@ class Plan:
 
     def rate(self, epoch: int, part: float = 0.0) -> float:
         """The learning rate of an epoch, counted from 0, of whose steps a part is done."""
-        decayed = self.decay_after is not None and epoch >= self.decay_after
-        rate = self.learning_rate * self.decay_factor if decayed else self.learning_rate
+        after = self.epochs + 1 if self.decay_after is None else self.decay_after
+        done = sum(epoch >= after * k for k in range(1, self.decays + 1))
+        rate = self.learning_rate * self.decay_factor**done
         if not self.annealing:
             return rate
-        done = epoch + part if self.anneal_every == "step" else epoch
-        wave = 1 + math.cos(math.pi * self.annealing * done / self.epochs)
+        passed = epoch + part if self.anneal_every == "step" else epoch
+        wave = 1 + math.cos(math.pi * self.annealing * passed / self.epochs)
         return self.floor + (rate - self.floor) * wave / 2
 
 

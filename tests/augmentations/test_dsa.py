@@ -11,7 +11,15 @@ from scipy.ndimage import map_coordinates
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from distill_bench.augmentations.dsa import OPERATIONS, Sample, apply, sample, usual_operations
+from distill_bench.augmentations.dsa import (
+    OPERATIONS,
+    Sample,
+    apply,
+    augmentation,
+    sample,
+    sample_several,
+    usual_operations,
+)
 from distill_bench.runtime.seeds import generator
 
 
@@ -228,6 +236,35 @@ def test_operations_are_drawn_uniformly(flip_invariant):
 def test_the_usual_operations_are_six_or_the_five_without_flip():
     assert usual_operations(True) == ("color", "crop", "cutout", "flip", "scale", "rotate")
     assert usual_operations(False) == ("color", "crop", "cutout", "scale", "rotate")
+
+
+# ---- several operations a batch
+
+
+def test_several_are_colour_the_mirror_and_one_of_the_others():
+    drawn = [sample_several(OPERATIONS, 6, (3, 8, 8), generator("several", seed)) for seed in range(400)]
+    assert {tuple(one.operation for one in each[:2]) for each in drawn} == {("color", "flip")}
+    counts = Counter(each[2].operation for each in drawn)
+    assert {len(each) for each in drawn} == {3} and set(counts) == {"crop", "cutout", "scale", "rotate"}
+    assert all(70 < count < 130 for count in counts.values())
+
+
+def test_only_operations_that_are_asked_for_are_drawn():
+    kinds = [tuple(one.operation for one in sample_several(among, 2, (1, 8, 8), generator("x"))) for among in
+             (("flip",), ("color", "rotate"), ("scale",))]  # fmt: skip
+    assert kinds == [("flip",), ("color", "rotate"), ("scale",)]
+
+
+def test_networks_are_shown_every_image_after_all_of_them():
+    """Against the operations by hand, one after the other, each image with parameters of its own."""
+    images = batch()
+    shown = augmentation(True, among=("color", "flip", "crop"), several=True)(images, generator("draw"))
+    drawn = sample_several(("color", "flip", "crop"), 6, (3, 8, 8), generator("draw"))
+    for index, image in enumerate(images.numpy()):
+        for one, by_hand in zip(drawn, (color, flip, crop), strict=True):
+            image = by_hand(image, **{name: value[index].item() for name, value in one.values.items()})
+        np.testing.assert_allclose(shown[index], image, atol=1e-6)
+    assert augmentation(False, several=True)(images, generator("draw")).shape == images.shape
 
 
 # ---- siamese or not

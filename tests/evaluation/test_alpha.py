@@ -94,7 +94,7 @@ def test_a_weight_of_one_is_what_it_was(digits):
 
 
 @pytest.mark.parametrize("labels", ["soft", "teacher"])
-@pytest.mark.parametrize("protocol", ["quick-v1", "sre2l-v1"])
+@pytest.mark.parametrize("protocol", ["quick-v1", "sre2l-v1", "ncfm-v1"])
 def test_classes_stand_beside_what_the_teacher_says_mixed_as_the_images_are(digits, protocol, labels):
     half = made(digits, labels=labels)
     hard = inputs(digits, half, protocol, "hard")

@@ -22,6 +22,8 @@ COMMON = {
     "augmentation": "dsa",
     "dc_operations": [],
     "dsa_operations": [],
+    "dsa_rule": "one",
+    "cutmix": 0.0,
     "images_per_class": 0,
     "classes_per_step": 0,
     "networks": 5,
@@ -30,6 +32,7 @@ COMMON = {
     "decay_all": False,
     "nesterov": False,
     "decay_factor": 0.1,
+    "decays": 1,
     "decayed_momentum": None,
     "annealing": 0.0,
     "floor": 0.0,
@@ -131,6 +134,11 @@ PINNED = {
         }
     },
     "datadam-v1": COMMON | FIELD | {"network": "ConvNetBN", "epochs": 1801, "decay_after": 902, "batch_size": 64},
+    "ncfm-v1": COMMON
+    | {"epochs": 2000, "batch_size": 128, "optimizer": "adamw", "decay_all": True, "learning_rate": 1e-3}
+    | {"weight_decay": 0.01, "decay_after": 400, "decay_factor": 0.5, "decays": 4, "use_learned_rate": False}
+    | {"dsa_rule": "several", "dsa_operations": ["color", "crop", "flip", "scale", "rotate"], "cutmix": 0.5}
+    | {"equal_steps": False, "networks": 10},
     "sre2l-v1": COMMON
     | ADAMW
     | {"batch_size": 1024, "annealing": 1.0, "views": CUTMIX}
@@ -238,6 +246,28 @@ def test_the_papers_protocols_have_the_rates_of_the_reference_loop(name, source,
     plan = load_protocol(name).for_dataset(source).plan(100)
     assert rates(plan) == pytest.approx(reference_rates(epochs))
     assert plan.reset_momentum and (plan.momentum, plan.weight_decay, plan.batch_size) == (0.9, 5e-4, batch)
+
+
+def test_the_rate_of_ncfm_halves_after_every_fifth():
+    wanted = [1e-3 * 0.5 ** (epoch // 400) for epoch in range(2000)]
+    plan = load_protocol("ncfm-v1").plan(10)
+    assert [plan.rate(epoch) for epoch in range(2000)] == pytest.approx(wanted)
+    longer = load_protocol("ncfm-v1").plan(10, shown=40)
+    assert (longer.epochs, longer.decay_after) == (2000, 400), "of all images that the set shows"
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"decays": 2, "reset_momentum": True}, "reset_momentum is of one decay"),
+        ({"augmentation": "views", "cutmix": 0.5}, "cutmix go with augmentation"),
+        ({"augmentation": "none", "dsa_rule": "several"}, "dsa_rule and cutmix go with"),
+        ({"cutmix": 1.5}, "less than or equal to 1"),
+    ],
+)
+def test_rules_that_do_not_go_together_are_refused(fields, complaint):
+    with pytest.raises(ValidationError, match=complaint):
+        Protocol(id="mine", source="test", epochs=1, **fields)
 
 
 def test_dc_augments_on_mnist_alone():

@@ -32,7 +32,7 @@ def by_hand(targets, plan, draws, augment=None):
     if targets.ndim == 1:
         targets = torch.eye(CLASSES, dtype=torch.float64)[targets]
     for epoch in range(plan.epochs):
-        if epoch == plan.decay_after:
+        if plan.decay_after is not None and epoch in [plan.decay_after * k for k in range(1, plan.decays + 1)]:
             rate = rate * plan.decay_factor
             if plan.reset_momentum:
                 velocity = [None] * len(weights)
@@ -73,6 +73,7 @@ PLANS = {
     "reset": {"momentum": 0.9, "weight_decay": 0.1, "decay_after": 2, "reset_momentum": True},
     "other momentum": {"momentum": 0.9, "decay_after": 2, "reset_momentum": True, "decayed_momentum": 0.5},
     "other factor": {"momentum": 0.5, "decay_after": 3, "decay_factor": 0.5},
+    "three decays": {"decay_after": 1, "decay_factor": 0.5, "decays": 3},
     "decay at once": {"decay_after": 0},
     "decay never reached": {"decay_after": 5},
     "one batch": {"batch_size": 256, "momentum": 0.9},
