@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_bench.benchmark.cells import Cell, GivenSetCell, ReferenceCell, SetCell
-from distill_bench.benchmark.suite import SET_ENDING, Suite, Variant, is_run_at
+from distill_bench.benchmark.suite import CARD, SET_ENDING, Suite, Variant, is_run_at
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError, did_you_mean
@@ -61,20 +61,22 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
     def chosen(key: str, values: Iterable[object]) -> list:
         return [value for value in values if key not in wanted or str(value) in wanted[key]]
 
-    protocols = tuple(chosen("protocol", suite.protocols))
     cells: list[Cell] = [
         SetCell(dataset, str(method), budget.ipc, seed, suite.preset, protocols, **more, **_variant(method))
         for dataset in chosen("dataset", suite.datasets)
         for budget in suite.budgets
-        if protocols and _has_budget(budget, wanted)
+        if _has_budget(budget, wanted)
         for more in [{**suite.data, "fraction": budget.fraction}]
         for method in chosen("method", suite.methods)
         if is_run_at(method, budget)
+        for protocols in [tuple(chosen("protocol", protocols_of(suite, method)))]
+        if protocols
         for seed in chosen("seed", suite.seeds)
     ]
     cells += [
         replace(cell, protocols=protocols)
         for cell in given
+        for protocols in [tuple(chosen("protocol", cell.protocols))]
         if protocols
         and _has_budget(cell.budget, wanted)
         and all(chosen(key, [getattr(cell, key)]) for key in ("dataset", "method", "seed"))
@@ -89,6 +91,13 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
     if not cells:
         raise UsageError(f"the filter leaves no cell of suite {suite.name}: what it names never comes together.")
     return cells
+
+
+def protocols_of(suite: Suite, method: str | Variant) -> tuple[str, ...]:
+    """Under which a method's sets are scored. Raises UsageError if there is no such method."""
+    if CARD not in suite.protocols:
+        return suite.protocols
+    return suite.protocols_with(load_method(method.method if isinstance(method, Variant) else method).recipe.protocol)
 
 
 def _has_budget(budget: Budget, wanted: Mapping[str, set[str]]) -> bool:
@@ -119,7 +128,8 @@ def _given_sets(suite: Suite) -> list[GivenSetCell]:
             raise UsageError(f"suite {suite.name} has two sets called {name}; their results would be one file.")
         budget = card.budget
         about = (card.method, budget.ipc, budget.fraction, card.seed or 0, card.preset or name)
-        cells.append(GivenSetCell(card.source.name, name, str(file.absolute()), *about, suite.protocols, **suite.data))
+        protocols = suite.protocols_with(card.protocol)
+        cells.append(GivenSetCell(card.source.name, name, str(file.absolute()), *about, protocols, **suite.data))
     return cells
 
 
@@ -178,6 +188,10 @@ def _check_filter(suite: Suite, given: list[GivenSetCell], wanted: dict[str, set
         if key in _OF_SETS:
             own = (getattr(cell, key) for cell in given)
             values = list(dict.fromkeys([*values, *(str(value) for value in own if value is not None)]))
+        if key == "protocol" and CARD in values:
+            scored = [name for each in suite.methods for name in protocols_of(suite, each)]
+            scored += [name for cell in given for name in cell.protocols]
+            values = list(dict.fromkeys([*scored, *(name for name in values if name != CARD)]))
         strange = sorted(wanted.get(key, set()) - set(values))
         if strange:
             hint = did_you_mean(strange[0], values)

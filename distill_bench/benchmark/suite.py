@@ -30,6 +30,8 @@ _SUITES = Path(__file__).with_name("suites")
 EVALUATED = "evaluated"
 """Where a suite's name stands, what ``evaluate --results`` files; no suite is called so."""
 NONE = "none"
+CARD = "card"
+"""Among a suite's protocols, that of a set's card: the recipe's, which is the paper's."""
 SET_ENDING = ".safetensors"
 
 
@@ -100,7 +102,7 @@ class Suite(BaseModel):
         sets: besides the grid, sets that are there already: ids of the registry, or files.
         preset: of every recipe that has one of that name; the others run as in their paper.
         protocols: every set is scored under each, in tables of their own; a name that stands for several, as
-            ``probe-v1`` does, is all of these.
+            ``probe-v1`` does, is all of these, and ``card`` is the one on the set's card, its paper's.
         reference: the protocol of the line trained on the whole training split, or ``"none"``. Protocols that probe
             networks have a second line, of networks that were not trained.
         size, holdout, flip_invariant, classes: as for ``load_dataset``.
@@ -167,9 +169,15 @@ class Suite(BaseModel):
         """All budgets of the grid."""
         return [*map(Budget, self.ipc), *(Budget(fraction=fraction) for fraction in self.fraction)]
 
-    def has(self, method: str, budget: Budget) -> bool:
-        """Whether a method, or a variant, of this name is run at a budget."""
-        return budget in self.budgets and any(str(each) == method and is_run_at(each, budget) for each in self.methods)
+    def named(self, name: str, budget: Budget) -> "list[str | Variant]":
+        """The method, or the variant, of a name that is run at a budget; none where it is not."""
+        return [
+            each for each in self.methods if budget in self.budgets and str(each) == name and is_run_at(each, budget)
+        ]
+
+    def protocols_with(self, own: str) -> tuple[str, ...]:
+        """The protocols that a set is scored under, with the one on its card in place of ``card``; none twice."""
+        return tuple(dict.fromkeys(own if name == CARD else name for name in self.protocols))
 
     @field_validator("name")
     @classmethod
@@ -224,7 +232,7 @@ class Suite(BaseModel):
     def check_protocols(self, where: str) -> None:
         """Raises UsageError, beginning with ``where``, for a protocol that does not score what it is to score."""
         for protocol in self.protocols:
-            if load_protocol(protocol).trains_on == FULL:  # else sets of either kind
+            if protocol != CARD and load_protocol(protocol).trains_on == FULL:  # else sets of either kind
                 raise UsageError(
                     f"{where}: protocols: {protocol} scores a whole training split; name it as the reference."
                 )

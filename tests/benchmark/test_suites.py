@@ -203,10 +203,27 @@ def test_a_variant_is_run_at_its_own_budgets(tmp_path):
     ten = "{ method = 'dm', ipc = [10], set = { image_lr = 9.0 }, as = 'tuned' }"
     suite = written(tmp_path, f"methods = [{one}, {ten}]\nreference = 'none'")
     assert [(cell.ipc, cell.settings["image_lr"]) for cell in expand(suite, {})] == [(1, 1.0), (10, 9.0)]
-    assert suite.has("tuned", Budget(1)) and not suite.has("tuned", Budget(2)) and not suite.has("dm", Budget(1))
+    assert [len(suite.named(*each)) for each in (("tuned", Budget(1)), ("tuned", Budget(2)), ("dm", Budget(1)))] == [
+        1,
+        0,
+        0,
+    ]
     both = written(tmp_path, f"methods = [{one}, {ten.replace('[10]', '[1, 10]')}]")
     with pytest.raises(UsageError, match="has the method tuned twice"):
         expand(both, {})
+
+
+def test_each_set_is_scored_under_the_protocol_of_its_card(tmp_path):
+    tuned = "{ method = 'mtt', set = { image_lr = 9.0 }, as = 'tuned' }"
+    suite = written(tmp_path, f"methods = ['dc', {tuned}]\nprotocols = ['card', 'dsa-v1']\nreference = 'none'")
+    assert {cell.method: cell.protocols for cell in expand(suite, {})} == {
+        "dc": ("dc-v1", "dsa-v1"),
+        "tuned": ("mtt-v1", "dsa-v1"),
+    }
+    only = expand(suite, parse_only("protocol=mtt-v1,ipc=1"))
+    assert [(cell.method, cell.protocols) for cell in only] == [("tuned", ("mtt-v1",))]
+    with pytest.raises(UsageError, match="has protocol dc-v1, dsa-v1, mtt-v1"):
+        expand(suite, parse_only("protocol=dm-v1"))
 
 
 @pytest.mark.parametrize(

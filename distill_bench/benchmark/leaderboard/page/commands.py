@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from distill_bench.benchmark.grid import protocols_of
 from distill_bench.benchmark.leaderboard.collect import STRICT, Row
 from distill_bench.benchmark.suite import Suite, list_suites, load_suite
 from distill_bench.distilled.budget import Budget
@@ -48,7 +49,8 @@ def _is_option(result: Result) -> bool:
 def _has(suite: Suite, row: Row, protocol: str) -> bool:
     if row["method"] in LINES:
         return row["method"] in suite.lines and protocol in suite.references
-    return suite.has(row["method"], Budget(row["ipc"], row["fraction"])) and protocol in suite.protocols
+    budget = Budget(row["ipc"], row["fraction"])
+    return any(protocol in protocols_of(suite, each) for each in suite.named(row["method"], budget))
 
 
 def _bench(name: str, row: Row, protocol: str, results: Sequence[Result]) -> str:
