@@ -2,10 +2,13 @@
 
     python scripts/evaluator_study.py results --out docs/studies
 
-Reads the results of the suite evaluator. A seed fixes images, teacher and initial networks; ± is half of the 95 %
-Student-t interval over the seeds.
+Reads the results of the suite evaluator. A seed fixes the images that a method makes and the teacher; the initial
+networks of an evaluator are the same for all sets. ± is half of a 95 % Student-t interval: over the seeds, but for the
+parts of the spread, where it is over the methods (jackknife).
 """
 
+import math
+from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 from statistics import fmean
 
@@ -14,12 +17,13 @@ import pandas
 from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from study_tables import heat, table, with_half_width, write_study
+from study_tables import heat, largest, table, with_half_width, write_study
 
 from distill_bench.evaluation.rank_statistics import spearman
+from distill_bench.evaluation.statistics import Estimate
 
 LINE, LABELS = "random", ("hard", "soft", "teacher")
-Accuracies = Float[numpy.ndarray, "images labels evaluators"]
+Accuracies = Float[numpy.ndarray, "seeds images labels evaluators"]
 
 
 def accuracies(results: pandas.DataFrame) -> pandas.DataFrame:
@@ -29,43 +33,86 @@ def accuracies(results: pandas.DataFrame) -> pandas.DataFrame:
     return results.pivot_table("accuracy", ["seed", "images", "labels"], "protocol", sort=False)
 
 
-def by_seed(found: pandas.DataFrame) -> dict[int, Accuracies]:
-    """Of every seed that has all cells one array; axes in the table's order."""
-    images, labels = list(dict.fromkeys(found.index.get_level_values("images"))), _labels(found)
-    whole = pandas.MultiIndex.from_product([images, labels])
-    parts = {seed: part.droplevel("seed").reindex(whole) for seed, part in found.groupby("seed")}
-    shape = (len(images), len(labels), -1)
-    return {seed: part.to_numpy().reshape(shape) for seed, part in parts.items() if not part.isna().any(axis=None)}
+def whole_seeds(found: pandas.DataFrame) -> Accuracies:
+    """The seeds that have all cells; axes in the table's order."""
+    cells = list(product(_images(found), _labels(found)))
+    parts = [part.droplevel("seed").reindex(pandas.MultiIndex.from_tuples(cells)) for _, part in found.groupby("seed")]
+    shape = (len(_images(found)), len(_labels(found)), len(found.columns))
+    whole = [part.to_numpy().reshape(shape) for part in parts if not part.isna().any(axis=None)]
+    return numpy.stack(whole) if whole else numpy.empty((0, *shape))
 
 
-def shares(accuracies: Accuracies) -> dict[str, float]:
-    """What the spread between images, each less the mean of its labels and evaluator, is made of, in percent.
+def components(accuracies: Accuracies) -> dict[str, float]:
+    """Of what the spread between sets under one evaluator and one kind of labels consists: variances, points squared.
 
-    The sums of squares of a balanced analysis of variance without repetition: of images alone, of images with labels,
-    of images with the evaluator, and the rest.
+    A balanced layout with random effects, each cell less the mean over the sets of its seed, labels and evaluator: mean
+    squares solved for their expectations, and set to 0 where that is below.
+
+    Args:
+        accuracies: of two seeds, sets, kinds of labels and evaluators at least.
+
+    Returns:
+        ``method``: what a method has under all of them; ``method × labels``, ``method × evaluator``, ``method × both``:
+        what it has under these alone; ``draw``: what a seed's images have under all; ``rest``: what is left, with the
+        networks' noise.
     """
-    total = accuracies - accuracies.mean(axis=0)
-    own = total.mean(axis=(1, 2), keepdims=True)
-    with_labels = total.mean(axis=2, keepdims=True) - own
-    with_evaluator = total.mean(axis=1, keepdims=True) - own
-    parts = {
-        "images": own, "images × labels": with_labels, "images × evaluator": with_evaluator,
-        "rest": total - own - with_labels - with_evaluator,
-    }  # fmt: skip
-    squares = {name: float((part**2).sum() * total.size / part.size) for name, part in parts.items()}
-    return {name: 100 * value / sum(squares.values()) for name, value in squares.items()}
+    seeds, images, labels, evaluators = accuracies.shape
+    centred = accuracies - accuracies.mean(axis=1, keepdims=True)
+    cell = centred.mean(axis=0, keepdims=True)
+    own = cell.mean(axis=(2, 3), keepdims=True)
+    with_labels = cell.mean(axis=3, keepdims=True) - own
+    with_evaluator = cell.mean(axis=2, keepdims=True) - own
+    drawn = centred.mean(axis=(2, 3), keepdims=True) - own
+
+    def mean_square(part: numpy.ndarray, *freedom: int) -> float:
+        return float((part**2).sum()) * accuracies.size / part.size / ((images - 1) * math.prod(freedom))
+
+    rest = mean_square(centred - cell - drawn, seeds - 1, labels * evaluators - 1)
+    draw = mean_square(drawn, seeds - 1)
+    both = mean_square(cell - own - with_labels - with_evaluator, labels - 1, evaluators - 1)
+    by_labels, by_evaluator = mean_square(with_labels, labels - 1), mean_square(with_evaluator, evaluators - 1)
+    solved = {
+        "method": (mean_square(own) - by_labels - by_evaluator + both - draw + rest) / (seeds * labels * evaluators),
+        "method × labels": (by_labels - both) / (seeds * evaluators),
+        "method × evaluator": (by_evaluator - both) / (seeds * labels),
+        "method × both": (both - rest) / seeds,
+        "draw": (draw - rest) / (labels * evaluators),
+        "rest": rest,
+    }
+    return {name: max(value, 0.0) for name, value in solved.items()}
 
 
-def agreement(accuracies: Accuracies) -> Float[numpy.ndarray, "columns columns"]:
-    """Spearman's correlation of the orders that two columns (labels, evaluator) give the images."""
-    columns = accuracies.reshape(len(accuracies), -1).T
-    return numpy.array([[spearman(first, second)[0] for second in columns] for first in columns])
+def shares(accuracies: Accuracies) -> dict[str, Estimate]:
+    """Each of the ``components`` in percent of their sum, with its error over which methods there are (jackknife)."""
+    count = accuracies.shape[1]
+    whole = _percent(components(accuracies))
+    parts = [_percent(components(numpy.delete(accuracies, place, axis=1))) for place in range(count)]
+    found = {}
+    for name, value in whole.items():
+        left_out = [part[name] for part in parts]
+        mean = fmean(left_out)
+        error = math.sqrt((count - 1) / count * sum((each - mean) ** 2 for each in left_out))
+        found[name] = Estimate(value, error, count - 1)
+    return found
+
+
+def _percent(parts: dict[str, float]) -> dict[str, float]:
+    total = sum(parts.values())
+    return {name: 100 * value / total if total else math.nan for name, value in parts.items()}
 
 
 def less_line(found: pandas.DataFrame) -> pandas.DataFrame:
     """Every cell less random images with the same labels, evaluator and seed."""
-    lines = found.xs(LINE, level="images")
+    lines = found[found.index.get_level_values("images") == LINE].droplevel("images")
     return found - lines.reindex(found.index.droplevel("images")).to_numpy()
+
+
+def _images(found: pandas.DataFrame) -> list[str]:
+    return list(dict.fromkeys(found.index.get_level_values("images")))
+
+
+def _labels(found: pandas.DataFrame) -> list[str]:
+    return [label for label in LABELS if label in found.index.get_level_values("labels")]
 
 
 def _column(name: str) -> str:
@@ -74,39 +121,48 @@ def _column(name: str) -> str:
     return network or name.removeprefix("matched-").removesuffix("v1").strip("-") or "sgd"
 
 
-def _shares_table(whole: dict[int, Accuracies]) -> str:
-    each = [shares(array) for array in whole.values()]
-    rows = [[name, with_half_width([one[name] for one in each])] for name in each[0]]
-    return table(["spread between the ten sets", "share (%)"], rows)
+def _shares_table(whole: Accuracies) -> str:
+    if min(whole.shape) < 2 or whole.shape[1] < 3:
+        return "Parts of the spread need whole cells of two seeds, kinds of labels and evaluators, and of three sets.\n"
+    rows = []
+    for name, share in shares(whole).items():
+        low, high = share.interval()
+        half = "" if low is None or high is None else f" ± {(high - low) / 2:.0f}"
+        rows.append([name, f"{share.value:.0f}{half}"])
+    return table(["spread between the sets, variance", "share (%)"], rows)
 
 
-def _labels(found: pandas.DataFrame) -> list[str]:
-    return [label for label in LABELS if label in found.index.get_level_values("labels")]
+def _mean_correlation(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> list[float]:
+    """The mean of Spearman's correlations, alone in a list; none where no pair has one."""
+    found = [
+        correlation for correlation, _ in (spearman(list(a), list(b)) for a, b in pairs) if correlation is not None
+    ]
+    return [fmean(found)] if found else []
 
 
-def _agreement_table(whole: dict[int, Accuracies], labels: list[str], columns: list[str]) -> str:
-    """The mean correlation with every other column of the same kind, and across kinds."""
+def _agreement_table(whole: Accuracies, labels: list[str], columns: list[str]) -> str:
+    """How alike the orders are that two columns (labels, evaluator) give the sets: of one seed, or of two."""
     kinds = list(product(labels, columns))
-    matrices = [agreement(array) for array in whole.values()]
+    flat = whole.reshape(len(whole), whole.shape[1], len(kinds))
 
-    def mean_of(pairs: list[tuple[int, int]]) -> list[float]:
-        return [fmean(float(matrix[pair]) for pair in pairs) for matrix in matrices] if pairs else []
-
-    def having(same_labels: bool, same_evaluator: bool) -> list[tuple[int, int]]:
-        return [
+    def within(same_labels: bool, same_evaluator: bool) -> list[float]:
+        pairs = [
             (i, j)
             for i, j in combinations(range(len(kinds)), 2)
-            if (kinds[i][0] == kinds[j][0]) == same_labels and (kinds[i][1] == kinds[j][1]) == same_evaluator
+            if (kinds[i][0] == kinds[j][0], kinds[i][1] == kinds[j][1]) == (same_labels, same_evaluator)
         ]
+        return [each for seed in flat for each in _mean_correlation((seed[:, i], seed[:, j]) for i, j in pairs)]
 
-    seeds = [spearman(a.mean(axis=(1, 2)), b.mean(axis=(1, 2)))[0] for a, b in combinations(whole.values(), 2)]
+    across = _mean_correlation(
+        (first[:, i], second[:, i]) for first, second in combinations(flat, 2) for i in range(len(kinds))
+    )
     rows = [
-        ["same labels, another optimiser or network", with_half_width(mean_of(having(True, False)), ".2f")],
-        ["other labels, same optimiser and network", with_half_width(mean_of(having(False, True)), ".2f")],
-        ["both others", with_half_width(mean_of(having(False, False)), ".2f")],
-        ["the same images' mean, another seed", f"{fmean(seeds):.2f}" if seeds else "–"],
+        ["same labels, another optimiser or network", with_half_width(within(True, False), ".2f")],
+        ["other labels, same optimiser and network", with_half_width(within(False, True), ".2f")],
+        ["both others", with_half_width(within(False, False), ".2f")],
+        ["same labels, optimiser and network, other draws (two seeds)", with_half_width(across, ".2f")],
     ]
-    return table(["two orders of the ten sets", "Spearman's correlation, mean"], rows)
+    return table(["two orders of the sets", "Spearman's correlation, mean"], rows)
 
 
 def _cell(part: pandas.DataFrame, column: str, images: str, form: str = ".1f") -> str:
@@ -115,16 +171,19 @@ def _cell(part: pandas.DataFrame, column: str, images: str, form: str = ".1f") -
 
 
 def tables(results: pandas.DataFrame) -> str:
-    """Shares of the spread, agreement of orders, and every cell less random images."""
+    """Parts of the spread, agreement of orders, and every cell less random images."""
     found = accuracies(results)
-    whole, moved = by_seed(found), less_line(found)
+    whole, moved = whole_seeds(found), less_line(found)
     columns = list(found.columns)
-    parts = [f"Seeds: {len(whole)}\n", _shares_table(whole), _agreement_table(whole, _labels(found), columns)]
+    seeds = f"Seeds with all cells: {len(whole)} of {found.index.get_level_values('seed').nunique()}\n"
+    parts = [seeds, _shares_table(whole), _agreement_table(whole, _labels(found), columns)]
     for label in _labels(found):
         lines, own = (part.xs(label, level="labels") for part in (found, moved))
-        names = [name for name in dict.fromkeys(own.index.get_level_values("images")) if name != LINE]
-        rows = [[f"{LINE}, accuracy", *(_cell(lines, column, LINE) for column in columns)]]
-        rows += [[name, *(_cell(own, column, name, "+.1f") for column in columns)] for name in names]
+        rows = [
+            [name, *(_cell(own, column, name, "+.1f") for column in columns)] for name in _images(own) if name != LINE
+        ]
+        if LINE in _images(lines):
+            rows.insert(0, [f"{LINE}, accuracy", *(_cell(lines, column, LINE) for column in columns)])
         parts.append(table([f"{label} labels", *map(_column, columns)], rows))
     return "\n".join(parts)
 
@@ -133,14 +192,20 @@ def draw(results: pandas.DataFrame) -> Figure:
     """A panel a kind of labels: image sets by evaluators, in points above random images under the same."""
     moved = less_line(accuracies(results))
     columns, labels = list(moved.columns), _labels(moved)
-    means = moved.groupby(["images", "labels"], sort=False).mean()
-    names = [name for name in dict.fromkeys(moved.index.get_level_values("images")) if name != LINE]
+    names = [name for name in _images(moved) if name != LINE]
+    grids = [
+        [
+            [list(moved[each].xs((name, label), level=("images", "labels")).dropna()) for each in columns]
+            for name in names
+        ]
+        for label in labels
+    ]
+    bound = largest(cell for grid in grids for row in grid for cell in row)
     figure = Figure(figsize=(13, 0.6 + 0.36 * len(names)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    bound = float(numpy.nanquantile(means.abs().to_numpy(), 0.95))
-    for axes, label in zip(figure.subplots(1, len(labels), sharey=True, squeeze=False)[0], labels, strict=True):
-        own = moved.xs(label, level="labels")
-        grid = [[list(own[each].xs(name, level="images").dropna()) for each in columns] for name in names]
+    for axes, label, grid in zip(
+        figure.subplots(1, len(labels), sharey=True, squeeze=False)[0], labels, grids, strict=True
+    ):
         heat(axes, grid, [bound] * len(columns))
         axes.set_title(f"{label} labels", fontsize=10)
         axes.set_xticks(range(len(columns)), map(_column, columns), rotation=30, ha="right", fontsize=8)

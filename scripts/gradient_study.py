@@ -2,17 +2,28 @@
 
     python scripts/gradient_study.py results --out docs/studies
 
-Reads the results of the suite gradient. A seed fixes experts, first images, segments and initial networks, so that a
-difference is of pairs; ± is half of the 95 % Student-t interval over the seeds.
+Reads the results of the suite gradient. A seed fixes first images, segments and draws, and a difference is of pairs;
+experts and the initial networks of evaluation are the same for all. ± is half of the 95 % Student-t interval over the
+seeds.
 """
 
 import re
-from statistics import fmean, median
+from statistics import median
 from typing import NamedTuple
 
 import pandas
 from matplotlib.figure import Figure
-from study_tables import difference, intervals, table, with_half_width, write_study
+from study_tables import (
+    Cells,
+    budgets,
+    cells_of,
+    difference,
+    intervals,
+    seeds_line,
+    table,
+    with_half_width,
+    write_study,
+)
 
 EXACT, TESLA = "exact", "tesla"
 PLAIN = ""
@@ -42,36 +53,20 @@ class Setting(NamedTuple):
     def with_gradient(self, gradient: str) -> "Setting":
         return self._replace(gradient=gradient)
 
-
-Cell = tuple[int, Setting]
-"""IPC and setting."""
-
-
-def by_cell(results: pandas.DataFrame, column: str, strict: bool = True) -> dict[Cell, dict[int, float]]:
-    """Of every cell a column's values, seed by seed: of classes at the protocol's own rate, or of the set as stored."""
-    results = results[results["strict"].astype(bool) == strict]
-    cells: dict[Cell, dict[int, float]] = {}
-    for ipc, method, seed, value in zip(
-        results["ipc"], results["method"], results["seed"], results[column], strict=True
-    ):
-        cells.setdefault((int(ipc), Setting.of(method)), {})[int(seed)] = float(value)
-    return cells
+    def __str__(self) -> str:
+        return f"{self.gradient} of {self.steps} steps of {self.rate:g} {self.more}".rstrip()
 
 
-def _budgets(cells: dict[Cell, dict[int, float]]) -> list[int]:
-    return sorted({ipc for ipc, _ in cells})
-
-
-def _settings(cells: dict[Cell, dict[int, float]]) -> list[Setting]:
+def _settings(cells: Cells) -> list[Setting]:
     """With the exact gradient: plain ones first."""
-    found = {setting.with_gradient(EXACT) for _, setting in cells}
+    found = {Setting.of(name).with_gradient(EXACT) for _, name in cells}
     return sorted(found, key=lambda setting: (setting.more != PLAIN, setting.more, setting.steps, setting.rate))
 
 
-def less_tesla(cells: dict[Cell, dict[int, float]], ipc: int, setting: Setting) -> list[float]:
-    """The exact gradient's set less TESLA's, seed by seed; of TESLA with more iterations, less the usual exact one."""
-    own = cells.get((ipc, setting), {}) or cells.get((ipc, setting._replace(more=PLAIN)), {})
-    return difference(own, cells.get((ipc, setting.with_gradient(TESLA)), {}))
+def less_tesla(cells: Cells, ipc: int, setting: Setting) -> list[float]:
+    """The exact gradient's set less TESLA's, seed by seed."""
+    pair = (cells.get((ipc, str(setting.with_gradient(each))), {}) for each in (EXACT, TESLA))
+    return difference(*pair)
 
 
 def _named(setting: Setting) -> str:
@@ -82,48 +77,41 @@ def tables(results: pandas.DataFrame) -> str:
     """Accuracies as stored and with classes, of both gradients and their difference, and how long a set takes."""
     parts = []
     for title, strict in (("as stored", False), ("classes, the protocol's own rate", True)):
-        cells = by_cell(results, "accuracy", strict)
-        budgets = _budgets(cells)
-        header = [title, *(f"IPC {k}{what}" for k in budgets for what in (" exact", " TESLA", ", exact less TESLA"))]
+        cells = cells_of(results, strict=strict)
+        names = [f"IPC {k}{what}" for k in budgets(cells) for what in (" exact", " TESLA", ", exact less TESLA")]
         rows = [
-            [_named(setting), *(entry for k in budgets for entry in _entries(cells, k, setting))]
+            [_named(setting), *(entry for k in budgets(cells) for entry in _entries(cells, k, setting))]
             for setting in _settings(cells)
         ]
-        parts.append(table(header, rows))
-    seeds = sorted({len(found) for found in by_cell(results, "accuracy", False).values()})
-    counts = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
-    return f"Seeds: {counts}\n\n" + "\n".join([*parts, _times(results)])
+        parts.append(table([title, *names], rows))
+    return seeds_line(cells_of(results)) + "\n".join([*parts, _times(cells_of(results, "synthesis.seconds"))])
 
 
-def _entries(cells: dict[Cell, dict[int, float]], ipc: int, setting: Setting) -> list[str]:
-    own = [cells.get((ipc, setting.with_gradient(gradient)), {}).values() for gradient in (EXACT, TESLA)]
+def _entries(cells: Cells, ipc: int, setting: Setting) -> list[str]:
+    own = [cells.get((ipc, str(setting.with_gradient(each))), {}).values() for each in (EXACT, TESLA)]
     return [*map(with_half_width, own), with_half_width(less_tesla(cells, ipc, setting), "+.1f")]
 
 
-def _times(results: pandas.DataFrame) -> str:
-    """Medians over the seeds: experts are trained with the first cell of a seed."""
-    seconds = by_cell(results, "synthesis.seconds", strict=False)
+def _times(seconds: Cells) -> str:
+    """Medians over the seeds: the first cell of all trains the experts, which are the same for every seed."""
     rows = []
     for setting in _settings(seconds):
-        pairs = [
-            [seconds.get((k, setting.with_gradient(each)), {}) for each in (EXACT, TESLA)] for k in _budgets(seconds)
-        ]
-        if all(all(pair) for pair in pairs):
-            exact, tesla = (fmean(median(pair[which].values()) for pair in pairs) for which in (0, 1))
-            rows.append([_named(setting), f"{exact:.1f}", f"{tesla:.1f}", f"{exact / tesla:.2f}"])
-    return table(["seconds a set, mean of the budgets", "exact", "TESLA", "ratio"], rows)
+        for k in budgets(seconds):
+            found = [seconds.get((k, str(setting.with_gradient(each))), {}).values() for each in (EXACT, TESLA)]
+            if all(found):
+                exact, tesla = map(median, found)
+                rows.append([f"{_named(setting)}, IPC {k}", f"{exact:.1f}", f"{tesla:.1f}", f"{exact / tesla:.2f}"])
+    return table(["seconds a set, median", "exact", "TESLA", "ratio"], rows)
 
 
 def draw(results: pandas.DataFrame) -> Figure:
     """A panel an IPC: what the exact gradient is above TESLA's, setting by setting."""
-    cells = by_cell(results, "accuracy", strict=False)
-    return intervals(
-        {
-            f"digits, IPC {k}": {_named(setting): less_tesla(cells, k, setting) for setting in _settings(cells)}
-            for k in _budgets(cells)
-        },
-        "points, exact less TESLA",
-    )
+    cells = cells_of(results)
+    panels = {
+        f"digits, IPC {k}": {_named(setting): less_tesla(cells, k, setting) for setting in _settings(cells)}
+        for k in budgets(cells)
+    }
+    return intervals(panels, "points, exact less TESLA")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Reads the results of the suite pruning and writes the figure, and the page with its tables between the two comments. ±
 is half of the 95 % Student-t interval over the seeds of selection and training; a difference is of pairs with the same
-seed, dataset and fraction. A seed fixes scores, ties, teacher and initial network.
+seed, dataset and fraction. A seed fixes scores, ties and teacher; the initial network is
+the same for all.
 """
 
 from statistics import fmean

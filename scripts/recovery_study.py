@@ -2,45 +2,44 @@
 
     python scripts/recovery_study.py results --out docs/studies
 
-Reads the results of the suite recovery. ± is half of the 95 % Student-t interval over the seeds of teacher, images and
-networks; a difference is of pairs with the same seed, whose random images, teachers and initial networks are the same.
+Reads the results of the suite recovery. ± is half of the 95 % Student-t interval over the seeds of teacher and images;
+a difference is of pairs with the same seed, whose random images and teachers are the same. The initial networks of
+evaluation are the same for all seeds.
 """
 
 import pandas
 from matplotlib.figure import Figure
-from study_tables import FULL, difference, intervals, table, with_half_width, write_study
+from study_tables import (
+    Cells,
+    budgets,
+    cells_of,
+    difference,
+    intervals,
+    seeds_line,
+    table,
+    with_half_width,
+    write_study,
+)
 
 LINE, WHOLE = "random-soft", "sre2l"
 WEAK = " weak teacher"
-Cell = tuple[int, str]
-"""IPC and method."""
 
 
-def accuracies(results: pandas.DataFrame) -> dict[Cell, dict[int, float]]:
-    """Of every cell the accuracy with the teacher's labels, seed by seed, in percent."""
-    cells: dict[Cell, dict[int, float]] = {}
-    as_stored = ~results["strict"].astype(bool)
-    for row in results[as_stored & (results["method"] != FULL)].itertuples():
-        cells.setdefault((int(row.ipc), str(row.method)), {})[int(row.seed)] = float(row.accuracy)
-    return cells
-
-
-def less_line(cells: dict[Cell, dict[int, float]], ipc: int, method: str) -> list[float]:
+def less_line(cells: Cells, ipc: int, method: str) -> list[float]:
     """A method less random images with the labels of the same teacher."""
     line = LINE + WEAK if method.endswith(WEAK) else LINE
     return difference(cells.get((ipc, method), {}), cells.get((ipc, line), {}))
 
 
-def _methods(cells: dict[Cell, dict[int, float]]) -> list[str]:
+def _methods(cells: Cells) -> list[str]:
     """The lines, sre2l, and its variants by name."""
     return sorted({method for _, method in cells}, key=lambda name: (not name.startswith(LINE), name != WHOLE, name))
 
 
 def tables(results: pandas.DataFrame) -> str:
     """Every method's accuracy, less its line, and less sre2l as its preset has it."""
-    cells = accuracies(results)
-    budgets = sorted({ipc for ipc, _ in cells})
-    header = ["images", *(f"IPC {k}{what}" for k in budgets for what in ("", ", less random", ", less sre2l"))]
+    cells = cells_of(results)
+    header = ["images", *(f"IPC {k}{what}" for k in budgets(cells) for what in ("", ", less random", ", less sre2l"))]
 
     def entries(method: str, ipc: int) -> list[str]:
         own = cells.get((ipc, method), {})
@@ -49,17 +48,15 @@ def tables(results: pandas.DataFrame) -> str:
         moved = [] if method == WHOLE else moved
         return [with_half_width(own.values()), with_half_width(lower, "+.1f"), with_half_width(moved, "+.1f")]
 
-    rows = [[method, *(entry for k in budgets for entry in entries(method, k))] for method in _methods(cells)]
-    seeds = sorted({len(found) for found in cells.values()})
-    return f"Seeds: {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}\n\n{table(header, rows)}"
+    rows = [[method, *(entry for k in budgets(cells) for entry in entries(method, k))] for method in _methods(cells)]
+    return seeds_line(cells) + table(header, rows)
 
 
 def draw(results: pandas.DataFrame) -> Figure:
     """A panel an IPC: every method less random images with the labels of its teacher."""
-    cells = accuracies(results)
+    cells = cells_of(results)
     methods = [name for name in _methods(cells) if not name.startswith(LINE)]
-    budgets = sorted({ipc for ipc, _ in cells})
-    panels = {f"digits, IPC {k}": {name: less_line(cells, k, name) for name in methods} for k in budgets}
+    panels = {f"digits, IPC {k}": {name: less_line(cells, k, name) for name in methods} for k in budgets(cells)}
     return intervals(panels, "points less random images, same labels")
 
 

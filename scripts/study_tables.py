@@ -12,11 +12,36 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from distill_bench import load_results
+from distill_bench.benchmark import load_suite
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.runtime.files import write_atomically
 
 PAGES = Path(__file__).parent.parent / "docs" / "studies"
 FULL = "full"
+
+
+Cells = dict[tuple[int, str], dict[int, float]]
+"""Of an IPC and a method its values, seed by seed."""
+
+
+def cells_of(results: pandas.DataFrame, column: str = "accuracy", strict: bool = False) -> Cells:
+    """Of every IPC and method a column's values: of sets as they are stored, or of classes at the protocol's rate."""
+    cells: Cells = {}
+    wanted = results[(results["strict"].astype(bool) == strict) & (results["method"] != FULL)]
+    for ipc, method, seed, value in zip(*(wanted[name] for name in ("ipc", "method", "seed", column)), strict=True):
+        cells.setdefault((int(ipc), str(method)), {})[int(seed)] = float(value)
+    return cells
+
+
+def budgets(cells: Cells) -> list[int]:
+    """The IPCs of cells, in order."""
+    return sorted({ipc for ipc, _ in cells})
+
+
+def seeds_line(cells: Cells) -> str:
+    """How many seeds cells have, above their tables."""
+    counts = sorted({len(found) for found in cells.values()})
+    return f"Seeds: {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}\n\n"
 
 
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
@@ -70,16 +95,22 @@ def intervals(panels: Mapping[str, Mapping[str, list[float]]], unit: str) -> Fig
     return figure
 
 
-def heat(axes: Axes, grid: Sequence[Sequence[Sequence[float]]], bounds: Sequence[float] | None = None) -> None:
+def largest(cells: Iterable[Sequence[float]]) -> float:
+    """The largest mean by its amount, for ``heat``; 1 where all are 0 or there is none."""
+    return max((abs(fmean(values)) for values in cells if len(values)), default=0.0) or 1.0
+
+
+def heat(axes: Axes, grid: Sequence[Sequence[Sequence[float]]], bounds: Sequence[float]) -> None:
     """Means of differences as colours and numbers, those in bold whose interval leaves out zero.
 
     Args:
         axes: to draw on.
-        grid: of every row the columns' values; none leave their place empty.
-        bounds: of every column the difference that has the strongest colour; the column's largest, unless given.
+        grid: of every row the columns' values; none leave their place empty, and no row leaves the axes so.
+        bounds: of every column the difference that has the strongest colour.
     """
+    if not grid:
+        return
     means = numpy.array([[fmean(values) if len(values) else numpy.nan for values in row] for row in grid])
-    bounds = numpy.nanmax(numpy.abs(means), axis=0) if bounds is None else numpy.asarray(bounds)
     axes.imshow(means / bounds, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
     for row, column in zip(*numpy.nonzero(~numpy.isnan(means)), strict=True):
         low, high = student_interval(list(grid[row][column]))
@@ -90,6 +121,22 @@ def heat(axes: Axes, grid: Sequence[Sequence[Sequence[float]]], bounds: Sequence
             color="white" if abs(means[row, column]) > 0.7 * bounds[column] else "black",
         )  # fmt: skip
     axes.tick_params(length=0)
+
+
+def of_suite(results: pandas.DataFrame, suite: str) -> pandas.DataFrame:
+    """The results of a suite's own grid: not those of other data, seeds or settings that were run under its name."""
+    grid = load_suite(suite)
+    budgets = [*grid.ipc, *grid.fraction]
+    amount = results["ipc"].where(results["fraction"].isna(), results["fraction"])
+    return results[
+        (results["suite"] == suite)
+        & results["dataset"].isin(grid.datasets)
+        & results["method"].isin([*map(str, grid.methods), *grid.lines])
+        & (amount.isin(budgets) | results["method"].isin(grid.lines))
+        & (results["seed"].isin(grid.seeds) | results["seed"].isna())
+        & results["protocol"].isin([*grid.protocols, *grid.references])
+        & (results["holdout"].isna() if grid.holdout is None else results["holdout"] == grid.holdout)
+    ]
 
 
 def write_study(
@@ -110,8 +157,9 @@ def write_study(
     parser.add_argument("results", type=Path, help="the folder of results")
     parser.add_argument("--out", type=Path, required=True, help=f"the folder to write {suite}.md and {suite}.png to")
     given = parser.parse_args()
-    results = load_results(given.results)
-    results = results[results["suite"] == suite]
+    results = of_suite(load_results(given.results), suite)
+    if results.empty:
+        parser.error(f"{given.results} has no results of the suite {suite}: run `distill-bench bench {suite}` first")
     given.out.mkdir(parents=True, exist_ok=True)
     draw(results).savefig(given.out / f"{suite}.png", metadata={"Software": None})
     begin, end = f"<!-- tables: scripts/{suite}_study.py -->", "<!-- end of tables -->"

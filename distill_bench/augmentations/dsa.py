@@ -19,7 +19,6 @@ from distill_bench.runtime.device import send
 
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
-_ALWAYS = ("color", "flip")
 CROP, CUTOUT, SCALE, ROTATION = 0.125, 0.5, 1.2, 15.0
 
 
@@ -89,13 +88,13 @@ def sample(
 def sample_several(
     operations: tuple[str, ...], batch: int, shape: tuple[int, int, int], generator: Generator
 ) -> list[Sample]:
-    """Draw colour and mirror, where they are among the operations, and then one of the others. Arguments as ``sample``.
+    """Draw colour, mirror, then crop, scale or rotation, then cutout: those that are among the operations.
 
-    Source: the augmentation of IDC (Kim et al., ICML 2022), which NCFM's evaluation has too.
+    Source: augment.py of IDC (Kim et al., ICML 2022), which NCFM's evaluation has too. Arguments as ``sample``.
     """
-    others = tuple(name for name in operations if name not in _ALWAYS)
-    drawn = [(name,) for name in _ALWAYS if name in operations] + ([others] if others else [])
-    return [sample(among, batch, shape, generator) for among in drawn]
+    kinds = (("color",), ("flip",), ("crop", "scale", "rotate"), ("cutout",))
+    drawn = [tuple(name for name in kind if name in operations) for kind in kinds]
+    return [sample(among, batch, shape, generator) for among in drawn if among]
 
 
 def apply(drawn: Sample, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -11,7 +11,8 @@ from distill_bench.benchmark.suite import CARD, SET_ENDING, Suite, Variant, is_r
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError, did_you_mean
-from distill_bench.evaluation.result import LINES
+from distill_bench.evaluation.protocol import is_known, known_protocol, members
+from distill_bench.evaluation.result import FULL, LINES
 from distill_bench.hub.registry.published import obtain
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import TEST, list_recipes
@@ -128,9 +129,19 @@ def _given_sets(suite: Suite) -> list[GivenSetCell]:
             raise UsageError(f"suite {suite.name} has two sets called {name}; their results would be one file.")
         budget = card.budget
         about = (card.method, budget.ipc, budget.fraction, card.seed or 0, card.preset or name)
+        if CARD in suite.protocols:
+            _check_card(f"suite {suite.name}: the set {each}", card.protocol)
         protocols = suite.protocols_with(card.protocol)
         cells.append(GivenSetCell(card.source.name, name, str(file.absolute()), *about, protocols, **suite.data))
     return cells
+
+
+def _check_card(what: str, protocol: str) -> None:
+    """Raises UsageError where a card names no protocol of this project for sets: what a file names is not loaded."""
+    if not is_known(protocol) or any(known_protocol(each).trains_on == FULL for each in members(protocol)):
+        raise UsageError(
+            f"{what}: its card's protocol {protocol!r} is none of this project's for sets. Leave card out."
+        )
 
 
 def _axes(suite: Suite) -> dict[str, list[str]]:
@@ -157,6 +168,9 @@ def _check_grid(suite: Suite) -> None:
         if twice:
             advice = f" To run it alone, give `only=method={twice[0]}`." if key == "method" else ""
             raise UsageError(f"suite {suite.name} has the {key} {twice[0]} twice; name it once.{advice}")
+    for budget in suite.budgets:
+        if suite.methods and not any(is_run_at(each, budget) for each in suite.methods):
+            raise UsageError(f"suite {suite.name} has no method at {budget}: its variants have an ipc of their own.")
     recipes = [
         load_method(name).recipe
         for name in (*list_recipes(), *(each.method if isinstance(each, Variant) else each for each in suite.methods))

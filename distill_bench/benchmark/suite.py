@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,8 +42,8 @@ class Variant(BaseModel):
     Attributes:
         method: as for ``load_method``.
         set: hyper-parameters that replace the recipe's.
-        each: lists of further ones, every combination of which is a variant: ``each = { flip = [true, false] }`` with
-            ``as = "dm flip={flip}"``.
+        each: lists of further ones that are no tables, every combination of which is a variant: ``each = { flip =
+            [true, false] }`` with ``as = "dm flip={flip}"``.
         ipc: budgets of the suite that it is run at; all, unless given.
         name: on cards and boards; ``as`` in a suite's file.
     """
@@ -51,7 +52,7 @@ class Variant(BaseModel):
 
     method: str
     set: dict[str, Any] = Field(default_factory=dict)
-    each: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    each: dict[str, Annotated[list[bool | int | float | str], Field(min_length=1)]] = Field(default_factory=dict)
     ipc: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
     name: str = Field(alias="as")
 
@@ -65,6 +66,8 @@ class Variant(BaseModel):
         if missing := [field for field in self.each if f"{{{field}}}" not in self.name]:
             named = ", ".join(f"{{{field}}}" for field in missing)
             raise ValueError(f"each: the variants of {self.name!r} need names of their own: put {named} into its `as`")
+        if strange := sorted({*re.findall(r"{(.*?)}", self.name)} - {*self.each}):
+            raise ValueError(f"{self.name!r} names {{{strange[0]}}}, which each does not have")
         if twice := self.set.keys() & self.each.keys():
             raise ValueError(f"{self.name!r} has {', '.join(sorted(twice))} in set and in each: give it in one")
         return self
@@ -177,7 +180,8 @@ class Suite(BaseModel):
 
     def protocols_with(self, own: str) -> tuple[str, ...]:
         """The protocols that a set is scored under, with the one on its card in place of ``card``; none twice."""
-        return tuple(dict.fromkeys(own if name == CARD else name for name in self.protocols))
+        named = (own if name == CARD else name for name in self.protocols)
+        return tuple(dict.fromkeys(each for name in named for each in members(name)))
 
     @field_validator("name")
     @classmethod

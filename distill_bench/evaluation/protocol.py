@@ -66,7 +66,7 @@ class Protocol(BaseModel):
             ``views``: crops, mirrors and mixtures.
         dc_operations: which of DC's operations.
         dsa_operations: which of DSA's; all unless given.
-        dsa_rule: one of them a batch; or ``several``: colour, mirror and one of the others.
+        dsa_rule: one of them a batch; or ``several``, see ``dsa.sample_several``.
         cutmix: the share of batches in which DSA is followed by CutMix, of images and targets.
         images_per_class: so many random images of every class a step, whatever the batch size; 0: batches are cut from
             a permutation of the set.
@@ -154,15 +154,17 @@ class Protocol(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _momentum_starts_again_once(self) -> "Protocol":
-        if self.decays > 1 and self.reset_momentum:
-            raise ValueError("reset_momentum is of one decay: leave it out, or give decays = 1")
+    def _several_decays_have_their_epochs(self) -> "Protocol":
+        if self.decays > 1 and (self.reset_momentum or self.annealing or not self.decay_after):
+            raise ValueError("decays above 1 need decay_after, and go neither with reset_momentum nor with annealing")
         return self
 
     @model_validator(mode="after")
     def _rules_are_of_dsa(self) -> "Protocol":
         if self.augmentation != "dsa" and (self.dsa_rule != "one" or self.cutmix):
             raise ValueError('dsa_rule and cutmix go with augmentation = "dsa"; views have a mix of their own')
+        if self.cutmix and self.trains_on != "distilled":
+            raise ValueError('cutmix is of sets: it goes with trains_on = "distilled"')
         return self
 
     @model_validator(mode="after")

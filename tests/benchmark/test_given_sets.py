@@ -10,6 +10,7 @@ from distill_bench import synthesize
 from distill_bench.benchmark import GivenSetCell, expand, load_suite, parse_only
 from distill_bench.benchmark.leaderboard import board
 from distill_bench.benchmark.results import read_results
+from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
 
@@ -46,6 +47,23 @@ def test_a_set_stands_on_the_board_beside_those_that_the_suite_makes(folder, com
     assert command("bench", folder / "own.toml", *results)[0] == 0
     assert file.stat().st_mtime_ns == before  # done, and not done again
     assert len(board(folder / "results")) == 2
+
+
+def test_a_given_set_is_scored_under_the_protocol_of_its_card(folder, digits):
+    (cell,) = expand(write(folder, protocols=["card", "quick-v1"]), {})
+    assert cell.protocols == (load_distilled(folder / "mine.safetensors").card.protocol, "quick-v1")
+
+
+@pytest.mark.parametrize("protocol", ["antigravity:x", "mine.toml", "full-v1", "standard-v99"])
+def test_what_a_card_names_is_not_loaded(folder, protocol):
+    made = load_distilled(folder / "mine.safetensors")
+    named = made.card.model_copy(update={"protocol": protocol})
+    DistilledSet(made.images, made.labels, named).save(folder / "mine.safetensors")
+    suite = write(folder, protocols=["card"])
+    with pytest.raises(UsageError, match=r"mine.safetensors: its card's protocol .* is none of this project's"):
+        expand(suite, {})
+    assert "antigravity" not in sys.modules
+    assert expand(write(folder), {})[0].protocols == ("quick-v1",)
 
 
 def test_sets_alone_are_a_suite_and_a_filter_can_name_them(folder):

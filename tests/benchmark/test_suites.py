@@ -36,6 +36,8 @@ from distill_bench.benchmark.leaderboard import board
 from distill_bench.benchmark.tasks import Task
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import Interrupted, UsageError
+from distill_bench.evaluation import load_protocol
+from distill_bench.methods.recipe import PAPER
 from distill_bench.methods.run import Piece
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.paths import cache_dir
@@ -70,13 +72,28 @@ def test_a_suite_of_probes_has_a_cell_of_either_line_under_each_protocol():
     assert (only.method, only.protocols) == ("untrained", ("probe-v1-linear-5",))
 
 
-def test_every_suite_that_comes_along_expands():
-    assert {"digits", "mnist", "own"} <= set(list_suites())
+def test_a_suite_has_all_of_its_grid():
     digits = load_suite("digits")
     cells = expand(digits, {})
     assert len(cells) == len(digits.methods) * len(digits.ipc) * len(digits.seeds) + 1
     assert {1, 2, 5, 10} <= set(digits.ipc)
     assert cells[-1] == ReferenceCell("digits", ("full-v1",))
+
+
+@pytest.mark.parametrize("name", list_suites())
+def test_every_suite_that_comes_along_has_values_for_its_cells(name):
+    suite = load_suite(name)
+    datasets = suite.datasets or ("digits",)
+    first = {
+        (cell.dataset, cell.method, cell.ipc): cell
+        for cell in expand(suite.adapted(datasets, (), None, suite.holdout), {})
+        if isinstance(cell, SetCell)
+    }
+    assert first
+    for (dataset, _, ipc), cell in first.items():
+        method = cell.load_method()
+        preset = cell.preset if cell.preset in method.recipe.preset else PAPER
+        assert method.config(dataset, ipc or 10, preset) and load_protocol(cell.protocols[0])
 
 
 def test_only_keeps_what_it_names():
@@ -220,6 +237,8 @@ def test_each_set_is_scored_under_the_protocol_of_its_card(tmp_path):
         "dc": ("dc-v1", "dsa-v1"),
         "tuned": ("mtt-v1", "dsa-v1"),
     }
+    of_targets = written(tmp_path, "methods = ['random-targets']\nprotocols = ['card']\nreference = 'none'")
+    assert expand(of_targets, {})[0].protocols == load_suite("self-supervised").protocols, "a name for several"
     only = expand(suite, parse_only("protocol=mtt-v1,ipc=1"))
     assert [(cell.method, cell.protocols) for cell in only] == [("tuned", ("mtt-v1",))]
     with pytest.raises(UsageError, match="has protocol dc-v1, dsa-v1, mtt-v1"):

@@ -259,7 +259,10 @@ def test_the_rate_of_ncfm_halves_after_every_fifth():
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"decays": 2, "reset_momentum": True}, "reset_momentum is of one decay"),
+        ({"decays": 2, "decay_after": 1, "reset_momentum": True}, "decays above 1 need decay_after, and go neither"),
+        ({"decays": 2, "decay_after": 1, "annealing": 1.0}, "nor with annealing"),
+        ({"decays": 2}, "decays above 1 need decay_after"),
+        ({"cutmix": 0.5, "trains_on": "full"}, "cutmix is of sets"),
         ({"augmentation": "views", "cutmix": 0.5}, "cutmix go with augmentation"),
         ({"augmentation": "none", "dsa_rule": "several"}, "dsa_rule and cutmix go with"),
         ({"cutmix": 1.5}, "less than or equal to 1"),

@@ -13,6 +13,7 @@ from distill_bench.distilled.playback import training_images
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.methods import load_method, new_run, synthesis_key
 from distill_bench.methods.decoupled.relabel import predict, teacher_of
+from distill_bench.methods.mean_matching.mean_matching import MeanMatching
 from distill_bench.methods.recipe import TEST
 from distill_bench.methods.run import pretrained_of
 from distill_bench.runtime.checkpoint import Checkpoint
@@ -57,16 +58,24 @@ def test_images_that_another_method_made_are_labelled_too(digits, images, select
         torch.testing.assert_close(made.soft_labels, predict(teacher_of(run).network, made.images, run.device))
 
 
-def test_images_that_were_made_are_kept_when_their_labels_are_stopped(digits, tmp_path):
-    """The checkpoint of the one is not taken for that of the other."""
-    fields = {"images": "dm", "labels": "recorded", "record": {"epochs": 4}}
-    whole = synthesize(digits, "random-soft", 1, TEST, **fields)
-    for stop_after in (1, 4, 9):
-        checkpoint = Checkpoint(tmp_path / f"{stop_after}.safetensors", every_seconds=0)
+def test_images_that_were_made_are_kept_when_their_labels_are_stopped(digits, tmp_path, monkeypatch):
+    """The checkpoint of the one is not taken for that of the other, and nothing is made twice."""
+    fields, steps = {"images": "dm", "labels": "recorded", "record": {"epochs": 4}}, list[int]()
+    losses: list[float] = []
+    whole = synthesize(digits, "random-soft", 1, TEST, history=losses, **fields)
+    alone: list[float] = []
+    synthesize(digits, "dm", 1, TEST, history=alone)
+    assert losses == alone
+    loss = MeanMatching.loss_and_grads
+    monkeypatch.setattr(MeanMatching, "loss_and_grads", lambda own, step: steps.append(step) or loss(own, step))
+    for stop_after in (1, len(alone) // 2, len(alone) + 2):
+        steps.clear()
+        checkpoint, history = Checkpoint(tmp_path / f"{stop_after}.safetensors", every_seconds=0), list[float]()
         with contextlib.suppress(Interrupted):
             synthesize(digits, "random-soft", 1, TEST, monitor=StopsAfter(stop_after), checkpoint=checkpoint, **fields)
-        again = synthesize(digits, "random-soft", 1, TEST, checkpoint=checkpoint, **fields)
-        assert again.to_bytes() == whole.to_bytes()
+        again = synthesize(digits, "random-soft", 1, TEST, checkpoint=checkpoint, history=history, **fields)
+        assert again.to_bytes() == whole.to_bytes() and history == alone
+        assert steps == list(range(len(alone)))
 
 
 @pytest.mark.parametrize(
@@ -130,8 +139,8 @@ def test_images_are_in_the_pixel_space_of_the_set(digits):
     ("values", "said"),
     [
         ({"images": "herdign"}, "herdign.*Did you mean herding"),
-        ({"images": "random-soft"}, "unknown method 'random-soft'.*dm, .*k-means, .*random"),
-        ({"images": "random-top2"}, "unknown method"),
+        ({"images": "random-soft"}, "images=random-soft: its images are those of `images=random`"),
+        ({"images": "random-top2"}, "images=random-top2: its images"),
         ({"selection": {"start": "mean"}}, r"selection has values \(start\)"),
         ({"images": "herding", "selection": {"start": "mean"}}, "herding has no field start"),
         ({"alpha": 1.5}, "alpha"),

@@ -51,7 +51,7 @@ class RelabelledConfig(RelabelConfig):
     selection: Values = Field(default_factory=dict)
 
     def completed(self, resolve: Resolve) -> Config:
-        """With all values of the method that chooses; raises UsageError where there is none of that name."""
+        """With all values of that method; raises UsageError where there is none of that name."""
         if self.images == RANDOM:
             if self.selection:
                 named = ", ".join(self.selection)
@@ -70,12 +70,12 @@ class RelabelledConfig(RelabelConfig):
 
     @property
     def chooser(self) -> Config:
-        """The values of the method that chooses the images."""
+        """The values of the method that chooses or makes the images."""
         return config_of(_chooser(self.images).function).model_validate(self.selection)
 
     @property
     def balanced(self) -> bool:
-        """As the method that chooses has it."""
+        """As that method has it."""
         return self.images == RANDOM or self.chooser.balanced
 
     @property
@@ -94,7 +94,7 @@ class RelabelledConfig(RelabelConfig):
 
     @property
     def versions(self) -> dict[str, int]:
-        """The version of the function that chooses."""
+        """The version of its function."""
         return {} if self.images == RANDOM else {self.images: version_of(_chooser(self.images).function)}
 
     def check(self, dataset: Dataset) -> None:
@@ -115,7 +115,7 @@ class RelabelledConfig(RelabelConfig):
             )
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
-        """The larger of what either teacher takes."""
+        """The larger of what the teacher and that method take."""
         own = super().step_bytes(dataset, ipc)
         return own if self.images == RANDOM else max(own, self.chooser.step_bytes(dataset, ipc))
 
@@ -135,23 +135,31 @@ def _pieces(run: Run[Any]) -> list[Piece]:
 @method(RelabelledConfig, pretrained=_pieces, selects=True)
 def relabelled_selection(run: Run[RelabelledConfig]) -> SynthesisResult:
     """The images of another method with a teacher's labels: what there is to beat for methods that relabel."""
-    if run.config.images == RANDOM:
-        chosen = selected(run, random_indices(run))
-    else:
-        chosen = _choosing(run).part("images", _chooser(run.config.images).function)  # type: ignore[assignment]
+    chosen = selected(run, random_indices(run)) if run.config.images == RANDOM else _images_of_another(run)
     if run.config.asks_teacher:
         return relabel(run, teacher_of(run), chosen)
     return chosen if run.config.labels == "hard" else with_projector(run, None, chosen)
 
 
+def _images_of_another(run: Run[RelabelledConfig]) -> SynthesisResult:
+    """What the method that chooses or makes the images does, under a checkpoint of its own, in the run's history."""
+    own, function = _choosing(run), _chooser(run.config.images).function
+    made = own.part("images", lambda part: function(replace(part, history=own.history)))
+    assert isinstance(made, SynthesisResult)
+    return made if run.config.labels == "hard" else replace(made, prefixes=())
+
+
 def _choosing(run: Run[RelabelledConfig]) -> Run[Any]:
-    """The run of the method that chooses the images."""
-    return replace(cast(Run[Any], run), config=run.config.chooser)
+    """The run of the method that chooses or makes the images. Its errors say where its fields are."""
+    name = f"{run.method} (images of {run.config.images}, whose fields are selection.…)"
+    return replace(cast(Run[Any], run), config=run.config.chooser, method=name)
 
 
 def _chooser(name: str) -> Method:
-    """A method of this project but these ones. Raises UsageError if there is none of that name."""
-    if name in list_recipes() and (chosen := load_method(name)).function is not relabelled_selection:
-        return chosen
+    """A method of this project that is not this one. Raises UsageError if there is none of that name."""
+    if name in list_recipes():
+        if (chosen := load_method(name)).function is not relabelled_selection:
+            return chosen
+        raise UsageError(f"images={name}: its images are those of `images=random`. Give that, or another method.")
     known = [each for each in list_recipes() if load_method(each).function is not relabelled_selection]
     raise UsageError(f"images: {unknown('method', name, known)}")

@@ -1,0 +1,67 @@
+"""The tables of docs/studies/gradient.md, and the rates that its suite takes from the search on the held-out fifth."""
+
+from pathlib import Path
+
+import gradient_study
+import pandas
+import pytest
+from gradient_study import Setting
+from result_files import score
+
+from distill_bench.benchmark import expand, load_suite, read_results
+from distill_bench.evaluation import Synthesis
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def frame(results):
+    return pandas.json_normalize([{"data": each.data} | each.model_dump(mode="json") for each in results])
+
+
+def result(method, seed, accuracy, seconds=3.0, **fields):
+    return score(method, 1, seed, [accuracy], suite="gradient", synthesis=Synthesis(seconds=seconds), **fields)
+
+
+TABLE = frame(
+    [
+        *[result("exact of 10 steps of 0.05", seed, 80.0 + seed, seconds=6.0 if seed else 60.0) for seed in range(3)],
+        *[result("tesla of 10 steps of 0.05", seed, 78.0 + 2 * seed) for seed in range(3)],
+        result("tesla of 10 steps of 0.05", 3, 10.0),  # without a partner
+        *[result("tesla of 10 steps of 0.05 teacher labels", seed, 79.0 + seed) for seed in range(3)],
+        result("tesla of 10 steps of 0.05", 0, 50.0, strict=True),
+        result("exact of 10 steps of 0.05", 0, 55.0, strict=True),
+    ]
+)
+
+
+def test_differences_are_of_pairs_and_none_is_with_another_setting():
+    half = 4.3027 / 3**0.5
+    shown = gradient_study.tables(TABLE)
+    assert f"| 10 steps of 0.05 | 81.0 ± {half:.1f} | " in shown and f" | −1.0 ± {half:.1f} |" not in shown
+    assert f" | +1.0 ± {half:.1f} |" in shown and "Seeds: 3 to 4" in shown
+    assert f"| 10 steps of 0.05, teacher labels | – | 80.0 ± {half:.1f} | – |" in shown
+    assert "| 10 steps of 0.05 | 55.0 | 50.0 | +5.0 |" in shown, "with classes, in a table of its own"
+    assert "| 10 steps of 0.05, IPC 1 | 6.0 | 3.0 | 2.00 |" in shown, "the cell that trained the experts counts little"
+
+
+def test_the_figure_has_a_point_a_setting():
+    labels = gradient_study.draw(TABLE).axes[0].get_yticklabels()
+    assert [text.get_text() for text in labels][::-1] == ["10 steps of 0.05", "10 steps of 0.05, teacher labels"]
+
+
+def test_a_name_that_is_no_setting_is_an_error():
+    with pytest.raises(ValueError, match="'mtt' is no setting"):
+        Setting.of("mtt")
+
+
+def test_rates_are_those_of_the_search_on_the_held_out_fifth():
+    best: dict[tuple[int, Setting], dict[float, float]] = {}
+    for filed in read_results(RESULTS / "presets", "gradient-rates"):
+        if not filed.strict:
+            assert filed.holdout == 0.2
+            name, rate = filed.method.rsplit(" rate ", 1)
+            best.setdefault((filed.ipc, Setting.of(name)), {})[float(rate)] = filed.accuracy
+    for cell in expand(load_suite("gradient"), {}):
+        tried = best[cell.ipc, Setting.of(cell.method)._replace(more="")]
+        assert cell.settings["image_lr"] == max(tried, key=lambda rate: (tried[rate], -rate)), str(cell)
+        assert len(tried) == 3
