@@ -66,7 +66,7 @@ def test_no_target_of_make_writes_what_is_tracked_unless_told(target):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
-@pytest.mark.parametrize("study", ["pruning", "recovery"])
+@pytest.mark.parametrize("study", ["pruning", "recovery", "evaluator", "gradient", "difficulty"])
 @pytest.mark.parametrize(("settings", "pages"), [((), "build/studies"), (("RESULTS=results",), "docs/studies")])
 def test_a_study_is_written_to_the_docs_only_when_told(study, settings, pages):
     words = ["make", "--dry-run", "--always-make", f"study-{study}", "ONLY=seed=0", *settings]
