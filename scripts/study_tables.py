@@ -123,6 +123,13 @@ def heat(axes: Axes, grid: Sequence[Sequence[Sequence[float]]], bounds: Sequence
     axes.tick_params(length=0)
 
 
+def with_tables(page: str, script: str, tables: str) -> str:
+    """A page whose tables, between the comments that name their script, are these."""
+    begin, end = f"<!-- tables: scripts/{script} -->", "<!-- end of tables -->"
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n\n{tables}\n{end}{rest.split(end)[1]}"
+
+
 def of_suite(results: pandas.DataFrame, suite: str) -> pandas.DataFrame:
     """The results of a suite's own grid: not those of other data, seeds or settings that were run under its name."""
     grid = load_suite(suite)
@@ -162,7 +169,5 @@ def write_study(
         parser.error(f"{given.results} has no results of the suite {suite}: run `distill-bench bench {suite}` first")
     given.out.mkdir(parents=True, exist_ok=True)
     draw(results).savefig(given.out / f"{suite}.png", metadata={"Software": None})
-    begin, end = f"<!-- tables: scripts/{suite}_study.py -->", "<!-- end of tables -->"
-    before, rest = (PAGES / f"{suite}.md").read_text().split(begin)
-    after = rest.split(end)[1]
-    write_atomically(given.out / f"{suite}.md", f"{before}{begin}\n\n{tables(results)}\n{end}{after}")
+    text = with_tables((PAGES / f"{suite}.md").read_text(), f"{suite}_study.py", tables(results))
+    write_atomically(given.out / f"{suite}.md", text)

@@ -28,7 +28,7 @@ def bench_command(
     dataset: Annotated[list[str] | None, typer.Option("--dataset", help="Instead of the suite's datasets.")] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="Besides the suite's: module:function.")] = None,
     protocol: Annotated[
-        list[str] | None, typer.Option("--protocol", help="Instead of the suite's protocols; repeatable.")
+        list[str] | None, typer.Option("--protocol", help="Instead of the suite's; repeatable. card: each set's own.")
     ] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="Instead of the suite's, such as paper.")] = None,
     ipc: Annotated[

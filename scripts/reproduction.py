@@ -1,0 +1,84 @@
+"""Sets made with the papers' own values beside what the papers claim: the tables of docs/reproduction.md.
+
+    python scripts/reproduction.py results --out docs
+
+Reads the results of the suite reproduction, and claims as boards have them. ± and verdicts are those of the claims
+table, see docs/results.md.
+"""
+
+import argparse
+from pathlib import Path
+
+from study_tables import PAGES, table, with_tables
+
+from distill_bench.benchmark import read_results
+from distill_bench.benchmark.leaderboard import published
+from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
+from distill_bench.benchmark.leaderboard.claims import Claim
+from distill_bench.benchmark.leaderboard.collect import Row, leaderboard_rows
+from distill_bench.evaluation.result_file import Filed
+from distill_bench.runtime.files import write_atomically
+
+SUITE, PAGE = "reproduction", PAGES.parent / "reproduction.md"
+
+
+def _percent(value: float, half: float | None) -> str:
+    return f"{value:.1f}" if half is None else f"{value:.1f} ± {half:.1f}"
+
+
+def _half(row: Row) -> float | None:
+    return None if row["ci_low"] is None else (row["ci_high"] - row["ci_low"]) / 2
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.1f}".replace("-", "−")
+
+
+def tables(results: list[Filed], claims: list[Claim]) -> str:
+    """How many claims hold, those that were measured under their conditions, and the others.
+
+    Args:
+        results: of the suite.
+        claims: published accuracies.
+    """
+    rows = claims_table(leaderboard_rows(results, claims), claims)
+    judged = [row for row in rows if row["verdict"] != OTHER]
+    held = sum(row["verdict"] == "holds" for row in judged)
+    header = ["method", "protocol", "paper (std)", "here", "difference", "standard errors", "verdict", "what to know"]
+    entries = [
+        [
+            row["method"], row["protocol"], _percent(row["claimed"], row["claimed_std"]),
+            _percent(row["measured"], _half(row)), _signed(row["difference"]), _signed(row["standard_errors"]),
+            row["verdict"], "; ".join(row["why"]),
+        ]
+        for row in judged
+    ]  # fmt: skip
+    others = [
+        [
+            row["method"], row["protocol"], _percent(row["measured"], _half(row)), f"{row['claimed']:.1f}",
+            "; ".join(row["why"]),
+        ]
+        for row in rows
+        if row["verdict"] == OTHER
+    ]  # fmt: skip
+    parts = [f"{held} of the {len(judged)} claims that were measured under their own conditions hold.\n"]
+    parts += [table(header, entries)] if entries else []
+    parts += [table(["under other conditions", "protocol", "here", "paper", "what differs"], others)] if others else []
+    return "\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="the folder of results")
+    parser.add_argument("--out", type=Path, required=True, help=f"the folder to write {PAGE.name} to")
+    given = parser.parse_args()
+    results = read_results(given.results, SUITE)
+    if not results:
+        parser.error(f"{given.results} has no results of the suite {SUITE}: run `distill-bench bench {SUITE}` first")
+    given.out.mkdir(parents=True, exist_ok=True)
+    text = with_tables(PAGE.read_text(), Path(__file__).name, tables(results, published()))
+    write_atomically(given.out / PAGE.name, text)
+
+
+if __name__ == "__main__":
+    main()
