@@ -83,10 +83,6 @@ class RelabelledConfig(RelabelConfig):
         """As the method that chooses or makes the images."""
         return self.images == RANDOM or selects(_chooser(self.images).function)
 
-    def images_a_class(self, ipc: int, classes: int) -> int:
-        """As the method that chooses or makes the images."""
-        return ipc if self.images == RANDOM else self.chooser.images_a_class(ipc, classes)
-
     @property
     def asks_teacher(self) -> bool:
         """Whether labels are a teacher's: neither classes nor those of a projector with another's encoder."""
