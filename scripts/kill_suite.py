@@ -49,6 +49,8 @@ ipc = [1]
 preset = "test"
 reference = "{reference}"
 """
+OTHERS = ("infer", "krr-st", "random-targets")
+"""Recipes that the suite does not hold: one has no IPC 1, and targets have a protocol of their own."""
 NETWORKS = 2
 IN_PROCESSES = 5
 """One kill in so many hits a suite of worker processes."""
@@ -365,12 +367,12 @@ def survive(
 
     Args:
         folder: goes on from what is there of an earlier call.
-        methods: all recipes by default.
+        methods: all recipes by default, but ``OTHERS``.
         reference: as in a suite.
         in_processes: one kill in so many hits a suite of worker processes; 0: none.
     """
     state = folder / "state.json"
-    write_suite(folder, methods or list_recipes(), reference)
+    write_suite(folder, methods or [name for name in list_recipes() if name not in OTHERS], reference)
     if state.exists():
         kept = json.loads(state.read_text())
     else:

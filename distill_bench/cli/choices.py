@@ -12,6 +12,7 @@ PROTOCOLS = (
     "datm-v1",
     "rat-v1",
     "datadam-v1",
+    "ncfm-v1",
     "sre2l-v1",
     "rded-v1",
     "infer-v1",
