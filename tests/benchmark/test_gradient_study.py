@@ -56,7 +56,7 @@ def test_a_name_that_is_no_setting_is_an_error():
 
 def test_rates_are_those_of_the_search_on_the_held_out_fifth():
     best: dict[tuple[int, Setting], dict[float, float]] = {}
-    for filed in read_results(RESULTS / "presets", "gradient-rates"):
+    for filed in read_results(RESULTS, "gradient-rates"):
         if not filed.strict:
             assert filed.holdout == 0.2
             name, rate = filed.method.rsplit(" rate ", 1)
