@@ -117,14 +117,14 @@ class TooLong(BaseException):
 
 
 def chosen(option: tuple[str, str]) -> list[str]:
-    """The names of some values for an option, always the same: together those of a command's options are half of all.
+    """The names of some values for an option, always the same: together those of a command's options are a third of all.
 
     Where a command has more options than that, one that is dealt none has one drawn.
     """
     of_kind = [other for other in OPTIONS if other[0] == option[0] and OPTIONS[other] == OPTIONS[option]]
     names = list(KINDS[OPTIONS[option]])
     random.Random(option[0]).shuffle(names)
-    dealt = names[of_kind.index(option) :: 2 * len(of_kind)]
+    dealt = names[of_kind.index(option) :: 3 * len(of_kind)]
     return dealt or [random.Random(str(option)).choice(names)]
 
 
