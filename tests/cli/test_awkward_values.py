@@ -117,7 +117,7 @@ class TooLong(BaseException):
 
 
 def chosen(option: tuple[str, str]) -> list[str]:
-    """The names of some values for an option, always the same: together those of a command's options are a third of all.
+    """The names of some values for an option, always the same: those of a command's options are a third of all.
 
     Where a command has more options than that, one that is dealt none has one drawn.
     """
