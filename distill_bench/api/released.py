@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from distill_bench import hub
 from distill_bench.api.named import Data, Set, dataset_named, downloaded, set_files, set_named, source_of
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind
@@ -21,6 +19,7 @@ from distill_bench.hub.formats.result_file import LINES, check_belongs, read_res
 from distill_bench.hub.registry.published import CachedSet
 from distill_bench.hub.upload import repository_page, upload
 from distill_bench.hub.verify import Verdict
+from distill_bench.runtime.device import cpu_threads
 from distill_bench.runtime.hashing import sha256_of
 from distill_bench.runtime.memory import peak_line
 from distill_bench.runtime.progress import Monitor, StreamMonitor
@@ -166,10 +165,9 @@ def verify(
     check_belongs(claimed, place, distilled, path)
     own = {"name": dataset, "flip_invariant": flip_invariant, "classes": classes, "size": claimed.size}
     data = source_of(distilled, claimed.holdout, **own)
-    if threads := verifying.threads_to_repeat(claimed):
-        torch.set_num_threads(threads)  # sums are ordered by it
     how: dict[str, Any] = {"device": device, "allow_leak": allow_leak, "monitor": monitor_of(progress, monitor)}
-    return verifying.verify(distilled, claimed, data, networks, path=place, **how)
+    with cpu_threads(verifying.threads_to_repeat(claimed)):
+        return verifying.verify(distilled, claimed, data, networks, path=place, **how)
 
 
 def verify_claim(

@@ -21,6 +21,7 @@ from distill_bench.benchmark.results import FAILED
 from distill_bench.benchmark.tasks import CellTasks, Task
 from distill_bench.benchmark.worker import WORKER, Order, record
 from distill_bench.errors import Interrupted, UsageError, unknown
+from distill_bench.runtime.device import cpu_threads
 from distill_bench.runtime.locks import is_locked
 from distill_bench.runtime.progress import StreamMonitor, clock
 
@@ -104,8 +105,7 @@ def run_cells(
     count, failed = threads or usual_threads(executor, jobs), len(impossible)
     with contextlib.ExitStack() as stack:
         if executor == IN_PROCESS:
-            stack.callback(torch.set_num_threads, torch.get_num_threads())
-            torch.set_num_threads(count)
+            stack.enter_context(cpu_threads(count))
             failed += _Runner(works, InProcess(monitor), monitor).run()
         elif executor == LOCAL:
             failed += _Runner(works, Processes(jobs or 1, count, quiet), monitor).run()

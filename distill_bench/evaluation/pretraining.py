@@ -4,13 +4,15 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from distill_bench.datasets.training_view import TrainingData
+from distill_bench.evaluation.inputs import TrainInputs
 from distill_bench.evaluation.probe import Probe, Task, probed
 from distill_bench.evaluation.result import FULL, UNTRAINED
+from distill_bench.evaluation.setup import EvalSetup
 from distill_bench.networks import Network, build_network
 from distill_bench.pretrained.barlow_twins import get_or_train_encoder
 from distill_bench.runtime.device import send
@@ -18,9 +20,6 @@ from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.compilation import squared_error
 from distill_bench.training.train import Augment, train
-
-if TYPE_CHECKING:
-    from distill_bench.evaluation.evaluate import EvalSetup, TrainInputs
 
 _KEPT = 8
 
@@ -39,7 +38,7 @@ def _made(pretraining: _Pretraining) -> Network:
     return pretraining.make()
 
 
-def pretrained(setup: "EvalSetup", inputs: "TrainInputs", index: int, after_epoch: Callable[[], None]) -> Network:
+def pretrained(setup: EvalSetup, inputs: TrainInputs, index: int, after_epoch: Callable[[], None]) -> Network:
     """Network ``index``, pre-trained. Its seeds are the same for every set and for all protocols of a group.
 
     Args:
@@ -74,7 +73,7 @@ def pretrained(setup: "EvalSetup", inputs: "TrainInputs", index: int, after_epoc
     return network
 
 
-def _on_targets(setup: "EvalSetup", inputs: "TrainInputs", index: int, after_epoch: Callable[[], None]) -> Network:
+def _on_targets(setup: EvalSetup, inputs: TrainInputs, index: int, after_epoch: Callable[[], None]) -> Network:
     seeds = (setup.dataset.kind, setup.rules.part_of, index)
     network = send(_fresh(setup, index, inputs.outputs), setup.device)
     how: dict[str, Any] = {"compiled": setup.compiled, "objective": squared_error}
@@ -82,7 +81,7 @@ def _on_targets(setup: "EvalSetup", inputs: "TrainInputs", index: int, after_epo
     return network
 
 
-def _of_line(setup: "EvalSetup", line: str, index: int) -> Network:
+def _of_line(setup: EvalSetup, line: str, index: int) -> Network:
     if line == UNTRAINED:
         return send(_fresh(setup, index, 1), setup.device)
     assert line == FULL and setup.rules.probe is not None
@@ -91,12 +90,12 @@ def _of_line(setup: "EvalSetup", line: str, index: int) -> Network:
     return get_or_train_encoder(training, recipe, index, monitor=setup.monitor).network.requires_grad_(True)
 
 
-def _fresh(setup: "EvalSetup", index: int, outputs: int) -> Network:
+def _fresh(setup: EvalSetup, index: int, outputs: int) -> Network:
     seeds = (setup.dataset.kind, setup.rules.part_of, index)
     return build_network(setup.network, setup.dataset.train.shape, outputs, generator(*seeds, "weights"))
 
 
-def score_pretrained(setup: "EvalSetup", augment: Augment | None, index: int, network: Network) -> float:
+def score_pretrained(setup: EvalSetup, augment: Augment | None, index: int, network: Network) -> float:
     """The accuracy of a pre-trained network, in percent.
 
     Args:

@@ -2,7 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import torch
@@ -19,6 +20,17 @@ def _cuda_devices() -> int:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="CUDA initialization|Can.t initialize NVML", category=UserWarning)
         return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Within it torch computes with so many threads, by which its sums are ordered; None: with as many as before."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(count or usual)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 COUNT: dict[str, Callable[[], int]] = {

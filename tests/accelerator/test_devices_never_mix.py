@@ -1,6 +1,5 @@
 """All that computes, on a pretend accelerator: the same bytes as on the CPU, and how often the host waits a step."""
 
-import importlib
 from collections import Counter, defaultdict
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +14,7 @@ from distill_bench.augmentations import dsa
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import Interrupted
-from distill_bench.evaluation import PROTOCOLS, Protocol, evaluate, evaluate_full
+from distill_bench.evaluation import PROTOCOLS, Protocol, evaluate, evaluate_full, scoring
 from distill_bench.evaluation.teachers import score_teacher
 from distill_bench.methods import load_method
 from distill_bench.methods.recipe import TEST, list_recipes, recipe_file
@@ -24,8 +23,6 @@ from distill_bench.pretrained.teachers import TeacherRecipe, get_or_train_teache
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SilentMonitor
 from distill_bench.runtime.seeds import generator
-
-EVALUATION = importlib.import_module("distill_bench.evaluation.evaluate")
 
 
 class CountsWaits(SilentMonitor):
@@ -217,8 +214,8 @@ def scored(both, digits, monkeypatch):
         whole = {"trains_on": "full"} if kind == "full" else {}
         rules = Protocol(id="brief", batch_size=8 if kind != "full" else 500, **(rules | HOW[how] | whole))
         monkeypatch.setitem(PROTOCOLS, "brief", rules)
-        losses, train = [], EVALUATION.train
-        monkeypatch.setattr(EVALUATION, "train", lambda *told, **named: losses.append(train(*told, **named)))
+        losses, train = [], scoring.train
+        monkeypatch.setattr(scoring, "train", lambda *told, **named: losses.append(train(*told, **named)))
         made = None if kind == "full" else synthesize(digits, SETS[kind][0], 1, TEST, device="cpu", **SETS[kind][1])
 
         def score(device, monitor):

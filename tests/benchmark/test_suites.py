@@ -36,7 +36,7 @@ from distill_bench.benchmark.leaderboard import board
 from distill_bench.benchmark.tasks import Task
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import Interrupted, UsageError
-from distill_bench.evaluation import load_protocol
+from distill_bench.evaluation import load_protocol, scoring
 from distill_bench.methods.recipe import PAPER
 from distill_bench.methods.run import Piece
 from distill_bench.runtime.checkpoint import Checkpoint
@@ -485,9 +485,8 @@ def test_networks_that_another_process_tested_are_not_tested_again(quick, monkey
     work.do(work.open_tasks(), monitor)
     assert work.open_tasks() == [] and work.state() == "partial"
     assert not list(quick.results.rglob("*quick-v1.json"))
-    module = sys.modules["distill_bench.evaluation.evaluate"]
     with monkeypatch.context() as patch:
-        patch.setattr(module, "train", lambda *_, **__: pytest.fail("trained a network again"))
+        patch.setattr(scoring, "train", lambda *_, **__: pytest.fail("trained a network again"))
         work.run(monitor)
     apart = json.loads(work.result_path("quick-v1").read_text())["accuracies"]
     shutil.rmtree(cache_dir() / "store" / "networks")
@@ -701,6 +700,7 @@ def soft(job):
     assert (strict["labels"], strict["learning_rate"]) == ("hard", 0.01)
 
 
+@pytest.mark.slow
 def test_killed_runs_resume_to_the_same_bytes(tmp_path):
     found = survive(2, tmp_path, seed=1, methods=["dm"], reference="none", in_processes=0)
     assert (found["kills"], found["cells"], found["files_compared"]) == (2, 1, 5)

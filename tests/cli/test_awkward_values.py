@@ -192,7 +192,7 @@ def idle() -> Iterator[None]:
 
     tree = typer.main.get_command(cli.app)
     with pytest.MonkeyPatch.context() as patch:
-        for room in ("evaluation.evaluate", "pretrained.training"):
+        for room in ("evaluation.scoring", "pretrained.training"):
             patch.setattr(sys.modules[f"distill_bench.{room}"], "train", stop)
         patch.setattr("distill_bench.methods.stored_sets.make_set", quick)
         patch.setattr("distill_bench.benchmark.planning.run_cells", stop)

@@ -18,6 +18,7 @@ from distill_bench import load_dataset
 from distill_bench.benchmark.results import read_results
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import DataError
+from distill_bench.evaluation import scoring
 from distill_bench.runtime.run_info import code_state
 
 RANDOM = ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors"]
@@ -385,9 +386,8 @@ def test_an_interrupted_evaluation_keeps_its_networks(command, quick, tmp_path, 
     assert (code, "1 of 2 networks tested" in error) == (130, True)
     with monkeypatch.context() as patch:
         trained = []
-        module = sys.modules["distill_bench.evaluation.evaluate"]
-        train = module.train
-        patch.setattr(module, "train", lambda *args, **options: trained.append(1) or train(*args, **options))
+        train = scoring.train
+        patch.setattr(scoring, "train", lambda *args, **options: trained.append(1) or train(*args, **options))
         code, said, error = command("evaluate", out, "--json")
     assert (code, len(trained), "networks tested before: 1" in error) == (0, 1, True)
     assert json.loads(said)["accuracies"] == list(evaluate(load_distilled(out)).accuracies)

@@ -11,7 +11,9 @@ from distill_bench.distilled.playback import training_images
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
-from distill_bench.evaluation.evaluate import _train_inputs, setup_evaluation
+from distill_bench.evaluation.inputs import train_inputs
+from distill_bench.evaluation.scoring import train_network
+from distill_bench.evaluation.setup import setup_evaluation
 from distill_bench.networks import build_network
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import accuracy
@@ -35,7 +37,7 @@ RECORDED = {
 @pytest.mark.parametrize("kind", RECORDED)
 def test_a_recording_plays_back_what_the_evaluator_trains_with(digits, kind):
     one = RECORDED[kind](digits)
-    given = _train_inputs(one, setup_evaluation(digits, load_protocol("quick-v1"), one.card.pixel_space), "stored")
+    given = train_inputs(one, setup_evaluation(digits, load_protocol("quick-v1"), one.card.pixel_space), "stored")
     playback = Playback.of(one)
     recording = RecordedLabels.stored(one.stored, 10)
     encoded = one.images.dtype == torch.uint8
@@ -58,7 +60,7 @@ def test_a_loop_of_ones_own_trains_the_network_that_the_evaluator_trains(digits,
     monkeypatch.setitem(PROTOCOLS, "quick-v1", load_protocol("quick-v1").model_copy(update=short))
     one = recorded(digits)
     exam = setup_evaluation(digits, load_protocol("quick-v1"), one.card.pixel_space, networks=1)
-    theirs = exam.train_network(0, _train_inputs(one, exam, "stored"), lambda: None)
+    theirs = train_network(exam, 0, train_inputs(one, exam, "stored"), lambda: None)
 
     seeds = (digits.kind, "quick-v1", 0)
     network = build_network("MLP", digits.train.shape, 10, generator(*seeds, "weights")).train()
@@ -78,7 +80,7 @@ def test_a_loop_of_ones_own_trains_the_network_that_the_evaluator_trains(digits,
 
 def test_a_stored_teacher_can_be_asked(digits):
     one = taught(digits)
-    given = _train_inputs(one, setup_evaluation(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
+    given = train_inputs(one, setup_evaluation(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
     images, wanted = given.batches(0, torch.arange(20), generator("unused"))  # dc-v1 shows digits as they are
     assert torch.equal(images, one.images)
     assert torch.equal((stored_teacher(one)(images) / one.card.temperature).softmax(dim=1), wanted)
@@ -96,7 +98,7 @@ def test_a_stored_projector_is_encoder_head_and_what_is_added_to_both(digits):
     features = features / features.norm(dim=1, keepdim=True)
     expected = 20 * features @ (own["prototypes"] + own["head.a"] @ own["head.b"]).T
     torch.testing.assert_close(stored_projector(one)(one.images).double(), expected, rtol=1e-4, atol=1e-4)
-    given = _train_inputs(one, setup_evaluation(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
+    given = train_inputs(one, setup_evaluation(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
     images, wanted = given.batches(0, torch.arange(20), generator("unused"))
     torch.testing.assert_close(wanted.double(), (expected / 4).softmax(dim=1), rtol=1e-4, atol=1e-5)
     assert given.labels == "projector" and not wanted.requires_grad
@@ -106,7 +108,7 @@ def test_a_stored_projector_is_encoder_head_and_what_is_added_to_both(digits):
 def test_a_dataset_of_every_other_kind_has_the_images_and_labels_that_networks_are_trained_on(digits, kind):
     one = KINDS[kind](digits)
     images, labels = one.to_dataset().tensors
-    given = _train_inputs(one, setup_evaluation(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
+    given = train_inputs(one, setup_evaluation(digits, load_protocol("dc-v1"), one.card.pixel_space), "stored")
     assert images.dtype == torch.float32
     # the source's own transform: a set of a holdout is whitened, and tested, as its source is
     if one.card.source.holdout is None:

@@ -12,7 +12,9 @@ from distill_bench.augmentations import views
 from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation import load_protocol
-from distill_bench.evaluation.evaluate import _train_inputs, setup_evaluation
+from distill_bench.evaluation.inputs import train_inputs
+from distill_bench.evaluation.scoring import train_network
+from distill_bench.evaluation.setup import setup_evaluation
 from distill_bench.methods.recipe import TEST
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.compilation import distillation_loss
@@ -69,7 +71,7 @@ def made(digits, alpha=0.5, labels="soft"):
 
 
 def inputs(digits, distilled, protocol="quick-v1", labels="stored"):
-    return _train_inputs(
+    return train_inputs(
         distilled, setup_evaluation(digits, load_protocol(protocol), distilled.card.pixel_space), labels
     )
 
@@ -123,7 +125,7 @@ def test_the_weight_changes_what_is_learned(digits):
     for alpha in (0.0, 0.5, 1.0):
         one = made(digits, alpha)
         exam = setup_evaluation(digits, load_protocol("quick-v1"), one.card.pixel_space)
-        weights.append(next(exam.train_network(0, _train_inputs(one, exam, "stored"), lambda: None).parameters()))
+        weights.append(next(train_network(exam, 0, train_inputs(one, exam, "stored"), lambda: None).parameters()))
     assert not any(torch.equal(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 

@@ -1,12 +1,10 @@
 """Steps of so many images of every class, and DSA with some of its operations."""
 
-import sys
-
 import pytest
 import torch
 
 from distill_bench import DistilledSet, UsageError, evaluate
-from distill_bench.evaluation import Protocol
+from distill_bench.evaluation import Protocol, scoring
 from distill_bench.evaluation.labels import balanced_batches
 from distill_bench.evaluation.protocol import PROTOCOLS
 from distill_bench.runtime.seeds import generator
@@ -48,7 +46,7 @@ def test_steps_of_an_evaluation_are_balanced(digits, monkeypatch):
     made = DistilledSet.from_tensors(torch.randn(30, 1, 8, 8, generator=generator("x")), torch.arange(30) % 10, digits)
     seen = []
     monkeypatch.setattr(
-        sys.modules["distill_bench.evaluation.evaluate"],  # the package has the function under that name
+        scoring,
         "train",
         lambda net, batches, count, plan, draws, *_, **__: seen.extend(
             batches(epoch, torch.randperm(count, generator=draws), draws) for epoch in range(plan.epochs)

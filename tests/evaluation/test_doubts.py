@@ -1,7 +1,6 @@
 """What makes a number untrustworthy stands beside it: on standard output, in JSON, in the score; --quiet or not."""
 
 import dataclasses
-import importlib
 import json
 import re
 import subprocess
@@ -15,7 +14,7 @@ from distill_bench import DistilledSet, Split, UsageError, evaluate, load_datase
 from distill_bench.benchmark import BenchConfig, SetCell, run_cells, tasks_of
 from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.errors import RunFailed
-from distill_bench.evaluation import PROTOCOLS
+from distill_bench.evaluation import PROTOCOLS, scoring
 from distill_bench.evaluation.measures import transfer
 from distill_bench.methods import load_method
 from distill_bench.runtime import device
@@ -230,7 +229,7 @@ def test_a_network_whose_outputs_are_not_finite_has_no_accuracy(digits, few, mon
             network.classifier.weight.fill_(torch.inf)
 
     # the package gives its name to the function
-    monkeypatch.setattr(importlib.import_module("distill_bench.evaluation.evaluate"), "train", spoil)
+    monkeypatch.setattr(scoring, "train", spoil)
     with pytest.raises(RunFailed, match=r"network 0: training diverged: .* outputs for test images are not finite"):
         evaluate(few, digits)
 

@@ -1,7 +1,6 @@
 """The evaluator: what it must learn and must not, that its networks are paired, and that it resumes where cut off."""
 
 import dataclasses
-import importlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -22,13 +21,13 @@ from distill_bench.evaluation import (
     evaluate_full,
     load_protocol,
     networks_key,
+    scoring,
 )
-from distill_bench.evaluation.evaluate import setup_evaluation
+from distill_bench.evaluation.setup import setup_evaluation
 from distill_bench.evaluation.statistics import percent_interval
 from distill_bench.runtime.progress import SILENT, SilentMonitor
 from distill_bench.runtime.seeds import generator
 
-MODULE = importlib.import_module("distill_bench.evaluation.evaluate")  # the package gives its name to the function
 NETWORK = "ConvNetD2W16"
 
 
@@ -140,7 +139,7 @@ def test_every_set_meets_the_same_initial_networks(digits, few):
 def test_a_network_of_another_number_trains_in_another_order(digits, few, monkeypatch):
     orders = []
     monkeypatch.setattr(
-        MODULE, "train", lambda net, fetch, targets, plan, draws, *_, **__: orders.append(draws.initial_seed())
+        scoring, "train", lambda net, fetch, targets, plan, draws, *_, **__: orders.append(draws.initial_seed())
     )
     evaluate(few, digits, "brief")
     evaluate(noise_set(digits), digits, "brief")
@@ -206,7 +205,7 @@ def test_an_evaluation_goes_on_where_it_was_cut_off(digits, few, tmp_path, done)
 
 def test_cached_networks_are_believed_and_not_trained_again(digits, few, tmp_path, monkeypatch):
     scores = cached(tmp_path, few, digits)
-    monkeypatch.setattr(MODULE, "train", lambda *_, **__: pytest.fail("trained a network"))
+    monkeypatch.setattr(scoring, "train", lambda *_, **__: pytest.fail("trained a network"))
     for index in (2, 0, 1):
         scores.get_or_run(index, lambda index=index: index + 1.0, SILENT)
     assert evaluate(few, digits, "brief", cache=tmp_path).accuracies == (1.0, 2.0, 3.0)
@@ -224,8 +223,8 @@ def test_networks_asked_for_by_number_are_those_of_the_whole(digits, few):
 def test_processes_at_one_score_test_each_network_once_and_agree(digits, few, tmp_path, monkeypatch):
     whole, tested = evaluate(few, digits, "brief"), []
     monkeypatch.setattr("distill_bench.runtime.locks.LOCK_POLL_SECONDS", 0.01)
-    build = MODULE.build_network
-    monkeypatch.setattr(MODULE, "build_network", lambda *told: tested.append(1) or build(*told))
+    build = scoring.build_network
+    monkeypatch.setattr(scoring, "build_network", lambda *told: tested.append(1) or build(*told))
     with ThreadPoolExecutor(3) as pool:
         scores = list(pool.map(lambda _: evaluate(few, digits, "brief", cache=tmp_path), range(3)))
     assert [found(score) for score in scores] == [found(whole)] * 3
@@ -234,16 +233,16 @@ def test_processes_at_one_score_test_each_network_once_and_agree(digits, few, tm
 
 @pytest.mark.parametrize("choice", ["on", "off"])
 def test_operations_are_counted_only_where_they_decide(digits, few, monkeypatch, choice):
-    monkeypatch.setattr(MODULE.compilation, "training_flops", lambda *_: pytest.fail("counted"))
-    monkeypatch.setattr(MODULE.compilation, "decide", lambda *_: False)
+    monkeypatch.setattr(scoring.compilation, "training_flops", lambda *_: pytest.fail("counted"))
+    monkeypatch.setattr(scoring.compilation, "decide", lambda *_: False)
     assert evaluate(few, digits, "brief", networks=1, compile=choice).run["compiled"] is False
 
 
 def test_networks_that_join_run_compiled_as_the_first(digits, few, tmp_path, monkeypatch):
     modes = []
-    monkeypatch.setattr(MODULE.compilation, "unavailable", lambda: None)
-    monkeypatch.setattr(MODULE, "train", lambda *_, compiled, **__: modes.append(compiled))
-    monkeypatch.setattr(MODULE, "accuracy", lambda *_, **__: 50.0)
+    monkeypatch.setattr(scoring.compilation, "unavailable", lambda: None)
+    monkeypatch.setattr(scoring, "train", lambda *_, compiled, **__: modes.append(compiled))
+    monkeypatch.setattr(scoring, "accuracy", lambda *_, **__: 50.0)
     for networks, choice in ((1, "on"), (2, "off"), (3, "auto")):
         assert evaluate(few, digits, "brief", networks=networks, compile=choice, cache=tmp_path).run["compiled"] is True
     assert modes == [True] * 3
@@ -253,8 +252,8 @@ def test_networks_that_join_run_compiled_as_the_first(digits, few, tmp_path, mon
 def test_sets_of_the_same_images_and_classes_share_networks_and_no_others_do(digits, few, tmp_path, monkeypatch):
     soft = soft_set(few, torch.full((len(few.labels), 10), 0.1))
     first = evaluate(few, digits, "brief", cache=tmp_path)
-    trained, train = [], MODULE.train
-    monkeypatch.setattr(MODULE, "train", lambda *told, **how: trained.append(1) or train(*told, **how))
+    trained, train = [], scoring.train
+    monkeypatch.setattr(scoring, "train", lambda *told, **how: trained.append(1) or train(*told, **how))
     shared = evaluate(soft, digits, "brief", labels="hard", cache=tmp_path)
     assert not trained and shared.accuracies == first.accuracies and shared.run["seconds"] == first.run["seconds"]
     assert shared.set_sha256 == soft.sha256 != first.set_sha256 and shared.score_key != first.score_key
@@ -327,7 +326,7 @@ def test_logits_and_student_are_divided_by_the_cards_temperature(digits, few, mo
         return batches(0, torch.arange(100), generator("unused"))[1]
 
     monkeypatch.setattr(
-        MODULE,
+        scoring,
         "train",
         lambda net, batches, count, plan, *_, **__: seen.append((targets_of(batches), plan.temperature)),
     )
@@ -401,7 +400,9 @@ def test_test_labels_show_in_the_accuracy_alone(digits, few, monkeypatch):
         return Split(255 - test.images(torch.arange(len(test))), (test.labels + 1) % 10)
 
     other = dataclasses.replace(digits, load_test=poisoned, _cache={})
-    monkeypatch.setattr(MODULE, "accuracy", lambda net, *_, **__: weights.append(net.classifier.weight.clone()) or 50.0)
+    monkeypatch.setattr(
+        scoring, "accuracy", lambda net, *_, **__: weights.append(net.classifier.weight.clone()) or 50.0
+    )
     evaluate(few, digits, "brief", networks=1)
     evaluate(few, other, "brief", networks=1)
     assert torch.equal(*weights)

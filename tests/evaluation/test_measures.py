@@ -14,7 +14,6 @@ from distill_bench.benchmark.beside import random_beside
 from distill_bench.datasets.pixel_space import Transform
 from distill_bench.errors import Interrupted, RunFailed, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
-from distill_bench.evaluation.evaluate import EvalSetup
 from distill_bench.evaluation.measures import Estimated, ars, continual, lrs, nas, privacy
 from distill_bench.evaluation.measures.continual import class_order, memory_of, seen_after
 from distill_bench.evaluation.measures.nas import SPACE
@@ -308,7 +307,7 @@ def test_training_images_in_a_set_are_found_in_it_and_by_their_losses(digits, fe
     """By a network that knows the training images by heart: it is told whether it sees the training split."""
     members = len(digits.train)
 
-    def by_heart(self, index, inputs, after_epoch, use):
+    def by_heart(setup, index, inputs, after_epoch, use):
         after_epoch()
 
         class Network(torch.nn.Module):
@@ -323,7 +322,7 @@ def test_training_images_in_a_set_are_found_in_it_and_by_their_losses(digits, fe
 
         return use(Network())
 
-    monkeypatch.setattr(EvalSetup, "trained", by_heart)
+    monkeypatch.setattr(module("privacy"), "use_trained", by_heart)
     found = privacy(few, digits, "quick-v1")
     assert (found.nearest.copies, found.nearest.nearer) == (10, 1.0) and found.nearest.median < 1e-7
     assert torch.equal(

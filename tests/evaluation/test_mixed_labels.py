@@ -7,8 +7,9 @@ from distill_bench import synthesize
 from distill_bench.augmentations import views
 from distill_bench.augmentations.views import AugmentPolicy
 from distill_bench.evaluation import load_protocol
-from distill_bench.evaluation.evaluate import _train_inputs, setup_evaluation
+from distill_bench.evaluation.inputs import train_inputs
 from distill_bench.evaluation.labels import both, cut_batches, mixed_batches, softened
+from distill_bench.evaluation.setup import setup_evaluation
 from distill_bench.methods.recipe import TEST
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import table_batches
@@ -86,7 +87,7 @@ def test_ncfm_cuts_half_of_its_batches_and_none_without_augmentation(digits):
 
     def targets(protocol, k):
         setup = setup_evaluation(digits, load_protocol(protocol), chosen.card.pixel_space)
-        return _train_inputs(chosen, setup, "hard").batches(0, order, generator("cut", k))[1]
+        return train_inputs(chosen, setup, "hard").batches(0, order, generator("cut", k))[1]
 
     cut = sum(not torch.equal(targets("ncfm-v1", k), torch.eye(10)) for k in range(40))
     assert 10 < cut < 30

@@ -18,6 +18,7 @@ from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol, members, pretraining, protocol_note
 from distill_bench.evaluation.evaluate import prepare
 from distill_bench.evaluation.probe import Probe, Task, features_of, labelled, logistic_regression, probed
+from distill_bench.evaluation.scoring import train_network
 from distill_bench.networks import build_network
 from distill_bench.pretrained.barlow_twins import get_or_train_encoder
 from distill_bench.runtime.seeds import generator
@@ -187,7 +188,7 @@ def test_fine_tuning_takes_the_steps_it_says():
 def test_pre_training_is_sgd_on_the_squared_error_without_augmentation(digits):
     one = targeted(digits)
     setup, inputs, _ = prepare(one, digits, "probe-v1-finetune-1")
-    network = setup.train_network(1, inputs, lambda: None)
+    network = train_network(setup, 1, inputs, lambda: None)
     seeds = (digits.kind, "probe-v1", 1)
     plain = build_network("ConvNetD1W4BN", (1, 8, 8), 3, generator(*seeds, "weights")).train()
     sgd = torch.optim.SGD(plain.parameters(), 0.1, momentum=0.9, weight_decay=1e-3)
@@ -215,7 +216,7 @@ def test_all_protocols_probe_the_same_network_which_is_trained_once_and_each_hea
         def count():
             heard[-1] += 1
 
-        networks.append(setup.train_network(0, inputs, count))
+        networks.append(train_network(setup, 0, inputs, count))
     assert trained == [0] and heard == [2] * 6
     assert all(torch.equal(one.classifier.weight, networks[0].classifier.weight) for one in networks)
     other = made(digits).images + 1
@@ -223,7 +224,7 @@ def test_all_protocols_probe_the_same_network_which_is_trained_once_and_each_hea
                                      stored=targeted(digits).stored)  # fmt: skip
     setup, inputs, _ = prepare(changed, digits, NAMES[0])
     assert not torch.equal(
-        setup.train_network(0, inputs, lambda: None).classifier.weight, networks[0].classifier.weight
+        train_network(setup, 0, inputs, lambda: None).classifier.weight, networks[0].classifier.weight
     )
     assert trained == [0, 0]
 

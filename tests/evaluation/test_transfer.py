@@ -7,7 +7,7 @@ import pytest
 
 from distill_bench import evaluate, synthesize
 from distill_bench.errors import RunFailed, UsageError
-from distill_bench.evaluation import PROTOCOLS
+from distill_bench.evaluation import PROTOCOLS, scoring
 from distill_bench.evaluation.measures import shown, transfer
 from distill_bench.networks import ARCHITECTURES
 
@@ -72,7 +72,7 @@ def test_training_that_diverges_is_left_out_and_said(digits, few, monkeypatch):
 
 def test_what_was_cut_off_goes_on(digits, few, tmp_path, monkeypatch):
     whole = transfer(few, digits, "quick-v1", SMALL, 2, cache=tmp_path)
-    monkeypatch.setattr(importlib.import_module("distill_bench.evaluation.evaluate"), "train", None)  # no training
+    monkeypatch.setattr(scoring, "train", None)  # no training
     again = transfer(few, digits, "quick-v1", SMALL, 2, cache=tmp_path)
     assert [score.accuracies for score in again.scores] == [score.accuracies for score in whole.scores]
 

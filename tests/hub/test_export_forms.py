@@ -23,6 +23,7 @@ from distill_bench.distilled.playback import training_images
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS
 from distill_bench.hub import export, way_back, writable_formats
+from distill_bench.hub.convert.format import OWN_OPTIONS
 from distill_bench.hub.formats.folder import CLASSES, class_folder_names
 
 ALIKE = ("datasets", "imagefolder", "parquet")
@@ -51,12 +52,22 @@ def exported(command, tmp_path):
 
 
 @pytest.fixture
-def read_back(command, tmp_path):
-    """Run the import that an export has printed; the set."""
+def printed(command, tmp_path):
+    """Run the import that an export has printed, with further options: (exit code, standard output, standard error)."""
 
-    def run(said):
+    def run(said, *options):
         (line,) = re.findall(r"^read back by: distill-bench (.*)$", said, re.MULTILINE)
-        assert command(*shlex.split(line)[:-1], tmp_path / "again.safetensors")[0] == 0
+        return command(*shlex.split(line)[:-1], tmp_path / "again.safetensors", *options)
+
+    return run
+
+
+@pytest.fixture
+def read_back(printed, tmp_path):
+    """The set that the import makes which an export has printed."""
+
+    def run(said, *options):
+        assert printed(said, *options)[0] == 0
         return load_distilled(tmp_path / "again.safetensors")
 
     return run
@@ -91,6 +102,26 @@ def test_every_kind_of_set_comes_back_to_the_last_digit_or_is_refused_with_what_
     if one.soft_labels is not None:
         assert torch.equal(probabilities(again), probabilities(one))
     assert accuracies(again) == accuracies(one)
+
+
+def holds(form, digits):
+    """A set that a form holds."""
+    return next(one for one in (make(digits) for make in KINDS.values()) if held(one, form) == "yes")
+
+
+@pytest.mark.parametrize("form", writable_formats())
+def test_a_rate_that_is_given_is_the_sets_in_every_form(digits, exported, read_back, form):
+    assert read_back(exported(holds(form, digits), form)[1], "--learning-rate", 0.02).learning_rate == 0.02
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [(form.name, name) for form in writable_formats().values() for name in OWN_OPTIONS]
+)
+def test_an_option_that_says_nothing_of_a_form_is_refused_and_another_is_heard(digits, exported, printed, form, name):
+    option, value = f"--{name.replace('_', '-')}", {"labels": "order", "class_order": "dataset"}.get(name, "none such")
+    code, _, error = printed(exported(holds(form, digits), form)[1], option, value)
+    unheard = option in error and "is read in the form" in error
+    assert (code, unheard) == ((2, True) if name not in writable_formats()[form].takes else (code, False))
 
 
 def test_the_table_in_the_docs_is_the_one_that_is_true(digits):

@@ -13,6 +13,7 @@ from scipy.stats import ttest_ind
 from short_protocol import short_quick_v1
 
 from distill_bench import evaluate, synthesize
+from distill_bench import verify as verify_files
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, UsageError
 from distill_bench.evaluation import Result, ScoreCache, networks_key, score_folder, score_key
@@ -79,6 +80,14 @@ def test_a_true_claim_holds_with_the_same_digits(command, files):
     assert (code, verdict["basis"], len(verdict["accuracies"])) == (0, "equal", 1)
     code, said, _ = command("verify", *files, "--networks", 1)
     assert "Not trained: the claim's other 1 network." in said
+
+
+def test_torch_has_its_threads_back_when_a_claim_was_repeated(files, score, monkeypatch):
+    seen, before = [], torch.get_num_threads()
+    monkeypatch.setattr(room, "threads_to_repeat", lambda claimed: before + 1)
+    monkeypatch.setattr(room, "verify", lambda *_, **__: seen.append(torch.get_num_threads()))
+    verify_files(*files)
+    assert (seen, torch.get_num_threads()) == ([before + 1], before)
 
 
 def test_an_embellished_claim_does_not_hold(command, files, score):

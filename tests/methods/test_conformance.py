@@ -120,12 +120,13 @@ ENDS = [
 ]
 """Recipes of one function run the same code and write at the same places, so that the first stands for all; but those
 of trajectory matching keep different things. `make test-kills` has them all."""
+QUICK_ENDS = [case for case in ENDS if CASES[case] is not RECORDED or case == "cda, recorded"]
 ENDINGS = [
-    pytest.param(case, end, marks=pytest.mark.slow if end == ("killed", "stopped")[number % 2] else ())
-    for number, case in enumerate(ENDS)
-    for end in ("killed", "stopped")
+    pytest.param(case, end, marks=() if case in QUICK_ENDS[number::2] else pytest.mark.slow)
+    for case in ENDS
+    for number, end in enumerate(("stopped", "killed"))
 ]
-"""One end of each in turn is quick, and both of all are slow's."""
+"""One end of each in turn is quick, with recorded labels of one alone; both ends of all are slow's."""
 
 
 @functools.cache

@@ -14,8 +14,10 @@ from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
-from distill_bench.evaluation.evaluate import _train_inputs, setup_evaluation
+from distill_bench.evaluation.inputs import train_inputs
 from distill_bench.evaluation.measures import ars
+from distill_bench.evaluation.scoring import train_network
+from distill_bench.evaluation.setup import setup_evaluation
 from distill_bench.methods.recipe import TEST
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SilentMonitor
@@ -40,7 +42,7 @@ def teacher(digits):
 
 
 def inputs(digits, distilled, labels="stored"):
-    return _train_inputs(
+    return train_inputs(
         distilled, setup_evaluation(digits, load_protocol("quick-v1"), distilled.card.pixel_space), labels
     )
 
@@ -181,7 +183,7 @@ def test_a_score_has_its_strict_one_beside_it_and_the_weight_changes_what_is_lea
     exam, weights = setup_evaluation(digits, load_protocol("quick-v1"), made.card.pixel_space), []
     for weight in (0.1, 1.0, 3.0):
         one = DistilledSet(made.images, made.labels, weighing(made.card, weight), stored=made.stored)
-        weights.append(next(exam.train_network(0, _train_inputs(one, exam, "stored"), lambda: None).parameters()))
+        weights.append(next(train_network(exam, 0, train_inputs(one, exam, "stored"), lambda: None).parameters()))
     assert not any(torch.equal(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
@@ -193,11 +195,11 @@ def test_training_brings_a_network_nearer_to_the_distances(digits, made, monkeyp
     short = {"epochs": 15, "network": "ConvNetD1W4", "batch_size": 10}
     monkeypatch.setitem(PROTOCOLS, "quick-v1", load_protocol("quick-v1").model_copy(update=short))
     exam = setup_evaluation(digits, load_protocol("quick-v1"), made.card.pixel_space)
-    given = _train_inputs(made, exam, "stored")
+    given = train_inputs(made, exam, "stored")
     off = []
     for weight in (1e-6, 10.0):
         inputs_of = replace(given, plan=replace(given.plan, distance_weight=weight))
-        network = exam.train_network(0, inputs_of, lambda: None).eval()
+        network = train_network(exam, 0, inputs_of, lambda: None).eval()
         with torch.no_grad():
             parts = [given.batches(epoch, torch.arange(20), generator("unused")) for epoch in range(3)]
             apart = [(label_distances(network(x) / 2, t[..., 0].long()) - t[..., 2]).abs().mean() for x, t in parts]

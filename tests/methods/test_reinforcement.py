@@ -16,7 +16,8 @@ from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.distilled.replay import ReplayRule, spread, visits
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
-from distill_bench.evaluation.evaluate import _train_inputs, setup_evaluation
+from distill_bench.evaluation.inputs import train_inputs
+from distill_bench.evaluation.setup import setup_evaluation
 from distill_bench.methods import load_method, new_run
 from distill_bench.methods.decoupled.relabel import mean_log_probabilities, teacher_of
 from distill_bench.methods.recipe import TEST
@@ -33,7 +34,7 @@ def made(digits, method="reinforce", record=None, **values) -> DistilledSet:
 
 
 def inputs(digits, one, protocol=PLAIN, labels="stored"):
-    return _train_inputs(one, setup_evaluation(digits, load_protocol(protocol), one.card.pixel_space), labels)
+    return train_inputs(one, setup_evaluation(digits, load_protocol(protocol), one.card.pixel_space), labels)
 
 
 def recording(one) -> RecordedLabels:

@@ -17,8 +17,9 @@ from distill_bench.distilled.playback import stored_teacher
 from distill_bench.distilled.recorded_labels import RecordedLabels
 from distill_bench.errors import DataError, Interrupted, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
-from distill_bench.evaluation.evaluate import _train_inputs, setup_evaluation
+from distill_bench.evaluation.inputs import train_inputs
 from distill_bench.evaluation.labels import mixed_batches, teacher_labelled
+from distill_bench.evaluation.setup import setup_evaluation
 from distill_bench.methods.decoupled.realistic_crops import CropConfig, best_crops, crop_logits, shrunk, stitched
 from distill_bench.methods.decoupled.relabel import predict
 from distill_bench.networks import Network
@@ -37,7 +38,7 @@ def sets(digits):
 
 
 def material(made, digits, protocol="quick-v1", labels="stored"):
-    return _train_inputs(made, setup_evaluation(digits, load_protocol(protocol), made.card.pixel_space), labels)
+    return train_inputs(made, setup_evaluation(digits, load_protocol(protocol), made.card.pixel_space), labels)
 
 
 def test_its_images_are_those_of_random(sets, digits):

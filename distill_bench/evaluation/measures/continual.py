@@ -17,8 +17,8 @@ from distill_bench.datasets.card import dataset_of
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import Result, evaluate, protocol_for
-from distill_bench.evaluation.evaluate import MOST_NETWORKS
 from distill_bench.evaluation.measures.measured import Estimated, Measured, check_whole, epochs_of, facts_of, one_stage
+from distill_bench.evaluation.setup import MOST_NETWORKS
 from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.seeds import generator
 

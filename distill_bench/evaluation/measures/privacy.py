@@ -19,10 +19,13 @@ from distill_bench.datasets import Dataset, Split
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import transform_of
 from distill_bench.errors import Interrupted, RunFailed
-from distill_bench.evaluation.evaluate import EvalSetup, TrainInputs, prepare
+from distill_bench.evaluation.evaluate import prepare
+from distill_bench.evaluation.inputs import TrainInputs
 from distill_bench.evaluation.measures.measured import Estimated, Measured, check_whole
 from distill_bench.evaluation.rank_statistics import area_under_curve
 from distill_bench.evaluation.result import data_facts, data_name
+from distill_bench.evaluation.scoring import use_trained
+from distill_bench.evaluation.setup import EvalSetup
 from distill_bench.runtime.device import take
 from distill_bench.runtime.progress import SILENT, Monitor, Stage
 from distill_bench.runtime.seeds import generator
@@ -236,7 +239,7 @@ def _membership(setup: EvalSetup, inputs: TrainInputs, method: str) -> Membershi
 
     with setup.monitor.stage(f"privacy, {method}, {setup.network}", total) as stage:
         for number in setup.numbers:
-            setup.trained(number, inputs, partial(_advance, stage, setup.monitor), add)
+            use_trained(setup, number, inputs, partial(_advance, stage, setup.monitor), add)
     members, others = sums["members"], sums["others"]
     return Membership(
         # a member's loss is the lower one

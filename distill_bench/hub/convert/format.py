@@ -13,6 +13,9 @@ from distill_bench.errors import UsageError, unknown
 from distill_bench.hub import formats as package
 from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile
 
+OWN_OPTIONS = ("labels", "class_order", "images_key", "labels_key")
+"""Those of ``ImportOptions`` that not all formats take."""
+
 
 @runtime_checkable
 class Format(Protocol):
@@ -22,11 +25,13 @@ class Format(Protocol):
         name: as in ``import --form NAME`` and ``export --to NAME``.
         general: reads what no other format recognises.
         of_many_methods: so many methods are released in it that the one it suggests is no guess worth a question.
+        takes: which of ``OWN_OPTIONS`` say something about it.
     """
 
     name: str
     general: bool = False
     of_many_methods: bool = False
+    takes: tuple[str, ...] = ("labels", "class_order")
 
     def recognises(self, files: Sequence[ReleasedFile]) -> bool:
         """Whether the files of one release are surely of this format and no other that is not general."""

@@ -16,7 +16,7 @@ from distill_bench.distilled.pixel_diagnostics import PixelDiagnosis, candidates
 from distill_bench.errors import DataError, UsageError, brief, unknown
 from distill_bench.hub.convert import checks
 from distill_bench.hub.convert.file_names import Named, read_names
-from distill_bench.hub.convert.format import Format, all_formats
+from distill_bench.hub.convert.format import OWN_OPTIONS, Format, all_formats
 from distill_bench.hub.convert.identity import Identity, identify
 from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile
 
@@ -97,6 +97,7 @@ def import_release(
     doubts = checks.against_name(named, dataset, files)
     _refuse(doubts, files[0], force)
     chosen = _format_of(files, format)
+    _check_options(chosen, options, files[0])
     items = _fitting(_read(chosen, files, dataset, options), dataset, options, files[0])
     everything, labels = (torch.cat(each) for each in zip(*((i.images, i.targets.labels) for i in items), strict=True))
     pixel_space, evidence = _space_of(everything, dataset, space or items[0].space, files[0])
@@ -143,7 +144,7 @@ def _as_set(
         pixel_space=space,
         soft_labels=targets.soft,
         label_kind=targets.kind,
-        learning_rate=item.learning_rate,
+        learning_rate=item.learning_rate if options.learning_rate is None else options.learning_rate,
         origin=origin,
         **card,
     )
@@ -167,6 +168,17 @@ def _format_of(files: Sequence[ReleasedFile], format: str | None) -> Format:
         "labels: a res_*.pt file; files of images, labels and learning rate; an .npz file; or a folder of pictures a "
         "class."
     )
+
+
+def _check_options(chosen: Format, options: ImportOptions, file: ReleasedFile) -> None:
+    """Raises UsageError for an option that says nothing about files of this format."""
+    for name in OWN_OPTIONS:
+        if name not in chosen.takes and (value := getattr(options, name)) is not None:
+            taken = " and ".join(f"`{each}`" for each in chosen.takes)
+            raise UsageError(
+                f"`{name}={value}`: {file.path} is read in the form {chosen.name}, which says this itself or has "
+                f"nothing of the kind{f'; it takes {taken}' if taken else ''}. Leave it out."
+            )
 
 
 def _read(

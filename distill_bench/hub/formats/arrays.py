@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
-from distill_bench.hub.convert.format import Format
+from distill_bench.hub.convert.format import OWN_OPTIONS, Format
 from distill_bench.hub.convert.released_file import ImportedTensors, ImportOptions, ReleasedFile, not_read
 from distill_bench.hub.convert.targets import read_targets
 from distill_bench.runtime.tensors import as_tensor
@@ -27,6 +27,7 @@ class Arrays(Format):
 
     name = "arrays"
     general = True
+    takes = OWN_OPTIONS
 
     def recognises(self, files: Sequence[ReleasedFile]) -> bool:
         return len(files) == 1 and len(_arrays(files[0].content)) > 0

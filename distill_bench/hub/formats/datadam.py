@@ -34,7 +34,6 @@ class DataDam(Format):
                 read_targets(labels.detach(), len(images), classes, options, str(files[0].path)),
                 "datadam",
                 "datadam-v1",
-                learning_rate=options.learning_rate,
                 remarks=not_read(content, ("data",)),
             )
         ]

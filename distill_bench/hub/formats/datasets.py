@@ -25,6 +25,7 @@ class Datasets(WritableFormat):
     """A folder of one table."""
 
     name = "datasets"
+    takes = ()
     needs_pixels = True
 
     def recognises(self, files: Sequence[ReleasedFile]) -> bool:

@@ -39,6 +39,7 @@ class Folder(WritableFormat):
     """A folder of pictures, a folder a class."""
 
     name = "folder"
+    takes = ("class_order",)
     needs_pixels = True
 
     def recognises(self, files: Sequence[ReleasedFile]) -> bool:

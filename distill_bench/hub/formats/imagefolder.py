@@ -23,6 +23,7 @@ class ImageFolder(WritableFormat):
     """Pictures in folders with the classes' names."""
 
     name = "imagefolder"
+    takes = ("class_order",)
     needs_pixels = True
 
     def recognises(self, files: Sequence[ReleasedFile]) -> bool:

@@ -19,6 +19,7 @@ class Parquet(WritableFormat):
     """A file of pictures and labels."""
 
     name = "parquet"
+    takes = ()
     suffixes = (PARQUET,)
     needs_pixels = True
 

@@ -66,7 +66,6 @@ class Res(WritableFormat):
                 read_targets(labels, len(images), classes, options, where),
                 "custom",
                 "dsa-v1",
-                learning_rate=options.learning_rate,
                 space="normalized",
                 assumptions=foreign,
                 stored_accuracies={} if foreign else stored,
