@@ -21,7 +21,12 @@ from distill_bench.errors import DataError
 from distill_bench.evaluation import scoring
 from distill_bench.runtime.run_info import code_state
 
-RANDOM = ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors"]
+
+def made(method, *options, dataset="digits", ipc=1, out="x.safetensors"):
+    """The words of a command that makes a set."""
+    return ["synthesize", method, "--dataset", dataset, "--ipc", ipc, "--out", out, *options]
+
+
 QUICK_DM = ["--set", "iterations=5", "--set", "real_batch=8", "--set", "network=ConvNetD1W4"]
 
 
@@ -165,121 +170,23 @@ def test_a_set_without_test_split_asks_for_a_holdout(command, quick, tmp_path, m
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
-        (
-            ["synthesize", "nope", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors"],
-            2,
-            "unknown method 'nope'",
-        ),
-        (["synthesize", "dm", "--dataset", "nope", "--ipc", 1, "--out", "x.safetensors"], 2, "folder:PATH"),
-        (["synthesize", "dm", "--dataset", "digits", "--ipc", 0, "--out", "x.safetensors"], 2, "--ipc 0"),
-        (
-            ["synthesize", "mtt", "--dataset", "digits", "--ipc", 0, "--out", "x.safetensors"],
-            2,
-            "--ipc 0: at least one image per class is needed",
-        ),
-        (["synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--out", "x.pt"], 2, "must end in .safetensors"),
+        (made("nope"), 2, "unknown method 'nope'"),
+        (made("dm", dataset="nope"), 2, "folder:PATH"),
+        (made("dm", ipc=0), 2, "--ipc 0"),
+        (made("mtt", ipc=0), 2, "--ipc 0: at least one image per class is needed"),
+        (made("dm", out="x.pt"), 2, "must end in .safetensors"),
         (["synthesize", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors"], 2, "name one method"),
-        (
-            ["synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--set", "a"],
-            2,
-            "key=value",
-        ),
-        (
-            ["synthesize", "dm", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--device", "tpu"],
-            2,
-            "cuda",
-        ),
-        (
-            ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--set", "ipc=3"],
-            2,
-            "random has no field ipc. Its fields: formation, pixel_space",
-        ),
-        (
-            [
-                "synthesize",
-                "random",
-                "--dataset",
-                "digits",
-                "--ipc",
-                1,
-                "--out",
-                "x.safetensors",
-                "--set",
-                "preset=cpu",
-            ],
-            2,
-            "random has no field preset",
-        ),
-        (
-            [
-                "synthesize",
-                "random",
-                "--dataset",
-                "digits",
-                "--ipc",
-                1,
-                "--out",
-                "x.safetensors",
-                "--set",
-                "device=cpu",
-            ],
-            2,
-            "random has no field device",
-        ),
-        (
-            ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--device", "auto:1"],
-            2,
-            "unknown device 'auto:1'",
-        ),
-        (
-            ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--device", "cpu:4"],
-            2,
-            "cpu:4 is not available",
-        ),
-        (
-            [
-                "synthesize",
-                "random",
-                "--dataset",
-                "digits",
-                "--ipc",
-                1,
-                "--out",
-                "x.safetensors",
-                "--set",
-                "zca_eps=-1",
-            ],
-            2,
-            "zca_eps: Input should be greater than 0",
-        ),
-        (
-            ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--size", 0],
-            2,
-            "--size 0",
-        ),
-        (
-            ["synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "x.safetensors", "--holdout", 0],
-            2,
-            "--holdout 0",
-        ),
-        (
-            [
-                "synthesize",
-                "random",
-                "--dataset",
-                "digits",
-                "--ipc",
-                1,
-                "--out",
-                "x.safetensors",
-                "--split",
-                "test",
-                "--holdout",
-                0.2,
-            ],
-            2,
-            "contradict each other",
-        ),
+        (made("dm", "--set", "a"), 2, "key=value"),
+        (made("dm", "--device", "tpu"), 2, "cuda"),
+        (made("random", "--set", "ipc=3"), 2, "random has no field ipc. Its fields: formation, pixel_space"),
+        (made("random", "--set", "preset=cpu"), 2, "random has no field preset"),
+        (made("random", "--set", "device=cpu"), 2, "random has no field device"),
+        (made("random", "--device", "auto:1"), 2, "unknown device 'auto:1'"),
+        (made("random", "--device", "cpu:4"), 2, "cpu:4 is not available"),
+        (made("random", "--set", "zca_eps=-1"), 2, "zca_eps: Input should be greater than 0"),
+        (made("random", "--size", 0), 2, "--size 0"),
+        (made("random", "--holdout", 0), 2, "--holdout 0"),
+        (made("random", "--split", "test", "--holdout", 0.2), 2, "contradict each other"),
         (["synthesize", "dm", "--dataset", "digits", "--ipc", 1], 2, "--out"),
         (["evaluate", "missing.safetensors"], 3, "no such file"),
         (["evaluate"], 2, "name the file"),
@@ -393,7 +300,7 @@ def test_an_interrupted_evaluation_keeps_its_networks(command, quick, tmp_path, 
     assert json.loads(said)["accuracies"] == list(evaluate(load_distilled(out)).accuracies)
 
 
-@pytest.mark.parametrize("words", [RANDOM, ["bench", "digits"]], ids=["synthesize", "bench"])
+@pytest.mark.parametrize("words", [made("random"), ["bench", "digits"]], ids=["synthesize", "bench"])
 def test_what_code_runs_is_noted_before_the_work_begins(command, monkeypatch, words):
     def load(*_, **__):
         assert code_state.cache_info().currsize == 1
