@@ -109,6 +109,7 @@ class Suite(BaseModel):
         reference: the protocol of the line trained on the whole training split, or ``"none"``. Protocols that probe
             networks have a second line, of networks that were not trained.
         size, holdout, flip_invariant, classes: as for ``load_dataset``.
+        study: whether its variants answer a question, and stand on the study's page, not on that of all datasets.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -128,6 +129,7 @@ class Suite(BaseModel):
     holdout: float | None = None
     flip_invariant: bool | None = None
     classes: tuple[str, ...] | None = None
+    study: bool = False
 
     @field_validator("methods")
     @classmethod

@@ -121,6 +121,15 @@ def test_boards_have_one_budget_column_in_the_order_of_numbers_of_images(tmp_pat
     assert (line["ipc"], line["fraction"], line["images"]) == ("", "0.1", "145")
 
 
+def test_a_set_of_fewer_images_stands_where_its_budget_does():
+    """As of infer, whose compensators take the place of some: behind the better ones of as many images per class."""
+    rows = [score("random", 2, images=20), score("infer", 2, images=10, accuracies=(70.0, 71.0, 72.0)), of(0.02, 15)]
+    for shown in (leaderboard_rows(rows), merged_rows([Source("here", rows)])):
+        assert [(row["method"], row["images"]) for row in shown] == [("random", 15), ("random", 20), ("infer", 20)]
+    unknown = [score("infer", 2, dataset="folder:x", images=10)]
+    assert leaderboard_rows(unknown)[0]["images"] == 10
+
+
 def test_the_figure_has_both_on_one_axis():
     rows = leaderboard_rows(RESULTS)
     sets = [row for row in rows if row["method"] != "full"]

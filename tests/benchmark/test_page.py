@@ -79,6 +79,19 @@ def test_settings_of_a_study_stand_last_without_a_rank():
     assert own["place"].rank == 1, "a name with a space that no suite gave"
 
 
+def test_what_studies_varied_is_left_out_of_the_page_unless_there_is_nothing_else(tmp_path):
+    varied = score("sre2l real start", suite="recovery")
+    own = score("dm flipped", suite="mine")  # of a suite that is no study of this project
+
+    def shown(*results):
+        render_page([Source("checkout", results)], tmp_path / "page.html")
+        return {row["method"] for row in data_of((tmp_path / "page.html").read_text())["rows"]}
+
+    assert shown(varied, own, score("sre2l", suite="recovery")) == {"dm flipped", "sre2l"}
+    assert shown(varied) == {"sre2l real start"}
+    assert shown(varied, score("sre2l real start", suite="mine")) == {"sre2l real start"}
+
+
 def test_a_failure_in_one_suite_takes_no_row_of_another_away():
     rows = rows_of(score("mtt", cell_key="a"), failure("mtt", suite="other", cell_key="b"))
     assert [row["status"] for row in rows] == ["done", "failed"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from distill_bench.benchmark.leaderboard import tables
 from distill_bench.benchmark.leaderboard.claims import Claim, load_claims
 from distill_bench.benchmark.leaderboard.collect import Row, leaderboard_rows, of_suite
-from distill_bench.benchmark.leaderboard.merged import Source, merged_rows, origin_of
+from distill_bench.benchmark.leaderboard.merged import Source, merged_rows, origin_of, without_studies
 from distill_bench.benchmark.leaderboard.tables import markdown
 from distill_bench.benchmark.results import read_results
 from distill_bench.runtime.files import write_atomically
@@ -89,7 +89,7 @@ def rows_of(sources: Sequence[Source]) -> list[Row]:
 
 
 def render_page(sources: Sequence[Source], path: Path) -> None:
-    """Write the boards of all datasets in the sources as one HTML file.
+    """Write the boards of all datasets in the sources as one HTML file, but for what studies varied.
 
     Raises:
         DataError: the file cannot be written.
@@ -97,7 +97,8 @@ def render_page(sources: Sequence[Source], path: Path) -> None:
     from distill_bench.benchmark.leaderboard.page.render import page  # here: importing Jinja2 takes a moment
     from distill_bench.benchmark.leaderboard.page.rows import page_data
 
-    write_atomically(path, page(page_data(merged_rows(sources, published()), published())))
+    rows = without_studies(merged_rows(sources, published()))
+    write_atomically(path, page(page_data(rows, published())))
 
 
 def _figure(rows: list[Row]) -> bytes:

@@ -193,11 +193,15 @@ def class_count(result: Filed) -> int | None:
 
 
 def _images(results: Sequence[Filed]) -> int | None:
-    """How many images a set has: as results say, else their IPC for every class, for one if these are not known."""
+    """How many images a budget is: its IPC for every class, though a set with parts beside its images holds fewer.
+
+    Of a fraction, and where the classes are not known, those of the sets.
+    """
     known, first = [each.images for each in results if each.images is not None], results[0]
-    if known or first.ipc is None:
-        return max(known, default=None)
-    return first.ipc * (class_count(first) or 1)
+    classes = class_count(first)
+    if first.ipc is not None and (classes or not known):
+        return first.ipc * (classes or 1)
+    return max(known, default=None)
 
 
 def _needs(results: Sequence[Result]) -> str | None:

@@ -9,6 +9,7 @@ from distill_bench.benchmark.leaderboard.claims import Claim
 from distill_bench.benchmark.leaderboard.collect import BUDGET, Row, budget_of, measured, pooled, size_order
 from distill_bench.benchmark.leaderboard.ranking import places
 from distill_bench.benchmark.leaderboard.tables import compared, grouped
+from distill_bench.benchmark.suite import list_suites, load_suite
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.result import LINES
 from distill_bench.evaluation.result_file import Filed
@@ -69,6 +70,21 @@ def _of_a_study(row: Row) -> bool:
     """Whether a suite made it under a variant's name, its method's and a space: the best of many is no method's."""
     made = any(isinstance(each, Result) and each.synthesis is not None for each in row["results"])
     return made and " " in row["method"]
+
+
+def without_studies(rows: Sequence[Row]) -> list[Row]:
+    """The rows but for what studies varied, of which there are many, and which have pages of their own.
+
+    Args:
+        rows: of ``merged_rows``.
+
+    Returns:
+        Those of other suites, and a study's rows under a method's own name; all, where every suite is a study.
+    """
+    studies = {name for name in list_suites() if load_suite(name).study}
+    if {suite for row in rows for suite in row["suites"]} <= studies:
+        return [*rows]
+    return [row for row in rows if not (_of_a_study(row) and studies.issuperset(row["suites"]))]
 
 
 def _of_all_suites(pairs: Iterable[tuple[Row, list[Filed]]]) -> list[Row]:
