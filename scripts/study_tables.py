@@ -134,7 +134,7 @@ def of_suite(results: pandas.DataFrame, suite: str) -> pandas.DataFrame:
     """The results of a suite's own grid: not those of other data, seeds or settings that were run under its name."""
     grid = load_suite(suite)
     budgets = [*grid.ipc, *grid.fraction]
-    amount = results["ipc"].where(results["fraction"].isna(), results["fraction"])
+    amount = results["ipc"].astype("Float64").fillna(results["fraction"])
     return results[
         (results["suite"] == suite)
         & results["dataset"].isin(grid.datasets)

@@ -64,4 +64,4 @@ def test_rates_are_those_of_the_search_on_the_held_out_fifth():
     for cell in expand(load_suite("gradient"), {}):
         tried = best[cell.ipc, Setting.of(cell.method)._replace(more="")]
         assert cell.settings["image_lr"] == max(tried, key=lambda rate: (tried[rate], -rate)), str(cell)
-        assert len(tried) == 3
+        assert len(tried) >= 3
