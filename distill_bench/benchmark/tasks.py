@@ -330,6 +330,10 @@ class GivenSetTasks(CellTasks[GivenSetCell]):
     def result_facts(self) -> dict[str, Any]:
         return {"recipe": self._set.card.recipe or None}
 
+    def _identity(self) -> dict[str, Any]:
+        card = self._set.card
+        return {**super()._identity(), "given": self.cell.name, "seed": card.seed, "preset": card.preset}
+
 
 class SetTasks(CellTasks[SetCell]):
     """A set that a method makes."""

@@ -25,7 +25,7 @@ UNTRAINED = "untrained"
 LINES = (FULL, UNTRAINED)
 """What has results without a set."""
 _LONGEST_LIST = 60
-NAMES = ("suite", "data", "method", "preset", "protocol", "network", "labels", "pixel_space")
+NAMES = ("suite", "data", "given", "method", "preset", "protocol", "network", "labels", "pixel_space")
 """Text of a result that is shown, and that a stranger may have written."""
 
 
@@ -40,6 +40,7 @@ class Subject(BaseModel):
         holdout: the fraction of the training split that stood in for the test split; None if that is the dataset's.
         flip_invariant: False where somebody said so of data of their own; None else.
         classes: the names of the classes chosen of a larger dataset, in label order; None for all of them.
+        given: the name of a set that a suite was given: its id, or its file's name; None of what it made itself.
         method: what made the set; ``full`` for training on the whole split, ``untrained`` for none.
         ipc: images per class; None without a set, and where there is a
         fraction: of the training split, as it was asked for; None for a number of images per class.
@@ -59,6 +60,7 @@ class Subject(BaseModel):
     holdout: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
     flip_invariant: bool | None = None
     classes: tuple[str, ...] | None = None
+    given: str | None = None
     method: str
     ipc: Count | None
     fraction: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
@@ -79,7 +81,7 @@ class Subject(BaseModel):
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: Callable[["Subject"], dict[str, Any]]) -> dict[str, Any]:
         """Fields that came later do without a mention where they say nothing."""
-        later = ("fraction", "images", "shown", "requires")
+        later = ("given", "fraction", "images", "shown", "requires")
         absent = {name for name in later if getattr(self, name, None) in (None, ())}
         return {name: value for name, value in serialize(self).items() if name not in absent}
 

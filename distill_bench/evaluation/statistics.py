@@ -62,11 +62,11 @@ def welch(first: Estimate, second: Estimate) -> Estimate:
     difference = first.value - second.value
     if first.error is None or second.error is None or first.freedom is None or second.freedom is None:
         return Estimate(difference)
-    squares = first.error**2, second.error**2
-    if sum(squares) == 0:
+    error = math.hypot(first.error, second.error)
+    if error == 0:
         return Estimate(difference, 0.0, first.freedom + second.freedom)
-    freedom = sum(squares) ** 2 / (squares[0] ** 2 / first.freedom + squares[1] ** 2 / second.freedom)
-    return Estimate(difference, math.sqrt(sum(squares)), freedom)
+    doubt = (first.error / error) ** 4 / first.freedom + (second.error / error) ** 4 / second.freedom
+    return Estimate(difference, error, 1 / doubt if doubt else math.inf)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

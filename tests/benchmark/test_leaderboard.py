@@ -87,6 +87,21 @@ def test_a_failure_that_was_scored_since_is_forgotten():
     assert [row["status"] for row in leaderboard_rows([failure("dm"), score("dm")])] == ["done"]
 
 
+def test_what_failed_under_one_protocol_stands_beside_what_was_scored_before_under_another():
+    before, after = ({"run": {"finished": f"2026-11-30T{hour}:00:00+00:00"}, "cell_key": "one"} for hour in (10, 11))
+    rows = leaderboard_rows([score("dm", **before), failure("dm", **after)])
+    assert [row["status"] for row in rows] == ["done", "failed"]
+    assert [row["status"] for row in leaderboard_rows([score("dm", **after), failure("dm", **before)])] == ["done"]
+
+
+def test_a_set_that_was_given_does_not_take_the_place_of_what_the_suite_made():
+    own, given = score("dm", cell_key="a"), {"given": "mine", "synthesis": None, "cell_key": "b", "seed": None}
+    rows = leaderboard_rows([own, failure("dm", given="mine", cell_key="b")])
+    assert [row["status"] for row in rows] == ["done", "failed"]
+    rows = leaderboard_rows([own, score("dm", preset=None, set_sha256="x", **given)])
+    assert {row["preset"] for row in rows} == {"cpu", "set mine"}
+
+
 def test_a_score_of_an_older_method_is_no_result_of_a_cell_that_failed():
     older = score("dm", cell_key="old", preset="paper")
     assert [row["status"] for row in leaderboard_rows([older])] == ["done"]

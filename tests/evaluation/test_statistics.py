@@ -1,5 +1,6 @@
 """Intervals against scipy and against arithmetic done by hand."""
 
+import math
 import statistics
 
 import pytest
@@ -69,6 +70,16 @@ def test_welch_is_scipys():
     assert found.value == pytest.approx(statistics.fmean(SAMPLES[0]) - statistics.fmean(SAMPLES[1]))
     assert (found.freedom, found.p_value()) == pytest.approx((expected.df, expected.pvalue))
     assert found.interval() == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def test_a_side_that_is_known_exactly_leaves_the_others_freedom():
+    """A claim with a std and no number of networks has infinite, beside networks that agree to the last digit."""
+    exact, sure = student([90.0] * 3), Estimate(91.5, 0.5, math.inf)
+    found = welch(exact, sure)
+    assert (found.error, found.freedom) == (0.5, math.inf)
+    assert found.interval() == pytest.approx((-1.5 - 1.96 * 0.5, -1.5 + 1.96 * 0.5), abs=1e-4)
+    tiny = welch(Estimate(1.0, 1e-200, 2), Estimate(0.0, 1e-200, 2))
+    assert (tiny.error, tiny.freedom) == (pytest.approx(math.sqrt(2) * 1e-200), pytest.approx(4))
 
 
 def test_the_probability_of_a_mean_is_scipys():

@@ -33,7 +33,7 @@ STRICT = ".hard"
 BUDGET = ("ipc", "fraction")
 """What says together how many images a set was made for, see ``budget_of``."""
 _CELL_KEYS = ["suite", "dataset", "method", *BUDGET, "preset"]
-_SLOT_KEYS = ["suite", "dataset", "method", *BUDGET, "seed"]
+_SLOT_KEYS = ["suite", "dataset", "given", "method", *BUDGET, "seed"]
 """What says which results a cell has; those of another preset take their place."""
 _GROUP_KEYS = [*_CELL_KEYS, "protocol", "network", "labels", "pixel_space"]
 CLAIM_KEYS = ("method", "dataset", "ipc", "protocol", "network", "labels")
@@ -42,7 +42,8 @@ CLAIM_KEYS = ("method", "dataset", "ipc", "protocol", "network", "labels")
 def leaderboard_rows(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> list[Row]:
     """Pool results over synthesis seeds: one row per condition and one per failed cell, JSON-safe.
 
-    A result that was filed before its cell failed with other code or hyper-parameters is none of that cell. A strict
+    A result that was filed before its cell failed with other code or hyper-parameters is none of that cell, and a
+    failure of a cell that was scored since is forgotten. A strict
     result beside one that is as the set is stored, and sets of no suite that differ in what made them, are told apart
     in the columns ``protocol`` and ``preset``, so that no two rows have the same condition.
 
@@ -61,7 +62,7 @@ def pooled(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> list[tuple
     """The rows of ``leaderboard_rows``, each with the results or failures that it is made of."""
     import pandas  # here, because importing it takes a moment
 
-    columns = {**dict.fromkeys(_GROUP_KEYS), "seed": None, "cell_key": None, "strict": None, "variant": None}
+    columns = dict.fromkeys([*_GROUP_KEYS, "given", "seed", "cell_key", "strict", "variant", "finished"])
     filed = pandas.DataFrame([_flat(each) for each in results], columns=[*columns, "result"], dtype=object)
     scored = filed["result"].map(lambda each: isinstance(each, Result)).astype(bool)
     scores, failures = filed[scored], filed[~scored].drop_duplicates(_SLOT_KEYS, keep="last")
@@ -70,10 +71,11 @@ def pooled(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> list[tuple
     )
     outdated = (beside["_merge"] == "both") & (beside["cell_key"].fillna("") != beside["cell_key_failed"].fillna(""))
     scores = beside[~outdated]
-    left = filed[~scored].merge(scores[_SLOT_KEYS].drop_duplicates(), "left", _SLOT_KEYS, indicator=True)
-    never = left[left["_merge"] == "left_only"]
+    last = scores.sort_values("finished").drop_duplicates(_SLOT_KEYS, keep="last")[[*_SLOT_KEYS, "finished"]]
+    failed = filed[~scored].merge(last, "left", _SLOT_KEYS, suffixes=("", "_scored"))
+    still = failed["finished_scored"].isna() | (failed["finished"] > failed["finished_scored"].fillna(""))
     rows = [(_score_row(group, claims), [*group["result"]]) for _, group in _groups(_told_apart(scores), _GROUP_KEYS)]
-    rows += [(_row(group, claims, "failed", {}), [*group["result"]]) for _, group in _groups(never, _CELL_KEYS)]
+    rows += [(_row(group, claims, "failed", {}), [*group["result"]]) for _, group in _groups(failed[still], _CELL_KEYS)]
     return sorted(rows, key=lambda pair: _order(pair[0]))
 
 
@@ -101,12 +103,14 @@ def as_shown(rows: Iterable[Row]) -> list[Row]:
 
 
 def _flat(filed: Filed) -> Row:
-    facts = {key: getattr(filed, key, None) for key in (*_GROUP_KEYS, "seed", "cell_key", "strict")}
+    facts = {key: getattr(filed, key, None) for key in (*_GROUP_KEYS, "given", "seed", "cell_key", "strict")}
     return {
         **facts,
+        "preset": f"set {filed.given}" if filed.given and filed.preset is None else filed.preset,
         "suite": filed.suite or EVALUATED,
         "dataset": filed.data,
         "variant": _variant(filed),
+        "finished": str(filed.run.get("finished") or ""),
         "result": filed,
     }
 
@@ -126,7 +130,7 @@ def _groups(frame: "pandas.DataFrame", keys: Sequence[str]) -> "Iterable[tuple[A
 def _told_apart(scores: "pandas.DataFrame") -> "pandas.DataFrame":
     several = scores.groupby(_GROUP_KEYS, dropna=False, sort=False)[["strict", "variant"]].transform("nunique") > 1
     strict = several["strict"] & scores["strict"].astype(bool)
-    named = scores["preset"].fillna("set") + " " + scores["variant"]
+    named = (scores["preset"].fillna("set") + " " + scores["variant"]).str.strip()
     return scores.assign(
         protocol=scores["protocol"].mask(strict, scores["protocol"] + STRICT),
         preset=scores["preset"].mask(several["variant"], named),

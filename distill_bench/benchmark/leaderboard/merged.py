@@ -115,7 +115,8 @@ def _joined(one: Row, other: Row) -> Row:
     if one["status"] == "failed":
         return {**one, "suites": suites}
     results = list({_seed(each): each for each in (*one["results"], *other["results"])}.values())
-    return {**one, **measured(results), "results": results, "suites": suites}
+    status = next((row["status"] for row in (one, other) if row["status"] == "changed"), one["status"])
+    return {**one, **measured(results), "status": status, "results": results, "suites": suites}
 
 
 def _seed(result: Result) -> object:
