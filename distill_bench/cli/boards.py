@@ -71,10 +71,10 @@ def show_tables(sources: Sequence[leaderboard.Source]) -> None:
 
 def _table(board: tables.Table, width: int) -> Table:
     left_out = () if width >= _WIDE else _LESS
-    shown = [index for index, name in enumerate(tables.COLUMNS) if name not in left_out]
+    shown = [index for index, name in enumerate(board.columns) if name not in left_out]
     table = Table(title=_plain(board.heading), title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for index in shown:
-        name = tables.COLUMNS[index]
+        name = board.columns[index]
         table.add_column(name, justify="left" if name in _TEXT else "right", no_wrap=name != "published (%)")
     for line, following in zip(board.lines, [*board.lines[1:], None], strict=True):
         cells = [

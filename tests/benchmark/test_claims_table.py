@@ -31,6 +31,18 @@ def test_a_claim_under_the_same_conditions_is_judged():
     assert row["verdict"] == "does not hold"
 
 
+def test_a_claim_of_images_of_another_size_is_shown_beside_sets_of_that_size_alone():
+    of = {"dataset": "imagenet", "size": 64}
+    (row,) = table([score(**PAPERS | of)], claim(accuracy=90.0, std=0.5, **of))
+    assert row["verdict"] == "holds"
+    assert table([score(**PAPERS | of | {"size": 128})], claim(accuracy=90.0, **of)) == []
+
+
+def test_a_row_without_spread_beside_a_claim_of_unknown_networks_is_judged():
+    (row,) = table([score(accuracies=[10.0] * 3, **PAPERS)], claim(accuracy=26.0, std=0.8))
+    assert (row["verdict"], row["standard_error"]) == ("does not hold", 0.8)
+
+
 def test_the_sets_of_a_release_are_judged_together():
     release = {"form": "res", "files": {"x.pt": "0"}, "sets": 2}
     sets = [
@@ -52,6 +64,8 @@ def test_the_sets_of_a_release_are_judged_together():
         ({"network": "ResNet18"}, {}, "the claim is of ConvNetD3"),
         ({"network": "ConvNetD3BN"}, {}, "the claim is of instance norm"),
         ({"labels": "soft"}, {}, "the claim is of hard labels"),
+        ({"strict": True}, {}, "classes and the protocol's rate in place of the set's own"),
+        ({"recipe": {"iterations": 1}, "synthesis": None}, {}, "preset paper, changed, not the paper's recipe"),
     ],
 )
 def test_what_was_measured_otherwise_is_not_judged(fields, of_claim, why):

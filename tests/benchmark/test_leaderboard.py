@@ -12,12 +12,14 @@ from distill_bench.benchmark.leaderboard.claims import claim_for, differences, l
 from distill_bench.benchmark.leaderboard.collect import ROW_KEYS, as_shown, leaderboard_rows, of_suite
 from distill_bench.benchmark.leaderboard.figures import MOST_LINES, accuracy_figure, panels_of
 from distill_bench.benchmark.leaderboard.tables import RANDOM
+from distill_bench.cli import boards as terminal
 from distill_bench.datasets import list_datasets
 from distill_bench.distilled.card import Origin
 from distill_bench.distilled.projector import Required
 from distill_bench.errors import DataError
 from distill_bench.evaluation import Synthesis
 from distill_bench.evaluation.statistics import student_interval
+from distill_bench.methods import load_method
 
 HEADER = (
     "method,dataset,size,ipc,accuracy,std,networks,protocol,network,norm,labels,selection,paper,source,reading,note\n"
@@ -442,9 +444,27 @@ def test_sets_of_one_name_that_differ_in_what_made_them_are_told_apart():
         evaluated(recipe={"iterations": 2}, preset="paper"),
     )
     rows = leaderboard_rows([first, second])
-    assert len({row["preset"] for row in rows}) == 2 and all(row["preset"].startswith("paper ") for row in rows)
+    assert len({row["preset"] for row in rows}) == 2
+    assert all(row["preset"].startswith("paper, changed ") for row in rows)
     (row,) = leaderboard_rows([first, evaluated(recipe={"iterations": 1}, preset="paper", seed=1)])
-    assert (row["seeds"], row["preset"]) == (2, "paper")
+    assert (row["seeds"], row["preset"]) == (2, "paper, changed")
+
+
+def test_a_preset_that_was_changed_by_hand_says_so_and_one_that_was_not_does_not():
+    usual = load_method("dm").config("digits", 1, "cpu").model_dump(mode="json")
+    for recipe, preset in ((usual, "cpu"), (usual | {"iterations": 3}, "cpu, changed")):
+        assert [row["preset"] for row in leaderboard_rows([evaluated(recipe=recipe, preset="cpu")])] == [preset]
+    own = evaluated(
+        recipe=usual | {"iterations": 3}, preset="cpu", dataset="folder:x"
+    )  # whose usual values nobody knows
+    assert leaderboard_rows([own])[0]["preset"] == "cpu"
+
+
+def test_a_strict_guest_is_marked_beside_what_a_suite_scored_as_it_is_stored():
+    rows = leaderboard_rows([score("mtt"), evaluated("mtt", preset="cpu", strict=True, seed=1)])
+    assert {(row["suite"], row["protocol"], row["strict"]) for row in rows} == {
+        ("digits", "quick-v1", False), ("evaluated", "quick-v1.hard", True),
+    }  # fmt: skip
 
 
 def test_several_sets_of_one_release_are_pooled_and_other_sets_without_a_seed_are_not():
@@ -468,6 +488,9 @@ def test_what_labels_need_besides_is_a_column_of_its_own_and_no_part_of_the_size
     assert {(each["size"], each["needs"]) for each in cells} == {("2.6 kB", needs), ("2.6 kB", "–")}
     assert [line["needs"] for line in csv.DictReader(io.StringIO(tables.csv(rows)))] == ["", needs, ""]
     assert "needs" not in tables.markdown(leaderboard_rows([score("dm")]))
+    (board,) = tables.sections(rows)[0].tables
+    shown = {str(column.header): [str(cell) for cell in column.cells] for column in terminal._table(board, 300).columns}
+    assert shown["needs"] == ["–", needs] and shown["synthesis"] == ["10.0 s"] * 2
 
 
 def test_markdown_board():

@@ -264,6 +264,15 @@ def test_what_the_committed_results_make_is_less_than_three_megabytes_and_has_al
     assert len({row["id"] for row in data["rows"]}) == len(data["rows"])
 
 
+def test_a_row_of_another_preset_and_other_seeds_is_made_again_as_it_was():
+    fields = {"recipe": {"iterations": 1}}
+    (row,) = rows_of(*[score(preset="paper", seed=seed, **fields) for seed in (0, 7)])
+    (line,) = commands(row)
+    assert "--preset paper --seed 0 --seed 7" in line
+    (row,) = rows_of(score(seed=2, **fields))
+    assert "--preset" not in commands(row)[0] and "--seed" not in commands(row)[0]
+
+
 def test_bits_per_class_and_the_claim_beside_a_row():
     figure = claim(method="own", protocol="quick-v1", network="ConvNetD2W64", accuracy=89.0, std=0.5, networks=5)
     (row,) = page_data(rows_of(score("own", preset=None), claims=[figure]), [figure])["rows"]

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from distill_bench.benchmark.leaderboard.changed import BY_HAND
 from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences, mismatches, network_kind
-from distill_bench.benchmark.leaderboard.collect import BUDGET, CLAIM_KEYS, Row
-from distill_bench.evaluation import data_name
+from distill_bench.benchmark.leaderboard.collect import BUDGET, CLAIM_KEYS, STRICT, Row
 from distill_bench.evaluation.claim import ClaimVerdict, check_claim, claim_of
-from distill_bench.methods.recipe import list_recipes, load_recipe
+from distill_bench.methods.recipe import PAPER, list_recipes, load_recipe
 
 OTHER = "other conditions"
 """The verdict of a row that was not measured as the paper says."""
@@ -45,7 +45,9 @@ def claims_table(rows: Iterable[Row], claims: Sequence[Claim]) -> list[Row]:
 def _row(row: Row, claim: Claim) -> Row:
     found = check_claim(list(row["accuracies"].values()), claim_of(claim.accuracy, claim.std, claim.networks))
     preset = [f"preset {row['preset']}, not the paper's recipe"] if _scaled_down(row) else []
-    other = [*other_conditions(claim, row["dataset"], row["protocol"], row["network"], row["labels"]), *preset]
+    strict = ["classes and the protocol's rate in place of the set's own"] if row["strict"] else []
+    protocol = row["protocol"].removesuffix(STRICT)
+    other = [*other_conditions(claim, row["dataset"], protocol, row["network"], row["labels"]), *strict, *preset]
     return {
         **{key: row[key] for key in _OF_ROW},
         "measured": row["accuracy"],
@@ -81,7 +83,7 @@ def other_conditions(claim: Claim, dataset: str, protocol: str, network: str, la
     Returns:
         An entry for each difference.
     """
-    data = [] if dataset in (claim.dataset, data_name(claim.dataset, claim.size)) else [f"on {claim.dataset}"]
+    data = [] if claim.is_of(dataset) else [f"on {claim.dataset}"]
     rules = [] if protocol == claim.protocol else [f"under {claim.protocol}"]
     unlike = [f"of {each}" for each in mismatches(claim, network, labels)]
     same_kind = network_kind(claim.network) == network_kind(network)
@@ -97,7 +99,11 @@ def _depth_and_width(network: str) -> list[str]:
 def _scaled_down(row: Row) -> bool:
     """Whether a set was made by other values than the paper's; what has no preset was not made here."""
     preset, method = row["preset"], row["method"]
-    if preset is None or preset.startswith(("paper", "set ")):
+    if preset is None or preset.startswith("set "):
+        return False
+    if BY_HAND in preset:
+        return True
+    if preset.startswith(PAPER):
         return False
     if method not in list_recipes() or preset not in (recipe := load_recipe(method)).presets:
         return True

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError
 
 from distill_bench.errors import DataError, brief
+from distill_bench.evaluation import data_name
 
 Blank = BeforeValidator(lambda text: None if text == "" else text)
 Name = Annotated[str, Field(min_length=1)]
@@ -53,6 +54,10 @@ class Claim(BaseModel):
     source: Name
     reading: Literal["first-hand", "second-hand", "recalled", "replicated"]
     note: str
+
+    def is_of(self, dataset: str) -> bool:
+        """Whether boards may show it beside sets of a dataset, as they call it: of the claim's size, or of none."""
+        return dataset in (self.dataset, data_name(self.dataset, self.size))
 
 
 def load_claims(path: Path) -> list[Claim]:
@@ -110,7 +115,7 @@ def claim_for(
         kind = network and network_kind(network)
         return claim.protocol != protocol, network_kind(claim.network) != kind, claim.labels != labels
 
-    matching = [claim for claim in claims if (claim.method, claim.dataset, claim.ipc) == (method, dataset, ipc)]
+    matching = [claim for claim in claims if (claim.method, claim.ipc) == (method, ipc) and claim.is_of(dataset)]
     return min(
         (claim for claim in matching if claim.reading in ("first-hand", "second-hand")), key=misfits, default=None
     )

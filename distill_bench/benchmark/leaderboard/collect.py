@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from distill_bench.benchmark.leaderboard.changed import BY_HAND, is_changed
 from distill_bench.benchmark.leaderboard.claims import Claim, claim_for
 from distill_bench.benchmark.results import Filed
 from distill_bench.benchmark.suite import EVALUATED
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 ROW_KEYS = (
-    "suite", "dataset", "method", "ipc", "fraction", "images", "preset", "protocol", "network", "labels", "pixel_space",
-    "accuracy", "ci_low", "ci_high", "networks", "seeds", "bytes", "needs", "synthesis_seconds", "peak_memory_mb",
-    "claimed", "status", "accuracies",
+    "suite", "dataset", "method", "ipc", "fraction", "images", "preset", "protocol", "network", "labels", "strict",
+    "pixel_space", "accuracy", "ci_low", "ci_high", "networks", "seeds", "bytes", "needs", "synthesis_seconds",
+    "peak_memory_mb", "claimed", "status", "accuracies",
 )  # fmt: skip
-"""Of a row. ``accuracies`` are those of all networks by synthesis seed; what has none goes by the sum of its set."""
+"""Of a row. ``accuracies`` are those of all networks by synthesis seed; what has none goes by the sum of its set.
+``strict``: whether one is of classes and the protocol's rate where the set has labels or a rate of its own."""
 STRICT = ".hard"
 """What boards add to the protocol of a strict row that stands beside one that differs in nothing else."""
 BUDGET = ("ipc", "fraction")
@@ -106,13 +108,20 @@ def _flat(filed: Filed) -> Row:
     facts = {key: getattr(filed, key, None) for key in (*_GROUP_KEYS, "given", "seed", "cell_key", "strict")}
     return {
         **facts,
-        "preset": f"set {filed.given}" if filed.given and filed.preset is None else filed.preset,
+        "preset": _preset(filed),
         "suite": filed.suite or EVALUATED,
         "dataset": filed.data,
         "variant": _variant(filed),
         "finished": str(filed.run.get("finished") or ""),
         "result": filed,
     }
+
+
+def _preset(filed: Filed) -> str | None:
+    """A recipe's preset, whether or not it was changed; of a given set that has none its name."""
+    if filed.preset is None:
+        return f"set {filed.given}" if filed.given else None
+    return filed.preset + (BY_HAND if isinstance(filed, Result) and is_changed(filed) else "")
 
 
 def _variant(filed: Filed) -> str:
@@ -128,8 +137,11 @@ def _groups(frame: "pandas.DataFrame", keys: Sequence[str]) -> "Iterable[tuple[A
 
 
 def _told_apart(scores: "pandas.DataFrame") -> "pandas.DataFrame":
-    several = scores.groupby(_GROUP_KEYS, dropna=False, sort=False)[["strict", "variant"]].transform("nunique") > 1
-    strict = several["strict"] & scores["strict"].astype(bool)
+    alike = scores.groupby(_GROUP_KEYS, dropna=False, sort=False)
+    several = alike[["variant"]].transform("nunique") > 1
+    # a guest stands on the boards of other suites
+    both = scores.groupby([key for key in _GROUP_KEYS if key != "suite"], dropna=False, sort=False)["strict"]
+    strict = (both.transform("nunique") > 1) & scores["strict"].astype(bool)
     named = (scores["preset"].fillna("set") + " " + scores["variant"]).str.strip()
     return scores.assign(
         protocol=scores["protocol"].mask(strict, scores["protocol"] + STRICT),
@@ -169,6 +181,7 @@ def _row(group: "pandas.DataFrame", claims: Sequence[Claim], status: str, values
     claim = claim_for(claims, *(condition[key] for key in CLAIM_KEYS))
     known = {
         **condition,
+        "strict": any(getattr(each, "strict", False) for each in group["result"]),
         "images": _images([*group["result"]]),
         "seeds": len({each.seed for each in group["result"]}),
         **values,

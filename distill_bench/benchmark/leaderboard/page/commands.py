@@ -6,15 +6,14 @@ from functools import cache
 from typing import Any
 
 from distill_bench.benchmark.grid import protocols_of
+from distill_bench.benchmark.leaderboard.changed import changed_fields
 from distill_bench.benchmark.leaderboard.collect import STRICT, Row
 from distill_bench.benchmark.suite import Suite, list_suites, load_suite
 from distill_bench.distilled.budget import Budget
-from distill_bench.errors import DistillBenchError
 from distill_bench.evaluation import PROTOCOLS, Result
 from distill_bench.evaluation.result import LINES
 from distill_bench.hub.registry.registry import Entry, load_registry
-from distill_bench.methods import load_method
-from distill_bench.methods.recipe import PAPER, list_recipes
+from distill_bench.methods.recipe import PAPER, load_recipe
 
 _SUBJECT = ("size", "holdout")
 
@@ -54,18 +53,29 @@ def _has(suite: Suite, row: Row, protocol: str) -> bool:
 
 
 def _bench(name: str, row: Row, protocol: str, results: Sequence[Result]) -> str:
-    suite, first = load_suite(name), results[0]
+    suite, first, options = load_suite(name), results[0], list[str]()
     asked = [f"method={row['method']}"]
     if row["method"] not in LINES:
         key = "ipc" if row["fraction"] is None else "fraction"
         seeds = sorted({each.seed for each in results if each.seed is not None})
-        asked += [f"{key}={row[key]}", *(f"seed={seed}" for seed in seeds if seed in suite.seeds)]
+        asked += [f"{key}={row[key]}", *(f"seed={seed}" for seed in seeds)]
         asked += [f"protocol={protocol}"] if len(suite.protocols) > 1 else []
+        options = _other_grid(suite, row, first, seeds)
     data = _data(first)
     if first.dataset in suite.datasets:
         asked += [f"dataset={first.dataset}"] if len(suite.datasets) > 1 else []
         data = data[2:]
-    return _line("bench", name, "--only", ",".join(asked), *data, *_networks(results, protocol))
+    return _line("bench", name, "--only", ",".join(asked), *data, *options, *_networks(results, protocol))
+
+
+def _other_grid(suite: Suite, row: Row, result: Result, seeds: Sequence[int]) -> list[str]:
+    """Options for a preset and seeds that are not the suite's."""
+    (method,) = suite.named(row["method"], Budget(row["ipc"], row["fraction"]))
+    recipe = load_recipe(method if isinstance(method, str) else method.method)
+    own = suite.preset if suite.preset in recipe.preset else PAPER
+    preset = ["--preset", result.preset] if result.preset not in (None, own) else []
+    strange = seeds if set(seeds) - set(suite.seeds) else []
+    return [*preset, *(word for seed in strange for word in ("--seed", str(seed)))]
 
 
 def _single(result: Result, protocol: str, results: Sequence[Result]) -> list[str]:
@@ -98,18 +108,7 @@ def _distinct(results: Sequence[Result]) -> list[Result]:
 
 
 def _changed(result: Result) -> list[str]:
-    """Options with the values that a built-in recipe would not have; of no other, which would have to be imported."""
-    if result.method not in list_recipes():
-        return []
-    try:
-        method = load_method(result.method)
-        usual = method.config(result.dataset, result.ipc or 1, result.preset or PAPER, result.size).model_dump(
-            mode="json"
-        )
-    except DistillBenchError:
-        return []
-    changed = {key: value for key, value in (result.recipe or {}).items() if key in usual and usual[key] != value}
-    return [word for key, value in changed.items() for word in ("--set", f"{key}={_toml(value)}")]
+    return [word for key, value in changed_fields(result).items() for word in ("--set", f"{key}={_toml(value)}")]
 
 
 def _toml(value: Any) -> str:

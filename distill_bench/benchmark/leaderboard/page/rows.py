@@ -19,8 +19,8 @@ from distill_bench.evaluation.result import LINES
 from distill_bench.runtime.hashing import canonical_hash
 
 _PLAIN = (
-    "dataset", "method", "images", "preset", "protocol", "network", "labels", "pixel_space", "accuracy", "ci_low",
-    "ci_high", "networks", "seeds", "bytes", "needs", "synthesis_seconds", "peak_memory_mb", "status", "full",
+    "dataset", "method", "images", "preset", "protocol", "network", "labels", "strict", "pixel_space", "accuracy",
+    "ci_low", "ci_high", "networks", "seeds", "bytes", "needs", "synthesis_seconds", "peak_memory_mb", "status", "full",
     "origin", "suites",
 )  # fmt: skip
 _CLAIMED = (
@@ -86,7 +86,6 @@ def _row(row: Row, claims: Sequence[Claim], recipes: dict[str, Any]) -> dict[str
         "id": canonical_hash([row[key] for key in (*CONDITION, "origin")])[:8],
         "budget": budget_of(row) or None,
         **{key: row[key] for key in _PLAIN},
-        "strict": any(each.strict for each in results),
         "half": half_width(row),
         "bits": bits_per_class(row),
         "rank": place and place.rank,
