@@ -54,6 +54,11 @@ class Piece:
         return sum(file.stat().st_size for file in self.files if file.exists())
 
     @property
+    def locks(self) -> tuple[Path, ...]:
+        """Those that whoever makes it holds: beside it, or, of a suite's sets and of their checkpoints, in a folder."""
+        return self.path.with_suffix(".lock"), cache_dir() / "store" / "locks" / f"{self.path.stem}.lock"
+
+    @property
     def damaged(self) -> bool:
         """Whether it is not what was written."""
         return self.kind.intact is not None and not self.kind.intact(self.path)

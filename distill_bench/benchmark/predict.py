@@ -1,6 +1,6 @@
 """What cells will take: the seconds that results already hold, scaled by the number of networks, and their memory."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
@@ -8,7 +8,7 @@ from typing import Any
 
 from distill_bench.benchmark.cells import ReferenceCell
 from distill_bench.benchmark.results import read_results
-from distill_bench.benchmark.tasks import CellTasks, SetTasks
+from distill_bench.benchmark.tasks import HARD, CellTasks, SetTasks
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.memory import evaluation_bytes
 from distill_bench.methods import peak_memory
@@ -43,13 +43,20 @@ def predict(
         condition = (data, work.cell.method, budget, work.preset)
         known = [(seconds_of(condition), 1)] if work.lacks_set else []
         known += [
-            (seconds_of((*condition, name), (data, budget, name)), work.networks(name)) for name in work.cell.protocols
+            (seconds_of((*condition, name), (data, budget, name)), count) for name, count in _networks(work).items()
         ]
         if not all(seconds for seconds, _ in known):
             return None
         return sum((fmean(seconds) * count for seconds, count in known if seconds), 0.0)
 
     return {work: of(work) for work in works}
+
+
+def _networks(work: CellTasks[Any]) -> dict[str, int]:
+    """How many networks are to be tested under each protocol: of a set that is not made yet, as it is stored."""
+    if work.lacks_set:
+        return {name: work.networks(name) for name in work.cell.protocols}
+    return Counter(task.of.removesuffix(HARD) for task in work.open_tasks() if task.kind == "network")
 
 
 def _seconds_of_results(folder: Path | None) -> dict[tuple, list[float]]:

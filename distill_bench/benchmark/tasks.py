@@ -46,7 +46,7 @@ from distill_bench.runtime.run_info import run_block
 from distill_bench.runtime.stored import read_json, write_json
 from distill_bench.training.timing import Training
 
-_HARD = ".hard"
+HARD = ".hard"
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ class CellTasks(ABC, Generic[C]):
 
     def networks(self, ending: str) -> int:
         """How many networks a score asks for."""
-        return self.setting.networks or load_protocol(ending.removesuffix(_HARD)).networks
+        return self.setting.networks or load_protocol(ending.removesuffix(HARD)).networks
 
     def _score_keys(self, distilled: DistilledSet | None) -> dict[str, str]:
         """For every score the cell has, its file ending and its content address."""
@@ -243,7 +243,7 @@ class CellTasks(ABC, Generic[C]):
         for protocol in self.cell.protocols:
             strict = distilled is not None and distilled.has_strict_score and load_protocol(protocol).probe is None
             for labels in ["stored", "hard"] if strict else ["stored"]:
-                ending = protocol if labels == "stored" else protocol + _HARD
+                ending = protocol if labels == "stored" else protocol + HARD
                 line = FULL if distilled is not None else self.cell.method
                 asked: Any = self.dataset, protocol, distilled, labels, None, line
                 keys[ending] = key = f"{score_key(*asked)}-{self.networks(ending)}"
@@ -257,18 +257,18 @@ class CellTasks(ABC, Generic[C]):
         if result is None:
             result = self._evaluate(distilled, ending, range(self.networks(ending)), monitor)
             write_json(stored, to_json(result.model_copy(update={"score_key": key})))
-        facts = {"strict": ending.endswith(_HARD), "score_key": key, **self._identity(), **self.result_facts()}
+        facts = {"strict": ending.endswith(HARD), "score_key": key, **self._identity(), **self.result_facts()}
         return file_result(result.model_copy(update=facts), self.setting.results, self.cell.result_name(ending))
 
     def _evaluate(
         self, distilled: DistilledSet | None, ending: str, networks: Sequence[int], monitor: Monitor
     ) -> Result:
-        protocol, setting = ending.removesuffix(_HARD), self.setting
+        protocol, setting = ending.removesuffix(HARD), self.setting
         options: dict[str, Any] = {"device": setting.device, "compile": setting.compile, "monitor": monitor}
         options |= {"networks": networks, "cache": score_folder()}
         if distilled is None:
             return evaluate_full(self.dataset, protocol, line=self.cell.method, **options)
-        labels: Any = "hard" if ending.endswith(_HARD) else "stored"
+        labels: Any = "hard" if ending.endswith(HARD) else "stored"
         score = evaluate(distilled, self.dataset, protocol, labels=labels, **options)
         expected = protocol_note(distilled, protocol)  # a suite has protocols of its own, which head its tables
         return score.model_copy(update={"notes": tuple(note for note in score.notes if note not in expected)})

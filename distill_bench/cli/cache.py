@@ -79,7 +79,7 @@ def cache_clear(
     for piece in pieces():
         if piece.kind.name not in chosen or (damaged and not piece.damaged):
             continue
-        if is_locked(piece.path.with_suffix(".lock")):
+        if any(map(is_locked, piece.locks)):
             monitor.say(f"{piece.path} is being made by another process, and stays.")
             continue
         count, size = count + 1, size + piece.nbytes

@@ -72,6 +72,8 @@ def judged(entry: Entry, results: Sequence[Result]) -> list[str]:
     if claim is None:
         return []
     other = other_conditions(claim, first.data, first.protocol, first.network, first.labels)
+    if first.budget != entry.budget:
+        other.append(f"the claim is of the whole set, {entry.budget}, and this is {first.budget} of it")
     if first.strict:
         other.append("the set's own learning rate and soft labels were left aside")
     if other:

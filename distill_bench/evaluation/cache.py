@@ -1,7 +1,7 @@
 """Scores by their address: networks tested so far, so that an evaluation that was cut off goes on and more can join."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +134,9 @@ class ScoreCache:
         entries = {index: self._read(index) for index in numbers}
         self.networks = {index: entry for index, entry in entries.items() if entry is not None}
 
-    @property
-    def seconds(self) -> float:
-        """Time spent on all networks, in whatever process, and for whichever set that shares them."""
-        return sum(entry["seconds"] for entry in self.networks.values())
+    def seconds_of(self, numbers: Iterable[int]) -> float:
+        """Time spent on some of the networks, in whatever process, and for whichever set that shares them."""
+        return sum(self.networks[number]["seconds"] for number in numbers)
 
     def fix_compile_mode(self, decide: Callable[[], bool], monitor: Monitor) -> bool:
         """Whether networks run compiled: as the first of them did, or as ``decide`` says. The two differ in last bits.

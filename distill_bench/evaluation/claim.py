@@ -100,7 +100,7 @@ def check_claim(by_set: Sequence[Sequence[float]], claimed: Claimed) -> ClaimVer
     The criterion: a claim **holds** where measured and claimed accuracy lie no further apart than half of the 95 %
     interval of their difference, which is Welch's: about two standard errors where many networks were trained, more
     where few. It **does not hold** where they lie further apart. It is **not resolved** where there is no such
-    interval, as with one network, or where half of it is more than ``WIDEST``.
+    interval, as with one network, or where they lie no further apart, but half of it is more than ``WIDEST``.
 
     The standard error is that of both sides: of the measured mean, over sets where there are two or more, else over the
     networks of the one set; and of the claimed one, std / √networks. Without a number of networks that is the

@@ -25,7 +25,7 @@ class Difference(BaseModel):
             over the sets of A and those of B. ``networks``: Welch's, where a side has one set, over whose networks it
             goes: it covers the randomness of that side's evaluation only, not that of its synthesis. ``none``: no
             interval, since a side has one network, or the values have no spread at all.
-        seeds: those that are compared; none unless paired.
+        seeds: those that are compared one by one, with or without a spread; none where the sides are not paired.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

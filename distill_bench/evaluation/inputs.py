@@ -65,7 +65,13 @@ def check_labels(distilled: DistilledSet, rules: Protocol, labels: str) -> None:
     Raises:
         UsageError: it cannot.
     """
-    kind = _kind(distilled, labels)
+    kind, rules = _kind(distilled, labels), rules.for_dataset(distilled.card.source.name)
+    if rules.images_per_class and kind in ("recorded", "distances"):
+        raise UsageError(
+            f"{rules.id} takes {rules.images_per_class} images of every class a step, and labels here are of recorded "
+            "batches. Name another protocol, `protocol=standard-v1`; or take the classes of its images for labels, "
+            "`labels=hard`."
+        )
     if rules.probe is not None and kind != "targets":
         raise UsageError(
             f"{rules.id} pre-trains networks by targets, features of every image, and labels here are of the kind "

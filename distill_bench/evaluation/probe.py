@@ -36,7 +36,7 @@ class Probe(BaseModel):
         draws: how often these are drawn for a network, whose accuracy is the mean; once where all are used.
         penalty: of the regression: half of it times the sum of squared weights, of features of mean square 1.
         steps, batch_size, learning_rate, weight_decay: of fine-tuning by SGD with momentum 0.9; the rate falls along a
-            cosine, step by step.
+            cosine, step by step. Steps are at least so many, in whole passes over the images.
         encoder: how the line of all data is pre-trained; its network is the protocol's.
     """
 

@@ -49,7 +49,8 @@ class Protocol(BaseModel):
         network: trained from random initialisation; a name without depth means the one usual at the resolution.
         epochs: passes over the set.
         minimum_steps: with few images, so many more epochs that there are at least this many optimiser steps.
-        decay_after: epochs at the full rate, after which it is multiplied; None: half of the epochs, rounded down.
+        decay_after: epochs at the full rate, after which it is multiplied; None: half of the epochs, rounded down,
+            and one at least.
         decay_factor: by so much.
         decays: so often, after as many epochs each.
         reset_momentum: whether momentum starts again at that point.
@@ -168,6 +169,25 @@ class Protocol(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _says_nothing_that_is_not_heard(self) -> "Protocol":
+        """What goes with a choice that was not made is refused: whoever wrote it means it to count."""
+        idle = {
+            'augmentation = "dsa"': (self.augmentation == "dsa", ("dsa_operations",)),
+            'augmentation = "dc"': (self.augmentation == "dc", ("dc_operations",)),
+            'augmentation = "views"': (self.augmentation == "views", ("views", "mixed")),
+            "no annealing": (not self.annealing, ("decay_after", "decay_factor")),
+            "annealing": (bool(self.annealing), ("floor", "anneal_every")),
+            'trains_on = "distilled"': (self.trains_on == "distilled", ("images_per_class", "batch_by_ipc")),
+        }
+        for choice, (made, names) in idle.items():
+            usual = {name: type(self).model_fields[name].default for name in names}
+            if not made and (set_ := [name for name in names if getattr(self, name) != usual[name]]):
+                raise ValueError(f"{set_[0]} goes with {choice}: leave it out, or choose that")
+        if self.augmentation == "dc" and not self.dc_operations:
+            raise ValueError('augmentation = "dc" has no dc_operations: give some, or augmentation = "none"')
+        return self
+
+    @model_validator(mode="after")
     def _overrides_are_valid(self) -> "Protocol":
         plain = {name: getattr(self, name) for name in type(self).model_fields if name != "overrides"}
         for fields in self.overrides.values():
@@ -208,7 +228,8 @@ class Protocol(BaseModel):
         whole = max(self.epochs, math.ceil(self.minimum_steps / steps))
         shown = images if shown is None or not self.equal_steps else shown
         epochs = math.ceil(whole * steps / math.ceil(shown / batch_size))
-        decay_after = whole // 2 if self.decay_after is None else self.decay_after
+        decay_after = max(1, whole // 2) if self.decay_after is None else self.decay_after
+        of_those = max(decay_after * epochs // whole, min(1, decay_after))  # a single epoch has the full rate
         rate = learned_rate if self.use_learned_rate and learned_rate is not None else self.learning_rate
         return Plan(
             epochs=epochs,
@@ -216,7 +237,7 @@ class Protocol(BaseModel):
             learning_rate=rate,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
-            decay_after=None if self.annealing else decay_after * epochs // whole,
+            decay_after=None if self.annealing else of_those,
             decay_factor=self.decay_factor,
             decays=self.decays,
             reset_momentum=self.reset_momentum,
@@ -232,7 +253,7 @@ class Protocol(BaseModel):
         )
 
     def _batch_size(self, ipc: int, classes: int) -> int:
-        sizes = [size for least, size in self.batch_by_ipc if least <= ipc]
+        sizes = [size for least, size in sorted(self.batch_by_ipc) if least <= ipc]
         return sizes[-1] * (2 if classes >= _MANY_CLASSES else 1) if sizes else self.batch_size
 
 

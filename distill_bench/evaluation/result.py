@@ -138,7 +138,8 @@ class Result(Subject):
             False for a set that has neither: its one evaluation is as it is stored.
         learning_rate: what networks were trained with.
         pixel_space: kind of the space that images were in: ``normalized``, ``zca`` or ``unit``.
-        accuracies: of each network in percent, at the last epoch, in the order of their numbers.
+        accuracies: of each network in percent, at the last epoch, in the order of their numbers,
+            or as they were asked for.
         accuracy, std: their mean and population standard deviation, in percent and points.
         ci_low, ci_high: 95 % Student-t interval of the mean over networks, in percent, cut at 0 and 100; None with one
             network.
@@ -148,8 +149,8 @@ class Result(Subject):
         requires: external weights that the labels need, which are not among ``bytes``.
         notes: what a reader of the number must know.
         train_fingerprint, test_fingerprint: sha256 of the splits' pixels and labels.
-        score_key: content address of the evaluation, a hyphen and the number of networks; None if it was not
-            computed, as by ``evaluate`` in Python.
+        score_key: content address of the evaluation, a hyphen and the number of networks; None of other networks than
+            those from number 0 on.
         recipe: the method's resolved fields; None for imported sets and the whole split.
         synthesis: what making the set took; None if no suite made it.
     """

@@ -70,8 +70,8 @@ def score_fields(
         "networks": len(accuracies),
         "train_fingerprint": setup.dataset.train.fingerprint,
         "test_fingerprint": setup.dataset.test.fingerprint,
-        "score_key": f"{key}-{len(accuracies)}",
-        "run": run_block(scores.seconds, setup.device) | {"compiled": compiled},
+        "score_key": f"{key}-{len(accuracies)}" if [*setup.numbers] == [*range(len(accuracies))] else None,
+        "run": run_block(scores.seconds_of(setup.numbers), setup.device) | {"compiled": compiled},
     }
 
 

@@ -77,6 +77,8 @@ def setup_evaluation(
     numbers = range(asked) if isinstance(asked, int) else asked
     if not numbers:
         raise UsageError(f"`networks={asked}`: at least one network must be trained.")
+    if len({*numbers}) < len(numbers) or min(numbers) < 0:
+        raise UsageError(f"`networks={asked}`: the numbers of networks are 0, 1 and so on, each once.")
     return EvalSetup(
         dataset=dataset,
         rules=rules,

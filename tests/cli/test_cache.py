@@ -10,6 +10,8 @@ import torch
 
 from distill_bench.benchmark.cached import KINDS
 from distill_bench.runtime.checkpoint import Checkpoint
+from distill_bench.runtime.locks import file_lock
+from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.stored import write_bytes, write_json, write_with_sum
 
 
@@ -104,3 +106,15 @@ def test_what_torch_compiles_lies_in_the_cache_folder(tmp_path):
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
     assert said.stdout.splitlines()[-1] == str(tmp_path / "home/compiled"), said.stderr
     assert (tmp_path / "home/compiled").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_another_process_makes_stays(command, home):
+    """Whoever makes a suite's set holds a lock in a folder of locks, and has its checkpoint."""
+    checkpoint = home / "store/checkpoints/a.safetensors"
+    Checkpoint(checkpoint).save({"x": torch.zeros(3)})
+    with file_lock(home / "store/locks/a.lock", SILENT, "makes it"):
+        code, _, error = command("cache", "clear", "sets", "checkpoints")
+    assert (code, error.count("is being made by another process, and stays")) == (0, 2)
+    assert checkpoint.exists() and (home / "store/sets/a.safetensors").exists()
+    assert not (home / "checkpoints/e.safetensors").exists()
+    assert command("cache", "clear", "sets", "checkpoints")[0] == 0 and not checkpoint.exists()

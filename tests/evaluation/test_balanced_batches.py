@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from distill_bench import DistilledSet, UsageError, evaluate
+from distill_bench.distilled.card import Card
 from distill_bench.evaluation import Protocol, scoring
 from distill_bench.evaluation.labels import balanced_batches
 from distill_bench.evaluation.protocol import PROTOCOLS
@@ -37,6 +38,16 @@ def test_a_protocol_with_the_mirror_alone_is_refused_where_images_may_not_be_mir
     one = DistilledSet.from_tensors(torch.zeros(10, 1, 8, 8), torch.arange(10), digits)
     with pytest.raises(UsageError, match=r"mirrors mirrors images .* or mirrors\+no-augmentation"):
         evaluate(one, digits, "mirrors", networks=1)
+
+
+@pytest.mark.parametrize("kind", ["recorded", "distances"])
+def test_labels_of_recorded_batches_are_no_labels_of_balanced_steps(digits, monkeypatch, kind):
+    own = Protocol(id="few", source="test", epochs=1, network="MLP", overrides={"digits": {"images_per_class": 1}})
+    monkeypatch.setitem(PROTOCOLS, "few", own)
+    one = DistilledSet.from_tensors(torch.zeros(10, 1, 8, 8), torch.arange(10), digits)
+    monkeypatch.setattr(Card, "trained_kind", kind)
+    with pytest.raises(UsageError, match="few takes 1 images of every class a step, and labels here are of recorded"):
+        evaluate(one, digits, "few", networks=1)
 
 
 def test_steps_of_an_evaluation_are_balanced(digits, monkeypatch):

@@ -493,3 +493,13 @@ def test_a_protocol_may_have_another_network_for_a_source(digits):
     assert setup_evaluation(digits, rules, space, network="ConvNetBN").network == "ConvNetD2W64BN"
     other = rules.model_copy(update={"overrides": {"mnist": {"network": "MLP"}}})
     assert setup_evaluation(digits, other, space).network == "ConvNetD2W64"
+
+
+def test_numbers_of_networks_are_each_once_and_only_the_first_so_many_are_a_score_of_that_number(few, digits, tmp_path):
+    for wrong in ([0, 0], [-1], [1, 2, 1]):
+        with pytest.raises(UsageError, match="0, 1 and so on, each once"):
+            evaluate(few, digits, "brief", networks=wrong)
+    first, third = (evaluate(few, digits, "brief", networks=each, cache=tmp_path) for each in (2, [2]))
+    assert first.score_key.endswith("-2") and third.score_key is None
+    again = evaluate(few, digits, "brief", networks=1, cache=tmp_path)
+    assert again.run["seconds"] < first.run["seconds"]  # of that one alone, though three are stored

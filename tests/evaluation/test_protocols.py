@@ -404,3 +404,34 @@ def test_targets_without_a_probe_and_a_probe_without_targets_are_refused(values)
 def test_another_momentum_where_it_does_not_start_again_is_refused():
     with pytest.raises(ValidationError, match="decayed_momentum goes with reset_momentum"):
         Protocol(id="own", source="test", epochs=1, decayed_momentum=0.5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"augmentation": "none", "dsa_operations": ["flip"]}, "dsa_operations goes with"),
+        ({"dc_operations": ["crop"]}, "dc_operations goes with"),
+        ({"augmentation": "dc"}, "has no dc_operations"),
+        ({"mixed": "logits"}, "mixed goes with"),
+        ({"annealing": 1.0, "decay_factor": 0.5}, "decay_factor goes with no annealing"),
+        ({"annealing": 1.0, "decay_after": 3}, "decay_after goes with no annealing"),
+        ({"anneal_every": "step"}, "anneal_every goes with annealing"),
+        ({"floor": 0.001}, "floor goes with annealing"),
+        ({"trains_on": "full", "images_per_class": 1}, "images_per_class goes with"),
+        ({"overrides": {"mnist": {"dc_operations": ["crop"]}}}, "dc_operations goes with"),
+    ],
+)
+def test_a_field_that_nothing_would_hear_is_refused(fields, said):
+    with pytest.raises(ValidationError, match=said):
+        Protocol.model_validate({"id": "own", "source": "test", "epochs": 3} | fields)
+
+
+@pytest.mark.parametrize(("images", "shown"), [(1_281_167, None), (60_000, 240_000), (640_000, None)])
+def test_a_training_of_one_epoch_has_the_full_rate(images, shown):
+    plan = PROTOCOLS["prune-cpu-v1"].plan(images, shown=shown)
+    assert plan.epochs <= 2 and plan.rate(0) == PROTOCOLS["prune-cpu-v1"].learning_rate
+
+
+def test_batches_are_those_of_the_nearest_number_of_images_below_in_whatever_order():
+    own = Protocol(id="own", source="test", epochs=3, batch_by_ipc=((10, 50), (1, 10)))
+    assert [own.plan(ipc * 10, classes=10).batch_size for ipc in (1, 9, 10, 50)] == [10, 10, 50, 50]

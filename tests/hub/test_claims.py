@@ -166,6 +166,7 @@ def test_claims_of_every_kind_are_judged():
     ("fields", "why"),
     [
         ({"protocol": "quick-v1"}, "the claim is under dsa-v1"),
+        ({"ipc": 2}, "the claim is of the whole set, ipc 1, and this is ipc 2 of it"),
         ({"network": "ConvNetD4"}, "the claim is of ConvNetD3"),
         ({"network": "ResNet18BN"}, "the claim is of ConvNetD3"),
         ({"labels": "soft"}, "the claim is of hard labels"),
