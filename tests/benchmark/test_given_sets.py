@@ -49,6 +49,20 @@ def test_a_set_stands_on_the_board_beside_those_that_the_suite_makes(folder, com
     assert len(board(folder / "results")) == 2
 
 
+def test_a_set_without_preset_and_seed_stays_so_and_its_result_can_be_verified(folder, digits, command):
+    """As imported ones are: its name stands on the board in place of a preset, which no claim is then judged by."""
+    made = load_distilled(folder / "mine.safetensors")
+    card = made.card.model_copy(update={"preset": None, "seed": None, "recipe": {}})
+    DistilledSet(made.images, made.labels, card).save(folder / "mine.safetensors")
+    run = ["bench", folder / "own.toml", "--results", folder / "results", "--executor", "in-process"]
+    assert command(*run)[0] == 0
+    (given,) = read_results(folder / "results")
+    assert (given.given, given.preset, given.seed) == ("mine", None, None)
+    assert [row["preset"] for row in board(folder / "results")] == ["set mine"]
+    code, said, _ = command("verify", folder / "mine.safetensors", folder / "results/own.jsonl")
+    assert (code, said.split(":")[0]) == (0, "holds")
+
+
 def test_a_given_set_is_scored_under_the_protocol_of_its_card(folder, digits):
     (cell,) = expand(write(folder, protocols=["card", "quick-v1"]), {})
     assert cell.protocols == (load_distilled(folder / "mine.safetensors").card.protocol, "quick-v1")
