@@ -326,6 +326,37 @@ def test_with_batch_norm_experts_judge_images_among_those_of_all_classes(digits,
     assert agree.float().mean() > 0.95  # in another batch of all classes
 
 
+@pytest.mark.parametrize("fields", [{"labels": "teacher"}, {"init": "real", "labels": "learned", "label_lr": 1.0}])
+def test_with_batch_norm_labels_of_a_set_in_class_order_are_those_of_batches_of_all_classes(
+    digits, monkeypatch, fields
+):
+    """A set of more images than a batch has: of the first 256 rows none are of the last class."""
+    shown, logits = [], TM.Student.logits
+
+    def noted(student, parameters, images):
+        found = logits(student, parameters, images)
+        shown.append((images, found))
+        return found
+
+    monkeypatch.setattr(TM.Student, "logits", noted)
+    begun = objective_of(digits, "mtt", ipc=30, network="ConvNetD1W4BN", student_batch=50, **fields)
+    begun.loss_and_grads(0)
+    assert [len(images) for images, _ in shown[:2]] == [150, 150]
+    rows = [(images[:, None] == begun._images).flatten(2).all(dim=2).int().argmax(dim=1) for images, _ in shown[:2]]
+    assert all((row // 30).bincount(minlength=10).min() > 3 for row in rows)
+    assert torch.equal(torch.cat(rows).sort().values, torch.arange(300))
+    for row, (_, found) in zip(rows, shown, strict=False):
+        assert torch.equal(begun._labels[row], found)
+
+
+@pytest.mark.parametrize(("network", "count"), [("ConvNetD1W4", 300), ("ConvNetD1W4BN", 256)])
+def test_without_batch_norm_or_in_one_batch_logits_are_those_of_images_in_order(digits, network, count):
+    begun, images = objective_of(digits, network=network), torch.randn(count, 1, 8, 8, generator=generator("images"))
+    target = begun._experts.snapshot(0, -1)
+    in_order = torch.cat([begun._student.logits(target, some) for some in images.split(256)])
+    assert torch.equal(START.logits_at(begun._run_of, begun._student, target, images), in_order)
+
+
 def test_datm_starts_from_images_and_labels_that_agree(digits):
     begun = objective_of(digits, "datm", ipc=2)
     assert begun._labels.shape == (20, 10)

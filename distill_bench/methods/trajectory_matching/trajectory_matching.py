@@ -252,7 +252,7 @@ class TrajectoryMatching(Objective):
         config = self._run_of.config
         epoch, start, between, target = self._segment(step)
         if config.labels == "teacher":
-            self._labels = logits_at(self._student, target, self._images)
+            self._labels = logits_at(self._run_of, self._student, target, self._images)
         gradient = trajectory_gradient(
             self._student,
             start,
