@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distill_bench import evaluate, synthesize
 from distill_bench.augmentations import views
+from distill_bench.datasets import dataset_info, list_datasets
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.distilled.playback import Playback, stored_teacher, training_images
@@ -39,6 +40,13 @@ def inputs(digits, one, protocol=PLAIN, labels="stored"):
 
 def recording(one) -> RecordedLabels:
     return RecordedLabels.stored(one.stored, 10)
+
+
+def test_of_all_named_datasets_of_ten_classes_three_probabilities_are_stored():
+    top = {name: load_method("reinforce").config(name, 1).record.top for name in list_datasets()}
+    ten = {name for name in top if dataset_info(name).class_count == 10}
+    assert {"imagenette", "imageyellow"} < ten
+    assert {name for name, count in top.items() if count == 3} == ten and set(top.values()) == {3, 10}
 
 
 @pytest.fixture(scope="module")
