@@ -337,3 +337,10 @@ def test_what_has_no_meaning_is_refused_and_a_network_of_frequencies_needs_two_r
         load_method("ncfm").config("digits", 1, "test", distance="mean")
     with pytest.raises(UsageError, match="amplitude"):
         load_method("ncfm").config("digits", 1, "test", amplitude=1.5)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100", "tiny_imagenet"])
+@pytest.mark.parametrize("ipc", [1, 10, 50])
+def test_the_scaled_down_rate_is_of_the_optimiser_it_was_chosen_for(name, ipc):
+    found = load_method("ncfm").config(name, ipc, "cpu")
+    assert (found.optimizer, found.image_lr) == ("adamw", 0.02)
