@@ -87,6 +87,10 @@ class Method:
         if config.pixel_space != "zca" and (idle := sorted({"zca_eps", "zca_input"} & overrides.keys())):
             what = f"{' and '.join(idle)} go with whitened pixels; here they are {config.pixel_space}"
             raise UsageError(f"{what}. Set pixel_space=zca as well, or leave it out.")
+        usual = self.recipe.resolve(dataset, ipc, preset, {}, side or usual_side(dataset))
+        own = {name: usual.get(name, model.model_fields[name].default) for name in overrides}
+        if trouble := config.misplaced({name for name in overrides if overrides[name] != own[name]}):
+            raise UsageError(trouble)
         return config
 
 

@@ -90,11 +90,24 @@ def test_segments_start_anywhere_in_the_schedule_and_experts_take_turns(digits):
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"gradient": "other"}, "gradient"),
         ({"labels": "learned"}, "labels = learned needs label_lr > 0"),
+        ({"label_lr": 0.5}, "label_lr go with learned labels; here labels are hard. Set labels=learned as well"),
+        (
+            {"label_lr": 0.5, "label_momentum": 0.5, "labels": "teacher"},
+            "label_lr and label_momentum go .* are teacher",
+        ),
     ],
 )
 def test_impossible_fields_are_refused(fields, message):
     with pytest.raises(UsageError, match=message):
         load_method("mtt").config("digits", 1, **QUICK | fields)
+
+
+def test_rates_of_labels_that_a_recipe_has_by_itself_are_no_trouble():
+    """And as little where a whole recipe is given again, as pages of commands do."""
+    hard = load_method("datm").config("digits", 1, "cpu", labels="hard")
+    assert hard.label_lr > 0
+    assert load_method("datm").config("digits", 1, "cpu", **hard.model_dump(exclude={"zca_eps", "zca_input"})) == hard
+    assert load_method("mtt").config("digits", 1, **QUICK | {"labels": "learned", "label_lr": 0.5}).label_lr == 0.5
 
 
 # ---- batches
@@ -175,7 +188,8 @@ def test_augmentation_is_drawn_anew_for_each_step_and_the_same_when_asked_again(
 
 @pytest.mark.parametrize("labels", ["hard", "learned"])
 def test_two_iterations_are_sgd_with_momentum_on_the_unrolled_gradient(digits, labels):
-    fields = {"labels": labels, "label_lr": 0.5, "iterations": 2, "student_batch": 4, "image_gradient_scale": 0.5}
+    fields = {"labels": labels, "iterations": 2, "student_batch": 4, "image_gradient_scale": 0.5}
+    fields |= {"label_lr": 0.5} if labels == "learned" else {}
     job, begun = run_of(digits, **fields), objective_of(digits, **fields)
     images, given, rate = begun._images.clone(), begun._labels.clone(), begun._rate.clone()
     names = ["images", "labels", "learning_rate"] if labels == "learned" else ["images", "learning_rate"]
