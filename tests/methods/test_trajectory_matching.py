@@ -110,6 +110,15 @@ def test_rates_of_labels_that_a_recipe_has_by_itself_are_no_trouble():
     assert load_method("mtt").config("digits", 1, **QUICK | {"labels": "learned", "label_lr": 0.5}).label_lr == 0.5
 
 
+def test_how_experts_are_trained_is_on_the_card_where_they_are_and_not_of_imported_ones():
+    own = load_method("mtt").config("digits", 1, **QUICK)
+    imported = load_method("mtt").config("digits", 1, **QUICK | {"experts_from": "abc"})
+    assert {"experts", "expert"} <= own.model_dump().keys()
+    assert own.model_dump().keys() - imported.model_dump().keys() == {"experts", "expert"}
+    more = load_method("mtt").config("digits", 1, **QUICK | {"experts_from": "abc", "experts": 3})
+    assert more.model_dump() == imported.model_dump()
+
+
 # ---- batches
 
 
