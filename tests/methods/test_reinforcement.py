@@ -1,6 +1,7 @@
 """Dataset reinforcement: what is recorded, how it is gone through, what it weighs, and what is refused."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -226,6 +227,10 @@ def test_what_it_weighs_beside_its_pixels(digits):
     assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
     mixed = made(digits, record={"views": {"mix": "cutmix"}})
     assert mixed.nbytes == pixels + 40 * 3 * (8 + 4 + 8 + 4 * 3) + 2 + 1 + 4
+    faded = made(digits, record={"views": {"mix": "mixup"}})
+    assert faded.nbytes == pixels + 40 * 3 * (8 + 4 + 4 + 4 * 3) + 2 + 1 + 8
+    mirrored = made(replace(digits, flip_invariant=True))
+    assert mirrored.nbytes == pixels + 40 * 3 * (9 + 4 * 3) + 40 * 4 + once - 1
 
 
 def test_the_mean_of_several_teachers_is_of_their_probabilities(digits):
