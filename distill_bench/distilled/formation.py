@@ -64,15 +64,23 @@ def formation_trouble(factor: int, height: int, width: int, space: PixelSpace) -
     """Why images of a size and a pixel space cannot hold factor × factor smaller ones; None if they can."""
     if factor == 1:
         return None
-    if factor > min(height, width):
-        most = min(height, width)
-        return f"images of {height}×{width} pixels do not hold {factor}×{factor} smaller ones: give {most} or less"
+    if not _each_has_pixels(factor, height, width):
+        allowed = [f for f in range(1, min(height, width) + 1) if _each_has_pixels(f, height, width)]
+        return (
+            f"images of {height}×{width} pixels do not hold {factor}×{factor} smaller ones of which each has pixels: "
+            f"give one of {', '.join(map(str, allowed))}"
+        )
     if space.kind == "zca":
         return (
             f"whitened images do not hold {factor}×{factor} smaller ones, since whole images are whitened: give 1, or "
             "another pixel space"
         )
     return None
+
+
+def _each_has_pixels(factor: int, height: int, width: int) -> bool:
+    """Whether the last row and column of smaller images begin within the stored one: what lies beyond is filler."""
+    return all((factor - 1) * _part(side, factor) < side for side in (height, width))
 
 
 def _part(side: int, factor: int) -> int:

@@ -26,13 +26,19 @@ class ExpertConfig(Config):
         network: theirs, and of what learns from them.
         experts: how many.
         expert: how they are trained.
-        experts_from: the name that ``experts import`` gave to trajectories from elsewhere, which are used instead.
+        experts_from: the name that ``experts import`` gave to trajectories from elsewhere, all of which are used
+            instead: ``experts`` and ``expert`` say nothing then, and are on no card.
     """
 
     network: str = "ConvNet"
     experts: Annotated[PositiveInt, Field(le=MOST_EXPERTS)] = 100
     expert: ExpertRecipe = ExpertRecipe()
     experts_from: str = ""
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """How many are trained, and how, where imported ones are used."""
+        return (*super().idle, *(("experts", "expert") if self.experts_from else ()))
 
     def expert_bytes(self, dataset: Dataset) -> int:
         """About how many bytes it takes to train one; 0 for imported ones."""

@@ -12,7 +12,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError, describe, did_you_mean
 from distill_bench.methods.limits import check_some
-from distill_bench.methods.recipe import PAPER, Recipe, Values, list_recipes, load_recipe, merge
+from distill_bench.methods.recipe import PAPER, TEST, Recipe, Values, list_recipes, load_recipe, merge
 from distill_bench.methods.run import Config, MethodFunction, config_of
 from distill_bench.networks import check_own
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
@@ -79,7 +79,7 @@ class Method:
             raise UsageError(f"{self.name}, preset {preset}: {describe(error)}.") from error
 
         def resolve(other: "Method", values: Values) -> Config:
-            return other.config(dataset, ipc, preset if preset in other.recipe.preset else PAPER, side, **values)
+            return other.config(dataset, ipc, _preset_of(other, preset, self.name), side, **values)
 
         config = config.completed(resolve)
         for table in (config, getattr(config, "teacher", None)):
@@ -87,6 +87,10 @@ class Method:
         if config.pixel_space != "zca" and (idle := sorted({"zca_eps", "zca_input"} & overrides.keys())):
             what = f"{' and '.join(idle)} go with whitened pixels; here they are {config.pixel_space}"
             raise UsageError(f"{what}. Set pixel_space=zca as well, or leave it out.")
+        usual = self.recipe.resolve(dataset, ipc, preset, {}, side or usual_side(dataset))
+        own = {name: usual.get(name, model.model_fields[name].default) for name in overrides}
+        if trouble := config.misplaced({name for name in overrides if overrides[name] != own[name]}):
+            raise UsageError(trouble)
         return config
 
 
@@ -135,6 +139,20 @@ def load_method(name: str) -> Method:
         function = import_function(spec, "method")
         recipe = Recipe(title=(inspect.getdoc(function) or name).splitlines()[0], function=name)
     return Method(name, recipe, function, source_sha256(function, name, "method"))
+
+
+def _preset_of(other: Method, preset: str, name: str) -> str:
+    """The preset of a method that another runs: the same; the paper's where a recipe offers no other.
+
+    Raises:
+        UsageError: it offers others, and not this one.
+    """
+    if preset in other.recipe.preset or preset in (PAPER, TEST) or other.recipe.presets == [PAPER]:
+        return preset if preset in other.recipe.preset else PAPER
+    raise UsageError(
+        f"{name} would take values of {other.name} from its preset {preset!r}, which it has not. Its presets: "
+        f"{', '.join(other.recipe.presets)}. Give one of them, or a method that has {preset!r} too."
+    )
 
 
 def _checked(name: str) -> str:

@@ -1,6 +1,6 @@
 """What a method is handed, and what it hands back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -57,6 +57,17 @@ class Config(BaseModel):
     def idle(self) -> tuple[str, ...]:
         """Fields that nothing is made with as the others are, so that cards and addresses leave them out."""
         return ()
+
+    def misplaced(self, changed: Set[str]) -> str | None:
+        """What a user is told who asks for values that do nothing as the others are.
+
+        Args:
+            changed: the names of fields that the user gives other values than the recipe has.
+
+        Returns:
+            A sentence or two; None where each of them does something.
+        """
+        return None
 
     def completed(self, resolve: "Resolve") -> "Config":
         """The values with those of another method that this one runs.

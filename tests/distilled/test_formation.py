@@ -9,7 +9,7 @@ from distill_bench import DistilledSet, evaluate, load_distilled, synthesize
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.pixel_space import PixelSpace
 from distill_bench.distilled.card import INDICES, TARGETS
-from distill_bench.distilled.formation import composed, decoded, grey
+from distill_bench.distilled.formation import composed, decoded, formation_trouble, grey
 from distill_bench.errors import DataError, UsageError
 from distill_bench.evaluation import PROTOCOLS, load_protocol
 from distill_bench.evaluation.evaluate import prepare
@@ -157,7 +157,9 @@ def test_a_result_has_both_numbers_and_one_of_whole_images_has_one(digits, monke
 
 
 def test_what_cannot_hold_smaller_images_is_refused(digits, tmp_path):
-    with pytest.raises(DataError, match="do not hold 9×9 smaller ones: give 8 or less"):
+    with pytest.raises(
+        DataError, match="do not hold 9×9 smaller ones of which each has pixels: give one of 1, 2, 3, 4, 8"
+    ):
         DistilledSet((one := made(digits)).images, one.labels, digits_card(one, 9))
     with pytest.raises(DataError, match="whole images are whitened"):
         made(digits, pixel_space="zca")
@@ -172,6 +174,20 @@ def test_what_cannot_hold_smaller_images_is_refused(digits, tmp_path):
         one.to_hf()
     with pytest.raises(UsageError, match="each image holds 2×2 smaller ones"):
         export([one], "res", tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 6), (32, 32), (5, 7)])
+def test_just_those_factors_are_refused_at_which_a_shown_image_would_be_filler_alone(height, width):
+    stored, space = torch.zeros(1, 1, height, width), PixelSpace(kind="unit", mean=(0.0,), std=(1.0,))
+    for factor in range(1, max(height, width) + 2):
+        shown = decoded(stored, factor, torch.ones(1))
+        empty = bool((shown.amin(dim=(1, 2, 3)) > 0).any())
+        assert (formation_trouble(factor, height, width, space) is not None) == empty, factor
+
+
+def test_a_factor_that_leaves_shown_images_empty_is_refused_before_work_with_those_that_do_not(digits):
+    with pytest.raises(UsageError, match=r"`formation=5`: images of 8×8 pixels .*: give one of 1, 2, 3, 4, 8"):
+        synthesize(digits, "random", ipc=1, formation=5)
 
 
 # --- methods

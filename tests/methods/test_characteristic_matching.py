@@ -220,6 +220,7 @@ def loss_by_hand(made, job, step, images, order=range(CLASSES)):
     for label in order:
         real, sample = drawn[label]
         own = shown_by_hand(images[label * IPC : (label + 1) * IPC])
+        own = torch.cat([own, own[..., torch.arange(5, -1, -1)]]) if config.flip else own
         seen = [network.embed(dsa.apply(sample, each)) for each in (own, real)]
         if config.distance == "mean":
             total = total + (seen[0].mean(dim=0) - seen[1].mean(dim=0)).square().sum()
@@ -240,6 +241,7 @@ VARIANTS = {
     "trained end, frequency network": {"mixture": "trained", "frequency_net": True, "calibration": 3.0},
     "chunks": {"chunk": 5, "frequency_net": True},
     "means": {"distance": "mean"},
+    "mirrored": {"flip": True, "calibration": 3.0},
 }
 
 
@@ -253,6 +255,13 @@ def test_the_gradient_of_a_step_is_that_of_the_loss_by_hand_in_any_order_of_clas
     loss, gradients = made.loss_and_grads(2)
     torch.testing.assert_close(loss, wanted, rtol=1e-6, atol=0)
     check_slopes(expected, images, gradients["images"])
+
+
+def test_mirror_images_count_in_the_memory_of_the_calibration(digits):
+    """Of a large IPC beside few real images the calibration is what takes most."""
+    fields = {"iterations": 1, "image_lr": 0.1, "real_batch": 1, "frequencies": 1, "chunk": 1, "network": "ConvNetD1"}
+    plain, mirrored = (NCFM.CharacteristicConfig(**fields, flip=flip).step_bytes(digits, 500) for flip in (False, True))
+    assert 1.9 < mirrored / plain <= 2
 
 
 def test_a_step_moves_the_frequency_network_on_the_features_it_saw_and_chunks_change_nothing(objective):
@@ -328,3 +337,10 @@ def test_what_has_no_meaning_is_refused_and_a_network_of_frequencies_needs_two_r
         load_method("ncfm").config("digits", 1, "test", distance="mean")
     with pytest.raises(UsageError, match="amplitude"):
         load_method("ncfm").config("digits", 1, "test", amplitude=1.5)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100", "tiny_imagenet"])
+@pytest.mark.parametrize("ipc", [1, 10, 50])
+def test_the_scaled_down_rate_is_of_the_optimiser_it_was_chosen_for(name, ipc):
+    found = load_method("ncfm").config(name, ipc, "cpu")
+    assert (found.optimizer, found.image_lr) == ("adamw", 0.02)

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from distill_bench import load_dataset, synthesize
+from distill_bench.datasets import list_datasets
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.compensators import IMAGES
@@ -14,7 +15,7 @@ from distill_bench.methods import Run, load_method
 from distill_bench.methods.decoupled.compensate import Compensation
 from distill_bench.methods.decoupled.recover import recovery_loss, watched
 from distill_bench.methods.decoupled.relabel import teacher_of
-from distill_bench.methods.recipe import TEST
+from distill_bench.methods.recipe import PAPER, TEST
 from distill_bench.networks import build_network
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.progress import SILENT
@@ -202,6 +203,16 @@ def test_the_line_beside_it_has_the_labels_of_the_same_teachers(digits):
     assert torch.equal(line.images, synthesize(digits, "random", 2, seed=5).images)
     one = synthesize(digits, "infer", 2, TEST, seed=5, iterations=0)
     torch.testing.assert_close(line.soft_labels[::2], one.soft_labels[::3], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["infer", "random-ensemble"])
+@pytest.mark.parametrize("preset", [PAPER, "cpu"])
+def test_on_every_dataset_all_teachers_are_trained_as_sre2ls(method, preset):
+    for name in list_datasets():
+        config, sre2l = load_method(method).config(name, 10, preset), load_method("sre2l").config(name, 10, preset)
+        assert config.teacher == sre2l.teacher
+        assert len({each.epochs for each in config.teachers}) == 1, name
+    assert load_method(method).config("tiny_imagenet", 10).teachers[-1].epochs == 50
 
 
 @pytest.mark.parametrize("labels", ["hard", "teacher", "recorded"])

@@ -1,6 +1,8 @@
 """A teacher's labels on the images of any selection: pruning with knowledge distillation."""
 
 import contextlib
+import importlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from distill_bench.methods.recipe import TEST
 from distill_bench.methods.run import pretrained_of
 from distill_bench.runtime.checkpoint import Checkpoint
 
+RELABELLED = importlib.import_module("distill_bench.methods.selection.relabelled")
 FEATURES = {"epochs": 1}
 
 
@@ -27,6 +30,23 @@ def config(digits, **values):
 
 def key(digits, fields):
     return synthesis_key(digits, load_method("random-soft"), fields, Budget(fraction=0.02), TEST, 0)
+
+
+@pytest.mark.parametrize("images", ["herding", "k-center", "dm"])
+def test_a_preset_that_the_chooser_has_not_is_refused_and_not_the_papers_values(digits, images):
+    own = load_method("random-soft")
+    with pytest.raises(UsageError, match=f"of {images} from its preset 'small', .* Its presets: paper, cpu"):
+        own.config_on(digits, Budget(1), "small", images=images)
+    for preset in ("paper", "cpu"):
+        assert own.config_on(digits, Budget(1), preset, images=images).chooser.pixel_space == "normalized"
+
+
+def test_a_chooser_whose_recipe_offers_no_presets_takes_its_own_values_under_any(digits, monkeypatch):
+    bare = load_method("k-center")
+    bare = replace(bare, recipe=bare.recipe.model_copy(update={"preset": {}}))
+    monkeypatch.setattr(RELABELLED, "load_method", lambda name: bare if name == "k-center" else load_method(name))
+    fields = load_method("random-soft").config_on(digits, Budget(1), "small", images="k-center")
+    assert fields.chooser == bare.config_on(digits, Budget(1))
 
 
 @pytest.mark.parametrize("labels", ["hard", "soft"])

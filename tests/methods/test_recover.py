@@ -18,6 +18,7 @@ from distill_bench.methods import Run, load_method, make_set, new_run
 from distill_bench.methods.decoupled.recover import (
     Recovery,
     annealed,
+    check_crops,
     class_batches,
     least_scale,
     recover_batch,
@@ -171,9 +172,33 @@ def test_none_and_cosine_differ_in_nothing_but_the_crops(mirrored_source, monkey
     assert any(m[0] for m in mirrors["none"]) and len({tuple(s) for s in shifts["none"]}) > 1
 
 
-def test_without_crops_both_give_the_same_set(digits):
-    made = [synthesize(digits, "sre2l", 1, crop=False, curriculum=c, **QUICK) for c in ("none", "cosine")]
-    assert torch.equal(made[0].images, made[1].images)
+@pytest.mark.parametrize(
+    ("method", "fields", "message"),
+    [
+        ("sre2l", {"curriculum": "cosine"}, "curriculum would do nothing.*: `curriculum=none`"),
+        ("sre2l", {"milestone": 0.5}, "milestone would do nothing.*: `milestone=1.0`"),
+        ("sre2l", {"least_scale": 0.5, "curriculum": "step"}, "curriculum and least_scale would do nothing"),
+        ("cda", {}, "curriculum would do nothing.*Set `crop=true`"),
+        ("nrr-dd", {"least_scale": 0.5}, "least_scale would do nothing"),
+        ("infer", {"least_scale": 0.5}, "least_scale would do nothing"),
+    ],
+)
+def test_without_crops_values_of_crops_are_refused_before_work(digits, method, fields, message):
+    with pytest.raises(UsageError, match=message):
+        synthesize(digits, method, 2, "test", crop=False, **fields)
+
+
+@pytest.mark.parametrize("method", ["sre2l", "cda", "nrr-dd", "nrr-dd-distances", "infer"])
+def test_no_recipe_has_values_of_crops_without_crops(digits, method):
+    recipe = load_method(method).recipe
+    for preset, (name, ipc) in [(each, cell) for each in recipe.presets for cell in recipe.tabulated(each)]:
+        for side in (8, 32, 64, 224):
+            found = load_method(method).config(name or "cifar10", ipc, preset, side)
+            of_crops = {"curriculum", "milestone", "least_scale"} & type(found).model_fields.keys()
+            check_crops(found.crop, **{field: getattr(found, field) for field in of_crops})
+
+
+def test_curricula_of_crops_give_different_sets(digits):
     made = [synthesize(digits, "sre2l", 1, crop=True, curriculum=c, **QUICK) for c in ("none", "cosine")]
     assert not torch.equal(made[0].images, made[1].images)
 

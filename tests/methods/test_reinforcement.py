@@ -1,6 +1,7 @@
 """Dataset reinforcement: what is recorded, how it is gone through, what it weighs, and what is refused."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from distill_bench import evaluate, synthesize
 from distill_bench.augmentations import views
+from distill_bench.datasets import dataset_info, list_datasets
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.distilled.playback import Playback, stored_teacher, training_images
@@ -39,6 +41,13 @@ def inputs(digits, one, protocol=PLAIN, labels="stored"):
 
 def recording(one) -> RecordedLabels:
     return RecordedLabels.stored(one.stored, 10)
+
+
+def test_of_all_named_datasets_of_ten_classes_three_probabilities_are_stored():
+    top = {name: load_method("reinforce").config(name, 1).record.top for name in list_datasets()}
+    ten = {name for name in top if dataset_info(name).class_count == 10}
+    assert {"imagenette", "imageyellow"} < ten
+    assert {name for name, count in top.items() if count == 3} == ten and set(top.values()) == {3, 10}
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +227,10 @@ def test_what_it_weighs_beside_its_pixels(digits):
     assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
     mixed = made(digits, record={"views": {"mix": "cutmix"}})
     assert mixed.nbytes == pixels + 40 * 3 * (8 + 4 + 8 + 4 * 3) + 2 + 1 + 4
+    faded = made(digits, record={"views": {"mix": "mixup"}})
+    assert faded.nbytes == pixels + 40 * 3 * (8 + 4 + 4 + 4 * 3) + 2 + 1 + 8
+    mirrored = made(replace(digits, flip_invariant=True))
+    assert mirrored.nbytes == pixels + 40 * 3 * (9 + 4 * 3) + 40 * 4 + once - 1
 
 
 def test_the_mean_of_several_teachers_is_of_their_probabilities(digits):

@@ -90,11 +90,33 @@ def test_segments_start_anywhere_in_the_schedule_and_experts_take_turns(digits):
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"gradient": "other"}, "gradient"),
         ({"labels": "learned"}, "labels = learned needs label_lr > 0"),
+        ({"label_lr": 0.5}, "label_lr go with learned labels; here labels are hard. Set labels=learned as well"),
+        (
+            {"label_lr": 0.5, "label_momentum": 0.5, "labels": "teacher"},
+            "label_lr and label_momentum go .* are teacher",
+        ),
     ],
 )
 def test_impossible_fields_are_refused(fields, message):
     with pytest.raises(UsageError, match=message):
         load_method("mtt").config("digits", 1, **QUICK | fields)
+
+
+def test_rates_of_labels_that_a_recipe_has_by_itself_are_no_trouble():
+    """And as little where a whole recipe is given again, as pages of commands do."""
+    hard = load_method("datm").config("digits", 1, "cpu", labels="hard")
+    assert hard.label_lr > 0
+    assert load_method("datm").config("digits", 1, "cpu", **hard.model_dump(exclude={"zca_eps", "zca_input"})) == hard
+    assert load_method("mtt").config("digits", 1, **QUICK | {"labels": "learned", "label_lr": 0.5}).label_lr == 0.5
+
+
+def test_how_experts_are_trained_is_on_the_card_where_they_are_and_not_of_imported_ones():
+    own = load_method("mtt").config("digits", 1, **QUICK)
+    imported = load_method("mtt").config("digits", 1, **QUICK | {"experts_from": "abc"})
+    assert {"experts", "expert"} <= own.model_dump().keys()
+    assert own.model_dump().keys() - imported.model_dump().keys() == {"experts", "expert"}
+    more = load_method("mtt").config("digits", 1, **QUICK | {"experts_from": "abc", "experts": 3})
+    assert more.model_dump() == imported.model_dump()
 
 
 # ---- batches
@@ -175,7 +197,8 @@ def test_augmentation_is_drawn_anew_for_each_step_and_the_same_when_asked_again(
 
 @pytest.mark.parametrize("labels", ["hard", "learned"])
 def test_two_iterations_are_sgd_with_momentum_on_the_unrolled_gradient(digits, labels):
-    fields = {"labels": labels, "label_lr": 0.5, "iterations": 2, "student_batch": 4, "image_gradient_scale": 0.5}
+    fields = {"labels": labels, "iterations": 2, "student_batch": 4, "image_gradient_scale": 0.5}
+    fields |= {"label_lr": 0.5} if labels == "learned" else {}
     job, begun = run_of(digits, **fields), objective_of(digits, **fields)
     images, given, rate = begun._images.clone(), begun._labels.clone(), begun._rate.clone()
     names = ["images", "labels", "learning_rate"] if labels == "learned" else ["images", "learning_rate"]
@@ -324,6 +347,37 @@ def test_with_batch_norm_experts_judge_images_among_those_of_all_classes(digits,
     torch.nn.utils.vector_to_parameters(begun._experts.snapshot(0, -1), expert.parameters())
     agree = expert(training.images(order[:256])).argmax(1) == mixed[order[:256]].argmax(1)
     assert agree.float().mean() > 0.95  # in another batch of all classes
+
+
+@pytest.mark.parametrize("fields", [{"labels": "teacher"}, {"init": "real", "labels": "learned", "label_lr": 1.0}])
+def test_with_batch_norm_labels_of_a_set_in_class_order_are_those_of_batches_of_all_classes(
+    digits, monkeypatch, fields
+):
+    """A set of more images than a batch has: of the first 256 rows none are of the last class."""
+    shown, logits = [], TM.Student.logits
+
+    def noted(student, parameters, images):
+        found = logits(student, parameters, images)
+        shown.append((images, found))
+        return found
+
+    monkeypatch.setattr(TM.Student, "logits", noted)
+    begun = objective_of(digits, "mtt", ipc=30, network="ConvNetD1W4BN", student_batch=50, **fields)
+    begun.loss_and_grads(0)
+    assert [len(images) for images, _ in shown[:2]] == [150, 150]
+    rows = [(images[:, None] == begun._images).flatten(2).all(dim=2).int().argmax(dim=1) for images, _ in shown[:2]]
+    assert all((row // 30).bincount(minlength=10).min() > 3 for row in rows)
+    assert torch.equal(torch.cat(rows).sort().values, torch.arange(300))
+    for row, (_, found) in zip(rows, shown, strict=False):
+        assert torch.equal(begun._labels[row], found)
+
+
+@pytest.mark.parametrize(("network", "count"), [("ConvNetD1W4", 300), ("ConvNetD1W4BN", 256)])
+def test_without_batch_norm_or_in_one_batch_logits_are_those_of_images_in_order(digits, network, count):
+    begun, images = objective_of(digits, network=network), torch.randn(count, 1, 8, 8, generator=generator("images"))
+    target = begun._experts.snapshot(0, -1)
+    in_order = torch.cat([begun._student.logits(target, some) for some in images.split(256)])
+    assert torch.equal(START.logits_at(begun._run_of, begun._student, target, images), in_order)
 
 
 def test_datm_starts_from_images_and_labels_that_agree(digits):

@@ -10,7 +10,7 @@ from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import Interrupted
-from distill_bench.methods import Checkpoint, Run, load_method
+from distill_bench.methods import Checkpoint, Run, load_method, matching
 from distill_bench.methods.matching import random_network
 from distill_bench.methods.unrolled import unrolled as UN
 from distill_bench.methods.unrolled.curriculum import plain_window
@@ -109,6 +109,23 @@ def test_an_outer_step_is_autograd_through_the_training(digits, fields):
         for ours, theirs in zip(found, [of_images, *of_labels], strict=True):
             assert float((ours - theirs).norm() / theirs.norm()) < 1e-3
         assert float(gradients["log_rate"]) == pytest.approx(float(of_rate), rel=1e-2, abs=1e-5)
+
+
+@pytest.mark.parametrize("network", ["ConvNetD1W4", "ConvNetD1W4BN"])
+def test_with_batch_norm_the_real_images_pass_at_once_however_little_memory_there_is(digits, monkeypatch, network):
+    given, loss = [], UN.Student.loss
+    monkeypatch.setattr(UN.Student, "loss", lambda self, *batch: given.append(len(batch[1])) or loss(self, *batch))
+    found, taken = [], []
+    for most in (2**29, 2**16):
+        monkeypatch.setattr(matching, "_CHUNK_BYTES", most)
+        run = run_of(digits, clip=0.0, network=network, real_batch=64, losses=1)
+        given.clear()
+        found.append(UN.Unrolled(run).loss_and_grads(0))
+        taken.append(run.config.model_copy(update={"real_batch": 1000}).step_bytes(digits, 2))
+        assert (64 in given) == (most == 2**29 or "BN" in network)
+    for ours, theirs in zip(found[0][1].values(), found[1][1].values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    assert (taken[0] == taken[1]) == ("BN" in network)
 
 
 def test_a_step_shows_so_many_images_of_so_many_random_classes(digits):

@@ -16,7 +16,7 @@ from distill_bench.augmentations import views
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.compensators import IMAGES
 from distill_bench.errors import UsageError
-from distill_bench.methods.decoupled.recover import Curriculum, Recovery, check_recovery
+from distill_bench.methods.decoupled.recover import Curriculum, Recovery, check_crops, check_recovery
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
 from distill_bench.methods.loop import optimise
 from distill_bench.methods.run import Piece, Run, SynthesisResult, method
@@ -72,7 +72,8 @@ class CompensateConfig(RelabelConfig):
         return images
 
     def check(self, dataset: Dataset) -> None:
-        """Raise UsageError for labels and pixels that such sets cannot have, or teachers without batch norm."""
+        """Raise UsageError for labels and pixels that such sets cannot have, for values of crops without crops, or
+        teachers without batch norm."""
         if self.labels != "soft":
             raise UsageError(
                 f"`labels={self.labels}`: every image that is shown has a soft label of its own. Give soft; an "
@@ -84,6 +85,7 @@ class CompensateConfig(RelabelConfig):
                 "Give `pixel_space=normalized`, or unit."
             )
         super().check(dataset)
+        check_crops(self.crop, least_scale=self.least_scale)
         check_recovery("compensators", self.jitter, [each.network for each in self.teachers], dataset)
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:

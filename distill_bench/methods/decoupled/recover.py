@@ -45,7 +45,7 @@ class RecoverConfig(RelabelConfig):
         classes_per_batch: a batch has one image each of so many classes, or of all where they are fewer.
         crop: whether a random part of the images, one for the whole batch, is resized and mirrored at random (the
             mirror only if the dataset is flip-invariant).
-        least_scale: the least share of the area that a crop may have.
+        least_scale: the least share of the area that a crop may have. This and the next two are of crops alone.
         curriculum: how the least share comes down to that from 1.
         milestone: the part of the iterations after which it is there.
         jitter: images are rolled by up to so many pixels on both axes.
@@ -72,8 +72,10 @@ class RecoverConfig(RelabelConfig):
     init: Literal["noise", "real"] = "noise"
 
     def check(self, dataset: Dataset) -> None:
-        """Raise UsageError for shifts larger than the images, or a teacher without batch norm to recover from."""
+        """Raise UsageError for values of crops without crops, for shifts larger than the images, or a teacher without
+        batch norm to recover from."""
         super().check(dataset)
+        check_crops(self.crop, curriculum=self.curriculum, milestone=self.milestone, least_scale=self.least_scale)
         check_recovery("images", self.jitter, [self.teacher.network], dataset)
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
@@ -82,6 +84,26 @@ class RecoverConfig(RelabelConfig):
         batch = min(self.classes_per_batch, classes)
         recovery = training_bytes(self.teacher.network, shape, classes, batch)
         return max(recovery, super().step_bytes(dataset, ipc))
+
+
+def check_crops(crop: bool, **values: str | float) -> None:
+    """Raise UsageError if there are no crops, and a value says how they are.
+
+    Args:
+        crop: whether there are.
+        **values: of fields by name, which mean nothing without.
+
+    Raises:
+        UsageError: one of them is another than where nothing is said.
+    """
+    fields = RecoverConfig.model_fields
+    idle = {name: fields[name].default for name, value in values.items() if value != fields[name].default}
+    if idle and not crop:
+        unsaid = " ".join(f"`{name}={default}`" for name, default in idle.items())
+        raise UsageError(
+            f"with `crop=false` nothing is cut out, so that {' and '.join(idle)} would do nothing. Set `crop=true`, or "
+            f"what goes without saying: {unsaid}."
+        )
 
 
 def check_recovery(what: str, jitter: int, teachers: Sequence[str], dataset: Dataset) -> None:

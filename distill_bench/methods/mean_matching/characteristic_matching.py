@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from distill_bench.augmentations import dsa
+from distill_bench.augmentations.flip import with_mirrors
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.methods.experts import ExpertConfig, expert_pieces
 from distill_bench.methods.formation import shown_of
@@ -91,8 +92,8 @@ class CharacteristicConfig(MeanMatchingConfig, ExpertConfig):
         """Of float32: a step of mean matching with its waves, a class's calibration, or an expert's step."""
         shape, classes = dataset.train.shape, len(dataset.class_names)
         sizes = [min(self.real_batch, len(indices)) for indices in dataset.train.class_indices]
-        own = ipc * self.formation**2
-        chunks = self.chunks(shape, classes, sum(sizes), classes * own * (2 if self.flip else 1))
+        own = ipc * self.formation**2 * (2 if self.flip else 1)
+        chunks = self.chunks(shape, classes, sum(sizes), classes * own)
         features = blank_network(self.network, shape, classes).classifier.in_features
         rows = chunks.real + chunks.synthetic if self.distance == "characteristic" else 0
         waved = 4 * self.frequencies * (_WAVE_COPIES * rows + 3 * features)
@@ -230,12 +231,15 @@ class CharacteristicMatching(MeanMatching):
         )
 
     def _calibrated(self, step: int) -> tuple[Tensor, Tensor]:
-        """Σ over classes of the cross-entropy of what networks are shown, in the trained end, and its slope [n, …]."""
+        """Σ over classes of the cross-entropy of what networks are shown, in the trained end, and its slope [n, …].
+
+        With ``flip`` that is followed by its mirror images, as where features are matched.
+        """
         run, network = self._run_of, self._pool.trained(step).requires_grad_(False)
         total, slopes = self._images.new_zeros(()), list[Tensor]()
         for label, own in enumerate(self._images.detach().split(run.ipc)):
             leaf = own.requires_grad_()
-            shown = shown_of(run, leaf)
+            shown = with_mirrors(shown_of(run, leaf)) if run.config.flip else shown_of(run, leaf)
             if run.config.augment == "dsa":
                 shown = dsa.apply(draw_dsa(run, len(shown), run.generator(f"calibrate {label}", step)), shown)
             loss = F.cross_entropy(network(shown), torch.full((len(shown),), label, device=run.device))

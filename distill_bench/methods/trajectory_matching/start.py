@@ -53,14 +53,14 @@ def beginning(run: Run[Any], experts: Experts, student: Student) -> tuple[Float[
         # snapshots hold no running statistics: with batch norm the others of a batch count, and need to be any images
         if student.has_batch_norm:
             return mixed(expert)[indices.to(run.device)]
-        return logits_at(student, last_snapshot(expert), run.training.images(indices))
+        return logits_at(run, student, last_snapshot(expert), run.training.images(indices))
 
     if run.config.init == "representative":
         images = run.training.images(_representative(run, len(experts), logits_of))
-        return images, logits_at(student, last_snapshot(0), images) if run.config.labels == "learned" else labels
+        return images, logits_at(run, student, last_snapshot(0), images) if run.config.labels == "learned" else labels
     if run.config.init != "correct":
         images = initial_images(run)
-        return images, logits_at(student, last_snapshot(0), images) if run.config.labels == "learned" else labels
+        return images, logits_at(run, student, last_snapshot(0), images) if run.config.labels == "learned" else labels
     draws = [run.generator("initial images", label) for label in range(run.classes)]
     chosen = torch.cat(
         [
@@ -110,9 +110,28 @@ def perturbed(
 
 
 @torch.no_grad()
-def logits_at(student: Student, parameters: Float[Tensor, " p"], images: Float[Tensor, "n c h w"]) -> Tensor:
-    """The network's logits [n, k] at some parameters, a batch at a time."""
-    return torch.cat([student.logits(parameters, some) for some in images.split(BATCH)])
+def logits_at(
+    run: Run[Any], student: Student, parameters: Float[Tensor, " p"], images: Float[Tensor, "n c h w"]
+) -> Float[Tensor, "n k"]:
+    """The network's logits at some parameters, a batch at a time.
+
+    With batch norm the batches are of images of all classes, though the set has them in class order: always the same
+    ones, of sizes that differ by one at most.
+
+    Args:
+        run: which seed.
+        student: the network.
+        parameters: of it, as one vector.
+        images: in any order.
+
+    Returns:
+        A row for every image, in their order.
+    """
+    if not student.has_batch_norm or len(images) <= BATCH:
+        return torch.cat([student.logits(parameters, some) for some in images.split(BATCH)])
+    order = send(torch.randperm(len(images), generator=run.generator("mixed labels")), images.device)
+    batches = order.tensor_split(-(-len(images) // BATCH))
+    return torch.cat([student.logits(parameters, images[some]) for some in batches])[order.argsort()]
 
 
 def correct_images(

@@ -12,6 +12,7 @@ open, their code.
 """
 
 import math
+from collections.abc import Set
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -69,7 +70,7 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
             logits that start as the experts' (DATM) and are optimised.
         image_lr, image_momentum: of the SGD that updates the images.
         image_gradient_scale: multiplies their gradient.
-        label_lr, label_momentum: of the labels' SGD.
+        label_lr, label_momentum: of the SGD of learned labels.
         student_lr: where the student's learned learning rate starts.
         rate_lr, rate_momentum: of its SGD.
         loss_gate: an iteration whose loss is above it updates nothing; 0: all do.
@@ -116,6 +117,16 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
     def labels_are_classes(self) -> bool:
         """Not where an expert labels, or labels are learned."""
         return self.labels == "hard"
+
+    def misplaced(self, changed: Set[str]) -> str | None:
+        """Of rates of labels that are not learned."""
+        idle = sorted({"label_lr", "label_momentum"} & changed)
+        if not idle or self.labels == "learned":
+            return super().misplaced(changed)
+        return (
+            f"{' and '.join(idle)} go with learned labels; here labels are {self.labels}. Set labels=learned as well, "
+            "or leave it out."
+        )
 
     @model_validator(mode="after")
     def _segments_exist(self) -> "TrajectoryConfig":
@@ -252,7 +263,7 @@ class TrajectoryMatching(Objective):
         config = self._run_of.config
         epoch, start, between, target = self._segment(step)
         if config.labels == "teacher":
-            self._labels = logits_at(self._student, target, self._images)
+            self._labels = logits_at(self._run_of, self._student, target, self._images)
         gradient = trajectory_gradient(
             self._student,
             start,

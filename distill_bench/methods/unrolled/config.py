@@ -17,7 +17,7 @@ from pydantic import (
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
-from distill_bench.methods.matching import FlipConfig, chunk_of, images_at_once
+from distill_bench.methods.matching import FlipConfig, chunk_of, has_batch_norm, images_at_once
 from distill_bench.methods.warm_start import BY_CONTENT, one_of
 from distill_bench.networks import activation_values, blank_network
 from distill_bench.training import compilation
@@ -164,6 +164,24 @@ class UnrolledConfig(FlipConfig):
         present = sum(self.shown(some, classes) for some in accumulate(self.blocks or (ipc,)))
         return int(self.iterations * (burnt + 4 * self.window) * present)
 
+    def real_at_once(self, count: int, shape: tuple[int, int, int], classes: int) -> int:
+        """How many of the real images of a loss go through the network at once.
+
+        Args:
+            count: of a loss.
+            shape: (channels, height, width) of the images.
+            classes: of the dataset.
+
+        Returns:
+            The number; all with batch norm, whose statistics are over the whole batch.
+
+        Raises:
+            UsageError: there is no such network, or the memory limit is no amount.
+        """
+        if has_batch_norm(self.network, shape, classes):
+            return count
+        return chunk_of(count, images_at_once(self.network, shape, classes)[1])
+
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError if images would be mirrored that may not be, or nothing is left of the augmentation."""
         super().check(dataset)
@@ -174,11 +192,11 @@ class UnrolledConfig(FlipConfig):
             )
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
-        """Of float32: a step's batch, or a part of the real images, and what is kept of every step of the window."""
+        """Of float32: a step's batch, or the real images at once, and what is kept of every step of the window."""
         shape, classes = dataset.train.shape, len(dataset.class_names)
         _, values = activation_values(self.network, shape, classes)
         weights = sum(p.numel() for p in blank_network(self.network, shape, classes).parameters())
-        at_once = chunk_of(self.real_batch, images_at_once(self.network, shape, classes)[1])
+        at_once = self.real_at_once(self.real_batch, shape, classes)
         kept = 2 + len(self.rule.begin(torch.zeros(0))) + (0 if self.rule.plain else 1)
         vectors = (self.window + self.window_spread) * kept + _VECTORS
         return int(4 * (max(_STEP_FACTOR * self.shown(ipc, classes), at_once) * values + vectors * weights))

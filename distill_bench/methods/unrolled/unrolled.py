@@ -22,7 +22,7 @@ from torch.nn.utils import parameters_to_vector
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped
 from distill_bench.methods.loop import Objective, optimise
-from distill_bench.methods.matching import chunk_of, draw_dsa, images_at_once, initial_images, random_network
+from distill_bench.methods.matching import draw_dsa, initial_images, random_network
 from distill_bench.methods.run import Run, SynthesisResult, method
 from distill_bench.methods.unrolled.config import UnrolledConfig
 from distill_bench.methods.unrolled.curriculum import Stages, Window, plain_window
@@ -181,7 +181,7 @@ class Unrolled(Objective):
         return {end: self._real_loss(draws, 1 / count, last=end == length) for end in ends}
 
     def _real_loss(self, draws: Generator, weight: float, *, last: bool) -> MetaLoss:
-        """Cross-entropy on a batch of real images under one augmentation; a part of them at a time."""
+        """Cross-entropy on a batch of real images under one augmentation; a part at a time, with batch norm all."""
         run, config = self._run_of, self._run_of.config
         training, count = run.training, min(config.real_batch, len(run.training))
         indices = torch.randperm(len(training), generator=draws)[:count]
@@ -189,7 +189,7 @@ class Unrolled(Objective):
         if config.augment == "dsa":
             images = dsa.apply(draw_dsa(run, count, draws, config.operations), images)
         labels = send(training.labels[indices], run.device)
-        at_once = chunk_of(count, images_at_once(config.network, training.shape, run.classes)[1])
+        at_once = config.real_at_once(count, training.shape, run.classes)
         of_part = grad_and_value(self._student.loss)
 
         def with_gradient(theta: Tensor) -> tuple[Tensor, Tensor]:
