@@ -87,11 +87,15 @@ class Method:
         if config.pixel_space != "zca" and (idle := sorted({"zca_eps", "zca_input"} & overrides.keys())):
             what = f"{' and '.join(idle)} go with whitened pixels; here they are {config.pixel_space}"
             raise UsageError(f"{what}. Set pixel_space=zca as well, or leave it out.")
-        usual = self.recipe.resolve(dataset, ipc, preset, {}, side or usual_side(dataset))
-        own = {name: usual.get(name, model.model_fields[name].default) for name in overrides}
-        if trouble := config.misplaced({name for name in overrides if overrides[name] != own[name]}):
+        if overrides and (trouble := config.misplaced(self._changed(overrides, dataset, ipc, preset, side))):
             raise UsageError(trouble)
         return config
+
+    def _changed(self, overrides: Values, dataset: str, ipc: int, preset: str, side: int | None) -> set[str]:
+        """The fields that a user gives other values than the recipe has."""
+        usual = self.recipe.resolve(dataset, ipc, preset, {}, side or usual_side(dataset))
+        fields = config_of(self.function).model_fields
+        return {name for name, value in overrides.items() if value != usual.get(name, fields[name].default)}
 
 
 def list_methods() -> list[str]:
