@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from distill_bench import load_results
 from distill_bench.benchmark import load_suite
+from distill_bench.evaluation.compare import NO_SPREAD
 from distill_bench.evaluation.statistics import student_interval
 from distill_bench.runtime.files import write_atomically
 
@@ -50,12 +51,15 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> list[
 
 
 def with_half_width(values: Iterable[float], form: str = ".1f") -> str:
-    """The mean ± half of its interval; in bold where a difference leaves out zero."""
+    """The mean ± half of its interval; in bold where a difference leaves out zero.
+
+    Equal values have no interval: two seeds that agree to the last digit by chance would be sure of their mean.
+    """
     values = list(values)
     if not values:
         return "–"
     low, high = student_interval(values)
-    if low is None or high is None:
+    if low is None or high is None or high - low < NO_SPREAD:
         return f"{fmean(values):{form}}".replace("-", "−")
     written = f"{fmean(values):{form}} ± {(high - low) / 2:{form.lstrip('+')}}".replace("-", "−")
     return f"**{written}**" if form[0] == "+" and (low > 0 or high < 0) else written
@@ -114,7 +118,7 @@ def heat(axes: Axes, grid: Sequence[Sequence[Sequence[float]]], bounds: Sequence
     axes.imshow(means / bounds, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
     for row, column in zip(*numpy.nonzero(~numpy.isnan(means)), strict=True):
         low, high = student_interval(list(grid[row][column]))
-        sure = low is not None and high is not None and (low > 0 or high < 0)
+        sure = low is not None and high is not None and high - low >= NO_SPREAD and (low > 0 or high < 0)
         axes.text(
             column, row, f"{means[row, column]:+.1f}".replace("-", "−"), ha="center", va="center", fontsize=8,
             fontweight="bold" if sure else "normal",

@@ -24,11 +24,12 @@ def test_differences_are_of_pairs_at_one_budget():
     late = f"**−9.0 ± {HALF:.1f}**"
     assert f"| late less early, hard labels | {late} | {late} |" in shown
     assert f"| learned less hard labels, late | **+4.0 ± {HALF:.1f}** | **+4.0 ± {HALF:.1f}** |" in shown
-    assert "| random | 49.0 ± 0.0 | 40.0 ± 0.0 |" in shown and "| growing hard | – | – |" in shown
+    assert "| random | 49.0 | 40.0 |" in shown and "| growing hard | – | – |" in shown
 
 
 def test_the_figure_has_what_was_run_above_random_images():
     hard, learned = difficulty_study.draw(TABLE).axes
     assert [text.get_text() for text in hard.texts] == ["+20.0", "+20.0", "+11.0", "+11.0", "+16.0", "+16.0"]
     assert [text.get_text() for text in learned.texts] == ["+15.0", "+15.0"]
-    assert {text.get_fontweight() for text in hard.texts} == {"bold"}
+    bold = {text.get_text() for text in hard.texts if text.get_fontweight() == "bold"}
+    assert bold == {"+11.0"}  # of late segments; what all seeds agree on has no interval

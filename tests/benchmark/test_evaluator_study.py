@@ -67,16 +67,16 @@ def test_noise_alone_is_no_methods():
 
 def test_a_cell_is_compared_with_random_images_of_the_same_labels_evaluator_and_seed():
     shown = evaluator_study.tables(made(lambda i, j, k, seed: 50 + 10 * j + k + 7 * seed + i * (j + 1)))
-    assert "| dm | **+1.0 ± 0.0** | **+1.0 ± 0.0** | **+1.0 ± 0.0** |" in shown, "with classes"
-    assert "| mtt | **+6.0 ± 0.0** | **+6.0 ± 0.0** | **+6.0 ± 0.0** |" in shown, "with a teacher's labels"
+    assert "| dm | +1.0 | +1.0 | +1.0 |" in shown, "with classes"
+    assert "| mtt | +6.0 | +6.0 | +6.0 |" in shown, "with a teacher's labels"
     assert "| hard labels | sgd | muon | MLP |" in shown and "Seeds with all cells: 2 of 2" in shown
 
 
 def test_orders_are_compared_within_and_across_labels_and_seeds():
     """The second kind of labels turns the order round, and the second seed too."""
     shown = evaluator_study.tables(made(lambda i, j, k, seed: 50.0 + i * (-1) ** ((j == 1) + seed)))
-    assert "| same labels, another optimiser or network | 1.00 ± 0.00 |" in shown
-    assert "| other labels, same optimiser and network | −0.33 ± 0.00 |" in shown
+    assert "| same labels, another optimiser or network | 1.00 |" in shown
+    assert "| other labels, same optimiser and network | −0.33 |" in shown
     assert "other draws (two seeds) | −1.00 |" in shown
 
 
@@ -87,7 +87,7 @@ def test_orders_are_compared_within_and_across_labels_and_seeds():
         (lambda results: results.iloc[:1], "Seeds with all cells: 1 of 1"),
         (lambda results: results[results["method"] != "random soft"], "Seeds with all cells: 0 of 2"),
         (lambda results: results[~results["method"].str.startswith("random")], "| mtt | – | – | – |"),
-        (lambda results: results[results["method"].str.startswith("random")], "| random, accuracy | 50.0 ± 0.0 |"),
+        (lambda results: results[results["method"].str.startswith("random")], "| random, accuracy | 50.0 | 50.0 | 50.0 |"),
     ],
 )
 def test_a_part_of_the_suite_has_its_tables_and_figure_too(left, said):

@@ -1,7 +1,7 @@
 """A study reads its own grid out of a folder that has other suites' results beside it."""
 
 from result_files import full, score
-from study_tables import of_suite
+from study_tables import of_suite, with_half_width
 
 from distill_bench import load_results
 from distill_bench.benchmark.results import as_lines
@@ -25,6 +25,11 @@ def test_a_study_has_its_own_grid_alone_whatever_lies_beside_it(tmp_path):
     (tmp_path / "gradient.jsonl").write_text(as_lines([*own, *foreign]))
     found = of_suite(load_results(tmp_path), "gradient")
     assert (found["method"].tolist(), found["seed"].tolist()) == ([variant] * 2, [0, 4])
+
+
+def test_equal_values_are_no_interval_and_leave_nothing_out():
+    assert with_half_width([0.25, 0.25], "+.2f") == "+0.25" and with_half_width([3.0]) == "3.0"
+    assert with_half_width([1.0, 1.001], "+.1f").startswith("**+1.0 ± ")
 
 
 def test_fractions_of_a_suite_are_its_own(tmp_path):
