@@ -23,6 +23,8 @@ from distill_bench.evaluation.rank_statistics import spearman
 from distill_bench.evaluation.statistics import Estimate
 
 LINE, LABELS = "random", ("hard", "soft", "teacher")
+BELOW = ("rded", "sre2l")
+"""Below random images under every label and evaluator: how much of all is theirs, the tables without them say."""
 Accuracies = Float[numpy.ndarray, "seeds images labels evaluators"]
 
 
@@ -121,15 +123,19 @@ def _column(name: str) -> str:
     return network or name.removeprefix("matched-").removesuffix("v1").strip("-") or "sgd"
 
 
-def _shares_table(whole: Accuracies) -> str:
-    if min(whole.shape) < 2 or whole.shape[1] < 3:
+def _shares_table(wholes: dict[str, Accuracies]) -> str:
+    """Of each group of sets that has enough of them, the parts of their spread."""
+    found = {name: shares(whole) for name, whole in wholes.items() if min(whole.shape) >= 2 and whole.shape[1] >= 3}
+    if not found:
         return "Parts of the spread need whole cells of two seeds, kinds of labels and evaluators, and of three sets.\n"
-    rows = []
-    for name, share in shares(whole).items():
-        low, high = share.interval()
-        half = "" if low is None or high is None else f" ± {(high - low) / 2:.0f}"
-        rows.append([name, f"{share.value:.0f}{half}"])
-    return table(["spread between the sets, variance", "share (%)"], rows)
+    parts = list(next(iter(found.values())))
+    rows = [[part, *(_with_half(each[part]) for each in found.values())] for part in parts]
+    return table(["spread between the sets, variance", *(f"share (%), {name}" for name in found)], rows)
+
+
+def _with_half(share: Estimate) -> str:
+    low, high = share.interval()
+    return f"{share.value:.0f}" + ("" if low is None or high is None else f" ± {(high - low) / 2:.0f}")
 
 
 def _mean_correlation(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> list[float]:
@@ -140,9 +146,15 @@ def _mean_correlation(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) 
     return [fmean(found)] if found else []
 
 
-def _agreement_table(whole: Accuracies, labels: list[str], columns: list[str]) -> str:
-    """How alike the orders are that two columns (labels, evaluator) give the sets: of one seed, or of two."""
+def _agreement_table(wholes: dict[str, Accuracies], labels: list[str], columns: list[str]) -> str:
+    """How alike the orders are that two columns (labels, evaluator) give each group of sets: of one seed, or of two."""
     kinds = list(product(labels, columns))
+    found = [_agreements(whole, kinds) for whole in wholes.values()]
+    rows = [[name, *(each[name] for each in found)] for name in found[0]]
+    return table(["two orders of the sets", *(f"Spearman's correlation, mean, {name}" for name in wholes)], rows)
+
+
+def _agreements(whole: Accuracies, kinds: list[tuple[str, str]]) -> dict[str, str]:
     flat = whole.reshape(len(whole), whole.shape[1], len(kinds))
 
     def within(same_labels: bool, same_evaluator: bool) -> list[float]:
@@ -156,13 +168,12 @@ def _agreement_table(whole: Accuracies, labels: list[str], columns: list[str]) -
     across = _mean_correlation(
         (first[:, i], second[:, i]) for first, second in combinations(flat, 2) for i in range(len(kinds))
     )
-    rows = [
-        ["same labels, another optimiser or network", with_half_width(within(True, False), ".2f")],
-        ["other labels, same optimiser and network", with_half_width(within(False, True), ".2f")],
-        ["both others", with_half_width(within(False, False), ".2f")],
-        ["same labels, optimiser and network, other draws (two seeds)", with_half_width(across, ".2f")],
-    ]
-    return table(["two orders of the sets", "Spearman's correlation, mean"], rows)
+    return {
+        "same labels, another optimiser or network": with_half_width(within(True, False), ".2f"),
+        "other labels, same optimiser and network": with_half_width(within(False, True), ".2f"),
+        "both others": with_half_width(within(False, False), ".2f"),
+        "same labels, optimiser and network, other draws (two seeds)": with_half_width(across, ".2f"),
+    }
 
 
 def _cell(part: pandas.DataFrame, column: str, images: str, form: str = ".1f") -> str:
@@ -173,10 +184,15 @@ def _cell(part: pandas.DataFrame, column: str, images: str, form: str = ".1f") -
 def tables(results: pandas.DataFrame) -> str:
     """Parts of the spread, agreement of orders, and every cell less random images."""
     found = accuracies(results)
-    whole, moved = whole_seeds(found), less_line(found)
+    moved = less_line(found)
+    groups = {
+        "all": found,
+        f"without {' and '.join(BELOW)}": found[~found.index.get_level_values("images").isin(BELOW)],
+    }
+    wholes = {name: whole_seeds(part) for name, part in groups.items() if len(_images(part))}
     columns = list(found.columns)
-    seeds = f"Seeds with all cells: {len(whole)} of {found.index.get_level_values('seed').nunique()}\n"
-    parts = [seeds, _shares_table(whole), _agreement_table(whole, _labels(found), columns)]
+    seeds = f"Seeds with all cells: {len(wholes['all'])} of {found.index.get_level_values('seed').nunique()}\n"
+    parts = [seeds, _shares_table(wholes), _agreement_table(wholes, _labels(found), columns)]
     for label in _labels(found):
         lines, own = (part.xs(label, level="labels") for part in (found, moved))
         rows = [
