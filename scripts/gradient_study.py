@@ -8,7 +8,7 @@ seeds.
 """
 
 import re
-from statistics import median
+from statistics import fmean, median
 from typing import NamedTuple
 
 import pandas
@@ -69,6 +69,17 @@ def less_tesla(cells: Cells, ipc: int, setting: Setting) -> list[float]:
     return difference(*pair)
 
 
+def over_settings(cells: Cells, ipc: int) -> list[float]:
+    """The mean of ``less_tesla`` over the plain settings, seed by seed: of the seeds that all of them have."""
+    pairs = [
+        [cells.get((ipc, str(setting.with_gradient(each))), {}) for each in (EXACT, TESLA)]
+        for setting in _settings(cells)
+        if setting.more == PLAIN
+    ]
+    seeds = sorted(set.intersection(*(exact.keys() & tesla.keys() for exact, tesla in pairs))) if pairs else []
+    return [fmean(exact[seed] - tesla[seed] for exact, tesla in pairs) for seed in seeds]
+
+
 def _named(setting: Setting) -> str:
     return f"{setting.steps} steps of {setting.rate:g}{', ' if setting.more else ''}{setting.more}"
 
@@ -83,7 +94,10 @@ def tables(results: pandas.DataFrame) -> str:
             [_named(setting), *(entry for k in budgets(cells) for entry in _entries(cells, k, setting))]
             for setting in _settings(cells)
         ]
-        parts.append(table([title, *names], rows))
+        means = (
+            entry for k in budgets(cells) for entry in ("–", "–", with_half_width(over_settings(cells, k), "+.1f"))
+        )
+        parts.append(table([title, *names], [*rows, ["their mean, seed by seed", *means]]))
     return seeds_line(cells_of(results)) + "\n".join([*parts, _times(cells_of(results, "synthesis.seconds"))])
 
 

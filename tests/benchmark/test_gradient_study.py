@@ -5,8 +5,9 @@ from pathlib import Path
 import gradient_study
 import pandas
 import pytest
-from gradient_study import Setting
+from gradient_study import Setting, over_settings
 from result_files import score
+from study_tables import cells_of
 
 from distill_bench.benchmark import expand, load_suite, read_results
 from distill_bench.evaluation import Synthesis
@@ -42,6 +43,14 @@ def test_differences_are_of_pairs_and_none_is_with_another_setting():
     assert f"| 10 steps of 0.05, teacher labels | – | 80.0 ± {half:.1f} | – |" in shown
     assert "| 10 steps of 0.05 | 55.0 | 50.0 | +5.0 |" in shown, "with classes, in a table of its own"
     assert "| 10 steps of 0.05, IPC 1 | 6.0 | 3.0 | 2.00 |" in shown, "the cell that trained the experts counts little"
+
+
+def test_the_mean_over_settings_is_of_the_seeds_that_all_have_and_of_plain_ones():
+    more = [result(f"{name} of 20 steps of 0.05", seed, value + seed * (name == "exact"))
+            for name, value in (("exact", 90.0), ("tesla", 88.0)) for seed in (0, 1, 7)]  # fmt: skip
+    cells = cells_of(pandas.concat([TABLE, frame(more)]))
+    assert over_settings(cells, 1) == [(2 + 2) / 2, (1 + 3) / 2]  # of seeds 0 and 1
+    assert over_settings(cells, 10) == []
 
 
 def test_the_figure_has_a_point_a_setting():

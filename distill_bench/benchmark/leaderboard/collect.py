@@ -45,9 +45,9 @@ def leaderboard_rows(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> 
     """Pool results over synthesis seeds: one row per condition and one per failed cell, JSON-safe.
 
     A result that was filed before its cell failed with other code or hyper-parameters is none of that cell, and a
-    failure of a cell that was scored since is forgotten. A strict
-    result beside one that is as the set is stored, and sets of no suite that differ in what made them, are told apart
-    in the columns ``protocol`` and ``preset``, so that no two rows have the same condition.
+    failure of a cell that was scored since is forgotten. A strict result beside one that is as the set is stored, and
+    sets of no suite that differ in what made them, are told apart in the columns ``protocol`` and ``preset``, so that
+    no two rows have the same condition.
 
     Args:
         results: what ``read_results`` found.
