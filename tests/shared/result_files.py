@@ -27,7 +27,7 @@ def failure(method="mtt", ipc=1, seed=0, **fields):
 
 def full(accuracy=98.0, **fields):
     alone = {"protocol": "full-v1", "bytes": None, "synthesis": None, "set_sha256": None}
-    return score("full", None, accuracies=[accuracy], **alone, **fields)
+    return score("full", None, accuracies=[accuracy], **{**alone, **fields})
 
 
 def write(folder, results):

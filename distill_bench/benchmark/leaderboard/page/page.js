@@ -285,8 +285,11 @@ function drawDatasets() {
   }));
   $("board-title").textContent = "Board: " + state.dataset;
 }
+// of the rows that are shown: a study's own, on its networks, are none of the others'
 function drawReference() {
-  const full = ofDataset().filter(row => row.method === FULL);
+  const rows = ofDataset().filter(row => row.method !== FULL && chosen(row));
+  const stands = full => rows.some(row => row.network === full.network && row.suites.some(name => full.suites.includes(name)));
+  const full = ofDataset().filter(row => row.method === FULL && (row.network === null || stands(row)));
   $("reference").textContent = full.map(row => `Whole training split: ${accuracy(row)}${row.accuracy === null ? "" : " %"} (${known(row.protocol)}, ${known(row.network)}).`).join(" ");
 }
 function drawGlance() {
