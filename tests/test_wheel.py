@@ -37,6 +37,7 @@ def test_it_carries_recipes_suites_published_accuracies_and_the_registry_and_not
     assert {name.split("/")[0].split("-")[0] for name in names} == {"distill_bench"}
 
 
+@pytest.mark.slow
 def test_installed_in_a_clean_environment_it_benches(wheel, tmp_path):
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=False)

@@ -197,6 +197,7 @@ def replayed_digest(path, batch):
     return digest.hexdigest()
 
 
+@pytest.mark.slow
 def test_another_process_replays_the_file_to_the_same_bytes(tmp_path, forked_python):
     recording, _, seen, logits = recording_of(EVERYTHING)
     path, said = tmp_path / "recording.safetensors", hashlib.sha256()

@@ -91,6 +91,7 @@ def test_sets_alone_are_a_suite_and_a_filter_can_name_them(folder):
         expand(write(folder, methods=["random"], ipc=[2], seeds=[0]), parse_only("ipc=2,seed=7"))
 
 
+@pytest.mark.slow
 def test_a_worker_process_is_told_of_a_set(folder, command, monkeypatch):
     monkeypatch.chdir(folder)
     write(folder, protocols=[short_protocol(folder)])

@@ -91,6 +91,7 @@ def test_nothing_is_cleared_that_was_not_named(command, home, words):
     assert (code, out) == (2, "") and error.startswith("error: ") and sorted(home.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_what_torch_compiles_lies_in_the_cache_folder(tmp_path):
     code = (
         "import sys; sys.argv = ['distill-bench', 'list', 'methods']\n"

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bounds are read from Linux's /proc")
 
-FEW, MANY = 3, 180
+FEW, MANY = 2, 180
 COMMANDS = 3
 TROUBLED = ("nan", "loss", "explodes", "memory", "cpu", "plain_nan", "plain_bug", "fine")
 PLANTS = {

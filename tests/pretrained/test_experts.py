@@ -182,8 +182,10 @@ class StopsAfter(SilentMonitor):
     def note(self, text): ...
 
 
-@pytest.mark.parametrize("recipe", [QUICK.model_copy(update={"momentum": 0.9}), FLAT], ids=["momentum", "flat"])
-@pytest.mark.parametrize("after", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("recipe", "after"), [(QUICK.model_copy(update={"momentum": 0.9}), 1), (FLAT, 2), (FLAT, 4)],
+    ids=["momentum-1", "flat-2", "flat-4"],
+)  # fmt: skip
 def test_stopped_training_goes_on_to_the_same_bytes(training, recipe, after, home, monkeypatch):
     with pytest.raises(Interrupted):
         get_or_train_experts(training, NETWORK, recipe, 2, monitor=StopsAfter(after))

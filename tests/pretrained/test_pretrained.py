@@ -200,6 +200,7 @@ def test_a_teacher_stopped_between_epochs_has_the_same_bytes(digits, network, ep
     assert get_or_train_teacher(data(digits), recipe, 0).pretrained.path.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_killed_teacher_has_the_same_bytes(digits, forked_python, tmp_path, monkeypatch):
     recipe = QUICK.model_copy(update={"epochs": 60})
     whole = get_or_train_teacher(data(digits), recipe, 0).pretrained.path.read_bytes()
