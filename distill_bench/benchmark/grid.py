@@ -1,6 +1,7 @@
 """What a suite expands to: its cells, or those that a filter lets through."""
 
 import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +24,14 @@ _FILTERS = ("dataset", "method", "ipc", "fraction", "seed", "protocol")
 
 
 def parse_only(text: str) -> dict[str, set[str]]:
-    """Read a filter such as ``"method=dm,ipc=1,ipc=10"``; values of one key are alternatives.
+    """Read a filter such as ``"method=dm,ipc=1,ipc=10"``; values of one key are alternatives, and may have commas.
 
     Raises:
         UsageError: it is not a list of key=value, or a key is unknown.
     """
     wanted: dict[str, set[str]] = {}
-    for part in filter(None, text.split(",")):
+    # a piece without = goes on with the one before
+    for part in filter(None, re.split(r",(?=[^,]*=)", text.strip(", "))):
         key, equals, value = part.partition("=")
         if not equals or key.strip() not in _FILTERS:
             hint = did_you_mean(key.strip(), _FILTERS)
@@ -90,6 +92,8 @@ def expand(suite: Suite, wanted: dict[str, set[str]]) -> list[Cell]:
         if references
     ]
     if not cells:
+        if not wanted:
+            raise UsageError(f"suite {suite.name} has no cell: give methods and ipc (or fraction), or sets.")
         raise UsageError(f"the filter leaves no cell of suite {suite.name}: what it names never comes together.")
     return cells
 

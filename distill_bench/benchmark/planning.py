@@ -14,9 +14,9 @@ from distill_bench.benchmark.results import fold
 from distill_bench.benchmark.suite import Suite
 from distill_bench.benchmark.tasks import BenchConfig, CellTasks, tasks_of
 from distill_bench.benchmark.variants import with_settings
-from distill_bench.datasets import load_dataset
+from distill_bench.datasets import Dataset, load_dataset, paths_of
 from distill_bench.errors import DistillBenchError, UsageError
-from distill_bench.runtime.files import check_place
+from distill_bench.runtime.files import check_no_input, check_place
 from distill_bench.runtime.progress import StreamMonitor
 
 
@@ -66,6 +66,7 @@ class Plan:
             Interrupted: the monitor was asked to stop.
         """
         check_place(self.results / self.suite.name / "file")
+        fold(self.results, self.suite.name)  # of a run that ended early: what this one finds goes by the same names
         failed = run_cells(self.pending, executor, jobs, monitor, quiet, threads)
         fold(self.results, self.suite.name)
         return failed
@@ -93,15 +94,25 @@ def plan(suite: Suite, results: Path, only: str = "", settings: Mapping[str, Any
         The cells and their tasks; nothing is run yet.
 
     Raises:
-        UsageError: as ``expand``, ``with_settings`` and ``tasks_of``, or no set that was asked for can be made: the
-            reference alone is not what was meant.
+        UsageError: as ``expand``, ``with_settings`` and ``tasks_of``, results would lie in a folder of images, a
+            dataset has no test split, or no set that was asked for can be made: the reference alone is not what was
+            meant.
         DataError: a dataset or a set is not there.
     """
     cells = with_settings(expand(suite, parse_only(only)), settings or {})
     config = BenchConfig(suite.name, Path(os.path.realpath(results)), **how)
-    sources = {name: load_dataset(name, **suite.data) for name in suite.datasets}
+    sources = {name: _tested(name, suite, results) for name in dict.fromkeys(cell.dataset for cell in cells)}
     works = [tasks_of(cell, config, sources[cell.dataset]) for cell in cells]
     sets = [work for work in works if not isinstance(work.cell, ReferenceCell)]
     if sets and all(work.cannot for work in sets):
         raise UsageError(str(sets[0].cannot))
     return Plan(suite, results, works)
+
+
+def _tested(name: str, suite: Suite, results: Path) -> Dataset:
+    """A dataset of a suite, whose results do not come to lie among its images."""
+    check_no_input(results / suite.name / "file", paths_of(name))
+    dataset = load_dataset(name, **suite.data)
+    if dataset.load_test is None:
+        dataset.test  # noqa: B018 (says what to do, before a set is made that nothing can score)
+    return dataset

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from distill_bench.benchmark.cells import slug
+from distill_bench.datasets import is_own
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import DataError, brief
 from distill_bench.evaluation import Failure, Result
@@ -18,9 +19,9 @@ from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.hashing import canonical_hash
 from distill_bench.runtime.locks import file_lock
 from distill_bench.runtime.log import log
-from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.stored import read_json
+from distill_bench.runtime.text import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -88,10 +89,11 @@ def slot(result: Result) -> tuple[Any, ...]:
     """What a folder has one result of: a later one replaces it.
 
     A suite's own sets are told apart by what was asked for, so that a set that is made anew takes the place of the one
-    before; all others by their content.
+    before; all others by their content. Data of one's own are also told apart by their images: a path says little.
     """
     budget = (result.ipc,) if result.fraction is None else (None, result.fraction)
     asked = result.seed, result.protocol, result.network, result.strict
+    images = (result.train_fingerprint, result.test_fingerprint) if is_own(result.dataset) else None
     return (
         result.suite,
         result.data,
@@ -99,6 +101,8 @@ def slot(result: Result) -> tuple[Any, ...]:
         *budget,
         *asked,
         result.set_sha256 if result.synthesis is None else None,
+        result.preset,
+        images,
     )
 
 
@@ -159,6 +163,7 @@ def fold(folder: Path, suite: str) -> None:
     """Move a suite's results from their small files into its JSON lines; failures stay as they are.
 
     A small file is deleted only when the lines with its content are written. What cannot be read stays where it is.
+    Where a result takes the place of one of more networks, a line says so.
 
     Args:
         folder: the folder of results.
@@ -175,6 +180,7 @@ def fold(folder: Path, suite: str) -> None:
         before = _lines(_lines_path(folder, suite))
         if small:
             known = [each for _, each in before if _is_sound(each)]
+            _say_fewer(known, small.values())
             kept = "".join(f"{line}\n" for line, each in before if not _is_sound(each))
             write_atomically(_lines_path(folder, suite), as_lines([*known, *small.values()]) + kept)
         for path in small:
@@ -182,6 +188,19 @@ def fold(folder: Path, suite: str) -> None:
             for parent in list(path.parents)[: len(path.relative_to(folder / suite).parents)]:
                 with contextlib.suppress(OSError):  # it holds something else
                     parent.rmdir()
+
+
+def _say_fewer(known: Iterable[Result], new: Iterable[Result]) -> None:
+    """Say which of the known results are replaced by one of fewer networks."""
+    newest = {slot(each): each for each in new}
+    for each in known:
+        other = newest.get(slot(each))
+        if other is not None and other.networks < each.networks:
+            what = f"{each.data} {each.method} {each.budget}".strip()
+            log.warning(
+                "%s, %s: a result of %s takes the place of one of %d. Run it with as many to have that again.",
+                what, each.protocol, counted(other.networks, "network"), each.networks,
+            )  # fmt: skip
 
 
 def as_lines(results: Iterable[Result]) -> str:
@@ -214,8 +233,7 @@ def _lines_path(folder: Path, suite: str) -> Path:
 
 
 def _alone(folder: Path, suite: str) -> AbstractContextManager[None]:
-    lock = canonical_hash(["results", str(folder.resolve()), suite])
-    return file_lock(cache_dir() / "store" / "locks" / f"{lock}.lock", SILENT, "files results")
+    return file_lock(folder / f".{suite}.lock", SILENT, "files results")  # caches may differ
 
 
 @lru_cache(maxsize=8)

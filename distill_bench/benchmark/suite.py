@@ -214,8 +214,14 @@ class Suite(BaseModel):
             Another suite.
 
         Raises:
-            UsageError: no dataset is left to run on, or a protocol is not for distilled sets.
+            UsageError: no dataset is left to run on, a protocol is not for distilled sets, or the suite has sets alone,
+                which are as they are.
         """
+        idle = [name.removesuffix("s") for name in ("ipc", "fraction", "seeds", "preset") if grid.get(name)]
+        if idle and not self.methods and not methods:
+            raise UsageError(f"suite {self.name} makes no set, its own are there already: leave out `{idle[0]}=…`.")
+        if grid.get("protocols"):
+            grid["protocols"] = tuple(each for name in grid["protocols"] for each in members(name))
         changes = {
             "datasets": tuple(datasets) or self.datasets,
             "methods": (*self.methods, *methods),

@@ -25,6 +25,7 @@ from distill_bench.evaluation import (
     evaluate,
     evaluate_full,
     load_protocol,
+    members,
     networks_key,
     protocol_note,
     score_folder,
@@ -33,7 +34,7 @@ from distill_bench.evaluation import (
 from distill_bench.evaluation.result import FULL
 from distill_bench.evaluation.result_file import to_json
 from distill_bench.methods import budget_trouble, shortage
-from distill_bench.methods.recipe import PAPER, Resources
+from distill_bench.methods.recipe import PAPER, Resources, list_recipes
 from distill_bench.methods.run import Run, parts_of, pretrained_of
 from distill_bench.methods.stored_sets import StoredSet
 from distill_bench.runtime.checkpoint import EVERY_SECONDS
@@ -438,6 +439,18 @@ class SetTasks(CellTasks[SetCell]):
             self.config.check(self.dataset)
         except UsageError as error:
             return str(error)
+        return self._other_labels()
+
+    def _other_labels(self) -> str | None:
+        """Why a protocol cannot train on what one of the package's methods makes; None of what others make."""
+        own = load_protocol(members(self.method.recipe.protocol)[0]).probe is not None
+        for name in self.cell.protocols if (self.cell.of or self.cell.method) in list_recipes() else ():
+            if own != (load_protocol(name).probe is not None):
+                made, wanted = ("targets", "labels") if own else ("labels", "targets")
+                return (
+                    f"{self.method.name} makes sets of {made}, and {name} trains on {wanted}. Name the protocol of its "
+                    f"recipe, `protocol={self.method.recipe.protocol}`, or another such."
+                )
         return None
 
 

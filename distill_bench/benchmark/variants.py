@@ -34,6 +34,8 @@ def with_settings(cells: Sequence[Cell], settings: Mapping[str, Any]) -> list[Ce
             changes: dict[str, Any] = {"method": name, "of": cell.of or cell.method}
             cell = replace(cell, **changes, settings=merge({**cell.settings}, own))
         changed.append(cell)
+    if settings and not any(isinstance(cell, SetCell) for cell in cells):
+        raise UsageError(f"`set={next(iter(settings))}=…`: no set is made here, and no recipe used. Leave it out.")
     for name in settings:
         if name not in known:
             raise UsageError(f"`set={name}=…`: {unknown('field', name, sorted(known))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from distill_bench.cli import options
 from distill_bench.cli.choices import EXECUTORS
 from distill_bench.cli.output import show, show_json
+from distill_bench.cli.settings import options_typed
 from distill_bench.errors import UsageError
 from distill_bench.runtime.memory import set_memory_limit
 from distill_bench.runtime.paths import cache_dir
@@ -82,6 +84,8 @@ def bench_command(
     if new is not None:
         _write_new(new, force, suite)
         return
+    if force:
+        raise UsageError("--force lets --new replace a file: give --new FILE.toml, or leave it out.")
     if suite is None:
         raise UsageError("name a suite: distill-bench bench digits; --new my.toml writes one of your own.")
     benchmark.check_executor(executor)
@@ -130,6 +134,9 @@ def _write_new(path: Path, force: bool, suite: str | None) -> None:
 
     if suite is not None:
         raise UsageError(f"--new {path} writes a suite and runs none: leave out {suite}.")
+    if others := options_typed(sys.argv[1:]) - {"new", "force", "quiet"}:
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
+        raise UsageError(f"--new {path} writes a suite of digits, to be edited: leave out {given}.")
     new_suite(path, force)
     show(f"{path}: run it with distill-bench bench {path}")
 

@@ -110,7 +110,7 @@ def main() -> NoReturn:
 def _run() -> int:
     """The exit code of the command, which is run here."""
     try:
-        tree = defaults(_OPTIONS)
+        tree = defaults(_OPTIONS, sys.argv[1:])
         code = app(prog_name="distill-bench", standalone_mode=False, default_map=tree)
         return code if isinstance(code, int) else 0  # one where a command ends in one
     except SystemExit as stop:
@@ -152,7 +152,8 @@ def options_of(of: typer.Typer, above: Words = ()) -> dict[Words, dict[str, Opti
                 flags = (str(about.default), *(about.param_decls or ()))  # its first is called default
                 (long,) = [flag for flag in flags if flag.startswith("--")]
                 repeatable = any(get_origin(each) is list for each in (kind, *get_args(kind)))
-                taken[long[2:].replace("-", "_")] = Option(name, repeatable)
+                text = str in {kind, *get_args(kind), *(each for inner in get_args(kind) for each in get_args(inner))}
+                taken[long[2:].replace("-", "_")] = Option(name, repeatable, text)
     for group in of.registered_groups:
         assert group.typer_instance is not None and group.name is not None
         found |= options_of(group.typer_instance, (*above, group.name))

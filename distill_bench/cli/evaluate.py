@@ -13,7 +13,7 @@ import typer
 from distill_bench.cli import options
 from distill_bench.cli.output import notes_shown, protocol_named, show, show_json
 from distill_bench.errors import UsageError
-from distill_bench.runtime.files import check_place
+from distill_bench.runtime.files import check_no_input, check_place
 from distill_bench.runtime.memory import peak_line
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import StreamMonitor
@@ -63,6 +63,7 @@ def evaluate_command(
     """Train networks on a set and print their test accuracy."""
     from distill_bench.api.named import downloaded
     from distill_bench.benchmark.suite import EVALUATED
+    from distill_bench.datasets import paths_of
     from distill_bench.distilled.distilled_set import load_distilled
     from distill_bench.evaluation import (
         ScoreCache,
@@ -95,6 +96,8 @@ def evaluate_command(
         sets = first, *_ = loaded if prefix is None else [whole.prefix(prefix) for whole in loaded]
         data = options.dataset_of_set(first, dataset, size, holdout, split, flip_invariant, classes)
         protocols = protocols_for(first, protocol)
+    if results is not None:
+        check_no_input(results / EVALUATED / "file", paths_of(data.name))
     monitor, cache = options.listening_monitor(quiet), score_folder()
     images = len(data.train) if sets[0] is None else sets[0].shown_count
     monitor.say(peak_line(evaluation_bytes(data, protocols[0], images, network)))

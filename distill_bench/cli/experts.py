@@ -70,7 +70,7 @@ def experts_import(
     dataset: options.DatasetName,
     space: Annotated[str, typer.Option("--space", help="normalized, zca or unit: what they were trained on.")],
     network: Annotated[str, typer.Option("--network", help="Such as ConvNetD3.")] = "ConvNet",
-    zca_eps: Annotated[float, typer.Option("--zca-eps", help="Of the whitening.")] = 0.1,
+    zca_eps: Annotated[float | None, typer.Option("--zca-eps", help="Of the whitening: 0.1 unless given.")] = None,
     size: options.Size = None,
     flip_invariant: options.Flip = None,
     classes: options.Classes = None,
@@ -84,7 +84,9 @@ def experts_import(
 
     data = options.data_named(dataset, size, flip=flip_invariant, classes=classes)
     kind = options.choice("--space", space, SPACES)
-    training = TrainingData(data, pixel_space_of(data, kind, zca_eps), resolve_device(device))
+    options.check_whitening(kind)
+    space_of_data = pixel_space_of(data, kind) if zca_eps is None else pixel_space_of(data, kind, zca_eps)
+    training = TrainingData(data, space_of_data, resolve_device(device))
     imported = import_experts(files, training, network)
     show(*_expert_lines(imported.pieces))
     show(f"use them with --set experts_from={imported.pieces[0].identity['origin']}")

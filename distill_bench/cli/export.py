@@ -29,13 +29,14 @@ def export_command(
     """Write sets in the form that another repository reads. What a form cannot hold is refused, and named."""
     from distill_bench import hub
     from distill_bench.api.released import export
+    from distill_bench.datasets import paths_of
     from distill_bench.distilled.distilled_set import load_distilled
 
     form = hub.writable_format(to)
     paths = [options.set_file(file) for file in files]
     sets = [load_distilled(path) for path in paths]
     whitened = next((one for one in sets if one.card.pixel_space.kind == "zca"), None)
-    inputs = [*paths, *(options.paths_of(dataset or whitened.card.source.name) if whitened else [])]
+    inputs = [*paths, *(paths_of(dataset or whitened.card.source.name) if whitened else [])]
     if form.suffixes:
         check_no_input(out, inputs)
         check_place(out)

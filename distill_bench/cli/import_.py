@@ -27,10 +27,11 @@ def import_command(
         str | None,
         typer.Option("--space", help="normalized, zca or unit: what floats are; of 8-bit pictures, what is shown."),
     ] = None,
-    zca_eps: Annotated[float, typer.Option("--zca-eps", help="Of the whitening.")] = 0.1,
+    zca_eps: Annotated[float | None, typer.Option("--zca-eps", help="Of the whitening: 0.1 unless given.")] = None,
     zca_input: Annotated[
-        str, typer.Option("--zca-input", help="What was whitened: unit, normalized or standardized pixels.")
-    ] = "unit",
+        str | None,
+        typer.Option("--zca-input", help="What was whitened: unit unless given, normalized, standardized."),
+    ] = None,
     mean: Annotated[
         str | None, typer.Option("--mean", help="Such as 0.49,0.48,0.45, if not the dataset's usual.")
     ] = None,
@@ -70,11 +71,12 @@ def import_command(
     """Turn a distilled set that somebody released into a .safetensors file. Nothing in it is run."""
     from distill_bench import hub
     from distill_bench.api.released import import_sets
+    from distill_bench.datasets import paths_of
     from distill_bench.distilled.budget import Budget
     from distill_bench.distilled.pixel_diagnostics import table
     from distill_bench.evaluation import known_protocol
 
-    options.check_out(out, [*files, *options.paths_of(dataset)])
+    options.check_out(out, [*files, *paths_of(dataset)])
     if protocol:
         known_protocol(protocol)
     data = options.data_named(dataset, size, holdout, None, flip_invariant, classes)
@@ -110,22 +112,24 @@ def import_command(
 
 
 def _space(
-    data: Dataset, kind: str | None, eps: float, zca_input: str, mean: str | None, std: str | None
+    data: Dataset, kind: str | None, eps: float | None, zca_input: str | None, mean: str | None, std: str | None
 ) -> PixelSpace | None:
     """The pixel space that the options describe; None if none is named."""
     from distill_bench.hub.registry.registry import Space
 
+    options.choice("--space", kind, ("normalized", "zca", "unit"))
+    options.check_whitening(kind)
     if kind is None:
         if mean or std:
             raise UsageError("--mean and --std describe a pixel space: name it with --space normalized or zca.")
         return None
-    options.choice("--space", kind, ("normalized", "zca", "unit"))
     options.choice("--zca-input", zca_input, ("unit", "normalized", "standardized"))
     if (mean is None) != (std is None):
         raise UsageError("--mean and --std go together.")
     numbers = {name: text.split(",") for name, text in (("mean", mean), ("std", std)) if text is not None}
+    whitening = {name: value for name, value in (("zca_eps", eps), ("zca_input", zca_input)) if value is not None}
     try:
-        return Space(kind=kind, zca_eps=eps, zca_input=zca_input, **numbers).of(data)  # type: ignore[arg-type]
+        return Space(kind=kind, **whitening, **numbers).of(data)  # type: ignore[arg-type]
     except ValueError as error:
         raise UsageError(
             f"--mean {mean} --std {std}: give one positive number a channel, as in 0.49,0.48,0.45."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 
 from distill_bench.cli.choices import COMPILE, PROTOCOLS
 from distill_bench.cli.output import CommandMonitor
+from distill_bench.cli.settings import options_typed
 from distill_bench.errors import UsageError, did_you_mean
 from distill_bench.runtime.files import check_ending, check_no_input, check_place
 from distill_bench.runtime.progress import StreamMonitor
@@ -141,11 +143,18 @@ def data_named(
     return load_dataset(name, size=size, holdout=holdout_fraction(holdout, split), **own_data(flip, classes))
 
 
+def check_whitening(space: str | None) -> None:
+    """Refuse options of the whitening that are typed where pixels are not whitened."""
+    if space != "zca" and options_typed(sys.argv[1:]) & {"zca_eps", "zca_input"}:
+        raise UsageError("--zca-eps and --zca-input describe the whitening: give --space zca, or leave them out.")
+
+
 def own_data(flip: str | None, classes: str | None) -> dict[str, Any]:
     """What ``--flip-invariant`` and ``--classes`` say, as arguments of ``load_dataset``."""
+    from distill_bench.datasets.classes import words_of
+
     invariant = None if choice("--flip-invariant", flip, ("yes", "no")) is None else flip == "yes"
-    names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
-    return {"flip_invariant": invariant, "classes": names}
+    return {"flip_invariant": invariant, "classes": None if classes is None else words_of(classes)}
 
 
 def overrides(values: list[str] | None, **given: object) -> dict[str, Any]:
@@ -167,7 +176,7 @@ def check_out(out: Path, inputs: Iterable[Path] = (), *endings: str) -> None:
 
     Args:
         out: the file.
-        inputs: all files and folders that the command reads, see ``paths_of``.
+        inputs: all files and folders that the command reads, see ``datasets.paths_of``.
         endings: that its name may have; ``.safetensors`` unless given.
 
     Raises:
@@ -185,24 +194,6 @@ def check_out_folder(out: Path, inputs: Iterable[Path] = ()) -> None:
         raise UsageError(f"--out {out} is a file: give the name of a folder.")
     check_no_input(out / "file", inputs)
     check_place(out / "file")
-
-
-def paths_of(dataset: str | None) -> list[Path]:
-    """What a command reads besides its files: of a dataset of one's own its file, or its folders of images.
-
-    Args:
-        dataset: a name; a built-in one adds nothing.
-
-    Returns:
-        The paths, in order.
-    """
-    from distill_bench.datasets.folder import TEST_FOLDERS
-
-    kind, _, path = (dataset or "").partition(":")
-    root = Path(os.path.expanduser(path))
-    split = kind == "folder" and (root / "train").is_dir()
-    splits = [root / name for name in ("train", *TEST_FOLDERS)] if split else []
-    return splits or [root] if path else []
 
 
 def choice(option: str, value: str | None, allowed: tuple[str, ...]) -> Any:

@@ -38,7 +38,7 @@ def recipe_show(
         with contextlib.suppress(DataError):  # data that is not here: no table of sides applies
             side = min(load_dataset(dataset).train.shape[1:])
     budget, replaced = Budget(1 if ipc is None and fraction is None else ipc, fraction), options.overrides(values)
-    data = None if fraction is None else load_dataset(dataset)  # whose classes say how many images that is
+    data = None if fraction is None else load_dataset(dataset, size=size)  # whose classes say how many images that is
     most = budget.ipc if data is None else max(budget.counts(data.class_sizes))
     assert most is not None
     config = chosen.config(dataset, most, preset, side, **replaced)

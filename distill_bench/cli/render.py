@@ -18,11 +18,12 @@ def render_command(
     """Draw a set as an image grid, a row a class, with normalisation and whitening undone."""
     from distill_bench.api.named import set_named
     from distill_bench.api.sets import render
+    from distill_bench.datasets import paths_of
 
     path = options.set_file(file)
     distilled = set_named(path)
     whitened = distilled.card.pixel_space.kind == "zca"
-    folders = options.paths_of(dataset or distilled.card.source.name) if whitened else []
+    folders = paths_of(dataset or distilled.card.source.name) if whitened else []
     options.check_out(out, [path, *folders], ".png")
     data = options.dataset_of_set(distilled, dataset) if whitened else None
     render(distilled, out, dataset=data, columns=columns)

@@ -1,7 +1,7 @@
 """Options that the user has set once and for all, by the environment or a file, and that the command line overrides."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from distill_bench.errors import UsageError, did_you_mean
@@ -9,6 +9,8 @@ from distill_bench.runtime.settings import CONFIG, PREFIX, SETTINGS, config_file
 
 COMMON = ("device", "compile", "quiet", "verbose", "checkpoint_seconds")
 """Options that mean the same wherever they are: they can be set for all commands together."""
+ONE_OF = ({"ipc", "fraction"}, {"holdout", "split"})
+"""Options of which a command takes one: where that is typed, a setting of the other does not count."""
 _CLOSE = 0.85
 
 
@@ -18,10 +20,23 @@ class Option(NamedTuple):
     Attributes:
         parameter: what its function calls it.
         repeatable: whether it takes several values.
+        text: whether a value is text, so that a yes or a list of the file is written as on the command line.
     """
 
     parameter: str
     repeatable: bool
+    text: bool
+
+    def values(self, value: Any) -> Any:
+        """A setting as the command line has it."""
+        if not self.repeatable:
+            return self._written(value)
+        return [self._written(each) for each in (value if isinstance(value, list) else [value])]
+
+    def _written(self, value: Any) -> Any:
+        if self.text and isinstance(value, bool):
+            return "yes" if value else "no"
+        return ",".join(map(str, value)) if self.text and isinstance(value, list) else value
 
 
 Words = tuple[str, ...]
@@ -29,13 +44,19 @@ Options = Mapping[Words, Mapping[str, Option]]
 """The options of every command, by the words that name it, and by their own with ``_`` for hyphens."""
 
 
-def defaults(options: Options) -> dict[str, Any]:
+def options_typed(words: Iterable[str]) -> set[str]:
+    """The long options among the words of a command line, with ``_`` for hyphens."""
+    return {word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")}
+
+
+def defaults(options: Options, typed: Collection[str] = ()) -> dict[str, Any]:
     """The values that take the place of the commands' own defaults.
 
     What is set for one command counts before what is set for all, and the environment before the file.
 
     Args:
         options: of all commands.
+        typed: the words of the command line.
 
     Returns:
         Values by parameter, in a dictionary a command; those of a group's commands in one of its own.
@@ -46,16 +67,17 @@ def defaults(options: Options) -> dict[str, Any]:
     file = read_config()
     _check_known(file, {*SETTINGS, *COMMON, *(words[0] for words in options)}, f"{config_file()}: there is no setting")
     _check_environment(options)
+    replaced = {name for names in ONE_OF if names & options_typed(typed) for name in names}
     tree: dict[str, Any] = {}
     for words, names in options.items():
         table = _table(file, words, options)
         for name, option in names.items():
             value = _value(words, name, table, file)
-            if value is not None:
+            if value is not None and name not in replaced:
                 inner = tree
                 for word in words:
                     inner = inner.setdefault(word, {})
-                inner[option.parameter] = [value] if option.repeatable and not isinstance(value, list) else value
+                inner[option.parameter] = option.values(value)
     return tree
 
 

@@ -48,6 +48,7 @@ def synthesize_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Make a distilled set from a dataset's training split."""
+    from distill_bench.datasets import paths_of
     from distill_bench.distilled.budget import Budget
     from distill_bench.evaluation import pixel_notes
     from distill_bench.methods import load_method, memory_of_step
@@ -60,7 +61,7 @@ def synthesize_command(
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
     budget = Budget(ipc, fraction)
     set_memory_limit(memory_limit)
-    options.check_out(out, options.paths_of(dataset))
+    options.check_out(out, paths_of(dataset))
     code_state()
     resolve_device(device)
     replaced = options.overrides(values)
@@ -82,6 +83,8 @@ def synthesize_command(
     write_with_sum(out, distilled.to_bytes(), facts)
     if facts.get("history"):
         write_atomically(out.with_suffix(LOSSES), losses_csv(facts["history"]))
+    else:
+        out.with_suffix(LOSSES).unlink(missing_ok=True)  # of another set that was there
     spent = f"{facts.get('seconds', 0):.0f} s" + ("" if made else f", made {facts.get('finished', 'before')}")
     show(f"{out}: {len(distilled.images)} images, {distilled.nbytes:,} bytes, {spent}")
     if not made:

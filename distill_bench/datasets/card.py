@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_serializer
 
+from distill_bench.datasets.classes import as_words
 from distill_bench.datasets.dataset import Dataset, is_own
 from distill_bench.datasets.load import load_dataset
 from distill_bench.errors import DataError
@@ -82,7 +83,7 @@ def data_options(card: SourceCard, dataset: str | None = None) -> list[str]:
 
 def _as_word(value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join(value)
+        return as_words(value)
     return "no" if value is False else str(value)
 
 

@@ -1,5 +1,7 @@
 """The classes of a dataset: numbered where they have no names, chosen by the user, and each with a training image."""
 
+import contextlib
+import json
 import shlex
 from collections.abc import Sequence
 
@@ -67,6 +69,28 @@ def labels_of(wanted: Sequence[str | int], class_names: Sequence[str], where: st
         twice = "one is there twice" if labels else "none is given"
         raise UsageError(f"classes: {twice}. Give one class or more of {where}, each once, as in `classes=a,b`.")
     return labels
+
+
+def as_words(names: Sequence[str]) -> str:
+    """Classes as a command takes them: parted by commas, or as JSON where a name has one, or begins or ends oddly.
+
+    >>> as_words(["cat", "dog"]), as_words(["a,b", " c"])
+    ('cat,dog', '["a,b", " c"]')
+    """
+    text = ",".join(names)
+    return text if words_of(text) == [*names] else json.dumps([*names], ensure_ascii=False)
+
+
+def words_of(text: str) -> list[str]:
+    """The classes in what a command was given: the way back from ``as_words``.
+
+    >>> words_of("cat, dog"), words_of('["a,b", " c"]')
+    (['cat', 'dog'], ['a,b', ' c'])
+    """
+    with contextlib.suppress(ValueError):
+        if text.startswith("[") and isinstance(names := json.loads(text), list):
+            return [*map(str, names)]
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def as_option(chosen: Sequence[str], class_names: Sequence[str]) -> str:

@@ -158,6 +158,12 @@ class Dataset:
         turned = self.flip_invariant is False and is_own(self.name) and "mirrored images do not keep their label"
         return tuple(note for note in (chosen, turned) if note)
 
+    @cached_property
+    def untested(self) -> tuple[str, ...]:
+        """The classes that have no test image. Raises UsageError if there is no test split."""
+        counts = self.test.labels.bincount(minlength=len(self.class_names)).tolist()
+        return tuple(name for name, count in zip(self.class_names, counts, strict=True) if not count)
+
     @property
     def train(self) -> Split:
         """The training split, the only one a method sees."""
@@ -251,7 +257,8 @@ class Dataset:
         """The same dataset with ``fraction`` of each class of the training split held out as its test split.
 
         The choice is fixed (it depends on the fraction and the class alone), so that sets made and scored with the
-        same fraction never share an image.
+        same fraction never share an image. A class of two or more images has some in either split, one of one image is
+        not tested.
 
         Args:
             fraction: of each class, above 0 and below 1.
@@ -271,8 +278,13 @@ class Dataset:
             chosen = []
             for label, indices in enumerate(train.class_indices):
                 order = indices[torch.randperm(len(indices), generator=generator("holdout", fraction, label))]
-                count = round(fraction * len(indices))
+                count = max(0, min(max(1, round(fraction * len(indices))), len(indices) - 1))
                 chosen.append(order[:count] if held else order[count:])
+            if held and not any(map(len, chosen)):
+                raise UsageError(
+                    f"`holdout={fraction}` leaves no image of {self.name} to test on: no class has two. Add images, or "
+                    "give a test split."
+                )
             return train.subset(torch.cat(chosen).sort().values)
 
         if own_test:
@@ -288,7 +300,10 @@ def is_own(name: str) -> bool:
 
 
 def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and population standard deviation of every channel, for pixels scaled to [0, 1], in float64."""
+    """Mean and population standard deviation of every channel, for pixels scaled to [0, 1], in float64.
+
+    That of a channel of one value is 1: by less, a test image of another value would be thousands of deviations away.
+    """
     # From counts of the 256 values: exact, so that no number of threads or chunk size shows in a card.
     counts = torch.zeros(split.shape[0], 256, dtype=torch.int64)
     for batch in split.chunks():
@@ -297,7 +312,8 @@ def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ..
     values = torch.arange(256, dtype=torch.float64) / 255
     weights = counts.double() / counts.sum(dim=1, keepdim=True)
     mean = weights @ values
-    std = (weights * (values - mean[:, None]).square()).sum(dim=1).clamp(min=1e-12).sqrt()
+    std = (weights * (values - mean[:, None]).square()).sum(dim=1).sqrt()
+    std = torch.where((counts > 0).sum(dim=1) == 1, 1.0, std)
     return tuple(round(value, 6) for value in mean.tolist()), tuple(round(value, 6) for value in std.tolist())
 
 

@@ -67,10 +67,8 @@ def decoded_source(
         The dataset.
     """
 
-    names = tuple(class_names)
-
     def decode(split: UndecodedSplit, shape: Shape | None, reference: str, role: str) -> Split:
-        say_read(name, role, len(split.labels), len(names), split.skipped)
+        say_read(name, role, split.labels, split.skipped)
         if large := _on_demand(split, size, shape, reference):
             return large
         with reading.stage(f"reading {name}, {role} split", len(split.labels)) as stage:
@@ -85,7 +83,7 @@ def decoded_source(
         assert read_test is not None
         return decode(read_test(), shape or train().shape, name if shape else "the training split", "test")
 
-    return Dataset(name, names, train, test if read_test else None, flip_invariant=True, size=size)
+    return Dataset(name, tuple(class_names), train, test if read_test else None, flip_invariant=True, size=size)
 
 
 def _advancing(images: Iterable[EncodedImage], stage: Stage) -> Iterator[EncodedImage]:
@@ -94,26 +92,26 @@ def _advancing(images: Iterable[EncodedImage], stage: Stage) -> Iterator[Encoded
         stage.advance()
 
 
-def say_read(name: str, role: str, images: int, classes: int, skipped: Sequence[str] | None = ()) -> None:
+def say_read(name: str, role: str, labels: Int64[Tensor, " n"], skipped: Sequence[str] | None = ()) -> None:
     """Say what a split of somebody's own data has.
 
     Args:
         name: the dataset's; of a named one nothing is said.
         role: training or test.
-        images: how many.
-        classes: of the dataset.
+        labels: of its images.
         skipped: a reason for every file that was left out, or None where that is not known.
     """
     if not is_own(name):
         return
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in Counter(skipped or ()).items())
+    classes = len(labels.unique())
     number = "class" if classes == 1 else "classes"
     files = (
         "as `datasets` gives them (files that it passes over are not counted)"
         if skipped is None
         else f"{counted(len(skipped), 'file')} skipped{f' ({reasons})' if reasons else ''}"
     )
-    reading.say(f"{name}, {role} split: {counted(images, 'image')}, {classes:,} {number}, {files}")
+    reading.say(f"{name}, {role} split: {counted(len(labels), 'image')}, {classes:,} {number}, {files}")
 
 
 def _on_demand(split: UndecodedSplit, size: int | None, shape: Shape | None, reference: str) -> Split | None:

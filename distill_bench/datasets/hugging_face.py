@@ -19,8 +19,9 @@ from distill_bench.datasets.decode import UndecodedSplit, decoded_source
 from distill_bench.datasets.picture import EncodedImage
 from distill_bench.errors import DataError, UsageError, brief
 from distill_bench.runtime import reading
+from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import cache_dir, offline
-from distill_bench.runtime.text import listed
+from distill_bench.runtime.text import counted, listed
 
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _TRAIN_SPLITS = ("train", "training")
@@ -49,6 +50,8 @@ def hf_dataset(name: str, path: Path, size: int | None = None) -> Dataset:
     splits = _splits(name, path)
     train = next((splits[each] for each in _TRAIN_SPLITS if each in splits), None)
     test = next((splits[each] for each in _TEST_SPLITS if each in splits), None)
+    if others := [each for each, split in splits.items() if split is not train and split is not test]:
+        log.warning("%s: left out %s: %s.", name, counted(len(others), "split"), listed(others))
     if train is None:
         raise DataError(f"{name} has no split train; it has {listed(splits) or 'none'}. Give data with one.")
     image, label = _columns(name, train)

@@ -9,7 +9,7 @@ from pathlib import Path
 from distill_bench.datasets.builtin import BUILT_IN
 from distill_bench.datasets.dataset import Dataset, is_own, readable
 from distill_bench.datasets.digits import DIGITS
-from distill_bench.datasets.folder import folder_dataset
+from distill_bench.datasets.folder import TEST_FOLDERS, folder_dataset
 from distill_bench.datasets.hugging_face import hf_dataset
 from distill_bench.datasets.imagenet import IMAGENET_VARIANTS
 from distill_bench.datasets.info import DatasetInfo
@@ -44,6 +44,22 @@ def usual_side(name: str) -> int | None:
 def dataset_info(name: str) -> DatasetInfo | None:
     """What is known of a named dataset; None for the user's own data."""
     return NAMED.get(name)
+
+
+def paths_of(dataset: str | None) -> list[Path]:
+    """Where a dataset of one's own lies: its file, or its folders of images.
+
+    Args:
+        dataset: a name; a built-in one, or none, has no such place.
+
+    Returns:
+        The paths, in order.
+    """
+    kind, _, path = (dataset or "").partition(":")
+    root = Path(os.path.expanduser(path))
+    split = kind == "folder" and (root / "train").is_dir()
+    splits = [root / name for name in ("train", *TEST_FOLDERS)] if split else []
+    return splits or [root] if path else []
 
 
 def load_dataset(

@@ -42,12 +42,12 @@ def npz_dataset(name: str, path: Path, size: int | None = None) -> Dataset:
     @cache
     def load_train() -> Split:
         split = _read_split(path, *train, len(class_names), size)
-        say_read(name, "training", len(split), len(class_names))
+        say_read(name, "training", split.labels)
         return split
 
     def load_test() -> Split:
         split = _read_split(path, *test, len(class_names), size)
-        say_read(name, "test", len(split), len(class_names))
+        say_read(name, "test", split.labels)
         if split.shape != load_train().shape:
             raise DataError(
                 f"{path}: {test[0]} has images of {describe(split)}, {train[0]} of {describe(load_train())}. "

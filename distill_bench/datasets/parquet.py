@@ -21,7 +21,8 @@ from distill_bench.datasets.npz import MOST_UNFOLDED, UNFOLDED_ANYWAY
 from distill_bench.datasets.picture import EncodedImage
 from distill_bench.errors import DataError, brief
 from distill_bench.runtime.files import check_regular
-from distill_bench.runtime.text import listed
+from distill_bench.runtime.log import log
+from distill_bench.runtime.text import counted, listed
 
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "fine_label")
@@ -46,6 +47,9 @@ def parquet_dataset(name: str, path: Path, size: int | None = None, shape: Shape
             f"{path} has no train.parquet or train-*.parquet (nor has its data/ folder). "
             "Give a folder with those, or one .parquet file."
         )
+    others = sorted({*train[0].parent.glob("*.parquet")} - {*train, *test}) if os.path.isdir(path) else []
+    if others:
+        log.warning("%s: left out %s: %s.", path, counted(len(others), "file"), listed([each.name for each in others]))
     class_names = _class_names_of(train, test)
     return decoded_source(
         name,

@@ -1,5 +1,7 @@
 """What a reader of an accuracy must know: test images in what a set was made from, odd pixels or labels, a protocol."""
 
+from collections.abc import Sequence
+
 import torch
 
 from distill_bench.datasets import Dataset
@@ -9,6 +11,7 @@ from distill_bench.distilled.pixel_diagnostics import STRONGEST, diagnose, image
 from distill_bench.distilled.playback import stored_projector, stored_teacher
 from distill_bench.errors import UsageError
 from distill_bench.evaluation.protocol import members
+from distill_bench.runtime.text import listed
 
 _LABELLED = 100
 """Of so many images, evenly over the classes, it is looked whether labels are of their class."""
@@ -25,6 +28,22 @@ def protocol_note(distilled: DistilledSet, protocol: str) -> tuple[str, ...]:
     if protocol in members(own):
         return ()
     return (f"evaluated under {protocol}; the protocol on the set's card is {own}",)
+
+
+def data_notes(dataset: Dataset, trained_on: Sequence[int] | None = None) -> tuple[str, ...]:
+    """What a reader of an accuracy must know of the data: how they were chosen, and classes without a test image.
+
+    Args:
+        dataset: where it is tested.
+        trained_on: the labels that networks are trained on; all unless given.
+
+    Returns:
+        What there is to say.
+    """
+    names = [name for label, name in enumerate(dataset.class_names) if trained_on is None or label in trained_on]
+    missing = [name for name in names if name in dataset.untested]
+    said = f"the test split has no image of {len(missing)} of {len(names)} classes: {listed(missing)}"
+    return (*dataset.notes, said) if missing else dataset.notes
 
 
 def notes_of(
@@ -55,7 +74,8 @@ def notes_of(
     pixels, other_protocol = pixel_notes(distilled, dataset), protocol_note(distilled, protocol)
     part = () if card.prefix_of is None else (f"the first {card.ipc} of {card.prefix_of} images per class of a set",)
     labelled = () if labels == "hard" else _label_notes(distilled, dataset)
-    return (*dataset.notes, *assumed, *part, *pixels, *labelled, *leaks, *odd, *other_protocol)
+    data = data_notes(dataset, distilled.labels.unique().tolist())
+    return (*data, *assumed, *part, *pixels, *labelled, *leaks, *odd, *other_protocol)
 
 
 def _label_notes(distilled: DistilledSet, dataset: Dataset) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from distill_bench.datasets.pixel_space import pixel_space_of
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset
 from distill_bench.errors import UsageError
 from distill_bench.evaluation.cache import ScoreCache, networks_key, score_key
-from distill_bench.evaluation.doubts import notes_of
+from distill_bench.evaluation.doubts import data_notes, notes_of
 from distill_bench.evaluation.inputs import TrainInputs, check_labels, train_inputs, unlabelled, whole_split
 from distill_bench.evaluation.protocol import PROTOCOLS, Protocol, is_known, load_protocol, members, outside_notes
 from distill_bench.evaluation.result import FULL, LINES, UNTRAINED, Result
@@ -181,6 +181,6 @@ def evaluate_full(
         seed=0,
         bytes=stored if line == FULL else None,
         set_sha256=None,
-        notes=dataset.notes + outside_notes(protocol, network or rules.network),
+        notes=data_notes(dataset) + outside_notes(protocol, network or rules.network),
         **score_fields(setup, inputs, line, compile, scores, key),
     )

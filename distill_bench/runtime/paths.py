@@ -10,7 +10,7 @@ from distill_bench.runtime.settings import OFF, setting
 def cache_dir() -> Path:
     """The cache folder: the setting ``home`` (``$DISTILL_BENCH_HOME``), or the user's cache directory."""
     configured = setting("home")
-    return Path(configured) if configured else Path(platformdirs.user_cache_dir("distill_bench"))
+    return Path(configured).expanduser() if configured else Path(platformdirs.user_cache_dir("distill_bench"))
 
 
 def offline() -> bool:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 from result_files import claim, failure, full, score, write
@@ -11,7 +12,7 @@ from distill_bench.benchmark.leaderboard import board, published, render, tables
 from distill_bench.benchmark.leaderboard.claims import claim_for, differences, load_claims
 from distill_bench.benchmark.leaderboard.collect import ROW_KEYS, as_shown, leaderboard_rows, of_suite
 from distill_bench.benchmark.leaderboard.figures import MOST_LINES, accuracy_figure, panels_of
-from distill_bench.benchmark.leaderboard.tables import RANDOM
+from distill_bench.benchmark.leaderboard.tables import RANDOM, compared
 from distill_bench.cli import boards as terminal
 from distill_bench.datasets import list_datasets
 from distill_bench.distilled.card import Origin
@@ -104,8 +105,27 @@ def test_a_set_that_was_given_does_not_take_the_place_of_what_the_suite_made():
     assert {row["preset"] for row in rows} == {"cpu", "set mine"}
 
 
+def test_a_failure_under_another_preset_hides_no_score():
+    rows = leaderboard_rows([score("dm", cell_key="a"), failure("dm", cell_key="b", preset="paper")])
+    assert [(row["preset"], row["status"]) for row in rows] == [("cpu", "done"), ("paper", "failed")]
+
+
+def test_images_of_one_name_that_differ_are_no_rows_of_one_table():
+    """Two folders called photos, of which one has random images alone: nothing of it stands beside the other."""
+    here = [score(method, dataset="folder:photos") for method in ("random", "dm")]
+    there = score("dsa", dataset="folder:photos", test_fingerprint="2")
+    assert {row["dataset"] for row in leaderboard_rows(here)} == {"folder:photos"}
+    rows = compared(leaderboard_rows([*here, there]))
+    names = {row["method"]: row["dataset"] for row in rows}
+    assert names["dm"] == names["random"] != names["dsa"]
+    assert all(re.fullmatch(r"folder:photos \(images [0-9a-f]{6}\)", name) for name in names.values())
+    assert {row["method"]: row["vs_random"] is not None for row in rows} == {"random": False, "dm": True, "dsa": False}
+    named = [score("dm"), score("dsa", test_fingerprint="2")]
+    assert {row["dataset"] for row in leaderboard_rows(named)} == {"digits"}
+
+
 def test_a_score_of_an_older_method_is_no_result_of_a_cell_that_failed():
-    older = score("dm", cell_key="old", preset="paper")
+    older = score("dm", cell_key="old")
     assert [row["status"] for row in leaderboard_rows([older])] == ["done"]
     assert [row["status"] for row in leaderboard_rows([older, failure("dm", cell_key="new")])] == ["failed"]
     assert [row["status"] for row in leaderboard_rows([score("dm"), failure("dm", cell_key="new")])] == ["failed"]

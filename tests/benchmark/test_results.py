@@ -62,13 +62,35 @@ def test_every_digit_of_an_accuracy_comes_back(folder):
 
 
 def test_the_small_file_wins_over_the_line_and_replaces_it(folder):
-    file_result(score(set_sha256="old", preset="paper"), folder)
+    file_result(score(set_sha256="old"), folder)
     fold(folder, "digits")
     file_result(newer := score(set_sha256="new"), folder)
     assert read_results(folder) == [newer]
     fold(folder, "digits")
     assert read_results(folder) == [newer]
     assert len((folder / "digits.jsonl").read_text().splitlines()) == 1
+
+
+def test_another_preset_and_other_images_of_ones_own_have_lines_of_their_own(folder):
+    filed = [
+        score(preset="cpu"), score(preset="paper"), score(dataset="folder:photos"),
+        score(dataset="folder:photos", test_fingerprint="2"), score(dataset="folder:photos", train_fingerprint="2"),
+    ]  # fmt: skip
+    for each in filed:
+        file_result(each, folder)
+        fold(folder, "digits")
+    assert len(read_results(folder)) == len(filed)
+    file_result(score(test_fingerprint="2"), folder)  # of named data, which are read from other files
+    assert len(read_results(folder)) == len(filed)
+
+
+def test_a_result_of_fewer_networks_in_the_place_of_one_of_more_is_said(folder, caplog):
+    for accuracies in ((80.0, 81.0, 82.0), (80.0,), (80.0, 81.0)):
+        caplog.clear()
+        file_result(score(accuracies=accuracies), folder)
+        fold(folder, "digits")
+        said = "a result of 1 network takes the place of one of 3" in caplog.text
+        assert said == (len(accuracies) == 1)
 
 
 @pytest.mark.parametrize("killed", ["before the lines are written", "before the files are deleted"])

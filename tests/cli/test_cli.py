@@ -121,7 +121,7 @@ def test_sets_that_no_suite_made_stand_on_its_board(command, quick, tmp_path, mo
         assert (code, json.loads(said)["suite"]) == (0, "evaluated")
     origin = json.loads(said)["origin"]
     assert origin["files"].keys() == {"b.npz"}
-    assert sorted(path.name for path in Path("results").iterdir()) == ["evaluated.jsonl", "mine", "mine.jsonl"]
+    assert sorted(path.name for path in Path("results").glob("[!.]*")) == ["evaluated.jsonl", "mine", "mine.jsonl"]
     code, said, _ = command("leaderboard", "--results", "results")
     assert (code, said.count("# Leaderboard")) == (0, 1)
     lines = [[cell.strip() for cell in line.split("|")] for line in said.splitlines() if line.startswith("| 1 |")]

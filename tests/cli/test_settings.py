@@ -46,6 +46,29 @@ def test_options_come_from_the_file_unless_they_are_typed(config, command):
     assert "suites" in json.loads(command("list", "suites")[1])
 
 
+def test_an_option_that_is_typed_takes_the_place_of_what_it_excludes(config):
+    config("[synthesize]\nipc = 1\n[evaluate]\nholdout = 0.2\nnetworks = 1\n[bench]\nipc = [1, 2]\nsplit = 'test'\n")
+    options = options_of(cli.app)
+    assert defaults(options, ["synthesize", "random", "--fraction", "0.1"])["bench"] == {"split": "test"}
+    assert defaults(options, ["evaluate", "x", "--split=test"])["evaluate"] == {"networks": 1}
+    assert defaults(options, ["evaluate", "x", "--networks", "3"])["evaluate"]["holdout"] == 0.2
+
+
+def test_values_of_the_file_are_written_as_on_the_command_line(config):
+    config('[bench]\nflip_invariant = false\nclasses = ["1", "2"]\nset = "a=1"\ndry_run = true\nmethod = ["a", "b"]\n')
+    expected = {"flip_invariant": "no", "classes": "1,2", "values": ["a=1"], "dry_run": True, "method": ["a", "b"]}
+    assert defaults(options_of(cli.app))["bench"] == expected
+
+
+def test_a_home_may_begin_with_a_tilde(config, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("DISTILL_BENCH_HOME")
+    config('home = "~/there"\n')
+    assert cache_dir() == tmp_path / "there"
+    monkeypatch.setenv("DISTILL_BENCH_HOME", "~/here")
+    assert cache_dir() == tmp_path / "here"
+
+
 def test_the_package_itself_has_settings(config, monkeypatch, tmp_path):
     monkeypatch.delenv("DISTILL_BENCH_OFFLINE")
     config(f'home = "{tmp_path}/there"\noffline = true\n')

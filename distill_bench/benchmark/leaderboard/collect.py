@@ -9,7 +9,7 @@ from distill_bench.benchmark.leaderboard.changed import BY_HAND, is_changed
 from distill_bench.benchmark.leaderboard.claims import Claim, claim_for
 from distill_bench.benchmark.results import Filed
 from distill_bench.benchmark.suite import EVALUATED
-from distill_bench.datasets import dataset_info
+from distill_bench.datasets import dataset_info, is_own
 from distill_bench.distilled.budget import shown
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.compare import accuracies_by_seed
@@ -35,8 +35,8 @@ STRICT = ".hard"
 BUDGET = ("ipc", "fraction")
 """What says together how many images a set was made for, see ``budget_of``."""
 _CELL_KEYS = ["suite", "dataset", "method", *BUDGET, "preset"]
-_SLOT_KEYS = ["suite", "dataset", "given", "method", *BUDGET, "seed"]
-"""What says which results a cell has; those of another preset take their place."""
+_SLOT_KEYS = ["suite", "dataset", "given", "method", *BUDGET, "seed", "asked"]
+"""What says which results a cell has; ``asked`` is the preset, whether or not the recipe was changed."""
 _GROUP_KEYS = [*_CELL_KEYS, "protocol", "network", "labels", "pixel_space"]
 CLAIM_KEYS = ("method", "dataset", "ipc", "protocol", "network", "labels")
 
@@ -47,7 +47,8 @@ def leaderboard_rows(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> 
     A result that was filed before its cell failed with other code or hyper-parameters is none of that cell, and a
     failure of a cell that was scored since is forgotten. A strict result beside one that is as the set is stored, and
     sets of no suite that differ in what made them, are told apart in the columns ``protocol`` and ``preset``, so that
-    no two rows have the same condition.
+    no two rows have the same condition. Data of one's own that have one name and several images, as folders that are
+    called alike have, or one that was changed, are told apart in the column ``dataset``.
 
     Args:
         results: what ``read_results`` found.
@@ -64,8 +65,11 @@ def pooled(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> list[tuple
     """The rows of ``leaderboard_rows``, each with the results or failures that it is made of."""
     import pandas  # here, because importing it takes a moment
 
-    columns = dict.fromkeys([*_GROUP_KEYS, "given", "seed", "cell_key", "strict", "variant", "finished"])
-    filed = pandas.DataFrame([_flat(each) for each in results], columns=[*columns, "result"], dtype=object)
+    results = list(results)
+    columns = dict.fromkeys([*_GROUP_KEYS, *_SLOT_KEYS, "cell_key", "strict", "variant", "finished"])
+    names = _names_of_data(results)
+    flat = [{**_flat(each), "dataset": name} for each, name in zip(results, names, strict=True)]
+    filed = pandas.DataFrame(flat, columns=[*columns, "result"], dtype=object)
     scored = filed["result"].map(lambda each: isinstance(each, Result)).astype(bool)
     scores, failures = filed[scored], filed[~scored].drop_duplicates(_SLOT_KEYS, keep="last")
     beside = scores.merge(
@@ -109,12 +113,32 @@ def _flat(filed: Filed) -> Row:
     return {
         **facts,
         "preset": _preset(filed),
+        "asked": filed.preset,
         "suite": filed.suite or EVALUATED,
-        "dataset": filed.data,
         "variant": _variant(filed),
         "finished": str(filed.run.get("finished") or ""),
         "result": filed,
     }
+
+
+def _names_of_data(results: Sequence[Filed]) -> list[str]:
+    """What boards call the data of each, with the sum of its images where one name is that of several."""
+    images: dict[str, set[str]] = {}
+    sums = [_images_sum(each) for each in results]
+    for each, own in zip(results, sums, strict=True):
+        images.setdefault(each.data, set()).update({own} - {""})
+    several = {name for name, found in images.items() if len(found) > 1}
+    return [
+        f"{each.data} (images {own})" if own and each.data in several else each.data
+        for each, own in zip(results, sums, strict=True)
+    ]
+
+
+def _images_sum(filed: Filed) -> str:
+    """Tells images of one's own data from others; empty for named data, whose images are known, and for failures."""
+    if not isinstance(filed, Result) or not is_own(filed.dataset):
+        return ""
+    return canonical_hash([filed.train_fingerprint, filed.test_fingerprint])[:6]
 
 
 def _preset(filed: Filed) -> str | None:

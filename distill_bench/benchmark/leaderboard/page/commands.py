@@ -9,6 +9,7 @@ from distill_bench.benchmark.grid import protocols_of
 from distill_bench.benchmark.leaderboard.changed import changed_fields
 from distill_bench.benchmark.leaderboard.collect import STRICT, Row
 from distill_bench.benchmark.suite import Suite, list_suites, load_suite
+from distill_bench.datasets.classes import as_words
 from distill_bench.distilled.budget import Budget
 from distill_bench.evaluation import PROTOCOLS, Result
 from distill_bench.evaluation.result import LINES
@@ -126,7 +127,7 @@ def _data(result: Result) -> list[str]:
             words += [f"--{name}", f"{value:g}"]
     if result.flip_invariant is False:
         words += ["--flip-invariant", "no"]
-    return [*words, "--classes", ",".join(result.classes)] if result.classes else words
+    return [*words, "--classes", as_words(result.classes)] if result.classes else words
 
 
 def _networks(results: Sequence[Result], protocol: str) -> list[str]:
