@@ -5,6 +5,7 @@ from typing import Any, Literal
 from distill_bench.datasets import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.recorded_labels import RECORDED_KINDS
+from distill_bench.errors import UsageError
 from distill_bench.methods import load_method, synthesize
 from distill_bench.methods.recipe import PAPER
 from distill_bench.runtime.progress import SILENT, Monitor
@@ -27,7 +28,7 @@ def random_beside(
     Where its labels are classes, or ``labels`` is ``"hard"``, it is the method ``random``. Else ``random-soft`` with
     the set's kind of label, its temperature and the teacher's weight: by the teacher on its card, which is found again
     where it was trained here, or by that of ``random-soft``'s own recipe where the card names none, as for learned
-    labels.
+    labels. Of images that hold smaller ones, those of ``random`` do too.
 
     Args:
         distilled: the set.
@@ -39,7 +40,7 @@ def random_beside(
         The set.
 
     Raises:
-        UsageError, RunFailed, Interrupted: as ``synthesize``.
+        UsageError, RunFailed, Interrupted: as ``synthesize``; or there are no such random images.
     """
     card, space, budget = distilled.card, distilled.card.pixel_space, distilled.card.budget
     options: dict[str, Any] = {"seed": card.seed or 0, "device": device, "monitor": monitor, "pixel_space": space.kind}
@@ -47,13 +48,21 @@ def random_beside(
         options |= {"zca_eps": space.eps, "zca_input": space.zca_input}
     options |= {"ipc": budget.ipc, "fraction": budget.fraction}
     if labels == "hard" or card.trained_kind == "hard":
+        options |= {"formation": card.formation} if card.formation > 1 else {}
         return synthesize(dataset, "random", **options)
+    if card.formation > 1:
+        raise UsageError(
+            f"every image of the set holds {card.formation}×{card.formation} smaller ones, and no method makes random "
+            "images that do, with labels of its kind: give some, `random=FILE`, or take classes, `labels=hard`."
+        )
     if card.label_kind == "targets":
         encoder = card.recipe.get("encoder")
         return synthesize(dataset, "random-targets", **options, **({"encoder": encoder} if encoder else {}))
     kind, presets = _KINDS.get(card.label_kind, card.label_kind), load_method(_SOFT).recipe.presets
     named = ("teacher", *(["record"] if kind in RECORDED_KINDS else []), *(["projector"] if card.projector else []))
     options |= {name: card.recipe[name] for name in named if isinstance(card.recipe.get(name), dict)}
+    if further := card.recipe.get("further_teachers"):
+        options["further_teachers"] = further
     preset = card.preset if card.preset in presets else PAPER
     options |= {"alpha": card.alpha} if card.alpha < 1 else {}
     options |= {"distance_weight": card.distance_weight} if kind == "distances" else {}

@@ -18,7 +18,7 @@ from distill_bench.evaluation.pretraining import pretrained, score_pretrained
 from distill_bench.evaluation.result import data_facts
 from distill_bench.evaluation.setup import EvalSetup
 from distill_bench.evaluation.statistics import percent_interval
-from distill_bench.networks import blank_network, build_network, is_library, is_ours, is_outside
+from distill_bench.networks import blank_network, build_network, is_named_by_us, is_ours, is_outside
 from distill_bench.runtime.device import send
 from distill_bench.runtime.progress import stopped
 from distill_bench.runtime.run_info import run_block
@@ -77,8 +77,8 @@ def score_fields(
 
 def _pays_compiled(setup: EvalSetup, compile: compilation.Choice, inputs: TrainInputs) -> bool:
     flops = 0.0
-    # many kinds of layers take minutes to compile, and a line trains nothing here
-    if compile == "auto" and not is_library(setup.network) and not inputs.line:
+    # many kinds of layers take minutes to compile, others' code may not compile at all, and a line trains nothing here
+    if compile == "auto" and is_named_by_us(setup.network) and not inputs.line:
         shape, trained_on = setup.dataset.train.shape, inputs.plan.epochs * inputs.count
         blank = blank_network(setup.network, shape, len(setup.dataset.class_names))
         network = blank.to_empty(device="cpu")  # operations do not depend on values
@@ -162,7 +162,8 @@ def _global_draws(setup: EvalSetup, index: int) -> Iterator[None]:
     device = setup.device
     devices = [] if device.type == "cpu" else [device]
     with fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
-        torch.manual_seed(derive_seed(setup.dataset.kind, setup.rules.id, index, "global generator"))
+        seed = derive_seed(setup.dataset.kind, setup.rules.id, index, "global generator")
+        (torch.manual_seed if devices else torch.default_generator.manual_seed)(seed)  # those that are put back
         yield
 
 

@@ -1,6 +1,6 @@
 """Experts as a method's recipe names them: which, how many, trained here or imported. See ``pretrained.experts``."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt
@@ -39,6 +39,16 @@ class ExpertConfig(Config):
     def idle(self) -> tuple[str, ...]:
         """How many are trained, and how, where imported ones are used."""
         return (*super().idle, *(("experts", "expert") if self.experts_from else ()))
+
+    def misplaced(self, changed: Set[str]) -> str | None:
+        """Of a fall of experts' rate that never comes."""
+        expert = self.expert
+        if "expert" in changed and 0 < expert.epochs <= expert.decay_after:
+            return (
+                f"experts of {expert.epochs} epochs never come to the fall of their rate after {expert.decay_after}: "
+                "give expert.decay_after below that as well, or 0 for a constant rate."
+            )
+        return super().misplaced(changed)
 
     def expert_bytes(self, dataset: Dataset) -> int:
         """About how many bytes it takes to train one; 0 for imported ones."""

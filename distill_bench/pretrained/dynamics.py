@@ -18,7 +18,7 @@ from distill_bench.errors import UsageError
 from distill_bench.networks import Network
 from distill_bench.pretrained.recorder import Recorder
 from distill_bench.pretrained.store import Artifact, Pretrained, get_or_create, list_stored, path_of
-from distill_bench.pretrained.teachers import Teacher, TeacherRecipe, checked_teacher, resolved_recipe
+from distill_bench.pretrained.teachers import Teacher, TeacherRecipe, check_classes, checked_teacher, resolved_recipe
 from distill_bench.pretrained.training import ground_of, train_kept
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.device import send, take
@@ -79,11 +79,12 @@ def get_or_record_dynamics(
         The dynamics.
 
     Raises:
-        UsageError: the recipe takes weights from elsewhere, whose training is unknown.
+        UsageError: the recipe takes weights from elsewhere, whose training is unknown; or there is one class.
         RunFailed: training diverged, or the network is no better than chance.
         DataError: the kept network's accuracy is not the recorded one.
         Interrupted: the monitor was asked to stop; the next call goes on from there.
     """
+    check_classes(training)
     if recipe.weights:
         raise UsageError("scores are of networks trained here: weights from elsewhere come without their training.")
 

@@ -40,7 +40,7 @@ from distill_bench.training.train import Plan
 KIND = "experts"
 MOST_EXPERTS = 100_000
 # of the training: raised where experts of the same recipe and data come out otherwise
-VERSION = 1
+VERSION = 1  # that of projectors is raised with it, whose weak teachers are experts
 _OF_PLAN = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
 FLAT_VERSION = 2  # of version 1, those whose training was compiled took their gradients in a wrong order
 

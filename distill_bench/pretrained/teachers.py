@@ -147,12 +147,14 @@ def get_or_train_teacher(
     It is the same for every method and IPC that asks for it with the same values.
 
     Raises:
-        UsageError: weights of an unknown id, of another network, or of another number of classes.
+        UsageError: weights of an unknown id, of another network, or of another number of classes; or there is one
+            class.
         RunFailed: training diverged, or the teacher is no better than chance.
         DataError: the kept teacher's accuracy is not the recorded one; weights cannot be had, or are far from the
             accuracy that is stated of them.
         Interrupted: the monitor was asked to stop; the next call goes on from there.
     """
+    check_classes(training)
     weights = _fitting_weights(training, recipe) if recipe.weights else None
 
     def make(checkpoint: Checkpoint) -> Artifact:
@@ -161,6 +163,15 @@ def get_or_train_teacher(
     identity = _identity(training, recipe, seed)
     about: dict[str, Any] = {"dataset": training.source_name, "device": training.device}
     return checked_teacher(training, get_or_create(KIND, identity, make, monitor, every_seconds=every_seconds, **about))
+
+
+def check_classes(training: TrainingData) -> None:
+    """Raise UsageError of data with one class, which a network tells from nothing."""
+    if len(training.class_names) < 2:
+        raise UsageError(
+            f"{training.source_name} has one class: a network trained on it learns nothing that images could be "
+            "chosen or labelled by. Give two classes or more, or take random."
+        )
 
 
 def teacher_bytes(recipe: TeacherRecipe, shape: tuple[int, int, int], classes: int) -> int:

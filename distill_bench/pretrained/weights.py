@@ -4,6 +4,7 @@ A file says nothing of the order of its classes that could be compared with a da
 teacher from weights must come near the one that torchvision states of them, see ``teachers``.
 """
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -54,6 +55,8 @@ class Weights:
         if offline() and not self.path.exists():
             raise DataError(f"{self._missing}, and DISTILL_BENCH_OFFLINE is set. {self._remedy}")
         try:
+            if self.path.exists():  # torch compares the sum of what it downloads alone
+                self._check()
             with redirect_stdout(sys.stderr):  # where torch says what it downloads
                 state = torch.hub.load_state_dict_from_url(
                     self.url, str(self.path.parent), "cpu", progress=False, check_hash=True, weights_only=True
@@ -63,6 +66,15 @@ class Weights:
             where = f"{self.path} cannot be read" if self.path.exists() else f"{self._missing}, and the download failed"
             raise DataError(f"{where} ({reason}). {self._remedy}") from error
         return as_network(state)
+
+    def _check(self) -> None:
+        """Raise ValueError unless the file's sha256 begins as its name says."""
+        expected = self.path.stem.rpartition("-")[2]
+        with self.path.open("rb") as file:
+            if not hashlib.file_digest(file, "sha256").hexdigest().startswith(expected):
+                raise ValueError(
+                    f"its sha256 does not begin with {expected}: it is damaged, or another file. Delete it"
+                )
 
     @property
     def _missing(self) -> str:

@@ -243,6 +243,8 @@ class _WrittenOutNorm(nn.Module):
         self._groups, self._eps = norm.num_groups, norm.eps
 
     def forward(self, images: Tensor) -> Tensor:
+        if images.ndim != 4:
+            return F.group_norm(images, self._groups, self.weight, self.bias, self._eps)
         weight, bias = self.weight[:, None, None], self.bias[:, None, None]
         if self._groups == images.shape[1]:  # four dimensions compile into better loops than five
             variance, mean = torch.var_mean(images, (2, 3), keepdim=True, correction=0)
@@ -257,6 +259,6 @@ def _decompose_group_norm(network: nn.Module) -> nn.Module:
     twin = sharing_values(network)
     for module in list(twin.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.GroupNorm) and child.affine:
+            if type(child) is nn.GroupNorm and child.affine:  # a subclass may do more
                 setattr(module, name, _WrittenOutNorm(child))
     return twin

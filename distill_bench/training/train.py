@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -203,11 +204,12 @@ def epochs(
                 group["lr"] = plan.rate(epoch, step / len(order))
             images, targets = batches(epoch, indices, generator)
             optimizer.zero_grad()
-            if chunk and len(images) > chunk:
-                loss = _backpropagate_in_chunks(network, images, targets, plan.temperature, chunk)
-            else:
-                loss_of = partial(losses(len(indices)), images, targets)
-                loss = (gradient or _backpropagate)(network, loss_of)
+            with _said_of_batch_norm(len(images), plan):
+                if chunk and len(images) > chunk:
+                    loss = _backpropagate_in_chunks(network, images, targets, plan.temperature, chunk)
+                else:
+                    loss_of = partial(losses(len(indices)), images, targets)
+                    loss = (gradient or _backpropagate)(network, loss_of)
             optimizer.step()
             if average is not None:
                 average.update()
@@ -249,6 +251,21 @@ def accuracy(network: nn.Module, load: ImageLoader, labels: Int64[Tensor, " n"],
     if not sound:
         raise RunFailed("training diverged: the network's outputs for test images are not finite.")
     return 100 * right / len(labels)
+
+
+@contextmanager
+def _said_of_batch_norm(images: int, plan: Plan) -> Iterator[None]:
+    """A batch of one image whose maps are one pixel has no variance, which batch norm divides by."""
+    try:
+        yield
+    except ValueError as error:
+        if images != 1 or "more than 1 value per channel" not in str(error):
+            raise
+        raise RunFailed(
+            f"a batch holds one image, the rest of an epoch in batches of {plan.batch_size}, and the network's batch "
+            "norm over maps of one pixel needs two. Give another number of images, another batch size, or a network "
+            "without batch norm."
+        ) from error
 
 
 def _backpropagate(network: nn.Module, loss_of: Callable[[], Tensor]) -> Tensor:

@@ -190,14 +190,15 @@ def test_label_robust_score_worked_by_hand(digits, few, other, score, monkeypatc
 
     monkeypatch.setattr(module("robust_scores"), "evaluate", found)
     monkeypatch.setattr(module("robust_scores"), "evaluate_full", lambda *_, **__: scored(score, (90.0, 85.0)))
-    result = lrs(soft, other, digits, "quick-v1")
+    labelled = DistilledSet.from_tensors(other.images, other.labels, digits, soft_labels=torch.randn(10, 10))
+    result = lrs(soft, labelled, digits, "quick-v1")
     assert result.gains == pytest.approx((-0.05, 0.05))
     assert (result.parts["IOR"].value, result.parts["HLR"].value) == (pytest.approx(0.25), pytest.approx(0.25))
     assert result.score.value == pytest.approx((1 - math.exp(-1)) / (math.e - math.exp(-1)))
     half = 0.05 * 12.7062
     assert result.score.ci_high == pytest.approx((math.exp(half) - math.exp(-1)) / (math.e - math.exp(-1)), abs=1e-5)
-    assert result.random_sha256 == other.sha256 and result.notes == score.notes
-    same = lrs(soft, few, digits, "quick-v1")
+    assert result.random_sha256 == labelled.sha256 and result.notes == score.notes
+    same = lrs(soft, soft, digits, "quick-v1")
     assert same.notes[-1].startswith("the random images are the set's own")
 
 
@@ -237,6 +238,42 @@ def test_scores_that_cannot_be_had(digits, few, other, monkeypatch):
     monkeypatch.setattr(few, "card", few.card.model_copy(update={"label_kind": "recorded"}))
     with pytest.raises(UsageError, match=r"labels are recorded.*`labels=hard`"):
         ars(few, other, digits, "quick-v1")
+
+
+@pytest.mark.parametrize("measured", [lrs, ars])
+def test_random_images_that_differ_in_more_than_what_they_show_are_refused(digits, few, measured):
+    about = {"images": few.images, "labels": few.labels, "dataset": digits}
+    unlike = {
+        "labels": DistilledSet.from_tensors(**about, soft_labels=torch.randn(10, 10)),
+        "pixels": DistilledSet.from_tensors(**about, pixel_space="unit"),
+        "smaller images": DistilledSet.from_tensors(**about, formation=2),
+    }
+    for what, other in unlike.items():
+        for pair in ((few, other), (other, few)):
+            with pytest.raises(UsageError, match=f"the set's {what}"):
+                measured(*pair, digits, "quick-v1", networks=1)
+
+
+def test_random_images_beside_smaller_ones_hold_as_many(digits):
+    made = synthesize(digits, "random", 1, seed=3, formation=2)
+    assert random_beside(made, digits).to_bytes() == made.to_bytes()
+    soft = DistilledSet.from_tensors(made.images, made.labels, digits, soft_labels=torch.randn(10, 10), formation=2)
+    with pytest.raises(UsageError, match="holds 2×2 smaller ones"):
+        random_beside(soft, digits)
+    assert random_beside(soft, digits, "hard").card.formation == 2
+
+
+def test_random_images_beside_labels_of_several_teachers_have_them_of_as_many(digits):
+    """Random images beside themselves are themselves: the same labels."""
+    teachers = {"further_teachers": [{"network": "ConvNetD1W4BN"}]}
+    made = synthesize(digits, "random-soft", 1, preset="test", labels="soft", **teachers)
+    assert torch.equal(random_beside(made, digits).soft_labels, made.soft_labels)
+
+
+def test_targets_have_no_losses_to_tell_members_by(digits):
+    made = synthesize(digits, "random-targets", 1, preset="test")
+    with pytest.raises(UsageError, match=r"probe-v1-linear-1 trains networks on targets.*`labels=hard`"):
+        privacy(made, digits, "probe-v1-linear-1", "ConvNetD1W4BN", 1)
 
 
 def test_a_protocol_without_augmentation_is_else_the_same():

@@ -113,3 +113,20 @@ def test_the_command_prints_a_table_or_json(few, command, tmp_path):
     assert f"| mean without ConvNetD1W4 | {facts['scores'][1]['accuracy']:.1f} | |" in said
     code, _, error = command("measure", tmp_path / "few.safetensors", "beauty")
     assert (code, "unknown measure 'beauty'. Known: transfer, continual, " in error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ({"network": "ConvNetD1W4", "teacher": {"network": "MLP"}}, "ConvNetD1W4"),
+        ({"labels": "soft", "teacher": {"network": "MLP"}}, "MLP"),
+        ({"labels": "hard", "teacher": {"network": "MLP"}}, None),
+        ({"labels": "soft", "teacher": {"network": "MLP"}, "selection": {"network": "ConvNetD1W4"}}, "ConvNetD1W4"),
+        ({"teacher": {"network": "MLP"}, "scores": "own.safetensors"}, None),
+        ({"teacher": {"network": "MLP"}, "scores": ""}, "MLP"),
+        ({"network": "Unknown", "teacher": {"network": "MLP"}}, "MLP"),
+        ({}, None),
+    ],
+)
+def test_the_network_that_a_set_was_made_with_is_one_that_was_there(few, recipe, expected):
+    assert MODULE._made_with(few.card.model_copy(update={"recipe": recipe}), (1, 8, 8)) == expected

@@ -6,16 +6,19 @@ import math
 import numpy
 import pytest
 import torch
+from stopping import StopsAfter
 from torch.nn import functional as F
 
 from distill_bench import synthesize
 from distill_bench.datasets import Split
 from distill_bench.distilled.card import TARGETS
+from distill_bench.errors import Interrupted
 from distill_bench.methods import load_method
 from distill_bench.methods.self_supervised import krr_st as module
 from distill_bench.methods.self_supervised.krr_st import rate_factor, ridge_prediction, with_constant
 from distill_bench.methods.self_supervised.pool import Pool
 from distill_bench.networks import build_network
+from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.seeds import generator
 
 
@@ -179,3 +182,17 @@ def test_the_outer_loss_falls(digits):
     synthesize(digits, "krr-st", 1, "test", history=losses, **quick)
     first, last = (sum(part) / 10 for part in (losses[:10], losses[-10:]))
     assert last < 0.9 * first and all(map(math.isfinite, losses))
+
+
+def test_the_pool_can_be_stopped_and_goes_on(digits, tmp_path):
+    """Thousands of steps come before the first with the paper's values."""
+    long = {"life": 40, "pool": 2, "iterations": 1}
+    whole = synthesize(digits, "krr-st", 1, "test", **long).to_bytes()
+    ends, kept = 0, Checkpoint(tmp_path / "unfinished.safetensors", every_seconds=1e9)
+    while ends < 100:
+        try:
+            made = synthesize(digits, "krr-st", 1, "test", monitor=StopsAfter(7), checkpoint=kept, **long)
+            break
+        except Interrupted:
+            ends += 1
+    assert made.to_bytes() == whole and 3 < ends < 20

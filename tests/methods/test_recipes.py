@@ -292,3 +292,35 @@ def test_a_variant_has_a_name_and_values_of_its_own_which_those_of_a_run_replace
         variant("calm-dm", "dm", speed=1).config("digits", 1)
     with pytest.raises(UsageError, match="the method's name"):
         variant("a\nb", "dm")
+
+
+OWN = "own.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "said"),
+    [
+        ("ncfm", {"distance": "mean", "frequencies": 7}, "frequencies go with distance=characteristic"),
+        ("ncfm", {"distance": "mean", "loss_scale": 1.0}, "loss_scale go with distance=characteristic"),
+        ("ncfm", {"frequency_net": False, "frequency_lr": 1.0}, "frequency_lr goes with frequency_net=true"),
+        ("ncfm", {"expert": {"epochs": 30, "decay_after": 40}}, "never come to the fall of their rate after 40"),
+        ("mtt", {"expert": {"epochs": 60, "decay_after": 60}}, "never come to the fall of their rate after 60"),
+        ("margin", {"when": "visit"}, "when goes with el2n, forgetting, aum"),
+        ("grand", {"when": "visit"}, "when goes with"),
+        ("el2n", {"scores": OWN, "networks": 7}, "networks is of networks that are trained"),
+        ("moderate", {"scores": OWN, "teacher": {"epochs": 3}}, "teacher is of networks that are trained"),
+    ],
+)
+def test_values_that_would_do_nothing_are_refused(method, values, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_file({"scores": torch.rand(1438)}, OWN)
+    with pytest.raises(UsageError, match=said):
+        load_method(method).config("digits", 10, PAPER, 8, **values)
+
+
+def test_values_that_do_something_are_taken():
+    for method, values in (
+        ("ncfm", {"distance": "mean"}), ("ncfm", {"frequency_net": True, "frequency_lr": 1.0}),
+        ("ncfm", {"expert": {"epochs": 60, "decay_after": 40}}), ("el2n", {"when": "visit", "networks": 3}),
+    ):  # fmt: skip
+        load_method(method).config("digits", 10, PAPER, 8, **values)

@@ -2,13 +2,21 @@
 
 import itertools
 import math
+from itertools import product
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from distill_bench.methods.selection import scores
-from distill_bench.methods.selection.keep import kept, ranked, stratified, stratum_budgets, without_hardest
+from distill_bench.methods.selection.keep import (
+    dropped_count,
+    kept,
+    ranked,
+    stratified,
+    stratum_budgets,
+    without_hardest,
+)
 from distill_bench.pretrained.dynamics import outcomes
 from distill_bench.runtime.seeds import generator
 
@@ -159,3 +167,14 @@ def test_strata_are_of_equal_width_also_below_zero(shift):
 def test_equal_scores_are_one_stratum():
     chosen = stratified(torch.full((9,), 2.0).double(), 4, generator("strata"))
     assert len(set(chosen.tolist())) == 4
+
+
+def test_a_share_is_what_is_written_and_not_the_binary_number_below():
+    for count, digits in product(range(1, 200), range(100)):
+        assert dropped_count(digits / 100, count) == digits * count // 100
+
+
+def test_strata_of_scores_whose_range_is_beyond_the_type():
+    scores = torch.tensor([-1e308, -1e308, 0.0, 1e308], dtype=torch.float64)
+    for count in range(1, 5):
+        assert len(set(stratified(scores, count, generator("strata")).tolist())) == count

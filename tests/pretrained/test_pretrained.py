@@ -18,7 +18,7 @@ from pretraining import StopsAfter, data
 from torchvision.models import resnet18
 from waiting import until
 
-from distill_bench import DataError, Interrupted, RunFailed, UsageError
+from distill_bench import DataError, Interrupted, RunFailed, UsageError, synthesize
 from distill_bench.datasets import Split
 from distill_bench.evaluation import recorded_score, score_teacher
 from distill_bench.networks import ARCHITECTURES, build_network
@@ -378,8 +378,8 @@ def test_damaged_or_other_weights_are_refused(digits, stub, home):
     kept.write_bytes(b"hello")
     with pytest.raises(DataError, match="cannot be read"):
         get_or_train_teacher(data(digits), ADOPTED, 0)
-    torch.save({"0.weight": torch.ones(1)}, kept)
-    with pytest.raises(DataError, match=r"does not hold torchvision:Stub.*Delete the file"):
+    torch.save({"0.weight": torch.ones(1)}, kept)  # the name says another sum
+    with pytest.raises(DataError, match=r"sha256 does not begin with [0-9a-f]{8}.*Delete it"):
         get_or_train_teacher(data(digits), ADOPTED, 0)
 
 
@@ -414,3 +414,10 @@ def test_a_network_from_outside_is_refused_before_it_is_imported(digits):
         get_or_train_teacher(data(digits), QUICK.model_copy(update={"network": "own:net"}), 0)
     with pytest.raises(UsageError, match=r"own:net is not one of this project's: experts are made with these alone"):
         experts.parameter_shapes(data(digits), "own:net")
+
+
+@pytest.mark.parametrize("method", ["herding", "el2n", "rded"])
+def test_a_teacher_of_one_class_is_refused_before_it_is_trained(digits, method):
+    with pytest.raises(UsageError, match="digits has one class"):
+        synthesize(digits.with_classes(["3"]), method, 1, "test")
+    assert list_teachers() == []

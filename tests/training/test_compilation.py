@@ -132,3 +132,16 @@ def test_ten_compiled_steps_are_ten_eager_ones(found, case, dtype, tolerance):
 def test_every_network_of_a_shape_uses_one_compilation_and_remainders_are_compiled_where_they_come_up_often(found):
     assert found["compilations"]["counts"] == [2, 2, 3]
     assert found["compilations"]["error"] < 1e-8
+
+
+class Twice(torch.nn.GroupNorm):
+    def forward(self, images):
+        return 2 * super().forward(images)
+
+
+@pytest.mark.parametrize(("norm", "shape"), [(Twice(2, 4), (3, 4, 5, 5)), (torch.nn.GroupNorm(2, 4), (3, 4, 7)),
+                                             (torch.nn.GroupNorm(4, 4), (3, 4))])  # fmt: skip
+def test_norms_that_do_more_or_see_other_tensors_stay_what_they_are(norm, shape):
+    """A subclass keeps its forward; the library's own takes tensors of two dimensions and more."""
+    network, images = torch.nn.Sequential(norm), torch.randn(shape, generator=generator("of any shape"))
+    torch.testing.assert_close(compilation._decompose_group_norm(network)(images), network(images))

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from distill_bench.datasets import Dataset, Split
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import transform_of
-from distill_bench.errors import Interrupted, RunFailed
+from distill_bench.errors import Interrupted, RunFailed, UsageError
 from distill_bench.evaluation.evaluate import prepare
 from distill_bench.evaluation.inputs import TrainInputs
 from distill_bench.evaluation.measures.measured import Estimated, Measured, check_whole
@@ -143,13 +143,18 @@ def privacy(
         Distances and the area under the curve.
 
     Raises:
-        UsageError, RunFailed: as ``evaluate``.
+        UsageError, RunFailed: as ``evaluate``; or networks are trained on targets, not on labels.
         Interrupted: the monitor was asked to stop; networks are trained again.
     """
     check_whole(distilled, "privacy")
     setup, inputs, notes = prepare(
         distilled, dataset, protocol, network, networks, labels, device=device, monitor=monitor, allow_leak=allow_leak
     )
+    if setup.rules.probe is not None:
+        raise UsageError(
+            f"{setup.rules.id} trains networks on targets, which have no cross-entropy to be told by. Take the classes "
+            "of its images, `labels=hard`, and a protocol that trains on labels, `protocol=standard-v1`."
+        )
     dataset = setup.dataset
     distances, indices = nearest(unit_pixels(distilled, dataset), dataset.train)
     drawn = _some(len(dataset.test), REFERENCE, "reference")

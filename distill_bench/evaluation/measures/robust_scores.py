@@ -6,7 +6,7 @@ score lies in 0 … 1.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from pydantic import computed_field
 
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.card import dataset_of
+from distill_bench.distilled.card import Card
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset
 from distill_bench.distilled.recorded_labels import RECORDED_KINDS
 from distill_bench.errors import UsageError
@@ -22,6 +23,14 @@ from distill_bench.evaluation import Result, evaluate, evaluate_full, load_proto
 from distill_bench.evaluation.measures.measured import Estimated, Measured, check_whole, epochs_of, facts_of, one_stage
 from distill_bench.evaluation.protocol import WITHOUT_AUGMENTATION
 from distill_bench.runtime.progress import SILENT, Monitor
+
+_TABLES = ("logits", "probabilities", "weights")
+_ALIKE: dict[str, Callable[[Card], Any]] = {
+    "pixels": lambda card: card.pixel_space.kind,
+    "smaller images a side of each": lambda card: card.formation,
+    "labels": lambda card: "soft" if card.trained_kind in _TABLES else card.trained_kind,
+}
+"""In what a set and its random images are to be alike, by what it is called."""
 
 REFERENCE = "full-v1"
 WEIGHT = 0.5
@@ -41,7 +50,8 @@ def label_robust_gain(improvement: float, recovery: float, weight: float = WEIGH
     """α = w · IOR − (1 − w) · HLR.
 
     Args:
-        improvement: IOR, accuracy of the set minus that of random images, labelled and trained on alike; a fraction.
+        improvement: IOR, accuracy of the set minus that of random images with labels of the same kind, each trained on
+            at its own learning rate, where it has one; a fraction.
         recovery: HLR, accuracy of the whole training split minus that of the set with hard labels; a fraction.
         weight: w, in 0 … 1.
 
@@ -119,11 +129,11 @@ def lrs(
         The score with HLR and IOR.
 
     Raises:
-        UsageError: as ``evaluate``, or the random images are more or fewer.
+        UsageError: as ``evaluate``, or the random images are more or fewer, or unlike the set but for what they show.
         RunFailed: a network's training diverged.
         Interrupted: the monitor was asked to stop; the cache has all networks that were tested.
     """
-    rules, dataset = protocol_for(distilled, protocol), _data(distilled, random, dataset)
+    rules, dataset = protocol_for(distilled, protocol), _data(distilled, random, dataset, "stored")
     count = rules.networks if networks is None else networks
     options: dict[str, Any] = {"device": device, "cache": cache}
     whole_epochs = epochs_of(load_protocol(REFERENCE), dataset, len(dataset.train))
@@ -166,19 +176,19 @@ def ars(
         The score with the gains over random, augmented and plain.
 
     Raises:
-        UsageError: as ``evaluate``; the random images are more or fewer; the protocol does not augment; or the labels
-            are recorded, of which each belongs to a view.
+        UsageError: as ``evaluate``; the random images are more or fewer, or unlike the set but for what they show; the
+            protocol does not augment; or the labels are recorded, of which each belongs to a view.
         RunFailed: a network's training diverged.
         Interrupted: the monitor was asked to stop; the cache has all networks that were tested.
     """
-    rules, dataset = protocol_for(distilled, protocol), _data(distilled, random, dataset)
-    if rules.for_dataset(dataset.name).augmentation == "none":
-        raise UsageError(f"{rules.id} does not augment images of {dataset.name}: name another `protocol`.")
     if labels == "stored" and distilled.card.label_kind in RECORDED_KINDS:
         raise UsageError(
             "the set's labels are recorded, each for a view of an image, which cannot be had without its view: measure "
             "it with `labels=hard`."
         )
+    rules, dataset = protocol_for(distilled, protocol), _data(distilled, random, dataset, labels)
+    if rules.for_dataset(dataset.name).augmentation == "none":
+        raise UsageError(f"{rules.id} does not augment images of {dataset.name}: name another `protocol`.")
     count = rules.networks if networks is None else networks
     total = 4 * count * epochs_of(rules, dataset, distilled)
     about: dict[str, Any] = {"device": device, "cache": cache, "allow_leak": allow_leak}
@@ -217,8 +227,8 @@ def _score(
     )
 
 
-def _data(distilled: DistilledSet, random: DistilledSet, dataset: Dataset | None) -> Dataset:
-    """Where both sets are tested; UsageError unless they are as large."""
+def _data(distilled: DistilledSet, random: DistilledSet, dataset: Dataset | None, labels: str) -> Dataset:
+    """Where both sets are tested; UsageError unless they are as large, and alike but for their images."""
     dataset = dataset or dataset_of(distilled.card.source)
     for each in (distilled, random):
         check_whole(each, "lrs or ars")
@@ -228,6 +238,13 @@ def _data(distilled: DistilledSet, random: DistilledSet, dataset: Dataset | None
             f"the set has {len(distilled.images)} images, the random one {len(random.images)}: give one of as many, "
             "`random=…`."
         )
+    for what, of in _ALIKE.items():
+        own, other = of(distilled.card), of(random.card)
+        if own != other and (what != "labels" or labels == "stored"):
+            raise UsageError(
+                f"the set's {what}: {own}; the random one's: {other}. The difference would be that of both: give "
+                "random images that are alike, `random=…`."
+            )
     return dataset
 
 

@@ -121,8 +121,12 @@ def transfer(
 
 
 def _made_with(card: Card, shape: Shape) -> str | None:
-    """The network that a recipe names for synthesis: matched, or that of its teacher."""
-    for values in (card.recipe, card.recipe.get("teacher")):
+    """The network that a recipe names for synthesis: that of the method that made the images, or of its teacher.
+
+    A teacher is none where labels are classes that nothing chose images by, or the scores are from a file.
+    """
+    taught = card.recipe.get("labels") != "hard" and not card.recipe.get("scores")
+    for values in (card.recipe.get("selection"), card.recipe, card.recipe.get("teacher") if taught else None):
         if isinstance(values, dict) and isinstance(name := values.get("network"), str):
             with contextlib.suppress(UsageError):  # of a later version
                 return resolve_network(name, shape)

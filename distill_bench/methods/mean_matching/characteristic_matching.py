@@ -4,6 +4,7 @@ Source: Wang et al., "Dataset Distillation with Neural Characteristic Function: 
 2502.20653, and NCFM.py, Condenser.py and compute_loss.py of gszfwsb/NCFM de92fb8. What is changed: README.md.
 """
 
+from collections.abc import Set
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -87,6 +88,14 @@ class CharacteristicConfig(MeanMatchingConfig, ExpertConfig):
                 f"{2 * ROWS_A_SCALE} or more, or frequency_net = false"
             )
         return self
+
+    def misplaced(self, changed: Set[str]) -> str | None:
+        """Of frequencies that are not compared, or not chosen."""
+        if self.distance == "mean" and (idle := sorted({"frequencies", "amplitude", "loss_scale"} & changed)):
+            return f"{' and '.join(idle)} go with distance=characteristic. Set it as well, or leave it out."
+        if not self.frequency_net and "frequency_lr" in changed:
+            return "frequency_lr goes with frequency_net=true. Set it as well, or leave it out."
+        return super().misplaced(changed)
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """Of float32: a step of mean matching with its waves, a class's calibration, or an expert's step."""

@@ -3,6 +3,7 @@
 Equal scores are in a random order of the caller's generator, never in that of the file.
 """
 
+from fractions import Fraction
 from typing import Literal
 
 import torch
@@ -49,6 +50,15 @@ def kept(scores: Float[Tensor, " n"], count: int, keep: Keep, generator: Generat
     return order[first : first + count]
 
 
+def dropped_count(share: float, count: int) -> int:
+    """⌊share · count⌋ of the share as it is written: in binary, 0.7 · 90 is a little below 63.
+
+    >>> dropped_count(0.7, 90), dropped_count(0.29, 100)
+    (63, 29)
+    """
+    return int(Fraction(str(share)) * count)
+
+
 def without_hardest(
     scores: Float[Tensor, " n"], share: float, hardest: Literal["high", "low"], generator: Generator
 ) -> Int64[Tensor, " m"]:
@@ -65,7 +75,7 @@ def without_hardest(
     Returns:
         Different indices.
     """
-    order, dropped = ranked(scores, generator), int(share * len(scores))
+    order, dropped = ranked(scores, generator), dropped_count(share, len(scores))
     left = order[: len(order) - dropped] if hardest == "high" else order[dropped:]
     return left.sort().values
 
@@ -89,9 +99,8 @@ def stratified(
         Different indices, stratum by stratum.
     """
     low, high = scores.min(), scores.max()
-    place = (
-        ((scores - low) / (high - low).clamp(min=torch.finfo(scores.dtype).tiny) * strata).long().clamp(max=strata - 1)
-    )
+    width = (high / 2 - low / 2).clamp(min=torch.finfo(scores.dtype).tiny)  # halves: the whole may be beyond the type
+    place = ((scores / 2 - low / 2) / width * strata).long().clamp(max=strata - 1)
     budgets = stratum_budgets(place.bincount(minlength=strata).tolist(), count)
     shuffled = torch.randperm(len(scores), generator=generator)
     of_stratum = [shuffled[place[shuffled] == number][:budget] for number, budget in enumerate(budgets)]

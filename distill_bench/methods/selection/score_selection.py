@@ -4,7 +4,7 @@ What networks make of the training images is recorded once and shared by all sco
 are in ``scores``, what is kept of them in ``keep``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -18,7 +18,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
 from distill_bench.methods.run import Config, Piece, Run, SynthesisResult, method
 from distill_bench.methods.selection import scores
-from distill_bench.methods.selection.keep import Keep, kept, without_hardest
+from distill_bench.methods.selection.keep import Keep, dropped_count, kept, without_hardest
 from distill_bench.methods.selection.score_file import ScoreFile, read_scores, scores_of
 from distill_bench.methods.selection.selection import classifier_of, embeddings, selected
 from distill_bench.pretrained.dynamics import Dynamics, When, dynamics_path, get_or_record_dynamics
@@ -92,6 +92,15 @@ class ScoreConfig(Config):
                 f"`epochs={self.epochs}`: the networks are trained for {trained}. Give {trained} or less, 0 for all, "
                 "or more `teacher.epochs`."
             )
+
+    def misplaced(self, changed: Set[str]) -> str | None:
+        """Of networks that are not trained, and of a moment of training that the score is not of."""
+        untrained = sorted({"teacher", "networks", "when", "epochs"} & changed)
+        if self.scores and untrained:
+            return f"{' and '.join(untrained)} is of networks that are trained; the scores are of {self.scores}."
+        if "when" in changed and self.score not in OF_TRAINING:
+            return f"when goes with {', '.join(OF_TRAINING)}; the score is {self.score}. Leave it out."
+        return super().misplaced(changed)
 
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """Of float32: what the networks' training takes."""
@@ -216,7 +225,7 @@ def _check_left(run: Run[ScoreConfig], groups: list[_Group]) -> None:
     dropped = run.config.hardest_dropped
     for group in groups:
         count = len(group.indices)
-        left = count - int(dropped * count)
+        left = count - dropped_count(dropped, count)
         if left < group.wanted:
             raise UsageError(
                 f"`hardest_dropped={dropped:g}` leaves {left} of the {count} images of {group.name}, of which "

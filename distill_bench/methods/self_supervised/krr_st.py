@@ -25,6 +25,7 @@ from distill_bench.methods.self_supervised.pool import Pool
 from distill_bench.methods.self_supervised.random_targets import TargetsConfig, encoder_of, encoder_pieces
 from distill_bench.networks import Network, build_network
 from distill_bench.runtime.device import send
+from distill_bench.runtime.progress import stopped
 from distill_bench.training.memory import training_bytes
 
 _LAST_RATE = 1e-3  # of the first, after all outer steps
@@ -159,12 +160,22 @@ class KernelRidge(Objective):
         return Pool(self._fresh_network, config.pool, config.life, sgd, config.pool_reset)
 
     def _warm_pool(self) -> Pool:
-        """A pool whose networks are anywhere in their lives, trained on the set as it starts."""
+        """A pool whose networks are anywhere in their lives, trained on the set as it starts; kept as it grows."""
         run, pool = self._run_of, self._new_pool()
-        for number, slot in enumerate(pool.slots):
-            steps = int(torch.randint(1, max(2, run.config.life), (), generator=run.generator("age", number)))
-            for _ in range(steps):
-                slot.train(self._images, self._targets)
+        kept, oldest = run.checkpoint.part("pool"), max(2, run.config.life)
+        ages = [int(torch.randint(1, oldest, (), generator=run.generator("age", k))) for k in range(run.config.pool)]
+        if saved := kept.load():
+            pool.restore(saved)
+        with run.monitor.stage("krr-st, the pool of networks", sum(ages), pool.steps) as stage:
+            for slot, age in zip(pool.slots, ages, strict=True):
+                while slot.steps < age:
+                    slot.train(self._images, self._targets)
+                    stage.advance()
+                    stop = run.monitor.stop_requested
+                    if stop or kept.due:
+                        kept.save(pool.state())
+                    if stop:
+                        raise stopped(f"{pool.steps} of {sum(ages)} steps of the pool of networks done")
         return pool
 
     def _fresh_network(self, number: int) -> Network:

@@ -77,6 +77,11 @@ class Pool:
         self.slots = [Slot(fresh(number), sgd) for number in range(size)]
         self._drawn = size
 
+    @property
+    def steps(self) -> int:
+        """Of all slots."""
+        return sum(slot.steps for slot in self.slots)
+
     def turn(self, index: int, images: Float[Tensor, "n c h w"], targets: Float[Tensor, "n d"]) -> None:
         """What a slot does once it was used: a step of training, or, after its life, a fresh network in its place."""
         slot = self.slots[index]
