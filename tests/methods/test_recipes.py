@@ -1,6 +1,8 @@
 from itertools import product
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from distill_bench.errors import UsageError
 from distill_bench.methods import load_method, variant
