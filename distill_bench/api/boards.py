@@ -2,7 +2,8 @@
 
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from distill_bench.benchmark.leaderboard import tables
 from distill_bench.errors import DataError, UsageError
 from distill_bench.runtime.files import check_ending
 from distill_bench.runtime.paths import cache_dir
-from distill_bench.runtime.progress import Monitor, StreamMonitor
+from distill_bench.runtime.progress import Monitor, Stage, StreamMonitor
 from distill_bench.runtime.shown import monitor_of
 from distill_bench.runtime.text import counted, for_terminal
 
@@ -175,9 +176,29 @@ def bench(
     folder = Path(results) if results else cache_dir() / "results"
     plan = benchmark.plan(chosen, folder, only, settings, device=device, networks=networks, compile=compile)
     watching = monitor_of(progress, monitor)
-    watching = watching if isinstance(watching, StreamMonitor) else StreamMonitor(quiet=True)
+    watching = watching if isinstance(watching, StreamMonitor) else _Following(watching)
     plan.run(watching, executor, jobs, threads, progress is False)
     return board_of(folder, chosen.name)
+
+
+class _Following(StreamMonitor):
+    """Another monitor, where lines are said as well: these go nowhere."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        super().__init__(quiet=True)
+
+    @property
+    def stop_requested(self) -> bool:  # type: ignore[override]
+        return self._monitor.stop_requested
+
+    @stop_requested.setter
+    def stop_requested(self, _: bool) -> None: ...
+
+    @contextmanager
+    def stage(self, title: str, total: int, done: int = 0) -> Iterator[Stage]:
+        with self._monitor.stage(title, total, done) as stage:
+            yield stage
 
 
 def board_of(folder: Path, suite: str) -> Board:

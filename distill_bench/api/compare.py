@@ -6,11 +6,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from distill_bench.api.named import Data, dataset_named, set_files, source_of
+from distill_bench.api.named import Data, data_of, set_files
 from distill_bench.benchmark import leaderboard as boards
 from distill_bench.benchmark.leaderboard.collect import BUDGET
 from distill_bench.benchmark.leaderboard.tables import grouped
-from distill_bench.datasets import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError, unknown
 from distill_bench.evaluation import Result, evaluate, protocol_for, score_folder
@@ -82,11 +81,6 @@ def compare(
     return _of_methods(a, b, results or cache_dir() / "results", asked)
 
 
-def _tested_on(distilled: DistilledSet, dataset: Data | None) -> Dataset:
-    given = dataset is None or isinstance(dataset, str)
-    return source_of(distilled, distilled.card.source.holdout, name=dataset) if given else dataset_named(dataset)  # type: ignore[arg-type]
-
-
 def _both_sets(a: str, b: str, registry: Path | None) -> bool:
     """Whether two sets are named, or two methods. Raises UsageError for one of each."""
     known = load_registry(registry)
@@ -113,7 +107,7 @@ def _evaluated(
     if len({*rules.values()}) > 1:
         cards = " and ".join(f"{name} {rule}" for name, rule in rules.items())
         raise UsageError(f"the cards name different protocols ({cards}): name one for both, `protocol={rules[a]}`.")
-    data = {name: _tested_on(sets[0], dataset) for name, sets in sides.items()}
+    data = {name: data_of(sets[0], dataset) for name, sets in sides.items()}
     if len({each.test.fingerprint for each in data.values()}) > 1:
         raise UsageError(f"{a} is tested on {data[a].name} and {b} on {data[b].name}, on different images.")
     return [

@@ -60,3 +60,10 @@ def source_of(distilled: DistilledSet, fraction: float | None = None, **asked: A
     if fraction is None and card.holdout is not None:
         return data.with_holdout(card.holdout, own_test=True)
     return data if fraction is None else data.with_holdout(fraction)
+
+
+def data_of(distilled: DistilledSet, data: Data | None) -> Dataset:
+    """The source on a set's card, or where a name says it lies; or the dataset given. Errors as ``source_of``."""
+    if data is None or isinstance(data, str):
+        return source_of(distilled, distilled.card.source.holdout, name=data)
+    return data

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from distill_bench import hub
-from distill_bench.api.named import Data, Set, dataset_named, downloaded, set_files, set_named, source_of
+from distill_bench.api.named import Data, Set, data_of, dataset_named, downloaded, set_files, set_named, source_of
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind
 from distill_bench.distilled.distilled_set import load_distilled
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import Result, evaluate, protocol_for, score_folder
 from distill_bench.evaluation.claim import ClaimVerdict, check_claim, claim_of
 from distill_bench.evaluation.memory import evaluation_bytes
@@ -57,7 +59,11 @@ def import_sets(
     """
     paths = [Path(each) for each in ([files] if isinstance(files, str | Path) else files)]
     about: dict[str, Any] = {"format": format, "method": method, "protocol": protocol, "force": force}
-    return hub.import_release(paths, dataset_named(dataset), space, hub.ImportOptions(**options), **about)
+    try:
+        said = hub.ImportOptions(**options)
+    except ValidationError as error:
+        raise UsageError(f"import: {describe(error, hub.ImportOptions.model_fields)}.") from error
+    return hub.import_release(paths, dataset_named(dataset), space, said, **about)
 
 
 def export(
@@ -80,8 +86,9 @@ def export(
         DataError: a set is not there, or a file cannot be written.
     """
     given = [sets] if isinstance(sets, str | Path) or not isinstance(sets, Sequence) else sets
-    data = None if dataset is None else dataset_named(dataset)
-    return hub.export([set_named(each) for each in given], to, Path(out), lossy=lossy, dataset=data)
+    loaded = [set_named(each) for each in given]
+    data = data_of(loaded[0], dataset) if dataset is not None and loaded else None
+    return hub.export(loaded, to, Path(out), lossy=lossy, dataset=data)
 
 
 def publish(
@@ -162,8 +169,11 @@ def verify(
     path = _of_claim(cached, alone) if cached else Path(file)
     distilled = load_distilled(path)
     claimed = alone or _only(read_results_of(place, path), place)
+    if claimed.ipc in distilled.card.prefixes:
+        distilled = distilled.prefix(claimed.ipc)
     check_belongs(claimed, place, distilled, path)
-    own = {"name": dataset, "flip_invariant": flip_invariant, "classes": classes, "size": claimed.size}
+    flips = claimed.flip_invariant if flip_invariant is None else flip_invariant
+    own = {"name": dataset, "flip_invariant": flips, "classes": classes, "size": claimed.size}
     data = source_of(distilled, claimed.holdout, **own)
     how: dict[str, Any] = {"device": device, "allow_leak": allow_leak, "monitor": monitor_of(progress, monitor)}
     with cpu_threads(verifying.threads_to_repeat(claimed)):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill_bench import evaluation, methods
-from distill_bench.api.named import Data, Set, dataset_named, set_named
+from distill_bench.api.named import Data, Set, data_of, dataset_named, set_named
 from distill_bench.distilled import render as drawing
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation import Result
@@ -163,7 +163,7 @@ def render(distilled: Set, out: str | Path | None = None, *, dataset: Data | Non
         DataError: the set or its dataset is not there, or the file cannot be written.
     """
     shown = set_named(distilled)
-    data = None if dataset is None or shown.card.pixel_space.kind != "zca" else dataset_named(dataset)
+    data = None if dataset is None or shown.card.pixel_space.kind != "zca" else data_of(shown, dataset)
     if out is None:
         return drawing.grid(shown, dataset=data, columns=columns)
     check_no_input(Path(out), [] if isinstance(distilled, DistilledSet) else [Path(distilled)])

@@ -96,6 +96,8 @@ def _claim(entry: Entry, results: Sequence[Result]) -> Claim | None:
     of_set = entry.model_dump(include={"method", "dataset", "size", "ipc", "protocol"})
     unsaid = {"std": None, "networks": None, "norm": "unknown", "selection": "unknown"}
     measured = {"network": first.network, "labels": first.labels}
+    if data := says.pop("data", None):
+        of_set |= {"dataset": data, "size": None}
     # not validated: a registry of one's own may name labels or networks that nothing here has, and differs then
     return Claim.model_construct(**{**of_set, **unsaid, **measured, **says})
 

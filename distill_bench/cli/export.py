@@ -43,7 +43,7 @@ def export_command(
     else:
         options.check_out_folder(out, inputs)
     data = options.dataset_of_set(whitened or sets[0], dataset) if dataset or (whitened and form.needs_pixels) else None
-    lost = [loss for one in sets for loss in form.losses(one, data)] if lossy else []
+    lost = [loss for one in sets for loss in hub.losses_in(one, form, data)] if lossy else []
     written = export(sets, to, out, lossy=lossy, dataset=data)
     show(*written[:10], *([f"… {len(written)} files"] if written[10:] else []))
     show(*(f"lost: {line}" for line in dict.fromkeys(lost)))

@@ -49,7 +49,7 @@ def import_command(
     form: Annotated[str | None, typer.Option("--form", help=", ".join(FORMATS))] = None,
     method: Annotated[str | None, typer.Option("--method", help="The method's name, if not the form's.")] = None,
     protocol: Annotated[str | None, typer.Option("--protocol", help="The paper's, if not the form's.")] = None,
-    number: Annotated[int | None, typer.Option("--set", help="Only this one of several sets, from 0.")] = None,
+    number: Annotated[int | None, typer.Option("--set", min=0, help="Only this one of several sets, from 0.")] = None,
     class_order: Annotated[
         str | None,
         typer.Option("--class-order", help="What class numbers count: dataset, its own order; sorted, ImageFolder's."),

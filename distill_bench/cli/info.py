@@ -2,6 +2,7 @@
 
 from distill_bench.cli import options
 from distill_bench.cli.output import show_json
+from distill_bench.runtime.hashing import sha256_of
 from distill_bench.runtime.stored import is_unchanged
 
 _CONTENT = {
@@ -23,6 +24,7 @@ def info_command(file: options.SetName) -> None:
         "tensors": tensors,
         "bytes": distilled.nbytes,
         "sha256": distilled.sha256,
+        **({"file_sha256": written} if (written := sha256_of(path)) != distilled.sha256 else {}),
         "content": _CONTENT[is_unchanged(path)],
     }
     show_json(about)

@@ -35,6 +35,17 @@ def check(distilled: "DistilledSet") -> None:
     if len(distilled.card.pixel_space.mean) != (channels := distilled.images.shape[1]):
         raise DataError(f"the pixel space has {len(distilled.card.pixel_space.mean)} channels, images {channels}.")
     _check_formation(distilled)
+    _check_budget(distilled)
+
+
+def _check_budget(distilled: "DistilledSet") -> None:
+    """Images that an IPC does not hold would stand on boards as so few; of fewer, some classes have less."""
+    card, count = distilled.card, len(distilled.images)
+    if card.fraction is None and count > card.ipc * len(card.class_names):
+        raise DataError(
+            f"ipc is {card.ipc}: {card.ipc * len(card.class_names)} images of {len(card.class_names)} classes, and "
+            f"{count} are here. Give the number of images per class."
+        )
 
 
 def _check_images(distilled: "DistilledSet") -> None:

@@ -102,6 +102,11 @@ class DistilledSet:
             DataError: the tensors do not fit together or do not fit the dataset.
         """
         pixels, classes = as_pixels(images), as_classes(labels, len(dataset.class_names))
+        if pixels.ndim == 4 and tuple(pixels.shape[1:]) != dataset.train.shape:
+            raise DataError(
+                f"images are of shape {tuple(pixels.shape[1:])}, and {dataset.name} has {dataset.train.shape} "
+                "(channels, height, width)."
+            )
         soft = None if soft_labels is None else as_tensor(soft_labels, "the soft labels")
         space = pixel_space if isinstance(pixel_space, PixelSpace) else pixel_space_of(dataset, pixel_space)
         most = max(classes.unique(return_counts=True)[1].tolist(), default=0)
@@ -174,12 +179,14 @@ class DistilledSet:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write the set to ``path``, whole or not at all.
+        """Write the set to ``path``, whole or not at all. What lay beside another set of that name goes with it.
 
         Raises:
             DataError: the file cannot be written.
         """
         write_atomically(Path(path), self.to_bytes())
+        if is_unchanged(Path(path)) is False:
+            beside(Path(path)).unlink()
 
     def shown(self, dataset: Dataset | None = None) -> "Shown":
         """What networks are trained on: images in the card's pixel space; of a formation, those in the stored ones.

@@ -12,9 +12,11 @@ from pydantic import ValidationError
 
 from distill_bench.datasets import dataset_info
 from distill_bench.datasets.info import DatasetInfo
+from distill_bench.distilled import compensators
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import UsageError, describe
 from distill_bench.evaluation import PROTOCOLS, Result
+from distill_bench.evaluation.protocol import is_known
 from distill_bench.hub.formats.datasets import VIEWER
 from distill_bench.hub.registry.registry import OWN_FORMAT, Entry
 from distill_bench.methods.recipe import list_recipes, load_recipe
@@ -23,6 +25,15 @@ from distill_bench.runtime.text import for_json, for_markdown
 
 _NOWHERE = "https://example.org/where-this-folder-lies"
 _SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+UNNAMED = "standard-v1"
+"""What a registry's entry has for a protocol where a set's own is somebody's, and no result says another."""
+_LOADED = {
+    "recorded": "recording = Playback.of(distilled)  # recording(epoch, indices): views, and labels for each",
+    "distances": "evaluate(distilled)  # trains with the recorded distances",
+    "teacher": "teacher = stored_teacher(distilled)  # teacher(images): logits, labels of what is shown",
+    "projector": "projector = stored_projector(distilled)  # projector(images): logits, labels of what is shown",
+}
+"""How a set is used whose labels are no table."""
 _VERSIONS = ("torch", "numpy", "python", "git_commit", "device", "threads")
 
 
@@ -75,6 +86,12 @@ class SetToPublish:
         """
         return max(self.results, key=lambda path: self._weight(self.results[path]), default=None)
 
+    @property
+    def protocol(self) -> str:
+        """The one that the registry names: the claim's, else the card's; ``UNNAMED`` where neither is one of ours."""
+        best = None if self.claim is None else self.results[self.claim].protocol
+        return next((name for name in (best, self.distilled.card.protocol) if name and is_known(name)), UNNAMED)
+
     def _weight(self, result: Result) -> tuple[bool, bool, int, bool]:
         card = self.distilled.card
         rules = PROTOCOLS.get(result.protocol)  # what a file names is never imported
@@ -82,7 +99,7 @@ class SetToPublish:
         usual = rules is not None and result.network == resolve_network(
             rules.for_dataset(card.source.name).network, (channels, height, width)
         )
-        return result.protocol == card.protocol, usual, result.networks, result.labels != "hard"
+        return result.protocol == card.protocol, usual, result.networks, not result.strict
 
 
 def dataset_card(subject: SetToPublish) -> str:
@@ -98,6 +115,7 @@ def dataset_card(subject: SetToPublish) -> str:
         size_category=next((label for most, label in _SIZE_CATEGORIES if count < most), "1M<n<10M"),
         tags=tags + ([f"arxiv:{identifier[1]}"] if identifier else []),
         facts=_facts(subject),
+        loaded=_loaded(distilled),
         recipe=for_json(card.recipe, indent=1),
         notes=sorted({note for result in subject.results.values() for note in result.notes}),
         paper=paper,
@@ -127,8 +145,20 @@ def _cited(distilled: DistilledSet) -> str | None:
     return ". ".join(filter(None, (recipe.title, distilled.card.paper or recipe.paper)))
 
 
+def _loaded(distilled: DistilledSet) -> list[str]:
+    """The lines of Python that load a set, by what its labels are."""
+    card = distilled.card
+    use = _LOADED.get(card.label_kind)
+    if use is None:
+        kinds = f"labels are {card.label_kind}, pixels {card.pixel_space.kind}"
+        use = f"dataset = distilled.to_dataset()  # of (image, label); {kinds}"
+    own = sorted({"load_distilled", *re.findall(r"(Playback|stored_teacher|stored_projector|evaluate)[.(]", use)})
+    return [f"from distill_bench import {', '.join(own)}", use]
+
+
 def _facts(subject: SetToPublish) -> dict[str, str]:
-    card, run = subject.distilled.card, subject.made_with
+    distilled, run = subject.distilled, subject.made_with
+    card = distilled.card
     facts = {
         "method": card.method,
         "preset": card.preset,
@@ -141,6 +171,13 @@ def _facts(subject: SetToPublish) -> dict[str, str]:
         "training images' fingerprint": card.source.train_fingerprint,
         "pixels": card.pixel_space.kind,
         "labels": card.label_kind,
+        "temperature": None if card.temperature == 1 else f"{card.temperature:g}",
+        "weight of the teacher's labels": card.alpha if card.alpha < 1 else None,
+        "weight of the distances": card.distance_weight if card.label_kind == "distances" else None,
+        "every image holds": None if card.formation == 1 else f"{card.formation}×{card.formation} smaller ones",
+        "compensators": f"of every image {forms - 1} more are shown"
+        if (forms := compensators.forms(distilled)) > 1
+        else None,
         "external weights needed": "; ".join(f"{w.id}, {w.bytes:,} bytes, sha256 {w.sha256}" for w in card.requires)
         or None,
         "learning rate": subject.distilled.learning_rate,

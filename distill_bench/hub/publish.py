@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -153,8 +153,12 @@ def _checked(option: str, check: Callable[[str], str], text: str) -> str:
 
 def _made_with(file: Path, results: Mapping[str, Result]) -> dict[str, Any]:
     """Versions and machine of the synthesis: from the run file beside the set, else from a result that says."""
-    made = read_json(beside(file), "torch") if beside(file).exists() else None
-    return made or next((result.synthesis.model_dump() for result in results.values() if result.synthesis), {})
+    made = read_json(beside(file)) if beside(file).exists() else None  # an imported set's has its sum alone
+    return (
+        made
+        if made and "torch" in made
+        else next((result.synthesis.model_dump() for result in results.values() if result.synthesis), {})
+    )
 
 
 def _results(distilled: DistilledSet, file: Path, paths: Sequence[Path]) -> dict[str, tuple[Result, bytes]]:
@@ -169,13 +173,19 @@ def _results(distilled: DistilledSet, file: Path, paths: Sequence[Path]) -> dict
             by_condition[key] = result, _text(result) if path.suffix == LINES else path.read_bytes()
     for result in _stored_results(distilled, file):
         by_condition.setdefault(_condition(result), (result, _text(result)))
-    kinds = [key[:3] for key in by_condition]
-    return {
-        "results/"
-        + re.sub(r"[^\w.-]+", "-", "-".join(key[:3]) + ("" if kinds.count(key[:3]) == 1 else f"-lr{key[3]:g}"))
-        + ".json": by_condition[key]
-        for key in sorted(by_condition)
-    }
+    named = {_file_name(key, by_condition): by_condition[key] for key in sorted(by_condition)}
+    assert len(named) == len(by_condition)
+    return named
+
+
+def _file_name(key: tuple[Any, ...], conditions: Iterable[tuple[Any, ...]]) -> str:
+    """Of a result in the folder: as much of its condition as tells it from the others."""
+    words, alike = [*key[:3]], [each for each in conditions if each[:3] == key[:3]]
+    for part, word in ((4, key[4]), (3, f"lr{key[3]!r}"), (5, "strict" if key[5] else "stored")):
+        if len({each[part] for each in alike}) > 1:
+            words.append(word)
+            alike = [each for each in alike if each[part] == key[part]]
+    return "results/" + re.sub(r"[^\w.-]+", "-", "-".join(words)) + ".json"
 
 
 def _text(result: Result) -> bytes:
@@ -183,7 +193,7 @@ def _text(result: Result) -> bytes:
 
 
 def _condition(result: Result) -> tuple[Any, ...]:
-    return result.protocol, result.network, result.labels, result.learning_rate
+    return result.protocol, result.network, result.labels, result.learning_rate, result.data, result.strict
 
 
 def _stored_results(distilled: DistilledSet, file: Path) -> list[Result]:
@@ -208,5 +218,7 @@ def _remarks(subject: SetToPublish) -> Iterator[str]:
         yield f"readers will see the name of its source: {subject.distilled.card.source.name}"
     if not subject.results:
         yield "no result goes with it, so that its registry entry claims nothing: give `result`"
+    if subject.results and subject.protocol != subject.results[subject.claim or ""].protocol:
+        yield "no result is under a protocol of this project, so that its registry entry claims nothing"
     if subject.url is None:
         yield f"{ENTRY} does not say where the folder lies: write its address there, or give `url`"

@@ -11,7 +11,7 @@ from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, UsageError
-from distill_bench.evaluation import Result, evaluate, known_protocol, score_key
+from distill_bench.evaluation import Result, data_facts, evaluate, known_protocol, score_key
 from distill_bench.evaluation.claim import WIDEST
 from distill_bench.evaluation.statistics import chance_margin
 from distill_bench.hub.formats.result_file import check_facts
@@ -202,6 +202,7 @@ def _check_setting(distilled: DistilledSet, claimed: Result, data: Dataset, path
         "the test images' fingerprint": (claimed.test_fingerprint, data.test.fingerprint),
         "size": (claimed.size, data.size),
         "holdout": (claimed.holdout, data.holdout),
+        "flip_invariant": (claimed.flip_invariant, data_facts(data)["flip_invariant"]),
     }
     check_facts(facts, path, f"the data of {data.name} here")
     facts = {

@@ -425,5 +425,7 @@ def test_a_protocol_that_a_result_names_is_never_imported(file, score, tmp_path,
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "bad.json").write_text(score.model_copy(update={"protocol": "evil:x"}).model_dump_json())
-    with pytest.raises(UsageError, match=r"protocol: .*'evil:x'"):
-        release(file, [tmp_path / "bad.json"])
+    ready = release(file, [tmp_path / "bad.json"])
+    entry, card = ready.files["registry-entry.toml"].decode(), ready.files["README.md"].decode()
+    assert "evil" not in entry and "claim" not in entry and "--protocol evil" not in card
+    assert any("no result is under a protocol of this project" in remark for remark in ready.remarks)

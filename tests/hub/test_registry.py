@@ -125,7 +125,7 @@ def test_a_space_is_the_sources_unless_it_says_otherwise():
         ("ipc = 1", "ipc = 0", "ipc: Input should be greater than 0"),
         ("ipc = 1", "", "give ipc, images per class, or fraction"),
         ("ipc = 1", "ipc = 1\ncolour = 'red'", "colour: Extra inputs are not permitted"),
-        ("quick-v1", "slow-v1", "unknown protocol 'slow-v1'; known: standard-v1"),
+        ("quick-v1", "slow-v1", "unknown protocol 'slow-v1'"),
         ('"digits"', '"digits"\nimporter = "guess"', "unknown importer 'guess'; known: distill-bench, arrays, datadam"),
         ("https://example.org/dm", "http://example.org/dm", "http is for 127.0.0.1 alone"),
         ("https://example.org/dm", "file:///etc/dm", "give an https address"),

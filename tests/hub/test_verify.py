@@ -12,7 +12,7 @@ from relabelling import RECORD, TEACHER
 from scipy.stats import ttest_ind
 from short_protocol import short_quick_v1
 
-from distill_bench import evaluate, synthesize
+from distill_bench import evaluate, load_distilled, synthesize
 from distill_bench import verify as verify_files
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, UsageError
@@ -210,7 +210,7 @@ def test_a_flipped_byte_of_the_set_is_caught(files, made):
     for place in range(0, len(content), 11):
         file.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
         with pytest.raises(DataError):
-            check_belongs(claimed, result, made, file)
+            check_belongs(claimed, result, load_distilled(file), file)
 
 
 def test_a_flipped_byte_of_what_a_result_claims_is_caught(files, made, score, digits, monkeypatch):

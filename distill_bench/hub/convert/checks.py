@@ -38,7 +38,7 @@ def read_pixels(item: ImportedTensors, dataset: Dataset, options: ImportOptions,
     images = as_pixels(item.images, f"{where}: the images")
     if images.ndim == 3:  # grey ones without their channel
         images = images[:, None]
-    if options.layout == "nhwc" and images.ndim == 4:
+    elif options.layout == "nhwc" and images.ndim == 4:
         images = images.permute(0, 3, 1, 2).contiguous()
     shape, expected = tuple(images.shape[1:]), dataset.train.shape
     if shape != expected:

@@ -95,6 +95,7 @@ def way_back(
     words += _space_options(card.pixel_space, usual_statistics(distilled), asked=not chosen.settles_space)
     words += chosen.import_options
     words += [] if card.fraction is None else card.budget.option
+    words += [] if card.formation == 1 else ["--factor", str(card.formation)]
     words += ["--force"] if absent_classes(distilled) else []
     return [*words, "--method", card.method, "--protocol", card.protocol]
 

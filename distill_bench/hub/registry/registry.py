@@ -16,8 +16,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind, ZcaInput, pixel_space_of
 from distill_bench.distilled.budget import Budget
-from distill_bench.errors import DataError, UsageError, brief, describe, did_you_mean
+from distill_bench.errors import DataError, UsageError, brief, describe, did_you_mean, unknown
 from distill_bench.evaluation import PROTOCOLS
+from distill_bench.evaluation.protocol import is_known
 from distill_bench.hub import ImportOptions, all_formats
 from distill_bench.runtime.files import check_regular
 from distill_bench.runtime.names import LONGEST_PATH, checked_file_name, checked_name
@@ -63,6 +64,13 @@ def checked_id(name: str) -> str:
 
 def _checked_member(member: str) -> str:
     return member if member == EVERYTHING else checked_path(member)
+
+
+def _checked_protocol(name: str) -> str:
+    """Raises ValueError unless a name is of protocols of this project: one, all parts of one, or one changed."""
+    if not is_known(name):
+        raise ValueError(unknown("protocol", name, PROTOCOLS))
+    return name
 
 
 def _known(kind: str, names: Mapping[str, Any] | tuple[str, ...]) -> AfterValidator:
@@ -133,13 +141,18 @@ class CsvClaim(RegistryModel):
 
 
 class InlineClaim(RegistryModel):
-    """A claim that stands here: an accuracy in percent, and where it comes from."""
+    """A claim that stands here: an accuracy in percent, and where it comes from.
+
+    Attributes:
+        data: what it was tested on, as boards show it; the test split of the entry's dataset unless given.
+    """
 
     accuracy: Annotated[float, Field(ge=0, le=100)]
     std: Annotated[float, Field(ge=0)] | None = None
     networks: PositiveInt | None = None
     network: str | None = None
     labels: str | None = None
+    data: Annotated[str, AfterValidator(checked_name)] | None = None
     source: str
 
 
@@ -170,7 +183,7 @@ class Entry(RegistryModel):
     importer: Annotated[str, _known("importer", (OWN_FORMAT, *all_formats()))] = OWN_FORMAT
     options: ImportOptions = ImportOptions()
     space: Space | None = None
-    protocol: Annotated[str, _known("protocol", PROTOCOLS)]
+    protocol: Annotated[str, AfterValidator(_checked_protocol)]
     claim: Literal["stored"] | CsvClaim | InlineClaim | None = None
     licence: str | None = None
     page: Url
