@@ -114,5 +114,5 @@ def _tested(name: str, suite: Suite, results: Path) -> Dataset:
     check_no_input(results / suite.name / "file", paths_of(name))
     dataset = load_dataset(name, **suite.data)
     if dataset.load_test is None:
-        dataset.test  # noqa: B018 (says what to do, before a set is made that nothing can score)
+        _ = dataset.test  # says what to do, before a set is made that nothing can score
     return dataset

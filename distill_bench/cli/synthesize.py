@@ -1,5 +1,6 @@
 """synthesize: make a distilled set."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ import typer
 from distill_bench.cli import options
 from distill_bench.cli.choices import PAPER
 from distill_bench.cli.output import notes_shown, show
+from distill_bench.cli.settings import options_typed
 from distill_bench.errors import UsageError
 from distill_bench.runtime.files import check_no_input, write_atomically
 from distill_bench.runtime.log import log
@@ -57,7 +59,8 @@ def synthesize_command(
     from distill_bench.runtime.device import resolve_device
     from distill_bench.runtime.run_info import code_state
 
-    if (name := method or own) is None or (method is not None and own is not None):
+    both = method is not None and own is not None and "method" in options_typed(sys.argv[1:])  # not a setting
+    if (name := method or own) is None or both:
         raise UsageError("name one method: distill-bench synthesize METHOD …, or --method module:function.")
     budget = Budget(ipc, fraction)
     set_memory_limit(memory_limit)

@@ -54,6 +54,15 @@ def test_an_option_that_is_typed_takes_the_place_of_what_it_excludes(config):
     assert defaults(options, ["evaluate", "x", "--networks", "3"])["evaluate"]["holdout"] == 0.2
 
 
+def test_a_method_that_is_named_takes_the_place_of_the_files(config, command, tmp_path):
+    config('[synthesize]\nmethod = "dm"\nipc = 1\n')
+    out = tmp_path / "x.safetensors"
+    assert command("synthesize", "random", "--dataset", "digits", "--out", out)[0] == 0
+    assert json.loads(command("info", out)[1])["card"]["method"] == "random"
+    code, _, error = command("synthesize", "random", "--method", "dm", "--dataset", "digits", "--out", out)
+    assert code == 2 and "name one method" in error
+
+
 def test_values_of_the_file_are_written_as_on_the_command_line(config):
     config('[bench]\nflip_invariant = false\nclasses = ["1", "2"]\nset = "a=1"\ndry_run = true\nmethod = ["a", "b"]\n')
     expected = {"flip_invariant": "no", "classes": "1,2", "values": ["a=1"], "dry_run": True, "method": ["a", "b"]}
