@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from distill_bench import hub
 from distill_bench.api.named import Data, Set, data_of, dataset_named, downloaded, set_files, set_named, source_of
+from distill_bench.datasets import paths_of
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError, describe
@@ -17,11 +18,12 @@ from distill_bench.evaluation.memory import evaluation_bytes
 from distill_bench.hub import publish as publishing
 from distill_bench.hub import verify as verifying
 from distill_bench.hub.convert.importing import Imported
-from distill_bench.hub.formats.result_file import LINES, check_belongs, read_result, read_results_of
+from distill_bench.hub.formats.result_file import LINES, check_belongs, read_result, read_results_of, sums_of
 from distill_bench.hub.registry.published import CachedSet
 from distill_bench.hub.upload import repository_page, upload
 from distill_bench.hub.verify import Verdict
 from distill_bench.runtime.device import cpu_threads
+from distill_bench.runtime.files import check_no_input
 from distill_bench.runtime.hashing import sha256_of
 from distill_bench.runtime.memory import peak_line
 from distill_bench.runtime.progress import Monitor, StreamMonitor
@@ -122,10 +124,13 @@ def publish(
     """
     if (out is None) == (repo is None):
         raise UsageError("say where to: a folder, `out=DIR`, or a repository, `repo=owner/name`.")
+    path = set_files(str(file))[0]
+    if out is not None and path.suffix == ".safetensors":
+        check_no_input(Path(out) / "file", paths_of(load_distilled(path).card.source.name), "out", Path(out))
     page = repository_page(repo) if repo else None
     url = url or (f"{page}/resolve/main" if page else None)
     paths = [Path(each) for each in results]
-    ready = publishing.release(set_files(str(file))[0], paths, name=name, licence=licence, url=url, page=page)
+    ready = publishing.release(path, paths, name=name, licence=licence, url=url, page=page)
     if out is None:
         assert repo is not None
         return ready, upload(ready, repo)
@@ -168,7 +173,7 @@ def verify(
     alone = None if place.suffix == LINES else read_result(place)
     path = _of_claim(cached, alone) if cached else Path(file)
     distilled = load_distilled(path)
-    claimed = alone or _only(read_results_of(place, path), place)
+    claimed = alone or _only(read_results_of(place, path, parts=True), place)
     if claimed.ipc in distilled.card.prefixes:
         distilled = distilled.prefix(claimed.ipc)
     check_belongs(claimed, place, distilled, path)
@@ -232,13 +237,17 @@ def verify_claim(
 
 def _of_claim(cached: CachedSet, claimed: Result | None) -> Path:
     """The file of a published set: of several independent ones that which the claim is of."""
-    fitting = (path for path in cached.paths if claimed and sha256_of(path) == claimed.set_sha256)
-    return next(fitting, cached.paths[0])
+    for path in cached.paths if claimed else ():
+        if claimed and claimed.set_sha256 in (sha256_of(path), *sums_of(load_distilled(path))):
+            return path
+    return cached.paths[0]
 
 
 def _only(claims: list[Result], path: Path) -> Result:
     if len(claims) > 1:
-        kinds = ", ".join(f"{each.protocol}{' strict' * each.strict} on {each.network}" for each in claims)
+        kinds = ", ".join(
+            f"{each.budget}, {each.protocol}{' strict' * each.strict} on {each.network}" for each in claims
+        )
         raise UsageError(
             f"{path} has {len(claims)} results of this set ({kinds}): give the line of one as a .json file."
         )

@@ -53,7 +53,7 @@ def random_beside(
     if card.formation > 1:
         raise UsageError(
             f"every image of the set holds {card.formation}×{card.formation} smaller ones, and no method makes random "
-            "images that do, with labels of its kind: give some, `random=FILE`, or take classes, `labels=hard`."
+            "images that do, with labels of its kind: give some, `random=FILE`; ars takes classes too, `labels=hard`."
         )
     if card.label_kind == "targets":
         encoder = card.recipe.get("encoder")

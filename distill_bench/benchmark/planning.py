@@ -111,7 +111,7 @@ def plan(suite: Suite, results: Path, only: str = "", settings: Mapping[str, Any
 
 def _tested(name: str, suite: Suite, results: Path) -> Dataset:
     """A dataset of a suite, whose results do not come to lie among its images."""
-    check_no_input(results / suite.name / "file", paths_of(name))
+    check_no_input(results / suite.name / "file", paths_of(name), "results", results)
     dataset = load_dataset(name, **suite.data)
     if dataset.load_test is None:
         _ = dataset.test  # says what to do, before a set is made that nothing can score

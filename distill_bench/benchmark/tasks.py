@@ -442,16 +442,19 @@ class SetTasks(CellTasks[SetCell]):
         return self._other_labels()
 
     def _other_labels(self) -> str | None:
-        """Why a protocol cannot train on what one of the package's methods makes; None of what others make."""
-        own = load_protocol(members(self.method.recipe.protocol)[0]).probe is not None
-        for name in self.cell.protocols if (self.cell.of or self.cell.method) in list_recipes() else ():
-            if own != (load_protocol(name).probe is not None):
-                made, wanted = ("targets", "labels") if own else ("labels", "targets")
-                return (
-                    f"{self.method.name} makes sets of {made}, and {name} trains on {wanted}. Name the protocol of its "
-                    f"recipe, `protocol={self.method.recipe.protocol}`, or another such."
-                )
-        return None
+        """Why no protocol can train on what one of the package's methods makes; None of what others make."""
+        recipe = self.method.recipe
+        own = load_protocol(members(recipe.protocol)[0]).probe is not None
+        asked = [load_protocol(name) for name in self.cell.protocols]
+        if (self.cell.of or self.cell.method) not in list_recipes() or any(
+            (each.probe is not None) == own for each in asked
+        ):
+            return None
+        made, wanted = ("targets", "labels") if own else ("labels", "targets")
+        return (
+            f"{self.method.name} makes sets of {made}, and {asked[0].id} trains on {wanted}. Name the protocol of its "
+            f"recipe as well, `protocol={recipe.protocol}`, or another such."
+        )
 
 
 def tasks_of(cell: Cell, setting: BenchConfig, dataset: Dataset | None = None) -> "CellTasks[Any]":

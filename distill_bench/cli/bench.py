@@ -84,7 +84,8 @@ def bench_command(
     if new is not None:
         _write_new(new, force, suite)
         return
-    if force:
+    typed = options_typed(sys.argv[1:])
+    if "force" in typed:
         raise UsageError("--force lets --new replace a file: give --new FILE.toml, or leave it out.")
     if suite is None:
         raise UsageError("name a suite: distill-bench bench digits; --new my.toml writes one of your own.")
@@ -98,6 +99,9 @@ def bench_command(
         resolve_device(device)
     loaded = benchmark.load_suite(suite)
     grid: dict[str, Any] = {"ipc": ipc, "fraction": fraction, "seeds": tuple(seed or ()), "preset": preset}
+    if not loaded.methods and not method:  # no set is made: what a settings file has for others does not apply
+        grid = {name: value for name, value in grid.items() if name.removesuffix("s") in typed}
+        values = values if "set" in typed else None
     chosen = loaded.adapted(
         dataset or [],
         method or [],
@@ -134,7 +138,7 @@ def _write_new(path: Path, force: bool, suite: str | None) -> None:
 
     if suite is not None:
         raise UsageError(f"--new {path} writes a suite and runs none: leave out {suite}.")
-    if others := options_typed(sys.argv[1:]) - {"new", "force", "quiet"}:
+    if others := options_typed(sys.argv[1:]) - {"new", "force", "quiet", "verbose"}:
         given = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
         raise UsageError(f"--new {path} writes a suite of digits, to be edited: leave out {given}.")
     new_suite(path, force)

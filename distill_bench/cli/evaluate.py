@@ -97,7 +97,7 @@ def evaluate_command(
         data = options.dataset_of_set(first, dataset, size, holdout, split, flip_invariant, classes)
         protocols = protocols_for(first, protocol)
     if results is not None:
-        check_no_input(results / EVALUATED / "file", paths_of(data.name))
+        check_no_input(results / EVALUATED / "file", paths_of(data.name), "results", results)
     monitor, cache = options.listening_monitor(quiet), score_folder()
     images = len(data.train) if sets[0] is None else sets[0].shown_count
     monitor.say(peak_line(evaluation_bytes(data, protocols[0], images, network)))
@@ -139,6 +139,7 @@ def _file(found: Sequence[Result], folder: Path, monitor: StreamMonitor) -> list
     from distill_bench.benchmark.suite import EVALUATED
 
     filed = [result.model_copy(update={"suite": EVALUATED}) for result in found]
+    fold(folder, EVALUATED)  # of a run that ended early
     for result in filed:
         file_result(result, folder)
     fold(folder, EVALUATED)

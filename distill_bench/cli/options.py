@@ -192,7 +192,7 @@ def check_out_folder(out: Path, inputs: Iterable[Path] = ()) -> None:
     """``check_out`` for a folder, and whatever files come to lie in it."""
     if os.path.isfile(out):
         raise UsageError(f"--out {out} is a file: give the name of a folder.")
-    check_no_input(out / "file", inputs)
+    check_no_input(out / "file", inputs, "out", out)
     check_place(out / "file")
 
 

@@ -27,16 +27,13 @@ def publish_command(
 ) -> None:
     """Put a set into a folder or a Hugging Face repository, with a dataset card, its results and a registry entry."""
     from distill_bench.api.released import publish
-    from distill_bench.datasets import paths_of
-    from distill_bench.distilled.distilled_set import load_distilled
 
     options.choice("--to", to, _TARGETS)
     if (to == "folder") != (out is not None) or (to == "huggingface") != (repo is not None):
         raise UsageError("give --to folder with --out DIR, or --to huggingface with --repo owner/name.")
     path = options.set_file(file)
     if out is not None:
-        inputs = paths_of(load_distilled(path).card.source.name) if path.suffix == ".safetensors" else []
-        options.check_out_folder(out, inputs)
+        options.check_out_folder(out)
     about = {"name": name, "licence": licence, "url": url}
     ready, place = publish(path, out, repo=repo, results=result or (), **about)
     CommandMonitor().say(*ready.remarks)

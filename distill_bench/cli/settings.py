@@ -10,7 +10,8 @@ from distill_bench.runtime.settings import CONFIG, PREFIX, SETTINGS, config_file
 COMMON = ("device", "compile", "quiet", "verbose", "checkpoint_seconds")
 """Options that mean the same wherever they are: they can be set for all commands together."""
 ONE_OF = ({"ipc", "fraction"}, {"holdout", "split"})
-"""Options of which a command takes one: where that is typed, a setting of the other does not count."""
+"""Options of which a command takes one: where that is typed, a setting of the other does not count, nor where the
+environment has it does the file's."""
 _CLOSE = 0.85
 
 
@@ -36,7 +37,11 @@ class Option(NamedTuple):
     def _written(self, value: Any) -> Any:
         if self.text and isinstance(value, bool):
             return "yes" if value else "no"
-        return ",".join(map(str, value)) if self.text and isinstance(value, list) else value
+        if self.text and isinstance(value, list):
+            from distill_bench.datasets.classes import as_words  # here: it imports torch
+
+            return as_words([*map(str, value)])
+        return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else value
 
 
 Words = tuple[str, ...]
@@ -71,9 +76,11 @@ def defaults(options: Options, typed: Collection[str] = ()) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for words, names in options.items():
         table = _table(file, words, options)
+        near = {name for name in names if os.environ.get(_variable(*words, name))}
+        farther = {name for group in ONE_OF if group & near for name in group - near}
         for name, option in names.items():
             value = _value(words, name, table, file)
-            if value is not None and name not in replaced:
+            if value is not None and name not in replaced | farther:
                 inner = tree
                 for word in words:
                     inner = inner.setdefault(word, {})

@@ -268,7 +268,8 @@ class Dataset:
             A new dataset; this one stays as it is.
 
         Raises:
-            UsageError: ``fraction`` is not strictly between 0 and 1.
+            UsageError: ``fraction`` is not strictly between 0 and 1; or, once the test split is asked for, no class has
+                two images.
         """
         if not 0 < fraction < 1:
             raise UsageError(f"`holdout={fraction}` is not a fraction: give a number above 0 and below 1, such as 0.2.")
@@ -299,10 +300,15 @@ def is_own(name: str) -> bool:
     return kind in _OWN_KINDS and bool(path)
 
 
+_LEAST_DEVIATION = 1e-3
+"""A quarter of a grey level."""
+
+
 def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population standard deviation of every channel, for pixels scaled to [0, 1], in float64.
 
-    That of a channel of one value is 1: by less, a test image of another value would be thousands of deviations away.
+    That of a channel of one value, or nearly so, is 1: by less, a test image of another value would be thousands of
+    deviations away.
     """
     # From counts of the 256 values: exact, so that no number of threads or chunk size shows in a card.
     counts = torch.zeros(split.shape[0], 256, dtype=torch.int64)
@@ -313,7 +319,7 @@ def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ..
     weights = counts.double() / counts.sum(dim=1, keepdim=True)
     mean = weights @ values
     std = (weights * (values - mean[:, None]).square()).sum(dim=1).sqrt()
-    std = torch.where((counts > 0).sum(dim=1) == 1, 1.0, std)
+    std = torch.where(std < _LEAST_DEVIATION, 1.0, std)
     return tuple(round(value, 6) for value in mean.tolist()), tuple(round(value, 6) for value in std.tolist())
 
 

@@ -28,6 +28,7 @@ from distill_bench.errors import DataError, UsageError, brief, describe
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.stored import beside, is_unchanged
 from distill_bench.runtime.tensors import Array, as_classes, as_pixels, as_tensor
+from distill_bench.runtime.tracking import LOSSES
 
 if TYPE_CHECKING:
     from distill_bench.distilled.playback import Shown
@@ -187,6 +188,7 @@ class DistilledSet:
         write_atomically(Path(path), self.to_bytes())
         if is_unchanged(Path(path)) is False:
             beside(Path(path)).unlink()
+            Path(path).with_suffix(LOSSES).unlink(missing_ok=True)
 
     def shown(self, dataset: Dataset | None = None) -> "Shown":
         """What networks are trained on: images in the card's pixel space; of a formation, those in the stored ones.

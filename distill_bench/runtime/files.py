@@ -84,16 +84,24 @@ def check_regular(path: Path) -> None:
         raise OSError(errno.EINVAL, "it is a pipe, socket or device, and no regular file", str(path))
 
 
-def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
-    """Raises UsageError if writing ``out`` would replace one of ``inputs``, or add a folder to one that is read."""
+def check_no_input(out: Path, inputs: Iterable[Path], called: str = "out", given_as: Path | None = None) -> None:
+    """Raises UsageError if writing ``out`` would replace one of ``inputs``, or add a folder to one that is read.
+
+    Args:
+        out: a file that is to be written.
+        inputs: files and folders that are read.
+        called: the option that says where it is.
+        given_as: what that option is, if not the file.
+    """
+    shown = f"`{called}={out if given_as is None else given_as}`"
     target = os.path.realpath(out)
     for path in inputs:
         given = os.path.realpath(path)
         there = os.path.exists(target) and os.path.exists(given)  # two links may be one file
         if target == given or (there and os.path.samefile(target, given)):
-            raise UsageError(f"`out={out}` is {path}, which is read: it would be replaced. Give another name.")
+            raise UsageError(f"{shown} is {path}, which is read: it would be replaced. Give another name.")
         if os.path.isdir(given) and Path(given) in Path(target).parent.parents:
-            raise UsageError(f"`out={out}` lies in a folder of {path}, which is read: give a place outside of it.")
+            raise UsageError(f"{shown} lies in a folder of {path}, which is read: give a place outside of it.")
 
 
 def cannot_write(path: Path, error: OSError) -> DataError:

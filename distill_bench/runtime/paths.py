@@ -1,5 +1,6 @@
 """Where things are kept, and whether the network may be used."""
 
+import os
 from pathlib import Path
 
 import platformdirs
@@ -10,7 +11,7 @@ from distill_bench.runtime.settings import OFF, setting
 def cache_dir() -> Path:
     """The cache folder: the setting ``home`` (``$DISTILL_BENCH_HOME``), or the user's cache directory."""
     configured = setting("home")
-    return Path(configured).expanduser() if configured else Path(platformdirs.user_cache_dir("distill_bench"))
+    return Path(os.path.expanduser(configured)) if configured else Path(platformdirs.user_cache_dir("distill_bench"))
 
 
 def offline() -> bool:

@@ -28,7 +28,11 @@ SETTINGS = {
 def config_file() -> Path:
     """The file: ``$DISTILL_BENCH_CONFIG``, else ``config.toml`` in the user's configuration folder; may be missing."""
     named = os.environ.get(CONFIG)
-    return Path(named).expanduser() if named else Path(platformdirs.user_config_dir("distill_bench")) / "config.toml"
+    return (
+        Path(os.path.expanduser(named))
+        if named
+        else Path(platformdirs.user_config_dir("distill_bench")) / "config.toml"
+    )
 
 
 def read_config() -> dict[str, Any]:

@@ -46,7 +46,7 @@ def test_results_never_lie_in_a_folder_of_images(command, suite, tmp_path, where
     name = where.split("/")[0]
     options = ("--holdout", 0.5) if name == "flat" else ()
     code, _, error = command("bench", suite(f'["folder:{name}"]'), "--results", where, *options)
-    assert code == 2 and "lies in a folder of" in error
+    assert code == 2 and f"--results {where} lies in a folder of" in error
     assert (
         command("synthesize", "random", "--dataset", f"folder:{name}", "--ipc", 1, "--out", "set.safetensors")[0] == 0
     )
@@ -82,6 +82,12 @@ def test_labels_that_a_protocol_cannot_train_on_are_known_before_the_set(suite, 
     for methods in (f'["{method}"]', f'[{{ method = "{method}", set = {{ iterations = 2 }}, as = "mine" }}]'):
         with pytest.raises(UsageError, match=f"{protocol} trains on (targets|labels)"):
             plan(load_suite(suite('["digits"]', methods, protocol)), tmp_path / "results")
+
+
+def test_a_protocol_that_fits_is_enough(suite, tmp_path):
+    """Of several protocols, some are for one method's sets and some for another's."""
+    path = suite('["digits"]', '["random", "random-targets"]', 'quick-v1", "probe-v1-linear-1')
+    assert [work.cannot for work in plan(load_suite(path), tmp_path / "results").works] == [None, None]
 
 
 def test_sets_that_are_there_take_no_budget_seed_preset_or_value(command, suite, tmp_path):

@@ -8,7 +8,8 @@ import re
 import pytest
 from result_files import claim, failure, full, score, write
 
-from distill_bench.benchmark.leaderboard import board, published, render, tables
+from distill_bench.benchmark.leaderboard import Source, board, published, render, tables
+from distill_bench.benchmark.leaderboard.board import rows_of
 from distill_bench.benchmark.leaderboard.claims import claim_for, differences, load_claims
 from distill_bench.benchmark.leaderboard.collect import ROW_KEYS, as_shown, leaderboard_rows, of_suite
 from distill_bench.benchmark.leaderboard.figures import MOST_LINES, accuracy_figure, panels_of
@@ -120,6 +121,11 @@ def test_images_of_one_name_that_differ_are_no_rows_of_one_table():
     assert names["dm"] == names["random"] != names["dsa"]
     assert all(re.fullmatch(r"folder:photos \(images [0-9a-f]{6}\)", name) for name in names.values())
     assert {row["method"]: row["vs_random"] is not None for row in rows} == {"random": False, "dm": True, "dsa": False}
+    failed = leaderboard_rows([*here, there, failure("random", dataset="folder:photos", cell_key="newer")])
+    assert sorted(row["status"] for row in failed) == ["done", "done", "failed"]  # of the newest images, as the failure
+    sources = [Source("here", here[1:]), Source("there", [here[0], there])]
+    apart = {(row["method"], row["origin"]): row["dataset"] for row in compared(rows_of(sources))}
+    assert apart["dm", "here"] == apart["random", "there"] != apart["dsa", "there"]
     named = [score("dm"), score("dsa", test_fingerprint="2")]
     assert {row["dataset"] for row in leaderboard_rows(named)} == {"digits"}
 

@@ -100,16 +100,18 @@ def test_it_filters_searches_and_keeps_that_in_the_address(look):
 def test_the_whole_split_is_said_for_the_rows_that_are_shown(tmp_path):
     study = {"suite": "probes", "protocol": "probe-v1", "labels": "targets"}
     rows = [score("dm", 1), full(), score("krr-st", 1, **study), full(71.0, **{**study, "protocol": "probe-full-v1"})]
+    rows.append(score("mine", 1, suite="evaluated", synthesis=None))
     found = found_in(tmp_path, page(page_data(merged_rows([Source("checkout", rows)]))), READ + """
         const said = () => $("reference").textContent;
         pick("f-protocol", "quick-v1"); found.quick = said();
         pick("f-protocol", "probe-v1"); found.probe = said();
         pick("f-protocol", "all"); found.all = said();
+        pick("f-protocol", "quick-v1"); type("mine"); found.guest = said();
     """, address="#dataset=digits")  # fmt: skip
     quick = "Whole training split: 98.0 % (full-v1, ConvNetD2W64)."
     probe = "Whole training split: 71.0 % (probe-full-v1, ConvNetD2W64)."
     assert (found["quick"], found["probe"]) == (quick, probe)
-    assert found["all"].count("Whole training split") == 2
+    assert found["all"].count("Whole training split") == 2 and quick in found["guest"]
 
 
 def test_a_row_opens_and_tells_everything(look):

@@ -1,6 +1,7 @@
 """What is set once and for all: the command line before the environment before the file; slips are named."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -46,12 +47,25 @@ def test_options_come_from_the_file_unless_they_are_typed(config, command):
     assert "suites" in json.loads(command("list", "suites")[1])
 
 
-def test_an_option_that_is_typed_takes_the_place_of_what_it_excludes(config):
+def test_an_option_that_is_typed_takes_the_place_of_what_it_excludes(config, monkeypatch):
     config("[synthesize]\nipc = 1\n[evaluate]\nholdout = 0.2\nnetworks = 1\n[bench]\nipc = [1, 2]\nsplit = 'test'\n")
     options = options_of(cli.app)
     assert defaults(options, ["synthesize", "random", "--fraction", "0.1"])["bench"] == {"split": "test"}
     assert defaults(options, ["evaluate", "x", "--split=test"])["evaluate"] == {"networks": 1}
     assert defaults(options, ["evaluate", "x", "--networks", "3"])["evaluate"]["holdout"] == 0.2
+    monkeypatch.setenv("DISTILL_BENCH_BENCH_FRACTION", "0.1")  # nearer than the file
+    assert defaults(options)["bench"] == {"split": "test", "fraction": ["0.1"]}
+
+
+def test_settings_for_other_suites_are_none_of_one_that_makes_no_set(config, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", "mine.safetensors")[0] == 0
+    (tmp_path / "sets.toml").write_text(
+        'title = "t"\ndatasets = ["digits"]\nsets = ["mine.safetensors"]\nreference = "none"\n'
+    )
+    config('[bench]\npreset = "paper"\nipc = 5\nset = ["iterations=3"]\nforce = true\n')
+    code, said, error = command("bench", "sets.toml", "--dry-run")
+    assert code == 0 and "set mine" in said, error
 
 
 def test_a_method_that_is_named_takes_the_place_of_the_files(config, command, tmp_path):
@@ -64,6 +78,9 @@ def test_a_method_that_is_named_takes_the_place_of_the_files(config, command, tm
 
 
 def test_values_of_the_file_are_written_as_on_the_command_line(config):
+    config('[bench]\nclasses = ["a,b", "c"]\nresults = "~/there"\n')
+    found = defaults(options_of(cli.app))["bench"]
+    assert (json.loads(found["classes"]), found["results"]) == (["a,b", "c"], str(Path.home() / "there"))
     config('[bench]\nflip_invariant = false\nclasses = ["1", "2"]\nset = "a=1"\ndry_run = true\nmethod = ["a", "b"]\n')
     expected = {"flip_invariant": "no", "classes": "1,2", "values": ["a=1"], "dry_run": True, "method": ["a", "b"]}
     assert defaults(options_of(cli.app))["bench"] == expected

@@ -124,6 +124,12 @@ def test_the_command_prints_a_table_or_json(few, command, tmp_path):
         ({"labels": "soft", "teacher": {"network": "MLP"}, "selection": {"network": "ConvNetD1W4"}}, "ConvNetD1W4"),
         ({"teacher": {"network": "MLP"}, "scores": "own.safetensors"}, None),
         ({"teacher": {"network": "MLP"}, "scores": ""}, "MLP"),
+        ({"labels": "hard", "teacher": {"network": "MLP"}, "bn_weight": 0.1}, "MLP"),
+        ({"labels": "hard", "teacher": {"network": "MLP"}, "crops": 5}, "MLP"),
+        (
+            {"labels": "soft", "teacher": {"network": "MLP"}, "selection": {"teacher": {"network": "ConvNetD1W4"}}},
+            "ConvNetD1W4",
+        ),
         ({"network": "Unknown", "teacher": {"network": "MLP"}}, "MLP"),
         ({}, None),
     ],

@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 import torch
+from folders import images_folder
 from safetensors import safe_open
 from safetensors.torch import save_file
 from short_protocol import short_quick_v1
@@ -152,6 +153,29 @@ def test_a_prefix_is_verified_from_the_whole_sets_file_and_published_with_none(d
     assert verify(tmp_path / "pre.safetensors", path, progress=False).holds
     with pytest.raises(UsageError, match="first 1 images per class"):
         release(tmp_path / "pre.safetensors", [path])
+
+
+def test_of_lines_with_results_of_prefixes_those_of_the_whole_set_count(digits, tmp_path):
+    made = custom(digits, count=4, prefixes=(1, 2))
+    made.save(tmp_path / "pre.safetensors")
+    found = [evaluate(each, digits, "quick-v1") for each in (made.prefix(1), made, made.prefix(2))]
+    (tmp_path / "all.jsonl").write_text("".join(each.model_dump_json() + "\n" for each in found))
+    (tmp_path / "one.jsonl").write_text(found[0].model_dump_json() + "\n")
+    names = [
+        name for name in release(tmp_path / "pre.safetensors", [tmp_path / "all.jsonl"]).files if "results/" in name
+    ]
+    assert len(names) == 1
+    for name, of in (("all", found[1]), ("one", found[0])):
+        verdict = verify(tmp_path / "pre.safetensors", tmp_path / f"{name}.jsonl", progress=False)
+        assert verdict.holds and verdict.claimed == pytest.approx(of.accuracy)
+
+
+def test_a_release_does_not_lie_among_the_images_from_python_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images_folder(tmp_path / "pets")
+    distill_bench.synthesize("folder:pets", "random", ipc=1).save("x.safetensors")
+    with pytest.raises(UsageError, match=r"`out=pets/train/release` lies in a folder of pets/train"):
+        distill_bench.publish("x.safetensors", "pets/train/release", licence="cc0-1.0")
 
 
 def test_a_file_that_others_wrote_is_the_set_that_its_results_name(command, digits, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from distill_bench.benchmark.leaderboard import tables
 from distill_bench.benchmark.leaderboard.claims import Claim, load_claims
-from distill_bench.benchmark.leaderboard.collect import Row, leaderboard_rows, of_suite
+from distill_bench.benchmark.leaderboard.collect import Row, leaderboard_rows, names_of_data, of_suite
 from distill_bench.benchmark.leaderboard.merged import Source, merged_rows, origin_of, without_studies
 from distill_bench.benchmark.leaderboard.tables import markdown
 from distill_bench.benchmark.results import read_results
@@ -83,8 +83,11 @@ def sources_of(folders: Sequence[Path], wrong: list[str] | None = None) -> list[
 
 def rows_of(sources: Sequence[Source]) -> list[Row]:
     """The rows of all sources' suites, each with its ``origin``, see ``leaderboard_rows``."""
+    names = names_of_data(each for source in sources for each in source.filed)
     return [
-        {**row, "origin": source.origin} for source in sources for row in leaderboard_rows(source.filed, published())
+        {**row, "origin": source.origin}
+        for source in sources
+        for row in leaderboard_rows(source.filed, published(), names)
     ]
 
 

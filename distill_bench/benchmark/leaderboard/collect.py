@@ -1,7 +1,7 @@
 """From results to leaderboard rows."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas
 
 Row = dict[str, Any]
+DataNames = Callable[[Filed], str]
 
 ROW_KEYS = (
     "suite", "dataset", "method", "ipc", "fraction", "images", "preset", "protocol", "network", "labels", "strict",
@@ -41,7 +42,9 @@ _GROUP_KEYS = [*_CELL_KEYS, "protocol", "network", "labels", "pixel_space"]
 CLAIM_KEYS = ("method", "dataset", "ipc", "protocol", "network", "labels")
 
 
-def leaderboard_rows(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> list[Row]:
+def leaderboard_rows(
+    results: Iterable[Filed], claims: Sequence[Claim] = (), names: DataNames | None = None
+) -> list[Row]:
     """Pool results over synthesis seeds: one row per condition and one per failed cell, JSON-safe.
 
     A result that was filed before its cell failed with other code or hyper-parameters is none of that cell, and a
@@ -53,22 +56,25 @@ def leaderboard_rows(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> 
     Args:
         results: what ``read_results`` found.
         claims: published accuracies, to stand beside them.
+        names: of their data, where other results stand beside these; see ``names_of_data``.
 
     Returns:
         Rows with the keys ``ROW_KEYS``, sorted by suite, dataset, protocol, number of images and falling accuracy;
         within a dataset failures follow, then ``full`` and ``untrained``.
     """
-    return [row for row, _ in pooled(results, claims)]
+    return [row for row, _ in pooled(results, claims, names)]
 
 
-def pooled(results: Iterable[Filed], claims: Sequence[Claim] = ()) -> list[tuple[Row, list[Filed]]]:
+def pooled(
+    results: Iterable[Filed], claims: Sequence[Claim] = (), names: DataNames | None = None
+) -> list[tuple[Row, list[Filed]]]:
     """The rows of ``leaderboard_rows``, each with the results or failures that it is made of."""
     import pandas  # here, because importing it takes a moment
 
     results = list(results)
+    names = names or names_of_data(results)
     columns = dict.fromkeys([*_GROUP_KEYS, *_SLOT_KEYS, "cell_key", "strict", "variant", "finished"])
-    names = _names_of_data(results)
-    flat = [{**_flat(each), "dataset": name} for each, name in zip(results, names, strict=True)]
+    flat = [{**_flat(each), "dataset": names(each)} for each in results]
     filed = pandas.DataFrame(flat, columns=[*columns, "result"], dtype=object)
     scored = filed["result"].map(lambda each: isinstance(each, Result)).astype(bool)
     scores, failures = filed[scored], filed[~scored].drop_duplicates(_SLOT_KEYS, keep="last")
@@ -121,17 +127,29 @@ def _flat(filed: Filed) -> Row:
     }
 
 
-def _names_of_data(results: Sequence[Filed]) -> list[str]:
-    """What boards call the data of each, with the sum of its images where one name is that of several."""
-    images: dict[str, set[str]] = {}
-    sums = [_images_sum(each) for each in results]
-    for each, own in zip(results, sums, strict=True):
-        images.setdefault(each.data, set()).update({own} - {""})
-    several = {name for name, found in images.items() if len(found) > 1}
-    return [
-        f"{each.data} (images {own})" if own and each.data in several else each.data
-        for each, own in zip(results, sums, strict=True)
-    ]
+def names_of_data(results: Iterable[Filed]) -> DataNames:
+    """What boards call the data of each: with the sum of its images where one name is that of several.
+
+    Args:
+        results: all that stand side by side.
+
+    Returns:
+        From a result to its data's name. A failure, which does not say its images, has those of the newest result.
+    """
+    newest: dict[str, dict[str, str]] = {}
+    for each in results:
+        if own := _images_sum(each):
+            found = newest.setdefault(each.data, {})
+            found[own] = max(found.get(own, ""), str(each.run.get("finished") or ""))
+
+    def name(filed: Filed) -> str:
+        found = newest.get(filed.data, {})
+        if len(found) < 2:
+            return filed.data
+        own = _images_sum(filed) or max(found, key=lambda each: found[each])
+        return f"{filed.data} (images {own})"
+
+    return name
 
 
 def _images_sum(filed: Filed) -> str:

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_bench.benchmark.leaderboard.claims import Claim
-from distill_bench.benchmark.leaderboard.collect import BUDGET, Row, budget_of, measured, pooled, size_order
+from distill_bench.benchmark.leaderboard.collect import (
+    BUDGET,
+    Row,
+    budget_of,
+    measured,
+    names_of_data,
+    pooled,
+    size_order,
+)
 from distill_bench.benchmark.leaderboard.ranking import places
 from distill_bench.benchmark.leaderboard.tables import compared, grouped
 from distill_bench.benchmark.suite import list_suites, load_suite
@@ -54,8 +62,12 @@ def merged_rows(sources: Iterable[Source], claims: Sequence[Claim] = ()) -> list
         ``origin``, ``suites``, ``results`` (what the row is made of) and ``place`` (None for a failure, ``full``, and a
         study's variant, which is named after its method with a space).
     """
+    sources = list(sources)
+    names = names_of_data(each for source in sources for each in source.filed)
     rows = compared(
-        {**row, "origin": source.origin} for source in sources for row in _of_all_suites(pooled(source.filed, claims))
+        {**row, "origin": source.origin}
+        for source in sources
+        for row in _of_all_suites(pooled(source.filed, claims, names))
     )
     for row in rows:
         row["place"] = None

@@ -120,13 +120,19 @@ def transfer(
     return Transfer(scores=tuple(scores), left_out=left_out, made_with=_made_with(card, shape), protocol_network=own)
 
 
+_BY_TEACHER = {"bn_weight", "crops"}
+"""Fields of recipes whose images a teacher makes or chooses, whatever their labels are."""
+
+
 def _made_with(card: Card, shape: Shape) -> str | None:
     """The network that a recipe names for synthesis: that of the method that made the images, or of its teacher.
 
-    A teacher is none where labels are classes that nothing chose images by, or the scores are from a file.
+    A teacher is none where it labels nothing and made no images, or the scores are from a file.
     """
-    taught = card.recipe.get("labels") != "hard" and not card.recipe.get("scores")
-    for values in (card.recipe.get("selection"), card.recipe, card.recipe.get("teacher") if taught else None):
+    recipe, own = card.recipe, card.recipe.get("selection") or {}
+    labels = recipe.get("labels") != "hard" and not recipe.get("scores")
+    teacher = recipe.get("teacher") if labels or _BY_TEACHER & recipe.keys() else None
+    for values in (own, own.get("teacher"), recipe, teacher):
         if isinstance(values, dict) and isinstance(name := values.get("network"), str):
             with contextlib.suppress(UsageError):  # of a later version
                 return resolve_network(name, shape)

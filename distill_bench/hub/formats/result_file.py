@@ -22,12 +22,13 @@ def read_result(path: Path) -> Result:
     return parse_result(_read(path), path)
 
 
-def read_results_of(path: Path, file: Path) -> list[Result]:
+def read_results_of(path: Path, file: Path, parts: bool = False) -> list[Result]:
     """The results of one set in a file: the one of ``evaluate --json``, or of JSON lines those of this very set.
 
     Args:
         path: the file of results, ``.jsonl`` where it has lines.
         file: the set's.
+        parts: whether results of its prefixes count too, where there are none of all of it.
 
     Returns:
         The results, in the order of the file.
@@ -38,8 +39,10 @@ def read_results_of(path: Path, file: Path) -> list[Result]:
     if path.suffix != LINES:
         return [read_result(path)]
     digest = sha256_of(file)
-    digests = {digest, *_sums(load_distilled(file))}
-    lines = [line for line in _read(path).split(b"\n") if any(each.encode() in line for each in digests)]
+    whole, *prefixes = sums_of(load_distilled(file))
+    lines: list[bytes] = []
+    for sums in ({digest, whole}, prefixes if parts else ()):
+        lines = lines or [line for line in _read(path).split(b"\n") if any(each.encode() in line for each in sums)]
     if not lines:
         raise DataError(f"{path} has no result of {file}, whose sha256 is {digest}.")
     return [parse_result(line, path) for line in lines]
@@ -65,7 +68,7 @@ def check_belongs(result: Result, path: Path, distilled: DistilledSet, file: Pat
         raise UsageError(f"{path} scores a whole training split, not a distilled set: {result.protocol}.")
     actual = sha256_of(file)
     if result.set_sha256 not in (actual, distilled.sha256):  # which differ where others wrote the file
-        if result.set_sha256 in _sums(distilled):
+        if result.set_sha256 in sums_of(distilled):
             raise UsageError(
                 f"{path} is of the first {result.ipc} images per class of {file}, which are no set in a file of their "
                 "own: it can be verified, and goes with no release."
@@ -88,7 +91,7 @@ def check_belongs(result: Result, path: Path, distilled: DistilledSet, file: Pat
     check_facts(facts, path, f"the set in {file}")
 
 
-def _sums(distilled: DistilledSet) -> list[str]:
+def sums_of(distilled: DistilledSet) -> list[str]:
     """What results call a set and those of its parts that it is evaluated by."""
     return [distilled.sha256, *(distilled.prefix(ipc).sha256 for ipc in distilled.card.prefixes)]
 

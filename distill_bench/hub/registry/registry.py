@@ -3,6 +3,7 @@
 ``registry.toml`` beside this file is the one of the package. A user's own has the same form: a table an id.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -256,7 +257,7 @@ def load_registry(own: Path | None = None) -> dict[str, Entry]:
         DataError: a registry is missing or invalid.
     """
     named = setting("registry")
-    path = own or (Path(named) if named else None)
+    path = own or (Path(os.path.expanduser(named)) if named else None)
     entries = {} if path is None else read_registry(path)
     return entries | {name: entry for name, entry in _read_once(BUILT_IN).items() if name not in entries}
 

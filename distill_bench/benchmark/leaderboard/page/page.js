@@ -1,7 +1,7 @@
 "use strict";
 // All text of the data is shown through textContent or setAttribute: nothing of it is ever read as HTML.
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const FULL = "full", LINES = [FULL, "untrained"], STRICT = ".hard", ALL = "all", NONE = "–";
+const FULL = "full", LINES = [FULL, "untrained"], STRICT = ".hard", EVALUATED = "evaluated", ALL = "all", NONE = "–";
 const MOST_LINES = 8;
 const LABELS = { hard: "hard", soft: "soft, fixed", teacher: "per view", projector: "per view, by a projector", targets: "targets", none: "none" };
 const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
@@ -288,7 +288,7 @@ function drawDatasets() {
 // of the rows that are shown: a study's own, on its networks, are none of the others'
 function drawReference() {
   const rows = ofDataset().filter(row => row.method !== FULL && chosen(row));
-  const stands = full => rows.some(row => row.network === full.network && row.suites.some(name => full.suites.includes(name)));
+  const stands = full => rows.some(row => row.network === full.network && row.suites.some(name => full.suites.includes(name) || name === EVALUATED && row.full === full.accuracy));
   const full = ofDataset().filter(row => row.method === FULL && (row.network === null || stands(row)));
   $("reference").textContent = full.map(row => `Whole training split: ${accuracy(row)}${row.accuracy === null ? "" : " %"} (${known(row.protocol)}, ${known(row.network)}).`).join(" ");
 }
