@@ -59,8 +59,8 @@ def draw(results: pandas.DataFrame) -> Figure:
         [[less(cells, ipc, f"{segment} {labels}", LINE) for ipc in budgets(cells)] for segment in SEGMENTS]
         for labels in LABELS
     ]
-    # every budget has colours of its own: at many images all differences are small
-    bounds = [largest([row[column] for grid in grids for row in grid]) for column in range(len(budgets(cells)))]
+    # every budget has colours of its own, for differences of a point at least: at many images all are small
+    bounds = [max(1.0, largest([row[i] for grid in grids for row in grid])) for i in range(len(budgets(cells)))]
     for axes, labels, grid in zip(figure.subplots(1, len(LABELS), sharey=True), LABELS, grids, strict=True):
         heat(axes, grid, bounds)
         axes.set_title(f"{labels} labels: points above random images", fontsize=10)
