@@ -125,7 +125,7 @@ def test_without_a_source_it_is_the_one_on_the_card(digits, few):
 
 
 def test_networks_depend_on_the_dataset_protocol_and_number_alone(digits, few):
-    twin = DistilledSet(few.images, few.labels, few.card.model_copy(update={"method": "dm", "seed": 9, "ipc": 3}))
+    twin = DistilledSet(few.images, few.labels, few.card.model_copy(update={"method": "dm", "seed": 9, "ipc": 30}))
     assert evaluate(few, digits, "brief").accuracies == evaluate(twin, digits, "brief").accuracies
 
 
@@ -442,8 +442,8 @@ def test_a_set_of_other_classes_is_refused(digits, few):
         evaluate(few, dataclasses.replace(digits, class_names=tuple("9876543210")), "brief")
 
 
-def test_a_set_of_another_shape_is_refused(digits):
-    larger = DistilledSet.from_tensors(torch.zeros(10, 1, 9, 8), torch.arange(10), digits)
+def test_a_set_of_another_shape_is_refused(digits, few):
+    larger = DistilledSet(torch.zeros(10, 1, 9, 8), torch.arange(10), few.card)
     with pytest.raises(UsageError, match="images are 1×9×8, those of digits 1×8×8"):
         evaluate(larger, digits, "brief")
 
