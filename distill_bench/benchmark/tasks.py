@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from distill_bench.benchmark.cells import Cell, GivenSetCell, ReferenceCell, SetCell
+from distill_bench.benchmark.hindrance import hindrance
 from distill_bench.benchmark.results import FAILED, file_failure, file_result, is_filed, stored_result
 from distill_bench.datasets import Dataset, load_dataset
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_dataset, load_distilled
@@ -25,7 +26,6 @@ from distill_bench.evaluation import (
     evaluate,
     evaluate_full,
     load_protocol,
-    members,
     networks_key,
     protocol_note,
     score_folder,
@@ -33,8 +33,7 @@ from distill_bench.evaluation import (
 )
 from distill_bench.evaluation.result import FULL
 from distill_bench.evaluation.result_file import to_json
-from distill_bench.methods import budget_trouble, shortage
-from distill_bench.methods.recipe import PAPER, Resources, list_recipes
+from distill_bench.methods.recipe import PAPER, Resources
 from distill_bench.methods.run import Run, parts_of, pretrained_of
 from distill_bench.methods.stored_sets import StoredSet
 from distill_bench.runtime.checkpoint import EVERY_SECONDS
@@ -345,7 +344,7 @@ class SetTasks(CellTasks[SetCell]):
         self.resources = self.method.recipe.resources
         self.preset = cell.preset if cell.preset in self.method.recipe.preset else PAPER
         self.config = self.method.config_on(self.dataset, cell.budget, self.preset)
-        self.cannot = self._hindrance()
+        self.cannot = hindrance(cell, self.method, self.config, self.dataset)
         sizes = self.dataset.class_sizes
         self.images = sum(cell.budget.counts(sizes)) if self.config.balanced else cell.budget.total(sizes)
         self._needed: list[Path] | None = None
@@ -426,35 +425,6 @@ class SetTasks(CellTasks[SetCell]):
 
     def _run(self, device: str, monitor: Monitor) -> Run[Any]:
         return self.stored.run(device, monitor, self.setting.checkpoint_seconds)
-
-    def _hindrance(self) -> str | None:
-        budget, method = self.cell.budget, self.method
-        if short := shortage(self.dataset, budget):
-            reason, most = short
-            choose = f" Run the IPCs up to {most} alone, such as `only=ipc=1`, or add images."
-            return reason + (choose if most else "")
-        if trouble := budget_trouble(self.dataset, method.name, method.function, self.config, budget):
-            return trouble
-        try:
-            self.config.check(self.dataset)
-        except UsageError as error:
-            return str(error)
-        return self._other_labels()
-
-    def _other_labels(self) -> str | None:
-        """Why no protocol can train on what one of the package's methods makes; None of what others make."""
-        recipe = self.method.recipe
-        own = load_protocol(members(recipe.protocol)[0]).probe is not None
-        asked = [load_protocol(name) for name in self.cell.protocols]
-        if (self.cell.of or self.cell.method) not in list_recipes() or any(
-            (each.probe is not None) == own for each in asked
-        ):
-            return None
-        made, wanted = ("targets", "labels") if own else ("labels", "targets")
-        return (
-            f"{self.method.name} makes sets of {made}, and {asked[0].id} trains on {wanted}. Name the protocol of its "
-            f"recipe as well, `protocol={recipe.protocol}`, or another such."
-        )
 
 
 def tasks_of(cell: Cell, setting: BenchConfig, dataset: Dataset | None = None) -> "CellTasks[Any]":
