@@ -80,6 +80,7 @@ def comes_with_checkout(folder: Path) -> bool:
     return bool(_output(["git", "-C", str(root), "ls-files", "--", str(place)]))
 
 
+@cache
 def checkout_results() -> Path | None:
     """The project's own results, where the package lies in a checkout: another machine's times are better than none."""
     folder = Path(__file__).parents[2] / "results"

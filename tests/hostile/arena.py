@@ -297,12 +297,13 @@ def serve(root: Path, plant: str) -> None:
 
     from distill_bench import cli
     from distill_bench.evaluation import PROTOCOLS
-    from distill_bench.runtime.run_info import code_state
+    from distill_bench.runtime.run_info import checkout_results, code_state
 
     torch.set_num_threads(1)
     short = PROTOCOLS["quick-v1"].model_copy(update={"epochs": 1, "networks": 1, "network": "ConvNetD1W4"})
     PROTOCOLS["quick-v1"] = short
-    code_state()  # asks git once
+    code_state()  # asks git once, and so does the next
+    checkout_results()
     import kornia.enhance  # noqa: F401 (what is imported now counts for no case)
     import matplotlib.font_manager  # noqa: F401 (asks the system for its fonts once)
     import sklearn.datasets  # noqa: F401
