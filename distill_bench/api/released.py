@@ -237,10 +237,10 @@ def verify_claim(
 
 def _of_claim(cached: CachedSet, claimed: Result | None) -> Path:
     """The file of a published set: of several independent ones that which the claim is of."""
-    for path in cached.paths if claimed else ():
-        if claimed and claimed.set_sha256 in (sha256_of(path), *sums_of(load_distilled(path))):
-            return path
-    return cached.paths[0]
+    if claimed is None:
+        return cached.paths[0]
+    fitting = (path for path in cached.paths if claimed.set_sha256 in (sha256_of(path), *sums_of(load_distilled(path))))
+    return next(fitting, cached.paths[0])
 
 
 def _only(claims: list[Result], path: Path) -> Result:
