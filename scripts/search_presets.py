@@ -44,6 +44,9 @@ THROUGH = INSIDE | {"total": [60], "window": [20], "real_batch": [128], "operati
 AT_1 = THROUGH | {"init": ["k-means"], "iterations": [120]}
 AT_10 = THROUGH | {"init": ["k-center"], "iterations": [55], "image_lr": [0.01], "images_per_class": [5]}
 NARROW = AT_1 | {"network": ["ConvNetW32"], "image_lr": [0.05], "total": [100], "iterations": [100]}
+NARROW_10 = NARROW | {"init": ["k-center"], "images_per_class": [5], "total": [200], "window": [40], "iterations": [25],
+                      "image_lr": [0.005]}  # fmt: skip
+ADAM = {name: values for name, values in NARROW.items() if name not in INSIDE} | {"optimizer": ["adam"]}
 TAUGHT = {"temperature": [1.0], "teacher": [TEACHER]}
 # 30 epochs of recorded views, of crops of 0.08 of the image or more, or of half
 RECORDS = [{"epochs": 30}, {"epochs": 30, "views": {"scale": [0.5, 1.0]}}]
@@ -135,6 +138,16 @@ GRIDS = {
     ],
     "mnist": [
         ("rat-bptt", (1,), NARROW),
+        ("rat-bptt", (1,), NARROW | {"iterations": [300]}),
+        ("rat-bptt", (1,), NARROW | {"rate_lr": [0.02]}),
+        ("rat-bptt", (1,), NARROW | {"inner_lr": [0.03]}),
+        ("rat-bptt", (1,), ADAM | {"inner_lr": [0.001, 0.003]}),
+        ("rat-bptt", (1,), NARROW | {"total": [200], "window": [40]}),
+        ("rat-bptt", (1,), NARROW | {"init": ["real"]}),
+        ("rat-bptt", (1,), NARROW | {"image_lr": [0.02, 0.1]}),
+        ("rat-bptt", (10,), NARROW_10),
+        ("rat-bptt", (10,), NARROW_10 | {"iterations": [60]}),
+        ("rat-bptt", (10,), NARROW_10 | {"image_lr": [0.02]}),
         ("dm", (1,), {"iterations": [100], "image_lr": [1.0, 10.0], "real_batch": [32]}),
         ("dsa", (1,), {"iterations": [60], "image_lr": [0.1, 1.0], "real_batch": [32]}),
     ],
