@@ -145,6 +145,8 @@ GRIDS = {
         ("rat-bptt", (1,), NARROW | {"total": [200], "window": [40]}),
         ("rat-bptt", (1,), NARROW | {"init": ["real"]}),
         ("rat-bptt", (1,), NARROW | {"image_lr": [0.02, 0.1]}),
+        ("rat-bptt", (1,), NARROW | {"formation": [2]}),
+        ("rat-bptt", (10,), NARROW_10 | {"formation": [2], "images_per_class": [10]}),
         ("rat-bptt", (10,), NARROW_10),
         ("rat-bptt", (10,), NARROW_10 | {"iterations": [60]}),
         ("rat-bptt", (10,), NARROW_10 | {"image_lr": [0.02]}),

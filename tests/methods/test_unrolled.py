@@ -42,6 +42,19 @@ def move(config, theta, state, gradient, rate, number):
     return ends, (means, squares)
 
 
+def decoded_by_hand(stored, labels, factor):
+    """The smaller images of every stored one, row by row, enlarged, and its label for each."""
+    if factor == 1:
+        return stored, labels
+    side, shown = stored.shape[-1] // factor, []
+    for image in stored:
+        for top in range(0, side * factor, side):
+            for left in range(0, side * factor, side):
+                part = image[None, :, top : top + side, left : left + side]
+                shown.append(nn.functional.interpolate(part, size=stored.shape[2:], mode="bilinear"))
+    return torch.cat(shown), torch.stack([label for label in labels for _ in range(factor**2)])
+
+
 def by_autograd(run, objective, step):
     """The loss of an outer step and its gradients for images and the logarithm of the rate."""
     config = run.config
@@ -49,9 +62,10 @@ def by_autograd(run, objective, step):
     draws, block = run.generator("student", step), step // config.iterations
     batches = [objective._batch(draws, block) for _ in range(done + length)]
     network = random_network(run, step)
-    images, labels = (part.clone() for part in objective.set.present(block))
-    images.requires_grad_()
-    labels.requires_grad_(labels.is_floating_point())
+    stored, of_stored = (part.clone() for part in objective.set.present(block))
+    stored.requires_grad_()
+    of_stored.requires_grad_(of_stored.is_floating_point())
+    images, labels = decoded_by_hand(stored, of_stored, config.formation)
     log_rate = torch.tensor(config.inner_lr).log().requires_grad_()
     theta, state, total = [p.detach().requires_grad_() for p in network.parameters()], None, 0.0
     names = [name for name, _ in network.named_parameters()]
@@ -81,7 +95,7 @@ def by_autograd(run, objective, step):
             theta = [p.detach().requires_grad_() for p in theta]
         if number - done in ends:
             total = total + loss_of(theta, *held[ends.index(number - done)]) / len(ends)
-    learned = [leaf for leaf in (images, log_rate, labels) if leaf.requires_grad]
+    learned = [leaf for leaf in (stored, log_rate, of_stored) if leaf.requires_grad]
     return total.detach(), torch.autograd.grad(total, learned)
 
 
@@ -93,8 +107,10 @@ def by_autograd(run, objective, step):
         {"optimizer": "sgd", "inner_lr": 0.1, "inner_momentum": 0.9, "inner_decay": 5e-4, "images_per_class": 1},
         {"window": 5, "losses": 3, "optimizer": "sgd", "inner_lr": 0.1},
         {"label_lr": 0.1, "images_per_class": 1, "classes_per_step": 7, "augment": "dsa", "operations": ["rotate"]},
+        {"formation": 2, "augment": "dsa"},
+        {"formation": 2, "label_lr": 0.1, "images_per_class": 5, "blocks": [1, 1], "old_blocks": 0.5},
     ],
-    ids=["Adam", "Adam, end", "momentum", "whole training", "labels, some classes"],
+    ids=["Adam", "Adam, end", "momentum", "whole training", "labels, some classes", "four in one", "labels of four"],
 )
 def test_an_outer_step_is_autograd_through_the_training(digits, fields):
     run = run_of(digits, clip=0.0, **fields)
@@ -145,6 +161,18 @@ def test_batches_undergo_the_recipes_operations_alone(digits):
     for index in range(20):
         shown, _ = objective._batch(run.generator("some", index), 0)(torch.ones(20, 1, 8, 8), torch.arange(20))
         assert set(shown.unique().tolist()) == {0.0, 1.0}
+
+
+def test_an_image_that_holds_four_is_shown_and_stored_as_such(digits):
+    made = synthesize(digits, "rat-bptt", 2, preset="test", formation=2, image_lr=1e-9, init="noise-sphere")
+    assert (made.card.formation, len(made.images), len(made.shown().images)) == (2, 20, 80)
+    run = run_of(digits, formation=2, images_per_class=3, augment="none")
+    objective = UN.Unrolled(run)
+    _, shown, labels = objective._present(0)
+    _, theirs = objective._batch(run.generator("some"), 0)(shown, labels)
+    assert theirs.bincount().tolist() == [3] * 10 and run.config.shown(2, 10) == 30
+    with pytest.raises(UsageError, match="of a class at ipc"):
+        synthesize(digits, "rat-bptt", 60, preset="test", formation=2)
 
 
 def test_windows_are_anywhere_or_at_the_end(digits):

@@ -17,8 +17,9 @@ from pydantic import (
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
+from distill_bench.methods.formation import FormationConfig
 from distill_bench.methods.matching import FlipConfig, chunk_of, has_batch_norm, images_at_once
-from distill_bench.methods.warm_start import BY_CONTENT, one_of
+from distill_bench.methods.warm_start import BY_CONTENT, is_finished_set, one_of
 from distill_bench.networks import activation_values, blank_network
 from distill_bench.training import compilation
 from distill_bench.training.steps import SGD, Adam, Rule
@@ -31,7 +32,7 @@ _VECTORS = 6
 """As long as the parameters, beside those of the window's steps."""
 
 
-class UnrolledConfig(FlipConfig):
+class UnrolledConfig(FormationConfig, FlipConfig):
     """Fields of backpropagation through training. An outer step is one training and one update.
 
     Attributes:
@@ -50,7 +51,8 @@ class UnrolledConfig(FlipConfig):
         inner_lr: its rate, where it starts if it is learned.
         inner_momentum: of SGD.
         inner_decay: its weight decay, on all parameters.
-        images_per_class: so many random images of every class an inner step; 0: all.
+        images_per_class: so many random images of every class an inner step, of a formation so many of those it holds;
+            0: all.
         classes_per_step: so many random classes an inner step; 0: all.
         operations: of DSA, which are drawn from.
         losses: after so many steps of the window, evenly spaced to its end, the loss on real images is taken; L is
@@ -73,6 +75,7 @@ class UnrolledConfig(FlipConfig):
     lr_fields: ClassVar[tuple[str, ...]] = ("image_lr", "label_lr", "inner_lr", "rate_lr")
     memory_fields: ClassVar[tuple[str, ...]] = ("images_per_class", "window", "real_batch")
     UNSAID: ClassVar[dict[str, Any]] = {
+        **FormationConfig.UNSAID,
         "window_spread": 0, "stage_gains": [1.5, 1.0], "stage_patience": [0.15, 0.125], "late_windows": "mirrored",
         "classes_per_step": 0, "operations": list(dsa.OPERATIONS), "label_lr": 0.0, "blocks": [], "old_blocks": 0.0,
     }  # fmt: skip
@@ -128,6 +131,11 @@ class UnrolledConfig(FlipConfig):
         return self
 
     @property
+    def begins_with_real_images(self) -> bool:
+        """Whether they are not noise, or a finished set's."""
+        return self.init != "noise-sphere" and not is_finished_set(self.init)
+
+    @property
     def labels_are_classes(self) -> bool:
         """Not where they are learned."""
         return not self.label_lr
@@ -154,8 +162,9 @@ class UnrolledConfig(FlipConfig):
         return sizes
 
     def shown(self, ipc: int, classes: int) -> int:
-        """How many images an inner step is of, where there are ``ipc`` a class."""
-        chosen = min(self.images_per_class or ipc, ipc) * min(self.classes_per_step or classes, classes)
+        """How many images an inner step is of, where ``ipc`` are stored a class."""
+        of_class = ipc * self.formation**2
+        chosen = min(self.images_per_class or of_class, of_class) * min(self.classes_per_step or classes, classes)
         return chosen * (2 if self.flip else 1)
 
     def images_shown(self, ipc: int, classes: int) -> int:

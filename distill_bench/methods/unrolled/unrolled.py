@@ -21,6 +21,7 @@ from torch.nn.utils import parameters_to_vector
 
 from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import flipped
+from distill_bench.methods.formation import shown_of
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import draw_dsa, initial_images, random_network
 from distill_bench.methods.run import Run, SynthesisResult, method
@@ -31,7 +32,7 @@ from distill_bench.networks import build_network
 from distill_bench.runtime.device import send
 from distill_bench.training import compilation
 from distill_bench.training.steps import State, advance
-from distill_bench.training.student import Batch, Student
+from distill_bench.training.student import Batch, Labels, Student
 from distill_bench.training.window import MetaLoss, window_gradient
 
 
@@ -76,7 +77,8 @@ class Unrolled(Objective):
 
     def loss_and_grads(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         run, config, block = self._run_of, self._run_of.config, self._block(step)
-        images, labels = self.set.present(block)
+        stored, shown, labels = self._present(block)
+        images = shown.detach()
         start, length = self._window(step)
         draws = run.generator("student", step)
         batches = [self._batch(draws, block) for _ in range(start + length)]
@@ -86,10 +88,12 @@ class Unrolled(Objective):
         losses = self._losses(length, run.generator("real", step))
         how = (self._student, self._rule, theta, state, start)
         gradient = window_gradient(*how, images, labels, rate, batches[start:], losses)
-        clipped, self._length = clip(gradient.images, self._length, config.clip, config.clip_decay)
+        (of_stored,) = torch.autograd.grad(shown, stored, gradient.images)
+        of_labels = None if gradient.labels is None else gradient.labels.unflatten(0, (len(stored), -1)).sum(dim=1)
+        clipped, self._length = clip(of_stored, self._length, config.clip, config.clip_decay)
         of_rate = {"log_rate": gradient.learning_rate * rate} if config.rate_lr else {}
         self._slow_old_blocks(block)
-        of_set = self.set.gradients(block, clipped, gradient.labels, old=bool(config.old_blocks))
+        of_set = self.set.gradients(block, clipped, of_labels, old=bool(config.old_blocks))
         return gradient.loss, of_set | of_rate
 
     def after_step(self, step: int) -> None:
@@ -105,6 +109,7 @@ class Unrolled(Objective):
             soft_labels=labels if run.config.label_lr else None,
             label_kind="weights" if run.config.label_lr else "hard",
             learning_rate=float(self._log_rate.exp()) if learned else None,
+            formation=run.config.formation,
             prefixes=tuple(accumulate(self._sizes))[:-1],
         )
 
@@ -125,6 +130,12 @@ class Unrolled(Objective):
         run.checkpoint.compiled = compiled
         network = build_network(run.config.network, run.training.shape, run.classes, run.generator("shapes"))
         return Student(network.to(run.device), compiled=compiled, label_form="weights")
+
+    def _present(self, block: int) -> tuple[Tensor, Tensor, Labels]:
+        """Stored images of the blocks up to one; those networks are shown, a function of them; and labels of these."""
+        stored, labels = self.set.present(block)
+        shown = shown_of(self._run_of, stored.requires_grad_())
+        return stored, shown, labels.repeat_interleave(len(shown) // len(stored), dim=0)
 
     def _block(self, step: int) -> int:
         return min(step // self._run_of.config.iterations, len(self._sizes) - 1)
@@ -147,7 +158,8 @@ class Unrolled(Objective):
         network = send(build_network(run.config.network, run.training.shape, run.classes, draws), run.device)
         theta = parameters_to_vector(network.parameters()).detach()
         batches = [self._batch(draws, block) for _ in range(run.config.total)]
-        return torch.stack(self._trained(theta, self._log_rate.exp(), batches, *self.set.present(block))[2])
+        _, shown, labels = self._present(block)
+        return torch.stack(self._trained(theta, self._log_rate.exp(), batches, shown.detach(), labels)[2])
 
     def _trained(
         self, theta: Tensor, rate: Tensor, batches: Sequence[Batch], images: Tensor, labels: Tensor
@@ -164,12 +176,13 @@ class Unrolled(Objective):
     def _batch(self, draws: Generator, block: int) -> Batch:
         """The mini-batch of an inner step: some images of some classes, mirrored and augmented as the recipe says."""
         run, config, ipc = self._run_of, self._run_of.config, sum(self._sizes[: block + 1])
-        classes, count = list(range(run.classes)), min(config.images_per_class or ipc, ipc)
+        of_class = ipc * config.formation**2
+        classes, count = list(range(run.classes)), min(config.images_per_class or of_class, of_class)
         if 0 < config.classes_per_step < run.classes:
             classes = torch.randperm(run.classes, generator=draws)[: config.classes_per_step].tolist()
         drawn, chosen = None, None
-        if count < ipc or len(classes) < run.classes:
-            chosen = torch.cat([torch.randperm(ipc, generator=draws)[:count] + c * ipc for c in classes])
+        if count < of_class or len(classes) < run.classes:
+            chosen = torch.cat([torch.randperm(of_class, generator=draws)[:count] + c * of_class for c in classes])
         if config.augment == "dsa":
             drawn = draw_dsa(run, config.shown(ipc, run.classes), draws, config.operations)
         return partial(_augmented, None if chosen is None else send(chosen, run.device), config.flip, drawn)
