@@ -87,12 +87,12 @@ def _row(line: tables.Line) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def leaderboard(results: str | Path | None = None, beside: Sequence[str | Path] = ()) -> Board:
+def leaderboard(results: str | Path | None = None, beside: str | Path | Sequence[str | Path] = ()) -> Board:
     """The boards of a folder of results.
 
     Args:
         results: the folder; that of ``bench`` in the cache unless given.
-        beside: other folders, whose results stand with them.
+        beside: another folder, or several, whose results stand with them.
 
     Returns:
         The boards, of which a result that is wrong is left out and named.
@@ -102,7 +102,7 @@ def leaderboard(results: str | Path | None = None, beside: Sequence[str | Path] 
         DataError: no result is as it should be.
     """
     folder, wrong = Path(results) if results else cache_dir() / "results", list[str]()
-    board = Board(boards.sources_of(_folders(folder, [Path(each) for each in beside]), wrong), wrong)
+    board = Board(boards.sources_of(_folders(folder, [Path(each) for each in _each(beside)]), wrong), wrong)
     if not any(source.filed for source in board.sources):
         if wrong:
             raise DataError(
@@ -129,12 +129,12 @@ def bench(
     suite: str | Path,
     only: str = "",
     *,
-    datasets: Sequence[str] = (),
-    methods: Sequence[str] = (),
-    ipc: Sequence[int] = (),
-    fraction: Sequence[float] = (),
-    seeds: Sequence[int] = (),
-    protocols: Sequence[str] = (),
+    datasets: str | Sequence[str] = (),
+    methods: str | Sequence[str] = (),
+    ipc: int | Sequence[int] = (),
+    fraction: float | Sequence[float] = (),
+    seeds: int | Sequence[int] = (),
+    protocols: str | Sequence[str] = (),
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     networks: int | None = None,
@@ -152,8 +152,8 @@ def bench(
     Args:
         suite: of ``distill-bench list suites``, or a ``.toml`` file.
         only: such as ``"method=dm,ipc=1,ipc=10"``.
-        datasets, ipc, fraction, seeds, protocols, preset: instead of the suite's.
-        methods: besides the suite's.
+        datasets, ipc, fraction, seeds, protocols, preset: instead of the suite's; one, or several.
+        methods: besides the suite's; one, or several.
         settings: hyper-parameters that replace those of every method that has them; its name says so then.
         networks: how many score a set, instead of the protocol's number.
         results: the folder of all results; in the cache unless given.
@@ -170,15 +170,21 @@ def bench(
         DataError: a dataset is not there, or results cannot be filed.
         Interrupted: the monitor was asked to stop.
     """
-    grid = {"ipc": ipc, "fraction": fraction, "seeds": tuple(seeds), "protocols": tuple(protocols), "preset": preset}
+    several = {"ipc": ipc, "fraction": fraction, "seeds": seeds, "protocols": protocols}
+    grid = {name: _each(given) for name, given in several.items()} | {"preset": preset}
     loaded = benchmark.load_suite(str(suite))
-    chosen = loaded.adapted(datasets, methods, None, loaded.holdout, **grid)  # type: ignore[arg-type]
+    chosen = loaded.adapted(_each(datasets), _each(methods), None, loaded.holdout, **grid)  # type: ignore[arg-type]
     folder = Path(results) if results else cache_dir() / "results"
     plan = benchmark.plan(chosen, folder, only, settings, device=device, networks=networks, compile=compile)
     watching = monitor_of(progress, monitor)
     watching = watching if isinstance(watching, StreamMonitor) else _Following(watching)
     plan.run(watching, executor, jobs, threads, progress is False)
     return board_of(folder, chosen.name)
+
+
+def _each(given: Any) -> tuple[Any, ...]:
+    """What is given, as several: a name or a number is one."""
+    return (given,) if isinstance(given, str | Path | int | float) else tuple(given)
 
 
 class _Following(StreamMonitor):

@@ -10,6 +10,7 @@ from distill_bench.api.named import Data, data_of, set_files
 from distill_bench.benchmark import leaderboard as boards
 from distill_bench.benchmark.leaderboard.collect import BUDGET
 from distill_bench.benchmark.leaderboard.tables import grouped
+from distill_bench.datasets import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import UsageError, unknown
 from distill_bench.evaluation import Result, evaluate, protocol_for, score_folder
@@ -36,7 +37,7 @@ def compare(
     dataset: Data | None = None,
     ipc: int | None = None,
     fraction: float | None = None,
-    results: Path | None = None,
+    results: str | Path | None = None,
     labels: Literal["stored", "hard"] | None = None,
     networks: int | None = None,
     allow_leak: bool = False,
@@ -77,8 +78,9 @@ def compare(
         settings["monitor"] = monitor_of(progress, monitor)
         return [_of_sets(_evaluated(a, b, protocol, dataset, registry, settings))]
     _check_unused("methods are looked up on boards, not evaluated", of_sets)
-    asked = {"dataset": dataset, "ipc": ipc, "fraction": fraction, "protocol": protocol, "network": network}
-    return _of_methods(a, b, results or cache_dir() / "results", asked)
+    asked = {"ipc": ipc, "fraction": fraction, "protocol": protocol, "network": network}
+    asked |= {"dataset": dataset.name if isinstance(dataset, Dataset) else dataset}
+    return _of_methods(a, b, Path(results) if results else cache_dir() / "results", asked)
 
 
 def _both_sets(a: str, b: str, registry: Path | None) -> bool:

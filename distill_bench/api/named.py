@@ -40,12 +40,12 @@ def set_files(name: str, registry: Path | None = None) -> tuple[Path, ...]:
     return cached.paths if cached else (Path(name),)
 
 
-def source_of(distilled: DistilledSet, fraction: float | None = None, **asked: Any) -> Dataset:
+def source_of(distilled: DistilledSet, holdout: float | None = None, **asked: Any) -> Dataset:
     """The source on a set's card, but for what was asked for instead.
 
     Args:
         distilled: the set.
-        fraction: of the training split, to be held out and tested on; None: the source's own test split.
+        holdout: a fraction of the training split that is held out and tested on; None: the source's own test split.
         asked: arguments of ``load_dataset``; those that are None are as on the card.
 
     Returns:
@@ -57,9 +57,9 @@ def source_of(distilled: DistilledSet, fraction: float | None = None, **asked: A
     card = distilled.card.source
     data = dataset_of(card, holdout=None, **{name: value for name, value in asked.items() if value is not None})
     check_same_classes(distilled, data)  # before a folder that a stranger's card names is gone through
-    if fraction is None and card.holdout is not None:
+    if holdout is None and card.holdout is not None:
         return data.with_holdout(card.holdout, own_test=True)
-    return data if fraction is None else data.with_holdout(fraction)
+    return data if holdout is None else data.with_holdout(holdout)
 
 
 def data_of(distilled: DistilledSet, data: Data | None) -> Dataset:

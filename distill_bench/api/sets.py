@@ -45,7 +45,8 @@ def synthesize(
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or the like.
         progress: whether a bar shows it; in a terminal and a notebook unless said.
         monitor: hears of progress instead, and may ask to stop.
-        checkpoint: where unfinished work is kept; none unless given.
+        checkpoint: where unfinished work is kept, one file a set; none unless given. When the set is finished its last
+            state is still there: ``checkpoint.clear()`` removes it.
         history: a list that receives the loss of every step.
         log: is called with every step's number and loss, as ``log(3, {"dm/loss": 0.5})``.
         config: hyper-parameters that replace the recipe's.
@@ -55,7 +56,7 @@ def synthesize(
 
     Raises:
         UsageError: unknown names, fields that are invalid or do not go with the dataset, more images per class asked
-            for than there are, a fraction outside (0, 1] or of a method that has none.
+            for than there are, a fraction outside (0, 1] or of a method that has none, or a checkpoint of another set.
         DataError: the dataset is not there.
         RunFailed: the computation did.
         Interrupted: the monitor was asked to stop; the checkpoint was written.
@@ -78,14 +79,15 @@ def evaluate(
     compile: Literal["auto", "on", "off"] = "auto",
     progress: bool | None = None,
     monitor: Monitor | None = None,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     allow_leak: bool = False,
 ) -> Result:
     """Train networks on a distilled set and test them on its dataset's test split.
 
     Args:
         distilled: the set, its file, or the id of a published one that was downloaded.
-        dataset: where to test, or its name; the one on the set's card unless given.
+        dataset: where to test, or its name, with the size, classes and holdout on the set's card; the one on the card
+            unless given.
         protocol: an id, see ``list_protocols``; the one on the set's card unless given.
         network: instead of the protocol's.
         networks: how many, from number 0 on, instead of the protocol's usual number; or their numbers. Network k is
@@ -108,10 +110,11 @@ def evaluate(
         RunFailed: a network's training diverged.
         Interrupted: the monitor was asked to stop; the cache has all networks that were tested.
     """
-    data = None if dataset is None else dataset_named(dataset)
-    how: dict[str, Any] = {"device": device, "compile": compile, "cache": cache, "allow_leak": allow_leak}
-    how["monitor"] = monitor_of(progress, monitor)
-    return evaluation.evaluate(set_named(distilled), data, protocol, network, networks, labels, **how)
+    tested = set_named(distilled)
+    how: dict[str, Any] = {"device": device, "compile": compile, "allow_leak": allow_leak}
+    how["cache"], how["monitor"] = Path(cache) if cache else None, monitor_of(progress, monitor)
+    data = None if dataset is None else data_of(tested, dataset)
+    return evaluation.evaluate(tested, data, protocol, network, networks, labels, **how)
 
 
 def evaluate_full(
@@ -124,7 +127,7 @@ def evaluate_full(
     compile: Literal["auto", "on", "off"] = "auto",
     progress: bool | None = None,
     monitor: Monitor | None = None,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     line: Literal["full", "untrained"] = "full",
 ) -> Result:
     """The reference line: networks trained on the whole training split.
@@ -141,7 +144,7 @@ def evaluate_full(
     Raises:
         UsageError, DataError, RunFailed, Interrupted: as ``evaluate``; UsageError too for a protocol of distilled sets.
     """
-    how: dict[str, Any] = {"device": device, "compile": compile, "cache": cache, "line": line}
+    how: dict[str, Any] = {"device": device, "compile": compile, "cache": Path(cache) if cache else None, "line": line}
     how["monitor"] = monitor_of(progress, monitor)
     return evaluation.evaluate_full(dataset_named(dataset), protocol, network, networks, **how)
 

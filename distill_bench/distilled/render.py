@@ -12,6 +12,7 @@ from torch import Tensor
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.playback import transform_of
+from distill_bench.errors import UsageError
 from distill_bench.runtime.files import check_ending, write_atomically
 
 _LEAST_SIDE = 48
@@ -66,7 +67,12 @@ def grid(distilled: DistilledSet, *, dataset: Dataset | None = None, columns: in
 
     Returns:
         The file's content.
+
+    Raises:
+        UsageError: there is no column.
     """
+    if columns < 1:
+        raise UsageError(f"`columns={columns}`: give 1 or more.")
     pixels, labels = render_pixels(distilled, dataset), distilled.labels
     names = distilled.card.class_names
     height, width = pixels.shape[2:]

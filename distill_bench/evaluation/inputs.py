@@ -222,11 +222,18 @@ def augmentation_of(rules: Protocol, dataset: Dataset) -> Augment | None:
         The augmentation; None where there is none.
 
     Raises:
-        UsageError: the protocol only mirrors images, and of the dataset a mirrored one may not keep its label.
+        UsageError: the protocol only mirrors images, and of the dataset a mirrored one may not keep its label; or it
+            cuts them into tiles that do not divide them.
     """
     if rules.augmentation == "dc":
         return lambda images, draws: dc.augment(images, rules.dc_operations, draws)
     if rules.augmentation == "views":
+        _, height, width = dataset.train.shape
+        if height % rules.views.tiles or width % rules.views.tiles:
+            raise UsageError(
+                f"{rules.id} cuts images into {rules.views.tiles} tiles a side, and {dataset.name} has images of "
+                f"{height}×{width} pixels: give a size that it divides, or another protocol."
+            )
         return views.augmentation(rules.views, dataset.flip_invariant)
     if rules.augmentation == "none":
         return None

@@ -39,8 +39,8 @@ def card_of(data: Dataset, method: Method, config: Config, budget: Budget, prese
     Raises:
         UsageError: the seed is none that a card, and a result, can hold.
     """
-    if not 0 <= seed < 1 << 63:
-        raise UsageError(f"`seed={seed}`: give a whole number from 0 to 2⁶³ - 1.")
+    if type(seed) is not int or not 0 <= seed < 1 << 63:  # 0.0 would be another address with the same card
+        raise UsageError(f"`seed={seed!r}`: give a whole number from 0 to 2⁶³ - 1.")
     return Card(
         method=method.name,
         paper=method.recipe.paper,

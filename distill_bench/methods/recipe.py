@@ -211,26 +211,36 @@ def parse_values(pairs: list[str]) -> Values:
     A dot in the key leads into a table: ``teacher.epochs=3``.
 
     Raises:
-        UsageError: a pair has no ``=``, or two have one key.
+        UsageError: a pair has no ``=``, or two set one key, or a table and what is in it.
     """
     values: Values = {}
-    seen = set[str]()
+    seen = set[tuple[str, ...]]()
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        if not equals or not key.strip():
+        names = key.strip().split(".")
+        if not equals or not all(names):
             raise UsageError(f"--set {pair!r} is not key=value.")
-        if key.strip() in seen:
-            raise UsageError(f"{key.strip()} is set more than once, last by {pair!r}: set it once.")
-        seen.add(key.strip())
         value: Any = text
         with contextlib.suppress(ValueError, RecursionError):
-            value = tomllib.loads(f"value = {text}")["value"]
-        *tables, name = key.strip().split(".")
-        pair_values: Values = {name: value}
-        for table in reversed(tables):
-            pair_values = {table: pair_values}
-        values = merge(values, pair_values)
+            read = tomllib.loads(f"value = {text}")
+            value = read["value"] if len(read) == 1 else text  # what follows on further lines is no value
+        for name in reversed(names):
+            value = {name: value}
+        for path in _paths(value):
+            if any(path[: len(other)] == other[: len(path)] for other in seen):
+                raise UsageError(f"{'.'.join(path)} is set more than once, last by {pair!r}: set it once.")
+            seen.add(path)
+        values = merge(values, value)
     return values
+
+
+def _paths(values: Values) -> list[tuple[str, ...]]:
+    """The keys that lead to each value that is no table."""
+    return [
+        (name, *rest)
+        for name, value in values.items()
+        for rest in (_paths(value) if isinstance(value, dict) and value else [()])
+    ]
 
 
 def list_recipes() -> list[str]:
@@ -283,10 +293,13 @@ def _content(name: str, above: tuple[Path, ...]) -> Values:
         raise UsageError(unknown("method", name, list_recipes(), "; your own: module:function, or a recipe's .toml"))
     path, variant = _built_in().get(name, (Path(name), {}))
     content = read_toml(path)
+    if name not in _built_in() and "variant" in content:
+        raise UsageError(f"{path}: a recipe's file has one recipe: write each variant in a file with `base`.")
     content.pop("variant", None)
     base = content.pop("base", None)
     if base is not None:
         if not isinstance(base, str) or path in above:
             raise UsageError(f"{path}: base = {base!r} must name another recipe, and one that is not based on this.")
-        content = merge(_content(base, (*above, path)), content)
+        beside = path.parent / base
+        content = merge(_content(str(beside) if beside.is_file() else base, (*above, path)), content)
     return merge(content, variant)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int64, Num
-from pydantic import BaseModel, ConfigDict, PositiveFloat, model_serializer
+from pydantic import BaseModel, ConfigDict, PositiveFloat, field_validator, model_serializer
 from torch import Generator, Tensor
 
 from distill_bench.datasets.dataset import Dataset
@@ -47,6 +47,15 @@ class Config(BaseModel):
     pixel_space: Literal["unit", "normalized", "zca"] = "normalized"
     zca_eps: PositiveFloat = 0.1
     zca_input: ZcaInput = "unit"
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, validate: Callable[[Any], Any]) -> Any:
+        """``true`` is no number, which pydantic takes for 1."""
+        valid = validate(value)
+        if isinstance(value, bool) and not isinstance(valid, bool):
+            raise ValueError(f"give a number, not {str(value).lower()}")
+        return valid
 
     @model_serializer(mode="wrap")
     def _without_unsaid(self, serialize: Callable[["Config"], dict[str, Any]]) -> dict[str, Any]:

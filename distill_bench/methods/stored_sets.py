@@ -64,7 +64,7 @@ class StoredSet:
 
     def checkpoint(self, every_seconds: float = EVERY_SECONDS) -> Checkpoint:
         """The unfinished set, as far as it was saved."""
-        return Checkpoint(self.checkpoint_path, every_seconds)
+        return Checkpoint(self.checkpoint_path, every_seconds, of=self.key)
 
     def read(self) -> DistilledSet | None:
         """The set; one that cannot be read counts as missing, and will be made again."""

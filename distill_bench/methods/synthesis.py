@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import torch
-
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import is_out_of_memory
-from distill_bench.methods.address import card_of
+from distill_bench.methods.address import card_of, synthesis_key
 from distill_bench.methods.limits import check_budget, check_memory
 from distill_bench.methods.packing import as_set
 from distill_bench.methods.recipe import PAPER
@@ -18,6 +16,7 @@ from distill_bench.methods.run import Config, Run
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.device import resolve_device
 from distill_bench.runtime.progress import SILENT, Monitor
+from distill_bench.runtime.run_info import conditions
 from distill_bench.runtime.tracking import Log, silent
 
 
@@ -45,7 +44,8 @@ def synthesize(
         fraction: of the training split, for methods that choose real images. The set has them as 8-bit pictures.
         preset: ``"paper"``, or a named variant of the recipe such as ``"cpu"``.
         seed: of everything random in synthesis.
-        checkpoint: where unfinished work is kept; none unless given.
+        checkpoint: where unfinished work is kept, one file a set; none unless given. When the set is finished its last
+            state is still there: ``checkpoint.clear()`` removes it.
         history: a list that receives the loss of every step.
         log: is called with every step's number and loss, as ``log(3, {"dm/loss": 0.5})``.
         device: as for ``resolve_device``.
@@ -57,7 +57,7 @@ def synthesize(
 
     Raises:
         UsageError: unknown names, fields that are invalid or do not go with the dataset, more images per class asked
-            for than there are, a fraction outside (0, 1] or of a method that has none.
+            for than there are, a fraction outside (0, 1] or of a method that has none, or a checkpoint of another set.
         RunFailed: the computation did.
         Interrupted: the monitor was asked to stop; the checkpoint was written.
     """
@@ -77,9 +77,10 @@ def make_set(
     **how: Any,
 ) -> DistilledSet:
     """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
-    run = new_run(data, method, config, budget, seed, **how)
+    card, run = card_of(data, method, config, budget, preset, seed), new_run(data, method, config, budget, seed, **how)
+    run.checkpoint.of = run.checkpoint.of or synthesis_key(data, method, config, budget, preset, seed)
     try:
-        return as_set(method.function(run), run, card_of(data, method, config, budget, preset, seed))
+        return as_set(method.function(run), run, card)
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise run.out_of_memory("outside its loop", error) from error
@@ -104,7 +105,7 @@ def new_run(
     config.check(data)
     place, checkpoint = resolve_device(device), checkpoint or Checkpoint()
     check_memory(method.name, data, config, max(budget.counts(data.class_sizes)), place)
-    checkpoint.conditions = {"device": str(place), "threads": torch.get_num_threads()}
+    checkpoint.conditions = conditions(place)
     return Run(
         method=method.name,
         training=TrainingData(data, config.pixel_space_on(data), place),

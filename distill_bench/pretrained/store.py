@@ -23,7 +23,7 @@ from distill_bench.runtime.locks import get_or_make
 from distill_bench.runtime.log import log
 from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.progress import Monitor
-from distill_bench.runtime.run_info import run_block
+from distill_bench.runtime.run_info import conditions, run_block
 from distill_bench.runtime.stored import beside, is_intact, read_json, write_with_sum
 
 _METADATA_KEY = "distill_bench"
@@ -89,8 +89,7 @@ def get_or_create(
         Interrupted: the monitor was asked to stop.
     """
     path = path_of(kind, identity)
-    conditions = {"device": str(device), "threads": torch.get_num_threads()}
-    unfinished = Checkpoint(path.parent / "unfinished" / path.name, every_seconds, conditions)
+    unfinished = Checkpoint(path.parent / "unfinished" / path.name, every_seconds, conditions=conditions(device))
 
     def read() -> Pretrained | None:
         stored = _read(path)

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill_bench.errors import first_line
+from distill_bench.errors import UsageError, first_line
 from distill_bench.runtime.files import UNFINISHED
 from distill_bench.runtime.log import log
 from distill_bench.runtime.stored import read_bytes, write_bytes
 
 EVERY_SECONDS = 30.0
+_PART = ".part-"
+"""In names of files that belong to another's, and to nobody else who keeps files beside it."""
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Checkpoint:
 
     Attributes:
         every_seconds: the least time between two saves that are not forced.
+        of: the address of what is made: saved along, so that nothing else goes on from it; empty: it is not known.
         conditions: what bytes depend on besides the address, such as the device: saved along, and compared when work
             goes on.
         seconds: time spent on the work in earlier processes, as far as saved, plus this one's; a part's is that of the
@@ -35,12 +38,16 @@ class Checkpoint:
 
     path: Path | None = None
     every_seconds: float = EVERY_SECONDS
+    of: str = ""
     conditions: dict[str, Any] = field(default_factory=dict)
     whole: "Checkpoint | None" = None
     compiled: bool | None = None
     _earlier: float = 0.0
     _began: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.path = None if self.path is None else Path(self.path)
 
     @property
     def seconds(self) -> float:
@@ -53,13 +60,13 @@ class Checkpoint:
 
     def part(self, name: str) -> "Checkpoint":
         """A checkpoint of its own for a part of the work, in a file beside this one; ``clear`` here removes it too."""
-        path = self.path and self.path.with_name(f"{self.path.stem}.{name}{self.path.suffix}")
-        return Checkpoint(path, self.every_seconds, self.conditions, self.whole or self)
+        path = self.path and self.path.with_name(f"{self.path.stem}{_PART}{name}{self.path.suffix}")
+        return Checkpoint(path, self.every_seconds, self.of, self.conditions, self.whole or self)
 
     def independent(self, name: str) -> "Checkpoint":
         """As ``part``, with a clock of its own: what earlier processes spent on it is added by ``add_time_before``."""
         part = self.part(name)
-        return Checkpoint(part.path, self.every_seconds, self.conditions)
+        return Checkpoint(part.path, self.every_seconds, self.of, self.conditions)
 
     def add_time_before(self, part: "Checkpoint") -> None:
         """Count what earlier processes spent on an independent part."""
@@ -68,8 +75,9 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Replace the saved state: dictionaries and lists of tensors, numbers and strings."""
         if self.path is not None:
-            saved, content = {"state": state, "seconds": self.seconds, "conditions": self.conditions}, io.BytesIO()
-            torch.save(_on_cpu(saved), content)
+            beside = {"of": self.of, "seconds": self.seconds, "conditions": self.conditions}
+            content = io.BytesIO()
+            torch.save(_on_cpu({"state": state, **beside}), content)
             write_bytes(self.path, content.getbuffer())
             self._saved = time.monotonic()
 
@@ -77,6 +85,9 @@ class Checkpoint:
         """The saved state, on the CPU, or None if there is none. A damaged file counts as none: the work restarts.
 
         No code in a file is run. A line in the log says that a file is damaged, or was saved under other conditions.
+
+        Raises:
+            UsageError: it is the state of something else.
         """
         if self.path is None or not self.path.exists():
             return None
@@ -84,16 +95,26 @@ class Checkpoint:
             content = io.BytesIO(read_bytes(self.path))
             saved = torch.load(content, map_location="cpu", weights_only=True)
             state, seconds, earlier = dict(saved["state"]), float(saved["seconds"]), dict(saved["conditions"])
+            of = str(saved["of"])
         except pickle.UnpicklingError:  # torch's text advises to run the code in it
             log.warning("the checkpoint %s cannot be read (it holds other objects): the work starts again.", self.path)
             return None
         except Exception as error:  # damaged files raise errors of many types
             log.warning("the checkpoint %s cannot be read (%s): the work starts again.", self.path, first_line(error))
             return None
+        if of and self.of and of != self.of:
+            raise UsageError(
+                f"the checkpoint {self.path} is of something else: of other data, another method, other values, "
+                "another seed or another version. Give another path, or remove it (`checkpoint.clear()`)."
+            )
         clock = self.whole or self
         clock._earlier = max(clock._earlier, seconds)  # parts were saved one after another
         if earlier != self.conditions:
-            now = [", ".join(f"{name} {value}" for name, value in each.items()) for each in (earlier, self.conditions)]
+            other = {name for name in earlier | self.conditions if earlier.get(name) != self.conditions.get(name)}
+            now = [
+                ", ".join(f"{name} {value}" for name, value in each.items() if name in other)
+                for each in (earlier, self.conditions)
+            ]
             log.warning("a checkpoint made with %s goes on with %s: the set may differ in its last digits.", *now)
         return state
 
@@ -104,14 +125,14 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Forget the saved state, that of the parts too, and what a killed process left of writing it."""
-        locks = [] if self.path is None else self.path.parent.glob(f"{glob.escape(self.path.stem)}.*.lock")
+        locks = [] if self.path is None else self.path.parent.glob(f"{glob.escape(self.path.stem)}{_PART}*.lock")
         for path in [*self.files, *self._files(UNFINISHED), *locks]:
             path.unlink(missing_ok=True)
 
     def _files(self, ending: str) -> list[Path]:
         if self.path is None:
             return []
-        parts = sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}.*{self.path.suffix}{ending}"))
+        parts = sorted(self.path.parent.glob(f"{glob.escape(self.path.stem)}{_PART}*{self.path.suffix}{ending}"))
         return [path for path in [self.path.with_name(self.path.name + ending), *parts] if path.exists()]
 
 

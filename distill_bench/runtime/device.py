@@ -41,13 +41,14 @@ COUNT: dict[str, Callable[[], int]] = {
 """How many devices there are of each type."""
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` is CUDA where there is a GPU, else the CPU.
+def resolve_device(name: str | torch.device) -> torch.device:
+    """The device itself, or that of a name; ``auto`` is CUDA where there is a GPU, else the CPU.
 
     Raises:
         UsageError: the name is unknown or the device is not there.
     """
-    known = re.fullmatch(r"([a-z]+)(?::\d+)?", name)
+    name = str(name)
+    known = re.fullmatch(r"([a-z]+)(?::(0|[1-9]\d?))?", name)
     if name != "auto" and (known is None or known[1] not in COUNT):
         raise UsageError(unknown("device", name, ("auto", *COUNT), "; or one of several, such as cuda:1"))
     device = torch.device("cuda" if name == "auto" else name)

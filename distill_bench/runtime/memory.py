@@ -72,10 +72,10 @@ def memory_of_text(text: str, where: str = VARIABLE) -> int:
     """
     match = _AMOUNT.fullmatch(text.strip())
     unit = None if match is None else _UNITS.get(match[2].upper())
-    amount = 0 if match is None or unit is None else int(float(match[1]) * unit)
-    if amount < 1:
+    amount = 0.0 if match is None or unit is None else float(match[1]) * unit
+    if not 1 <= amount < math.inf:
         raise UsageError(f"{where} {text!r} is no amount of memory: give one such as 2GB, 512MiB or 2000000000.")
-    return amount
+    return int(amount)
 
 
 def set_memory_limit(text: str | None) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import platformdirs
 
-from distill_bench.runtime.settings import OFF, setting
+from distill_bench.runtime.settings import is_on, setting
 
 
 def cache_dir() -> Path:
@@ -16,4 +16,4 @@ def cache_dir() -> Path:
 
 def offline() -> bool:
     """Whether the setting ``offline`` (``DISTILL_BENCH_OFFLINE=1``) forbids the network."""
-    return (setting("offline") or "0").lower() not in OFF
+    return is_on("offline", False)

@@ -24,7 +24,7 @@ def run_block(seconds: float, device: torch.device | None = None) -> dict[str, A
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         **code_state(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "numpy": numpy.__version__,
         "device": None if device is None else str(device),
         "threads": torch.get_num_threads(),
@@ -33,6 +33,12 @@ def run_block(seconds: float, device: torch.device | None = None) -> dict[str, A
         "instructions": instructions(),
         "system": platform.system(),
     }
+
+
+def conditions(device: torch.device | None) -> dict[str, Any]:
+    """What the last digits of work depend on, that may be another when it goes on: where it runs, and on what."""
+    here = run_block(0.0, device)
+    return {name: here[name] for name in ("device", "threads", "torch", "instructions")}
 
 
 def instructions() -> str:
@@ -51,7 +57,8 @@ def peak_memory_mb() -> float | None:
     if sys.platform == "linux":
         # not ru_maxrss, which survives exec: it would start at the parent's peak
         status = Path("/proc/self/status").read_text().splitlines()
-        return round(int(next(line.split()[1] for line in status if line.startswith("VmHWM"))) * 1024 / 1e6, 1)
+        peak = next((line.split()[1] for line in status if line.startswith("VmHWM")), None)  # some sandboxes have none
+        return None if peak is None else round(int(peak) * 1024 / 1e6, 1)
     import resource  # not there on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import distill_bench
 from distill_bench import UsageError
@@ -132,3 +133,51 @@ def test_what_is_offered_is_there_and_typed():
         assert getattr(distill_bench, name).__doc__, name
     with pytest.raises(AttributeError, match="nothing"):
         distill_bench.nothing  # noqa: B018
+
+
+def test_a_name_of_data_has_the_holdout_of_the_card_in_every_function(place):
+    held_out = distill_bench.load_dataset("digits", holdout=0.2)
+    made = distill_bench.synthesize(held_out, "random", ipc=1)
+    found = distill_bench.evaluate(made, "digits", "quick-v1", networks=1)
+    assert found.holdout == 0.2
+    assert found.accuracy == distill_bench.evaluate(made, held_out, "quick-v1", networks=1).accuracy
+
+
+def test_one_may_stand_where_several_may_and_text_where_a_path(place):
+    how = {"datasets": "digits", "methods": "herding", "protocols": "quick-v1", "ipc": 1, "seeds": 0, "networks": 1}
+    board = distill_bench.bench("own", "method=random,method=herding", results="r", executor="in-process", **how)
+    assert sorted(row["method"] for row in board.rows) == ["herding", "random"]
+    again = distill_bench.leaderboard("r", beside=["there"] if Path("there").mkdir() else "there")
+    assert len(again.rows) == 2
+    (found,) = distill_bench.compare("random", "herding", results="r", dataset=distill_bench.load_dataset("digits"))
+    assert found["dataset"] == "digits"
+    made = distill_bench.synthesize("digits", "random", ipc=1, device=torch.device("cpu"))
+    distill_bench.evaluate(made, protocol="quick-v1", networks=1, cache="scores")
+    assert list(Path("scores").iterdir())
+
+
+@pytest.mark.parametrize("given", [-1, 1.0, True, "1", None])
+def test_a_seed_that_is_none_is_refused_before_work(place, given):
+    losses = []
+    with pytest.raises(UsageError, match="whole number from 0"):
+        distill_bench.synthesize("digits", "dm", 1, "test", seed=given, history=losses)
+    assert not losses
+
+
+@pytest.mark.parametrize("given", [{"ipc": "1"}, {"ipc": 1.0}, {"ipc": True}, {"fraction": "0.1"}, {"fraction": True}])
+def test_a_budget_of_another_type_is_refused(place, given):
+    with pytest.raises(UsageError, match=r"give a (whole number|fraction)"):
+        distill_bench.synthesize("digits", "random", **given)
+
+
+@pytest.mark.parametrize("columns", [0, -1])
+def test_a_picture_without_columns_is_refused(place, columns):
+    made = distill_bench.synthesize("digits", "random", ipc=1)
+    with pytest.raises(UsageError, match="1 or more"):
+        distill_bench.render(made, columns=columns)
+
+
+@pytest.mark.parametrize("device", ["cuda:01", "cpu:00", "cpu:1"])
+def test_a_device_that_torch_cannot_name_is_refused(place, device):
+    with pytest.raises(UsageError, match="device"):
+        distill_bench.synthesize("digits", "random", 1, device=device)

@@ -59,6 +59,19 @@ def test_unknown_fields_and_wrong_functions_are_refused(folder, digits):
         synthesize(digits, "odd_method:odd", 1)
 
 
+@pytest.mark.unchecked
+@pytest.mark.parametrize("labels", ["run.labels.tolist()", "run.labels.float()", "run.labels[:3]", "run.labels[None]"])
+def test_labels_of_another_form_are_refused(tmp_path, monkeypatch, digits, labels):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"labels_{sum(map(ord, labels))}"
+    (tmp_path / f"{name}.py").write_text(
+        "import torch\nfrom distill_bench.methods import SynthesisResult\n"
+        f"def odd(run):\n    return SynthesisResult(torch.zeros(10, 1, 8, 8), {labels})\n"
+    )
+    with pytest.raises(RunFailed, match=r"returned labels that are .*; they must be int64 of shape \(10,\)"):
+        synthesize(digits, f"{name}:odd", 1)
+
+
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [

@@ -286,6 +286,43 @@ def test_values_are_toml_or_text():
     }
 
 
+@pytest.mark.parametrize(
+    "pairs",
+    [["a={b=1}", "a.b=2"], ["a.b=2", "a={b=1}"], ["a.b=2", "a=5"], ["a=1", "a.b=2"], ["a={b={c=1}}", "a.b=2"]],
+)
+def test_a_table_and_what_is_in_it_are_not_both_set(pairs):
+    with pytest.raises(UsageError, match="more than once"):
+        parse_values(pairs)
+    assert parse_values(["a={b=1}", "a.c=2"]) == {"a": {"b": 1, "c": 2}}
+
+
+@pytest.mark.parametrize("pair", ["a..b=1", ".a=1", "a.=1", "=1", "a"])
+def test_a_key_without_a_part_is_none(pair):
+    with pytest.raises(UsageError, match="is not key=value"):
+        parse_values([pair])
+
+
+def test_further_lines_are_not_dropped():
+    assert parse_values(["a=1\nb=2"]) == {"a": "1\nb=2"}
+
+
+@pytest.mark.parametrize("values", [{"iterations": True}, {"image_lr": True}, {"zca_eps": True}])
+def test_truth_is_no_number(values):
+    with pytest.raises(UsageError, match="give a number, not true"):
+        load_method("dm").config("digits", 1, "test", **values)
+    assert load_method("dm").config("digits", 1, "test", flip=False).flip is False
+
+
+def test_a_recipes_file_has_one_recipe_and_its_base_may_lie_beside_it(tmp_path):
+    (tmp_path / "slow.toml").write_text('base = "dm"\n[defaults]\nimage_lr = 0.5\n')
+    (tmp_path / "slower.toml").write_text('base = "slow.toml"\n[defaults]\niterations = 7\n')
+    made = load_recipe(str(tmp_path / "slower.toml"))
+    assert (made.defaults["image_lr"], made.defaults["iterations"]) == (0.5, 7)
+    (tmp_path / "both.toml").write_text('base = "dm"\n[variant.fast]\ntitle = "x"\n')
+    with pytest.raises(UsageError, match="has one recipe"):
+        load_recipe(str(tmp_path / "both.toml"))
+
+
 def test_a_variant_has_a_name_and_values_of_its_own_which_those_of_a_run_replace():
     calm = variant("calm-dm", "dm", image_lr=0.1)
     rates = [calm.config("digits", 1).image_lr, calm.config("digits", 1, image_lr=2.0).image_lr]
@@ -307,6 +344,9 @@ OWN = "own.safetensors"
         ("ncfm", {"frequency_net": False, "frequency_lr": 1.0}, "frequency_lr goes with frequency_net=true"),
         ("ncfm", {"expert": {"epochs": 30, "decay_after": 40}}, "never come to the fall of their rate after 40"),
         ("mtt", {"expert": {"epochs": 60, "decay_after": 60}}, "never come to the fall of their rate after 60"),
+        ("dm", {"flip_any_source": True}, "flip_any_source is of flip and always_flip"),
+        ("forgetting", {"scores": OWN, "never_learned": "easiest"}, "never_learned is of networks"),
+        ("random-soft", {"images": "herding", "selection": {"pixel_space": "unit"}}, "pixel_space, which is the set's"),
         ("margin", {"when": "visit"}, "when goes with el2n, forgetting, aum"),
         ("grand", {"when": "visit"}, "when goes with"),
         ("el2n", {"scores": OWN, "networks": 7}, "networks is of networks that are trained"),

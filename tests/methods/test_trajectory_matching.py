@@ -146,7 +146,7 @@ def test_with_the_flip_a_batch_is_half_as_large_and_followed_by_its_mirror_image
 
 def test_a_batch_larger_than_the_set_is_the_set_and_halved_with_the_flip(digits):
     for flip in (False, True):
-        objective = objective_of(digits, flip=flip, flip_any_source=True, student_batch=50, augment="none")
+        objective = objective_of(digits, flip=flip, flip_any_source=flip, student_batch=50, augment="none")
         made = [batch(objective._images, torch.arange(10)) for batch in objective._batches(generator("draws"))]
         assert [len(labels) for _, labels in made] == [10, 10, 10]
 

@@ -5,6 +5,7 @@ import io
 import pytest
 import torch
 
+from distill_bench import UsageError, synthesize
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.stored import write_bytes
 
@@ -95,3 +96,39 @@ def test_another_files_content_counts_as_none(file, caplog, content):
     write_bytes(file, saved.getvalue())
     assert Checkpoint(file).load() is None
     assert "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"seed": 1}, {"ipc": 2}, {"method": "herding"}, {"image_lr": 3.0}, {"holdout": 0.5}],
+    ids=lambda other: next(iter(other)),
+)
+def test_nothing_else_goes_on_from_the_state_of_a_set(file, digits, other):
+    given = {"data": digits, "method": "dm", "ipc": 1, "preset": "test", "seed": 0}
+    synthesize(**given, checkpoint=Checkpoint(file, every_seconds=0))
+    again = synthesize(**given, checkpoint=Checkpoint(file, every_seconds=0))
+    assert again.images.equal(synthesize(**given).images)
+    changed = given | ({"data": digits.with_holdout(0.5)} if "holdout" in other else other)
+    with pytest.raises(UsageError, match="is of something else"):
+        synthesize(**changed, checkpoint=Checkpoint(file, every_seconds=0))
+    Checkpoint(file).clear()
+    synthesize(**changed, checkpoint=Checkpoint(file, every_seconds=0))
+
+
+@pytest.mark.parametrize("name", ["dm", "dm.pt"])
+def test_clearing_leaves_what_others_keep_beside_it(tmp_path, name):
+    others = [tmp_path / each for each in ("dm.png", "dm.losses.csv", "dm.old.pt", "dm.x.lock", "dm2.pt")]
+    for path in others:
+        path.write_text("theirs")
+    whole = Checkpoint(tmp_path / name)
+    for each in (whole, whole.part("one"), whole.part("one").part("two")):
+        each.save(STATE)
+    assert len(whole.files) == 3
+    whole.clear()
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_other_instructions_are_said_when_work_goes_on(file, caplog):
+    Checkpoint(file, conditions={"threads": 1, "instructions": "AVX512"}).save(STATE)
+    Checkpoint(file, conditions={"threads": 1, "instructions": "AVX2"}).load()
+    assert "made with instructions AVX512 goes on with instructions AVX2" in caplog.text

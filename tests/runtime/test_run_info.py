@@ -39,3 +39,8 @@ def test_a_limit_on_the_processors_instructions_is_part_of_it_because_it_changes
     assert plain == torch.backends.cpu.get_cpu_capability()
     monkeypatch.setenv(name, "AVX2")
     assert run_info.run_block(0.0)["instructions"] == f"{plain}, {name}=AVX2"
+
+
+def test_no_peak_where_the_system_does_not_say(monkeypatch):
+    monkeypatch.setattr(run_info.Path, "read_text", lambda self: "Name: python\nVmRSS: 5 kB\n")
+    assert run_info.peak_memory_mb() is None

@@ -60,6 +60,8 @@ class RelabelledConfig(RelabelConfig):
         own = self.model_dump(include=set(Config.model_fields))
         idle = () if self.pixel_space == "zca" else ("zca_eps", "zca_input")
         values = {name: value for name, value in (self.selection | own).items() if name not in idle}
+        if other := [name for name in own if name not in idle and self.selection.get(name, own[name]) != own[name]]:
+            raise UsageError(f"selection has {', '.join(other)}, which is the set's: give it beside `images`, once.")
         config = resolve(_chooser(self.images), values)
         return self.model_copy(update={"selection": config.model_dump()})
 

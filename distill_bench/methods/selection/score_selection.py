@@ -95,7 +95,7 @@ class ScoreConfig(Config):
 
     def misplaced(self, changed: Set[str]) -> str | None:
         """Of networks that are not trained, and of a moment of training that the score is not of."""
-        untrained = sorted({"teacher", "networks", "when", "epochs"} & changed)
+        untrained = sorted({"teacher", "networks", "when", "epochs", "never_learned"} & changed)
         if self.scores and untrained:
             return f"{' and '.join(untrained)} is of networks that are trained; the scores are of {self.scores}."
         if "when" in changed and self.score not in OF_TRAINING:
