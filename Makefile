@@ -61,7 +61,7 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
-test-kills: $(INSTALLED)  ## 50 SIGKILLs over every method and stage, then the same bytes: five minutes on an idle core
+test-kills: $(INSTALLED)  ## 50 SIGKILLs over nearly every method and stage, then the same bytes: five minutes on an idle core
 	$(BIN)/python scripts/kill_suite.py --kills 50 --out $(MEASURED)/reliability
 
 test-damage: $(INSTALLED)  ## 5,000 flips and 4,300 other harms to stored files, none of them silent: seven minutes on an idle core

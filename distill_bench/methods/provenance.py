@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from distill_bench.datasets import usual_side
 from distill_bench.methods.recipe import FYI, Values, list_recipes, recipe_file
 from distill_bench.methods.registry import Method
 from distill_bench.methods.run import config_of
@@ -42,17 +43,21 @@ def sources(
     Returns:
         By field, with a dot into tables: ``table`` (a recipe's, ``CODE`` or ``REQUEST``), and of a recipe's ``file``
         and, where the file has a comment on it, ``why``.
+
+    Raises:
+        UsageError: as ``Method.config``.
     """
+    side = side or usual_side(dataset)
     written = [each for path in _files(method) for each in written_values(path)]
-    found = {name: {"table": CODE} for name in config_of(method.function).model_fields}
+    fields = config_of(method.function).model_fields
+    resolved = dict.fromkeys(fields) | method.config(dataset, ipc, preset, side, **overrides).model_dump()
+    found = {".".join(path): {"table": CODE} for path in _leaves(resolved)}
     for table, values in method.recipe.tables(dataset, ipc, preset, side).items():
         for path in _leaves(values):
-            found.pop(path[0], None)
             flipped = method.recipe.paper == FYI and (table, *path) == ("defaults", "flip")  # in no file
             said = {"why": FYI} if flipped else _said(written, table, path, method.name)
             found[".".join(path)] = {"table": table} | said
     for path in [*_leaves(method.settings), *_leaves(overrides)]:
-        found.pop(path[0], None)
         found[".".join(path)] = {"table": REQUEST}
     return dict(sorted(found.items()))
 

@@ -42,20 +42,27 @@ def test_comments_go_with_their_value_or_their_table(mine):
 
 
 def test_the_last_table_that_says_a_value_is_its_source(mine):
-    found = sources(load_method(str(mine)), "digits", 6, "paper", 8, {"zca_eps": 0.2})
+    found = sources(load_method(str(mine)), "digits", 6, "paper", 8, {"chunk": 2})
     assert found["iterations"] == {"table": "cell.digits.5", "file": "mine.toml", "why": "for both"}
     assert found["image_lr"] == {"table": "defaults", "file": "mine.toml", "why": "the code's"}
     assert found["augment"]["file"] == "dm.toml" and "main_DM.py" in found["augment"]["why"]
-    assert found["zca_eps"] == {"table": REQUEST} and found["pixel_space"] == {"table": CODE}
+    assert found["chunk"] == {"table": REQUEST} and found["pixel_space"] == {"table": CODE}
     assert sources(load_method(str(mine)), "digits", 1, "cpu", 8, {})["iterations"]["table"] == "preset.cpu"
     flipped = sources(load_method("fyi-dm"), "digits", 1, "paper", 8, {})["flip"]
     assert flipped["table"] == "defaults" and "ECCV 2024" in flipped["why"]
 
 
+def leaves(values, above=""):
+    for name, value in values.items():
+        yield from leaves(value, f"{above}{name}.") if isinstance(value, dict) and value else [above + name]
+
+
+@pytest.mark.parametrize("side", [32, None])
 @pytest.mark.parametrize("name", list_methods())
-def test_every_value_of_every_method_has_a_source(name):
+def test_every_value_of_every_method_has_a_source(name, side):
     method = load_method(name)
-    found = sources(method, "cifar10", 10, "cpu" if "cpu" in method.recipe.presets else "paper", 32, {})
-    fields = method.config("cifar10", 10, "paper", 32).model_dump()
-    assert {field.split(".")[0] for field in found} >= fields.keys()
+    for preset in method.recipe.presets:
+        found = sources(method, "cifar10", 10, preset, side, {})
+        missing = {*leaves(method.config("cifar10", 10, preset, 32).model_dump())} - found.keys()
+        assert not missing
     assert all(each["table"] == CODE or each.keys() & {"file", "why"} for each in found.values()), found
