@@ -14,12 +14,6 @@ _NOTABLE_BYTES = 2 * 10**9
 _NOTABLE_PART = 0.75
 
 
-def check_some(ipc: int) -> None:
-    """Raises UsageError for fewer than one image per class."""
-    if ipc < 1:
-        raise UsageError(f"`ipc={ipc}`: at least one image per class is needed.")
-
-
 def check_budget(dataset: Dataset, method: str, function: MethodFunction, config: Config, budget: Budget) -> None:
     """Raises UsageError if a method cannot make a set of a budget. Arguments as for ``budget_trouble``."""
     if short := shortage(dataset, budget):

@@ -11,7 +11,6 @@ from distill_bench.datasets import usual_side
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError, describe, did_you_mean
-from distill_bench.methods.limits import check_some
 from distill_bench.methods.recipe import PAPER, TEST, Recipe, Values, list_recipes, load_recipe, merge
 from distill_bench.methods.run import Config, MethodFunction, config_of
 from distill_bench.networks import check_own
@@ -65,7 +64,7 @@ class Method:
         Raises:
             UsageError: unknown preset, unknown field or wrong value, naming what is allowed; or no image per class.
         """
-        check_some(ipc)
+        Budget(ipc)  # refuses what is no number of images
         model = config_of(self.function)
         overrides = merge(self.settings, overrides)
         values = self.recipe.resolve(dataset, ipc, preset, overrides, side or usual_side(dataset))

@@ -3,7 +3,7 @@
 Source: Hu et al., "LoRA" (ICLR 2022); on convolutions and a linear head as in HeLlO (arXiv 2408.08201).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,11 +30,6 @@ def dense_convolutions(network: nn.Module, last: int = 0) -> dict[str, nn.Conv2d
 def matrix_shape(weight: Tensor) -> tuple[int, int]:
     """The rows and columns of a weight as a matrix: of a convolution [o, i, h, w], o × (i·h·w)."""
     return weight.shape[0], weight[0].numel()
-
-
-def value_count(weights: Iterable[Tensor], rank: int) -> int:
-    """How many values increments of a rank have: of each weight as many ranks as it has rows and columns."""
-    return rank * sum(sum(matrix_shape(weight)) for weight in weights)
 
 
 def with_increments(weights: Mapping[str, Tensor], increments: Mapping[str, Pair]) -> dict[str, Tensor]:

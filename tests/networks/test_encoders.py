@@ -17,7 +17,7 @@ from distill_bench.distilled.projector import named_rows, preparation
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks.efficientnet_lite import SameConv2d, efficientnet_lite0, load_in_order
 from distill_bench.networks.encoders import ENCODERS, Prepared, find_encoder
-from distill_bench.networks.low_rank import dense_convolutions, value_count, with_increments
+from distill_bench.networks.low_rank import dense_convolutions, matrix_shape, with_increments
 from distill_bench.runtime.seeds import generator
 
 LITE0 = ENCODERS["efficientnet-lite0"]
@@ -34,7 +34,7 @@ def blank():
 def test_increments_have_as_many_values_as_the_layers_have_rows_and_columns(blank, last, values):
     layers = dense_convolutions(blank, last)
     assert len(layers) == (last or 33) and all(layer.groups == 1 for layer in layers.values())
-    assert value_count((layer.weight for layer in layers.values()), 3) == 3 * values
+    assert sum(rows + columns for rows, columns in (matrix_shape(layer.weight) for layer in layers.values())) == values
 
 
 @pytest.mark.parametrize("options", [{"stride": 2}, {"padding": 1}])

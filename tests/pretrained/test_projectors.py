@@ -18,7 +18,7 @@ from distill_bench.networks import build_network
 from distill_bench.networks.efficientnet_lite import efficientnet_lite0
 from distill_bench.networks.encoders import ENCODERS, ExternalEncoder
 from distill_bench.networks.initialise import initialise
-from distill_bench.networks.low_rank import dense_convolutions, value_count
+from distill_bench.networks.low_rank import dense_convolutions
 from distill_bench.pretrained.experts import ExpertRecipe
 from distill_bench.pretrained.projectors import (
     ProjectorRecipe,
@@ -134,7 +134,8 @@ def test_what_is_stored_are_ranks_of_rows_and_columns_in_half_precision(made, te
     increments = [each for name, each in made.tensors.items() if name.endswith((".a", ".b"))]
     assert {each.dtype for each in increments} == {torch.float16}
     head = (10, teacher.network.classifier.in_features)
-    assert sum(each.numel() for each in increments) == value_count(layers, 2) + 3 * sum(head)
+    of_layers = sum(len(weight) + weight[0].numel() for weight in layers)
+    assert sum(each.numel() for each in increments) == 2 * of_layers + 3 * sum(head)
     assert made.tensors["projector.prototypes"].shape == head
 
 
