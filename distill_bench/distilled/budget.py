@@ -25,8 +25,10 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.ipc is None) == (self.fraction is None):
             raise UsageError("give `ipc`, images of every class, or `fraction`, of the training split: one of the two.")
-        if self.ipc is not None and (type(self.ipc) is not int or self.ipc < 1):
-            raise UsageError(f"`ipc={self.ipc!r}`: give a whole number; at least one image per class is needed.")
+        if self.ipc is not None and type(self.ipc) is not int:
+            raise UsageError(f"`ipc={self.ipc!r}`: give a whole number.")
+        if self.ipc is not None and self.ipc < 1:
+            raise UsageError(f"`ipc={self.ipc}`: at least one image per class is needed.")
         if self.fraction is not None and not (type(self.fraction) in (int, float) and 0 < self.fraction <= 1):
             raise UsageError(
                 f"`fraction={self.fraction!r}`: give a fraction of the training split above 0 and at most 1, such as "
