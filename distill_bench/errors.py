@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -77,6 +78,24 @@ def brief(error: BaseException) -> str:
     """What an error of another library says, in one line without a full stop; its type where it says nothing."""
     said = " ".join(str(error).split()).rstrip(".: ")
     return _cut(f"there is no {said}" if isinstance(error, KeyError) else said or type(error).__name__)
+
+
+def whole_number(value: object, name: str) -> int:
+    """The number itself, numpy's too; no fraction, truth value or text, which would pass for one and be another.
+
+    Args:
+        value: what was given.
+        name: of the argument, for the error.
+
+    Returns:
+        The number.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise UsageError(f"`{name}={value!r}`: give a whole number.")
+    return operator.index(value)
 
 
 def did_you_mean(name: str, known: Iterable[str], least: float = 0.6) -> str:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +185,7 @@ def bench(
 
 def _each(given: Any) -> tuple[Any, ...]:
     """What is given, as several: a name or a number is one."""
-    return (given,) if isinstance(given, str | Path | int | float) else tuple(given)
+    return (given,) if isinstance(given, str | Path | Number) else tuple(given)
 
 
 class _Following(StreamMonitor):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, whole_number
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,18 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.ipc is None) == (self.fraction is None):
             raise UsageError("give `ipc`, images of every class, or `fraction`, of the training split: one of the two.")
-        if self.ipc is not None and type(self.ipc) is not int:
-            raise UsageError(f"`ipc={self.ipc!r}`: give a whole number.")
+        if self.ipc is not None:
+            object.__setattr__(self, "ipc", whole_number(self.ipc, "ipc"))  # numpy's are none on cards
         if self.ipc is not None and self.ipc < 1:
             raise UsageError(f"`ipc={self.ipc}`: at least one image per class is needed.")
-        if self.fraction is not None and not (type(self.fraction) in (int, float) and 0 < self.fraction <= 1):
+        number = isinstance(self.fraction, int | float) and not isinstance(self.fraction, bool)
+        if self.fraction is not None and not (number and 0 < self.fraction <= 1):
             raise UsageError(
                 f"`fraction={self.fraction!r}`: give a fraction of the training split above 0 and at most 1, such as "
                 "0.1 for a tenth."
             )
+        if self.fraction is not None:
+            object.__setattr__(self, "fraction", float(self.fraction))
 
     def __str__(self) -> str:
         return f"ipc {self.ipc}" if self.fraction is None else shown(None, self.fraction)

@@ -4,7 +4,7 @@ from distill_bench.datasets.card import source_card
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.card import Card
-from distill_bench.errors import UsageError
+from distill_bench.errors import UsageError, whole_number
 from distill_bench.methods.limits import check_budget
 from distill_bench.methods.registry import Method
 from distill_bench.methods.run import Config, version_of
@@ -39,8 +39,9 @@ def card_of(data: Dataset, method: Method, config: Config, budget: Budget, prese
     Raises:
         UsageError: the seed is none that a card, and a result, can hold.
     """
-    if type(seed) is not int or not 0 <= seed < 1 << 63:  # 0.0 would be another address with the same card
-        raise UsageError(f"`seed={seed!r}`: give a whole number from 0 to 2⁶³ - 1.")
+    seed = whole_number(seed, "seed")
+    if not 0 <= seed < 1 << 63:
+        raise UsageError(f"`seed={seed}`: give a whole number from 0 to 2⁶³ - 1.")
     return Card(
         method=method.name,
         paper=method.recipe.paper,

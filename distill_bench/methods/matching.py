@@ -1,6 +1,6 @@
 """What the matching methods share: their common fields, how images begin, siamese augmentation, and FYI's flip."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -49,12 +49,6 @@ class FlipConfig(Config):
         if self.always_flip and self.augment != "dsa":
             raise ValueError('always_flip is a variant of DSA: it needs augment = "dsa"')
         return self
-
-    def misplaced(self, changed: Set[str]) -> str | None:
-        """Of a leave to mirror, where nothing asks for it: DSA's own flip keeps to the source."""
-        if self.flip_any_source and "flip_any_source" in changed and not (self.flip or self.always_flip):
-            return "flip_any_source is of flip and always_flip: set one of them too, or leave it out."
-        return super().misplaced(changed)
 
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError if images would be mirrored that may not be."""

@@ -37,7 +37,7 @@ def as_set(result: Any, run: Run[Any], card: Card) -> DistilledSet:
     if not isinstance(result, SynthesisResult):
         result = SynthesisResult(images, run.labels)
     labels = result.labels
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != run.labels.shape:
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (run.total,):
         what = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
         raise RunFailed(f"{run.method} returned labels that are {what}; they must be int64 of shape ({run.total},).")
     labels = labels.cpu()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distill_bench.datasets import usual_side
-from distill_bench.methods.recipe import FYI, Values, list_recipes, recipe_file
+from distill_bench.methods.recipe import FYI, Values, beside, list_recipes, recipe_file
 from distill_bench.methods.registry import Method
 from distill_bench.methods.run import config_of
 
@@ -51,7 +51,10 @@ def sources(
     written = [each for path in _files(method) for each in written_values(path)]
     fields = config_of(method.function).model_fields
     resolved = dict.fromkeys(fields) | method.config(dataset, ipc, preset, side, **overrides).model_dump()
-    found = {".".join(path): {"table": CODE} for path in _leaves(resolved)}
+    of_images = {"table": f"the recipe of {resolved.get('images')}"}  # of the method that makes or chooses them
+    found = {
+        ".".join(path): of_images if path[:-1][:1] == ("selection",) else {"table": CODE} for path in _leaves(resolved)
+    }
     for table, values in method.recipe.tables(dataset, ipc, preset, side).items():
         for path in _leaves(values):
             flipped = method.recipe.paper == FYI and (table, *path) == ("defaults", "flip")  # in no file
@@ -59,7 +62,8 @@ def sources(
             found[".".join(path)] = {"table": table} | said
     for path in [*_leaves(method.settings), *_leaves(overrides)]:
         found[".".join(path)] = {"table": REQUEST}
-    return dict(sorted(found.items()))
+    tables = {name[:dot] for name in found for dot, letter in enumerate(name) if letter == "."}
+    return {name: found[name] for name in sorted(found.keys() - tables)}
 
 
 def written_values(path: Path) -> list[Written]:
@@ -99,7 +103,8 @@ def _files(method: Method) -> Iterator[Path]:
         if path.suffix != ".toml" or not path.is_file():
             return
         yield path
-        name = tomllib.loads(path.read_text(encoding="utf-8")).get("base")
+        base = tomllib.loads(path.read_text(encoding="utf-8")).get("base")
+        name = base if base is None else beside(path, base)
 
 
 def _leaves(values: Mapping[str, Any], above: Names = ()) -> Iterator[Names]:

@@ -287,19 +287,22 @@ def _built_in() -> dict[str, tuple[Path, Values]]:
     return files
 
 
+def beside(path: Path, base: str) -> str:
+    """The recipe that one in a file is based on: a name, or a file in the same folder, or else as it is given."""
+    near = path.parent / base
+    return str(near) if base.endswith(".toml") and near.is_file() else base
+
+
 def _content(name: str, above: tuple[Path, ...]) -> Values:
     """What a recipe's file says, laid over its base's."""
     if name not in _built_in() and not (name.endswith(".toml") and os.path.isfile(name)):
         raise UsageError(unknown("method", name, list_recipes(), "; your own: module:function, or a recipe's .toml"))
     path, variant = _built_in().get(name, (Path(name), {}))
     content = read_toml(path)
-    if name not in _built_in() and "variant" in content:
-        raise UsageError(f"{path}: a recipe's file has one recipe: write each variant in a file with `base`.")
     content.pop("variant", None)
     base = content.pop("base", None)
     if base is not None:
-        if not isinstance(base, str) or path in above:
+        if not isinstance(base, str) or path.resolve() in above:
             raise UsageError(f"{path}: base = {base!r} must name another recipe, and one that is not based on this.")
-        beside = path.parent / base
-        content = merge(_content(str(beside) if beside.is_file() else base, (*above, path)), content)
+        content = merge(_content(beside(path, base), (*above, path.resolve())), content)
     return merge(content, variant)

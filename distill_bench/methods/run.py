@@ -1,6 +1,6 @@
 """What a method is handed, and what it hands back."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -25,6 +25,18 @@ from distill_bench.runtime.locks import get_or_make
 from distill_bench.runtime.progress import Monitor
 from distill_bench.runtime.tracking import Log, silent
 from distill_bench.training.timing import Training
+
+
+def _took_truth_for_a_number(given: Any, valid: Any) -> bool:
+    """Whether somewhere in what was given there is a truth value, where what it was read as has another value."""
+    if isinstance(given, bool):
+        return not isinstance(valid, bool)
+    if isinstance(given, Mapping):
+        read = valid if isinstance(valid, Mapping) else dict(valid) if isinstance(valid, BaseModel) else {}
+        return any(_took_truth_for_a_number(each, read[name]) for name, each in given.items() if name in read)
+    if isinstance(given, list | tuple) and isinstance(valid, list | tuple):
+        return any(map(_took_truth_for_a_number, given, valid))
+    return False
 
 
 class Config(BaseModel):
@@ -53,8 +65,8 @@ class Config(BaseModel):
     def _no_truth_for_a_number(cls, value: Any, validate: Callable[[Any], Any]) -> Any:
         """``true`` is no number, which pydantic takes for 1."""
         valid = validate(value)
-        if isinstance(value, bool) and not isinstance(valid, bool):
-            raise ValueError(f"give a number, not {str(value).lower()}")
+        if _took_truth_for_a_number(value, valid):
+            raise ValueError("give a number, not true or false")
         return valid
 
     @model_serializer(mode="wrap")

@@ -78,7 +78,7 @@ def make_set(
 ) -> DistilledSet:
     """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
     card, run = card_of(data, method, config, budget, preset, seed), new_run(data, method, config, budget, seed, **how)
-    run.checkpoint.of = run.checkpoint.of or synthesis_key(data, method, config, budget, preset, seed)
+    run.checkpoint.of = synthesis_key(data, method, config, budget, preset, seed)
     try:
         return as_set(method.function(run), run, card)
     except (MemoryError, RuntimeError) as error:

@@ -95,7 +95,7 @@ class Checkpoint:
             content = io.BytesIO(read_bytes(self.path))
             saved = torch.load(content, map_location="cpu", weights_only=True)
             state, seconds, earlier = dict(saved["state"]), float(saved["seconds"]), dict(saved["conditions"])
-            of = str(saved["of"])
+            of = str(saved.get("of", ""))
         except pickle.UnpicklingError:  # torch's text advises to run the code in it
             log.warning("the checkpoint %s cannot be read (it holds other objects): the work starts again.", self.path)
             return None

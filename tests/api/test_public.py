@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -156,10 +157,19 @@ def test_one_may_stand_where_several_may_and_text_where_a_path(place):
     assert list(Path("scores").iterdir())
 
 
+def test_numpys_numbers_are_numbers(place):
+    made = distill_bench.synthesize("digits", "random", np.int64(2), seed=np.int64(3))
+    assert made.to_bytes() == distill_bench.synthesize("digits", "random", 2, seed=3).to_bytes()
+    made = distill_bench.synthesize("digits", "random", fraction=np.float64(0.1))
+    assert made.to_bytes() == distill_bench.synthesize("digits", "random", fraction=0.1).to_bytes()
+    how = {"methods": [], "protocols": "quick-v1", "ipc": np.int64(1), "networks": 1, "executor": "in-process"}
+    assert len(distill_bench.bench("own", "method=random", datasets="digits", results="n", **how).rows) == 1
+
+
 @pytest.mark.parametrize("given", [-1, 1.0, True, "1", None])
 def test_a_seed_that_is_none_is_refused_before_work(place, given):
     losses = []
-    with pytest.raises(UsageError, match="whole number from 0"):
+    with pytest.raises(UsageError, match="give a whole number"):
         distill_bench.synthesize("digits", "dm", 1, "test", seed=given, history=losses)
     assert not losses
 

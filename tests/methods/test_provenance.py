@@ -61,9 +61,16 @@ def leaves(values, above=""):
 def test_every_value_of_every_method_has_a_source(name):
     method = load_method(name)
     for preset in method.recipe.presets:
-        if preset != "test":
-            found = sources(method, "cifar10", 1, preset, 32, {})
-            assert not {*leaves(method.config("cifar10", 1, preset, 32).model_dump())} - found.keys()
+        if preset == "test":
+            continue
+        found = sources(method, "cifar10", 1, preset, 32, {})
+        assert not {*leaves(method.config("cifar10", 1, preset, 32).model_dump())} - found.keys()
+        written = {leaf for table in method.recipe.tables("cifar10", 1, preset, 32).values() for leaf in leaves(table)}
+        for value, source in found.items():
+            assert value in written or source["table"] == CODE or value.startswith("selection."), value
+            assert source["table"] == CODE or value.startswith("selection.") or source.keys() & {"file", "why"}, value
+        assert all(found[value]["table"] != CODE for value in written)
+        assert not [value for value in found if any(other.startswith(f"{value}.") for other in found)]
 
 
 def test_without_a_side_it_is_that_of_the_data():

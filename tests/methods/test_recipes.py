@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from distill_bench.errors import UsageError
 from distill_bench.methods import load_method, variant
-from distill_bench.methods.recipe import PAPER, Recipe, list_recipes, load_recipe, parse_values
+from distill_bench.methods.recipe import PAPER, Recipe, list_recipes, load_recipe, parse_values, recipe_file
 
 RECIPE = Recipe.model_validate(
     {
@@ -308,19 +308,35 @@ def test_further_lines_are_not_dropped():
 
 @pytest.mark.parametrize("values", [{"iterations": True}, {"image_lr": True}, {"zca_eps": True}])
 def test_truth_is_no_number(values):
-    with pytest.raises(UsageError, match="give a number, not true"):
+    with pytest.raises(UsageError, match="give a number, not true or false"):
         load_method("dm").config("digits", 1, "test", **values)
     assert load_method("dm").config("digits", 1, "test", flip=False).flip is False
 
 
-def test_a_recipes_file_has_one_recipe_and_its_base_may_lie_beside_it(tmp_path):
+@pytest.mark.parametrize(
+    ("method", "values"), [("random-soft", {"teacher": {"epochs": True}}), ("rat-bptt", {"blocks": [True]})]
+)
+def test_nor_is_it_within_a_table_or_a_list(method, values):
+    with pytest.raises(UsageError, match="give a number, not true or false"):
+        load_method(method).config("digits", 1, "test", **values)
+
+
+def test_a_recipes_base_may_lie_beside_it(tmp_path):
     (tmp_path / "slow.toml").write_text('base = "dm"\n[defaults]\nimage_lr = 0.5\n')
     (tmp_path / "slower.toml").write_text('base = "slow.toml"\n[defaults]\niterations = 7\n')
     made = load_recipe(str(tmp_path / "slower.toml"))
     assert (made.defaults["image_lr"], made.defaults["iterations"]) == (0.5, 7)
-    (tmp_path / "both.toml").write_text('base = "dm"\n[variant.fast]\ntitle = "x"\n')
-    with pytest.raises(UsageError, match="has one recipe"):
-        load_recipe(str(tmp_path / "both.toml"))
+    (tmp_path / "dm").write_text("no recipe")
+    assert load_recipe(str(tmp_path / "slow.toml")) == load_recipe(str(tmp_path / "slow.toml"))
+    (tmp_path / "round.toml").write_text(f'base = "../{tmp_path.name}/round.toml"\n')
+    with pytest.raises(UsageError, match="not based on this"):
+        load_recipe(str(tmp_path / "round.toml"))
+
+
+def test_a_copy_of_a_built_in_recipe_is_one(tmp_path):
+    copy = tmp_path / "mine.toml"
+    copy.write_bytes(recipe_file("dm").read_bytes())
+    assert load_recipe(str(copy)) == load_recipe("dm")
 
 
 def test_a_variant_has_a_name_and_values_of_its_own_which_those_of_a_run_replace():
@@ -344,7 +360,6 @@ OWN = "own.safetensors"
         ("ncfm", {"frequency_net": False, "frequency_lr": 1.0}, "frequency_lr goes with frequency_net=true"),
         ("ncfm", {"expert": {"epochs": 30, "decay_after": 40}}, "never come to the fall of their rate after 40"),
         ("mtt", {"expert": {"epochs": 60, "decay_after": 60}}, "never come to the fall of their rate after 60"),
-        ("dm", {"flip_any_source": True}, "flip_any_source is of flip and always_flip"),
         ("forgetting", {"scores": OWN, "never_learned": "easiest"}, "never_learned is of networks"),
         ("random-soft", {"images": "herding", "selection": {"pixel_space": "unit"}}, "pixel_space, which is the set's"),
         ("margin", {"when": "visit"}, "when goes with el2n, forgetting, aum"),

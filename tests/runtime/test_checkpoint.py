@@ -111,8 +111,11 @@ def test_nothing_else_goes_on_from_the_state_of_a_set(file, digits, other):
     changed = given | ({"data": digits.with_holdout(0.5)} if "holdout" in other else other)
     with pytest.raises(UsageError, match="is of something else"):
         synthesize(**changed, checkpoint=Checkpoint(file, every_seconds=0))
-    Checkpoint(file).clear()
-    synthesize(**changed, checkpoint=Checkpoint(file, every_seconds=0))
+    kept = Checkpoint(file, every_seconds=0)
+    kept.clear()
+    synthesize(**changed, checkpoint=kept)
+    with pytest.raises(UsageError, match="is of something else"):
+        synthesize(**given, checkpoint=kept)
 
 
 @pytest.mark.parametrize("name", ["dm", "dm.pt"])
