@@ -181,12 +181,12 @@ def test_a_file_larger_than_allowed_leaves_what_was_there(tmp_path, forked_pytho
 
 def test_forgetting_a_checkpoint_takes_its_parts_and_half_written_files_and_no_others(tmp_path):
     checkpoint = Checkpoint(tmp_path / "work.safetensors")
-    others = ["work.json", "work.toml", "work2.safetensors", "other.part.safetensors"]
-    for name in [*others, f"work.part.safetensors{UNFINISHED}", f"work.safetensors{UNFINISHED}"]:
+    others = ["work.json", "work.toml", "work2.safetensors", "work.theirs.safetensors", "other.part.safetensors"]
+    for name in [*others, f"work.part-one.safetensors{UNFINISHED}", f"work.safetensors{UNFINISHED}"]:
         (tmp_path / name).write_text("")
     assert checkpoint.files == []
     checkpoint.part("first").save({})
-    assert checkpoint.files == [tmp_path / "work.first.safetensors"]
+    assert checkpoint.files == [tmp_path / "work.part-first.safetensors"]
     checkpoint.clear()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
 
@@ -238,7 +238,7 @@ def test_a_cell_killed_before_its_checkpoint_is_forgotten_leaves_none(folder, mo
         kill_after(patch, 2)
         with pytest.raises(Kill):
             work.run(progress.SILENT)
-    left = folder / f"home/store/checkpoints/{work.key}.part.safetensors"
+    left = folder / f"home/store/checkpoints/{work.key}.part-one.safetensors"
     left.parent.mkdir(exist_ok=True)
     left.write_text("")
     assert work.set_path.exists() and work.state() == "partial"
