@@ -154,7 +154,7 @@ def test_a_damaged_piece_is_made_again(digits, tmp_path, caplog):
     fields, kept = {"labels": "soft", **TEACHER}, Checkpoint(tmp_path / "c.safetensors", every_seconds=0.0)
     whole = synthesize(digits, "rded", 2, checkpoint=kept, **fields).to_bytes()
     assert len(list(tmp_path.iterdir())) == 10
-    (tmp_path / "c.crops-4.safetensors").write_bytes(b"hello")
+    (tmp_path / "c.part-crops-4.safetensors").write_bytes(b"hello")
     assert synthesize(digits, "rded", 2, checkpoint=Checkpoint(kept.path), **fields).to_bytes() == whole
     assert "cannot be read" in caplog.text
 
