@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_bench import cli
+from distill_bench import UsageError, cli
 from distill_bench.cli.commands import options_of
 from distill_bench.cli.settings import defaults
 from distill_bench.runtime.paths import cache_dir, offline
@@ -134,3 +134,16 @@ def test_slips_in_the_environment_are_named_and_other_variables_left_alone(confi
     monkeypatch.delenv("DISTILL_BENCH_DEVCE")
     monkeypatch.setenv("DISTILL_BENCH_CONFIG", "nowhere.toml")
     assert command("list", "suites")[0] == 2
+
+
+@pytest.mark.parametrize(("said", "forbidden"), [("", False), ("0", False), ("no", False), ("1", True), ("Yes", True)])
+def test_offline_is_yes_or_no(monkeypatch, said, forbidden):
+    monkeypatch.setenv("DISTILL_BENCH_OFFLINE", said)
+    assert offline() is forbidden
+
+
+@pytest.mark.parametrize("said", ["n", "flase", "2"])
+def test_another_word_is_neither(monkeypatch, said):
+    monkeypatch.setenv("DISTILL_BENCH_OFFLINE", said)
+    with pytest.raises(UsageError, match="give yes or no"):
+        offline()

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, Protocol, load_protocol
+from distill_bench.evaluation.inputs import augmentation_of
 from distill_bench.evaluation.protocol import known_protocol
 
 # A protocol with a changed number is another protocol: give it a new id instead of changing what stands here.
@@ -435,3 +436,14 @@ def test_a_training_of_one_epoch_has_the_full_rate(images, shown):
 def test_batches_are_those_of_the_nearest_number_of_images_below_in_whatever_order():
     own = Protocol(id="own", source="test", epochs=3, batch_by_ipc=((10, 50), (1, 10)))
     assert [own.plan(ipc * 10, classes=10).batch_size for ipc in (1, 9, 10, 50)] == [10, 10, 50, 50]
+
+
+@pytest.mark.parametrize(("tiles", "fine"), [(1, True), (2, True), (3, False), (5, False), (8, True)])
+def test_tiles_that_do_not_divide_the_images_are_refused_before_training(digits, tiles, fine):
+    views = PROTOCOLS["rded-v1"].views.model_copy(update={"tiles": tiles})
+    rules = PROTOCOLS["rded-v1"].model_copy(update={"augmentation": "views", "views": views})
+    if fine:
+        assert augmentation_of(rules, digits) is not None
+        return
+    with pytest.raises(UsageError, match=f"cuts images into {tiles} tiles a side, and digits has images of 8×8"):
+        augmentation_of(rules, digits)
