@@ -147,7 +147,7 @@ GRIDS = {
         ("rat-bptt", (1,), NARROW | {"image_lr": [0.02, 0.1]}),
         ("rat-bptt", (1,), NARROW | {"formation": [2]}),
         ("rat-bptt", (1,), NARROW | {"formation": [2], "iterations": [1], "image_lr": [1e-9]}),  # the start alone
-        ("rat-bptt", (10,), NARROW_10 | {"formation": [2], "images_per_class": [10]}),
+        ("rat-bptt", (10,), NARROW_10 | {"formation": [2], "images_per_class": [10], "init": ["k-means", "k-center"]}),
         ("rat-bptt", (10,), NARROW_10 | {"init": ["k-means", "k-center"]}),
         ("dm", (1,), {"iterations": [100], "image_lr": [1.0, 10.0], "real_batch": [32]}),
         ("dsa", (1,), {"iterations": [60], "image_lr": [0.1, 1.0], "real_batch": [32]}),
