@@ -142,6 +142,7 @@ GRIDS = {
         ("rat-bptt", (1,), NARROW | {"rate_lr": [0.02]}),
         ("rat-bptt", (1,), NARROW | {"inner_lr": [0.03]}),
         ("rat-bptt", (1,), ADAM | {"inner_lr": [0.001, 0.003]}),
+        ("rat-bptt", (1,), ADAM | {"inner_lr": [0.001], "formation": [2]}),
         ("rat-bptt", (1,), NARROW | {"total": [200], "window": [40]}),
         ("rat-bptt", (1,), NARROW | {"init": ["real"]}),
         ("rat-bptt", (1,), NARROW | {"image_lr": [0.02, 0.1]}),
