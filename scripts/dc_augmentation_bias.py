@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from distill_bench import load_distilled
 from distill_bench.augmentations import dc
 from distill_bench.evaluation import evaluate, score_folder
-from distill_bench.evaluation.statistics import student_interval
+from distill_bench.evaluation.statistics import student
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.progress import StreamMonitor
 from distill_bench.runtime.run_info import run_block
@@ -113,7 +113,7 @@ def compare(path: Path, networks: int, monitor: StreamMonitor) -> None:
         if apart:
             mean = sum(apart) / len(apart)
             error = None if len(apart) < 2 else torch.tensor(apart).std().item() / math.sqrt(len(apart))
-            low, high = student_interval(apart)
+            low, high = student(apart).interval()
             entry["paired"] = {
                 "networks": len(apart), "ours_minus_original": mean, "standard_error": error, "ci_low": low,
                 "ci_high": high,

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from distill_bench import load_results
 from distill_bench.benchmark import load_suite
 from distill_bench.evaluation.compare import NO_SPREAD
-from distill_bench.evaluation.statistics import student_interval
+from distill_bench.evaluation.statistics import student
 from distill_bench.runtime.files import write_atomically
 
 PAGES = Path(__file__).parent.parent / "docs" / "studies"
@@ -58,7 +58,7 @@ def with_half_width(values: Iterable[float], form: str = ".1f") -> str:
     values = list(values)
     if not values:
         return "–"
-    low, high = student_interval(values)
+    low, high = student(values).interval()
     if low is None or high is None or high - low < NO_SPREAD:
         return f"{fmean(values):{form}}".replace("-", "−")
     written = f"{fmean(values):{form}} ± {(high - low) / 2:{form.lstrip('+')}}".replace("-", "−")
@@ -87,7 +87,7 @@ def intervals(panels: Mapping[str, Mapping[str, list[float]]], unit: str) -> Fig
         for place, name in enumerate(names):
             if not (values := rows[name]):
                 continue
-            low, high = student_interval(values)
+            low, high = student(values).interval()
             if low is not None and high is not None:
                 axes.plot([low, high], [place, place], color="#0072B2", linewidth=1.6)
             axes.plot(fmean(values), place, "o", color="#0072B2", markersize=5)
@@ -117,7 +117,7 @@ def heat(axes: Axes, grid: Sequence[Sequence[Sequence[float]]], bounds: Sequence
     means = numpy.array([[fmean(values) if len(values) else numpy.nan for values in row] for row in grid])
     axes.imshow(means / bounds, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
     for row, column in zip(*numpy.nonzero(~numpy.isnan(means)), strict=True):
-        low, high = student_interval(list(grid[row][column]))
+        low, high = student(list(grid[row][column])).interval()
         sure = low is not None and high is not None and high - low >= NO_SPREAD and (low > 0 or high < 0)
         axes.text(
             column, row, f"{means[row, column]:+.1f}".replace("-", "−"), ha="center", va="center", fontsize=8,

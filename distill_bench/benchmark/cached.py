@@ -136,18 +136,14 @@ KINDS = (
 )
 
 
-def pieces(folder: Path | None = None) -> Iterator[Piece]:
+def pieces() -> Iterator[Piece]:
     """Everything that the cache folder holds, by kind, in path order.
-
-    Args:
-        folder: the cache folder; ``cache_dir()`` unless given.
 
     Yields:
         Pieces; what is beside a file (its ``.run.json``, what a killed process left of writing it) belongs to it.
     """
-    folder = folder or cache_dir()
     for kind in KINDS:
-        for path in sorted({path for pattern in kind.patterns for path in folder.glob(pattern)}):
+        for path in sorted({path for pattern in kind.patterns for path in cache_dir().glob(pattern)}):
             if _is_piece(kind, path):
                 yield Piece(kind, path, tuple(_files(path)))
 

@@ -360,10 +360,6 @@ class SetTasks(CellTasks[SetCell]):
         return self.stored.path
 
     @property
-    def checkpoint_path(self) -> Path:
-        return self.stored.checkpoint_path
-
-    @property
     def begun(self) -> bool:
         return self.set_path.exists() or bool(self.stored.checkpoint().files)
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from distill_bench.cli import options
 from distill_bench.cli.output import notes_shown, show, show_json
-
-if TYPE_CHECKING:
-    pass
 
 Row = dict[str, Any]
 
@@ -67,8 +64,8 @@ def _described(found: Row) -> list[str]:
 
 def _accuracy(side: Row) -> str:
     from distill_bench.evaluation.compare import with_half_width
-    from distill_bench.evaluation.statistics import percent_interval
+    from distill_bench.evaluation.statistics import half_width, percent_interval
 
     by_seed = list(side["accuracies"].values())
-    mean, (low, high) = fmean(map(fmean, by_seed)), percent_interval(by_seed)
-    return with_half_width(mean, None if low is None or high is None else max(mean - low, high - mean))
+    mean = fmean(map(fmean, by_seed))
+    return with_half_width(mean, half_width(mean, *percent_interval(by_seed)))

@@ -201,14 +201,15 @@ def _say_claims(
 
 def _mean(found: Sequence[Result]) -> list[str]:
     """The mean over several sets, whose interval is over sets."""
-    from distill_bench.evaluation.statistics import percent_interval
+    from distill_bench.evaluation.statistics import half_width, percent_interval
 
     if len(found) == 1:
         return []
     by_set = [result.accuracies for result in found]
-    mean, (low, high) = fmean(map(fmean, by_set)), percent_interval(by_set)
-    half = "" if low is None or high is None else f" ± {max(mean - low, high - mean):.2f}"
-    return [f"mean over {len(found)} independent sets: {mean:.2f}{half} % (± is half of the 95 % interval over sets)"]
+    mean = fmean(map(fmean, by_set))
+    half = half_width(mean, *percent_interval(by_set))
+    shown = f"{mean:.2f}" if half is None else f"{mean:.2f} ± {half:.2f}"
+    return [f"mean over {len(found)} independent sets: {shown} % (± is half of the 95 % interval over sets)"]
 
 
 def _described(result: Result, distilled: DistilledSet | None) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from distill_bench.cli import options
 from distill_bench.cli.choices import WRITABLE_FORMATS
 from distill_bench.cli.output import show
 from distill_bench.runtime.files import check_no_input, check_place
-
-if TYPE_CHECKING:
-    pass
 
 
 def export_command(

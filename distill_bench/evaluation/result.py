@@ -12,6 +12,7 @@ from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.card import Origin
 from distill_bench.distilled.notebook import table_as_html
 from distill_bench.distilled.projector import Required
+from distill_bench.evaluation.statistics import half_width
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
 from distill_bench.runtime.text import counted
 
@@ -182,9 +183,7 @@ class Result(Subject):
     @property
     def half_width(self) -> float | None:
         """Half of the interval, which ± shows, in points; where it is cut, that side which is not."""
-        if self.ci_low is None or self.ci_high is None:
-            return None
-        return max(self.accuracy - self.ci_low, self.ci_high - self.accuracy)
+        return half_width(self.accuracy, self.ci_low, self.ci_high)
 
     def __repr__(self) -> str:
         half = "" if self.half_width is None else f" ± {self.half_width:.2f}"

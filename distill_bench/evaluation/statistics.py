@@ -27,8 +27,8 @@ class Estimate(NamedTuple):
         """Student-t interval of the mean; ``(None, None)`` without a standard error (not NaN: JSON has none)."""
         if self.error is None or self.freedom is None:
             return None, None
-        half_width = _quantile(self.freedom, confidence) * self.error
-        return self.value - half_width, self.value + half_width
+        half = _quantile(self.freedom, confidence) * self.error
+        return self.value - half, self.value + half
 
     def p_value(self) -> float | None:
         """Student's two-sided probability of a value this far from 0, were that the truth; None without an error."""
@@ -87,31 +87,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def student_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Student-t interval of the mean of independent ``values``, in their unit, with n - 1 degrees of freedom.
-
-    Returns ``(None, None)`` for a single value, which says nothing about spread (not NaN: JSON has none).
-    The ends are not clipped, so an interval of percentages may reach beyond 0 or 100.
-
-    Raises:
-        UsageError: there are no values, or ``confidence`` is not strictly between 0 and 1.
-    """
-    if not 0 < confidence < 1:
-        raise UsageError(f"confidence must lie strictly between 0 and 1, got {confidence}.")
-    return student(values).interval(confidence)
-
-
-def hierarchical_interval(by_seed: Sequence[Sequence[float]], confidence: float = 0.95) -> Interval:
-    """Student-t interval of the mean accuracy, where ``by_seed[s]`` holds the networks trained on the set of seed s.
+def hierarchical_interval(by_seed: Sequence[Sequence[float]]) -> Interval:
+    """Student's 95 % interval of the mean accuracy, where ``by_seed[s]`` holds the networks of the set of seed s.
 
     Networks that share a set are not independent, so with S >= 2 synthesis seeds the seeds are the sample: the interval
     is over their S means, with S - 1 degrees of freedom. With one seed it is over its networks and covers the
-    evaluation's randomness only, not the synthesis'.
+    evaluation's randomness only, not the synthesis'. Its ends are not cut at 0 or 100.
 
     Raises:
-        UsageError: there are no seeds, a seed has no values, or ``confidence`` is not strictly between 0 and 1.
+        UsageError: there are no seeds, or a seed has no values.
     """
-    return student_interval(independent_values(by_seed), confidence)
+    return student(independent_values(by_seed)).interval()
 
 
 def independent_values(by_seed: Sequence[Sequence[float]]) -> Sequence[float]:
@@ -129,6 +115,11 @@ def percent_interval(by_seed: Sequence[Sequence[float]]) -> Interval:
     """The 95 % ``hierarchical_interval`` of accuracies in percent, cut at 0 and 100, beyond which no accuracy lies."""
     low, high = hierarchical_interval(by_seed)
     return (None, None) if low is None or high is None else (max(low, 0.0), min(high, 100.0))
+
+
+def half_width(value: float | None, low: float | None, high: float | None) -> float | None:
+    """Half of an interval around a value, which ± shows; where it is cut, that side which is not. None without one."""
+    return None if value is None or low is None or high is None else max(value - low, high - value)
 
 
 def chance_margin(first: Sequence[float], second: Sequence[float], confidence: float = 0.99) -> float | None:

@@ -19,10 +19,10 @@ VGG11 = (
 """Of every layer: channels, the kernel's side, and whether 2×2 max pooling follows."""
 
 
-def mlp(shape: Shape, classes: int, width: int = 128) -> Network:
-    """Two hidden layers of ``width`` with ReLU; the embedding is the second's output."""
-    layers = [nn.Flatten(), nn.Linear(math.prod(shape), width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
-    return Network(nn.Sequential(*layers), nn.Linear(width, classes))
+def mlp(shape: Shape, classes: int) -> Network:
+    """Two hidden layers of 128 with ReLU; the embedding is the second's output."""
+    layers = [nn.Flatten(), nn.Linear(math.prod(shape), 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()]
+    return Network(nn.Sequential(*layers), nn.Linear(128, classes))
 
 
 def lenet(shape: Shape, classes: int) -> Network:

@@ -20,7 +20,7 @@ from distill_bench.augmentations import views
 from distill_bench.augmentations.views import AugmentPolicy, Share
 from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import RunFailed, UsageError
-from distill_bench.networks import Network, blank_network, build_network, check_own, initialise, resolve_network
+from distill_bench.networks import Network, build_network, check_own, initialise, resolve_network
 from distill_bench.pretrained.store import Artifact, Pretrained, diverged, get_or_create, path_of
 from distill_bench.pretrained.training import MOST_EPOCHS, checked_images, ground_of
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
@@ -225,11 +225,6 @@ def encoder_bytes(recipe: EncoderRecipe, shape: tuple[int, int, int]) -> int:
         UsageError: there is no such network, or it does not take such images.
     """
     return training_bytes(recipe.network, shape, recipe.projector[0], 2 * recipe.batch_size)
-
-
-def feature_count(network: str, shape: tuple[int, int, int]) -> int:
-    """How many features a network of a name has of an image of a shape."""
-    return blank_network(network, shape, 1).classifier.in_features
 
 
 def check_batches(recipe: EncoderRecipe, images: int) -> None:

@@ -17,7 +17,7 @@ from distill_bench.datasets.training_view import TrainingData
 from distill_bench.errors import UsageError
 from distill_bench.networks import Network
 from distill_bench.pretrained.recorder import Recorder
-from distill_bench.pretrained.store import Artifact, Pretrained, get_or_create, list_stored, path_of
+from distill_bench.pretrained.store import Artifact, Pretrained, get_or_create, path_of
 from distill_bench.pretrained.teachers import Teacher, TeacherRecipe, check_classes, checked_teacher, resolved_recipe
 from distill_bench.pretrained.training import ground_of, train_kept
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
@@ -99,11 +99,6 @@ def get_or_record_dynamics(
 def dynamics_path(training: TrainingData, recipe: TeacherRecipe, seed: int, number: int, when: When) -> Path:
     """Where the store has dynamics, if it has. Arguments as for ``get_or_record_dynamics``."""
     return path_of(KIND, _identity(training, recipe, seed, number, when))
-
-
-def list_dynamics() -> list[Pretrained]:
-    """All dynamics that the store has."""
-    return list_stored(KIND)
 
 
 def outcomes(logits: Float[Tensor, "b k"], labels: Int64[Tensor, " b"]) -> Float[Tensor, "4 b"]:

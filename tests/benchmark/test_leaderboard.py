@@ -20,7 +20,7 @@ from distill_bench.distilled.card import Origin
 from distill_bench.distilled.projector import Required
 from distill_bench.errors import DataError
 from distill_bench.evaluation import Synthesis
-from distill_bench.evaluation.statistics import student_interval
+from distill_bench.evaluation.statistics import student
 from distill_bench.methods import load_method
 
 HEADER = (
@@ -40,7 +40,7 @@ def test_seeds_are_pooled():
     (row,) = leaderboard_rows([score(), second])
     assert tuple(row) == ROW_KEYS
     assert row["accuracy"] == pytest.approx((89.0 + 82.0) / 2)
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx((student_interval([89.0, 82.0])[0], 100.0), abs=1e-4)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((student([89.0, 82.0]).interval()[0], 100.0), abs=1e-4)
     assert (row["networks"], row["seeds"], row["bytes"]) == (2, 2, 3000)
     assert (row["synthesis_seconds"], row["peak_memory_mb"]) == (15.0, 556.0)
     assert (row["claimed"], row["status"]) == (None, "done")
@@ -523,7 +523,7 @@ def test_markdown_board():
     text = tables.markdown(leaderboard_rows(RESULTS, [claim()]), [claim()])
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     assert len(cells) >= 3 and all(len(line) == len(tables.COLUMNS) for line in cells)
-    half_width = student_interval([72.0, 78.0])[1] - 75.0
+    half_width = student([72.0, 78.0]).interval()[1] - 75.0
     assert cells[2] == [
         "1", "dm", "hard", f"**75.0 ± {half_width:.1f}, cut at 100**", "+14.0 ± 26.5", "23.0", "2.6 kB", "10.0 s",
         "512 MB", "70.0 (dsa-v1)",
@@ -546,7 +546,7 @@ def test_vs_random_is_paired_over_common_seeds_and_says_which():
     dm = [score(seed=seed, accuracies=[value]) for seed, value in ((0, 71.0), (1, 82.0), (2, 0.0))]
     found, note = vs_random(*random, *dm)
     assert (found.basis, found.seeds, found.difference) == ("paired", ("0", "1"), 11.5)
-    assert (found.ci_low, found.ci_high) == pytest.approx(student_interval([11.0, 12.0]))
+    assert (found.ci_low, found.ci_high) == pytest.approx(student([11.0, 12.0]).interval())
     assert note == "paired over the synthesis seeds 0, 1."
     found, note = vs_random(score(accuracies=[80.0, 82.0]), score("random", accuracies=[60.0, 61.0, 63.0]))
     assert found.basis == "networks" and note.endswith("of its evaluation's randomness only.")

@@ -368,7 +368,7 @@ def test_a_failure_of_changed_code_is_what_the_board_shows(quick, monkeypatch, t
 def test_a_cell_of_which_only_a_part_is_kept_has_begun(quick):
     work = tasks_of(CELL, quick)
     assert work.state() == "missing"
-    Checkpoint(work.checkpoint_path).part("batch0").save({"x": torch.ones(1)})
+    Checkpoint(work.stored.checkpoint_path).part("batch0").save({"x": torch.ones(1)})
     assert work.state() == "partial"
 
 
@@ -514,10 +514,10 @@ def test_pretraining_comes_before_parts_and_both_are_made_apart(quick, monkeypat
     assert work.open_tasks() == [Task("part", 0), Task("part", 1)]
     work.do([Task("part", 1)], monitor)
     assert work.state() == "partial" and not work.set_path.exists()
-    assert run([work]) == 0 and not list(work.checkpoint_path.parent.iterdir())
+    assert run([work]) == 0 and not list(work.stored.checkpoint_path.parent.iterdir())
     apart = work.set_path.read_bytes()
     work.do([Task("part", 1)], monitor)  # too late: nothing is done, and nothing left behind
-    assert not list(work.checkpoint_path.parent.iterdir())
+    assert not list(work.stored.checkpoint_path.parent.iterdir())
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "another"))
     assert run([tasks_of(cell, quick)]) == 0
     assert tasks_of(cell, quick).set_path.read_bytes() == apart
@@ -538,7 +538,7 @@ def test_a_part_that_is_overtaken_by_the_set_leaves_nothing(quick, monkeypatch):
     monkeypatch.setattr("distill_bench.benchmark.tasks.parts_of", lambda function: overtaken)
     with pytest.raises(Interrupted):
         work.do([Task("part", 0)], StreamMonitor(quiet=True))
-    assert not list(work.checkpoint_path.parent.iterdir())
+    assert not list(work.stored.checkpoint_path.parent.iterdir())
 
 
 class Tasks(CellTasks):

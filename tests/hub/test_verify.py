@@ -17,7 +17,7 @@ from distill_bench import verify as verify_files
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError, DistillBenchError, Interrupted, UsageError
 from distill_bench.evaluation import Result, ScoreCache, networks_key, score_folder, score_key
-from distill_bench.evaluation.statistics import chance_margin, student_interval
+from distill_bench.evaluation.statistics import chance_margin, student
 from distill_bench.hub import verify as room
 from distill_bench.hub.formats.result_file import check_belongs, parse_result, read_result
 from distill_bench.hub.verify import judge, threads_to_repeat, unlike, verify
@@ -55,7 +55,7 @@ def changed(score, **fields):
     """A score with other accuracies and all that follows from them, or with other fields."""
     if "accuracies" in fields:
         values = fields["accuracies"]
-        low, high = student_interval(values)
+        low, high = student(values).interval()
         fields |= {"accuracy": float(numpy.mean(values)), "std": float(numpy.std(values)), "networks": len(values)}
         fields |= {"ci_low": low, "ci_high": high}
     return score.model_copy(update=fields)

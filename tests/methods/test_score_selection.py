@@ -14,7 +14,8 @@ from distill_bench.methods.recipe import TEST, list_recipes
 from distill_bench.methods.selection import scores
 from distill_bench.methods.selection.graph_cut import graph_cut, graph_cut_bins, logit_gradients, similarities
 from distill_bench.methods.selection.score_selection import HARDEST, ScoreConfig
-from distill_bench.pretrained.dynamics import get_or_record_dynamics, list_dynamics
+from distill_bench.pretrained.dynamics import KIND, get_or_record_dynamics
+from distill_bench.pretrained.store import list_stored
 from distill_bench.pretrained.teachers import get_or_train_teacher, list_teachers
 
 BY_SCORE = [name for name in list_recipes() if issubclass(load_method(name).function.config, ScoreConfig)]
@@ -119,8 +120,8 @@ def test_hardest_and_easiest_of_each_score_are_at_the_ends_that_the_table_says(d
 def test_all_scores_share_the_dynamics(digits):
     for method in BY_SCORE:
         chosen(digits, method)
-    places = {(piece.identity["when"], piece.identity["index"]) for piece in list_dynamics()}
-    assert len(list_dynamics()) == len(places) == 3  # two networks after every epoch, one in the training pass
+    places = {(piece.identity["when"], piece.identity["index"]) for piece in list_stored(KIND)}
+    assert len(list_stored(KIND)) == len(places) == 3  # two networks after every epoch, one in the training pass
     assert places == {("epoch", 0), ("epoch", 1), ("visit", 0)}
 
 
@@ -145,7 +146,7 @@ def test_too_much_dropped_is_an_error_with_the_numbers_before_a_network_is_train
     wanted = r"`hardest_dropped=0.9` leaves 15 of the 142 images of class '0', of which 16 are asked for.* 15 or less"
     with pytest.raises(UsageError, match=wanted):
         synthesize(digits, "ccs", 16, TEST, hardest_dropped=0.9)
-    assert list_dynamics() == []
+    assert list_stored(KIND) == []
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_scores_of_ones_own_are_taken_as_they_are_and_no_network_is_trained(digi
     fields = own_scores(torch.arange(len(digits.train)).flip(0).float())
     indices = chosen(digits, "el2n", 0.1, balance=False, **fields)
     assert sorted(indices.tolist()) == list(range(len(indices)))
-    assert list_dynamics() == []
+    assert list_stored(KIND) == []
     card = synthesize(digits, "el2n", 1, TEST, **fields).card.recipe
     assert card["scores"].startswith("sha256:") and len(card["scores"]) == 7 + 64
     other = own_scores(torch.arange(len(digits.train)).float(), None)

@@ -8,7 +8,8 @@ from pretraining import StopsAfter, data
 
 from distill_bench import Interrupted, UsageError
 from distill_bench.networks import build_network
-from distill_bench.pretrained.dynamics import get_or_record_dynamics, list_dynamics, outcomes
+from distill_bench.pretrained.dynamics import KIND, get_or_record_dynamics, outcomes
+from distill_bench.pretrained.store import list_stored
 from distill_bench.pretrained.teachers import TeacherRecipe, get_or_train_teacher
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.train import TrainState, table_batches, train
@@ -84,10 +85,10 @@ def test_everything_dynamics_depend_on_is_in_their_address(digits):
     ]
     keys = [record(digits, **other).teacher.pretrained.key for other in [{}, *others, {}]]
     keys += [record(source).teacher.pretrained.key for source in (digits.with_holdout(0.2), renamed)]
-    assert len(set(keys)) == len(keys) - 1 == len(list_dynamics())
+    assert len(set(keys)) == len(keys) - 1 == len(list_stored(KIND))
     piece = record(digits, "visit").teacher.pretrained
     assert (piece.identity["when"], piece.identity["index"], piece.history["dataset"]) == ("visit", 0, "digits")
-    assert len(list_dynamics()) == len(set(keys))
+    assert len(list_stored(KIND)) == len(set(keys))
 
 
 @pytest.mark.parametrize("when", ["visit", "epoch"])
@@ -98,7 +99,7 @@ def test_stopped_between_epochs_they_have_the_same_bytes(digits, when, epoch, tm
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "another"))
     with pytest.raises(Interrupted, match=f"{epoch} of 3 epochs of training dynamics"):
         record(digits, when, recipe, monitor=StopsAfter(epoch))
-    assert list_dynamics() == []
+    assert list_stored(KIND) == []
     assert record(digits, when, recipe).teacher.pretrained.path.read_bytes() == whole
 
 

@@ -4,11 +4,11 @@ from statistics import fmean, pstdev
 
 from distill_bench.benchmark.leaderboard.claims import Claim
 from distill_bench.evaluation import Failure, Result, Synthesis
-from distill_bench.evaluation.statistics import student_interval
+from distill_bench.evaluation.statistics import student
 
 
 def score(method="dm", ipc=1, seed=0, accuracies=(88.0, 89.0, 90.0), **fields):
-    low, high = student_interval(accuracies)
+    low, high = student(accuracies).interval()
     values = {
         "suite": "digits", "dataset": "digits", "method": method, "ipc": ipc, "seed": seed, "preset": "cpu",
         "protocol": "quick-v1", "network": "ConvNetD2W64", "networks": len(accuracies), "labels": "hard",

@@ -19,12 +19,11 @@ def published() -> list[Claim]:
     return load_claims(_PUBLISHED)
 
 
-def board(folder: Path, wrong: list[str] | None = None) -> list[Row]:
+def board(folder: Path) -> list[Row]:
     """The leaderboard rows of a results folder, JSON-safe, with the keys of ``ROW_KEYS``.
 
     Args:
         folder: the folder of results.
-        wrong: is given a line for every result that is left out, or was changed since it was written.
 
     Returns:
         The rows, see ``leaderboard_rows``.
@@ -32,7 +31,7 @@ def board(folder: Path, wrong: list[str] | None = None) -> list[Row]:
     Raises:
         DataError: the folder or the published accuracies cannot be read.
     """
-    return leaderboard_rows(read_results(folder, wrong=wrong), published())
+    return leaderboard_rows(read_results(folder), published())
 
 
 def boards(rows: list[Row]) -> dict[str, list[Row]]:
@@ -76,7 +75,7 @@ def sources_of(folders: Sequence[Path], wrong: list[str] | None = None) -> list[
     origins = [origin_of(folder) for folder in folders]
     names = origins if len(set(origins)) == len(origins) else [str(folder) for folder in folders]
     return [
-        Source(name, read_results(folder, wrong=wrong) if folder.is_dir() else [])
+        Source(name, read_results(folder) if folder.is_dir() else [])
         for name, folder in zip(names, folders, strict=True)
     ]
 

@@ -23,6 +23,7 @@ from distill_bench.benchmark.leaderboard.ranking import places
 from distill_bench.evaluation.claim import Claimed
 from distill_bench.evaluation.compare import Difference, compare, with_half_width
 from distill_bench.evaluation.result import FULL, LINES
+from distill_bench.evaluation.statistics import half_width
 from distill_bench.runtime.text import for_csv, for_markdown
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ def judged_claims(rows: Sequence[Row], claims: Sequence[Claim]) -> list[list[str
     for row in claims_table(rows, claims):
         if row["verdict"] == OTHER:
             continue
-        half = None if row["ci_low"] is None else max(row["measured"] - row["ci_low"], row["ci_high"] - row["measured"])
+        half = half_width(row["measured"], row["ci_low"], row["ci_high"])
         figure = Claimed(accuracy=row["claimed"], std=row["claimed_std"], networks=row["claimed_networks"])
         cells = [
             row["dataset"], budget_of(row) or _ABSENT, row["method"], row["protocol"], row["pixel_space"],
@@ -369,12 +370,12 @@ def _accuracy(row: Row) -> str:
     if row["accuracy"] is None:
         return row["status"]
     doubt = ", changed since it was written" if row["status"] == "changed" else ""
-    if row["ci_low"] is None:
+    half = half_width(row["accuracy"], row["ci_low"], row["ci_high"])
+    if half is None:
         return f"{row['accuracy']:.1f}{doubt}"
-    half_width = max(row["accuracy"] - row["ci_low"], row["ci_high"] - row["accuracy"])  # the side that is not cut
-    ends = [f"{end}" for end in (0, 100) if end in (row["ci_low"], row["ci_high"]) and half_width > 0]
+    ends = [f"{end}" for end in (0, 100) if end in (row["ci_low"], row["ci_high"]) and half > 0]
     cut = f", cut at {' and '.join(ends)}" if ends else ""
-    return f"{with_half_width(row['accuracy'], half_width)}{cut}{doubt}"
+    return f"{with_half_width(row['accuracy'], half)}{cut}{doubt}"
 
 
 def _points(difference: Difference | None, sign: str = "") -> str:

@@ -12,7 +12,7 @@ from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation.compare import NO_SPREAD
 from distill_bench.evaluation.protocol import Protocol
 from distill_bench.evaluation.result import LabelUse, Result
-from distill_bench.evaluation.statistics import Interval, student
+from distill_bench.evaluation.statistics import Interval, half_width, student
 from distill_bench.runtime.progress import Monitor, SubMonitor
 
 
@@ -56,9 +56,7 @@ class Estimated(BaseModel):
     @property
     def half_width(self) -> float | None:
         """Half of the interval, which ± shows; where it is cut, that side which is not."""
-        if self.value is None or self.ci_low is None or self.ci_high is None:
-            return None
-        return max(self.value - self.ci_low, self.ci_high - self.value)
+        return half_width(self.value, self.ci_low, self.ci_high)
 
 
 class Measured(BaseModel):

@@ -16,6 +16,7 @@ from distill_bench.benchmark.leaderboard.tables import RANDOM
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.compare import Difference
 from distill_bench.evaluation.result import LINES
+from distill_bench.evaluation.statistics import half_width
 from distill_bench.runtime.hashing import canonical_hash
 
 _PLAIN = (
@@ -61,13 +62,6 @@ def page_data(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> dict[str, An
     }
 
 
-def half_width(row: Row) -> float | None:
-    """Half of a row's interval: of the side that is not cut at 0 or 100."""
-    if row["accuracy"] is None or row["ci_low"] is None:
-        return None
-    return round(max(row["accuracy"] - row["ci_low"], row["ci_high"] - row["accuracy"]), 4)
-
-
 def bits_per_class(row: Row) -> float | None:
     """Storage of a row's sets in bits for each class; None where the number of classes is not known."""
     results = [each for each in row["results"] if isinstance(each, Result)]
@@ -82,11 +76,12 @@ def _style(method: str) -> dict[str, Any]:
 
 def _row(row: Row, claims: Sequence[Claim], recipes: dict[str, Any]) -> dict[str, Any]:
     place, results = row["place"], [each for each in row["results"] if isinstance(each, Result)]
+    half = half_width(row["accuracy"], row["ci_low"], row["ci_high"])
     return {
         "id": canonical_hash([row[key] for key in (*CONDITION, "origin")])[:8],
         "budget": budget_of(row) or None,
         **{key: row[key] for key in _PLAIN},
-        "half": half_width(row),
+        "half": None if half is None else round(half, 4),
         "bits": bits_per_class(row),
         "rank": place and place.rank,
         "behind": _points(place and place.lead),
