@@ -1,27 +1,16 @@
 """What a set's card says of the data it was made from, and the way back to that data."""
 
 import os
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_serializer
+from pydantic import ConfigDict, field_validator
 
 from distill_bench.datasets.classes import as_words
 from distill_bench.datasets.dataset import Dataset, is_own
 from distill_bench.datasets.load import load_dataset
 from distill_bench.errors import DataError
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
-
-
-class Sparse(BaseModel):
-    """A part of a card with fields that came later: at their defaults, a set's bytes do not mention them."""
-
-    LATER: ClassVar[tuple[str, ...]] = ()
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, serialize: Callable[["Sparse"], dict[str, Any]]) -> dict[str, Any]:
-        unsaid = {name for name in self.LATER if getattr(self, name) == type(self).model_fields[name].default}
-        return {name: value for name, value in serialize(self).items() if name not in unsaid}
+from distill_bench.runtime.sparse import Sparse
 
 
 class SourceCard(Sparse):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
-from distill_bench.datasets.card import SourceCard, Sparse
+from distill_bench.datasets.card import SourceCard
 from distill_bench.datasets.pixel_space import PixelSpace
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.projector import ProjectorCard, Required
@@ -14,6 +14,7 @@ from distill_bench.distilled.recorded_labels import RecordedKind
 from distill_bench.distilled.replay import Replay
 from distill_bench.errors import DataError, brief, describe
 from distill_bench.runtime.names import LONGEST_PATH, checked_class_names, checked_name
+from distill_bench.runtime.sparse import Sparse
 
 _FORMAT_VERSION = 1
 LabelKind = Literal["hard", "logits", "probabilities", "weights", "teacher", RecordedKind, "targets", "projector"]

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill_bench.datasets.card import Sparse
 from distill_bench.datasets.pixel_space import PixelSpace
 from distill_bench.errors import DataError, UsageError
 from distill_bench.networks import Network
 from distill_bench.networks.encoders import ENCODERS, ExternalEncoder, Prepared
 from distill_bench.networks.low_rank import Pair, dense_convolutions, matrix_shape, with_increments
+from distill_bench.runtime.sparse import Sparse
 
 PREFIX = "projector."
 ENCODER = f"{PREFIX}encoder."

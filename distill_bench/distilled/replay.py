@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float, Int64
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
-from distill_bench.datasets.card import Sparse
 from distill_bench.errors import DataError
 from distill_bench.runtime.seeds import generator
+from distill_bench.runtime.sparse import Sparse
 
 
 class ReplayRule(Sparse):

@@ -1,10 +1,10 @@
 """What is known once a set, or a whole training split, was evaluated: the record that every board is made of."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.load import is_own
@@ -14,6 +14,7 @@ from distill_bench.distilled.notebook import table_as_html
 from distill_bench.distilled.projector import Required
 from distill_bench.evaluation.statistics import half_width
 from distill_bench.runtime.names import LONGEST_PATH, checked_name
+from distill_bench.runtime.sparse import Sparse
 from distill_bench.runtime.text import counted
 
 Count = Annotated[int, Field(ge=1, lt=1 << 53)]
@@ -30,7 +31,7 @@ NAMES = ("suite", "data", "given", "method", "preset", "protocol", "network", "l
 """Text of a result that is shown, and that a stranger may have written."""
 
 
-class Subject(BaseModel):
+class Subject(Sparse):
     """What results and failures are about.
 
     Attributes:
@@ -54,6 +55,7 @@ class Subject(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
+    LATER: ClassVar[tuple[str, ...]] = ("given", "fraction", "images", "shown")
 
     suite: str | None = None
     dataset: str
@@ -70,7 +72,7 @@ class Subject(BaseModel):
     preset: str | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
     cell_key: str | None = None
-    run: dict[str, Any] = {}
+    run: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _whole_split_or_set(self) -> "Subject":
@@ -78,13 +80,6 @@ class Subject(BaseModel):
         if budgets != (self.method not in LINES):
             raise ValueError(f"one of ipc and fraction is null; both for {' and '.join(LINES)} alone, without a set")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, serialize: Callable[["Subject"], dict[str, Any]]) -> dict[str, Any]:
-        """Fields that came later do without a mention where they say nothing."""
-        later = ("given", "fraction", "images", "shown", "requires")
-        absent = {name for name in later if getattr(self, name, None) in (None, ())}
-        return {name: value for name, value in serialize(self).items() if name not in absent}
 
     @property
     def budget(self) -> str:
@@ -155,6 +150,8 @@ class Result(Subject):
         recipe: the method's resolved fields; None for imported sets and the whole split.
         synthesis: what making the set took; None if no suite made it.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = (*Subject.LATER, "requires")
 
     kind: Literal["score"] = "score"
     protocol: str

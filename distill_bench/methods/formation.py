@@ -20,7 +20,7 @@ class FormationConfig(Config):
             enlarged, here and in evaluation. IPC counts stored images.
     """
 
-    UNSAID: ClassVar[dict[str, Any]] = {"formation": 1}
+    LATER: ClassVar[tuple[str, ...]] = ("formation",)
 
     formation: PositiveInt = 1
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int64, Num
-from pydantic import BaseModel, ConfigDict, PositiveFloat, field_validator, model_serializer
+from pydantic import BaseModel, ConfigDict, PositiveFloat, field_validator
 from torch import Generator, Tensor
 
 from distill_bench.datasets.dataset import Dataset
@@ -23,6 +23,7 @@ from distill_bench.runtime import seeds
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.locks import get_or_make
 from distill_bench.runtime.progress import Monitor
+from distill_bench.runtime.sparse import Sparse
 from distill_bench.runtime.tracking import Log, silent
 from distill_bench.training.timing import Training
 
@@ -39,7 +40,7 @@ def _took_truth_for_a_number(given: Any, valid: Any) -> bool:
     return False
 
 
-class Config(BaseModel):
+class Config(Sparse):
     """The hyper-parameters every method has; a method's own fields are a subclass.
 
     Attributes:
@@ -53,8 +54,6 @@ class Config(BaseModel):
 
     lr_fields: ClassVar[tuple[str, ...]] = ()
     memory_fields: ClassVar[tuple[str, ...]] = ()
-    UNSAID: ClassVar[dict[str, Any]] = {}
-    """Fields that later versions added, with values that go without saying, so that addresses stay."""
 
     pixel_space: Literal["unit", "normalized", "zca"] = "normalized"
     zca_eps: PositiveFloat = 0.1
@@ -68,16 +67,6 @@ class Config(BaseModel):
         if _took_truth_for_a_number(value, valid):
             raise ValueError("give a number, not true or false")
         return valid
-
-    @model_serializer(mode="wrap")
-    def _without_unsaid(self, serialize: Callable[["Config"], dict[str, Any]]) -> dict[str, Any]:
-        unsaid = {name for name, value in self.UNSAID.items() if getattr(self, name) == value} | set(self.idle)
-        return {name: value for name, value in serialize(self).items() if name not in unsaid}
-
-    @property
-    def idle(self) -> tuple[str, ...]:
-        """Fields that nothing is made with as the others are, so that cards and addresses leave them out."""
-        return ()
 
     def misplaced(self, changed: Set[str]) -> str | None:
         """What a user is told who asks for values that do nothing as the others are.

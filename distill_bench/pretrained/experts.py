@@ -6,20 +6,18 @@ Distillation", CVPR 2023); for AST's smooth ones see ``smooth``. An expert depen
 not on the method that asks for it: all methods share them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from jaxtyping import Float
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    model_serializer,
     model_validator,
 )
 from torch import Tensor
@@ -34,6 +32,7 @@ from distill_bench.pretrained.store import Artifact, Pretrained, get_or_create, 
 from distill_bench.pretrained.training import MOST_EPOCHS, ground_of, train_kept
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor, SubMonitor
+from distill_bench.runtime.sparse import Sparse
 from distill_bench.training.sharpness_aware import gsam_gradient
 from distill_bench.training.train import Plan
 
@@ -45,7 +44,7 @@ _OF_PLAN = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
 FLAT_VERSION = 2  # of version 1, those whose training was compiled took their gradients in a wrong order
 
 
-class ExpertRecipe(BaseModel):
+class ExpertRecipe(Sparse):
     """How an expert is trained. The defaults are MTT's.
 
     Attributes:
@@ -63,6 +62,9 @@ class ExpertRecipe(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER = (
+        "decay_after", "decay_factor", "ramp_epochs", "ramp_start", "penalty", "penalty_norm"
+    )  # fmt: skip
 
     epochs: Annotated[PositiveInt, Field(le=MOST_EPOCHS)] = 50
     batch_size: PositiveInt = 256
@@ -84,13 +86,6 @@ class ExpertRecipe(BaseModel):
         if self.rho and self.smooth:
             raise ValueError("rho makes flat experts, ramp_epochs and penalty smooth ones: set one of them to 0")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_defaults(self, serialize: Callable[["ExpertRecipe"], dict[str, Any]]) -> dict[str, Any]:
-        """What later versions added goes without saying, so that addresses are those of recipes without it."""
-        added = ("decay_after", "decay_factor", "ramp_epochs", "ramp_start", "penalty", "penalty_norm")
-        unsaid = {name: type(self).model_fields[name].default for name in added}
-        return {name: value for name, value in serialize(self).items() if unsaid.get(name, ...) != value}
 
     @property
     def smooth(self) -> bool:

@@ -17,7 +17,6 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from distill_bench.augmentations import dsa
-from distill_bench.datasets.card import Sparse
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.pixel_space import PixelSpace
 from distill_bench.datasets.training_view import TrainingData
@@ -36,6 +35,7 @@ from distill_bench.runtime.device import send, take
 from distill_bench.runtime.log import log
 from distill_bench.runtime.progress import SILENT, Monitor, stopped
 from distill_bench.runtime.seeds import generator
+from distill_bench.runtime.sparse import Sparse
 from distill_bench.training.student import Student
 
 KIND = "projectors"

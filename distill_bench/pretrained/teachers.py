@@ -7,13 +7,11 @@ must come near the accuracy that is stated of them.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -21,7 +19,6 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 from torch import Generator
@@ -35,6 +32,7 @@ from distill_bench.pretrained.training import MOST_EPOCHS, checked_images, groun
 from distill_bench.pretrained.weights import Weights, find_weights
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.progress import SILENT, Monitor
+from distill_bench.runtime.sparse import Sparse
 from distill_bench.training.memory import pass_bytes, training_bytes
 from distill_bench.training.train import TEST_BATCH, Augment, Plan
 
@@ -45,7 +43,7 @@ _BETTER_THAN_GUESSING = 2.0  # ratio of odds: 18 % of 10 equal classes, 67 % of 
 _BELOW_STATED = 10.0  # points: 2,000 images say little of one or two, and crops differ; training images lift it
 
 
-class TeacherRecipe(BaseModel):
+class TeacherRecipe(Sparse):
     """How a teacher is trained. The defaults are those of the field's evaluation, with the 50 epochs of MTT's experts.
 
     Attributes:
@@ -63,6 +61,7 @@ class TeacherRecipe(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER = ("schedule", "weights", "nesterov")
 
     network: str = "ConvNet"
     epochs: Annotated[PositiveInt, Field(le=MOST_EPOCHS)] = 50
@@ -81,12 +80,6 @@ class TeacherRecipe(BaseModel):
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov is a kind of momentum, and momentum is 0: give one above 0, or nesterov = false")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_defaults(self, serialize: Callable[["TeacherRecipe"], dict[str, Any]]) -> dict[str, Any]:
-        """What later versions added goes without saying, so that addresses are those of recipes without it."""
-        unsaid = {"schedule": "constant", "weights": "", "nesterov": False}
-        return {name: value for name, value in serialize(self).items() if unsaid.get(name) != value}
 
     def plan(self, images: int) -> Plan:
         """The training plan for so many images."""

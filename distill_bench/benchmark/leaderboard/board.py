@@ -75,7 +75,7 @@ def sources_of(folders: Sequence[Path], wrong: list[str] | None = None) -> list[
     origins = [origin_of(folder) for folder in folders]
     names = origins if len(set(origins)) == len(origins) else [str(folder) for folder in folders]
     return [
-        Source(name, read_results(folder) if folder.is_dir() else [])
+        Source(name, read_results(folder, wrong=wrong) if folder.is_dir() else [])
         for name, folder in zip(names, folders, strict=True)
     ]
 

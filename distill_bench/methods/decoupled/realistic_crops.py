@@ -38,13 +38,7 @@ class CropConfig(RelabelConfig):
         require_right: whether these must be crops that the teacher takes for their class.
     """
 
-    UNSAID: ClassVar[dict[str, Any]] = {
-        **RelabelConfig.UNSAID,
-        "rank": "loss",
-        "per_image": 1,
-        "keep": "surest",
-        "require_right": False,
-    }
+    LATER: ClassVar[tuple[str, ...]] = (*RelabelConfig.LATER, "rank", "per_image", "keep", "require_right")
 
     pool: PositiveInt = 300
     crops: PositiveInt = 5

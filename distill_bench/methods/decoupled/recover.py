@@ -55,7 +55,7 @@ class RecoverConfig(RelabelConfig):
 
     lr_fields: ClassVar[tuple[str, ...]] = ("image_lr", "bn_weight")
     memory_fields: ClassVar[tuple[str, ...]] = ("classes_per_batch", "teacher.batch_size", "record.batch_size")
-    UNSAID: ClassVar[dict[str, Any]] = {**RelabelConfig.UNSAID, "init": "noise"}
+    LATER: ClassVar[tuple[str, ...]] = (*RelabelConfig.LATER, "init")
 
     iterations: PositiveInt
     image_lr: PositiveFloat

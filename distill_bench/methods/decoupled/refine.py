@@ -34,7 +34,7 @@ class RefineConfig(RecoverConfig, CropConfig):
         mask_every: the mask is made anew after so many updates; 0: it is that of the crops throughout.
     """
 
-    UNSAID: ClassVar[dict[str, Any]] = {**CropConfig.UNSAID, **RecoverConfig.UNSAID}
+    LATER: ClassVar[tuple[str, ...]] = CropConfig.LATER
 
     iterations: NonNegativeInt
     crop: bool = False

@@ -51,7 +51,7 @@ class RecordConfig(ReplayRule):
         compact: what all views have in common, such as that none is mixed, is stored once.
     """
 
-    LATER = ("order", "rest", "original", "members", "compact")
+    LATER: ClassVar[tuple[str, ...]] = ("order", "rest", "original", "members", "compact")
 
     epochs: PositiveInt = 300
     batch_size: PositiveInt = 1024
@@ -90,7 +90,7 @@ class RelabelConfig(Config):
 
     lr_fields: ClassVar[tuple[str, ...]] = ("teacher.learning_rate",)
     memory_fields: ClassVar[tuple[str, ...]] = ("teacher.batch_size", "record.batch_size")
-    UNSAID: ClassVar[dict[str, Any]] = {"further_teachers": (), "alpha": 1.0, "distance_weight": 1.0}
+    LATER: ClassVar[tuple[str, ...]] = ("further_teachers", "alpha", "distance_weight")
 
     teacher: TeacherRecipe
     further_teachers: tuple[TeacherRecipe, ...] = ()

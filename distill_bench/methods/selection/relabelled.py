@@ -45,7 +45,7 @@ class RelabelledConfig(RelabelConfig):
             pixel space of this one.
     """
 
-    UNSAID: ClassVar[Values] = {**RelabelConfig.UNSAID, "images": RANDOM, "selection": {}}
+    LATER: ClassVar[tuple[str, ...]] = (*RelabelConfig.LATER, "images", "selection")
 
     images: str = RANDOM
     selection: Values = Field(default_factory=dict)

@@ -84,9 +84,7 @@ class TrajectoryConfig(ExpertConfig, FlipConfig):
 
     lr_fields: ClassVar[tuple[str, ...]] = ("image_lr", "rate_lr", "student_lr", "label_lr", "expert.learning_rate")
     memory_fields: ClassVar[tuple[str, ...]] = ("student_batch", "student_steps", "expert.batch_size")
-    UNSAID: ClassVar[dict[str, Any]] = {
-        "student_momentum": 0.0, "waypoints": "none", "perturbation": 0.0, "balanced_loss": False
-    }  # fmt: skip
+    LATER: ClassVar[tuple[str, ...]] = ("student_momentum", "waypoints", "perturbation", "balanced_loss")
 
     iterations: PositiveInt
     gradient: GradientKind = "exact"

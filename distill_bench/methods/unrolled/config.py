@@ -1,7 +1,7 @@
 """The hyper-parameters of backpropagation through training."""
 
 from itertools import accumulate
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import (
@@ -74,11 +74,9 @@ class UnrolledConfig(FormationConfig, FlipConfig):
 
     lr_fields: ClassVar[tuple[str, ...]] = ("image_lr", "label_lr", "inner_lr", "rate_lr")
     memory_fields: ClassVar[tuple[str, ...]] = ("images_per_class", "window", "real_batch")
-    UNSAID: ClassVar[dict[str, Any]] = {
-        **FormationConfig.UNSAID,
-        "window_spread": 0, "stage_gains": [1.5, 1.0], "stage_patience": [0.15, 0.125], "late_windows": "mirrored",
-        "classes_per_step": 0, "operations": list(dsa.OPERATIONS), "label_lr": 0.0, "blocks": [], "old_blocks": 0.0,
-    }  # fmt: skip
+    LATER: ClassVar[tuple[str, ...]] = (
+        *FormationConfig.LATER, "window_spread", "late_windows", "classes_per_step", "label_lr", "old_blocks"
+    )  # fmt: skip
 
     network: str = "ConvNet"
     iterations: PositiveInt
