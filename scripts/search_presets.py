@@ -47,6 +47,13 @@ NARROW = AT_1 | {"network": ["ConvNetW32"], "image_lr": [0.05], "total": [100], 
 NARROW_10 = NARROW | {"init": ["k-center"], "images_per_class": [5], "total": [200], "window": [40], "iterations": [25],
                       "image_lr": [0.005]}  # fmt: skip
 ADAM = {name: values for name, values in NARROW.items() if name not in INSIDE} | {"optimizer": ["adam"]}
+LONG = {"image_lr": [0.005], "total": [200], "window": [40], "iterations": [25]}
+# the preset with one thing otherwise: its start alone, several losses, windows elsewhere, Adam inside
+OTHERWISE = [
+    {"iterations": [1], "image_lr": [1e-9]}, {"losses": [3]}, {"window_from": ["end"]},
+    {"window_from": ["staged"], "window_spread": [5]},
+    {"optimizer": ["adam"], "inner_lr": [0.001], "inner_momentum": [0.0], "inner_decay": [0.0]},
+]  # fmt: skip
 TAUGHT = {"temperature": [1.0], "teacher": [TEACHER]}
 # 30 epochs of recorded views, of crops of 0.08 of the image or more, or of half
 RECORDS = [{"epochs": 30}, {"epochs": 30, "views": {"scale": [0.5, 1.0]}}]
@@ -80,8 +87,10 @@ GRIDS = {
         # four of rat-bptt without `operations` ran before its recipe had the field, with all six
         ("rat-bptt", (10,), AT_10 | {"label_lr": [0.01]}),
         ("rat-bptt", (1,), AT_1 | {"image_lr": [0.02], "rate_lr": [0.02]}),
-        ("rat-bptt", (10,), AT_10 | {"image_lr": [0.005], "total": [200], "window": [40], "iterations": [25]}),
+        ("rat-bptt", (10,), AT_10 | LONG),
         ("rat-bptt", (1,), AT_1 | {"image_lr": [0.02], "total": [40], "window": [40], "iterations": [70]}),
+        *(("rat-bptt", (1,), AT_1 | {"image_lr": [0.05]} | fields) for fields in OTHERWISE),
+        *(("rat-bptt", (10,), AT_10 | LONG | fields) for fields in OTHERWISE),
         ("datm", (1,), FEW | {"image_lr": [10.0], "label_lr": [1.0]}),
         ("tesla", (1,), FEW | {"image_lr": [20.0]}),
         ("ftd", (1,), FEW | {"image_lr": [10.0], "ema_decay": [0.97]}),

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from torch.optim import Optimizer
 from distill_bench.distilled.pixel_diagnostics import largest_value
 from distill_bench.errors import RunFailed, is_out_of_memory
 from distill_bench.methods.run import Run
-from distill_bench.runtime.progress import stopped
 
 _LARGEST = {"labels": 1e4, "learning_rate": 1e2}
 """Of learned logits, weights and rates: nothing is learned beyond. Images have the bound of their pixel space."""
@@ -85,11 +85,8 @@ def optimise(
             run.log(step, {f"{run.method}/loss": loss})
             stage.note(f"loss {loss:.4g}")
             stage.advance()
-            if run.monitor.stop_requested:
-                _save(run, objective, learnables, optimizers, step + 1)
-                raise stopped(f"{step + 1} of {steps} steps of {run.method} done")
-            if run.checkpoint.due:
-                _save(run, objective, learnables, optimizers, step + 1)
+            state = partial(_state, run, objective, learnables, optimizers, step + 1)
+            if run.checkpoint.save_if_due(run.monitor, state, f"{step + 1} of {steps} steps of {run.method} done"):
                 last_saved = step + 1
     return steps - first
 
@@ -144,18 +141,16 @@ def _read(loss: Tensor | float, learnables: dict[str, Tensor]) -> tuple[float, d
     return value, dict(zip(learnables, zip(ends[::2], ends[1::2], strict=True), strict=True))
 
 
-def _save(
+def _state(
     run: Run[Any], objective: Objective, learnables: dict[str, Tensor], optimizers: dict[str, Optimizer], step: int
-) -> None:
-    run.checkpoint.save(
-        {
-            "step": step,
-            "history": run.history,
-            "learnables": learnables,
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
-            "objective": objective.state(),
-        }
-    )
+) -> dict[str, Any]:
+    return {
+        "step": step,
+        "history": run.history,
+        "learnables": learnables,
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
+        "objective": objective.state(),
+    }
 
 
 def _resume(

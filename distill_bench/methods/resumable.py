@@ -7,7 +7,6 @@ from torch import Tensor
 
 from distill_bench.methods.run import Run
 from distill_bench.runtime.checkpoint import Checkpoint
-from distill_bench.runtime.progress import stopped
 
 
 def fill_rows(run: Run[Any], name: str, title: str, tensors: Mapping[str, Tensor], make: Callable[[int], None]) -> None:
@@ -40,9 +39,9 @@ def fill_rows(run: Run[Any], name: str, title: str, tensors: Mapping[str, Tensor
         for row in range(done, count):
             make(row)
             stage.advance()
-            stopping = run.monitor.stop_requested
-            if stopping or unsaved.due:
-                unsaved.save({"end": row + 1, "rows": {key: each[first : row + 1] for key, each in tensors.items()}})
+
+            def state(end: int = row + 1, first: int = first) -> dict[str, Any]:
+                return {"end": end, "rows": {key: each[first:end] for key, each in tensors.items()}}
+
+            if unsaved.save_if_due(run.monitor, state, f"{row + 1} of {count} {title}"):
                 first, unsaved = row + 1, file(row + 1)
-            if stopping:
-                raise stopped(f"{row + 1} of {count} {title}")

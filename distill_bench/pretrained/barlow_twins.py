@@ -25,7 +25,7 @@ from distill_bench.pretrained.store import Artifact, Pretrained, diverged, get_o
 from distill_bench.pretrained.training import MOST_EPOCHS, checked_images, ground_of
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.device import send
-from distill_bench.runtime.progress import SILENT, Monitor, stopped
+from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.seeds import generator
 from distill_bench.training.memory import training_bytes
 from distill_bench.training.timing import Training
@@ -258,11 +258,8 @@ def _train(
         def after_epoch() -> None:
             stage.note(f"loss {state.loss:.3g}")
             stage.advance()
-            stopping = monitor.stop_requested
-            if stopping or checkpoint.due:
-                checkpoint.save({"network": network.state_dict(), "training": vars(state)})
-            if stopping:
-                raise stopped(f"{state.epoch} of {plan.epochs} epochs of an encoder trained")
+            done = f"{state.epoch} of {plan.epochs} epochs of an encoder trained"
+            checkpoint.save_if_due(monitor, lambda: {"network": network.state_dict(), "training": vars(state)}, done)
 
         draws = generator(seed, "encoder", "training")
         objective = partial(_loss, redundancy=recipe.redundancy, unbiased=recipe.unbiased)

@@ -33,7 +33,7 @@ from distill_bench.pretrained.training import checked_images, ground_of
 from distill_bench.runtime.checkpoint import EVERY_SECONDS, Checkpoint
 from distill_bench.runtime.device import send, take
 from distill_bench.runtime.log import log
-from distill_bench.runtime.progress import SILENT, Monitor, stopped
+from distill_bench.runtime.progress import SILENT, Monitor
 from distill_bench.runtime.seeds import generator
 from distill_bench.runtime.sparse import Sparse
 from distill_bench.training.student import Student
@@ -316,15 +316,15 @@ class _Training:
                     raise diverged(title, error, checkpoint, "projector.learning_rate")
                 stage.note(f"loss {losses[-1]:.3g}")
                 stage.advance()
-                stopping = monitor.stop_requested
-                if stopping or checkpoint.due:
-                    state = {"parameters": self.parameters, "optimizer": optimizer.state_dict(), "losses": losses}
-                    checkpoint.save(state | {"step": step + 1})
-                if stopping:
-                    raise stopped(f"{step + 1} of {recipe.steps} steps of a projector trained")
+                come = f"{step + 1} of {recipe.steps} steps of a projector trained"
+                checkpoint.save_if_due(monitor, lambda: self._unfinished(optimizer, losses), come)
         tensors = self._tensors()
         accuracy, agreement = self._decisions(self._as_stored(tensors))
         return tensors, {"accuracy": accuracy, "before": before, "agreement": agreement, "losses": losses}
+
+    def _unfinished(self, optimizer: torch.optim.Optimizer, losses: list[float]) -> dict[str, Any]:
+        state = {"parameters": self.parameters, "optimizer": optimizer.state_dict()}
+        return state | {"losses": losses, "step": len(losses)}
 
     def _step(self, step: int, optimizer: torch.optim.Optimizer) -> float:
         draws = generator(self.seed, "projector", step)

@@ -13,7 +13,7 @@ from distill_bench.pretrained.recorder import Recorder
 from distill_bench.pretrained.store import diverged
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.device import send
-from distill_bench.runtime.progress import Monitor, stopped
+from distill_bench.runtime.progress import Monitor
 from distill_bench.runtime.seeds import generator
 from distill_bench.training import compilation
 from distill_bench.training.train import Augment, GradientFn, Plan, TrainState, accuracy, table_batches, train
@@ -88,17 +88,16 @@ def train_kept(
         compiled = compilation.decide("auto" if recorder.compilable else "off", training.device, flops)
     with monitor.stage(title, plan.epochs, state.epoch) as stage:
 
+        def unfinished() -> dict[str, Any]:
+            values = {"network": network.state_dict(), "training": vars(state), "compiled": compiled, "losses": losses}
+            return values | recorder.written()
+
         def after_epoch() -> None:
             losses.append(state.loss)
             recorder.after_epoch(network)
             stage.note(f"{note}loss {state.loss:.3g}")
             stage.advance()
-            stopping = monitor.stop_requested
-            if stopping or checkpoint.due:
-                unfinished = {"network": network.state_dict(), "training": vars(state), "compiled": compiled}
-                checkpoint.save(unfinished | {"losses": losses} | recorder.written())
-            if stopping:
-                raise stopped(f"{state.epoch} of {plan.epochs} epochs of {what} trained")
+            checkpoint.save_if_due(monitor, unfinished, f"{state.epoch} of {plan.epochs} epochs of {what} trained")
 
         batches = table_batches(training.images, send(training.labels, training.device), augment)
         inputs = (recorder.watched(network, batches), len(training), plan, generator(*seeds, "training"))

@@ -4,6 +4,7 @@ import glob
 import io
 import pickle
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from distill_bench.errors import UsageError, first_line
 from distill_bench.runtime.files import UNFINISHED
 from distill_bench.runtime.log import log
+from distill_bench.runtime.progress import Monitor, stopped
 from distill_bench.runtime.stored import read_bytes, write_bytes
 
 EVERY_SECONDS = 30.0
@@ -80,6 +82,28 @@ class Checkpoint:
             torch.save(_on_cpu({"state": state, **beside}), content)
             write_bytes(self.path, content.getbuffer())
             self._saved = time.monotonic()
+
+    def save_if_due(self, monitor: Monitor, state: Callable[[], dict[str, Any]], done: str) -> bool:
+        """Save where it is time or the monitor asks to stop, and then stop.
+
+        Args:
+            monitor: may ask to stop.
+            state: what to save.
+            done: how far the work came, for the request's answer.
+
+        Returns:
+            Whether it was saved.
+
+        Raises:
+            Interrupted: the monitor asked to stop; the state was saved.
+        """
+        stopping = monitor.stop_requested
+        saving = stopping or self.due
+        if saving:
+            self.save(state())
+        if stopping:
+            raise stopped(done)
+        return saving
 
     def load(self) -> dict[str, Any] | None:
         """The saved state, on the CPU, or None if there is none. A damaged file counts as none: the work restarts.

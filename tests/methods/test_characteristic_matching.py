@@ -148,7 +148,7 @@ def test_the_networks_step_raises_the_discrepancy_by_rate_times_the_squared_slop
     before = [rows.clone() for rows in (*ours, *theirs)]
 
     def value():
-        return sum(apart(a, b, network(noise, directions), amplitude) for a, b in zip(ours, theirs, strict=True)) / 2
+        return sum(apart(a, b, network(noise, directions), amplitude) for a, b in zip(ours, theirs, strict=True))
 
     slope = torch.autograd.grad(first := value(), list(network.parameters()))
     steepness = sum(part.square().sum() for part in slope)
@@ -267,7 +267,7 @@ def test_mirror_images_count_in_the_memory_of_the_calibration(digits):
 def test_a_step_moves_the_frequency_network_on_the_features_it_saw_and_chunks_change_nothing(objective):
     states = []
     for chunk in (0, 5, 7):
-        made, job = objective(frequency_net=True, chunk=chunk, frequency_lr=0.01)
+        made, job = objective(frequency_net=True, chunk=chunk, frequency_lr=0.01, loss_scale=3.0)
         before = made._net.layers[0].weight.clone()
         loss, gradients = made.loss_and_grads(1)
         states.append((loss, gradients["images"], *made._net.parameters()))
@@ -282,7 +282,7 @@ def test_a_step_moves_the_frequency_network_on_the_features_it_saw_and_chunks_ch
     theirs = [dsa.apply(sample, real) for real, sample in drawn]
     ours, theirs = ([F.normalize(network.embed(own), dim=1).detach() for own in each] for each in (ours, theirs))
     by_hand, _ = objective(frequency_net=True)
-    ascend(by_hand._net, *made._draws(1), ours, theirs, 0.5, 0.01)
+    ascend(by_hand._net, *made._draws(1), ours, theirs, 0.5, 3 * 0.01)
     for moved, wanted in zip(made._net.parameters(), by_hand._net.parameters(), strict=True):
         torch.testing.assert_close(moved, wanted, rtol=1e-10, atol=1e-12)
 
@@ -305,6 +305,22 @@ def test_the_rate_falls_as_torchs_scheduler_lets_it(objective):
         rates.append(made._optimizer.param_groups[0]["lr"])
         assert rates[-1] == pytest.approx(other.param_groups[0]["lr"], rel=1e-12)
     assert len(set(rates)) == 4
+
+
+def test_steps_wait_for_the_plateau_and_the_images_decay_as_the_recipe_says(objective, monkeypatch):
+    made, job = objective(plateau_patience=1)
+    for step in range(4):
+        made.loss_and_grads(step)
+        job.history.append(1.0)
+    assert made._optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
+    taken = {}
+    monkeypatch.setattr(
+        NCFM, "optimise", lambda run, objective, learnables, optimizers, steps: taken.update(optimizers)
+    )
+    for optimizer in ("adamw", "sgd"):
+        _, job = objective(optimizer=optimizer, weight_decay=0.25)
+        NCFM.characteristic_matching(job)
+        assert taken["images"].param_groups[0]["weight_decay"] == 0.25
 
 
 @pytest.mark.parametrize("stop", [5, 9])

@@ -194,6 +194,24 @@ def test_the_clip_remembers_the_uncut_lengths():
     assert float(free.norm()) == pytest.approx(10)
 
 
+def test_an_outer_step_cuts_its_gradient_by_the_lengths_before_it(digits):
+    """To half of E, which after the first is that one's own length, then nine tenths of it and a tenth of the next."""
+    run = run_of(digits, clip=0.5, clip_decay=0.9)
+    objective, average = UN.Unrolled(run), None
+    for step in (0, 1, 2):
+        _, gradients = objective.loss_and_grads(step)
+        whole = by_autograd(run, objective, step)[1][0].norm()
+        average = whole if average is None else 0.9 * average + 0.1 * whole
+        assert float(gradients["images"].norm()) == pytest.approx(float(min(whole, 0.5 * average)), rel=1e-3)
+
+
+def test_mirrored_images_follow_their_originals_in_a_batch(digits):
+    objective = UN.Unrolled(run := run_of(digits, flip=True, augment="none"))
+    images, labels = objective.set.present(0)
+    shown, theirs = objective._batch(run.generator("some"), 0)(images, labels)
+    assert torch.equal(shown, torch.cat([images, images.flip(-1)])) and torch.equal(theirs, torch.cat([labels, labels]))
+
+
 def test_noise_starts_on_the_sphere(digits):
     images = UN.Unrolled(run_of(digits, init="noise-sphere")).learnables["images"]
     torch.testing.assert_close(images.flatten(1).norm(dim=1), torch.ones(20))
@@ -219,12 +237,60 @@ def test_a_learned_rate_of_sgd_is_the_sets_and_one_of_adam_is_not(digits):
         ({"window_from": "staged", "window_spread": 2, "window": 4}, "windows of 4 ± 2 steps"),
         ({"window_from": "staged", "window_spread": 2}, "a window of 1 steps has no more ends"),
         ({"old_blocks": 0.5}, "it needs blocks"),
+        ({"blocks": [1, 1], "optimizer": "sgd", "rate_lr": 0.1}, "leave out blocks or rate_lr"),
         ({"operations": []}, "at least 1"),
     ],
 )
 def test_what_does_not_go_together_is_refused(fields, message):
     with pytest.raises(UsageError, match=message):
         load_method("rat-bptt").config("digits", 1, "test", **fields)
+
+
+# ---- stages
+
+
+STAGED = {"window_from": "staged", "window_spread": 1, "losses": 2, "augment": "none"}
+
+
+def test_a_run_goes_through_the_stages_pass_by_pass(digits):
+    """Two steps a pass, each of which ends a stage: windows of 3 ± 1 steps, then of 4, then of 2."""
+    run = run_of(digits, **STAGED, real_batch=719, stage_gains=[200.0, 200.0], stage_patience=[0.2, 0.2])
+    objective, windows = UN.Unrolled(run), []
+    taken = objective._window
+    objective._window = lambda step: windows.append(taken(step)) or windows[-1]
+    for step in range(7):
+        objective.loss_and_grads(step)
+    assert [length for _, length in windows[2:]] == [4, 4, 2, 2, 2]
+    assert all(2 <= length <= 4 and start + length <= 5 for start, length in windows)
+
+
+def test_a_probe_has_the_gradients_lengths_of_a_whole_training(digits):
+    run = run_of(digits, **STAGED)
+    objective = UN.Unrolled(run)
+    draws = run.generator("probe", 0)
+    network, (images, labels) = UN.build_network("ConvNetD1W4", (1, 8, 8), 10, draws), objective.set.present(0)
+    theta, state, lengths = [p.detach().requires_grad_() for p in network.parameters()], None, []
+    names = [name for name, _ in network.named_parameters()]
+    for number in range(1, run.config.total + 1):
+        logits = torch.func.functional_call(network, dict(zip(names, theta, strict=True)), images)
+        gradient = torch.autograd.grad(nn.functional.cross_entropy(logits, labels), theta)
+        lengths.append(torch.cat([part.flatten() for part in gradient]).norm())
+        theta, state = move(run.config, theta, state, gradient, run.config.inner_lr, number)
+        theta = [p.detach().requires_grad_() for p in theta]
+    torch.testing.assert_close(objective._probe(0), torch.stack(lengths), rtol=1e-4, atol=1e-6)
+
+
+def test_accuracy_of_a_pass_is_that_at_the_end_of_windows(digits):
+    """Of two losses, at other parameters, those of the last are counted."""
+    run = run_of(digits, **STAGED, real_batch=200)
+    objective, network = UN.Unrolled(run), random_network(run, 0)
+    theta = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
+    for end, loss in objective._losses(3, run.generator("real", 0)).items():
+        loss.with_gradient(theta if end == 3 else 10 * theta)
+    draws = run.generator("real", 0)
+    drawn = [torch.randperm(len(run.training), generator=draws)[:200] for _ in range(2)][1]
+    right = network(run.training.images(drawn)).argmax(dim=1) == run.training.labels[drawn]
+    assert (objective._stages.state()["right"], objective._stages.state()["seen"]) == (int(right.sum()), 200)
 
 
 # ---- learned labels

@@ -105,14 +105,14 @@ def ascend(
         synthetic: the features of every class's synthetic images.
         real: of its real ones.
         amplitude: as for ``discrepancy``.
-        rate: of the step, on the mean over classes.
+        rate: of the step, on the sum over classes.
     """
     frequencies = network(noise, directions)
     leaf = frequencies.detach().requires_grad_()
     slope = torch.zeros_like(leaf)
     for ours, theirs in zip(synthetic, real, strict=True):
         loss = discrepancy(_function_of(ours, leaf), _function_of(theirs, leaf), amplitude)
-        slope += torch.autograd.grad(loss, leaf)[0] / len(real)
+        slope += torch.autograd.grad(loss, leaf)[0]
     parameters = list(network.parameters())
     gradients = torch.autograd.grad(frequencies, parameters, slope)
     with torch.no_grad():

@@ -89,6 +89,11 @@ class CharacteristicConfig(MeanMatchingConfig, ExpertConfig):
             )
         return self
 
+    @property
+    def versions(self) -> dict[str, int]:
+        """Of the frequency network, which at first went by the mean over classes, unscaled."""
+        return {"frequency network": 2} if self.frequency_net else {}
+
     def misplaced(self, changed: Set[str]) -> str | None:
         """Of frequencies that are not compared, or not chosen."""
         if self.distance == "mean" and (idle := sorted({"frequencies", "amplitude", "loss_scale"} & changed)):
@@ -236,7 +241,7 @@ class CharacteristicMatching(MeanMatching):
             rows[run.classes :],
             rows[: run.classes],
             config.amplitude,
-            config.frequency_lr,
+            config.frequency_lr * config.loss_scale,
         )
 
     def _calibrated(self, step: int) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,6 @@ from distill_bench.methods.selection.score_file import ScoreFile, read_scores, s
 from distill_bench.methods.selection.selection import classifier_of, embeddings, selected
 from distill_bench.pretrained.dynamics import Dynamics, When, dynamics_path, get_or_record_dynamics
 from distill_bench.pretrained.teachers import TeacherRecipe, teacher_bytes
-from distill_bench.runtime.progress import stopped
 
 HARDEST: dict[str, Literal["high", "low"]] = {
     "el2n": "high", "forgetting": "high", "aum": "low",
@@ -168,11 +167,8 @@ def mean_scores(run: Run[ScoreConfig]) -> Float[Tensor, " n"]:
         total, done = saved["scores"], saved["networks"]
     for number in range(done, networks):
         total += score_of(run, _dynamics(run, number))
-        stopping = run.monitor.stop_requested
-        if stopping or run.checkpoint.due:
-            run.checkpoint.save({"scores": total, "networks": number + 1})
-        if stopping:
-            raise stopped(f"scores of {number + 1} of {networks} networks")
+        state = {"scores": total, "networks": number + 1}
+        run.checkpoint.save_if_due(run.monitor, state.copy, f"scores of {number + 1} of {networks} networks")
     return total / networks
 
 

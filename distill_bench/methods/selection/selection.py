@@ -19,7 +19,6 @@ from distill_bench.methods.formation import FormationConfig, stored_of
 from distill_bench.methods.run import Config, Run, SynthesisResult, method
 from distill_bench.networks import Network
 from distill_bench.pretrained.teachers import TeacherRecipe, teacher_bytes
-from distill_bench.runtime.progress import stopped
 
 _FEATURE_BATCH = 500
 _RESTARTS = 10
@@ -141,11 +140,8 @@ def select(run: Run[Any], network: Network, choose: Callable[[Tensor, int], Tens
             indices = run.training.class_indices[label]
             chosen.append(indices[choose(embeddings(run, network, indices), label)])
             stage.advance()
-            stopping = run.monitor.stop_requested
-            if stopping or run.checkpoint.due:
-                run.checkpoint.save({"chosen": torch.cat(chosen)})
-            if stopping:
-                raise stopped(f"images of {label + 1} of {run.classes} classes chosen by {run.method}")
+            done = f"images of {label + 1} of {run.classes} classes chosen by {run.method}"
+            run.checkpoint.save_if_due(run.monitor, lambda: {"chosen": torch.cat(chosen)}, done)
     return selected(run, torch.cat(chosen))
 
 

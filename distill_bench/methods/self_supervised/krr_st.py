@@ -25,7 +25,6 @@ from distill_bench.methods.self_supervised.pool import Pool
 from distill_bench.methods.self_supervised.random_targets import TargetsConfig, encoder_of, encoder_pieces
 from distill_bench.networks import Network, build_network
 from distill_bench.runtime.device import send
-from distill_bench.runtime.progress import stopped
 from distill_bench.training.memory import training_bytes
 
 _LAST_RATE = 1e-3  # of the first, after all outer steps
@@ -171,11 +170,8 @@ class KernelRidge(Objective):
                 while slot.steps < age:
                     slot.train(self._images, self._targets)
                     stage.advance()
-                    stop = run.monitor.stop_requested
-                    if stop or kept.due:
-                        kept.save(pool.state())
-                    if stop:
-                        raise stopped(f"{pool.steps} of {sum(ages)} steps of the pool of networks done")
+                    done = f"{pool.steps} of {sum(ages)} steps of the pool of networks done"
+                    kept.save_if_due(run.monitor, pool.state, done)
         return pool
 
     def _fresh_network(self, number: int) -> Network:

@@ -124,6 +124,11 @@ class UnrolledConfig(FormationConfig, FlipConfig):
             raise ValueError(f"losses = {self.losses}: a window of {shortest} steps has no more ends of steps")
         if self.optimizer == "adam" and self.inner_momentum:
             raise ValueError("inner_momentum is SGD's: leave it out with optimizer = adam")
+        if self.blocks and self.rate_lr and self.optimizer == "sgd":
+            raise ValueError(
+                "rate_lr goes on moving after the first blocks, which are to be sets of their own, and a set has one "
+                "rate: leave out blocks or rate_lr"
+            )
         if self.old_blocks and not self.blocks:
             raise ValueError("old_blocks is of earlier blocks: it needs blocks")
         return self
