@@ -11,12 +11,10 @@ import sys
 import torch
 
 from distill_bench import evaluate, load_dataset, synthesize
-from distill_bench.datasets.training_view import TrainingData
-from distill_bench.methods import Run, load_method
+from distill_bench.distilled.budget import Budget
+from distill_bench.methods import load_method, new_run
 from distill_bench.methods.decoupled.recover import watched
 from distill_bench.methods.decoupled.relabel import teacher_of
-from distill_bench.runtime.checkpoint import Checkpoint
-from distill_bench.runtime.progress import SILENT
 
 HOLDOUT, PROTOCOL, NETWORKS = 0.2, "quick-v1", 3
 CROPS = {"crop": True, "least_scale": 0.5}
@@ -36,10 +34,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ipc", type=int)
     ipc = parser.parse_args().ipc
-    source, place = load_dataset("digits", holdout=HOLDOUT), torch.device("cpu")
-    fields = load_method("sre2l").config("digits", ipc, "cpu")
-    training = TrainingData(source, fields.pixel_space_on(source), place)
-    network = teacher_of(Run("sre2l", training, ipc, fields, 0, place, SILENT, Checkpoint())).network
+    source, method, budget = load_dataset("digits", holdout=HOLDOUT), load_method("sre2l"), Budget(ipc)
+    network = teacher_of(new_run(source, method, method.config_on(source, budget, "cpu"), budget, device="cpu")).network
     sys.stdout.write("| images | teacher right | distances from its batch norms | soft labels | hard labels |\n")
     sys.stdout.write("|---|---|---|---|---|\n")
     for title, (method, values) in COMPARED.items():

@@ -12,12 +12,9 @@ import sys
 import torch
 
 from distill_bench import evaluate, load_dataset, synthesize
-from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.budget import Budget
-from distill_bench.methods import Run, load_method
+from distill_bench.methods import load_method, new_run
 from distill_bench.methods.decoupled.relabel import predict, teacher_of
-from distill_bench.runtime.checkpoint import Checkpoint
-from distill_bench.runtime.progress import SILENT
 
 HOLDOUT, PROTOCOL = 0.2, "quick-v1"
 RECORDED = {"labels": "recorded", "record": load_method("nrr-dd").config("digits", 1, "cpu").record.model_dump()}
@@ -57,10 +54,10 @@ def main() -> None:
 def measured(source, method: str, ipc: int, seed: int, values: dict, networks: int) -> tuple[float, float, float, int]:
     """The teacher's mean probability of the class, both accuracies and the bytes of one set."""
     made = synthesize(source, method, ipc, "cpu", seed, **values)
-    fields, place = load_method(method).config("digits", ipc, "cpu"), torch.device("cpu")
-    training = TrainingData(source, fields.pixel_space_on(source), place)
-    teacher = teacher_of(Run(method, training, Budget(ipc), fields, seed, place, SILENT, Checkpoint()))
-    p = predict(teacher.network, made.images, place).softmax(dim=1)[torch.arange(len(made.labels)), made.labels]
+    chosen, budget = load_method(method), Budget(ipc)
+    run = new_run(source, chosen, chosen.config_on(source, budget, "cpu"), budget, seed, device="cpu")
+    said = predict(teacher_of(run).network, made.images, run.device).softmax(dim=1)
+    p = said.gather(1, made.labels[:, None])
     soft, hard = (
         evaluate(made, source, PROTOCOL, networks=networks, labels=use).accuracy  # type: ignore[arg-type]
         for use in ("stored", "hard")

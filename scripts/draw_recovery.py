@@ -16,13 +16,11 @@ from torch import Tensor
 
 from distill_bench import Dataset, load_dataset
 from distill_bench.datasets.pixel_space import Transform
-from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.budget import Budget
-from distill_bench.methods import Run, load_method
+from distill_bench.methods import load_method, new_run
 from distill_bench.methods.decoupled.recover import Recovery
 from distill_bench.methods.decoupled.relabel import teacher_of
 from distill_bench.methods.loop import optimise
-from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.progress import StreamMonitor
 
@@ -46,16 +44,16 @@ class Watched(Recovery):
 
 def frames(source: Dataset, method: str) -> tuple[list[int], list[Tensor]]:
     """Iterations, and after each of them the batch's pixels on [0, 1]."""
-    fields = load_method(method).config_on(source, Budget(1), "cpu", **CROPS)
-    space, place = fields.pixel_space_on(source), torch.device("cpu")
-    job = Run(method, TrainingData(source, space, place), Budget(1), fields, 0, place, StreamMonitor(), Checkpoint())
+    chosen, budget = load_method(method), Budget(1)
+    fields = chosen.config_on(source, budget, "cpu", **CROPS)
+    job = new_run(source, chosen, fields, budget, device="cpu", monitor=StreamMonitor())
     images = torch.randn(job.classes, *job.training.shape, generator=job.generator("initial images", 0))
     optimizer = torch.optim.Adam([images], lr=fields.image_lr, betas=fields.image_betas)
     after = [round(part * fields.iterations) for part in SHOWN]
     labels = torch.arange(job.classes)
     recovery = Watched(job, teacher_of(job).network, labels, images, optimizer, 0, after=after)
     optimise(job, recovery, {"images": images}, {"images": optimizer}, fields.iterations)
-    transform = Transform(space, source.train)
+    transform = Transform(job.training.pixel_space, source.train)
     return after, [transform.decode(frame).clamp(0, 1) for frame in recovery.frames]
 
 

@@ -7,18 +7,15 @@ from torch.nn import functional as F
 
 from distill_bench import load_dataset, synthesize
 from distill_bench.datasets import list_datasets
-from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.compensators import IMAGES
 from distill_bench.errors import UsageError
-from distill_bench.methods import Run, load_method
+from distill_bench.methods import load_method, new_run
 from distill_bench.methods.decoupled.compensate import Compensation
 from distill_bench.methods.decoupled.recover import recovery_loss, watched
 from distill_bench.methods.decoupled.relabel import teacher_of
 from distill_bench.methods.recipe import PAPER, TEST
 from distill_bench.networks import build_network
-from distill_bench.runtime.checkpoint import Checkpoint
-from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.seeds import generator
 
 STEPS, RATE = 4, 0.25
@@ -27,8 +24,7 @@ STEPS, RATE = 4, 0.25
 def run_of(ipc=2, **fields):
     digits = load_dataset("digits")
     config = load_method("infer").config("digits", ipc, TEST, **{"image_lr": RATE, "iterations": STEPS} | fields)
-    training = TrainingData(digits, config.pixel_space_on(digits), torch.device("cpu"))
-    return Run("infer", training, Budget(ipc), config, 0, torch.device("cpu"), SILENT, Checkpoint())
+    return new_run(digits, load_method("infer"), config, Budget(ipc), device="cpu")
 
 
 def network():

@@ -11,10 +11,9 @@ from torch.nn import functional as F
 
 from distill_bench import synthesize
 from distill_bench.augmentations import views
-from distill_bench.datasets.training_view import TrainingData
 from distill_bench.distilled.budget import Budget
 from distill_bench.errors import UsageError
-from distill_bench.methods import Run, load_method
+from distill_bench.methods import load_method, new_run
 from distill_bench.methods.decoupled.class_activation import area_shares, class_maps, critical_areas
 from distill_bench.methods.decoupled.realistic_crops import CropConfig, best_crops
 from distill_bench.methods.decoupled.recover import Recovery, recover_batch
@@ -23,8 +22,6 @@ from distill_bench.methods.decoupled.relabel import teacher_of
 from distill_bench.methods.loop import optimise
 from distill_bench.methods.recipe import TEST
 from distill_bench.networks import Network, build_network
-from distill_bench.runtime.checkpoint import Checkpoint
-from distill_bench.runtime.progress import SILENT
 from distill_bench.runtime.seeds import generator
 
 # ---- maps
@@ -170,8 +167,7 @@ def test_of_a_class_the_crops_it_is_surest_or_least_sure_of_are_kept(by_hand, di
     levels_of, losses, right = by_hand(rank="activation")
     crops = torch.tensor(levels_of).view(4, 1, 1, 1).expand(4, 1, 8, 8)
     monkeypatch.setattr(realistic_crops, "best_crops", lambda *told: (crops, losses, torch.tensor(right)))
-    training = TrainingData(digits, made.pixel_space_on(digits), torch.device("cpu"))
-    run = Run("rded", training, Budget(2), made, 0, torch.device("cpu"), SILENT, Checkpoint())
+    run = new_run(digits, load_method("rded"), made, Budget(2), device="cpu")
     nobody = Weighs(torch.ones(8, 8))
     found = realistic_crops._best_images(run, nobody, 1)
     assert found.mean(dim=(1, 2, 3)).tolist() == pytest.approx(levels)
@@ -198,9 +194,8 @@ def test_a_large_part_of_the_map_is_not_what_the_teacher_is_surest_of(monkeypatc
 def refinement(digits, steps=3, **fields):
     """A run of refinement on a batch of the ten classes: the objective before, and the images after."""
     config = load_method("nrr-dd").config("digits", 1, TEST, iterations=steps, **fields)
-    training = TrainingData(digits, config.pixel_space_on(digits), torch.device("cpu"))
-    run = Run("nrr-dd", training, Budget(1), config, 0, torch.device("cpu"), SILENT, Checkpoint())
-    start = torch.cat([training.draw(label, 1, generator("start", label)) for label in range(10)])
+    run = new_run(digits, load_method("nrr-dd"), config, Budget(1), device="cpu")
+    start = torch.cat([run.training.draw(label, 1, generator("start", label)) for label in range(10)])
     return run, teacher_of(run).network, start
 
 
