@@ -360,7 +360,7 @@ function mark(method, x, y, r, title = "") {
 function axes(box, x, y, xTicks, yTicks, xName, xText) {
   const across = yTicks.map(tick => [svg("line", { class: "faint", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }), svg("text", { class: "axis", x: box.left - 6, y: y(tick) + 4, "text-anchor": "end" }, String(tick))]);
   const below = xTicks.map(tick => svg("text", { class: "axis", x: x(tick), y: box.bottom + 16, "text-anchor": "middle" }, xText(tick)));
-  return svg("g", {}, across, below, svg("text", { class: "axis", x: (box.left + box.right) / 2, y: box.bottom + 33, "text-anchor": "middle" }, xName));
+  return svg("g", {}, across, below, svg("text", { class: "axis", x: box.left, y: box.bottom + 33 }, xName));
 }
 function ticks(low, high) {
   const step = [0.2, 0.5, 1, 2, 5, 10, 20].find(each => (high - low) / each <= 6) || 25;
@@ -384,12 +384,31 @@ function apart(labels, top, bottom, least = 13) {
   for (let i = labels.length - 1, end = bottom; i >= 0; i--, end = labels[i + 1].at - least) labels[i].at = Math.min(labels[i].at, end);
   return labels;
 }
+const PEN = document.createElement("canvas").getContext("2d");
+PEN.font = "12px system-ui, sans-serif"; // of svg text in the style
+const widthOf = text => PEN.measureText(text).width;
+// a text without its middle, where it has less room than it takes
+function within(text, room) {
+  for (let kept = text.length; kept > 4; kept--) {
+    const shown = kept < text.length ? text.slice(0, Math.ceil(kept / 2)) + "…" + text.slice(-Math.floor(kept / 2)) : text;
+    if (widthOf(shown) <= room) return shown;
+  }
+  return text.slice(0, 2) + "…";
+}
+// the shortest names by which the lines of one panel are told apart
+function nameCurves(curves) {
+  for (const curve of curves) {
+    const key = ["method", "withLabels", "name"].find(each => curves.every(other => other === curve || other[each] !== curve[each]));
+    curve.label = curve[key];
+  }
+  return curves;
+}
 function curvesOf(rows) {
   const several = new Set(rows.map(row => row.preset)).size > 1;
   const found = new Map();
   for (const row of rows) {
     const name = withLabels(row) + (several ? `, ${row.preset}` : "") + (ORIGINS.size > 1 && row.origin === "here" ? ", here" : "");
-    if (!found.has(name)) found.set(name, { name, method: row.method, labels: row.labels, rows: [] });
+    if (!found.has(name)) found.set(name, { name, method: row.method, withLabels: withLabels(row), labels: row.labels, rows: [] });
     found.get(name).rows.push(row);
   }
   for (const curve of found.values()) curve.rows.sort((a, b) => a.images - b.images);
@@ -409,18 +428,21 @@ function panelsOf(rows) {
   }
   return panels.length ? panels : [{ title: "random", curves }];
 }
+const WIDE = 430, TO_LABEL = 18, LONGEST = 210; // of a panel, from its axes to the labels, and of a label
 function drawPanel(panel, budgets, full) {
-  const box = { left: 36, right: 270, top: 8, bottom: 230 }, [low, high] = range(panel.curves.flatMap(curve => curve.rows));
+  const names = nameCurves(panel.curves).map(curve => within(curve.label, LONGEST));
+  const room = Math.max(...[...names, "full"].map(widthOf)) + TO_LABEL + 4;
+  const box = { left: 36, right: Math.min(290, WIDE - room), top: 8, bottom: 230 }, [low, high] = range(panel.curves.flatMap(curve => curve.rows));
   const y = linear(low, high, box.bottom, box.top);
   const x = budgets.length > 1 ? logarithmic(budgets[0][0], budgets.at(-1)[0], box.left + 14, box.right - 10) : () => (box.left + box.right) / 2;
   const lines = panel.curves.map((curve, index) => drawCurve(curve, value => x(value) + (index - panel.curves.length / 2) * 2, y, [low, high]));
-  const ends = panel.curves.map(curve => ({ text: curve.name, colour: colourOf(curve.method), y: y(curve.rows.at(-1).accuracy), x: x(curve.rows.at(-1).images) }));
+  const ends = panel.curves.map((curve, index) => ({ text: names[index], title: curve.name, colour: colourOf(curve.method), y: y(curve.rows.at(-1).accuracy), x: x(curve.rows.at(-1).images) }));
   if (full !== null) ends.push({ text: "full", colour: "var(--ink)", y: y(full), x: box.right });
   const labels = apart(ends, box.top + 4, box.bottom).map(label => [
     svg("path", { d: `M ${label.x + 7} ${label.y} H ${box.right + 2} L ${box.right + 14} ${label.at}`, style: `stroke:${label.colour};fill:none;opacity:.6`, "stroke-dasharray": "1 3" }),
-    svg("text", { x: box.right + 18, y: label.at + 4 }, label.text)]);
+    svg("text", { x: box.right + TO_LABEL, y: label.at + 4 }, label.text, label.title && svg("title", {}, label.title))]);
   const said = panel.curves.map(curve => curve.name + ": " + curve.rows.map(row => `${accuracy(row)} at ${budgetOf(row)}`).join(", ")).join("; ");
-  return el("figure", {}, el("figcaption", {}, panel.title), svg("svg", { class: "chart", viewBox: "0 0 430 268", role: "img", "aria-label": `${panel.title}. ${said}` },
+  return el("figure", {}, el("figcaption", {}, panel.title), svg("svg", { class: "chart", viewBox: `0 0 ${WIDE} 268`, role: "img", "aria-label": `${panel.title}. ${said}` },
     axes(box, x, y, budgets.map(first), ticks(low, high), perClass(budgets), images => budgets.find(([size]) => size === images)[1]),
     full === null ? "" : svg("line", { class: "full", x1: box.left, x2: box.right, y1: y(full), y2: y(full) }), lines, labels));
 }
