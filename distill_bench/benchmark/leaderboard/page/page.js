@@ -389,11 +389,9 @@ PEN.font = "12px system-ui, sans-serif"; // of svg text in the style
 const widthOf = text => PEN.measureText(text).width;
 // a text without its middle, where it has less room than it takes
 function within(text, room) {
-  for (let kept = text.length; kept > 4; kept--) {
-    const shown = kept < text.length ? text.slice(0, Math.ceil(kept / 2)) + "…" + text.slice(-Math.floor(kept / 2)) : text;
-    if (widthOf(shown) <= room) return shown;
-  }
-  return text.slice(0, 2) + "…";
+  let shown = text;
+  for (let kept = text.length - 1; kept > 2 && widthOf(shown) > room; kept--) shown = text.slice(0, Math.ceil(kept / 2)) + "…" + text.slice(-Math.floor(kept / 2));
+  return shown;
 }
 // the shortest names by which the lines of one panel are told apart
 function nameCurves(curves) {
