@@ -193,6 +193,14 @@ def test_nothing_overflows_and_text_can_be_read(look, width, dark):
     found = look("""
         rows()[0].querySelector("button").click();
         found.wide = [document.documentElement.scrollWidth, document.documentElement.clientWidth];
+        const right = selector => document.querySelector(selector).getBoundingClientRect().right;
+        const room = $("board").getBoundingClientRect().right;
+        found.beyond = ["#rows td.accuracy", "#rows td.accuracy b", ".opened"].filter(each => right(each) > room + 1);
+        const scrolls = [...document.querySelectorAll(".scroll")], wider = node => node.scrollWidth > node.clientWidth + 1;
+        found.sideways = scrolls.filter(wider).length;
+        $("glance").style.minWidth = "3000px"; dispatchEvent(new Event("resize"));
+        found.hint = getComputedStyle($("glance").parentElement, "::before").content;
+        $("glance").style.minWidth = "0";
         const linear = c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
         const parts = colour => colour.match(/[\\d.]+/g).slice(0, 3).map(c => linear(c / 255));
         const luminance = colour => parts(colour).reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
@@ -210,6 +218,7 @@ def test_nothing_overflows_and_text_can_be_read(look, width, dark):
         found.ground = getComputedStyle(document.body).backgroundColor;
     """, address="#dataset=digits&protocol=all", width=width, dark=dark)  # fmt: skip
     assert found["wide"][0] <= found["wide"][1] == width
+    assert found["beyond"] == [] and found["sideways"] == 0 and "scroll this table sideways" in found["hint"]
     assert found["faint"] == [] and found["texts"] > 100
     assert found["ground"] == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
 

@@ -120,9 +120,9 @@ function ordered(rows) {
 
 const first = pair => pair && pair[0];
 const COLUMNS = [
+  { key: "budget", label: "Budget", num: true, value: row => row.images, cell: row => known(row.budget), constant: true },
   { key: "rank", label: "Rank", num: true, value: row => row.rank, cell: rank },
   { key: "method", label: "Method", value: row => row.method, cell: methodCell, kind: "method" },
-  { key: "budget", label: "Budget", num: true, value: row => row.images, cell: row => known(row.budget), constant: true },
   { key: "accuracy", label: "Accuracy ± (%)", num: true, down: true, value: row => row.accuracy, cell: accuracyCell, kind: "accuracy" },
   { key: "interval", label: "Interval", down: true, value: row => row.half, cell: intervalCell, kind: "wide" },
   { key: "random", label: "vs random", num: true, down: true, value: row => first(row.random), cell: row => points(row.random, "+"), kind: "medium" },
@@ -140,14 +140,14 @@ const COLUMNS = [
 const swatch = method => svg("svg", { viewBox: "-7 -7 14 14", class: "swatch", "aria-hidden": "true" }, mark(method, 0, 0, 5.5));
 function methodCell(row) {
   const open = state.open === row.id;
-  return [LINES.includes(row.method) ? "" : swatch(row.method),
+  return el("div", { class: "name" }, LINES.includes(row.method) ? "" : swatch(row.method),
     el("button", { type: "button", "aria-expanded": String(open), "aria-controls": "d" + row.id, id: "b" + row.id, onclick: () => toggle(row.id) }, row.method),
-    ORIGINS.size > 1 && row.origin === "here" ? [" ", el("span", { class: "mark own" }, "here")] : ""];
+    ORIGINS.size > 1 && row.origin === "here" ? [" ", el("span", { class: "mark own" }, "here")] : "");
 }
 function accuracyCell(row) {
   const doubts = row.notes.map(note => el("span", { class: "doubt" }, note));
   const strict = row.strict && !row.protocol.endsWith(STRICT) ? [" ", el("span", { class: "mark", title: "Hard labels and the protocol's own rate, whatever the set has" }, "strict")] : "";
-  return [el("b", {}, accuracy(row)), strict, row.rank === 1 ? el("span", { class: "skip" }, " may be best") : "", doubts];
+  return [el("b", { class: "whole" }, accuracy(row)), strict, row.rank === 1 ? el("span", { class: "skip" }, " may be best") : "", doubts];
 }
 let SCALE = () => 0; // of the intervals of all rows that are shown
 function intervalCell(row) {
@@ -204,7 +204,7 @@ function pairs(values) {
 }
 function details(row, width) {
   const parts = [commandsOf(row), el("div", { class: "grid" }, pictureOf(row), figuresOf(row), seedsOf(row), recipeOf(row), versionsOf(row))];
-  return el("tr", { class: "details", id: "d" + row.id }, el("td", { colspan: width }, parts));
+  return el("tr", { class: "details", id: "d" + row.id }, el("td", { colspan: width }, el("div", { class: "opened" }, parts)));
 }
 function commandsOf(row) {
   if (!row.commands.length) return "";
@@ -304,29 +304,29 @@ function drawGlance() {
   const budgets = [...new Set(kept.flat().map(row => row.budget))].sort((a, b) => a.endsWith("%") - b.endsWith("%") || compare(a, b));
   const head = ["Dataset", ...budgets.map(inWords)].map(text => el("th", { scope: "col" }, text));
   const lines = kept.map(rows => el("tr", {}, el("th", { scope: "row" }, rows[0].dataset, el("small", {}, `${rows[0].protocol}, ${rows[0].network}`)),
-    budgets.map(budget => el("td", {}, bestOf(rows.filter(row => row.budget === budget))))));
+    budgets.map(budget => glanceCell(budget, rows.filter(row => row.budget === budget)))));
   $("glance").replaceChildren(el("caption", {}, "The highest accuracy, and how many rows share its rank. A cell opens its rows."), el("thead", {}, el("tr", {}, head)), el("tbody", {}, lines));
 }
 const SHORT = { soft: "soft", teacher: "per view" };
 const withLabels = row => row.method + (row.labels === "hard" ? "" : ` (${SHORT[row.labels] || row.labels})`);
+const glanceCell = (budget, rows) => el("td", { "data-label": inWords(budget), class: rows.length ? "" : "none" }, rows.length ? bestOf(rows) : NONE);
 function bestOf(rows) {
-  if (!rows.length) return NONE;
   const best = rows.filter(row => row.rank === 1).sort((a, b) => b.accuracy - a.accuracy), top = best[0];
   const others = best.slice(1, 3).map(withLabels).join(", ") + (best.length > 3 ? ` and ${best.length - 3} more` : "");
   const link = address({ ...defaults(top.dataset), protocol: top.protocol, budget: top.budget, network: top.network });
   const said = best.length > 1 ? `tie of ${best.length} with ${others}` : rows.length > 1 ? "resolved from all others" : "the only row";
-  return [el("a", { href: link, onclick: () => $("board-title").scrollIntoView() }, withLabels(top), " ", accuracy(top)), el("small", {}, said)];
+  return [el("a", { href: link, onclick: () => $("board-title").scrollIntoView() }, withLabels(top), " ", el("span", { class: "whole" }, accuracy(top))), el("small", {}, said)];
 }
 function claimed(claim) {
   const std = claim.claimed_std === null ? "" : `, std ${claim.claimed_std}`, networks = claim.claimed_networks === null ? "" : `, ${claim.claimed_networks} networks`;
   return `${claim.claimed}${std}${networks}`;
 }
 function claimsTable(rows, caption) {
-  const columns = ["Method", "Budget", "Protocol", "Claimed (%)", "Measured (%)", "Difference", "Verdict", "Claimed where", "Why"];
-  const lines = rows.map(row => el("tr", {}, el("th", { scope: "row", class: "method" }, LINES.includes(row.method) ? "" : swatch(row.method), withLabels(row)),
-    [known(row.budget), known(row.protocol), claimed(row.claim), accuracy(row), points([row.claim.difference, row.claim.margin], "+"), row.claim.verdict,
-      `${row.claim.paper}, ${row.claim.claimed_protocol}: ${row.claim.source}`, [...row.claim.why, ...row.notes].join("; ")].map((text, i) => el("td", { class: "claim" + i }, text))));
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, el("table", {}, el("caption", {}, caption),
+  const columns = ["Method", "Budget", "Measured (%)", "Claimed (%)", "Difference", "Verdict", "Protocol", "Claimed where", "Why"];
+  const lines = rows.map(row => el("tr", {}, el("th", { scope: "row", class: "method" }, el("div", { class: "name" }, LINES.includes(row.method) ? "" : swatch(row.method), el("span", {}, withLabels(row)))),
+    [known(row.budget), accuracy(row), claimed(row.claim), points([row.claim.difference, row.claim.margin], "+"), row.claim.verdict, known(row.protocol),
+      `${row.claim.paper}, ${row.claim.claimed_protocol}: ${row.claim.source}`, [...row.claim.why, ...row.notes].join("; ")].map((text, i) => el("td", { class: "claim" + i, "data-label": columns[i + 1] }, text))));
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, el("table", { class: "cards" }, el("caption", {}, caption),
     el("thead", {}, el("tr", {}, columns.map(text => el("th", { scope: "col" }, text)))), el("tbody", {}, lines)));
 }
 function drawClaims() {
@@ -519,6 +519,10 @@ $("theme").addEventListener("click", () => {
   remembered(next);
 });
 document.querySelector("a.skip").addEventListener("click", event => { event.preventDefault(); $("board").focus(); $("board").scrollIntoView(); });
+// which tables are wider than their place: the style says so beside them
+function markWider() {
+  for (const node of document.querySelectorAll(".scroll")) node.toggleAttribute("data-wider", node.scrollWidth > node.clientWidth + 1);
+}
 function draw() {
   drawDatasets();
   drawFilters();
@@ -527,7 +531,10 @@ function draw() {
   drawCurves();
   drawCosts();
   drawClaims();
+  markWider();
 }
+window.addEventListener("resize", markWider);
+document.addEventListener("toggle", markWider, true); // of the details elements, whose tables had no width until then
 window.addEventListener("hashchange", () => { readAddress(); draw(); });
 showTheme(THEMES.includes(remembered()) ? remembered() : "system");
 readAddress();
