@@ -163,17 +163,33 @@ def test_charts_have_few_lines_names_and_a_text(look):
             [svg.getAttribute("role"), svg.getAttribute("aria-label"),
                 svg.querySelectorAll("path[d^='M '][style*='width:2']").length]);
         found.costs = [...document.querySelectorAll("#costs svg")].map(svg => svg.getAttribute("aria-label"));
+        const marks = [...document.querySelectorAll("#costs svg")].at(-1).querySelectorAll("a.point");
+        found.marks = [...marks].map(mark => mark.getAttribute("aria-label"));
+        found.stops = [...marks].filter(mark => mark.tabIndex === 0).length;
+        const press = key => new KeyboardEvent("keydown", { key, bubbles: true });
+        const key = name => document.activeElement.dispatchEvent(press(name));
+        marks[0].focus(); key("ArrowRight"); key("ArrowRight"); key("ArrowLeft");
+        found.reached = document.activeElement === marks[1];
         const texts = [...document.querySelectorAll("svg.chart text")].map(text => ({
             text: text.firstChild.textContent, box: text.getBBox(), view: text.closest("svg").viewBox.baseVal }));
-        found.beyond = texts.filter(({ box, view }) => box.x < 0 || box.x + box.width > view.width).map(({ text }) => text);
+        const beyond = ({ box, view }) => box.x < 0 || box.x + box.width > view.width || box.y < 0;
+        found.beyond = texts.filter(beyond).map(({ text }) => text);
         found.labels = texts.map(({ text }) => text).filter(text => !/^[0-9]/.test(text));
+        marks[1].dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
+        found.opened = document.querySelector("tr.details").previousSibling.textContent;
+        found.focus = document.activeElement.getAttribute("aria-expanded");
     """, address="#dataset=folder:photos")  # fmt: skip
     assert len(found["panels"]) == 2  # twelve methods without a family
     assert all(role == "img" and "at IPC 1" in said and lines <= 8 for role, said, lines in found["panels"])
     assert sum(lines for _, _, lines in found["panels"]) == 13
-    assert found["beyond"] == [] and {"own-1", "me"} <= set(found["labels"]), "no preset where the method alone tells a line apart"
+    assert found["beyond"] == [] and {"own-1", "me"} <= set(found["labels"]), (
+        "no preset where the method alone tells a line apart"
+    )
     assert "own-0, cpu" in found["labels"] and any("…" in label for label in found["labels"])
     assert len(found["costs"]) == 2 and all(said.startswith("Pareto front: own-10") for said in found["costs"])
+    assert len(found["marks"]) == 13 and found["stops"] == 1 and found["reached"]
+    method = found["marks"][1].split(",")[0]
+    assert ", IPC 1: " in found["marks"][1] and method in found["opened"] and found["focus"] == "true"
 
 
 def test_names_of_results_do_nothing(look):
@@ -196,8 +212,8 @@ def test_nothing_overflows_and_text_can_be_read(look, width, dark):
         const right = selector => document.querySelector(selector).getBoundingClientRect().right;
         const room = $("board").getBoundingClientRect().right;
         found.beyond = ["#rows td.accuracy", "#rows td.accuracy b", ".opened"].filter(each => right(each) > room + 1);
-        const scrolls = [...document.querySelectorAll(".scroll")], wider = node => node.scrollWidth > node.clientWidth + 1;
-        found.sideways = scrolls.filter(wider).length;
+        const scrolls = [...document.querySelectorAll(".scroll")];
+        found.sideways = scrolls.filter(node => node.scrollWidth > node.clientWidth + 1).length;
         $("glance").style.minWidth = "3000px"; dispatchEvent(new Event("resize"));
         found.hint = getComputedStyle($("glance").parentElement, "::before").content;
         $("glance").style.minWidth = "0";

@@ -191,6 +191,14 @@ function drawRows() {
   $("said").textContent = rows.length ? `${rows.length} of ${ofDataset().length} rows` : "No row fits these filters.";
   return rows;
 }
+// the row of a mark in a chart; its link has the same place in the address
+function openRow(row, event) {
+  event.preventDefault();
+  change({ open: row.id });
+  const button = $("b" + row.id);
+  button.scrollIntoView({ block: "center" });
+  button.focus();
+}
 function toggle(id) {
   change({ open: state.open === id ? "" : id });
   $("b" + id)?.focus();
@@ -471,17 +479,34 @@ function front(rows, cost) {
 }
 const SECONDS = [0.1, 1, 10, 60, 600, 3600, 36000, 360000], POWERS = Array.from({ length: 14 }, (_, i) => [1, 2, 5].map(each => each * 10 ** i)).flat();
 function drawCost(all, title, cost, text, round) {
-  const rows = all.filter(row => cost(row) !== null), box = { left: 40, right: 600, top: 12, bottom: 330 };
+  const rows = all.filter(row => cost(row) !== null), box = { left: 40, right: 600, top: 24, bottom: 330 };
   if (!rows.length) return "";
   const costs = rows.map(cost), least = Math.min(...costs), most = Math.max(...costs, least * 2), [low, high] = range(rows.map(row => ({ ...row, full: null })));
   const x = logarithmic(least, most, box.left + 10, box.right - 60), y = linear(low, high, box.bottom, box.top), best = front(rows, cost);
   const steps = best.map((row, i) => `${i ? `H ${x(cost(row))} V` : `M ${x(cost(row))}`} ${y(row.accuracy)}`).join(" ") + ` H ${box.right}`;
-  const marks = rows.map(row => mark(row.method, x(cost(row)), y(row.accuracy), 4.2, `${withLabels(row)}, ${budgetOf(row)}: ${accuracy(row)} %, ${text(cost(row))}`));
+  const marks = [...rows].sort((a, b) => cost(a) - cost(b)).map(row => markLink(row, x(cost(row)), y(row.accuracy), `${withLabels(row)}, ${budgetOf(row)}: ${accuracy(row)} %, ${text(cost(row))}`));
+  marks[0].setAttribute("tabindex", "0");
   const labels = placed(best.map(row => ({ x: x(cost(row)), y: y(row.accuracy), text: `${row.method} ${row.budget}` })));
   const inside = round.filter(each => each >= least * 0.98 && each <= most * 1.02), values = inside.length > 1 ? inside : [least, most];
   const said = "Pareto front: " + best.map(row => `${withLabels(row)} ${budgetOf(row)} ${accuracy(row)} at ${text(cost(row))}`).join("; ");
-  return el("figure", {}, el("figcaption", {}, "Accuracy (%) against " + title), svg("svg", { class: "chart", viewBox: "0 0 610 372", role: "img", "aria-label": said },
+  return el("figure", {}, el("figcaption", {}, "Accuracy (%) against " + title), svg("svg", { class: "chart", viewBox: "0 0 610 372", role: "group", "aria-label": said, onkeydown: nextMark },
     axes(box, x, y, values, ticks(low, high), title + " (log scale)", text), svg("path", { d: steps, style: "fill:none;stroke:var(--soft);stroke-width:1.5" }), marks, labels));
+}
+function markLink(row, x, y, said) {
+  const area = svg("circle", { cx: x, cy: y, r: 9, style: "fill:transparent" }); // so that a finger finds it
+  return svg("a", { class: "point", href: address({ ...state, open: row.id }), tabindex: -1, "aria-label": said, onclick: event => openRow(row, event) },
+    area, mark(row.method, x, y, 4.2, said));
+}
+// one mark of a chart is in the order of the Tab key, the arrow keys go on from it to the others by rising cost
+function nextMark(event) {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  const marks = [...event.currentTarget.querySelectorAll("a.point")], from = marks.indexOf(event.target), to = marks[from + step];
+  if (!step || from < 0) return;
+  event.preventDefault();
+  if (!to) return;
+  event.target.setAttribute("tabindex", "-1");
+  to.setAttribute("tabindex", "0");
+  to.focus();
 }
 // the labels of the front stand above its marks, to the left; one that would cover another is left out: its mark has a title
 function placed(labels) {
@@ -498,7 +523,7 @@ function drawCosts() {
     const own = rows.filter(row => conditions(row) === name);
     const size = known ? drawCost(own, "bits per class", row => row.bits, bits, POWERS) : drawCost(own, "bytes", row => row.bytes, bytes, POWERS);
     const panels = [size, drawCost(own, "synthesis time", row => row.synthesis_seconds === null ? null : Math.max(0.1, row.synthesis_seconds), time, SECONDS)];
-    return [el("h3", {}, name + " pixels"), el("div", { class: "panels wide-panels" }, panels), el("p", {}, "A label is the method and its budget.")];
+    return [el("h3", {}, name + " pixels"), el("div", { class: "panels wide-panels" }, panels), el("p", {}, "A label is the method and its budget. A mark opens its row; the arrow keys go from mark to mark.")];
   });
   $("costs").replaceChildren(...(blocks.length ? blocks.flat() : [el("p", {}, "Nothing to draw under these filters.")]));
 }
