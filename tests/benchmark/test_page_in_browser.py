@@ -1,18 +1,25 @@
 """The page in headless Chromium: it sorts, filters, opens rows, keeps that in the address, and asks for nothing."""
 
+import json
+
 import pytest
 from chromium import CHROMIUM, found_in
-from result_files import failure, full, score
+from result_files import claim, failure, full, score
 
 from distill_bench.benchmark.leaderboard import Source, merged_rows
 from distill_bench.benchmark.leaderboard.page.render import page
 from distill_bench.benchmark.leaderboard.page.rows import page_data
+from distill_bench.evaluation.compare import with_half_width
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
     pytest.mark.timeout(90),
 ]
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+VALUES = [
+    (0.64, 0.56), (0.64, 0.6), (-0.02, 0.56), (0.02, None), (-0.004, 0.004), (1.1, 1.1), (88.06, 0.41), (-1.5, 0.04),
+    (0.25, 0.35), (0.125, 0.0625), (-0.75, 0.75), (80.35, 12.25), (99.95, 0.05), (0.0, 0.0), (1.0499999, 0.0999999),
+]  # fmt: skip
 READ = """
 const rows = () => [...document.querySelectorAll("#rows tbody tr[data-id]")];
 const column = name => [...document.querySelectorAll("#rows thead th")].findIndex(th => th.textContent === name);
@@ -24,11 +31,13 @@ const type = value => { $("q").value = value; $("q").dispatchEvent(new Event("in
 
 
 def results():
+    papers = {"protocol": "dsa-v1", "network": "ConvNetD3", "preset": "paper", "accuracies": (70.0, 71.0, 69.5)}
     digits = [
         score("random", 1, accuracies=(60.0, 61.0)), score("dm", 1, accuracies=(80.0, 81.0)),
         score("datm", 1, accuracies=(80.2, 81.2), labels="soft", notes=("a doubt",)),
         score("random", 10, accuracies=(90.0, 91.0)), score("dm", 10, accuracies=(95.0, 96.0)),
         score("dsa", 10, protocol="standard-v1"), failure("mtt", 10), full(),
+        score("mtt", 2, **papers), score("mtt", 2, pixel_space="zca", **papers),
     ]  # fmt: skip
     own = [score(f"own-{i}", 1, dataset="folder:photos", accuracies=(50.0 + i, 50.5 + i)) for i in range(11)]
     own.append(score("me", 1, dataset="folder:photos", accuracies=(40.0, 40.5)))
@@ -39,7 +48,8 @@ def results():
 @pytest.fixture(scope="module")
 def text():
     sources = [Source("checkout", results()), Source("here", [score("dm", 1, accuracies=(70.0, 71.0))])]
-    return page(page_data(merged_rows(sources)))
+    claims = [claim("mtt", ipc=2, accuracy=80.0, std=0.4)]
+    return page(page_data(merged_rows(sources, claims), claims))
 
 
 @pytest.fixture
@@ -92,7 +102,7 @@ def test_it_filters_searches_and_keeps_that_in_the_address(look):
     """, address="#dataset=digits")  # fmt: skip
     assert found["ipc"] == ["dm", "random", "mtt"]
     assert found["soft"] == ["datm", "mtt"]  # what failed has no labels
-    assert found["all"] == 9
+    assert found["all"] == 11
     assert found["here"] == ["dm here"]
     assert found["searched"] == ["dm here"] and found["hash"].endswith("q=DM+her")
     assert (found["none"], found["said"]) == ([], "No row fits these filters.")
@@ -146,15 +156,20 @@ def test_a_row_opens_and_tells_everything(look):
 
 
 def test_ranks_and_ties_are_shown_and_what_is_best_at_a_glance(look):
-    found = look("""
+    found = look(f"found.written = {json.dumps(VALUES)}.map(pair => plusMinus(...pair, '+'));" + """
         found.ranks = cells("Rank"); found.best = rows().map(row => row.className.includes("best"));
         found.glance = [...document.querySelectorAll("#glance tbody tr")].map(row => row.textContent);
+        found.claims = [...document.querySelectorAll("#claims tbody tr")].map(row =>
+            [...row.children].map(cell => cell.textContent));
         document.querySelector("#glance a").click(); await new Promise(done => setTimeout(done, 50));
         found.hash = location.hash;
     """, address="#dataset=digits&budget=1")  # fmt: skip
+    assert found["written"] == [with_half_width(*pair, "+") for pair in VALUES] and "−0" not in found["written"][2]
     assert found["ranks"][:2] == ["1=", "1="] and found["best"][0]
     assert "datm (soft) 80.7 ± 6.4" in found["glance"][0] and "tie of" in found["glance"][0]
     assert "dataset=digits" in found["hash"] and "budget=1" in found["hash"]
+    assert sorted(row[7] for row in found["claims"]) == ["normalized", "zca"]
+    assert {row[4][0] + " " + row[5] for row in found["claims"]} == {"− does not hold: measured below"}
 
 
 def test_charts_have_few_lines_names_and_a_text(look):
@@ -212,8 +227,8 @@ def test_nothing_overflows_and_text_can_be_read(look, width, dark):
         const right = selector => document.querySelector(selector).getBoundingClientRect().right;
         const room = $("board").getBoundingClientRect().right;
         found.beyond = ["#rows td.accuracy", "#rows td.accuracy b", ".opened"].filter(each => right(each) > room + 1);
-        const scrolls = [...document.querySelectorAll(".scroll")];
-        found.sideways = scrolls.filter(node => node.scrollWidth > node.clientWidth + 1).length;
+        const wider = [...document.querySelectorAll(".scroll")].filter(node => node.scrollWidth > node.clientWidth + 1);
+        found.sideways = wider.map(node => node.parentElement.id);
         $("glance").style.minWidth = "3000px"; dispatchEvent(new Event("resize"));
         found.hint = getComputedStyle($("glance").parentElement, "::before").content;
         $("glance").style.minWidth = "0";
@@ -234,7 +249,8 @@ def test_nothing_overflows_and_text_can_be_read(look, width, dark):
         found.ground = getComputedStyle(document.body).backgroundColor;
     """, address="#dataset=digits&protocol=all", width=width, dark=dark)  # fmt: skip
     assert found["wide"][0] <= found["wide"][1] == width
-    assert found["beyond"] == [] and found["sideways"] == 0 and "scroll this table sideways" in found["hint"]
+    assert found["beyond"] == [] and found["sideways"] == (["claims"] if width == 820 else [])
+    assert "scroll this table sideways" in found["hint"]
     assert found["faint"] == [] and found["texts"] > 100
     assert found["ground"] == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
 

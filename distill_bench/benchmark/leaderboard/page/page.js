@@ -1,7 +1,7 @@
 "use strict";
 // All text of the data is shown through textContent or setAttribute: nothing of it is ever read as HTML.
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const FULL = "full", LINES = [FULL, "untrained"], STRICT = ".hard", EVALUATED = "evaluated", ALL = "all", NONE = "–";
+const FULL = "full", LINES = [FULL, "untrained"], STRICT = ".hard", EVALUATED = "evaluated", ALL = "all", NONE = "–", FAILS = "does not hold";
 const MOST_LINES = 8;
 const LABELS = { hard: "hard", soft: "soft, fixed", teacher: "per view", projector: "per view, by a projector", targets: "targets", none: "none" };
 const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
@@ -22,8 +22,7 @@ const svg = (tag, attributes, ...children) => fill(document.createElementNS("htt
 
 // --- text of values
 
-const minus = text => text.replace("-", "−");
-const points = (pair, sign = "") => !pair ? NONE : (sign && pair[0] > 0 ? sign : "") + minus(plusMinus(...pair));
+const points = (pair, sign = "") => !pair ? NONE : plusMinus(...pair, sign);
 const known = value => value === null || value === undefined || value === "" ? NONE : String(value);
 function scaled(value, units) {
   const [size, unit] = units.find(([least]) => value >= least) || units.at(-1);
@@ -32,10 +31,17 @@ function scaled(value, units) {
 const bytes = value => value === null ? NONE : value < 1000 ? value + " B" : scaled(value, [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]]);
 const bits = value => value === null ? NONE : value < 1e3 ? Math.round(value) + " bit" : scaled(value, [[1e9, "Gbit"], [1e6, "Mbit"], [1e3, "kbit"]]);
 const time = value => value === null ? NONE : value < 0.05 ? "< 0.1 s" : value < 60 ? scaled(value, [[1, "s"]]) : scaled(value, [[3600, "h"], [60, "min"]]);
-function plusMinus(value, half) {
+// as Python writes it: of a tie the even digit
+function fixed(value, digits) {
+  const exact = Math.abs(value).toFixed(30), end = exact.indexOf(".") + 1 + digits, rounded = Math.abs(value).toFixed(digits);
+  return /^50*$/.test(exact.slice(end)) && Number(exact[end - 1]) % 2 === 0 ? exact.slice(0, end) : rounded;
+}
+// the rule of with_half_width in evaluation/compare.py: never "± 0.0", nor "1.1 ± 1.1", which does not say whether 0 is in it
+function plusMinus(value, half, sign = "") {
   if (value === null) return NONE;
-  const digits = half !== null && half < 0.1 ? 2 : 1;
-  return value.toFixed(digits) + (half === null ? "" : " ± " + half.toFixed(digits));
+  const digits = half !== null && (half < 0.1 || fixed(value, 1) === fixed(half, 1)) ? 2 : 1, shown = fixed(value, digits);
+  const before = value > 0 ? sign : value < 0 && Number(shown) ? "−" : "";
+  return before + shown + (half === null ? "" : " ± " + fixed(half, digits));
 }
 const accuracy = row => row.accuracy === null ? row.status : plusMinus(row.accuracy, row.half);
 const group = row => [row.dataset, row.budget, row.protocol, row.network].join("\n");
@@ -242,7 +248,7 @@ function figuresOf(row) {
     "Peak memory": row.peak_memory_mb === null ? null : Math.round(row.peak_memory_mb) + " MB", Labels: known(LABELS[row.labels] || row.labels),
     Preset: known(row.preset), Protocol: known(row.protocol), Network: known(row.network), Pixels: known(row.pixel_space),
     Made: row.origin, Suites: row.suites.join(", "), Doubts: row.notes.join("; "),
-    Published: row.claim && `${claimed(row.claim)} (${row.claim.paper}: ${row.claim.source})`, "Does it hold": row.claim && row.claim.verdict, Why: row.claim && row.claim.why.join("; "),
+    Published: row.claim && `${claimed(row.claim)} (${row.claim.paper}: ${row.claim.source})`, "Does it hold": row.claim && verdict(row.claim), Why: row.claim && row.claim.why.join("; "),
   }));
 }
 function seedsOf(row) {
@@ -329,10 +335,15 @@ function claimed(claim) {
   const std = claim.claimed_std === null ? "" : `, std ${claim.claimed_std}`, networks = claim.claimed_networks === null ? "" : `, ${claim.claimed_networks} networks`;
   return `${claim.claimed}${std}${networks}`;
 }
+// where a claim does not hold: on which side of it the measurement lies
+function verdict(claim) {
+  const side = claim.difference > 0 ? "above" : "below";
+  return claim.verdict === FAILS ? `${claim.verdict}: measured ${side}` : claim.verdict;
+}
 function claimsTable(rows, caption) {
-  const columns = ["Method", "Budget", "Measured (%)", "Claimed (%)", "Difference", "Verdict", "Protocol", "Claimed where", "Why"];
+  const columns = ["Method", "Budget", "Measured (%)", "Claimed (%)", "Difference", "Verdict", "Protocol", "Pixels", "Claimed where", "Why"];
   const lines = rows.map(row => el("tr", {}, el("th", { scope: "row", class: "method" }, el("div", { class: "name" }, LINES.includes(row.method) ? "" : swatch(row.method), el("span", {}, withLabels(row)))),
-    [known(row.budget), accuracy(row), claimed(row.claim), points([row.claim.difference, row.claim.margin], "+"), row.claim.verdict, known(row.protocol),
+    [known(row.budget), accuracy(row), claimed(row.claim), points([row.claim.difference, row.claim.margin], "+"), verdict(row.claim), known(row.protocol), known(row.pixel_space),
       `${row.claim.paper}, ${row.claim.claimed_protocol}: ${row.claim.source}`, [...row.claim.why, ...row.notes].join("; ")].map((text, i) => el("td", { class: "claim" + i, "data-label": columns[i + 1] }, text))));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, el("table", { class: "cards" }, el("caption", {}, caption),
     el("thead", {}, el("tr", {}, columns.map(text => el("th", { scope: "col" }, text)))), el("tbody", {}, lines)));
