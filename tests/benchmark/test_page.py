@@ -173,13 +173,16 @@ def test_the_command_that_makes_a_row_again(result, expected):
         assert options_of(lines[1])[1]["labels"] == "hard"
 
 
-def test_a_released_set_goes_by_its_id():
-    origin = Origin(form="res", files={"anything.pt": "0"})
-    (row,) = rows_of(score("dm", dataset="cifar10", suite="published", seed=None, protocol="dsa-v1", origin=origin))
+@pytest.mark.parametrize(("sets", "more"), [(1, ""), (2, " --all-sets")])
+def test_a_released_set_goes_by_its_id(sets, more):
+    origin = Origin(form="res", files={"anything.pt": "0"}, sets=5)
+    fields = {"dataset": "cifar10", "suite": "published", "seed": None, "protocol": "dsa-v1", "origin": origin}
+    (row,) = rows_of(*[score("dm", set_sha256=f"of {index}", **fields) for index in range(sets)])
     assert commands(row) == [
         "distill-bench download dm-cifar10-ipc1",
-        "distill-bench evaluate dm-cifar10-ipc1 --protocol dsa-v1 --networks 3",
-    ]  # fmt: skip
+        f"distill-bench evaluate dm-cifar10-ipc1 --protocol dsa-v1 --networks 3{more}",
+    ]
+    options_of(commands(row)[1])
 
 
 @pytest.mark.parametrize("name", ["--force", "-x"])
