@@ -36,7 +36,7 @@ def results():
         score("random", 1, accuracies=(60.0, 61.0)), score("dm", 1, accuracies=(80.0, 81.0)),
         score("datm", 1, accuracies=(80.2, 81.2), labels="soft", notes=("a doubt",)),
         score("random", 10, accuracies=(90.0, 91.0)), score("dm", 10, accuracies=(95.0, 96.0)),
-        score("dsa", 10, protocol="standard-v1"), failure("mtt", 10), full(),
+        score("dsa", 10, protocol="standard-v1", strict=True, labels="teacher"), failure("mtt", 10), full(),
         score("mtt", 2, **papers), score("mtt", 2, pixel_space="zca", **papers),
     ]  # fmt: skip
     own = [score(f"own-{i}", 1, dataset="folder:photos", accuracies=(50.0 + i, 50.5 + i)) for i in range(11)]
@@ -96,6 +96,14 @@ def test_it_filters_searches_and_keeps_that_in_the_address(look):
         $("reset").click(); type("DM her"); found.searched = methods();
         found.hash = location.hash; found.focus = document.activeElement.id;
         type("nothing like it"); found.said = $("said").textContent; found.none = methods();
+        $("said").querySelector("button").click(); found.widened = [methods().length, document.activeElement.id];
+        pick("f-protocol", "all");
+        const search = text => { type(text); return methods(); };
+        found.shown = ["STRICT", "per view", "soft, fixed", "ipc 10", "10"].map(search);
+        $("reset").click(); pick("f-budget", "2"); found.budget = [...$("f-budget").options].map(each => each.text);
+        found.other = $("said").textContent; $("said").querySelector("button:last-of-type").click();
+        found.protocols = methods();
+        $("reset").click(); type("dm her");
         location.hash = found.hash;
         await new Promise(done => setTimeout(done, 50));
         found.again = [methods(), $("q").value];
@@ -105,7 +113,11 @@ def test_it_filters_searches_and_keeps_that_in_the_address(look):
     assert found["all"] == 11
     assert found["here"] == ["dm here"]
     assert found["searched"] == ["dm here"] and found["hash"].endswith("q=DM+her")
-    assert (found["none"], found["said"]) == ([], "No row fits these filters.")
+    assert (found["none"], found["said"].split(". ")[0]) == ([], "No row fits these filters")
+    assert "Without the search for nothing like it: 7 rows" in found["said"] and found["widened"] == [7, "q"]
+    assert found["shown"] == [["dsa"], ["dsa"], ["datm"], *[["dm", "random", "dsa", "mtt"]] * 2]
+    assert found["budget"] == ["all", "1 (4)", "2 (0)", "10 (3)"]
+    assert "Without Protocol quick-v1: 2 rows" in found["other"] and found["protocols"] == ["mtt", "mtt"]
     assert found["again"] == [["dm here"], "DM her"]
 
 

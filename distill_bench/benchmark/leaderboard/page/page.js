@@ -59,7 +59,8 @@ const ORIGINS = new Set(DATA.rows.map(row => row.origin));
 // --- state, which stands in the address so that a view can be shared
 
 const FILTERS = {
-  budget: { label: "Budget", text: String, values: rows => budgetsOf(rows.filter(row => row.budget !== null)).map(([, budget]) => budget) }, protocol: { label: "Protocol", text: String },
+  budget: { label: "Budget", text: String, 
+    values: rows => budgetsOf(rows.filter(row => row.budget !== null)).map(([, budget]) => budget) }, protocol: { label: "Protocol", text: String },
   labels: { label: "Labels", text: value => LABELS[value] || value }, preset: { label: "Preset", text: String },
   network: { label: "Network", text: String }, origin: { label: "Made", text: String },
 };
@@ -104,8 +105,15 @@ function chosen(row, without = "") {
     if (key === without || state[key] === ALL || row.protocol === null && key !== "budget" && key !== "origin") continue;
     if (String(row[key]) !== state[key]) return false;
   }
-  const text = [row.method, row.preset, row.protocol, row.network, row.labels, row.status, row.origin, ...row.suites, ...row.notes].join(" ").toLowerCase();
-  return state.q.toLowerCase().split(/\s+/).every(word => text.includes(word));
+  return without === "q" || found(row);
+}
+// whether what a row shows has every word of the search; a number is a whole word, else 10 would be in every cifar10
+const SHOWN = new Map();
+function found(row) {
+  if (!SHOWN.has(row)) SHOWN.set(row, [row.method, row.budget && inWords(row.budget), row.budget && row.budget.replace(" ", ""), row.strict && "strict", row.preset, row.protocol, row.network,
+    row.labels, LABELS[row.labels], row.pixel_space && row.pixel_space + " pixels", row.needs, row.status, row.origin, ...row.suites, ...row.notes].filter(Boolean).join(" ").toLowerCase());
+  const text = SHOWN.get(row), words = text.split(/\s+/);
+  return state.q.toLowerCase().split(/\s+/).every(word => /^\d+$/.test(word) ? words.includes(word) : text.includes(word));
 }
 const byRank = (a, b) => (a.images || 1e15) - (b.images || 1e15) || compare(a.budget, b.budget) || compare(a.protocol, b.protocol) || compare(a.network, b.network)
   || (a.rank || 1e9) - (b.rank || 1e9) || (b.accuracy || 0) - (a.accuracy || 0) || compare(a.method, b.method);
@@ -194,8 +202,17 @@ function drawRows() {
   const all = same.filter(column => column.cell(rows[0]) !== NONE).map(column => `${column.label} ${column.cell(rows[0])}`).join(" · ");
   const caption = `${state.dataset}: ${rows.length} row${rows.length === 1 ? "" : "s"}${all ? ". In all of them: " + all : ""}. A method opens its row.`;
   $("rows").replaceChildren(el("caption", {}, caption), el("thead", {}, el("tr", {}, shown.map(header))), body);
-  $("said").textContent = rows.length ? `${rows.length} of ${ofDataset().length} rows` : "No row fits these filters.";
+  $("said").replaceChildren(...(rows.length ? [`${rows.length} of ${ofDataset().length} rows`] : ["No row fits these filters. ", ...widenings()]));
   return rows;
+}
+// of each filter without which rows would fit: a button that takes it away
+function widenings() {
+  const all = { ...Object.fromEntries(Object.entries(FILTERS).map(([key, { label, text }]) => [key, [`${label} ${text(state[key])}`, ALL]])), q: [`the search for ${state.q}`, ""] };
+  return Object.entries(all).filter(([key, [, none]]) => state[key] !== none).map(([key, [name, none]]) => {
+    const count = DATA.rows.filter(row => chosen(row, key)).length;
+    const widen = () => { change({ [key]: none }); $(key === "q" ? "q" : "f-" + key).focus(); };
+    return count ? [el("button", { type: "button", onclick: widen }, `Without ${name}: ${count} row${count === 1 ? "" : "s"}`), " "] : [];
+  }).flat();
 }
 // the row of a mark in a chart; its link has the same place in the address
 function openRow(row, event) {
@@ -279,7 +296,8 @@ function drawFilters() {
   const selects = Object.entries(FILTERS).map(([key, about]) => {
     const values = about.values ? about.values(ofDataset()) : [...new Set(ofDataset().map(row => row[key]).filter(value => value !== null))].sort(compare).map(String);
     if (key === "origin" && ORIGINS.size < 2) return "";
-    const options = [ALL, ...values].map(value => el("option", { value, selected: state[key] === value }, value === ALL ? "all" : about.text(value)));
+    const fitting = DATA.rows.filter(row => chosen(row, key)).map(row => String(row[key])), count = value => fitting.filter(each => each === value).length;
+    const options = [ALL, ...values].map(value => el("option", { value, selected: state[key] === value }, value === ALL ? "all" : `${about.text(value)} (${count(value)})`));
     return el("label", {}, about.label, el("select", { id: "f-" + key, onchange: event => { change({ [key]: event.target.value }); $("f-" + key).focus(); } }, options));
   });
   const sorts = COLUMNS.map(column => el("option", { value: column.key, selected: state.sort === column.key }, column.label));
