@@ -24,7 +24,7 @@ _ACCURACY = tables.COLUMNS.index("accuracy (%)")
 _PROSE = 20
 """The least width of columns of sentences; of other columns of text it is the longest word."""
 _WORDS = {"dataset": 0, "method": 0, "labels": 0, "protocol": 0, "pixels": 0, "claimed (%)": 0, "verdict": 0,
-          "published (%)": _PROSE, "what must be known": _PROSE}  # fmt: skip
+          "needs": _PROSE, "published (%)": _PROSE, "what must be known": _PROSE}  # fmt: skip
 """Columns whose text may go on in a next line, with their least width. A number is never broken."""
 _FIRST_OUT = ("published (%)", "peak memory", "synthesis", "needs", "size", "gap to full", "vs random")
 _FIRST_OUT_OF_CLAIMS = ("standard errors", "what must be known", "protocol", "pixels")
@@ -66,8 +66,7 @@ def show_tables(sources: Sequence[leaderboard.Source]) -> None:
         for line in section.references:
             console.print(_plain(line))
         for each in section.tables:
-            lines = [_marked(line) for line in each.lines]
-            _print(console, _Grid(each.heading, each.columns, lines, by_budget=True), _FIRST_OUT)
+            _print(console, _grid(each), _FIRST_OUT)
             console.print(_plain(each.note), style="dim")
         console.print()
     for note in tables.notes(shown, "*"):
@@ -87,6 +86,10 @@ class _Grid:
     columns: Sequence[str]
     lines: Sequence[Sequence[Text]]
     by_budget: bool = False
+
+
+def _grid(board: tables.Table) -> _Grid:
+    return _Grid(board.heading, board.columns, [_marked(line) for line in board.lines], by_budget=True)
 
 
 def _marked(line: tables.Line) -> list[Text]:

@@ -190,6 +190,11 @@ def test_charts_have_few_lines_names_and_a_text(look):
             [svg.getAttribute("role"), svg.getAttribute("aria-label"),
                 svg.querySelectorAll("path[d^='M '][style*='width:2']").length]);
         found.costs = [...document.querySelectorAll("#costs svg")].map(svg => svg.getAttribute("aria-label"));
+        const look = line => [line.getAttribute("stroke-dasharray"), line.getAttribute("style"),
+            line.nextSibling.getAttribute("style"), line.nextSibling.getAttribute("d")].join();
+        const looks = svg => [...svg.querySelectorAll("path[style*='stroke-width:2']")].map(look);
+        const alike = looks => new Set(looks).size < looks.length;
+        found.alike = [...document.querySelectorAll("#curves svg")].map(looks).filter(alike);
         const marks = [...document.querySelectorAll("#costs svg")].at(-1).querySelectorAll("a.point");
         found.marks = [...marks].map(mark => mark.getAttribute("aria-label"));
         found.stops = [...marks].filter(mark => mark.tabIndex === 0).length;
@@ -208,7 +213,7 @@ def test_charts_have_few_lines_names_and_a_text(look):
     """, address="#dataset=folder:photos")  # fmt: skip
     assert len(found["panels"]) == 2  # twelve methods without a family
     assert all(role == "img" and "at IPC 1" in said and lines <= 8 for role, said, lines in found["panels"])
-    assert sum(lines for _, _, lines in found["panels"]) == 13
+    assert sum(lines for _, _, lines in found["panels"]) == 13 and found["alike"] == []
     assert found["beyond"] == [] and {"own-1", "me"} <= set(found["labels"]), (
         "no preset where the method alone tells a line apart"
     )

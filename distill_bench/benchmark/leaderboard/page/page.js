@@ -4,7 +4,7 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const FULL = "full", LINES = [FULL, "untrained"], STRICT = ".hard", EVALUATED = "evaluated", ALL = "all", NONE = "–", FAILS = "does not hold";
 const MOST_LINES = 8;
 const LABELS = { hard: "hard", soft: "soft, fixed", teacher: "per view", projector: "per view, by a projector", targets: "targets", none: "none" };
-const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
+const DASHES = ["", "6 3", "2 3", "8 3 2 3", "8 3 2 3 2 3"];
 const $ = id => document.getElementById(id);
 
 // --- elements
@@ -151,7 +151,7 @@ const COLUMNS = [
   { key: "network", label: "Network", value: row => row.network, cell: row => known(row.network), kind: "wide", constant: true },
   { key: "pixels", label: "Pixels", value: row => row.pixel_space, cell: row => known(row.pixel_space), kind: "wide", constant: true },
 ];
-const swatch = method => svg("svg", { viewBox: "-7 -7 14 14", class: "swatch", "aria-hidden": "true" }, mark(method, 0, 0, 5.5));
+const swatch = method => svg("svg", { viewBox: "-7 -7 14 14", class: "swatch", "aria-hidden": "true" }, mark(styleOf(method), 0, 0, 5.5));
 function methodCell(row) {
   const open = state.open === row.id;
   return el("div", { class: "name" }, LINES.includes(row.method) ? "" : swatch(row.method),
@@ -167,7 +167,7 @@ let SCALE = () => 0; // of the intervals of all rows that are shown
 function intervalCell(row) {
   if (row.accuracy === null) return "";
   const bar = row.half === null ? "" : svg("line", { x1: SCALE(row.ci_low), x2: SCALE(row.ci_high), y1: 7, y2: 7, style: `stroke:${colourOf(row.method)};stroke-width:2` });
-  return svg("svg", { class: "interval", viewBox: "0 0 120 14", "aria-hidden": "true" }, svg("line", { class: "faint", x1: 0, x2: 120, y1: 7, y2: 7 }), bar, mark(row.method, SCALE(row.accuracy), 7, 3.4));
+  return svg("svg", { class: "interval", viewBox: "0 0 120 14", "aria-hidden": "true" }, svg("line", { class: "faint", x1: 0, x2: 120, y1: 7, y2: 7 }), bar, mark(styleOf(row.method), SCALE(row.accuracy), 7, 3.4));
 }
 function seedsCell(row) {
   if (row.accuracy === null) return NONE;
@@ -389,8 +389,8 @@ const SHAPES = {
   pentagon: r => `M 0 ${-1.2 * r} L ${1.1 * r} ${-0.4 * r} L ${0.7 * r} ${r} L ${-0.7 * r} ${r} L ${-1.1 * r} ${-0.4 * r} z`,
   cross: r => `M ${-r} ${-r} L ${r} ${r} M ${-r} ${r} L ${r} ${-r}`,
 };
-function mark(method, x, y, r, title = "") {
-  const style = styleOf(method), colour = colourOf(method);
+function mark(style, x, y, r, title = "") {
+  const colour = `var(--c${style.colour})`;
   const inside = style.dash || style.shape === "cross" ? "var(--paper)" : colour;
   return svg("path", { d: SHAPES[style.shape](r), transform: `translate(${x} ${y})`, style: `fill:${inside};stroke:${colour};stroke-width:1.8` }, title && svg("title", {}, title));
 }
@@ -438,11 +438,31 @@ function nameCurves(curves) {
   }
   return curves;
 }
-function curvesOf(rows) {
-  const several = new Set(rows.map(row => row.preset)).size > 1;
+// in place of a look that another line of the panel has the next dash, and then the next shape, as told_apart in colours.py
+function tellApart(curves) {
+  const taken = new Set(), shapes = Object.keys(SHAPES);
+  for (const curve of curves) {
+    const own = styleOf(curve.method), first = shapes.indexOf(own.shape);
+    const looks = shapes.flatMap((_, i) => DASHES.map((_, j) => ({ ...own, dash: (own.dash + j) % DASHES.length, shape: shapes[(first + i) % shapes.length] })));
+    const look = each => [each.colour, each.dash, each.shape].join();
+    curve.style = looks.find(each => !taken.has(look(each)));
+    taken.add(look(curve.style));
+  }
+}
+// Of random images suites score unlike numbers of seeds, which makes several rows of one budget: one line has that of most.
+function inOneLine(rows) {
+  const kept = new Map(), key = row => [row.method, row.labels, row.origin, row.budget, presetOf(row)].join("\n");
+  for (const row of rows) if (!kept.has(key(row)) || kept.get(key(row)).seeds < row.seeds) kept.set(key(row), row);
+  return rows.filter(row => !isRandom(row) || kept.get(key(row)) === row);
+}
+// of random images without the names of suites that found something else
+const presetOf = row => isRandom(row) ? String(row.preset).replace(/ \(.*\)$/, "") : row.preset;
+function curvesOf(all) {
+  const rows = inOneLine(all);
+  const several = new Set(rows.map(presetOf)).size > 1;
   const found = new Map();
   for (const row of rows) {
-    const name = withLabels(row) + (several ? `, ${row.preset}` : "") + (ORIGINS.size > 1 && row.origin === "here" ? ", here" : "");
+    const name = withLabels(row) + (several ? `, ${presetOf(row)}` : "") + (ORIGINS.size > 1 && row.origin === "here" ? ", here" : "");
     if (!found.has(name)) found.set(name, { name, method: row.method, withLabels: withLabels(row), labels: row.labels, rows: [] });
     found.get(name).rows.push(row);
   }
@@ -461,7 +481,9 @@ function panelsOf(rows) {
     const parts = Math.ceil(own.length / room), size = Math.ceil(own.length / parts);
     for (let i = 0; i < parts; i++) panels.push({ title: family + (parts > 1 ? ` (${i + 1} of ${parts})` : ""), curves: [...beside, ...own.slice(i * size, (i + 1) * size)] });
   }
-  return panels.length ? panels : [{ title: "random", curves }];
+  if (!panels.length) for (let i = 0; i < curves.length; i += MOST_LINES) panels.push({ title: "random", curves: curves.slice(i, i + MOST_LINES) });
+  panels.forEach(panel => tellApart(panel.curves = panel.curves.map(curve => ({ ...curve }))));
+  return panels;
 }
 const WIDE = 430, TO_LABEL = 18, LONGEST = 210; // of a panel, from its axes to the labels, and of a label
 function drawPanel(panel, budgets, full) {
@@ -484,8 +506,8 @@ function drawPanel(panel, budgets, full) {
 function drawCurve(curve, x, y, [low, high]) {
   const colour = colourOf(curve.method), at = row => `${x(row.images)} ${y(row.accuracy)}`;
   const bars = curve.rows.filter(row => row.ci_low !== null).map(row => svg("line", { x1: x(row.images), x2: x(row.images), y1: y(Math.max(row.ci_low, low)), y2: y(Math.min(row.ci_high, high)), style: `stroke:${colour};stroke-width:1.3` }));
-  const line = svg("path", { d: "M " + curve.rows.map(at).join(" L "), style: `fill:none;stroke:${colour};stroke-width:2`, "stroke-dasharray": DASHES[styleOf(curve.method).dash] || null });
-  return [bars, line, curve.rows.map(row => mark(curve.method, x(row.images), y(row.accuracy), 3.6, `${curve.name}, ${budgetOf(row)}: ${accuracy(row)}`))];
+  const line = svg("path", { d: "M " + curve.rows.map(at).join(" L "), style: `fill:none;stroke:${colour};stroke-width:2`, "stroke-dasharray": DASHES[curve.style.dash] || null });
+  return [bars, line, curve.rows.map(row => mark(curve.style, x(row.images), y(row.accuracy), 3.6, `${curve.name}, ${budgetOf(row)}: ${accuracy(row)}`))];
 }
 const conditions = row => [row.protocol, row.network, row.pixel_space].join(" · ");
 function drawn(without) {
@@ -524,7 +546,7 @@ function drawCost(all, title, cost, text, round) {
 function markLink(row, x, y, said) {
   const area = svg("circle", { cx: x, cy: y, r: 9, style: "fill:transparent" }); // so that a finger finds it
   return svg("a", { class: "point", href: address({ ...state, open: row.id }), tabindex: -1, "aria-label": said, onclick: event => openRow(row, event) },
-    area, mark(row.method, x, y, 4.2, said));
+    area, mark(styleOf(row.method), x, y, 4.2, said));
 }
 // one mark of a chart is in the order of the Tab key, the arrow keys go on from it to the others by rising cost
 function nextMark(event) {
