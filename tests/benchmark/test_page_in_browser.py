@@ -42,7 +42,7 @@ def results():
     own = [score(f"own-{i}", 1, dataset="folder:photos", accuracies=(50.0 + i, 50.5 + i)) for i in range(11)]
     own.append(score("me", 1, dataset="folder:photos", accuracies=(40.0, 40.5)))
     own.append(own[0].model_copy(update={"preset": "small (one-suite-of-mine, another-suite-of-mine)"}))
-    return [*digits, *own, score(HOSTILE, 1, dataset=HOSTILE)]
+    return [score(HOSTILE, 1, dataset=HOSTILE), *own, *digits]
 
 
 @pytest.fixture(scope="module")
@@ -272,10 +272,12 @@ def test_nothing_overflows_and_text_can_be_read(look, width, dark):
     assert found["ground"] == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
 
 
-def test_landmarks_labels_and_the_theme_button(look):
+def test_landmarks_labels_and_the_theme_button(look, text):
     found = look("""
         const all = selector => [...document.querySelectorAll(selector)];
         const parts = ["main", "nav[aria-label]", "header", "footer", "form[aria-label]", "a.skip"];
+        found.opened = [DATA.datasets[0] !== "digits" && $("board-title").textContent, $("s-time").title];
+        found.here = all("#glance .own").map(mark => mark.parentElement.textContent);
         found.landmarks = parts.map(selector => all(selector).length);
         found.captions = all("table[id]").map(table => Boolean(table.caption && table.caption.textContent.length > 10));
         found.unlabelled = all("select, input").filter(node => !node.labels.length).length;
@@ -284,6 +286,9 @@ def test_landmarks_labels_and_the_theme_button(look):
         $("theme").click(); found.system = theme();
         document.querySelector("a.skip").click(); found.skipped = document.activeElement.id;
     """)  # fmt: skip
+    assert found["opened"][0] == "Board: digits", "which has a row made here and is not the first"
+    assert "the row that ran first" in found["opened"][1] and "the row that ran first" in text
+    assert found["here"] == ["here dm 70.5 ± 6.4, rank 3"]
     assert found["landmarks"] == [1] * 6
     assert found["captions"] == [True] * 2 and found["unlabelled"] == 0
     assert found["dark"] == ["dark", "rgb(20, 24, 29)"] and found["system"] == ["system", "rgb(255, 255, 255)"]

@@ -223,7 +223,8 @@ def _dress(axes: Axes, panel: Panel, row: Row, budgets: dict[int, str]) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     of_fractions = any("%" in name for name in budgets.values())
     axes.tick_params(axis="x", labelrotation=60 if of_fractions else 0)
-    axes.set_xlabel(f"images per class{_OR_FRACTION if of_fractions else ''}", fontsize=9, color=INK)
+    named = f"images per class{_OR_FRACTION if of_fractions else ''}"
+    axes.set_xlabel(named, fontsize=9, color=INK, loc="left" if of_fractions else "center")
     axes.set_ylabel("test accuracy (%)", fontsize=9, color=INK)
     axes.set_title(panel.family, fontsize=11, fontweight="bold", color=INK, loc="left", pad=18, parse_math=False)
     axes.text(0, 1.03, _conditions(row), transform=axes.transAxes, fontsize=8, color=GREY, parse_math=False)

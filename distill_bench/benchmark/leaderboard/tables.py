@@ -272,7 +272,7 @@ def judged_claims(rows: Sequence[Row], claims: Sequence[Claim]) -> list[list[str
             row["dataset"], budget_of(row) or _ABSENT, row["method"], row["protocol"], row["pixel_space"],
             with_half_width(row["measured"], half), str(figure).replace(" %", ""),
             with_half_width(row["difference"], row["margin"], "+"),
-            _ABSENT if row["standard_errors"] is None else f"{row['standard_errors']:+.1f}".replace("-", "−"),
+            _ABSENT if row["standard_errors"] is None else f"{row['standard_errors']:+z.1f}".replace("-", "−"),
             row["verdict"], "; ".join(row["why"]),
         ]  # fmt: skip
         lines.append(cells)

@@ -55,6 +55,8 @@ const budgetOf = row => inWords(row.budget);
 const budgetsOf = rows => [...new Map(rows.map(row => [row.budget, row.images]))].map(([budget, images]) => [images, budget]).sort((a, b) => a[0] - b[0]);
 const perClass = budgets => "images per class" + (budgets.some(([, budget]) => budget.endsWith("%")) ? ", or % of the training split" : "") + " (log scale)";
 const ORIGINS = new Set(DATA.rows.map(row => row.origin));
+const isOwn = row => ORIGINS.size > 1 && row.origin === "here";
+const SHARED_TIME = "Teachers or experts that several rows share are trained once: their time is in the row that ran first, and in no other.";
 
 // --- state, which stands in the address so that a view can be shared
 
@@ -66,10 +68,11 @@ const FILTERS = {
 };
 let state = {};
 const ofDataset = () => DATA.rows.filter(row => row.dataset === state.dataset);
-// of most rows; those of images per class come before those of fractions, of which a study has many
+// of most rows, one with rows made here if any is; those of images per class come before those of fractions, of which a study has many
 function mainProtocol(dataset) {
-  const counts = new Map();
-  for (const row of DATA.rows) if (row.dataset === dataset && !LINES.includes(row.method) && row.protocol) {
+  const counts = new Map(), all = DATA.rows.filter(row => row.dataset === dataset && !LINES.includes(row.method) && row.protocol);
+  const own = new Set(all.filter(isOwn).map(row => row.protocol));
+  for (const row of all) if (!own.size || own.has(row.protocol)) {
     const weight = row.budget && !String(row.budget).endsWith("%") ? 1 : 1e-6;
     counts.set(row.protocol, (counts.get(row.protocol) || 0) + weight);
   }
@@ -81,7 +84,8 @@ function defaults(dataset) {
 }
 function readAddress() {
   const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  const dataset = DATA.datasets.includes(asked.dataset) ? asked.dataset : DATA.datasets[0];
+  const own = DATA.rows.find(isOwn);
+  const dataset = DATA.datasets.includes(asked.dataset) ? asked.dataset : own ? own.dataset : DATA.datasets[0];
   const usual = defaults(dataset);
   state = usual;
   for (const key of Object.keys(usual)) if (key !== "dataset" && asked[key] !== undefined) state[key] = asked[key];
@@ -143,7 +147,7 @@ const COLUMNS = [
   { key: "gap", label: "Gap to full", num: true, value: row => first(row.gap), cell: row => points(row.gap), kind: "medium" },
   { key: "bytes", label: "Size (bits per class)", num: true, value: row => row.bytes, cell: row => [bytes(row.bytes), row.bits === null ? "" : el("small", {}, `(${bits(row.bits)})`)], kind: "medium" },
   { key: "needs", label: "Needs", value: row => row.needs, cell: row => known(row.needs), kind: "wide", constant: true },
-  { key: "time", label: "Synthesis", num: true, value: row => row.synthesis_seconds, cell: row => time(row.synthesis_seconds), kind: "medium" },
+  { key: "time", label: "Synthesis", num: true, value: row => row.synthesis_seconds, cell: row => time(row.synthesis_seconds), kind: "medium", about: SHARED_TIME },
   { key: "seeds", label: "Seeds × networks", num: true, down: true, value: row => row.accuracy === null ? null : row.seeds * row.networks, cell: seedsCell, kind: "medium" },
   { key: "labels", label: "Labels", value: row => row.labels, cell: row => known(LABELS[row.labels] || row.labels), kind: "wide", constant: true },
   { key: "preset", label: "Preset", value: row => row.preset, cell: row => known(row.preset), kind: "wide", constant: true },
@@ -151,12 +155,13 @@ const COLUMNS = [
   { key: "network", label: "Network", value: row => row.network, cell: row => known(row.network), kind: "wide", constant: true },
   { key: "pixels", label: "Pixels", value: row => row.pixel_space, cell: row => known(row.pixel_space), kind: "wide", constant: true },
 ];
+const hereMark = () => el("span", { class: "mark own" }, "here");
 const swatch = method => svg("svg", { viewBox: "-7 -7 14 14", class: "swatch", "aria-hidden": "true" }, mark(styleOf(method), 0, 0, 5.5));
 function methodCell(row) {
   const open = state.open === row.id;
   return el("div", { class: "name" }, LINES.includes(row.method) ? "" : swatch(row.method),
     el("button", { type: "button", "aria-expanded": String(open), "aria-controls": "d" + row.id, id: "b" + row.id, onclick: () => toggle(row.id) }, row.method),
-    ORIGINS.size > 1 && row.origin === "here" ? [" ", el("span", { class: "mark own" }, "here")] : "");
+    isOwn(row) ? [" ", hereMark()] : "");
 }
 function accuracyCell(row) {
   const doubts = row.notes.map(note => el("span", { class: "doubt" }, note));
@@ -182,7 +187,7 @@ function header(column) {
   const down = sorted ? Boolean(state.down) : false;
   const way = sorted ? (down ? "descending" : "ascending") : "none";
   const next = () => change({ sort: column.key, down: (sorted ? !down : Boolean(column.down)) ? "1" : "" });
-  const button = el("button", { type: "button", id: "s-" + column.key, onclick: () => { next(); $("s-" + column.key)?.focus(); } }, column.label);
+  const button = el("button", { type: "button", id: "s-" + column.key, title: column.about, onclick: () => { next(); $("s-" + column.key)?.focus(); } }, column.label);
   return el("th", { scope: "col", "aria-sort": way, class: [column.num ? "num" : "", column.kind || ""].join(" ") }, button);
 }
 function drawRows() {
@@ -344,10 +349,12 @@ const withLabels = row => row.method + (row.labels === "hard" ? "" : ` (${SHORT[
 const glanceCell = (budget, rows) => el("td", { "data-label": inWords(budget), class: rows.length ? "" : "none" }, rows.length ? bestOf(rows) : NONE);
 function bestOf(rows) {
   const best = rows.filter(row => row.rank === 1).sort((a, b) => b.accuracy - a.accuracy), top = best[0];
+  const own = isOwn(top) ? null : rows.filter(isOwn).sort((a, b) => b.accuracy - a.accuracy)[0];
   const others = best.slice(1, 3).map(withLabels).join(", ") + (best.length > 3 ? ` and ${best.length - 3} more` : "");
   const link = address({ ...defaults(top.dataset), protocol: top.protocol, budget: top.budget, network: top.network });
   const said = best.length > 1 ? `tie of ${best.length} with ${others}` : rows.length > 1 ? "resolved from all others" : "the only row";
-  return [el("a", { href: link, onclick: () => $("board-title").scrollIntoView() }, withLabels(top), " ", el("span", { class: "whole" }, accuracy(top))), el("small", {}, said)];
+  return [el("a", { href: link, onclick: () => $("board-title").scrollIntoView() }, withLabels(top), " ", el("span", { class: "whole" }, accuracy(top))), isOwn(top) ? [" ", hereMark()] : "", el("small", {}, said),
+    own ? el("small", {}, hereMark(), ` ${withLabels(own)} ${accuracy(own)}, rank ${rank(own)}`) : ""];
 }
 function claimed(claim) {
   const std = claim.claimed_std === null ? "" : `, std ${claim.claimed_std}`, networks = claim.claimed_networks === null ? "" : `, ${claim.claimed_networks} networks`;
@@ -462,7 +469,7 @@ function curvesOf(all) {
   const several = new Set(rows.map(presetOf)).size > 1;
   const found = new Map();
   for (const row of rows) {
-    const name = withLabels(row) + (several ? `, ${presetOf(row)}` : "") + (ORIGINS.size > 1 && row.origin === "here" ? ", here" : "");
+    const name = withLabels(row) + (several ? `, ${presetOf(row)}` : "") + (isOwn(row) ? ", here" : "");
     if (!found.has(name)) found.set(name, { name, method: row.method, withLabels: withLabels(row), labels: row.labels, rows: [] });
     found.get(name).rows.push(row);
   }
@@ -574,7 +581,7 @@ function drawCosts() {
     const own = rows.filter(row => conditions(row) === name);
     const size = known ? drawCost(own, "bits per class", row => row.bits, bits, POWERS) : drawCost(own, "bytes", row => row.bytes, bytes, POWERS);
     const panels = [size, drawCost(own, "synthesis time", row => row.synthesis_seconds === null ? null : Math.max(0.1, row.synthesis_seconds), time, SECONDS)];
-    return [el("h3", {}, name + " pixels"), el("div", { class: "panels wide-panels" }, panels), el("p", {}, "A label is the method and its budget. A mark opens its row; the arrow keys go from mark to mark.")];
+    return [el("h3", {}, name + " pixels"), el("div", { class: "panels wide-panels" }, panels), el("p", {}, "A label is the method and its budget. A mark opens its row; the arrow keys go from mark to mark. " + SHARED_TIME)];
   });
   $("costs").replaceChildren(...(blocks.length ? blocks.flat() : [el("p", {}, "Nothing to draw under these filters.")]));
 }
