@@ -247,6 +247,10 @@ def test_nothing_overflows_and_text_can_be_read(look, width, dark):
         const wider = [...document.querySelectorAll(".scroll")].filter(node => node.scrollWidth > node.clientWidth + 1);
         found.sideways = wider.map(node => node.parentElement.id);
         $("glance").style.minWidth = "3000px"; dispatchEvent(new Event("resize"));
+        const boxes = [...document.querySelectorAll("#costs svg")].map(svg =>
+            [...svg.querySelectorAll(":scope > text")].map(text => text.getBBox()));
+        const cover = (a, b) => a !== b && Math.abs(a.x - b.x) < Math.min(a.width, b.width) && Math.abs(a.y - b.y) < 10;
+        found.covered = boxes.flatMap(all => all.filter(a => all.some(b => cover(a, b)))).length;
         found.hint = getComputedStyle($("glance").parentElement, "::before").content;
         $("glance").style.minWidth = "0";
         const linear = c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
@@ -267,7 +271,7 @@ def test_nothing_overflows_and_text_can_be_read(look, width, dark):
     """, address="#dataset=digits&protocol=all", width=width, dark=dark)  # fmt: skip
     assert found["wide"][0] <= found["wide"][1] == width
     assert found["beyond"] == [] and found["sideways"] == (["claims"] if width == 820 else [])
-    assert "scroll this table sideways" in found["hint"]
+    assert "scroll this table sideways" in found["hint"] and found["covered"] == 0
     assert found["faint"] == [] and found["texts"] > 100
     assert found["ground"] == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
 

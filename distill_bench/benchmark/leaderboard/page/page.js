@@ -568,10 +568,10 @@ function nextMark(event) {
 }
 // the labels of the front stand above its marks, to the left; one that would cover another is left out: its mark has a title
 function placed(labels) {
-  const kept = [];
+  const kept = [], larger = matchMedia("(max-width: 700px)").matches ? 17 / 12 : 1; // as the style has the texts of wide panels
   for (const { x, y, text } of labels.reverse()) {
-    const width = text.length * 6.6, from = Math.max(x - 7 - width, 44);
-    if (!kept.some(other => Math.abs(other.y - y) < 13 && from < other.to && other.from < from + width)) kept.push({ from, to: from + width + 6, y, text });
+    const width = widthOf(text) * larger, from = Math.max(x - 7 - width, 44);
+    if (!kept.some(other => Math.abs(other.y - y) < 13 * larger && from < other.to && other.from < from + width)) kept.push({ from, to: from + width + 6, y, text });
   }
   return kept.map(({ from, y, text }) => svg("text", { x: from, y: y - 7 }, text));
 }
