@@ -550,8 +550,9 @@ function drawCost(all, title, cost, text, round) {
   return el("figure", {}, el("figcaption", {}, "Accuracy (%) against " + title), svg("svg", { class: "chart", viewBox: "0 0 610 372", role: "group", "aria-label": said, onkeydown: nextMark },
     axes(box, x, y, values, ticks(low, high), title + " (log scale)", text), svg("path", { d: steps, style: "fill:none;stroke:var(--soft);stroke-width:1.5" }), marks, labels));
 }
+const isNarrow = () => matchMedia("(max-width: 700px)").matches;
 function markLink(row, x, y, said) {
-  const area = svg("circle", { cx: x, cy: y, r: 9, style: "fill:transparent" }); // so that a finger finds it
+  const area = svg("circle", { cx: x, cy: y, r: isNarrow() ? 14 : 9, style: "fill:transparent" }); // so that a finger finds it
   return svg("a", { class: "point", href: address({ ...state, open: row.id }), tabindex: -1, "aria-label": said, onclick: event => openRow(row, event) },
     area, mark(styleOf(row.method), x, y, 4.2, said));
 }
@@ -568,7 +569,7 @@ function nextMark(event) {
 }
 // the labels of the front stand above its marks, to the left; one that would cover another is left out: its mark has a title
 function placed(labels) {
-  const kept = [], larger = matchMedia("(max-width: 700px)").matches ? 17 / 12 : 1; // as the style has the texts of wide panels
+  const kept = [], larger = isNarrow() ? 17 / 12 : 1; // as the style has the texts of wide panels
   for (const { x, y, text } of labels.reverse()) {
     const width = widthOf(text) * larger, from = Math.max(x - 7 - width, 44);
     if (!kept.some(other => Math.abs(other.y - y) < 13 * larger && from < other.to && other.from < from + width)) kept.push({ from, to: from + width + 6, y, text });
