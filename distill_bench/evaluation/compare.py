@@ -124,7 +124,7 @@ def with_half_width(value: float, half_width: float | None, sign: str = "") -> s
     Args:
         value: in percent or points.
         half_width: in points; None where there is no interval.
-        sign: ``"+"`` to show one before values above 0.
+        sign: ``"+"`` to show one before what is not below 0.
 
     Returns:
         The text.
@@ -135,7 +135,5 @@ def with_half_width(value: float, half_width: float | None, sign: str = "") -> s
     # never "± 0.0" for an interval that has a width, nor "1.1 ± 1.1", which does not say whether 0 is in it
     too_few = half_width is not None and (half_width < 0.1 or f"{abs(value):.1f}" == f"{half_width:.1f}")
     digits = 2 if too_few else 1
-    shown = f"{abs(value):.{digits}f}"
-    below = value < 0 and float(shown) != 0  # no zero below zero
-    shown = ("−" if below else sign if value > 0 else "") + shown
+    shown = format(value, f"{sign}z.{digits}f").replace("-", "−")  # z: no zero below zero
     return shown if half_width is None else f"{shown} ± {half_width:.{digits}f}"

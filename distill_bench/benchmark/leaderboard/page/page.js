@@ -40,8 +40,7 @@ function fixed(value, digits) {
 function plusMinus(value, half, sign = "") {
   if (value === null) return NONE;
   const digits = half !== null && (half < 0.1 || fixed(value, 1) === fixed(half, 1)) ? 2 : 1, shown = fixed(value, digits);
-  const before = value > 0 ? sign : value < 0 && Number(shown) ? "−" : "";
-  return before + shown + (half === null ? "" : " ± " + fixed(half, digits));
+  return (value < 0 && Number(shown) ? "−" : sign) + shown + (half === null ? "" : " ± " + fixed(half, digits));
 }
 const accuracy = row => row.accuracy === null ? row.status : plusMinus(row.accuracy, row.half);
 const group = row => [row.dataset, row.budget, row.protocol, row.network].join("\n");
