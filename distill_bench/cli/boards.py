@@ -5,9 +5,11 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,10 +21,16 @@ from distill_bench.cli.output import show, show_styled
 from distill_bench.runtime.text import for_terminal
 
 _ACCURACY = tables.COLUMNS.index("accuracy (%)")
-_TEXT = ("method", "labels")
-_LESS = ("peak memory", "published (%)")
-_WIDE = 120
-"""Columns of a terminal in which all of a board's stand side by side."""
+_PROSE = 20
+"""The least width of columns of sentences; of other columns of text it is the longest word."""
+_WORDS = {"dataset": 0, "method": 0, "labels": 0, "protocol": 0, "pixels": 0, "claimed (%)": 0, "verdict": 0,
+          "needs": _PROSE, "published (%)": _PROSE, "what must be known": _PROSE}  # fmt: skip
+"""Columns whose text may go on in a next line, with their least width. A number is never broken."""
+_FIRST_OUT = ("published (%)", "peak memory", "synthesis", "needs", "size", "gap to full", "vs random")
+_FIRST_OUT_OF_CLAIMS = ("standard errors", "what must be known", "protocol", "pixels")
+_NARROWEST = 60
+"""A terminal of fewer columns breaks the lines itself."""
+_BEST = "* "
 
 
 def as_tables(chosen: str | None) -> bool:
@@ -44,8 +52,8 @@ def show_markdown(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def show_tables(sources: Sequence[leaderboard.Source]) -> None:
-    """Print the boards of all datasets as tables as wide as the terminal; what may be best is bold."""
-    width = shutil.get_terminal_size().columns
+    """Print the boards of all datasets as tables as wide as the terminal; what may be best has a mark and is bold."""
+    width = max(_NARROWEST, shutil.get_terminal_size().columns)
     colours = _is_terminal() and not os.environ.get("NO_COLOR")
     written = io.StringIO()
     console = Console(file=written, width=width, force_terminal=colours, no_color=not colours, highlight=False)
@@ -58,38 +66,76 @@ def show_tables(sources: Sequence[leaderboard.Source]) -> None:
         for line in section.references:
             console.print(_plain(line))
         for each in section.tables:
-            console.print(_table(each, width))
+            _print(console, _grid(each), _FIRST_OUT)
             console.print(_plain(each.note), style="dim")
         console.print()
-    for note in tables.notes(shown):
+    for note in tables.notes(shown, "*"):
         console.print(_plain(note), style="dim")
     if judged := tables.judged_claims(rows, leaderboard.published()):
-        console.print(_claims(judged))
+        claims = [[_plain(cell) for cell in cells] for cells in judged]
+        _print(console, _Grid("Claims", tables.CLAIM_COLUMNS, claims), _FIRST_OUT_OF_CLAIMS)
         console.print(_plain(tables.CLAIMS), style="dim")
     show_styled(written.getvalue())
 
 
-def _table(board: tables.Table, width: int) -> Table:
-    left_out = () if width >= _WIDE else _LESS
-    shown = [index for index, name in enumerate(board.columns) if name not in left_out]
-    table = Table(title=_plain(board.heading), title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
-    for index in shown:
-        name = board.columns[index]
-        table.add_column(name, justify="left" if name in _TEXT else "right", no_wrap=name != "published (%)")
-    for line, following in zip(board.lines, [*board.lines[1:], None], strict=True):
-        cells = [
-            Text(for_terminal(line.cells[index]), "bold" if line.best and index == _ACCURACY else "") for index in shown
-        ]
-        table.add_row(*cells, end_section=following is not None and following.cells[0] != line.cells[0])
-    return table
+@dataclass(frozen=True)
+class _Grid:
+    """A table's texts; one ``by_budget`` has a rule between budgets."""
+
+    title: str
+    columns: Sequence[str]
+    lines: Sequence[Sequence[Text]]
+    by_budget: bool = False
 
 
-def _claims(judged: Sequence[Sequence[str]]) -> Table:
-    table = Table(title="Claims", title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
-    for name in tables.CLAIM_COLUMNS:
-        table.add_column(name)
-    for cells in judged:
-        table.add_row(*map(_plain, cells))
+def _grid(board: tables.Table) -> _Grid:
+    return _Grid(board.heading, board.columns, [_marked(line) for line in board.lines], by_budget=True)
+
+
+def _marked(line: tables.Line) -> list[Text]:
+    """A line's cells, its accuracy with the mark of the best where it is."""
+    cells = [_plain(cell) for cell in line.cells]
+    if line.best:
+        cells[_ACCURACY] = Text(f"{_BEST}{cells[_ACCURACY].plain}", "bold")
+    return cells
+
+
+def _print(console: Console, grid: _Grid, first_out: Sequence[str]) -> None:
+    """Print those columns that there is room for, and which there is none for."""
+    left_out = _left_out(grid, console.width, first_out)
+    console.print(_table(grid, [index for index, name in enumerate(grid.columns) if name not in left_out]))
+    if left_out:
+        said = f"No room at {console.width} columns for: {', '.join(left_out)}. A wider terminal has them."
+        console.print(_plain(said), style="dim")
+
+
+def _left_out(grid: _Grid, width: int, first_out: Sequence[str]) -> list[str]:
+    """The columns that must go, in the order of ``first_out``, for the others to fit."""
+    least = {name: _least_width(name, [line[i] for line in grid.lines]) for i, name in enumerate(grid.columns)}
+    left_out: list[str] = []
+    for name in (name for name in first_out if name in least):
+        if sum(least.values()) + len(least) + 1 <= width:
+            break
+        del least[name]
+        left_out.append(name)
+    return left_out
+
+
+def _least_width(name: str, cells: Sequence[Text]) -> int:
+    texts = [name, *(cell.plain for cell in cells)]
+    if name not in _WORDS:
+        return max(map(cell_len, texts))
+    return _WORDS[name] or max(cell_len(word) for text in texts for word in text.split())
+
+
+def _table(grid: _Grid, shown: Sequence[int]) -> Table:
+    table = Table(title=_plain(grid.title), title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    for name in (grid.columns[index] for index in shown):
+        words = name in _WORDS
+        table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+    for line, following in zip(grid.lines, [*grid.lines[1:], None], strict=True):
+        ends = grid.by_budget and following is not None and following[0] != line[0]
+        table.add_row(*(line[index] for index in shown), end_section=ends)
     return table
 
 

@@ -124,16 +124,16 @@ def with_half_width(value: float, half_width: float | None, sign: str = "") -> s
     Args:
         value: in percent or points.
         half_width: in points; None where there is no interval.
-        sign: ``"+"`` to show one before values above 0.
+        sign: ``"+"`` to show one before what is not below 0.
 
     Returns:
         The text.
 
-    >>> with_half_width(88.06, 0.41), with_half_width(-1.5, 0.04, "+"), with_half_width(88.06, None)
-    ('88.1 ± 0.4', '−1.50 ± 0.04', '88.1')
+    >>> with_half_width(88.06, 0.41), with_half_width(-1.5, 0.04, "+"), with_half_width(-0.02, 0.6)
+    ('88.1 ± 0.4', '−1.50 ± 0.04', '0.0 ± 0.6')
     """
     # never "± 0.0" for an interval that has a width, nor "1.1 ± 1.1", which does not say whether 0 is in it
     too_few = half_width is not None and (half_width < 0.1 or f"{abs(value):.1f}" == f"{half_width:.1f}")
     digits = 2 if too_few else 1
-    shown = format(value, f"{sign}.{digits}f").replace("-", "−")
+    shown = format(value, f"{sign}z.{digits}f").replace("-", "−")  # z: no zero below zero
     return shown if half_width is None else f"{shown} ± {half_width:.{digits}f}"

@@ -515,7 +515,8 @@ def test_what_labels_need_besides_is_a_column_of_its_own_and_no_part_of_the_size
     assert [line["needs"] for line in csv.DictReader(io.StringIO(tables.csv(rows)))] == ["", needs, ""]
     assert "needs" not in tables.markdown(leaderboard_rows([score("dm")]))
     (board,) = tables.sections(rows)[0].tables
-    shown = {str(column.header): [str(cell) for cell in column.cells] for column in terminal._table(board, 300).columns}
+    table = terminal._table(terminal._grid(board), range(len(board.columns)))
+    shown = {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
     assert shown["needs"] == ["–", needs] and shown["synthesis"] == ["10.0 s"] * 2
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from result_files import claim, failure, full, score
 
 from distill_bench.benchmark.leaderboard import Source, merged_rows, render_page
-from distill_bench.benchmark.leaderboard.colours import FLIPPED, OTHER, PALETTE, style_of
+from distill_bench.benchmark.leaderboard.colours import FLIPPED, OTHER, PALETTE, TAUGHT, style_of, told_apart
 from distill_bench.benchmark.leaderboard.page.commands import commands
 from distill_bench.benchmark.leaderboard.page.pictures import pictures_of
 from distill_bench.benchmark.leaderboard.page.recipes import about_method, sourced
@@ -173,13 +173,16 @@ def test_the_command_that_makes_a_row_again(result, expected):
         assert options_of(lines[1])[1]["labels"] == "hard"
 
 
-def test_a_released_set_goes_by_its_id():
-    origin = Origin(form="res", files={"anything.pt": "0"})
-    (row,) = rows_of(score("dm", dataset="cifar10", suite="published", seed=None, protocol="dsa-v1", origin=origin))
+@pytest.mark.parametrize(("sets", "more"), [(1, ""), (2, " --all-sets")])
+def test_a_released_set_goes_by_its_id(sets, more):
+    origin = Origin(form="res", files={"anything.pt": "0"}, sets=5)
+    fields = {"dataset": "cifar10", "suite": "published", "seed": None, "protocol": "dsa-v1", "origin": origin}
+    (row,) = rows_of(*[score("dm", set_sha256=f"of {index}", **fields) for index in range(sets)])
     assert commands(row) == [
         "distill-bench download dm-cifar10-ipc1",
-        "distill-bench evaluate dm-cifar10-ipc1 --protocol dsa-v1 --networks 3",
-    ]  # fmt: skip
+        f"distill-bench evaluate dm-cifar10-ipc1 --protocol dsa-v1 --networks 3{more}",
+    ]
+    options_of(commands(row)[1])
 
 
 @pytest.mark.parametrize("name", ["--force", "-x"])
@@ -262,6 +265,10 @@ def test_what_the_committed_results_make_is_less_than_three_megabytes_and_has_al
     sets = [row for row in data["rows"] if row["method"] not in LINES]
     assert all(row["commands"] and bool(row["rank"]) is (" " not in row["method"]) for row in sets)
     assert len({row["id"] for row in data["rows"]}) == len(data["rows"])
+    named = {name: about for name, about in data["methods"].items() if about["family"] != OTHER}
+    for family in data["families"]:
+        looks = [look_of(named[name]) for name in named if name in data["random"] or named[name]["family"] == family]
+        assert len(set(looks)) == len(looks), family
 
 
 def test_a_row_of_another_preset_and_other_seeds_is_made_again_as_it_was():
@@ -287,11 +294,29 @@ def test_bits_per_class_and_the_claim_beside_a_row():
 # --- colours
 
 
+def look_of(about):
+    return about["colour"], about["dash"], about["shape"]
+
+
+def test_no_two_lines_of_a_panel_look_alike():
+    methods = ["own-1", "own-1", "random", "random-zca", "random-soft", "random-recorded", *["dm"] * 8]
+    styles = told_apart(methods)
+    assert len({look_of(vars(style)) for style in styles}) == len(styles)
+    assert [style.colour for style in styles] == [style_of(method).colour for method in methods]
+    assert styles[-8] == style_of("dm")
+
+
+def test_selections_with_a_teacher_have_the_colours_of_those_without():
+    kinds = ["el2n", "el2n-easy", "el2n-kd-0.5", "el2n-kd-1.0", "el2n-easy-kd-0.5", "el2n-easy-kd-1.0"]
+    styles = [style_of(kind) for kind in kinds]
+    assert {(style.colour, style.shape) for style in styles} == {(styles[0].colour, styles[0].shape)}
+    assert {style.family for style in styles[2:]} == {TAUGHT} and len({style.dash for style in styles[2:]}) == 4
+
+
 def test_every_built_in_method_has_a_place_and_within_a_family_no_two_look_alike():
     styles = {name: style_of(name) for name in list_recipes() if name != "datadam-released"}
     assert OTHER not in {style.family for style in styles.values()}
-    named = [name for name in styles if not name.startswith("random")]
-    looks = [(styles[name].family, styles[name].colour, styles[name].dash) for name in named]
+    looks = [(style.family, style.colour, style.dash, style.shape) for style in styles.values()]
     assert len(set(looks)) == len(looks)
     shapes = {style.family: style.shape for style in styles.values() if not style.family.startswith(FLIPPED)}
     assert len(set(shapes.values())) == len(shapes), "a family's shape is its own"

@@ -32,6 +32,23 @@ def test_tables_where_asked_for_with_what_may_be_best_in_every_dataset(command, 
     assert ["1", "dm", "hard"] in [line[:3] for line in lines]
     assert ["1", "[bold]x", "hard"] in [line[:3] for line in lines]  # no markup of rich's
     assert ["1", "mtt", "–", "failed"] in [line[:4] for line in lines]
+    assert [line[1] for line in lines if line[3:4] == ["*"]] == ["dm"], "what may be best has a mark without colour too"
+
+
+@pytest.mark.parametrize(("columns", "kept", "left_out"), [(80, "vs random", "peak memory"), (60, "budget", "size")])
+def test_a_narrow_terminal_has_fewer_columns_and_whole_numbers(command, place, monkeypatch, columns, kept, left_out):
+    long = [score("a-method-of-a-long-name-indeed", preset=f"a long preset {i}", accuracies=(90.0, 91.0)) for i in "ab"]
+    write(place / "long", [*long, score("random", accuracies=(50.0, 51.0)), full()])
+    monkeypatch.setenv("COLUMNS", str(columns))
+    said = command("leaderboard", "--results", "long", "--format", "table")[1]
+    (head,) = [line for line in said.splitlines() if "accuracy (%)" in line]
+    assert "…" not in said and said.count("* 90.5 ± 6.4") == 2
+    assert kept in head and left_out not in head
+    assert max(map(len, said.splitlines())) <= columns
+    (left,) = re.findall(rf"No room at {columns} columns for: ([^.]*)\.", " ".join(said.split()))
+    assert left_out in left and kept not in left
+    everything = {"published (%)", "peak memory", "synthesis", "size", "gap to full", "vs random"}
+    assert {name for name in everything if name in head} == everything - {*left.split(", ")}
 
 
 def test_markdown_where_it_goes_elsewhere(command, place):
@@ -43,7 +60,7 @@ def test_a_terminal_gets_tables_and_bold(command, place, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr("distill_bench.cli.boards._is_terminal", lambda: True)
     code, said, _ = command("leaderboard", "--results", "theirs")
-    assert code == 0 and re.search(r"\x1b\[1m *90\.5 ± 6\.4\x1b\[0m", said)
+    assert code == 0 and re.search(r"\x1b\[1m *\* 90\.5 ± 6\.4\x1b\[0m", said)
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in command("leaderboard", "--results", "theirs")[1]
 

@@ -1,11 +1,13 @@
 """How every method is drawn, in the figure and on the page: its family, one colour, and a dash for what varies it.
 
 Colours are told apart with protanopia, deuteranopia and tritanopia within a family; a mark's shape is the family's.
+Random images are grey in every family: those with other labels or pixels have a dash of their own.
 """
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 # (on white, on a dark ground): the same hue, at least 3:1 against the ground
 PALETTE = (
@@ -49,9 +51,17 @@ FAMILIES = {
     },
     "targets without labels": {"random-targets": GREY, "krr-st": BLUE},
 }
-OTHER, FLIPPED = "other methods", "FYI on "
+_RANDOM_DASHES = {
+    "random-zca": 3,
+    "random-recorded": 1,
+    "random-distances": 2,
+    "random-top2": 3,
+    "random-projector": 1,
+}
+DASHES = 5
+OTHER, FLIPPED, TAUGHT = "other methods", "FYI on ", "real images with a teacher"
 _SHAPES = ("circle", "wedge", "pentagon", "square", "triangle", "diamond", "plus", "hexagon", "cross")
-_VARIANT = re.compile(r"^(?P<fyi>fyi-)?(?P<base>.+?)(?:-(?P<kind>always-flip|released))?$")
+_VARIANT = re.compile(r"^(?P<fyi>fyi-)?(?P<base>.+?)(?:-(?P<kind>always-flip|released|easy|kd-[0-9.]+))?$")
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Style:
     Attributes:
         family: of methods that share a panel.
         colour: a place in ``PALETTE``.
-        dash: 0 for a method as its paper has it; else which variant of FYI's it is.
+        dash: 0 for a method as its paper has it; else which variant it is, below ``DASHES``.
         shape: of its marks.
     """
 
@@ -79,18 +89,42 @@ def style_of(method: str) -> Style:
     """
     for shape, (family, colours) in zip(_SHAPES, FAMILIES.items(), strict=False):
         if method in colours:
-            return Style(family, colours[method], 0, shape)
+            return Style(family, colours[method], _RANDOM_DASHES.get(method, 0), shape)
     parts = _VARIANT.fullmatch(method)
     if parts and parts["base"] != method:
         base = style_of(parts["base"])
-        if base.family != OTHER and base.family in FAMILIES:
-            dash = 3 if parts["kind"] == "released" else 1 if parts["fyi"] else 2
-            return Style(FLIPPED + base.family, base.colour, dash, base.shape)
+        if base.family in FAMILIES:
+            return _variant(base, parts["kind"] or "", flipped=bool(parts["fyi"]))
     digest = hashlib.sha256(method.encode()).digest()
     return Style(OTHER, digest[0] % GREY, 0, _SHAPES[-1])
 
 
+def _variant(base: Style, kind: str, flipped: bool) -> Style:
+    if kind.startswith("kd-"):  # of a teacher beside the classes with that weight
+        return replace(base, family=TAUGHT, dash=min(2 * base.dash + (2 if kind == "kd-1.0" else 1), DASHES - 1))
+    if kind == "easy" and not flipped:
+        return replace(base, dash=1)
+    return replace(base, family=FLIPPED + base.family, dash=3 if kind == "released" else 1 if flipped else 2)
+
+
+def told_apart(methods: Iterable[str]) -> list[Style]:
+    """The styles of the lines of one panel: in place of a look that is taken the next dash, and then the next shape.
+
+    >>> [style.dash for style in told_apart(["dm", "dsa", "dm"])]
+    [0, 0, 1]
+    """
+    looks = list[Style]()
+    for style in map(style_of, methods):
+        taken = {(look.colour, look.dash, look.shape) for look in looks}
+        first = _SHAPES.index(style.shape)
+        steps = ((first + shape, style.dash + dash) for shape in range(len(_SHAPES)) for dash in range(DASHES))
+        places = ((dash % DASHES, _SHAPES[shape % len(_SHAPES)]) for shape, dash in steps)
+        dash, shape = next(place for place in places if (style.colour, *place) not in taken)
+        looks.append(replace(style, dash=dash, shape=shape))
+    return looks
+
+
 def family_order(family: str) -> tuple[int, str]:
-    """Families as they follow one another: those listed, FYI's, others."""
-    known = [*FAMILIES, *(FLIPPED + each for each in FAMILIES)]
+    """Families as they follow one another: those listed, with a teacher, FYI's, others."""
+    known = [*FAMILIES, TAUGHT, *(FLIPPED + each for each in FAMILIES)]
     return (known.index(family) if family in known else len(known)), family

@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from distill_bench.benchmark.leaderboard.collect import STRICT, Row, as_shown, budget_of, size_order
-from distill_bench.benchmark.leaderboard.colours import PALETTE, family_order, style_of
+from distill_bench.benchmark.leaderboard.colours import PALETTE, Style, family_order, style_of, told_apart
 from distill_bench.benchmark.leaderboard.tables import RANDOM, TABLE_KEYS, compared, grouped
 from distill_bench.evaluation.result import LINES
 
@@ -26,7 +26,7 @@ _MARKERS = {
     "circle": "o", "wedge": "v", "pentagon": "p", "square": "s", "triangle": "^", "diamond": "D", "plus": "P",
     "hexagon": "h", "cross": "X",
 }  # fmt: skip
-_DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1.2, 2)), (0, (5, 2, 1.2, 2)))
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1.2, 2)), (0, (5, 2, 1.2, 2)), (0, (5, 2, 1.2, 2, 1.2, 2)))
 _SHIFT = 0.02
 """Of a decade, between the marks of two neighbours at one budget, so that bars do not cover each other."""
 _LABEL_POINTS = 10.0
@@ -134,8 +134,10 @@ def _draw(axes: Axes, panel: Panel) -> None:
     rows = [row for curve in panel.curves for row in curve.rows]
     _dress(axes, panel, rows[0], _budgets(rows))
     low, high = axes.get_ylim()
-    for index, curve in enumerate(panel.curves):
-        _line(axes, curve, 10 ** (_SHIFT * (index - (len(panel.curves) - 1) / 2)))
+    for index, (curve, style) in enumerate(
+        zip(panel.curves, told_apart(each.method for each in panel.curves), strict=True)
+    ):
+        _line(axes, curve, style, 10 ** (_SHIFT * (index - (len(panel.curves) - 1) / 2)))
     ends = [(curve.rows[-1]["accuracy"], curve.name, _colour(curve)) for curve in panel.curves]
     if panel.full is not None:
         axes.axhline(panel.full, color=INK, linestyle=(0, (6, 4)), linewidth=1.1, zorder=1)
@@ -148,8 +150,8 @@ def _colour(curve: Curve) -> str:
     return PALETTE[style_of(curve.method).colour][0]
 
 
-def _line(axes: Axes, curve: Curve, shift: float) -> None:
-    style, colour, rows = style_of(curve.method), _colour(curve), curve.rows
+def _line(axes: Axes, curve: Curve, style: Style, shift: float) -> None:
+    colour, rows = _colour(curve), curve.rows
     below = [0.0 if row["ci_low"] is None else row["accuracy"] - row["ci_low"] for row in rows]
     above = [0.0 if row["ci_high"] is None else row["ci_high"] - row["accuracy"] for row in rows]
     axes.errorbar(
@@ -221,7 +223,8 @@ def _dress(axes: Axes, panel: Panel, row: Row, budgets: dict[int, str]) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     of_fractions = any("%" in name for name in budgets.values())
     axes.tick_params(axis="x", labelrotation=60 if of_fractions else 0)
-    axes.set_xlabel(f"images per class{_OR_FRACTION if of_fractions else ''}", fontsize=9, color=INK)
+    named = f"images per class{_OR_FRACTION if of_fractions else ''}"
+    axes.set_xlabel(named, fontsize=9, color=INK, loc="left" if of_fractions else "center")
     axes.set_ylabel("test accuracy (%)", fontsize=9, color=INK)
     axes.set_title(panel.family, fontsize=11, fontweight="bold", color=INK, loc="left", pad=18, parse_math=False)
     axes.text(0, 1.03, _conditions(row), transform=axes.transAxes, fontsize=8, color=GREY, parse_math=False)

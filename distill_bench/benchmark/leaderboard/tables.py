@@ -61,8 +61,8 @@ _POINTS = (
     "kind of labels; full is "
 )
 _ALONE = "Where there is no ±, an interval cannot be had, as with a single network."
-_BOLD = (
-    "Bold is the highest accuracy of a budget and those after it, down to the first that is resolved from it: whose "
+_BEST = (
+    "{} is the highest accuracy of a budget and those after it, down to the first that is resolved from it: whose "
     "difference, paired by synthesis seed where two or more are common to both, is beyond chance at 5 %, with Holm's "
     "correction for all rows that are compared. Few seeds resolve little."
 )
@@ -227,8 +227,8 @@ def grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[tuple, list[
     return list(groups.items())
 
 
-def notes(shown: Sequence[Section]) -> list[str]:
-    """What a reader of these sections must know."""
+def notes(shown: Sequence[Section], mark: str = "Bold") -> list[str]:
+    """What a reader of these sections must know; ``mark`` is what shows the best accuracies."""
     with_reference = [section for section in shown if section.references]
     where = "the reference named above the table"
     if any(line.cells[1] == FULL for section in shown for table in section.tables for line in table.lines):
@@ -237,7 +237,7 @@ def notes(shown: Sequence[Section]) -> list[str]:
         where = "training on the whole split, which was not scored here: the column is empty"
     elif len(with_reference) < len(shown):
         where += ", where there is one"
-    return [f"{_POINTS}{where}. {_ALONE}", _BOLD, *_NOTES]
+    return [f"{_POINTS}{where}. {_ALONE}", _BEST.format(mark), *_NOTES]
 
 
 def markdown(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> str:
@@ -272,7 +272,7 @@ def judged_claims(rows: Sequence[Row], claims: Sequence[Claim]) -> list[list[str
             row["dataset"], budget_of(row) or _ABSENT, row["method"], row["protocol"], row["pixel_space"],
             with_half_width(row["measured"], half), str(figure).replace(" %", ""),
             with_half_width(row["difference"], row["margin"], "+"),
-            _ABSENT if row["standard_errors"] is None else f"{row['standard_errors']:+.1f}".replace("-", "−"),
+            _ABSENT if row["standard_errors"] is None else f"{row['standard_errors']:+z.1f}".replace("-", "−"),
             row["verdict"], "; ".join(row["why"]),
         ]  # fmt: skip
         lines.append(cells)

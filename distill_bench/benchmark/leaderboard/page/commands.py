@@ -84,7 +84,8 @@ def _single(result: Result, protocol: str, results: Sequence[Result]) -> list[st
     labels = ["--labels", "hard"] if result.strict else []
     score = ["--protocol", protocol, *labels, *_networks(results, protocol)]
     if (known := _published(result)) is not None:
-        return [_line("download", known), _line("evaluate", known, *score)]
+        sets = {each.set_sha256 for each in results if _published(each) == known}
+        return [_line("download", known), _line("evaluate", known, *score, *(["--all-sets"] if len(sets) > 1 else []))]
     seed = "" if result.seed is None else f"-seed{result.seed}"
     method = result.method.rpartition(":")[2]
     budget = Budget(result.ipc, result.fraction)

@@ -32,6 +32,8 @@ _VERSIONS = (
     "torch", "numpy", "python", "system", "cpu", "cores", "threads", "device", "instructions", "git_commit", "dirty",
     "finished",
 )  # fmt: skip
+_DIGITS = 6
+"""So many that the page, which rounds once more, writes what Python writes."""
 
 
 def page_data(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def _row(row: Row, claims: Sequence[Claim], recipes: dict[str, Any]) -> dict[str
         "id": canonical_hash([row[key] for key in (*CONDITION, "origin")])[:8],
         "budget": budget_of(row) or None,
         **{key: row[key] for key in _PLAIN},
-        "half": None if half is None else round(half, 4),
+        "half": None if half is None else round(half, _DIGITS),
         "bits": bits_per_class(row),
         "rank": place and place.rank,
         "behind": _points(place and place.lead),
@@ -101,7 +103,7 @@ def _points(difference: Difference | None) -> list[float | None] | None:
     if difference is None:
         return None
     half = difference.half_width
-    return [round(difference.difference, 3), None if half is None else round(half, 3)]
+    return [round(difference.difference, _DIGITS), None if half is None else round(half, _DIGITS)]
 
 
 def _notes(row: Row, results: Iterable[Result]) -> list[str]:
