@@ -171,7 +171,7 @@ def test_claims_of_every_kind_are_judged():
         ({"network": "ResNet18BN"}, "the claim is of ConvNetD3"),
         ({"labels": "soft"}, "the claim is of hard labels"),
         ({"holdout": 0.2}, "the claim is on cifar10"),
-        ({"strict": True}, "the set's own learning rate and soft labels were left aside"),
+        ({"strict": True}, "classes and the protocol's rate in place of the set's own"),
     ],
 )
 def test_what_was_measured_otherwise_has_no_verdict(fields, why):

@@ -8,10 +8,9 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
-from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences
+from distill_bench.benchmark.leaderboard.claims import Claim, claim_beside, differences
 from distill_bench.benchmark.leaderboard.collect import (
     BUDGET,
-    CLAIM_KEYS,
     ROW_KEYS,
     STRICT,
     Row,
@@ -71,8 +70,8 @@ CLAIM_COLUMNS = (
     "verdict", "what must be known",
 )  # fmt: skip
 CLAIMS = (
-    "Papers' figures that were measured under their own protocol, network, labels and recipe, over all sets of a "
-    "release. A claim holds where the difference is within half of its 95 % interval, which is behind ±; std is the "
+    "Papers' figures that were measured under their own protocol, network, labels, pixels and recipe, over all sets of "
+    "a release. A claim holds where the difference is within half of its 95 % interval, which is behind ±; std is the "
     "paper's, over its networks."
 )
 _NOTES = (
@@ -86,7 +85,7 @@ _NOTES = (
 def csv(rows: Iterable[Row]) -> str:
     """The rows as CSV text with a header; an absent value is an empty field, and no name is a spreadsheet's formula."""
     text = StringIO()
-    columns = [key for key in ROW_KEYS if key != "accuracies"]
+    columns = [key for key in ROW_KEYS if key not in ("accuracies", "registered")]
     writer = DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: for_csv(row[key]) for key in columns} for row in rows)
@@ -359,10 +358,11 @@ def _reference_line(full: Row, claims: Sequence[Claim]) -> str:
 def _published(row: Row, claims: Sequence[Claim]) -> str:
     if row["claimed"] is None:
         return _ABSENT
-    claim = claim_for(claims, *(row[key] for key in CLAIM_KEYS))
+    claim = claim_beside(row, claims)
     if claim is None:
         return f"{row['claimed']:.1f} (protocol unknown)"
-    said = [claim.protocol.replace("unknown", "protocol unknown"), *differences(claim, row["network"], row["labels"])]
+    unlike = differences(claim, row["network"], row["labels"], row["pixel_space"])
+    said = [claim.protocol.replace("unknown", "protocol unknown"), *unlike]
     return f"{row['claimed']:.1f} ({', '.join(said)})"
 
 
