@@ -7,7 +7,17 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from distill_bench import hub
-from distill_bench.api.named import Data, Set, data_of, dataset_named, downloaded, set_files, set_named, source_of
+from distill_bench.api.named import (
+    Data,
+    Set,
+    data_of,
+    dataset_named,
+    downloaded,
+    protocol_of,
+    set_files,
+    set_named,
+    source_of,
+)
 from distill_bench.datasets import paths_of
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind
 from distill_bench.distilled.distilled_set import load_distilled
@@ -224,6 +234,7 @@ def verify_claim(
     """
     figure = claim_of(accuracy, std, networks if claimed_networks is None else claimed_networks)
     sets, watching = [load_distilled(path) for path in set_files(str(file), registry)], monitor_of(progress, monitor)
+    protocol = protocol_of(str(file), protocol, registry)
     own = {"name": dataset, "flip_invariant": flip_invariant, "classes": classes}
     data = source_of(sets[0], sets[0].card.source.holdout, **own)
     if isinstance(watching, StreamMonitor):

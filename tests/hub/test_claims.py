@@ -176,3 +176,31 @@ def test_claims_of_every_kind_are_judged():
 )
 def test_what_was_measured_otherwise_has_no_verdict(fields, why):
     assert verdict({"paper": "DM"}, **fields) == [f"no verdict: {why}"]
+
+
+# --- a set of one's own that was published with a claim under another protocol than its card's
+
+
+@pytest.fixture
+def of_ours(command, tmp_path, monkeypatch):
+    """A set whose card names dsa-v1 and whose entry quick-v1, downloaded, and the words that name it."""
+    made = tmp_path / "random-digits-ipc1.safetensors"
+    assert command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", made)[0] == 0
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    registry = tmp_path / "own.toml"
+    registry.write_text(
+        f'[random-digits-ipc1]\nmethod = "random"\ndataset = "digits"\nipc = 1\nprotocol = "quick-v1"\n'
+        f'page = "https://example.org"\nclaim = {{ accuracy = 50.0, std = 9.0, networks = 2, source = "x.json" }}\n'
+        f'[[random-digits-ipc1.files]]\npath = "{made.name}"\n'
+    )
+    code, _, error = command("download", "random-digits-ipc1", "--registry", registry, "--file", made)
+    assert code == 0, error
+    return ["random-digits-ipc1", "--registry", registry]
+
+
+def test_an_id_is_evaluated_under_the_protocol_of_its_entry(command, of_ours):
+    code, said, error = command("evaluate", *of_ours)
+    assert code == 0, error
+    assert "protocol quick-v1" in said and "no verdict" not in said
+    code, said, error = command("verify", *of_ours, "--claim", 50, "--json")
+    assert (code in (0, 4), json.loads(said)["protocol"]) == (True, "quick-v1"), error
