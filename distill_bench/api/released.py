@@ -38,6 +38,7 @@ from distill_bench.runtime.hashing import sha256_of
 from distill_bench.runtime.memory import peak_line
 from distill_bench.runtime.progress import Monitor, StreamMonitor
 from distill_bench.runtime.shown import monitor_of
+from distill_bench.runtime.text import counted
 
 
 def import_sets(
@@ -220,7 +221,7 @@ def verify_claim(
         file: of the set, or the id of a published one that was downloaded.
         accuracy: that is claimed, in percent.
         std: of the claim, over its networks, in points.
-        claimed_networks: how many; as many as ``networks`` unless given.
+        claimed_networks: how many; as many as ``networks`` unless given, which the verdict's assumptions say.
         protocol, labels, network, networks, allow_leak, device, progress, monitor: as for ``evaluate``.
         dataset, flip_invariant, classes: of the source, where it is other than on the card.
         registry: of one's own.
@@ -243,7 +244,12 @@ def verify_claim(
     how: dict[str, Any] = {"network": network, "networks": networks, "labels": labels, "device": device}
     how |= {"allow_leak": allow_leak, "monitor": watching, "cache": score_folder()}
     results = [evaluate(distilled, data, protocol, **how) for distilled in sets]
-    return check_claim([result.accuracies for result in results], figure), results
+    verdict = check_claim([result.accuracies for result in results], figure)
+    if networks is not None and claimed_networks is None:
+        over = counted(networks, "network")
+        said = f"the claim is taken to be over {over} (`networks`); `claimed_networks` says otherwise"
+        verdict = verdict.model_copy(update={"assumptions": (said, *verdict.assumptions)})
+    return verdict, results
 
 
 def _of_claim(cached: CachedSet, claimed: Result | None) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distill_bench.cli import options
-from distill_bench.cli.output import notes_shown, show, show_json
+from distill_bench.cli.output import as_flags, notes_shown, show, show_json
 from distill_bench.errors import UsageError
 from distill_bench.runtime.text import counted
 
@@ -66,7 +66,9 @@ def verify_command(
     if claim is not None:
         options.choice("--labels", labels, options.LABEL_USES)
         how: dict[str, Any] = {"protocol": protocol, "labels": labels or "stored", "network": network}
-        holds = _show_figure(*verify_claim(file, claim, std, claimed_networks, **how, **settings), as_json)
+        figure, found = verify_claim(file, claim, std, claimed_networks, **how, **settings)
+        said = tuple(map(as_flags, figure.assumptions))
+        holds = _show_figure(figure.model_copy(update={"assumptions": said}), found, as_json)
     else:
         assert result is not None
         verdict = verify(file, result, **settings)

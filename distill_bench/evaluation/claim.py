@@ -50,7 +50,7 @@ class ClaimVerdict(BaseModel):
         standard_errors: the difference in these.
         margin: half of the 95 % interval of the difference; None without a standard error.
         sets, networks: how many were measured: independent sets, and networks on all of them together.
-        assumptions: what the claim does not say, and what was taken for it.
+        assumptions: what the claim does not say, and what was taken for it; arguments stand in backticks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,7 +90,7 @@ def claim_of(accuracy: float, std: float | None = None, networks: int | None = N
     if networks is not None and not 1 <= networks < 1 << 53:
         raise UsageError(f"`claimed_networks={networks}`: give how many networks the claim is over, 1 or more.")
     if networks == 1 and std:
-        raise UsageError(f"`std={std:g}` of one network: one has no spread. Leave it out, or say how many there were.")
+        raise UsageError(f"`std={std:g}` of one network: one has no spread. Leave it out, or give `claimed_networks`.")
     return Claimed(accuracy=accuracy, std=std, networks=networks)
 
 

@@ -53,6 +53,15 @@ def test_a_claim_that_holds_and_one_that_does_not(command, file):
     assert json.loads(said)["claimed_networks"] == 100
 
 
+def test_a_claim_whose_networks_are_not_said_is_over_those_trained_and_says_so(command, file):
+    claim = ["verify", file, "--protocol", "quick-v1", "--claim", 50, "--std", 0.2]
+    note = "the claim is taken to be over 2 networks (--networks); --claimed-networks says otherwise"
+    assert f"note: {note}" in command(*claim, "--networks", 2)[1]
+    assert json.loads(command(*claim, "--networks", 2, "--json")[1])["assumptions"] == [note]
+    assert "taken to be over" not in command(*claim, "--networks", 2, "--claimed-networks", 2)[1]
+    assert "one is assumed" in command(*claim)[1]
+
+
 def test_one_network_resolves_nothing(command, file):
     code, said, _ = command("verify", file, "--claim", 66.8, "--networks", 1, "--protocol", "quick-v1")
     assert (code, said.split(":")[0]) == (4, "not resolved")
@@ -69,7 +78,10 @@ def test_one_network_resolves_nothing(command, file):
         (["--claim", "nan"], "--claim nan is no accuracy"),
         (["--claim", 66.8, "--std", -0.2], "--std -0.2 is no standard deviation"),
         (["--claim", 66.8, "--claimed-networks", 0], "--claimed-networks 0: give how many"),
-        (["--claim", 66.8, "--std", 0.2, "--networks", 1], "--std 0.2 of one network"),
+        (
+            ["--claim", 66.8, "--std", 0.2, "--networks", 1],
+            "--std 0.2 of one network: one has no spread. Leave it out, or give --claimed-networks.",
+        ),
         (["--claim", 66.8, "--labels", "soft"], "--labels 'soft': give stored or hard"),
         (["--claim", 66.8, "--protocol", "quick"], "unknown protocol 'quick'. Did you mean quick-v1?"),
         (["result.json", "--claim", 66.8, "--std", 0.2], "--claim 66.8, --std 0.2: the result result.json says"),
