@@ -31,7 +31,7 @@ HEADER = (
 
 RESULTS = [
     score("random", 1, 0, [60.0, 62.0]), score("random", 10, 0, [80.0, 82.0]),
-    score("dm", 1, 0, [70.0, 74.0]), score("dm", 1, 1, [76.0, 80.0]), score("dm", 10, 0, [90.0, 92.0]),
+    score("dm", 1, 0, [70.0, 74.0]), score("dm", 1, 1, [76.0, 80.0]), score("dm", 10, 0, [90.0, 92.5]),
     failure("mtt", 10), full(),
 ]  # fmt: skip
 
@@ -344,7 +344,7 @@ def gains(rows):
 def test_gain_over_random_compares_like_with_like():
     found = gains(leaderboard_rows([*RESULTS, score("dm", 1, labels="soft"), score("dm", 1, pixel_space="zca")]))
     assert found["dm", 1, "quick-v1", "hard", "normalized"] == pytest.approx(75.0 - 61.0)
-    assert found["dm", 10, "quick-v1", "hard", "normalized"] == pytest.approx(91.0 - 81.0)
+    assert found["dm", 10, "quick-v1", "hard", "normalized"] == pytest.approx(91.25 - 81.0)
     assert found["dm", 1, "quick-v1", "soft", "normalized"] is None
     assert found["dm", 1, "quick-v1", "hard", "zca"] is None
     assert found["random", 1, "quick-v1", "hard", "normalized"] is None
@@ -453,7 +453,7 @@ def test_evaluated_results_stand_on_the_boards_of_their_data_beside_random_and_f
     assert {row["suite"] for row in rows} == {"digits", "evaluated"}
     digits, other = tables.sections(rows)
     (line,) = [line.cells for table in digits.tables for line in table.lines if line.cells[1] == "mine"]
-    assert line[3:6] == ["65.0", "+4.0", "33.0"]
+    assert line[3:6] == ["65.0", "+5.0", "33.0"]
     assert (other.title, len(other.tables)) == ("other (suite evaluated)", 1)
     assert [row["dataset"] for row in of_suite(rows, "evaluated")] == ["other"]
     assert [row["method"] for row in of_suite(rows, "digits") if row["suite"] == "evaluated"] == ["mine"]
@@ -529,7 +529,7 @@ def test_markdown_board():
     assert len(cells) >= 3 and all(len(line) == len(tables.COLUMNS) for line in cells)
     half_width = student([72.0, 78.0]).interval()[1] - 75.0
     assert cells[2] == [
-        "1", "dm", "hard", f"**75.0 ± {half_width:.1f}, cut at 100**", "+14.0 ± 26.5", "23.0", "2.6 kB", "10.0 s",
+        "1", "dm", "hard", f"**75.0 ± {half_width:.1f}, cut at 100**", "+11.0 ± 12.7", "23.0", "2.6 kB", "10.0 s",
         "512 MB", "70.0 (dsa-v1)",
     ]  # fmt: skip
     assert cells[-1] == ["10", "mtt", "–", "failed", *["–"] * 6]
@@ -553,9 +553,13 @@ def test_vs_random_is_paired_over_common_seeds_and_says_which():
     assert (found.ci_low, found.ci_high) == pytest.approx(student([11.0, 12.0]).interval())
     assert note == "paired over the synthesis seeds 0, 1."
     found, note = vs_random(score(accuracies=[80.0, 82.0]), score("random", accuracies=[60.0, 61.0, 63.0]))
+    assert found.basis == "paired networks" and note.endswith(
+        "paired over the networks of synthesis seed 0, the one in common: of evaluation's randomness only."
+    )
+    found, note = vs_random(score(accuracies=[80.0, 82.0]), score("random", seed=1, accuracies=[60.0, 61.0, 63.0]))
     assert found.basis == "networks" and note.endswith("of its evaluation's randomness only.")
     found, note = vs_random(score(accuracies=[80.0]), score("random", accuracies=[60.0, 61.0]))
-    assert (found.difference, found.half_width, "That of" in note) == (19.5, None, False)
+    assert (found.difference, found.half_width, "That of" in note) == (20.0, None, False)
 
 
 def test_one_protocol_per_table():

@@ -55,7 +55,7 @@ def test_what_suites_found_differently_is_told_apart_by_their_names(differing):
 
 
 def test_rows_of_two_folders_stay_apart_and_rank_together_each_beside_its_own_random():
-    here = [score(accuracies=(70.0, 71.0)), score("random", accuracies=(10.0, 11.0))]
+    here = [score(accuracies=(70.0, 71.5)), score("random", accuracies=(10.0, 11.0))]
     checkout = [score(accuracies=(90.0, 91.0)), score("random", accuracies=(20.0, 21.0)), full()]
     rows = merged_rows([Source("here", here), Source("checkout", checkout)])
     dm = {row["origin"]: row for row in rows if row["method"] == "dm"}
