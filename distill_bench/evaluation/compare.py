@@ -54,8 +54,8 @@ class Difference(BaseModel):
             One line.
         """
         if self.resolved:
-            better = a if self.difference > 0 else b
-            return f"{better} is better by {with_half_width(abs(self.difference), self.half_width)}"
+            better, worse = (a, b) if self.difference > 0 else (b, a)
+            return f"{better} is better than {worse} by {with_half_width(abs(self.difference), self.half_width)}"
         return f"not resolved: {a} − {b} is {with_half_width(self.difference, self.half_width, '+')}"
 
     @property

@@ -67,7 +67,7 @@ def places(group: Sequence[Row]) -> list[Place | None]:
 
 def _against_top(group: Sequence[Row], ordered: Sequence[int]) -> dict[int, tuple[Difference, float]]:
     """The lead of the first of some rows over each of the others, and its adjusted probability."""
-    found = {index: tuple((seed, *values) for seed, values in group[index]["accuracies"].items()) for index in ordered}
+    found = {index: tuple(sorted((seed, *of) for seed, of in group[index]["accuracies"].items())) for index in ordered}
     alike = {found[index]: group[index]["accuracies"] for index in ordered}
     top = alike[found[ordered[0]]]
     leads = {key: compare(top, accuracies) for key, accuracies in alike.items()}
