@@ -62,6 +62,23 @@ def test_a_claim_whose_networks_are_not_said_is_over_those_trained_and_says_so(c
     assert "one is assumed" in command(*claim)[1]
 
 
+def test_a_claim_for_a_set_with_a_holdout_says_on_which_images_it_is_judged(command, tmp_path):
+    made = tmp_path / "held.safetensors"
+    assert command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--holdout", 0.3, "--out", made)[0] == 0
+    claim = ["verify", made, "--claim", 50, "--protocol", "quick-v1", "--networks", 2, "--claimed-networks", 2]
+    note = "note: judged on images held out of the training split, not on the test split: --split test"
+    said = command(*claim)[1]
+    assert note in said and "random on digits holdout 0.3" in said
+    said = command(*claim, "--split", "test")[1]
+    assert "held out" not in said and "random on digits," in said
+    assert "--split train: give test or holdout" in command(*claim, "--split", "train")[2]
+    plain = tmp_path / "made.safetensors"
+    assert command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", plain)[0] == 0
+    code, _, error = command("verify", plain, "--claim", 50, "--split", "holdout")
+    assert (code, "was made without a holdout" in error) == (2, True)
+    assert "--split test: the result" in command("verify", made, "result.json", "--split", "test")[2]
+
+
 def test_one_network_resolves_nothing(command, file):
     code, said, _ = command("verify", file, "--claim", 66.8, "--networks", 1, "--protocol", "quick-v1")
     assert (code, said.split(":")[0]) == (4, "not resolved")
