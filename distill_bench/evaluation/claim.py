@@ -155,7 +155,10 @@ def _difference(
     unknown = () if claimed.networks else ("it does not say how many networks it is over: one is assumed",)
     if claimed.std is None or count == claimed.networks == 1:
         std = statistics.stdev(networks)
-        unknown = (f"the claim gives no std: that of the networks measured, {std:.2f}, is taken for it", *unknown)
+        unknown = (
+            f"the claim gives no std: the sample std of the networks measured, {std:.2f}, is taken for it",
+            *unknown,
+        )
         # the same spread on both sides: the sum is known no better than ours
         apart = difference._replace(error=math.hypot(ours.error, std / math.sqrt(count)), freedom=ours.freedom)
     else:

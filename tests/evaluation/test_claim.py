@@ -50,7 +50,9 @@ def test_an_unknown_std_is_taken_to_be_ours():
     error = statistics.stdev(OURS) * (1 / 3 + 1 / 5) ** 0.5
     assert found.standard_error == pytest.approx(error)
     assert found.margin == pytest.approx(error * stats.t.ppf(0.975, 2))
-    assert found.assumptions == ("the claim gives no std: that of the networks measured, 0.22, is taken for it",)
+    assert found.assumptions == (
+        "the claim gives no std: the sample std of the networks measured, 0.22, is taken for it",
+    )
     assert check_claim([OURS], claim_of(66.8, None, 1)).assumptions == found.assumptions
 
 
