@@ -201,13 +201,13 @@ def _say_claims(
 
 def _mean(found: Sequence[Result]) -> list[str]:
     """The mean over several sets, whose interval is over sets."""
-    from distill_bench.evaluation.statistics import half_width, percent_interval
+    from distill_bench.evaluation.statistics import half_width, shown_interval
 
     if len(found) == 1:
         return []
     by_set = [result.accuracies for result in found]
     mean = fmean(map(fmean, by_set))
-    half = half_width(mean, *percent_interval(by_set))
+    half = half_width(mean, *shown_interval(by_set))
     shown = f"{mean:.2f}" if half is None else f"{mean:.2f} ± {half:.2f}"
     return [f"mean over {len(found)} independent sets: {shown} % (± is half of the 95 % interval over sets)"]
 

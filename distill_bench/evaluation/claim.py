@@ -9,8 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from distill_bench.errors import UsageError
-from distill_bench.evaluation.compare import NO_SPREAD
-from distill_bench.evaluation.statistics import Estimate, independent_values, student, welch
+from distill_bench.evaluation.statistics import NO_SPREAD, Estimate, independent_values, student, welch
 
 Outcome = Literal["holds", "does not hold", "not resolved"]
 WIDEST = 5.0

@@ -7,11 +7,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from distill_bench.evaluation.result import Result
-from distill_bench.evaluation.statistics import Estimate, independent_values, student, welch
+from distill_bench.evaluation.statistics import NO_SPREAD, Estimate, independent_values, student, welch
 
 Basis = Literal["paired", "paired networks", "sets", "networks", "none"]
-NO_SPREAD = 1e-9
-"""Points, below which a standard error is the rounding of sums."""
 
 
 class Difference(BaseModel):

@@ -549,6 +549,13 @@ def vs_random(*results):
     return rows["dm"], note.rpartition("That of vs random is ")[2]
 
 
+@pytest.mark.parametrize("values", [(55.89, 55.89), (0.1 + 0.2, 0.3), (100.0, 100.0)])
+def test_seeds_that_do_not_differ_have_no_interval(values):
+    (row,) = leaderboard_rows([score(seed=seed, accuracies=[value]) for seed, value in enumerate(values)])
+    assert (row["ci_low"], row["ci_high"]) == (None, None)
+    assert f"**{values[0]:.1f}**" in tables.markdown([row])
+
+
 def test_vs_random_is_paired_over_common_seeds_and_says_which():
     random = [score("random", seed=seed, accuracies=[value]) for seed, value in ((0, 60.0), (1, 70.0), (7, 10.0))]
     dm = [score(seed=seed, accuracies=[value]) for seed, value in ((0, 71.0), (1, 82.0), (2, 0.0))]

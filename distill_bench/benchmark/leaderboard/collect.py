@@ -21,7 +21,7 @@ from distill_bench.evaluation import Result
 from distill_bench.evaluation.compare import accuracies_by_seed
 from distill_bench.evaluation.result import LINES
 from distill_bench.evaluation.result_file import CHANGED
-from distill_bench.evaluation.statistics import percent_interval
+from distill_bench.evaluation.statistics import shown_interval
 from distill_bench.runtime.hashing import canonical_hash
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def measured(results: Sequence[Result]) -> Row:
     """What the results of one condition say together: accuracy, interval, size, cost and how many there are."""
     accuracies = accuracies_by_seed(results)
     by_seed = list(accuracies.values())
-    low, high = percent_interval(by_seed)
+    low, high = shown_interval(by_seed)
     synthesis = [result.synthesis for result in results if result.synthesis]
     return {
         "accuracy": _number(fmean(map(fmean, by_seed))),

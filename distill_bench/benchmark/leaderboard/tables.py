@@ -60,7 +60,7 @@ _POINTS = (
     "to full are in percentage points. Random is scored at the same budget, in the same pixel space and with the same "
     "kind of labels; full is "
 )
-_ALONE = "Where there is no ±, an interval cannot be had, as with a single network."
+_ALONE = "Where there is no ±, an interval cannot be had, as with a single network, or values that do not differ."
 _BOLD = (
     "Bold is the highest accuracy of a budget and those after it, down to the first that is resolved from it: whose "
     "difference, paired by synthesis seed where two or more are common to both, is beyond chance at 5 %, with Holm's "
