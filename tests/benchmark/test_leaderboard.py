@@ -549,6 +549,15 @@ def vs_random(*results):
     return rows["dm"], note.rpartition("That of vs random is ")[2]
 
 
+def test_a_table_says_that_one_set_each_says_nothing_of_the_methods():
+    said = "Bold is for these sets: of one synthesis seed each, they do not say which method is better."
+    one = [score("dm"), score("dsa", accuracies=(60.0, 61.0, 63.0))]
+    assert said in tables.markdown(leaderboard_rows(one))
+    assert said not in tables.markdown(leaderboard_rows([*one, score("dm", seed=1), score("dsa", seed=1)]))
+    some = "Bold is for these sets where a row has one synthesis seed: it does not say which method is better."
+    assert some in tables.markdown(leaderboard_rows([*one, score("dm", seed=1)]))
+
+
 @pytest.mark.parametrize("values", [(55.89, 55.89), (0.1 + 0.2, 0.3), (100.0, 100.0)])
 def test_seeds_that_do_not_differ_have_no_interval(values):
     (row,) = leaderboard_rows([score(seed=seed, accuracies=[value]) for seed, value in enumerate(values)])

@@ -294,6 +294,7 @@ def _table(group: list[Row], failed: list[Row], claims: Sequence[Claim]) -> Tabl
         f"{_range('network', (row['networks'] for row in group))} on each set, "
         f"{_range('synthesis seed', (row['seeds'] for row in group))}. ± is half of the 95 % Student-t interval: over "
         "the synthesis seeds where there are two or more, else over the networks trained on the one set."
+        + _of_these_sets([row["seeds"] for row in group if row["method"] not in LINES])
         + _compared_over([row["vs_random"] for row in group if row["vs_random"]])
     )
     heading = f"{first['protocol']} · {first['network']} · {first['pixel_space']} pixels"
@@ -304,6 +305,15 @@ def _table(group: list[Row], failed: list[Row], claims: Sequence[Claim]) -> Tabl
     for line, row in zip(lines, listed, strict=True):
         line.cells.insert(_AFTER, row["needs"] or _ABSENT)
     return Table(heading, lines, note, (*COLUMNS[:_AFTER], NEEDS, *COLUMNS[_AFTER:]))
+
+
+def _of_these_sets(seeds: Sequence[int]) -> str:
+    """That what is resolved by networks alone is said of sets and not of methods."""
+    if len(seeds) < 2 or 1 not in seeds:
+        return ""
+    if max(seeds) == 1:
+        return " Bold is for these sets: of one synthesis seed each, they do not say which method is better."
+    return " Bold is for these sets where a row has one synthesis seed: it does not say which method is better."
 
 
 def _compared_over(differences: Sequence[Difference]) -> str:
