@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 
 from distill_bench import load_results
 from distill_bench.benchmark import load_suite
-from distill_bench.evaluation.compare import NO_SPREAD
-from distill_bench.evaluation.statistics import student
+from distill_bench.evaluation.statistics import NO_SPREAD, student
 from distill_bench.runtime.files import write_atomically
 
 PAGES = Path(__file__).parent.parent / "docs" / "studies"

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from distill_bench.api.named import Data, data_of, set_files
+from distill_bench.api.named import Data, data_of, protocol_of, set_files
 from distill_bench.benchmark import leaderboard as boards
 from distill_bench.benchmark.leaderboard.collect import BUDGET
 from distill_bench.benchmark.leaderboard.tables import grouped
@@ -105,10 +105,11 @@ def _evaluated(
 ) -> list[tuple[str, list[Result]]]:
     """The results of both, of all sets that an id stands for."""
     sides = {name: _sets(name, registry) for name in (a, b)}
-    rules = {name: protocol_for(sets[0], protocol).id for name, sets in sides.items()}
+    asked = {name: protocol_of(name, protocol, registry) for name in sides}
+    rules = {name: protocol_for(sets[0], asked[name]).id for name, sets in sides.items()}
     if len({*rules.values()}) > 1:
-        cards = " and ".join(f"{name} {rule}" for name, rule in rules.items())
-        raise UsageError(f"the cards name different protocols ({cards}): name one for both, `protocol={rules[a]}`.")
+        said = " and ".join(f"{name} {rule}" for name, rule in rules.items())
+        raise UsageError(f"the sets go with different protocols ({said}): name one for both, `protocol={rules[a]}`.")
     data = {name: data_of(sets[0], dataset) for name, sets in sides.items()}
     if len({each.test.fingerprint for each in data.values()}) > 1:
         raise UsageError(f"{a} is tested on {data[a].name} and {b} on {data[b].name}, on different images.")

@@ -8,6 +8,7 @@ from distill_bench.datasets.card import dataset_of
 from distill_bench.distilled.distilled_set import DistilledSet, check_same_classes
 from distill_bench.errors import UsageError
 from distill_bench.hub.registry.published import CachedSet, is_id, load_distilled, obtain
+from distill_bench.hub.registry.registry import published
 
 Set = DistilledSet | str | Path
 """A set, its file, or the id of a published one that was downloaded."""
@@ -38,6 +39,25 @@ def set_files(name: str, registry: Path | None = None) -> tuple[Path, ...]:
     """The file that is named; or, of a published set's id, those of all independent sets that it stands for."""
     cached = downloaded(name, registry)
     return cached.paths if cached else (Path(name),)
+
+
+def protocol_of(distilled: Set, protocol: str | None, registry: Path | None = None) -> str | None:
+    """What a set is evaluated under: what is asked for, else that of a published set's entry; None: as its card says.
+
+    Args:
+        distilled: the set, its file, or the id of a published one.
+        protocol: that is asked for.
+        registry: of one's own, besides the package's.
+
+    Returns:
+        The protocol's name.
+
+    Raises:
+        UsageError: no published set has that id.
+    """
+    if protocol is None and isinstance(distilled, str) and is_id(distilled):
+        return published(distilled, registry).protocol
+    return protocol
 
 
 def source_of(distilled: DistilledSet, holdout: float | None = None, **asked: Any) -> Dataset:

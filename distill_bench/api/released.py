@@ -7,11 +7,21 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from distill_bench import hub
-from distill_bench.api.named import Data, Set, data_of, dataset_named, downloaded, set_files, set_named, source_of
+from distill_bench.api.named import (
+    Data,
+    Set,
+    data_of,
+    dataset_named,
+    downloaded,
+    protocol_of,
+    set_files,
+    set_named,
+    source_of,
+)
 from distill_bench.datasets import paths_of
 from distill_bench.datasets.pixel_space import PixelSpace, SpaceKind
-from distill_bench.distilled.distilled_set import load_distilled
-from distill_bench.errors import UsageError, describe
+from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
+from distill_bench.errors import UsageError, describe, did_you_mean
 from distill_bench.evaluation import Result, evaluate, protocol_for, score_folder
 from distill_bench.evaluation.claim import ClaimVerdict, check_claim, claim_of
 from distill_bench.evaluation.memory import evaluation_bytes
@@ -28,6 +38,7 @@ from distill_bench.runtime.hashing import sha256_of
 from distill_bench.runtime.memory import peak_line
 from distill_bench.runtime.progress import Monitor, StreamMonitor
 from distill_bench.runtime.shown import monitor_of
+from distill_bench.runtime.text import counted
 
 
 def import_sets(
@@ -196,6 +207,7 @@ def verify_claim(
     network: str | None = None,
     networks: int | None = None,
     dataset: str | None = None,
+    split: Literal["test", "holdout"] | None = None,
     flip_invariant: bool | None = None,
     classes: Sequence[str] | None = None,
     allow_leak: bool = False,
@@ -210,29 +222,49 @@ def verify_claim(
         file: of the set, or the id of a published one that was downloaded.
         accuracy: that is claimed, in percent.
         std: of the claim, over its networks, in points.
-        claimed_networks: how many; as many as ``networks`` unless given.
+        claimed_networks: how many; as many as ``networks`` unless given, which the verdict's assumptions say.
         protocol, labels, network, networks, allow_leak, device, progress, monitor: as for ``evaluate``.
         dataset, flip_invariant, classes: of the source, where it is other than on the card.
+        split: ``"test"``: the source's own test split; ``"holdout"``: what was held out of its training split where
+            the set was made with a holdout, which is what such a set is tested on unless said.
         registry: of one's own.
 
     Returns:
         Whether the claim holds, and what was measured.
 
     Raises:
-        UsageError: the claim is no accuracy, or the set does not fit.
+        UsageError: the claim is no accuracy, the set does not fit, or nothing was held out.
         DataError: a set or its dataset is not there.
     """
     figure = claim_of(accuracy, std, networks if claimed_networks is None else claimed_networks)
     sets, watching = [load_distilled(path) for path in set_files(str(file), registry)], monitor_of(progress, monitor)
+    protocol = protocol_of(str(file), protocol, registry)
     own = {"name": dataset, "flip_invariant": flip_invariant, "classes": classes}
-    data = source_of(sets[0], sets[0].card.source.holdout, **own)
+    data = source_of(sets[0], _held_out(sets[0], split, file), **own)
     if isinstance(watching, StreamMonitor):
         images, rules = sets[0].shown_count, protocol_for(sets[0], protocol)
         watching.say(peak_line(evaluation_bytes(data, rules.id, images, network)))
     how: dict[str, Any] = {"network": network, "networks": networks, "labels": labels, "device": device}
     how |= {"allow_leak": allow_leak, "monitor": watching, "cache": score_folder()}
     results = [evaluate(distilled, data, protocol, **how) for distilled in sets]
-    return check_claim([result.accuracies for result in results], figure), results
+    verdict = check_claim([result.accuracies for result in results], figure)
+    said = list[str]()
+    if networks is not None and claimed_networks is None:
+        over = counted(networks, "network")
+        said.append(f"the claim is taken to be over {over} (`networks`); `claimed_networks` says otherwise")
+    if data.holdout is not None and split is None:
+        said.append("judged on images held out of the training split, not on the test split: `split=test` is for that")
+    return verdict.model_copy(update={"assumptions": (*said, *verdict.assumptions)}), results
+
+
+def _held_out(distilled: DistilledSet, split: str | None, file: str | Path) -> float | None:
+    """The part of the training split that a claim is tested on; None for the source's own test split."""
+    held_out = distilled.card.source.holdout
+    if split not in (None, "test", "holdout"):
+        raise UsageError(f"`split={split!r}`: give test or holdout.{did_you_mean(split, ('test', 'holdout'))}")
+    if split == "holdout" and held_out is None:
+        raise UsageError(f"`split=holdout`: {file} was made without a holdout.")
+    return None if split == "test" else held_out
 
 
 def _of_claim(cached: CachedSet, claimed: Result | None) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill_bench import evaluation, methods
-from distill_bench.api.named import Data, Set, data_of, dataset_named, set_named
+from distill_bench.api.named import Data, Set, data_of, dataset_named, protocol_of, set_named
 from distill_bench.distilled import render as drawing
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation import Result
@@ -88,7 +88,7 @@ def evaluate(
         distilled: the set, its file, or the id of a published one that was downloaded.
         dataset: where to test, or its name, with the size, classes and holdout on the set's card; the one on the card
             unless given.
-        protocol: an id, see ``list_protocols``; the one on the set's card unless given.
+        protocol: an id, see ``list_protocols``; that of a published set's entry, else that on the set's card, if None.
         network: instead of the protocol's.
         networks: how many, from number 0 on, instead of the protocol's usual number; or their numbers. Network k is
             the same for every set.
@@ -114,7 +114,8 @@ def evaluate(
     how: dict[str, Any] = {"device": device, "compile": compile, "allow_leak": allow_leak}
     how["cache"], how["monitor"] = Path(cache) if cache else None, monitor_of(progress, monitor)
     data = None if dataset is None else data_of(tested, dataset)
-    return evaluation.evaluate(tested, data, protocol, network, networks, labels, **how)
+    rules = protocol_of(distilled, protocol)
+    return evaluation.evaluate(tested, data, rules, network, networks, labels, **how)
 
 
 def evaluate_full(

@@ -2,12 +2,10 @@
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
-from distill_bench.benchmark.leaderboard import published
 from distill_bench.benchmark.leaderboard.claimed import best_of_several, other_conditions
-from distill_bench.benchmark.leaderboard.claims import Claim, network_kind
-from distill_bench.distilled.card import Origin
+from distill_bench.benchmark.leaderboard.claims import Claim
+from distill_bench.benchmark.leaderboard.registered import listed_claim, of_set, registered_claim
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.claim import Claimed, ClaimVerdict, check_claim
@@ -45,18 +43,6 @@ def _figure(claim: Claim | InlineClaim) -> Claimed:
     return Claimed(accuracy=claim.accuracy, std=claim.std, networks=claim.networks)
 
 
-def listed_claim(entry: Entry, named: CsvClaim) -> Claim:
-    """The line of ``published.csv`` that an entry names. Raises ValueError unless it is exactly one."""
-    wanted = named.model_dump(exclude_none=True) | entry.model_dump(include={"method", "dataset", "ipc"})
-    matching = [
-        claim
-        for claim in published()
-        if claim.size in (None, entry.size) and claim.model_dump(include=set(wanted)) == wanted
-    ]
-    (claim,) = matching
-    return claim
-
-
 def judged(entry: Entry, results: Sequence[Result]) -> list[str]:
     """Whether the claim for a published set holds, in words.
 
@@ -68,53 +54,14 @@ def judged(entry: Entry, results: Sequence[Result]) -> list[str]:
         The lines; none where nothing is claimed.
     """
     first = results[0]
-    claim = _claim(entry, results)
+    claim = registered_claim(entry, results)
     if claim is None:
         return []
-    other = other_conditions(claim, first.data, first.protocol, first.network, first.labels)
-    if first.budget != entry.budget:
-        other.append(f"the claim is of the whole set, {entry.budget}, and this is {first.budget} of it")
-    if first.strict:
-        other.append("the set's own learning rate and soft labels were left aside")
-    if other:
+    measured = first.model_dump(include={"ipc", "protocol", "network", "labels", "pixel_space", "strict"})
+    if other := other_conditions(claim, {"dataset": first.data, **measured}):
         return [f"no verdict: {'; '.join(other)}"]
     verdict = check_claim([result.accuracies for result in results], _figure(claim))
     return verdict_lines(verdict, best_of_several(claim))
-
-
-def _claim(entry: Entry, results: Sequence[Result]) -> Claim | None:
-    """What is claimed for a published set, in the one form; what it does not say is as it was measured."""
-    first = results[0]
-    if isinstance(entry.claim, CsvClaim):
-        return listed_claim(entry, entry.claim)
-    if isinstance(entry.claim, InlineClaim):
-        says: dict[str, Any] | None = entry.claim.model_dump(exclude_none=True)
-    else:
-        says = _stored_figure(results) if entry.claim == "stored" else None
-    if says is None:
-        return None
-    of_set = entry.model_dump(include={"method", "dataset", "size", "ipc", "protocol"})
-    unsaid = {"std": None, "networks": None, "norm": "unknown", "selection": "unknown"}
-    measured = {"network": first.network, "labels": first.labels}
-    if data := says.pop("data", None):
-        of_set |= {"dataset": data, "size": None}
-    # not validated: a registry of one's own may name labels or networks that nothing here has, and differs then
-    return Claim.model_construct(**{**of_set, **unsaid, **measured, **says})
-
-
-def _stored_figure(results: Sequence[Result]) -> dict[str, Any] | None:
-    """The accuracy that a release brought along, of all its sets or of the one evaluated; None without any."""
-    origin = results[0].origin
-    if origin is None:
-        return None
-    kinds = {network_kind(name): values for name, values in origin.stored_accuracies.items()}
-    values: Sequence[float] = kinds.get(network_kind(results[0].network), ())
-    if len(results) < origin.sets:
-        values = _of_set(origin, values) or values
-    if not values:
-        return None
-    std = 100 * statistics.pstdev(values) if len(values) > 1 else None
-    return {"accuracy": 100 * statistics.fmean(values), "std": std, "networks": len(values)}
 
 
 def verdict_lines(verdict: ClaimVerdict, notes: Sequence[str] = ()) -> list[str]:
@@ -152,16 +99,10 @@ def describe_stored(distilled: DistilledSet) -> str | None:
         text = f"{network} {_spread(values)}"
         if origin.sets > 1:
             text += f" of {origin.sets} sets"
-            if own := _of_set(origin, values):
+            if own := of_set(origin, values):
                 text += f"; of this one {_spread(own)}"
         lines.append(text)
     return "stored in the release: " + ("; ".join(lines) or "no accuracies")
-
-
-def _of_set(origin: Origin, values: Sequence[float]) -> Sequence[float]:
-    """Those of one set: experiments follow one another in a file. None where they do not divide evenly."""
-    each, rest = divmod(len(values), origin.sets)
-    return () if rest else values[each * origin.set_index :][:each]
 
 
 def _spread(values: Sequence[float]) -> str:

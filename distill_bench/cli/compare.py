@@ -64,8 +64,8 @@ def _described(found: Row) -> list[str]:
 
 def _accuracy(side: Row) -> str:
     from distill_bench.evaluation.compare import with_half_width
-    from distill_bench.evaluation.statistics import half_width, percent_interval
+    from distill_bench.evaluation.statistics import half_width, shown_interval
 
     by_seed = list(side["accuracies"].values())
     mean = fmean(map(fmean, by_seed))
-    return with_half_width(mean, half_width(mean, *percent_interval(by_seed)))
+    return with_half_width(mean, half_width(mean, *shown_interval(by_seed)))

@@ -61,7 +61,7 @@ def evaluate_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Train networks on a set and print their test accuracy."""
-    from distill_bench.api.named import downloaded
+    from distill_bench.api.named import downloaded, protocol_of
     from distill_bench.benchmark.suite import EVALUATED
     from distill_bench.datasets import paths_of
     from distill_bench.distilled.distilled_set import load_distilled
@@ -95,7 +95,7 @@ def evaluate_command(
         loaded = [load_distilled(path) for path in _chosen(file, cached, all_sets)]
         sets = first, *_ = loaded if prefix is None else [whole.prefix(prefix) for whole in loaded]
         data = options.dataset_of_set(first, dataset, size, holdout, split, flip_invariant, classes)
-        protocols = protocols_for(first, protocol)
+        protocols = protocols_for(first, protocol_of(file, protocol, registry))
     if results is not None:
         check_no_input(results / EVALUATED / "file", paths_of(data.name), "results", results)
     monitor, cache = options.listening_monitor(quiet), score_folder()
@@ -201,13 +201,13 @@ def _say_claims(
 
 def _mean(found: Sequence[Result]) -> list[str]:
     """The mean over several sets, whose interval is over sets."""
-    from distill_bench.evaluation.statistics import half_width, percent_interval
+    from distill_bench.evaluation.statistics import half_width, shown_interval
 
     if len(found) == 1:
         return []
     by_set = [result.accuracies for result in found]
     mean = fmean(map(fmean, by_set))
-    half = half_width(mean, *percent_interval(by_set))
+    half = half_width(mean, *shown_interval(by_set))
     shown = f"{mean:.2f}" if half is None else f"{mean:.2f} ± {half:.2f}"
     return [f"mean over {len(found)} independent sets: {shown} % (± is half of the 95 % interval over sets)"]
 

@@ -69,6 +69,7 @@ def measure_command(
 
     privacy: how near it comes to training images, and whether losses give them away.
     """
+    from distill_bench.api.named import protocol_of
     from distill_bench.cli.measures import MEASURES, Request
     from distill_bench.distilled.distilled_set import load_distilled
     from distill_bench.evaluation import protocol_for
@@ -82,6 +83,7 @@ def measure_command(
     place = resolve_device(device)
     distilled = load_distilled(options.set_file(file))
     data = options.dataset_of_set(distilled, dataset, size, holdout, split, flip_invariant, classes)
+    protocol = protocol_of(file, protocol)
     protocol_for(distilled, protocol)
     monitor, began = options.listening_monitor(quiet), time.monotonic()
     shared = {"protocol": protocol, "device": device, "monitor": monitor, "allow_leak": allow_leak}

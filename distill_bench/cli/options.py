@@ -71,7 +71,8 @@ Protocol = Annotated[
     str | None,
     typer.Option(
         "--protocol",
-        help=", ".join(PROTOCOLS) + "; or your own: a .toml, module:name; the one on the set's card unless given.",
+        help=", ".join(PROTOCOLS)
+        + "; or your own: a .toml, module:name; unless given, that of a published set's entry or the set's card.",
     ),
 ]
 AllowLeak = Annotated[

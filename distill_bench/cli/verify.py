@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distill_bench.cli import options
-from distill_bench.cli.output import notes_shown, show, show_json
+from distill_bench.cli.output import as_flags, notes_shown, show, show_json
 from distill_bench.errors import UsageError
 from distill_bench.runtime.text import counted
 
@@ -44,6 +44,10 @@ def verify_command(
         str | None, typer.Option("--network", help="Of --claim: the network, if not the protocol's.")
     ] = None,
     dataset: options.TestDataset = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="Of --claim: test; or holdout, usual for a set made with one."),
+    ] = None,
     allow_leak: options.AllowLeak = False,
     flip_invariant: options.Flip = None,
     classes: options.Classes = None,
@@ -57,7 +61,7 @@ def verify_command(
     from distill_bench.runtime.device import resolve_device
 
     of_claim: dict[str, Any] = {"claim": claim, "std": std, "claimed_networks": claimed_networks}
-    of_claim |= {"protocol": protocol, "labels": labels, "network": network}
+    of_claim |= {"protocol": protocol, "labels": labels, "network": network, "split": split}
     _check_one_claim(result, of_claim)
     resolve_device(device)
     settings: dict[str, Any] = {"dataset": dataset, "device": device, "allow_leak": allow_leak, "registry": registry}
@@ -65,8 +69,10 @@ def verify_command(
     settings |= {"networks": networks, "monitor": options.listening_monitor(quiet)}
     if claim is not None:
         options.choice("--labels", labels, options.LABEL_USES)
-        how: dict[str, Any] = {"protocol": protocol, "labels": labels or "stored", "network": network}
-        holds = _show_figure(*verify_claim(file, claim, std, claimed_networks, **how, **settings), as_json)
+        how: dict[str, Any] = {"protocol": protocol, "labels": labels or "stored", "network": network, "split": split}
+        figure, found = verify_claim(file, claim, std, claimed_networks, **how, **settings)
+        said = tuple(map(as_flags, figure.assumptions))
+        holds = _show_figure(figure.model_copy(update={"assumptions": said}), found, as_json)
     else:
         assert result is not None
         verdict = verify(file, result, **settings)

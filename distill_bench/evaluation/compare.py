@@ -7,11 +7,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from distill_bench.evaluation.result import Result
-from distill_bench.evaluation.statistics import Estimate, independent_values, student, welch
+from distill_bench.evaluation.statistics import NO_SPREAD, Estimate, independent_values, student, welch
 
-Basis = Literal["paired", "sets", "networks", "none"]
-NO_SPREAD = 1e-9
-"""Points, below which a standard error is the rounding of sums."""
+Basis = Literal["paired", "paired networks", "sets", "networks", "none"]
 
 
 class Difference(BaseModel):
@@ -21,10 +19,12 @@ class Difference(BaseModel):
         difference: A minus B.
         ci_low, ci_high: its 95 % interval; None where it cannot be had.
         p: Student's two-sided probability of a difference this large where there is none; None without an interval.
-        basis: ``paired``: over the differences of the ``seeds`` that both have, two or more. ``sets``: Welch's interval
-            over the sets of A and those of B. ``networks``: Welch's, where a side has one set, over whose networks it
-            goes: it covers the randomness of that side's evaluation only, not that of its synthesis. ``none``: no
-            interval, since a side has one network, or the values have no spread at all.
+        basis: ``paired``: over the differences of the ``seeds`` that both have, two or more. ``paired networks``: where
+            a side has one set, and the other one of the same seed, over the differences of these two sets' networks of
+            one number. ``sets``: Welch's interval over the sets of A and those of B. ``networks``: Welch's, where a
+            side has one set, of a seed that the other has not, over whose networks it goes. Where it is over networks
+            an interval covers the randomness of evaluation only, not that of synthesis. ``none``: no interval, since a
+            side has one network, or the values have no spread at all.
         seeds: those that are compared one by one, with or without a spread; none where the sides are not paired.
     """
 
@@ -52,8 +52,8 @@ class Difference(BaseModel):
             One line.
         """
         if self.resolved:
-            better = a if self.difference > 0 else b
-            return f"{better} is better by {with_half_width(abs(self.difference), self.half_width)}"
+            better, worse = (a, b) if self.difference > 0 else (b, a)
+            return f"{better} is better than {worse} by {with_half_width(abs(self.difference), self.half_width)}"
         return f"not resolved: {a} − {b} is {with_half_width(self.difference, self.half_width, '+')}"
 
     @property
@@ -61,6 +61,8 @@ class Difference(BaseModel):
         """What the interval is over, in words."""
         return {
             "paired": f"paired over the synthesis seeds {', '.join(self.seeds)}",
+            "paired networks": f"paired over the networks of synthesis seed {', '.join(self.seeds)}: of their "
+            "evaluation's randomness only",
             "sets": "Welch's interval over the sets of either side",
             "networks": "Welch's interval over networks where a side has one set: of its evaluation's randomness only",
             "none": "no interval can be had: a side has one network, or nothing varies",
@@ -90,10 +92,13 @@ def compare(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]) 
     """The difference of two mean accuracies.
 
     Sets of one seed share images to begin with and networks to test with, so that where two or more seeds are common
-    to both their differences are the sample, and only they. Else the two sides are taken as independent.
+    to both their differences are the sample, and only they. Where a side has one set alone, and the other one of its
+    seed, these two are compared by their networks: those of one number have the same initial values and draws for every
+    set under one protocol. Else the two sides are taken as independent.
 
     Args:
-        a, b: of either side the networks' accuracies in percent by synthesis seed.
+        a, b: of either side the networks' accuracies in percent by synthesis seed, in the order of their numbers, under
+            one protocol.
 
     Returns:
         A minus B, in points.
@@ -105,6 +110,9 @@ def compare(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]) 
     common = tuple(seed for seed in a if seed in b)
     if len(common) > 1:
         return _difference(student([fmean(a[seed]) - fmean(b[seed]) for seed in common]), "paired", common)
+    if common and 1 in (len(a), len(b)):
+        pairs = zip(a[common[0]], b[common[0]], strict=False)
+        return _difference(student([one - other for one, other in pairs]), "paired networks", common)
     basis: Basis = "sets" if len(a) > 1 and len(b) > 1 else "networks"
     return _difference(welch(*map(student, samples)), basis)
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from distill_bench.errors import UsageError
 
 Interval = tuple[float, float] | tuple[None, None]
+NO_SPREAD = 1e-9
+"""Points, below which a standard error is the rounding of sums."""
 
 
 class Estimate(NamedTuple):
@@ -115,6 +117,12 @@ def percent_interval(by_seed: Sequence[Sequence[float]]) -> Interval:
     """The 95 % ``hierarchical_interval`` of accuracies in percent, cut at 0 and 100, beyond which no accuracy lies."""
     low, high = hierarchical_interval(by_seed)
     return (None, None) if low is None or high is None else (max(low, 0.0), min(high, 100.0))
+
+
+def shown_interval(by_seed: Sequence[Sequence[float]]) -> Interval:
+    """The ``percent_interval`` that boards show: none where no value differs, which says nothing about spread."""
+    low, high = percent_interval(by_seed)
+    return (None, None) if low is None or high is None or high - low < NO_SPREAD else (low, high)
 
 
 def half_width(value: float | None, low: float | None, high: float | None) -> float | None:

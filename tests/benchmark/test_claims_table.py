@@ -1,15 +1,20 @@
 """Claims beside what was measured: which are judged, and what the others differ in."""
 
 import json
+from pathlib import Path
 
 import pytest
 from result_files import claim, failure, full, score
 
+from distill_bench.benchmark.leaderboard import markdown
 from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
+from distill_bench.benchmark.leaderboard.claims import published
 from distill_bench.benchmark.leaderboard.collect import leaderboard_rows
-from distill_bench.benchmark.leaderboard.tables import markdown
+from distill_bench.benchmark.results import read_results
+from distill_bench.cli.claims import judged
 from distill_bench.distilled.card import Origin
 from distill_bench.evaluation.claim import check_claim, claim_of
+from distill_bench.hub.registry.registry import load_registry
 
 PAPERS = {"protocol": "dsa-v1", "network": "ConvNetD3", "preset": "paper"}
 
@@ -64,6 +69,7 @@ def test_the_sets_of_a_release_are_judged_together():
         ({"network": "ResNet18"}, {}, "the claim is of ConvNetD3"),
         ({"network": "ConvNetD3BN"}, {}, "the claim is of instance norm"),
         ({"labels": "soft"}, {}, "the claim is of hard labels"),
+        ({"pixel_space": "normalized"}, {"pixels": "zca"}, "the claim is of zca pixels"),
         ({"strict": True}, {}, "classes and the protocol's rate in place of the set's own"),
         ({"recipe": {"iterations": 1}, "synthesis": None}, {}, "preset paper, changed, not the paper's recipe"),
     ],
@@ -102,3 +108,63 @@ def test_a_board_ends_with_the_claims_that_are_judged():
 
 def test_rows_without_a_claim_or_an_accuracy_have_no_part():
     assert table([failure("dm"), score("dsa"), full()], claim("dm")) == []
+
+
+# --- published sets: the claim is their entry's in the registry
+
+RESULTS = Path(__file__).parents[2] / "results"
+REGISTRY = load_registry()
+
+
+def measured_sets():
+    """The committed results of every published set, by its id."""
+    by_id = {}
+    for result in read_results(RESULTS, "published"):
+        (name,) = [
+            name
+            for name, entry in REGISTRY.items()
+            if {file.sha256 for file in entry.files} == set(result.origin.files.values())
+        ]
+        by_id.setdefault(name, []).append(result)
+    return by_id
+
+
+@pytest.mark.parametrize("name", measured_sets())
+def test_a_board_says_of_a_published_set_what_evaluate_says_of_its_id(name):
+    results = measured_sets()[name]
+    said = judged(REGISTRY[name], results)
+    (row,) = claims_table(leaderboard_rows(results, published()), published())
+    if row["verdict"] == OTHER:
+        assert said == [f"no verdict: {row['why'][0]}"]
+    else:
+        figure = claim_of(row["claimed"], row["claimed_std"], row["claimed_networks"])
+        assert said[0].startswith(f"{row['verdict']}: claimed {figure}; measured {row['measured']:.2f} %")
+
+
+def test_a_figure_of_whitened_pixels_is_none_of_the_set_that_was_made_without():
+    rows = {
+        (row["method"], row["dataset"], row["ipc"], row["pixel_space"]): row
+        for row in claims_table(leaderboard_rows(read_results(RESULTS, "published"), published()), published())
+    }
+    plain, whitened = (rows["mtt", "cifar10", 10, space] for space in ("normalized", "zca"))
+    assert (plain["paper"], plain["claimed"], plain["verdict"]) == ("DC-BENCH", 63.66, OTHER)
+    assert (whitened["paper"], whitened["claimed"]) == ("MTT", 65.3)
+    stored = rows["dc", "cifar10", 1, "normalized"]
+    assert (stored["claimed"], stored["claimed_std"], stored["claimed_networks"]) == (28.03, 0.6, 100)
+
+
+def test_a_registered_set_without_a_claim_takes_none_of_its_method():
+    entry = REGISTRY["mtt-cifar100-ipc1"]
+    origin = Origin(form="tensors", files={file.path: file.sha256 for file in entry.files})
+    fields = {"dataset": "cifar100", "protocol": "mtt-v1", "preset": None, "synthesis": None, "origin": origin}
+    (row,) = leaderboard_rows([score("mtt", **fields)], published())
+    assert (row["claimed"], row["registered"]) == (None, {}) and entry.claim is None
+
+
+def test_a_part_of_a_registered_set_is_not_held_against_the_claim_for_the_whole():
+    entry = REGISTRY["datm-cifar10-ipc10"]
+    origin = Origin(form="datm", files={file.path: file.sha256 for file in entry.files})
+    fields = {"dataset": "cifar10", "protocol": "datm-v1", "network": "ConvNetD3", "labels": "soft", "preset": None}
+    fields |= {"pixel_space": "zca", "synthesis": None, "origin": origin}
+    (row,) = table([score("datm", 5, **fields)])
+    assert (row["verdict"], row["why"][0]) == (OTHER, "the claim is of the whole set, ipc 10, and this is ipc 5 of it")

@@ -113,7 +113,9 @@ def test_boards_have_one_budget_column_in_the_order_of_numbers_of_images(tmp_pat
     )
     assert random["seeds"] == 2
     (compared,) = [row for row in tables.compared(rows) if row["method"] == "el2n"]
-    assert compared["random"] == random["accuracy"] and compared["vs_random"].difference == pytest.approx(71 - 85)
+    assert compared["random"] == random["accuracy"] and compared["vs_random"].difference == pytest.approx(
+        71 - 89
+    )  # of seed 0
     assert chosen["claimed"] is None
     files = render(rows, tmp_path)
     assert "| budget | method |" in files[0].read_text() and "| 10 % | el2n |" in files[0].read_text()
@@ -162,7 +164,7 @@ def test_of_one_suite_rows_of_a_fraction_are_made_again_by_a_filter(monkeypatch)
 def test_methods_are_compared_at_a_fraction(tmp_path, command):
     folder = write(tmp_path / "results", RESULTS)
     code, said, _ = command("compare", "random", "el2n", "--results", folder, "--fraction", "0.1")
-    assert code == 0 and "digits, 10 %, quick-v1" in said and "random − el2n is +14.0" in said
+    assert code == 0 and "digits, 10 %, quick-v1" in said and "random − el2n is +18.0" in said
     code, said, _ = command("compare", "random", "dm", "--results", folder, "--json")
     assert [(each["ipc"], each["fraction"]) for each in json.loads(said)] == [(10, None)]
     code, _, error = command("compare", "random", "el2n", "--results", folder, "--fraction", "0.5")

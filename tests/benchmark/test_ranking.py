@@ -65,6 +65,16 @@ def test_the_correction_counts_every_row_that_is_compared():
     assert (found["b"].p, found["c"].p) == pytest.approx((adjusted[p[0]], adjusted[p[1]]))
 
 
+def test_rows_of_the_same_accuracies_are_one_comparison():
+    """As strict scores of random images with recorded labels, which are those of random images."""
+    values = numbered(88.0, 88.0, 90.5)
+    alone = rows(a=numbered(90.0, 91.0, 92.0), b=values, c=numbered(88.0, 88.1, 90.4))
+    more = [*alone, *rows(d=values, e=values, f=numbered(90.0, 91.0, 92.0))]
+    expected = {row["method"]: place.p for row, place in zip(alone, places(alone), strict=True)}
+    found = {row["method"]: place.p for row, place in zip(more, places(more), strict=True)}
+    assert found == {**expected, "d": expected["b"], "e": expected["b"], "f": 1.0}
+
+
 @pytest.mark.parametrize(("methods", "all_marked"), [(2, 0.93), (6, 0.9)])
 def test_methods_as_good_as_any_are_marked(methods, all_marked):
     draws, left_out, one = Random(1), 0, 0

@@ -50,7 +50,9 @@ def test_an_unknown_std_is_taken_to_be_ours():
     error = statistics.stdev(OURS) * (1 / 3 + 1 / 5) ** 0.5
     assert found.standard_error == pytest.approx(error)
     assert found.margin == pytest.approx(error * stats.t.ppf(0.975, 2))
-    assert found.assumptions == ("the claim gives no std: that of the networks measured, 0.22, is taken for it",)
+    assert found.assumptions == (
+        "the claim gives no std: the sample std of the networks measured, 0.22, is taken for it",
+    )
     assert check_claim([OURS], claim_of(66.8, None, 1)).assumptions == found.assumptions
 
 
@@ -83,6 +85,28 @@ def test_far_apart_is_resolved_whatever_the_width():
 def test_what_is_no_claim_is_refused(values, said):
     with pytest.raises(UsageError, match=said):
         claim_of(*values)
+
+
+def test_the_spread_of_two_networks_is_pooled_with_the_claims():
+    ours = [64.0, 64.4]
+    found = check_claim([ours], claim_of(65.3, 0.7, 5))
+    expected = stats.ttest_ind_from_stats(64.2, statistics.stdev(ours), 2, 65.3, 0.7, 5)
+    assert found.standard_errors == pytest.approx(expected.statistic)
+    assert (found.outcome, expected.pvalue > 0.05) == ("holds", True)
+
+
+@pytest.mark.parametrize("theirs", [5, 20, 100])
+@pytest.mark.parametrize("sets", [1, 2])
+def test_at_most_five_of_a_hundred_true_claims_fail_by_two_values(sets, theirs):
+    """Two networks of one set, or two sets of three: Welch's freedom is too large where the two lie close by chance."""
+    draws, failed = Random(2), 0
+    for _ in range(3000):
+        claimed = [draws.gauss(70, 0.5) for _ in range(theirs)]
+        centres = [70.0] if sets == 1 else [draws.gauss(70, 0.3) for _ in range(sets)]
+        ours = [[draws.gauss(centre, 0.5) for _ in range(2 if sets == 1 else 3)] for centre in centres]
+        found = check_claim(ours, claim_of(statistics.fmean(claimed), statistics.stdev(claimed), theirs))
+        failed += found.outcome == "does not hold"
+    assert failed / 3000 < 0.06
 
 
 @pytest.mark.parametrize(("std_is_known", "networks"), [(True, 5), (False, 5), (True, None)])

@@ -53,6 +53,32 @@ def test_a_claim_that_holds_and_one_that_does_not(command, file):
     assert json.loads(said)["claimed_networks"] == 100
 
 
+def test_a_claim_whose_networks_are_not_said_is_over_those_trained_and_says_so(command, file):
+    claim = ["verify", file, "--protocol", "quick-v1", "--claim", 50, "--std", 0.2]
+    note = "the claim is taken to be over 2 networks (--networks); --claimed-networks says otherwise"
+    assert f"note: {note}" in command(*claim, "--networks", 2)[1]
+    assert json.loads(command(*claim, "--networks", 2, "--json")[1])["assumptions"] == [note]
+    assert "taken to be over" not in command(*claim, "--networks", 2, "--claimed-networks", 2)[1]
+    assert "one is assumed" in command(*claim)[1]
+
+
+def test_a_claim_for_a_set_with_a_holdout_says_on_which_images_it_is_judged(command, tmp_path):
+    made = tmp_path / "held.safetensors"
+    assert command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--holdout", 0.3, "--out", made)[0] == 0
+    claim = ["verify", made, "--claim", 50, "--protocol", "quick-v1", "--networks", 2, "--claimed-networks", 2]
+    note = "note: judged on images held out of the training split, not on the test split: --split test"
+    said = command(*claim)[1]
+    assert note in said and "random on digits holdout 0.3" in said
+    said = command(*claim, "--split", "test")[1]
+    assert "held out" not in said and "random on digits," in said
+    assert "--split train: give test or holdout" in command(*claim, "--split", "train")[2]
+    plain = tmp_path / "made.safetensors"
+    assert command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", plain)[0] == 0
+    code, _, error = command("verify", plain, "--claim", 50, "--split", "holdout")
+    assert (code, "was made without a holdout" in error) == (2, True)
+    assert "--split test: the result" in command("verify", made, "result.json", "--split", "test")[2]
+
+
 def test_one_network_resolves_nothing(command, file):
     code, said, _ = command("verify", file, "--claim", 66.8, "--networks", 1, "--protocol", "quick-v1")
     assert (code, said.split(":")[0]) == (4, "not resolved")
@@ -69,7 +95,10 @@ def test_one_network_resolves_nothing(command, file):
         (["--claim", "nan"], "--claim nan is no accuracy"),
         (["--claim", 66.8, "--std", -0.2], "--std -0.2 is no standard deviation"),
         (["--claim", 66.8, "--claimed-networks", 0], "--claimed-networks 0: give how many"),
-        (["--claim", 66.8, "--std", 0.2, "--networks", 1], "--std 0.2 of one network"),
+        (
+            ["--claim", 66.8, "--std", 0.2, "--networks", 1],
+            "--std 0.2 of one network: one has no spread. Leave it out, or give --claimed-networks.",
+        ),
         (["--claim", 66.8, "--labels", "soft"], "--labels 'soft': give stored or hard"),
         (["--claim", 66.8, "--protocol", "quick"], "unknown protocol 'quick'. Did you mean quick-v1?"),
         (["result.json", "--claim", 66.8, "--std", 0.2], "--claim 66.8, --std 0.2: the result result.json says"),
@@ -171,8 +200,36 @@ def test_claims_of_every_kind_are_judged():
         ({"network": "ResNet18BN"}, "the claim is of ConvNetD3"),
         ({"labels": "soft"}, "the claim is of hard labels"),
         ({"holdout": 0.2}, "the claim is on cifar10"),
-        ({"strict": True}, "the set's own learning rate and soft labels were left aside"),
+        ({"strict": True}, "classes and the protocol's rate in place of the set's own"),
     ],
 )
 def test_what_was_measured_otherwise_has_no_verdict(fields, why):
     assert verdict({"paper": "DM"}, **fields) == [f"no verdict: {why}"]
+
+
+# --- a set of one's own that was published with a claim under another protocol than its card's
+
+
+@pytest.fixture
+def of_ours(command, tmp_path, monkeypatch):
+    """A set whose card names dsa-v1 and whose entry quick-v1, downloaded, and the words that name it."""
+    made = tmp_path / "random-digits-ipc1.safetensors"
+    assert command("synthesize", "random", "--dataset", "digits", "--ipc", 1, "--out", made)[0] == 0
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    registry = tmp_path / "own.toml"
+    registry.write_text(
+        f'[random-digits-ipc1]\nmethod = "random"\ndataset = "digits"\nipc = 1\nprotocol = "quick-v1"\n'
+        f'page = "https://example.org"\nclaim = {{ accuracy = 50.0, std = 9.0, networks = 2, source = "x.json" }}\n'
+        f'[[random-digits-ipc1.files]]\npath = "{made.name}"\n'
+    )
+    code, _, error = command("download", "random-digits-ipc1", "--registry", registry, "--file", made)
+    assert code == 0, error
+    return ["random-digits-ipc1", "--registry", registry]
+
+
+def test_an_id_is_evaluated_under_the_protocol_of_its_entry(command, of_ours):
+    code, said, error = command("evaluate", *of_ours)
+    assert code == 0, error
+    assert "protocol quick-v1" in said and "no verdict" not in said
+    code, said, error = command("verify", *of_ours, "--claim", 50, "--json")
+    assert (code in (0, 4), json.loads(said)["protocol"]) == (True, "quick-v1"), error

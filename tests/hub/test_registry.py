@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from distill_bench import DataError, UsageError, list_datasets, load_dataset
-from distill_bench.cli.claims import claimed, listed_claim
+from distill_bench.benchmark.leaderboard.registered import listed_claim
+from distill_bench.cli.claims import claimed
 from distill_bench.hub import all_formats
 from distill_bench.hub.registry.registry import (
     BUILT_IN,

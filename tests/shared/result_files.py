@@ -41,7 +41,8 @@ def write(folder, results):
 def claim(method="dm", dataset="digits", ipc=1, accuracy=70.0, protocol="dsa-v1", **fields):
     values = {
         "method": method, "dataset": dataset, "size": None, "ipc": ipc, "accuracy": accuracy, "std": None,
-        "networks": None, "protocol": protocol, "network": "ConvNetD3", "norm": "instance", "labels": "hard",
-        "selection": "last", "paper": "a paper", "source": "its table", "reading": "first-hand", "note": "", **fields,
+        "networks": None, "protocol": protocol, "network": "ConvNetD3", "norm": "instance", "pixels": "unknown",
+        "labels": "hard", "selection": "last", "paper": "a paper", "source": "its table", "reading": "first-hand",
+        "note": "", **fields,
     }  # fmt: skip
     return Claim(**values)

@@ -3,12 +3,12 @@
 from distill_bench.benchmark.leaderboard.board import (
     board,
     boards,
-    published,
     render,
     render_page,
     rows_of,
     sources_of,
 )
+from distill_bench.benchmark.leaderboard.claims import published
 from distill_bench.benchmark.leaderboard.collect import ROW_KEYS
 from distill_bench.benchmark.leaderboard.merged import Source, merged_rows
 from distill_bench.benchmark.leaderboard.tables import markdown, sections

@@ -4,19 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill_bench.benchmark.leaderboard import tables
-from distill_bench.benchmark.leaderboard.claims import Claim, load_claims
+from distill_bench.benchmark.leaderboard.claims import published
 from distill_bench.benchmark.leaderboard.collect import Row, leaderboard_rows, names_of_data, of_suite
 from distill_bench.benchmark.leaderboard.merged import Source, merged_rows, origin_of, without_studies
 from distill_bench.benchmark.leaderboard.tables import markdown
 from distill_bench.benchmark.results import read_results
 from distill_bench.runtime.files import write_atomically
-
-_PUBLISHED = Path(__file__).with_name("published.csv")
-
-
-def published() -> list[Claim]:
-    """The papers' accuracies that come with the package."""
-    return load_claims(_PUBLISHED)
 
 
 def board(folder: Path) -> list[Row]:

@@ -4,8 +4,14 @@ import re
 from collections.abc import Iterable, Sequence
 
 from distill_bench.benchmark.leaderboard.changed import BY_HAND
-from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences, mismatches, network_kind
-from distill_bench.benchmark.leaderboard.collect import BUDGET, CLAIM_KEYS, STRICT, Row
+from distill_bench.benchmark.leaderboard.claims import (
+    Claim,
+    claim_beside,
+    differences,
+    mismatches,
+    network_kind,
+)
+from distill_bench.benchmark.leaderboard.collect import BUDGET, STRICT, Row
 from distill_bench.evaluation.claim import ClaimVerdict, check_claim, claim_of
 from distill_bench.methods.recipe import PAPER, list_recipes, load_recipe
 
@@ -27,7 +33,7 @@ def claims_table(rows: Iterable[Row], claims: Sequence[Claim]) -> list[Row]:
         claims: the published accuracies.
 
     Returns:
-        In the order of the rows, one for each that has an accuracy and a claim beside it, see ``claim_for``. Its keys:
+        In the order of the rows, one for each that has an accuracy and a claim, see ``claim_beside``. Its keys:
         those that say what was measured, as boards have them; ``measured``, ``ci_low`` and ``ci_high``; ``claimed``,
         ``claimed_std``, ``claimed_networks`` (over how many that is), ``claimed_protocol``, ``paper`` and ``source``;
         ``difference`` (measured minus claimed, in points), ``standard_error``, ``standard_errors`` and ``margin`` as
@@ -36,7 +42,7 @@ def claims_table(rows: Iterable[Row], claims: Sequence[Claim]) -> list[Row]:
     """
     table = []
     for row in rows:
-        claim = claim_for(claims, *(row[key] for key in CLAIM_KEYS))
+        claim = claim_beside(row, claims)
         if claim is not None and row["accuracy"] is not None:
             table.append(_row(row, claim))
     return table
@@ -45,9 +51,7 @@ def claims_table(rows: Iterable[Row], claims: Sequence[Claim]) -> list[Row]:
 def _row(row: Row, claim: Claim) -> Row:
     found = check_claim(list(row["accuracies"].values()), claim_of(claim.accuracy, claim.std, claim.networks))
     preset = [f"preset {row['preset']}, not the paper's recipe"] if _scaled_down(row) else []
-    strict = ["classes and the protocol's rate in place of the set's own"] if row["strict"] else []
-    protocol = row["protocol"].removesuffix(STRICT)
-    other = [*other_conditions(claim, row["dataset"], protocol, row["network"], row["labels"]), *strict, *preset]
+    other = [*other_conditions(claim, row), *preset]
     return {
         **{key: row[key] for key in _OF_ROW},
         "measured": row["accuracy"],
@@ -72,24 +76,28 @@ def _known(found: ClaimVerdict) -> list[str]:
     return [*found.assumptions, *(["one set: the error is of its evaluation only"] if found.sets == 1 else [])]
 
 
-def other_conditions(claim: Claim, dataset: str, protocol: str, network: str, labels: str) -> list[str]:
+def other_conditions(claim: Claim, row: Row) -> list[str]:
     """In what something was measured otherwise than a claim was, in words: not to be compared then.
 
     Args:
         claim: the claim.
-        dataset: as boards show it.
-        protocol, network, labels: of the measurement.
+        row: of a board, or what of its keys says how something was measured: ``dataset``, ``ipc``, ``protocol``,
+            ``network``, ``labels``, ``pixel_space`` and ``strict``.
 
     Returns:
         An entry for each difference.
     """
-    data = [] if claim.is_of(dataset) else [f"on {claim.dataset}"]
+    network, protocol = row["network"], row["protocol"].removesuffix(STRICT)
+    data = [] if claim.is_of(row["dataset"]) else [f"on {claim.dataset}"]
     rules = [] if protocol == claim.protocol else [f"under {claim.protocol}"]
-    unlike = [f"of {each}" for each in mismatches(claim, network, labels)]
+    unlike = [f"of {each}" for each in mismatches(claim, network, row["labels"], row["pixel_space"])]
     same_kind = network_kind(claim.network) == network_kind(network)
     if same_kind and _depth_and_width(claim.network) != _depth_and_width(network):
         unlike.append(f"of {claim.network}")
-    return [f"the claim is {each}" for each in (*data, *rules, *unlike)]
+    if claim.ipc != row["ipc"]:
+        unlike.append(f"of the whole set, ipc {claim.ipc}, and this is ipc {row['ipc']} of it")
+    strict = ["classes and the protocol's rate in place of the set's own"] if row["strict"] else []
+    return [*(f"the claim is {each}" for each in (*data, *rules, *unlike)), *strict]
 
 
 def _depth_and_width(network: str) -> list[str]:

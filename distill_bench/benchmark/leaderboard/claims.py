@@ -2,9 +2,9 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError
 
@@ -13,7 +13,10 @@ from distill_bench.evaluation import data_name
 
 Blank = BeforeValidator(lambda text: None if text == "" else text)
 Name = Annotated[str, Field(min_length=1)]
+_PUBLISHED = Path(__file__).with_name("published.csv")
 _FIGURE = {"accuracy", "std", "networks", "source", "reading", "note"}
+_CLAIM_KEYS = ("method", "dataset", "ipc", "protocol", "network", "labels", "pixel_space")
+"""Of a row, in the order of the arguments of ``claim_for``."""
 
 
 class Claim(BaseModel):
@@ -26,6 +29,7 @@ class Claim(BaseModel):
         networks: how many; as paper or released code say. None where they do not, or it was not looked up.
         protocol: an id of this project, or what stands for the paper's own evaluation.
         network: what was trained and tested, without its norm; ``others``: the mean over several other ones.
+        pixels: the pixel space of the images; ``unknown`` where it was not looked up: then it is no difference.
         labels: of the set: hard, soft ones stored with it, or a teacher's, or a projector's, during training.
         selection: what the figure is of all that were measured: the last iterate, or the best on test images; the best
             augmentation, or the mean over augmentations.
@@ -48,6 +52,7 @@ class Claim(BaseModel):
     protocol: Name
     network: Name
     norm: Name
+    pixels: Literal["normalized", "zca", "unit", "unknown"]
     labels: Literal["hard", "soft", "teacher", "projector"]
     selection: Literal["last", "best-on-test", "best-of-augmentations", "mean-of-augmentations", "unknown"]
     paper: Name
@@ -58,6 +63,11 @@ class Claim(BaseModel):
     def is_of(self, dataset: str) -> bool:
         """Whether boards may show it beside sets of a dataset, as they call it: of the claim's size, or of none."""
         return dataset in (self.dataset, data_name(self.dataset, self.size))
+
+
+def published() -> list[Claim]:
+    """The papers' accuracies that come with the package."""
+    return load_claims(_PUBLISHED)
 
 
 def load_claims(path: Path) -> list[Claim]:
@@ -102,18 +112,22 @@ def claim_for(
     protocol: str | None = None,
     network: str | None = None,
     labels: str | None = None,
+    pixels: str | None = None,
 ) -> Claim | None:
     """The claim to show beside a score: of those for its method, dataset and IPC the one that fits it best.
 
     One under the score's ``protocol`` goes first (two generations of some baselines circulate: ``random`` with and
-    without augmentation); then one on the same kind of ``network``; then one with the same kind of ``labels``; then the
-    first in the file, which has a method's own paper, and its usual protocol, before repetitions and replications. What
-    is only recalled, or of a re-implementation, is never shown.
+    without augmentation); then one on the same kind of ``network``; then one with the same kind of ``labels``; then one
+    in the same pixel space; then the first in the file, which has a method's own paper, and its usual protocol, before
+    repetitions and replications. What is only recalled, or of a re-implementation, is never shown.
     """
 
-    def misfits(claim: Claim) -> tuple[bool, bool, bool]:
+    def misfits(claim: Claim) -> tuple[bool, ...]:
         kind = network and network_kind(network)
-        return claim.protocol != protocol, network_kind(claim.network) != kind, claim.labels != labels
+        whitened_otherwise = pixels is not None and claim.pixels not in ("unknown", pixels)
+        return (
+            claim.protocol != protocol, network_kind(claim.network) != kind, claim.labels != labels, whitened_otherwise
+        )  # fmt: skip
 
     matching = [claim for claim in claims if (claim.method, claim.ipc) == (method, ipc) and claim.is_of(dataset)]
     return min(
@@ -121,14 +135,29 @@ def claim_for(
     )
 
 
-def differences(claim: Claim, network: str | None, labels: str | None) -> list[str]:
+def claim_beside(row: Mapping[str, Any], claims: Sequence[Claim]) -> Claim | None:
+    """The claim to show beside a row of a board: the registry's for a published set, else the one that fits it best.
+
+    Args:
+        row: of a board; ``registered`` is what the registry claims, see ``ROW_KEYS``.
+        claims: the published accuracies, see ``claim_for``.
+
+    Returns:
+        The claim; None where there is none.
+    """
+    if row["registered"] is not None:
+        return Claim.model_construct(**row["registered"]) if row["registered"] else None
+    return claim_for(claims, *(row[key] for key in _CLAIM_KEYS))
+
+
+def differences(claim: Claim, network: str | None, labels: str | None, pixels: str | None = None) -> list[str]:
     """What a reader must know of a claim beside a score: ``mismatches``, and whether it is the best of several."""
     best = [claim.selection.replace("-", " ")] if claim.selection.startswith("best") else []
-    return mismatches(claim, network, labels) + best
+    return mismatches(claim, network, labels, pixels) + best
 
 
-def mismatches(claim: Claim, network: str | None, labels: str | None) -> list[str]:
-    """How a claim's network, norm or labels differ from a score's."""
+def mismatches(claim: Claim, network: str | None, labels: str | None, pixels: str | None) -> list[str]:
+    """How a claim's network, norm, labels or pixel space differ from a score's."""
     notes = []
     if network and network_kind(claim.network) != network_kind(network):
         notes.append(claim.network)
@@ -136,6 +165,8 @@ def mismatches(claim: Claim, network: str | None, labels: str | None) -> list[st
         notes.append(f"{claim.norm} norm")
     if labels and claim.labels != labels:
         notes.append(f"{claim.labels} labels")
+    if pixels and claim.pixels not in ("unknown", pixels):
+        notes.append(f"{claim.pixels} pixels")
     return notes
 
 

@@ -6,7 +6,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from distill_bench.benchmark.leaderboard.changed import BY_HAND, is_changed
-from distill_bench.benchmark.leaderboard.claims import Claim, claim_for
+from distill_bench.benchmark.leaderboard.claims import Claim, claim_beside
+from distill_bench.benchmark.leaderboard.registered import (
+    EntriesByFiles,
+    entries_by_files,
+    entry_of,
+    registered_claim,
+)
 from distill_bench.benchmark.results import Filed
 from distill_bench.benchmark.suite import EVALUATED
 from distill_bench.datasets import dataset_info, is_own
@@ -15,7 +21,7 @@ from distill_bench.evaluation import Result
 from distill_bench.evaluation.compare import accuracies_by_seed
 from distill_bench.evaluation.result import LINES
 from distill_bench.evaluation.result_file import CHANGED
-from distill_bench.evaluation.statistics import percent_interval
+from distill_bench.evaluation.statistics import shown_interval
 from distill_bench.runtime.hashing import canonical_hash
 
 if TYPE_CHECKING:
@@ -28,9 +34,12 @@ ROW_KEYS = (
     "suite", "dataset", "method", "ipc", "fraction", "images", "preset", "protocol", "network", "labels", "strict",
     "pixel_space", "accuracy", "ci_low", "ci_high", "networks", "seeds", "bytes", "needs", "synthesis_seconds",
     "peak_memory_mb", "claimed", "status", "accuracies",
+    "registered",
 )  # fmt: skip
 """Of a row. ``accuracies`` are those of all networks by synthesis seed; what has none goes by the sum of its set.
-``strict``: whether one is of classes and the protocol's rate where the set has labels or a rate of its own."""
+``strict``: whether one is of classes and the protocol's rate where the set has labels or a rate of its own.
+``registered``: of a published set, the claim of its entry in the registry, as a dictionary, empty where that claims
+nothing; None of other sets."""
 STRICT = ".hard"
 """What boards add to the protocol of a strict row that stands beside one that differs in nothing else."""
 BUDGET = ("ipc", "fraction")
@@ -39,7 +48,6 @@ _CELL_KEYS = ["suite", "dataset", "method", *BUDGET, "preset"]
 _SLOT_KEYS = ["suite", "dataset", "given", "method", *BUDGET, "seed", "asked"]
 """What says which results a cell has; ``asked`` is the preset, whether or not the recipe was changed."""
 _GROUP_KEYS = [*_CELL_KEYS, "protocol", "network", "labels", "pixel_space"]
-CLAIM_KEYS = ("method", "dataset", "ipc", "protocol", "network", "labels")
 
 
 def leaderboard_rows(
@@ -86,7 +94,11 @@ def pooled(
     last = scores.sort_values("finished").drop_duplicates(_SLOT_KEYS, keep="last")[[*_SLOT_KEYS, "finished"]]
     failed = filed[~scored].merge(last, "left", _SLOT_KEYS, suffixes=("", "_scored"))
     still = failed["finished_scored"].isna() | (failed["finished"] > failed["finished_scored"].fillna(""))
-    rows = [(_score_row(group, claims), [*group["result"]]) for _, group in _groups(_told_apart(scores), _GROUP_KEYS)]
+    entries = entries_by_files()
+    rows = [
+        (_score_row(group, claims, entries), [*group["result"]])
+        for _, group in _groups(_told_apart(scores), _GROUP_KEYS)
+    ]
     rows += [(_row(group, claims, "failed", {}), [*group["result"]]) for _, group in _groups(failed[still], _CELL_KEYS)]
     return sorted(rows, key=lambda pair: _order(pair[0]))
 
@@ -191,17 +203,27 @@ def _told_apart(scores: "pandas.DataFrame") -> "pandas.DataFrame":
     )
 
 
-def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim]) -> Row:
+def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim], entries: EntriesByFiles) -> Row:
     results: list[Result] = list(group["result"])
     changed = any(CHANGED in result.notes for result in results)
-    return _row(group, claims, "changed" if changed else "done", measured(results))
+    known = measured(results) | {"registered": _registered(results, entries)}
+    return _row(group, claims, "changed" if changed else "done", known)
+
+
+def _registered(results: Sequence[Result], entries: EntriesByFiles) -> Row | None:
+    """See ``ROW_KEYS``; the sets of one row are of one release, see ``_variant``."""
+    entry = entry_of(results[0], entries)
+    if entry is None:
+        return None
+    claim = registered_claim(entry, results)
+    return {} if claim is None else claim.model_dump()
 
 
 def measured(results: Sequence[Result]) -> Row:
     """What the results of one condition say together: accuracy, interval, size, cost and how many there are."""
     accuracies = accuracies_by_seed(results)
     by_seed = list(accuracies.values())
-    low, high = percent_interval(by_seed)
+    low, high = shown_interval(by_seed)
     synthesis = [result.synthesis for result in results if result.synthesis]
     return {
         "accuracy": _number(fmean(map(fmean, by_seed))),
@@ -220,7 +242,7 @@ def measured(results: Sequence[Result]) -> Row:
 def _row(group: "pandas.DataFrame", claims: Sequence[Claim], status: str, values: Row) -> Row:
     first = group.iloc[0]
     condition: Row = {key: None if first[key] != first[key] else first[key] for key in _GROUP_KEYS}  # NaN is None here
-    claim = claim_for(claims, *(condition[key] for key in CLAIM_KEYS))
+    claim = claim_beside({"registered": None} | condition | values, claims)
     known = {
         **condition,
         "strict": any(getattr(each, "strict", False) for each in group["result"]),

@@ -16,7 +16,7 @@ from distill_bench.benchmark.leaderboard.collect import (
     size_order,
 )
 from distill_bench.benchmark.leaderboard.ranking import places
-from distill_bench.benchmark.leaderboard.tables import compared, grouped
+from distill_bench.benchmark.leaderboard.tables import RANDOM, compared, grouped
 from distill_bench.benchmark.suite import list_suites, load_suite
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.result import LINES
@@ -50,8 +50,10 @@ def origin_of(folder: Path) -> str:
 def merged_rows(sources: Iterable[Source], claims: Sequence[Claim] = ()) -> list[Row]:
     """The rows of all datasets, by dataset, protocol, network, number of images and rank.
 
-    A set that several suites scored to the same accuracies stands in one row. Where suites found different things
-    under one condition, their names stand after the preset. Rows of different folders are never made one.
+    A set that several suites scored stands in one row. Where their accuracies of it differ, they are those of the suite
+    that is named like the dataset, else of one that is no study, and the result's notes have the others. Where suites
+    have different sets of one seed under one condition, their names stand after the preset. Rows of different folders
+    are never made one.
 
     Args:
         sources: folders of results; a row's *random* and *full* are its own folder's where that has them.
@@ -91,19 +93,27 @@ def without_studies(rows: Sequence[Row]) -> list[Row]:
         rows: of ``merged_rows``.
 
     Returns:
-        Those of other suites, and a study's rows under a method's own name; all, where every suite is a study.
+        Those of other suites, and a study's rows under a method's own name but for its random images; all, where every
+        suite is a study.
     """
-    studies = {name for name in list_suites() if load_suite(name).study}
+    studies = _studies()
     if {suite for row in rows for suite in row["suites"]} <= studies:
         return [*rows]
-    return [row for row in rows if not (_of_a_study(row) and studies.issuperset(row["suites"]))]
+    return [
+        row for row in rows if not (studies.issuperset(row["suites"]) and (_of_a_study(row) or row["method"] in RANDOM))
+    ]
+
+
+def _studies() -> set[str]:
+    return {name for name in list_suites() if load_suite(name).study}
 
 
 def _of_all_suites(pairs: Iterable[tuple[Row, list[Filed]]]) -> list[Row]:
     rows: list[Row] = []
+    studies = _studies()
     for _, same in grouped([{**row, "results": filed} for row, filed in pairs], CONDITION):
         made: list[Row] = []
-        for row in same:
+        for row in sorted(same, key=lambda row: (row["suite"] != row["dataset"], row["suite"] in studies)):
             fitting = next((each for each in made if _agree(each, row)), None)
             if fitting is None:
                 made.append({**row, "suites": [row["suite"]]})
@@ -114,10 +124,10 @@ def _of_all_suites(pairs: Iterable[tuple[Row, list[Filed]]]) -> list[Row]:
 
 
 def _agree(one: Row, other: Row) -> bool:
-    """Whether two suites' rows say nothing different of any seed, so that they are parts of one measurement."""
+    """Whether two suites' rows have no different sets of any seed, so that they are parts of one measurement."""
     if one["status"] == "failed" or other["status"] == "failed":
         return one["status"] == other["status"]
-    first, second = ({_seed(each): _found(each) for each in row["results"]} for row in (one, other))
+    first, second = ({_seed(each): (each.set_sha256, each.strict) for each in row["results"]} for row in (one, other))
     recipes = [next(iter(row["results"])).recipe for row in (one, other)]
     return recipes[0] == recipes[1] and all(first[seed] == second[seed] for seed in first.keys() & second.keys())
 
@@ -126,17 +136,25 @@ def _joined(one: Row, other: Row) -> Row:
     suites = [*one["suites"], other["suite"]]
     if one["status"] == "failed":
         return {**one, "suites": suites}
-    results = list({_seed(each): each for each in (*one["results"], *other["results"])}.values())
+    results = {_seed(each): each for each in one["results"]}
+    for each in other["results"]:
+        seed = _seed(each)
+        results[seed] = _noted(results[seed], each) if seed in results else each
     status = next((row["status"] for row in (one, other) if row["status"] == "changed"), one["status"])
-    return {**one, **measured(results), "status": status, "results": results, "suites": suites}
+    return {**one, **measured([*results.values()]), "status": status, "results": [*results.values()], "suites": suites}
+
+
+def _noted(shown: Result, other: Result) -> Result:
+    """A result of a set, with a note where another suite's networks of the same numbers had other accuracies."""
+    if all(one == another for one, another in zip(shown.accuracies, other.accuracies, strict=False)):
+        return shown
+    each = ", ".join(f"{value:.2f}" for value in other.accuracies)
+    note = f"measured otherwise in the suite {other.suite}: {other.accuracy:.2f} % ({each})"
+    return shown.model_copy(update={"notes": (*shown.notes, note)})
 
 
 def _seed(result: Result) -> object:
     return result.set_sha256 if result.seed is None else result.seed
-
-
-def _found(result: Result) -> object:
-    return result.set_sha256, result.strict, result.accuracies
 
 
 def _named(row: Row) -> Row:

@@ -21,7 +21,8 @@ class Place:
             although its own spread may be too large to resolve it.
         lead: of the row with the highest accuracy over this one, see ``compare``; None for that row itself.
         p: ``lead.p`` adjusted for as many comparisons as there are other rows, by Holm's method; 1 where the interval
-            cannot be had.
+            cannot be had. Rows of the very same accuracies by seed are one: a set without labels of its own has those
+            of its images, and its comparison is no further chance to err.
     """
 
     rank: int
@@ -66,7 +67,12 @@ def places(group: Sequence[Row]) -> list[Place | None]:
 
 def _against_top(group: Sequence[Row], ordered: Sequence[int]) -> dict[int, tuple[Difference, float]]:
     """The lead of the first of some rows over each of the others, and its adjusted probability."""
-    leads = {index: compare(group[ordered[0]]["accuracies"], group[index]["accuracies"]) for index in ordered[1:]}
+    found = {index: tuple(sorted((seed, *of) for seed, of in group[index]["accuracies"].items())) for index in ordered}
+    alike = {found[index]: group[index]["accuracies"] for index in ordered}
+    top = alike[found[ordered[0]]]
+    leads = {key: compare(top, accuracies) for key, accuracies in alike.items()}
+    others = [key for key in alike if key != found[ordered[0]]]
     # a seed that only one side has may have put the top there: then the common ones do not say that it leads
-    p_values = [1.0 if lead.p is None or lead.difference <= 0 else lead.p for lead in leads.values()]
-    return {index: (lead, p) for (index, lead), p in zip(leads.items(), holm(p_values), strict=True)}
+    p_values = [1.0 if (p := leads[key].p) is None or leads[key].difference <= 0 else p for key in others]
+    adjusted = dict(zip(others, holm(p_values), strict=True))
+    return {index: (leads[found[index]], adjusted.get(found[index], 1.0)) for index in ordered[1:]}

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from csv import DictWriter
 from dataclasses import dataclass
 from io import StringIO
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
-from distill_bench.benchmark.leaderboard.claims import Claim, claim_for, differences
+from distill_bench.benchmark.leaderboard.claims import Claim, claim_beside, differences
 from distill_bench.benchmark.leaderboard.collect import (
     BUDGET,
-    CLAIM_KEYS,
     ROW_KEYS,
     STRICT,
     Row,
@@ -60,7 +60,7 @@ _POINTS = (
     "to full are in percentage points. Random is scored at the same budget, in the same pixel space and with the same "
     "kind of labels; full is "
 )
-_ALONE = "Where there is no ±, an interval cannot be had, as with a single network."
+_ALONE = "Where there is no ±, an interval cannot be had, as with a single network, or values that do not differ."
 _BEST = (
     "{} is the highest accuracy of a budget and those after it, down to the first that is resolved from it: whose "
     "difference, paired by synthesis seed where two or more are common to both, is beyond chance at 5 %, with Holm's "
@@ -71,8 +71,8 @@ CLAIM_COLUMNS = (
     "verdict", "what must be known",
 )  # fmt: skip
 CLAIMS = (
-    "Papers' figures that were measured under their own protocol, network, labels and recipe, over all sets of a "
-    "release. A claim holds where the difference is within half of its 95 % interval, which is behind ±; std is the "
+    "Papers' figures that were measured under their own protocol, network, labels, pixels and recipe, over all sets of "
+    "a release. A claim holds where the difference is within half of its 95 % interval, which is behind ±; std is the "
     "paper's, over its networks."
 )
 _NOTES = (
@@ -86,7 +86,7 @@ _NOTES = (
 def csv(rows: Iterable[Row]) -> str:
     """The rows as CSV text with a header; an absent value is an empty field, and no name is a spreadsheet's formula."""
     text = StringIO()
-    columns = [key for key in ROW_KEYS if key != "accuracies"]
+    columns = [key for key in ROW_KEYS if key not in ("accuracies", "registered")]
     writer = DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: for_csv(row[key]) for key in columns} for row in rows)
@@ -155,7 +155,7 @@ def _beside(row: Row, random: Row | None, full: Row | None) -> Row:
         "random": random and random["accuracy"],
         "full": full and full["accuracy"],
         "vs_random": random and compare(row["accuracies"], random["accuracies"]),
-        "gap": full and compare(full["accuracies"], row["accuracies"]),
+        "gap": full and compare({FULL: [*chain(*full["accuracies"].values())]}, row["accuracies"]),  # no synthesis seed
     }
 
 
@@ -294,6 +294,7 @@ def _table(group: list[Row], failed: list[Row], claims: Sequence[Claim]) -> Tabl
         f"{_range('network', (row['networks'] for row in group))} on each set, "
         f"{_range('synthesis seed', (row['seeds'] for row in group))}. ± is half of the 95 % Student-t interval: over "
         "the synthesis seeds where there are two or more, else over the networks trained on the one set."
+        + _of_these_sets([row["seeds"] for row in group if row["method"] not in LINES])
         + _compared_over([row["vs_random"] for row in group if row["vs_random"]])
     )
     heading = f"{first['protocol']} · {first['network']} · {first['pixel_space']} pixels"
@@ -306,10 +307,25 @@ def _table(group: list[Row], failed: list[Row], claims: Sequence[Claim]) -> Tabl
     return Table(heading, lines, note, (*COLUMNS[:_AFTER], NEEDS, *COLUMNS[_AFTER:]))
 
 
+def _of_these_sets(seeds: Sequence[int]) -> str:
+    """That what is resolved by networks alone is said of sets and not of methods."""
+    if len(seeds) < 2 or 1 not in seeds:
+        return ""
+    if max(seeds) == 1:
+        return " Bold is for these sets: of one synthesis seed each, they do not say which method is better."
+    return " Bold is for these sets where a row has one synthesis seed: it does not say which method is better."
+
+
 def _compared_over(differences: Sequence[Difference]) -> str:
     """What the intervals of vs random are over, in words."""
     paired = dict.fromkeys(f"{', '.join(each.seeds)}" for each in differences if each.basis == "paired")
     said = [f"paired over the synthesis seeds {' or '.join(paired)}"] if paired else []
+    alone = dict.fromkeys(each.seeds[0] for each in differences if each.basis == "paired networks")
+    if alone:
+        seeds = " or ".join(alone)
+        said.append(
+            f"paired over the networks of synthesis seed {seeds}, the one in common: of evaluation's randomness only"
+        )
     if any(each.basis == "sets" for each in differences):
         said.append("Welch's, over the sets of either side")
     if any(each.basis == "networks" for each in differences):
@@ -359,10 +375,11 @@ def _reference_line(full: Row, claims: Sequence[Claim]) -> str:
 def _published(row: Row, claims: Sequence[Claim]) -> str:
     if row["claimed"] is None:
         return _ABSENT
-    claim = claim_for(claims, *(row[key] for key in CLAIM_KEYS))
+    claim = claim_beside(row, claims)
     if claim is None:
         return f"{row['claimed']:.1f} (protocol unknown)"
-    said = [claim.protocol.replace("unknown", "protocol unknown"), *differences(claim, row["network"], row["labels"])]
+    unlike = differences(claim, row["network"], row["labels"], row["pixel_space"])
+    said = [claim.protocol.replace("unknown", "protocol unknown"), *unlike]
     return f"{row['claimed']:.1f} ({', '.join(said)})"
 
 

@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from distill_bench.datasets import Dataset
 from distill_bench.distilled.compensators import refuse_compensators
 from distill_bench.distilled.distilled_set import DistilledSet
-from distill_bench.evaluation.compare import NO_SPREAD
 from distill_bench.evaluation.protocol import Protocol
 from distill_bench.evaluation.result import LabelUse, Result
-from distill_bench.evaluation.statistics import Interval, half_width, student
+from distill_bench.evaluation.statistics import NO_SPREAD, Interval, half_width, student
 from distill_bench.runtime.progress import Monitor, SubMonitor
 
 

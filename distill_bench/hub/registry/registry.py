@@ -157,6 +157,15 @@ class InlineClaim(RegistryModel):
     source: str
 
 
+class StoredFigure(RegistryModel):
+    """The mean of the accuracies that a release's file has, over all its sets, in percent."""
+
+    accuracy: Annotated[float, Field(ge=0, le=100)]
+    std: Annotated[float, Field(ge=0)]
+    networks: PositiveInt
+    network: str
+
+
 class Entry(RegistryModel):
     """A published set.
 
@@ -167,6 +176,7 @@ class Entry(RegistryModel):
         importer: the format's name; ``distill-bench``: this project's own format, nothing to import.
         protocol: the paper's, under which the claim was made or which comes closest.
         claim: ``stored``: the accuracies in the file itself; else a line of ``published.csv``, or stated here.
+        stored: with the claim ``stored``, for results that were recorded without the accuracies in the file.
         licence: of the release, where its authors name one.
         page: where the files are shown.
         manual_steps: how to come by a file that has no address, beyond opening the page.
@@ -186,6 +196,7 @@ class Entry(RegistryModel):
     space: Space | None = None
     protocol: Annotated[str, AfterValidator(_checked_protocol)]
     claim: Literal["stored"] | CsvClaim | InlineClaim | None = None
+    stored: StoredFigure | None = None
     licence: str | None = None
     page: Url
     manual_steps: str | None = None

@@ -351,7 +351,7 @@ function bestOf(rows) {
   const own = isOwn(top) ? null : rows.filter(isOwn).sort((a, b) => b.accuracy - a.accuracy)[0];
   const others = best.slice(1, 3).map(withLabels).join(", ") + (best.length > 3 ? ` and ${best.length - 3} more` : "");
   const link = address({ ...defaults(top.dataset), protocol: top.protocol, budget: top.budget, network: top.network });
-  const said = best.length > 1 ? `tie of ${best.length} with ${others}` : rows.length > 1 ? "resolved from all others" : "the only row";
+  const said = best.length > 1 ? `tie of ${best.length} with ${others}` : rows.length > 1 ? "resolved from all others" + (top.seeds === 1 ? ", as sets of one seed" : "") : "the only row";
   return [el("a", { href: link, onclick: () => $("board-title").scrollIntoView() }, withLabels(top), " ", el("span", { class: "whole" }, accuracy(top))), isOwn(top) ? [" ", hereMark()] : "", el("small", {}, said),
     own ? el("small", {}, hereMark(), ` ${withLabels(own)} ${accuracy(own)}, rank ${rank(own)}`) : ""];
 }
