@@ -19,7 +19,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
     write(tmp_path / "mine", [score(accuracies=(70.0, 71.0)), score("random", accuracies=(50.0, 51.0))])
-    theirs = [score(accuracies=(90.0, 91.0)), score("[bold]x", accuracies=(20.0, 21.0)), full(), failure()]
+    theirs = [score(accuracies=(90.0, 91.0)), score("[bold]x", accuracies=(20.0, 21.5)), full(), failure()]
     write(tmp_path / "theirs", theirs)
     return tmp_path
 
