@@ -168,12 +168,13 @@ def _rows(folder: Path, methods: Sequence[str], asked: Row) -> list[Row]:
 
 def _distinct(rows: Iterable[Row]) -> list[Row]:
     """Rows without those that another suite measured to the same accuracies."""
-    return list({str((row["labels"], row["preset"], row["accuracies"])): row for row in rows}.values())
+    return list({str((row["labels"], row["strict"], row["preset"], row["accuracies"])): row for row in rows}.values())
 
 
 def _name(row: Row, others: Sequence[Row]) -> str:
     """A method, and what tells its row apart from others under the condition."""
     more = [row[key] or "–" for key in _TELLS_APART if len({other[key] for other in others}) > 1]
+    more += ["strict"] if row["strict"] and not all(other["strict"] for other in others) else []
     return row["method"] + (f" ({', '.join(more)})" if more else "")
 
 

@@ -59,11 +59,12 @@ def test_conditions_are_never_pooled(other):
 def test_strict_and_stored_scores_stay_apart():
     results = [score("mtt"), score("mtt", accuracies=[50.0], strict=True), score("datm", labels="soft")]
     results += [score("datm", accuracies=[40.0], strict=True), score("random", accuracies=[30.0])]
-    rows = {(row["method"], row["protocol"], row["labels"]): row for row in leaderboard_rows(results)}
-    assert rows["mtt", "quick-v1", "hard"]["accuracy"] == 89.0
-    assert rows["mtt", "quick-v1.hard", "hard"]["accuracy"] == 50.0
-    assert rows["datm", "quick-v1", "hard"]["accuracy"] == 40.0
-    assert gains(rows.values())["mtt", 1, "quick-v1.hard", "hard", "normalized"] == 20.0
+    rows = {(row["method"], row["labels"], row["strict"]): row for row in compared(leaderboard_rows(results))}
+    assert rows["mtt", "hard", False]["accuracy"] == 89.0
+    assert (rows["mtt", "hard", True]["accuracy"], rows["mtt", "hard", True]["vs_random"].difference) == (50.0, 20.0)
+    assert rows["datm", "hard", True]["accuracy"] == 40.0
+    lines = tables.markdown(list(rows.values()))
+    assert "\n| 1 | mtt | hard | " in lines and "\n| 1 | mtt | hard, strict | " in lines
 
 
 def test_rows_are_json_safe_without_spread_or_cost():
@@ -497,7 +498,7 @@ def test_a_preset_that_was_changed_by_hand_says_so_and_one_that_was_not_does_not
 def test_a_strict_guest_is_marked_beside_what_a_suite_scored_as_it_is_stored():
     rows = leaderboard_rows([score("mtt"), evaluated("mtt", preset="cpu", strict=True, seed=1)])
     assert {(row["suite"], row["protocol"], row["strict"]) for row in rows} == {
-        ("digits", "quick-v1", False), ("evaluated", "quick-v1.hard", True),
+        ("digits", "quick-v1", False), ("evaluated", "quick-v1", True),
     }  # fmt: skip
 
 
@@ -614,13 +615,13 @@ def test_names_however_long_leave_room_for_the_lines():
 
 
 def test_figures_show_sets_as_they_are_stored():
-    soft = [score("datm", labels=labels) for labels in ("soft", "hard")]
+    soft = [score("datm", labels="soft"), score("datm", strict=True)]
     strict = [score("mtt"), score("mtt", strict=True)]
     panels = panels_of(leaderboard_rows([*RESULTS, *soft, *strict]))
     drawn = [row for panel in panels for curve in panel.curves for row in curve.rows]
     shown = [(row["method"], row["labels"]) for row in drawn if row["method"] in ("datm", "mtt")]
     assert sorted(shown) == [("datm", "soft"), ("mtt", "hard")]
-    assert not [row for row in drawn if row["protocol"].endswith(".hard")]
+    assert not any(row["strict"] for row in drawn)
 
 
 def test_a_panel_is_a_family_beside_random_with_few_lines():

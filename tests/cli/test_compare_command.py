@@ -45,7 +45,7 @@ def test_two_methods_are_compared_under_every_condition_that_both_have(command, 
 def test_rows_of_one_method_are_told_apart(command, folder):
     _, said, _ = command("compare", "dm", "datm", "--results", folder)
     assert [line.split(" (7")[0] for line in said.splitlines()[::2]] == [
-        "not resolved: dm (hard) − datm (hard) is −9.2 ± 22.2",
+        "not resolved: dm (hard) − datm (hard, strict) is −9.2 ± 22.2",
         "not resolved: dm (hard) − datm (soft) is −8.2 ± 22.2",
     ]
 

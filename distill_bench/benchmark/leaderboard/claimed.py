@@ -11,7 +11,7 @@ from distill_bench.benchmark.leaderboard.claims import (
     mismatches,
     network_kind,
 )
-from distill_bench.benchmark.leaderboard.collect import BUDGET, STRICT, Row
+from distill_bench.benchmark.leaderboard.collect import BUDGET, Row
 from distill_bench.evaluation.claim import ClaimVerdict, check_claim, claim_of
 from distill_bench.methods.recipe import PAPER, list_recipes, load_recipe
 
@@ -87,7 +87,7 @@ def other_conditions(claim: Claim, row: Row) -> list[str]:
     Returns:
         An entry for each difference.
     """
-    network, protocol = row["network"], row["protocol"].removesuffix(STRICT)
+    network, protocol = row["network"], row["protocol"]
     data = [] if claim.is_of(row["dataset"]) else [f"on {claim.dataset}"]
     rules = [] if protocol == claim.protocol else [f"under {claim.protocol}"]
     unlike = [f"of {each}" for each in mismatches(claim, network, row["labels"], row["pixel_space"])]

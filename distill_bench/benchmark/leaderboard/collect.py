@@ -40,14 +40,12 @@ ROW_KEYS = (
 ``strict``: whether one is of classes and the protocol's rate where the set has labels or a rate of its own.
 ``registered``: of a published set, the claim of its entry in the registry, as a dictionary, empty where that claims
 nothing; None of other sets."""
-STRICT = ".hard"
-"""What boards add to the protocol of a strict row that stands beside one that differs in nothing else."""
 BUDGET = ("ipc", "fraction")
 """What says together how many images a set was made for, see ``budget_of``."""
 _CELL_KEYS = ["suite", "dataset", "method", *BUDGET, "preset"]
 _SLOT_KEYS = ["suite", "dataset", "given", "method", *BUDGET, "seed", "asked"]
 """What says which results a cell has; ``asked`` is the preset, whether or not the recipe was changed."""
-_GROUP_KEYS = [*_CELL_KEYS, "protocol", "network", "labels", "pixel_space"]
+_GROUP_KEYS = [*_CELL_KEYS, "protocol", "network", "labels", "strict", "pixel_space"]
 
 
 def leaderboard_rows(
@@ -56,10 +54,10 @@ def leaderboard_rows(
     """Pool results over synthesis seeds: one row per condition and one per failed cell, JSON-safe.
 
     A result that was filed before its cell failed with other code or hyper-parameters is none of that cell, and a
-    failure of a cell that was scored since is forgotten. A strict result beside one that is as the set is stored, and
-    sets of no suite that differ in what made them, are told apart in the columns ``protocol`` and ``preset``, so that
-    no two rows have the same condition. Data of one's own that have one name and several images, as folders that are
-    called alike have, or one that was changed, are told apart in the column ``dataset``.
+    failure of a cell that was scored since is forgotten. Sets of no suite that differ in what made them are told apart
+    in the column ``preset``, so that no two rows have the same condition. Data of one's own that have one name and
+    several images, as folders that are called alike have, or one that was changed, are told apart in the column
+    ``dataset``.
 
     Args:
         results: what ``read_results`` found.
@@ -81,7 +79,7 @@ def pooled(
 
     results = list(results)
     names = names or names_of_data(results)
-    columns = dict.fromkeys([*_GROUP_KEYS, *_SLOT_KEYS, "cell_key", "strict", "variant", "finished"])
+    columns = dict.fromkeys([*_GROUP_KEYS, *_SLOT_KEYS, "cell_key", "variant", "finished"])
     flat = [{**_flat(each), "dataset": names(each)} for each in results]
     filed = pandas.DataFrame(flat, columns=[*columns, "result"], dtype=object)
     scored = filed["result"].map(lambda each: isinstance(each, Result)).astype(bool)
@@ -127,7 +125,7 @@ def as_shown(rows: Iterable[Row]) -> list[Row]:
 
 
 def _flat(filed: Filed) -> Row:
-    facts = {key: getattr(filed, key, None) for key in (*_GROUP_KEYS, "given", "seed", "cell_key", "strict")}
+    facts = {key: getattr(filed, key, None) for key in (*_GROUP_KEYS, "given", "seed", "cell_key")}
     return {
         **facts,
         "preset": _preset(filed),
@@ -193,14 +191,8 @@ def _groups(frame: "pandas.DataFrame", keys: Sequence[str]) -> "Iterable[tuple[A
 def _told_apart(scores: "pandas.DataFrame") -> "pandas.DataFrame":
     alike = scores.groupby(_GROUP_KEYS, dropna=False, sort=False)
     several = alike[["variant"]].transform("nunique") > 1
-    # a guest stands on the boards of other suites
-    both = scores.groupby([key for key in _GROUP_KEYS if key != "suite"], dropna=False, sort=False)["strict"]
-    strict = (both.transform("nunique") > 1) & scores["strict"].astype(bool)
     named = (scores["preset"].fillna("set") + " " + scores["variant"]).str.strip()
-    return scores.assign(
-        protocol=scores["protocol"].mask(strict, scores["protocol"] + STRICT),
-        preset=scores["preset"].mask(several["variant"], named),
-    )
+    return scores.assign(preset=scores["preset"].mask(several["variant"], named))
 
 
 def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim], entries: EntriesByFiles) -> Row:
@@ -245,7 +237,7 @@ def _row(group: "pandas.DataFrame", claims: Sequence[Claim], status: str, values
     claim = claim_beside({"registered": None} | condition | values, claims)
     known = {
         **condition,
-        "strict": any(getattr(each, "strict", False) for each in group["result"]),
+        "strict": bool(condition["strict"]),
         "images": _images([*group["result"]]),
         "seeds": len({each.seed for each in group["result"]}),
         **values,

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from distill_bench.benchmark.leaderboard.collect import STRICT, Row, as_shown, budget_of, size_order
+from distill_bench.benchmark.leaderboard.collect import Row, as_shown, budget_of, size_order
 from distill_bench.benchmark.leaderboard.colours import PALETTE, Style, family_order, style_of, told_apart
 from distill_bench.benchmark.leaderboard.tables import RANDOM, TABLE_KEYS, compared, grouped
 from distill_bench.evaluation.result import LINES
@@ -86,18 +86,14 @@ def accuracy_figure(rows: Sequence[Row]) -> bytes:
 
 def panels_of(rows: Iterable[Row]) -> list[Panel]:
     """What is drawn: by dataset and conditions, then by family; one of too many methods has several panels."""
-    drawn = [
-        row
-        for row in compared(as_shown(rows))
-        if row["accuracy"] is not None and row["method"] not in LINES and not row["protocol"].endswith(STRICT)
-    ]
+    drawn = [row for row in compared(as_shown(rows)) if row["accuracy"] is not None and row["method"] not in LINES]
     return [panel for _, group in grouped(drawn, TABLE_KEYS) for panel in _by_family(_as_stored(group))]
 
 
 def _as_stored(group: list[Row]) -> list[Row]:
-    """Without the hard rows of methods whose sets have other labels."""
-    others = {row["method"] for row in group if row["labels"] != "hard"}
-    return [row for row in group if row["labels"] != "hard" or row["method"] not in others]
+    """Without the strict rows of methods that have others."""
+    stored = {row["method"] for row in group if not row["strict"]}
+    return [row for row in group if not row["strict"] or row["method"] not in stored]
 
 
 def _by_family(group: list[Row]) -> list[Panel]:

@@ -24,7 +24,7 @@ from distill_bench.evaluation.result_file import Filed
 from distill_bench.runtime.run_info import comes_with_checkout
 
 HERE, CHECKOUT = "here", "checkout"
-CONDITION = ("dataset", "method", *BUDGET, "preset", "protocol", "network", "labels", "pixel_space")
+CONDITION = ("dataset", "method", *BUDGET, "preset", "protocol", "network", "labels", "strict", "pixel_space")
 GROUP = ("dataset", *BUDGET, "protocol", "network")
 """What rows share that are ranked against each other."""
 

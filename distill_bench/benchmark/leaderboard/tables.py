@@ -13,7 +13,6 @@ from distill_bench.benchmark.leaderboard.claims import Claim, claim_beside, diff
 from distill_bench.benchmark.leaderboard.collect import (
     BUDGET,
     ROW_KEYS,
-    STRICT,
     Row,
     as_shown,
     budget_of,
@@ -78,8 +77,7 @@ CLAIMS = (
 _NOTES = (
     "Published figures are the papers', each under the protocol in brackets and not under this table's: read them as "
     "context, not as a comparison.",
-    f"A protocol that ends in {STRICT} is the strict scoring of sets with a learned learning rate: hard labels and "
-    "the protocol's own rate.",
+    "A strict row is of a set with labels or a learning rate of its own, scored with classes and the protocol's rate.",
 )
 
 
@@ -114,11 +112,7 @@ def compared(rows: Iterable[Row]) -> list[Row]:
     import pandas  # here, because importing it takes a moment
 
     listed = [{"guest": False, **row} for row in rows]
-    # `random` learns no rate, so its one score is its strict score too
-    plain = [
-        {**row, "row": i, "line": _line_of(row), "protocol": (row["protocol"] or "").removesuffix(STRICT)}
-        for i, row in enumerate(listed)
-    ]
+    plain = [{**row, "row": i, "line": _line_of(row)} for i, row in enumerate(listed)]
     frame = pandas.DataFrame(plain, columns=[*ROW_KEYS, "guest", "origin", "row", "line"], dtype=object)
     scored = frame[frame["accuracy"].notna()]
     is_random, is_full = scored["method"].isin(RANDOM), scored["method"] == "full"
@@ -334,19 +328,24 @@ def _compared_over(differences: Sequence[Difference]) -> str:
 
 
 def _lines(listed: list[Row], claims: Sequence[Claim]) -> list[Line]:
-    presets = Counter((budget_of(row), row["method"], row["labels"], row.get("origin")) for row in listed)
+    presets = Counter(map(_shown_condition, listed))
     sets = [row for row in listed if row["method"] not in LINES]  # which alone are ranked
     best = list[int]()
     for _, group in grouped(sets, BUDGET):
         best += [id(row) for row, place in zip(group, places(group), strict=True) if place is not None and place.best]
     lines = []
     for row in listed:
-        twice = presets[budget_of(row), row["method"], row["labels"], row.get("origin")] > 1
-        method = f"{row['method']} ({row['preset']})" if twice else row["method"]
+        method = f"{row['method']} ({row['preset']})" if presets[_shown_condition(row)] > 1 else row["method"]
         method += f", {row['origin']}" if row.get("origin") else ""
-        cells = [budget_of(row) or _ABSENT, method, row["labels"] or _ABSENT, _accuracy(row), *_details(row, claims)]
+        labels = "hard, strict" if row["strict"] else row["labels"] or _ABSENT
+        cells = [budget_of(row) or _ABSENT, method, labels, _accuracy(row), *_details(row, claims)]
         lines.append(Line(cells, id(row) in best))
     return lines
+
+
+def _shown_condition(row: Row) -> tuple:
+    """What a line says of a row without its preset, which is said where two rows have this in common."""
+    return budget_of(row), row["method"], row["labels"], row["strict"], row.get("origin")
 
 
 def _details(row: Row, claims: Sequence[Claim]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill_bench.benchmark.grid import protocols_of
 from distill_bench.benchmark.leaderboard.changed import changed_fields
-from distill_bench.benchmark.leaderboard.collect import STRICT, Row
+from distill_bench.benchmark.leaderboard.collect import Row
 from distill_bench.benchmark.suite import Suite, list_suites, load_suite
 from distill_bench.datasets.classes import as_words
 from distill_bench.distilled.budget import Budget
@@ -31,7 +31,7 @@ def commands(row: Row) -> list[str]:
     results: list[Result] = [each for each in row["results"] if isinstance(each, Result)]
     if not results or any(_is_option(each) for each in results):
         return []
-    protocol = (row["protocol"] or "").removesuffix(STRICT)
+    protocol = row["protocol"] or ""
     for name in row["suites"]:
         if name in list_suites() and _has(load_suite(name), row, protocol):
             return [_bench(name, row, protocol, results)]

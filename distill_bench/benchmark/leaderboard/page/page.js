@@ -1,7 +1,7 @@
 "use strict";
 // All text of the data is shown through textContent or setAttribute: nothing of it is ever read as HTML.
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const FULL = "full", LINES = [FULL, "untrained"], STRICT = ".hard", EVALUATED = "evaluated", ALL = "all", NONE = "–", FAILS = "does not hold";
+const FULL = "full", LINES = [FULL, "untrained"], EVALUATED = "evaluated", ALL = "all", NONE = "–", FAILS = "does not hold";
 const MOST_LINES = 8;
 const LABELS = { hard: "hard", soft: "soft, fixed", teacher: "per view", projector: "per view, by a projector", targets: "targets", none: "none" };
 const DASHES = ["", "6 3", "2 3", "8 3 2 3", "8 3 2 3 2 3"];
@@ -164,7 +164,7 @@ function methodCell(row) {
 }
 function accuracyCell(row) {
   const doubts = row.notes.map(note => el("span", { class: "doubt" }, note));
-  const strict = row.strict && !row.protocol.endsWith(STRICT) ? [" ", el("span", { class: "mark", title: "Hard labels and the protocol's own rate, whatever the set has" }, "strict")] : "";
+  const strict = row.strict ? [" ", el("span", { class: "mark", title: "Hard labels and the protocol's own rate, whatever the set has" }, "strict")] : "";
   return [el("b", { class: "whole" }, accuracy(row)), strict, row.rank === 1 ? el("span", { class: "skip" }, " may be best") : "", doubts];
 }
 let SCALE = () => 0; // of the intervals of all rows that are shown
@@ -330,7 +330,7 @@ function drawReference() {
 }
 function drawGlance() {
   const groups = new Map();
-  for (const row of DATA.rows) if (row.rank && !row.protocol.endsWith(STRICT)) {
+  for (const row of DATA.rows) if (row.rank) {
     const key = [row.dataset, row.protocol, row.network].join("\n");
     if (!groups.has(key)) groups.set(key, []);
     groups.get(key).push(row);
@@ -517,7 +517,7 @@ function drawCurve(curve, x, y, [low, high]) {
 }
 const conditions = row => [row.protocol, row.network, row.pixel_space].join(" · ");
 function drawn(without) {
-  const rows = DATA.rows.filter(row => chosen(row, without) && !LINES.includes(row.method) && row.accuracy !== null && (!row.protocol.endsWith(STRICT) || state.protocol === row.protocol));
+  const rows = DATA.rows.filter(row => chosen(row, without) && !LINES.includes(row.method) && row.accuracy !== null);
   const stored = new Set(rows.filter(row => !row.strict).map(row => row.method + conditions(row)));
   return rows.filter(row => !row.strict || !stored.has(row.method + conditions(row)));
 }
