@@ -164,7 +164,7 @@ def test_of_one_suite_rows_of_a_fraction_are_made_again_by_a_filter(monkeypatch)
 def test_methods_are_compared_at_a_fraction(tmp_path, command):
     folder = write(tmp_path / "results", RESULTS)
     code, said, _ = command("compare", "random", "el2n", "--results", folder, "--fraction", "0.1")
-    assert code == 0 and "digits, 10 %, quick-v1" in said and "random − el2n is +18.0" in said
+    assert code == 0 and "digits, 10 %, quick-v1" in said and "random is better than el2n by 18.0" in said
     code, said, _ = command("compare", "random", "dm", "--results", folder, "--json")
     assert [(each["ipc"], each["fraction"]) for each in json.loads(said)] == [(10, None)]
     code, _, error = command("compare", "random", "el2n", "--results", folder, "--fraction", "0.5")

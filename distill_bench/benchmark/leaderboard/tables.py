@@ -314,11 +314,11 @@ def _compared_over(differences: Sequence[Difference]) -> str:
     """What the intervals of vs random are over, in words."""
     paired = dict.fromkeys(f"{', '.join(each.seeds)}" for each in differences if each.basis == "paired")
     said = [f"paired over the synthesis seeds {' or '.join(paired)}"] if paired else []
-    alone = dict.fromkeys(each.seeds[0] for each in differences if each.basis == "paired networks")
+    alone = dict.fromkeys(each.seeds[0] for each in differences if each.basis == "one seed")
     if alone:
         seeds = " or ".join(alone)
         said.append(
-            f"paired over the networks of synthesis seed {seeds}, the one in common: of evaluation's randomness only"
+            f"Welch's, over the networks of synthesis seed {seeds}, the one in common: of evaluation's randomness only"
         )
     if any(each.basis == "sets" for each in differences):
         said.append("Welch's, over the sets of either side")
