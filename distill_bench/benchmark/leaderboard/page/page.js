@@ -344,7 +344,7 @@ function drawGlance() {
   $("glance").replaceChildren(el("caption", {}, "The highest accuracy, and how many rows share its rank. A cell opens its rows."), el("thead", {}, el("tr", {}, head)), el("tbody", {}, lines));
 }
 const SHORT = { soft: "soft", teacher: "per view" };
-const withLabels = row => row.method + (row.labels === "hard" ? "" : ` (${SHORT[row.labels] || row.labels})`);
+const withLabels = row => row.method + (row.strict ? " (strict)" : row.labels === "hard" ? "" : ` (${SHORT[row.labels] || row.labels})`);
 const glanceCell = (budget, rows) => el("td", { "data-label": inWords(budget), class: rows.length ? "" : "none" }, rows.length ? bestOf(rows) : NONE);
 function bestOf(rows) {
   const best = rows.filter(row => row.rank === 1).sort((a, b) => b.accuracy - a.accuracy), top = best[0];
