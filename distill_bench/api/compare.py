@@ -135,12 +135,15 @@ def _of_sets(sides: Sequence[tuple[str, list[Result]]]) -> Row:
 
 
 def _of_methods(a: str, b: str, folder: Path, asked: Row) -> list[Row]:
-    """Every pair of rows under one condition, in the order of the boards; of two suites only where none has both."""
+    """Every pair of rows under one condition that are scored alike, in the order of the boards.
+
+    Of two suites only where none has both.
+    """
 
     found = []
     for key, group in grouped(_rows(folder, (a, b), asked), _CONDITION):
         sides = [_distinct(row for row in group if row["method"] == name) for name in (a, b)]
-        pairs = list(product(*sides))
+        pairs = [pair for pair in product(*sides) if _scored_alike(pair, sides)]
         for pair in [pair for pair in pairs if pair[0]["suite"] == pair[1]["suite"]] or pairs:
             first, second = ((_name(row, [*sides[0], *sides[1]]), row["accuracies"]) for row in pair)
             found.append(_compared(dict(zip(_CONDITION, key, strict=True)), first, second))
@@ -164,6 +167,13 @@ def _rows(folder: Path, methods: Sequence[str], asked: Row) -> list[Row]:
             more = " Nor is it a set: a file, or the id of a published one." if key == "method" else ""
             raise UsageError(f"{folder}: {unknown(key, str(value), sorted(known))}{more}")
     return [row for row in rows if all(value in (None, row[key]) for key, value in asked.items())]
+
+
+def _scored_alike(pair: Sequence[Row], sides: Sequence[Sequence[Row]]) -> bool:
+    """Whether both are strict or neither; the one score of a method without labels or a rate of its own is either."""
+    only_stored = [not any(row["strict"] for row in side) for side in sides]
+    strict = [row["strict"] for row in pair]
+    return not any(strict) or all(map(max, strict, only_stored))
 
 
 def _distinct(rows: Iterable[Row]) -> list[Row]:

@@ -89,7 +89,9 @@ def claim_of(accuracy: float, std: float | None = None, networks: int | None = N
     if networks is not None and not 1 <= networks < 1 << 53:
         raise UsageError(f"`claimed_networks={networks}`: give how many networks the claim is over, 1 or more.")
     if networks == 1 and std:
-        raise UsageError(f"`std={std:g}` of one network: one has no spread. Leave it out, or give `claimed_networks`.")
+        raise UsageError(
+            f"`std={std:g}` of one network: one has no spread. Leave it out, or give `claimed_networks` above 1."
+        )
     return Claimed(accuracy=accuracy, std=std, networks=networks)
 
 

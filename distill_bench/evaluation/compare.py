@@ -112,7 +112,8 @@ def compare(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]) 
         return _difference(student([fmean(a[seed]) - fmean(b[seed]) for seed in common]), "paired", common)
     if common and 1 in (len(a), len(b)):
         first, second = a[common[0]], b[common[0]]
-        same = all(one == other for one, other in zip(first, second, strict=False))  # of one set, maybe more of it
+        pairs = list(zip(first, second, strict=False))
+        same = len(pairs) > 1 and all(one == other for one, other in pairs)  # one set, of which a side may know more
         return _difference(Estimate(0.0) if same else welch(student(first), student(second)), "one seed", common)
     basis: Basis = "sets" if len(a) > 1 and len(b) > 1 else "networks"
     return _difference(welch(*map(student, samples)), basis)

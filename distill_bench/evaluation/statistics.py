@@ -126,8 +126,13 @@ def shown_interval(by_seed: Sequence[Sequence[float]]) -> Interval:
 
 
 def half_width(value: float | None, low: float | None, high: float | None) -> float | None:
-    """Half of an interval around a value, which ± shows; where it is cut, that side which is not. None without one."""
-    return None if value is None or low is None or high is None else max(value - low, high - value)
+    """Half of an interval around a value, which ± shows; where it is cut, that side which is not.
+
+    None without an interval, and where it has no width: values that do not differ say nothing about spread.
+    """
+    if value is None or low is None or high is None or high - low < NO_SPREAD:
+        return None
+    return max(value - low, high - value)
 
 
 def chance_margin(first: Sequence[float], second: Sequence[float], confidence: float = 0.99) -> float | None:

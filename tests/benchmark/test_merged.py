@@ -31,9 +31,15 @@ def test_where_no_suite_is_the_datasets_own_one_that_is_no_study_goes_first():
     assert (row["accuracy"], row["suites"]) == (70.5, ["ncfm", "difficulty"])
 
 
-def test_fewer_networks_of_a_set_are_no_other_measurement():
-    (row,) = rows_of(score(accuracies=(88.0, 89.0)), score(accuracies=(88.0, 89.0, 90.0), suite="ncfm"))
-    assert (row["accuracies"]["0"], row["results"][0].notes) == ([88.0, 89.0], ())
+def test_more_networks_of_a_set_go_on_where_fewer_ended():
+    """As those that `evaluate --networks 20` adds to a suite's three, whichever suite they are of."""
+    for suites in (("digits", "ncfm"), ("ncfm", "digits"), ("digits", None)):
+        few, many = (
+            score(accuracies=(88.0, 89.0), suite=suites[0]),
+            score(accuracies=(88.0, 89.0, 80.0), suite=suites[1]),
+        )
+        (row,) = rows_of(few, many)
+        assert (row["accuracies"]["0"], row["networks"], row["results"][0].notes) == ([88.0, 89.0, 80.0], 3, ())
 
 
 def test_random_images_of_studies_alone_are_no_rows_of_the_page():

@@ -50,6 +50,15 @@ def test_rows_of_one_method_are_told_apart(command, folder):
     ]
 
 
+def test_strict_scores_are_compared_with_strict_ones(command, tmp_path):
+    rated = [score(name, accuracies=[first, 80.0], strict=strict) for name, strict, first in
+             (("mtt", False, 70.0), ("mtt", True, 71.0), ("ftd", False, 72.0), ("ftd", True, 73.0))]  # fmt: skip
+    _, said, _ = command("compare", "mtt", "ftd", "--results", write(tmp_path / "rated", rated))
+    assert [line.split(" is ")[0] for line in said.splitlines()[::2]] == [
+        "not resolved: mtt (strict) − ftd (strict)", "not resolved: mtt − ftd",
+    ]  # fmt: skip
+
+
 def test_another_suites_row_counts_where_no_suite_has_both(command, tmp_path):
     other = {"suite": "other", "accuracies": [50.0, 51.0]}
     folder = write(tmp_path / "results", [score("dm"), score("dsa", **other), score("dm", **other | {"seed": 3})])

@@ -44,6 +44,7 @@ def test_one_common_seed_is_compared_alone():
     assert "the networks of synthesis seed 0" in found.about
     same = compare({"0": [80.0, 82.0, 84.5]}, more)
     assert (same.difference, same.half_width, same.basis) == (0.0, None, "none")
+    assert compare({"0": [80.0]}, more).difference == pytest.approx(80 - 79.125)  # one equal accuracy is chance
     assert compare({"0": [80.0], "1": [81.0]}, {"0": [80.0], "2": [83.0]}).basis == "sets"
 
 

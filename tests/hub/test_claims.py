@@ -97,7 +97,7 @@ def test_one_network_resolves_nothing(command, file):
         (["--claim", 66.8, "--claimed-networks", 0], "--claimed-networks 0: give how many"),
         (
             ["--claim", 66.8, "--std", 0.2, "--networks", 1],
-            "--std 0.2 of one network: one has no spread. Leave it out, or give --claimed-networks.",
+            "--std 0.2 of one network: one has no spread. Leave it out, or give --claimed-networks above 1.",
         ),
         (["--claim", 66.8, "--labels", "soft"], "--labels 'soft': give stored or hard"),
         (["--claim", 66.8, "--protocol", "quick"], "unknown protocol 'quick'. Did you mean quick-v1?"),

@@ -74,7 +74,7 @@ def test_every_claim_that_is_listed_is_one_line():
     assert found["datm-cifar10-ipc10"] == 66.8
     assert found["mtt-cifar10-ipc1"] == 44.19
     assert len(found) >= 30
-    with pytest.raises(ValueError, match="unpack"):
+    with pytest.raises(DataError, match=r"paper nobody.* names 0 lines"):
         listed_claim(listed["datm-cifar10-ipc10"], CsvClaim(paper="nobody"))
 
 

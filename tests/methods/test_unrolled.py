@@ -237,7 +237,7 @@ def test_a_learned_rate_of_sgd_is_the_sets_and_one_of_adam_is_not(digits):
         ({"window_from": "staged", "window_spread": 2, "window": 4}, "windows of 4 ± 2 steps"),
         ({"window_from": "staged", "window_spread": 2}, "a window of 1 steps has no more ends"),
         ({"old_blocks": 0.5}, "it needs blocks"),
-        ({"blocks": [1, 1], "optimizer": "sgd", "rate_lr": 0.1}, "leave out blocks or rate_lr"),
+        ({"blocks": [1, 1], "optimizer": "sgd", "rate_lr": 0.1}, "rate_lr = 0 or blocks"),
         ({"operations": []}, "at least 1"),
     ],
 )

@@ -17,12 +17,14 @@ from distill_bench.benchmark.results import Filed
 from distill_bench.benchmark.suite import EVALUATED
 from distill_bench.datasets import dataset_info, is_own
 from distill_bench.distilled.budget import shown
+from distill_bench.errors import DataError
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.compare import accuracies_by_seed
 from distill_bench.evaluation.result import LINES
 from distill_bench.evaluation.result_file import CHANGED
 from distill_bench.evaluation.statistics import shown_interval
 from distill_bench.runtime.hashing import canonical_hash
+from distill_bench.runtime.log import log
 
 if TYPE_CHECKING:
     import pandas
@@ -203,11 +205,15 @@ def _score_row(group: "pandas.DataFrame", claims: Sequence[Claim], entries: Entr
 
 
 def _registered(results: Sequence[Result], entries: EntriesByFiles) -> Row | None:
-    """See ``ROW_KEYS``; the sets of one row are of one release, see ``_variant``."""
+    """See ``ROW_KEYS``: of a row all of whose sets are of one release."""
     entry = entry_of(results[0], entries)
-    if entry is None:
+    if entry is None or any(entry_of(result, entries) is not entry for result in results):
         return None
-    claim = registered_claim(entry, results)
+    try:
+        claim = registered_claim(entry, results)
+    except DataError as error:
+        log.warning("a board goes on without a claim: %s", error)
+        claim = None
     return {} if claim is None else claim.model_dump()
 
 

@@ -92,8 +92,8 @@ def panels_of(rows: Iterable[Row]) -> list[Panel]:
 
 def _as_stored(group: list[Row]) -> list[Row]:
     """Without the strict rows of methods that have others."""
-    stored = {row["method"] for row in group if not row["strict"]}
-    return [row for row in group if not row["strict"] or row["method"] not in stored]
+    stored = {(row["method"], budget_of(row)) for row in group if not row["strict"]}
+    return [row for row in group if not row["strict"] or (row["method"], budget_of(row)) not in stored]
 
 
 def _by_family(group: list[Row]) -> list[Panel]:

@@ -17,7 +17,7 @@ from distill_bench.benchmark.leaderboard.collect import (
 )
 from distill_bench.benchmark.leaderboard.ranking import places
 from distill_bench.benchmark.leaderboard.tables import RANDOM, compared, grouped
-from distill_bench.benchmark.suite import list_suites, load_suite
+from distill_bench.benchmark.suite import EVALUATED, list_suites, load_suite
 from distill_bench.evaluation import Result
 from distill_bench.evaluation.result import LINES
 from distill_bench.evaluation.result_file import Filed
@@ -50,10 +50,10 @@ def origin_of(folder: Path) -> str:
 def merged_rows(sources: Iterable[Source], claims: Sequence[Claim] = ()) -> list[Row]:
     """The rows of all datasets, by dataset, protocol, network, number of images and rank.
 
-    A set that several suites scored stands in one row. Where their accuracies of it differ, they are those of the suite
-    that is named like the dataset, else of one that is no study, and the result's notes have the others. Where suites
-    have different sets of one seed under one condition, their names stand after the preset. Rows of different folders
-    are never made one.
+    A set that several suites scored stands in one row, with the most networks. Where their accuracies of it differ,
+    they are those of the suite that is named like the dataset, else of one that is no study, and the result's notes
+    have the others. Where suites have different sets of one seed under one condition, their names stand after the
+    preset. Rows of different folders are never made one.
 
     Args:
         sources: folders of results; a row's *random* and *full* are its own folder's where that has them.
@@ -127,7 +127,7 @@ def _agree(one: Row, other: Row) -> bool:
     """Whether two suites' rows have no different sets of any seed, so that they are parts of one measurement."""
     if one["status"] == "failed" or other["status"] == "failed":
         return one["status"] == other["status"]
-    first, second = ({_seed(each): (each.set_sha256, each.strict) for each in row["results"]} for row in (one, other))
+    first, second = ({_seed(each): each.set_sha256 for each in row["results"]} for row in (one, other))
     recipes = [next(iter(row["results"])).recipe for row in (one, other)]
     return recipes[0] == recipes[1] and all(first[seed] == second[seed] for seed in first.keys() & second.keys())
 
@@ -139,17 +139,17 @@ def _joined(one: Row, other: Row) -> Row:
     results = {_seed(each): each for each in one["results"]}
     for each in other["results"]:
         seed = _seed(each)
-        results[seed] = _noted(results[seed], each) if seed in results else each
+        results[seed] = _of_one_set(results[seed], each) if seed in results else each
     status = next((row["status"] for row in (one, other) if row["status"] == "changed"), one["status"])
     return {**one, **measured([*results.values()]), "status": status, "results": [*results.values()], "suites": suites}
 
 
-def _noted(shown: Result, other: Result) -> Result:
-    """A result of a set, with a note where another suite's networks of the same numbers had other accuracies."""
+def _of_one_set(shown: Result, other: Result) -> Result:
+    """Of two results of a set that with more networks, if these go on; else the first, with a note of the other's."""
     if all(one == another for one, another in zip(shown.accuracies, other.accuracies, strict=False)):
-        return shown
+        return max(shown, other, key=lambda each: each.networks)
     each = ", ".join(f"{value:.2f}" for value in other.accuracies)
-    note = f"measured otherwise in the suite {other.suite}: {other.accuracy:.2f} % ({each})"
+    note = f"measured otherwise in the suite {other.suite or EVALUATED}: {other.accuracy:.2f} % ({each})"
     return shown.model_copy(update={"notes": (*shown.notes, note)})
 
 

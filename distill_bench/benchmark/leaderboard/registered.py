@@ -6,20 +6,26 @@ from typing import Any
 
 from distill_bench.benchmark.leaderboard.claims import Claim, network_kind, published
 from distill_bench.distilled.card import Origin
+from distill_bench.errors import DataError
 from distill_bench.evaluation import Result
-from distill_bench.hub.registry.registry import CsvClaim, Entry, InlineClaim, load_registry
+from distill_bench.hub.registry.registry import BUILT_IN, CsvClaim, Entry, InlineClaim, load_registry, read_registry
+from distill_bench.runtime.log import log
 
 EntriesByFiles = dict[frozenset[str], Entry]
 
 
 def entries_by_files() -> EntriesByFiles:
-    """The registry's entries whose files' sums are known, by these.
+    """The registry's entries whose files' sums are known, by these; the package's alone where one's own cannot be read.
 
-    Raises:
-        DataError: a registry of one's own is missing or invalid.
+    A board needs no registry, so that a warning in the log is all.
     """
-    sums = {name: [file.sha256 for file in entry.files] for name, entry in load_registry().items()}
-    return {frozenset(filter(None, sums[name])): entry for name, entry in load_registry().items() if all(sums[name])}
+    try:
+        registry = load_registry()
+    except DataError as error:
+        log.warning("claims of your registry are left out: %s", error)
+        registry = read_registry(BUILT_IN)
+    sums = {name: [file.sha256 for file in entry.files] for name, entry in registry.items()}
+    return {frozenset(filter(None, sums[name])): entry for name, entry in registry.items() if all(sums[name])}
 
 
 def entry_of(result: Result, entries: EntriesByFiles) -> Entry | None:
@@ -37,6 +43,9 @@ def registered_claim(entry: Entry, results: Sequence[Result]) -> Claim | None:
 
     Returns:
         The claim; None where nothing is claimed, or nothing for the network that was measured.
+
+    Raises:
+        DataError: the entry names no line of ``published.csv``, or several.
     """
     if isinstance(entry.claim, CsvClaim):
         return listed_claim(entry, entry.claim)
@@ -57,15 +66,19 @@ def registered_claim(entry: Entry, results: Sequence[Result]) -> Claim | None:
 
 
 def listed_claim(entry: Entry, named: CsvClaim) -> Claim:
-    """The line of ``published.csv`` that an entry names. Raises ValueError unless it is exactly one."""
+    """The line of ``published.csv`` that an entry names. Raises DataError unless it is exactly one."""
     wanted = named.model_dump(exclude_none=True) | entry.model_dump(include={"method", "dataset", "ipc"})
     matching = [
         claim
         for claim in published()
         if claim.size in (None, entry.size) and claim.model_dump(include=set(wanted)) == wanted
     ]
-    (claim,) = matching
-    return claim
+    if len(matching) != 1:
+        told = ", ".join(f"{key} {value}" for key, value in wanted.items() if value is not None)
+        raise DataError(
+            f"the registry's claim ({told}) names {len(matching)} lines of published.csv, and one is wanted."
+        )
+    return matching[0]
 
 
 def _stored_figure(entry: Entry, results: Sequence[Result]) -> dict[str, Any] | None:

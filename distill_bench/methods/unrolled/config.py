@@ -61,7 +61,7 @@ class UnrolledConfig(FormationConfig, FlipConfig):
         image_lr: of the Adam that updates the images.
         label_lr: of the Adam that updates the labels, which start as one-hot rows, stay at 0 or above, and are targets
             as they are: their sum is the weight of their image. 0: labels are classes.
-        rate_lr: of the Adam that updates the logarithm of the inner rate; 0: it stays.
+        rate_lr: of the Adam that updates the logarithm of the inner rate; 0: it stays, as beside blocks with SGD.
         clip, clip_decay: the gradient of the images is cut to ``clip`` times a moving average of its length, which
             keeps ``clip_decay`` of itself at a step; ``clip`` = 0: it is not.
         init: real images of the class at random; those that greedy k-center picks, or those nearest the centres of
@@ -127,7 +127,7 @@ class UnrolledConfig(FormationConfig, FlipConfig):
         if self.blocks and self.rate_lr and self.optimizer == "sgd":
             raise ValueError(
                 "rate_lr goes on moving after the first blocks, which are to be sets of their own, and a set has one "
-                "rate: leave out blocks or rate_lr"
+                "rate: give rate_lr = 0 or blocks = []"
             )
         if self.old_blocks and not self.blocks:
             raise ValueError("old_blocks is of earlier blocks: it needs blocks")
