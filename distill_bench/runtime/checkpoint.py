@@ -135,11 +135,11 @@ class Checkpoint:
         clock._earlier = max(clock._earlier, seconds)  # parts were saved one after another
         if earlier != self.conditions:
             other = {name for name in earlier | self.conditions if earlier.get(name) != self.conditions.get(name)}
-            now = [
-                ", ".join(f"{name} {value}" for name, value in each.items() if name in other)
+            both = [
+                ", ".join(f"{name} {each.get(name, 'unknown')}" for name in sorted(other))
                 for each in (earlier, self.conditions)
             ]
-            log.warning("a checkpoint made with %s goes on with %s: the set may differ in its last digits.", *now)
+            log.warning("a checkpoint made with %s goes on with %s: the set may differ in its last digits.", *both)
         return state
 
     @property

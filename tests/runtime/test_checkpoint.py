@@ -135,3 +135,9 @@ def test_other_instructions_are_said_when_work_goes_on(file, caplog):
     Checkpoint(file, conditions={"threads": 1, "instructions": "AVX512"}).save(STATE)
     Checkpoint(file, conditions={"threads": 1, "instructions": "AVX2"}).load()
     assert "made with instructions AVX512 goes on with instructions AVX2" in caplog.text
+
+
+def test_what_an_earlier_version_did_not_record_is_unknown_when_work_goes_on(file, caplog):
+    Checkpoint(file, conditions={"threads": 1}).save(STATE)
+    Checkpoint(file, conditions={"threads": 1, "torch": "2.14.1", "instructions": "AVX2"}).load()
+    assert "made with instructions unknown, torch unknown goes on with instructions AVX2, torch 2.14.1" in caplog.text
