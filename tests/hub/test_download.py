@@ -715,6 +715,28 @@ def test_the_projects_own_format_needs_no_import_and_a_flipped_byte_is_caught(co
         obtain("dm-digits-ipc1", registry=toml)
 
 
+def test_files_beside_a_registry_are_taken_from_there_if_their_sum_is_right(command, tmp_path, digits):
+    noise = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    made = DistilledSet.from_tensors(noise, torch.arange(10), digits, method="dm", protocol="quick-v1")
+    lies = tmp_path / "theirs" / "sets" / "dm.safetensors"
+    made.save(lies)
+    toml = tmp_path / "theirs" / "registry.toml"
+    toml.write_text(
+        f'[dm-mine]\npage = "{PAGE}"\nmethod = "dm"\ndataset = "digits"\nipc = 1\nprotocol = "quick-v1"\n'
+        f'[[dm-mine.files]]\npath = "sets/dm.safetensors"\nsha256 = "{made.sha256}"\n'
+    )
+    whole = lies.read_bytes()
+    lies.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DataError, match=f"dm.safetensors of dm-mine. Its sha256 is .* it must be {made.sha256}"):
+        obtain("dm-mine", registry=toml)
+    lies.write_bytes(whole)
+    code, out, said = command("download", "dm-mine", "--registry", toml, "--offline")
+    assert code == 0, said
+    assert out.partition(": ")[0] != str(lies) and lies.read_bytes() == whole
+    lies.unlink()
+    assert load_distilled("dm-mine", registry=toml).sha256 == made.sha256
+
+
 def test_an_archive_of_pictures_becomes_a_set(online, tmp_path):
     def picture(value: int) -> bytes:
         out = io.BytesIO()

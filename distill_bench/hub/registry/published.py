@@ -14,7 +14,7 @@ from distill_bench.errors import DataError
 from distill_bench.hub import import_release
 from distill_bench.hub.registry.cached_file import CachedFile, take
 from distill_bench.hub.registry.download import PATIENT, Patience, fetch
-from distill_bench.hub.registry.registry import ID, OWN_FORMAT, Entry, published
+from distill_bench.hub.registry.registry import ID, OWN_FORMAT, Entry, own_registry, published, read_registry
 from distill_bench.hub.registry.repository import is_repository, repository_set
 from distill_bench.hub.registry.unpack import unpack
 from distill_bench.runtime.hashing import canonical_hash, sha256_of
@@ -52,7 +52,7 @@ def obtain(
     monitor: Monitor = SILENT,
     patience: Patience = PATIENT,
 ) -> CachedSet:
-    """The set of an id, downloaded and imported where it has not been.
+    """The set of an id, downloaded and imported where it has not been; taken from beside a registry that has it there.
 
     Args:
         name: the id.
@@ -70,7 +70,7 @@ def obtain(
         DataError: a file cannot be had or has a wrong sum, or is not what the registry says.
     """
     entry = published(name, registry)
-    take(given, name, entry)
+    take(given or _beside_registry(name, entry, registry), name, entry)
     how = {"may_download": may_download, "monitor": monitor, "patience": patience}
     if entry.importer == OWN_FORMAT:
         path = fetch(entry.files[0], name, entry, **how)  # type: ignore[arg-type]
@@ -119,6 +119,15 @@ def is_id(name: str | Path) -> bool:
         and not name.endswith(".safetensors")
         and not os.path.exists(name)
     )
+
+
+def _beside_registry(name: str, entry: Entry, registry: Path | None) -> list[Path]:
+    """Files that the cache lacks and that lie where the user's own registry says, seen from its folder."""
+    own = own_registry(registry)
+    if own is None or name not in read_registry(own):
+        return []
+    missing = [file for file in entry.files if not CachedFile(file, entry).path.exists()]
+    return [path for file in missing if os.path.isfile(path := own.parent / file.path)]
 
 
 def _folder(name: str, entry: Entry) -> Path:

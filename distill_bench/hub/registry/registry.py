@@ -255,6 +255,12 @@ def _read_once(path: Path) -> dict[str, Entry]:
     return read_registry(path)
 
 
+def own_registry(given: Path | None = None) -> Path | None:
+    """The user's own registry: the one given, else that of ``DISTILL_BENCH_REGISTRY``; None without either."""
+    named = setting("registry")
+    return given or (Path(os.path.expanduser(named)) if named else None)
+
+
 def load_registry(own: Path | None = None) -> dict[str, Entry]:
     """All published sets that are known: a registry of one's own first, then those of the package.
 
@@ -267,8 +273,7 @@ def load_registry(own: Path | None = None) -> dict[str, Entry]:
     Raises:
         DataError: a registry is missing or invalid.
     """
-    named = setting("registry")
-    path = own or (Path(os.path.expanduser(named)) if named else None)
+    path = own_registry(own)
     entries = {} if path is None else read_registry(path)
     return entries | {name: entry for name, entry in _read_once(BUILT_IN).items() if name not in entries}
 

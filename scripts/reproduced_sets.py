@@ -1,0 +1,87 @@
+"""The sets of docs/reproduction.md in the results: their files, pictures, losses, and a registry that names them.
+
+    python scripts/reproduced_sets.py results
+
+Takes the sets that the suite reproduction scored from the store into results/reproduced. What is there and unchanged is
+kept where the store lacks it, so that each set can be made on another machine.
+"""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from distill_bench.benchmark import read_results
+from distill_bench.datasets import dataset_info
+from distill_bench.distilled.distilled_set import load_distilled
+from distill_bench.distilled.render import grid
+from distill_bench.errors import DataError
+from distill_bench.evaluation import Result
+from distill_bench.hub.dataset_card import SetToPublish, registry_entry
+from distill_bench.runtime.files import write_atomically
+from distill_bench.runtime.paths import cache_dir
+from distill_bench.runtime.stored import beside, is_intact, read_json
+from distill_bench.runtime.tracking import LOSSES, losses_csv
+
+SUITE, FOLDER = "reproduction", "reproduced"
+PAGE = "https://github.com/distill-bench/distill_bench/tree/main/results/reproduced"
+HEADER = """\
+# Sets made with the papers' own values, see docs/reproduction.md; their files lie beside this one:
+# distill-bench evaluate ID --registry results/reproduced/registry.toml
+# Written by scripts/reproduced_sets.py.
+"""
+
+
+def by_id(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """The scores of each set as it is stored, by its id in the registry: no other release's, so it says whose it is."""
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        if result.set_sha256 is not None and not result.strict:
+            seed = f"-seed{result.seed}" if result.seed else ""
+            name = f"{result.method.replace(' ', '-')}-{result.dataset.replace('_', '-')}-ipc{result.ipc}-reproduced{seed}"
+            found.setdefault(name, []).append(result)
+    return found
+
+
+def fetch(name: str, result: Result, folder: Path) -> Path | None:
+    """A set's file in the folder, with its losses beside it: taken from the store; None where neither has it.
+
+    Raises:
+        DataError: the folder's is another set than was scored.
+    """
+    file, stored = folder / f"{name}.safetensors", cache_dir() / "store" / "sets" / f"{result.cell_key}.safetensors"
+    if is_intact(stored) and load_distilled(stored).sha256 == result.set_sha256:
+        write_atomically(file, stored.read_bytes())
+        if history := (read_json(beside(stored)) or {}).get("history"):
+            write_atomically(file.with_suffix(LOSSES), losses_csv(history))
+    if not file.exists():
+        return None
+    if load_distilled(file).sha256 != result.set_sha256:
+        raise DataError(f"{file} is not the set that the suite {SUITE} scored. Delete it, or score it.")
+    return file
+
+
+def entry(name: str, file: Path, scores: list[Result]) -> str:
+    """The registry's table of a set; what is claimed for it is its score under its paper's protocol."""
+    distilled = load_distilled(file)
+    own = {f"results/{SUITE}.jsonl": each for each in scores if each.protocol == distilled.card.protocol}
+    source = dataset_info(distilled.card.source.name)
+    assert source, f"{name} is not of a dataset that the suite {SUITE} has"
+    return registry_entry(SetToPublish(distilled, file.read_bytes(), name, source.licence, own, {}, page=PAGE))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="the folder of results")
+    given = parser.parse_args()
+    folder, entries = given.results / FOLDER, []
+    for name, scores in sorted(by_id(read_results(given.results, SUITE)).items()):
+        if (file := fetch(name, scores[0], folder)) is None:
+            print(f"{name}: its set is neither in the store nor in {folder}")
+            continue
+        write_atomically(file.with_suffix(".png"), grid(load_distilled(file)))
+        entries.append(entry(name, file, scores))
+    write_atomically(folder / "registry.toml", "\n".join([HEADER, *entries]))
+
+
+if __name__ == "__main__":
+    main()

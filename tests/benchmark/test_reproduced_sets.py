@@ -1,0 +1,78 @@
+"""Sets that were made with the papers' own values, as a registry in the results."""
+
+import sys
+
+import pytest
+import reproduced_sets
+import torch
+from result_files import score, write
+
+from distill_bench.distilled.distilled_set import DistilledSet
+from distill_bench.errors import DataError
+from distill_bench.hub.registry.published import obtain
+from distill_bench.runtime.paths import cache_dir
+from distill_bench.runtime.stored import write_with_sum
+
+KEY, NAME = "a" * 32, "dm-digits-ipc1-reproduced"
+
+
+@pytest.fixture
+def made(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
+    noise = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    distilled = DistilledSet.from_tensors(noise, torch.arange(10), digits, method="dm", protocol="quick-v1")
+    of_set = {"suite": "reproduction", "set_sha256": distilled.sha256, "cell_key": KEY}
+    scores = [score(**of_set), score(protocol="standard-v1", accuracies=(1.0, 2.0), **of_set)]
+    strict = score(accuracies=(3.0, 4.0), strict=True, **of_set)
+    write(tmp_path / "results" / "reproduction", [*scores, strict])
+    return distilled
+
+
+def store(distilled, history):
+    write_with_sum(cache_dir() / "store" / "sets" / f"{KEY}.safetensors", distilled.to_bytes(), {"history": history})
+
+
+def written(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["reproduced_sets.py", str(tmp_path / "results")])
+    reproduced_sets.main()
+    folder = tmp_path / "results" / "reproduced"
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_set_of_the_store_is_an_entry_with_its_score_picture_and_losses(made, tmp_path, monkeypatch):
+    store(made, [0.5, 0.25])
+    files = written(tmp_path, monkeypatch)
+    assert {*files} == {"registry.toml", *(f"{NAME}{ending}" for ending in (".safetensors", ".png", ".losses.csv"))}
+    assert files[f"{NAME}.losses.csv"] == b"step,loss\n0,0.5\n1,0.25\n"
+    taken = obtain(NAME, registry=tmp_path / "results" / "reproduced" / "registry.toml", may_download=False)
+    assert taken.paths[0].read_bytes() == made.to_bytes()
+    assert (taken.entry.protocol, taken.entry.claim.accuracy) == ("quick-v1", 89.0)
+    assert taken.entry.claim.source == "results/reproduction.jsonl"
+
+
+def test_without_the_store_the_folder_stays_as_it_is(made, tmp_path, monkeypatch, capsys):
+    store(made, [0.5])
+    before = written(tmp_path, monkeypatch)
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "other"))
+    assert written(tmp_path, monkeypatch) == before
+    (tmp_path / "results" / "reproduced" / f"{NAME}.safetensors").unlink()
+    assert "registry.toml" in written(tmp_path, monkeypatch)
+    assert f"{NAME}: its set is neither in the store nor in " in capsys.readouterr().out
+
+
+def test_another_set_than_was_scored_is_refused(made, tmp_path, monkeypatch):
+    store(made, [0.5])
+    written(tmp_path, monkeypatch)
+    changed = DistilledSet(made.images + 1, made.labels, made.card)
+    store(changed, [0.5])
+    written(tmp_path, monkeypatch)  # what the store has is not taken
+    changed.save(tmp_path / "results" / "reproduced" / f"{NAME}.safetensors")
+    with pytest.raises(DataError, match="is not the set that the suite reproduction scored"):
+        written(tmp_path, monkeypatch)
+
+
+def test_seeds_and_variants_have_ids_of_their_own():
+    rows = [score("tesla exact", seed=seed, dataset="fashion_mnist") for seed in (0, 2)]
+    assert {*reproduced_sets.by_id(rows)} == {
+        "tesla-exact-fashion-mnist-ipc1-reproduced", "tesla-exact-fashion-mnist-ipc1-reproduced-seed2"
+    }  # fmt: skip
