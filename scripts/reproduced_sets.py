@@ -7,6 +7,8 @@ kept where the store lacks it, so that each set can be made on another machine.
 """
 
 import argparse
+import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,8 +39,8 @@ def by_id(results: Iterable[Result]) -> dict[str, list[Result]]:
     for result in results:
         if result.set_sha256 is not None and not result.strict:
             seed = f"-seed{result.seed}" if result.seed else ""
-            name = f"{result.method.replace(' ', '-')}-{result.dataset.replace('_', '-')}-ipc{result.ipc}-reproduced{seed}"
-            found.setdefault(name, []).append(result)
+            words = (result.method, result.dataset, f"ipc{result.ipc}", f"reproduced{seed}")
+            found.setdefault(re.sub("[ _]", "-", "-".join(words)), []).append(result)
     return found
 
 
@@ -76,7 +78,7 @@ def main() -> None:
     folder, entries = given.results / FOLDER, []
     for name, scores in sorted(by_id(read_results(given.results, SUITE)).items()):
         if (file := fetch(name, scores[0], folder)) is None:
-            print(f"{name}: its set is neither in the store nor in {folder}")
+            sys.stderr.write(f"{name}: its set is neither in the store nor in {folder}\n")
             continue
         write_atomically(file.with_suffix(".png"), grid(load_distilled(file)))
         entries.append(entry(name, file, scores))

@@ -9,6 +9,7 @@ from distill_bench.api.named import Data, Set, data_of, dataset_named, protocol_
 from distill_bench.distilled import render as drawing
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.evaluation import Result
+from distill_bench.methods.iterates import OnIterate
 from distill_bench.methods.recipe import PAPER
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.files import check_no_input
@@ -31,6 +32,8 @@ def synthesize(
     checkpoint: Checkpoint | None = None,
     history: list[float] | None = None,
     log: Log = silent,
+    iterates: int = 10,
+    on_iterate: OnIterate | None = None,
     **config: Any,
 ) -> DistilledSet:
     """Make a distilled set from the training split of a dataset. The set is the last iterate.
@@ -49,6 +52,9 @@ def synthesize(
             state is still there: ``checkpoint.clear()`` removes it.
         history: a list that receives the loss of every step.
         log: is called with every step's number and loss, as ``log(3, {"dm/loss": 0.5})``.
+        iterates: into how many equal parts the steps are divided, after which
+        on_iterate: is called with the number of steps and the set as it is, ``on_iterate(100, distilled)``; not after
+            the last, nor by methods that do not learn a set as a whole. Its card has the number as ``iterate``.
         config: hyper-parameters that replace the recipe's.
 
     Returns:
@@ -62,7 +68,7 @@ def synthesize(
         Interrupted: the monitor was asked to stop; the checkpoint was written.
     """
     how: dict[str, Any] = {"device": device, "checkpoint": checkpoint, "history": history, "log": log}
-    how["fraction"] = fraction
+    how |= {"fraction": fraction, "iterates": iterates, "on_iterate": on_iterate}
     watching = monitor_of(progress, monitor)
     return methods.synthesize(dataset_named(data), method, ipc, preset, seed, monitor=watching, **how, **config)
 

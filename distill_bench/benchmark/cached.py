@@ -103,6 +103,7 @@ def _results(folder: Path) -> bool:
 _SET = ".safetensors"
 KINDS = (
     Kind("sets", "distilled sets, of synthesize and of suites", (f"store/sets/*{_SET}",), _summed),
+    Kind("iterates", "sets as they were while they were made", (f"store/iterates/*/*{_SET}",), _summed),
     Kind("scores", "results by their address", ("store/scores/*.json",), lambda path: stored_result(path) is not None),
     Kind(
         "networks",

@@ -100,7 +100,7 @@ def plan(suite: Suite, results: Path, only: str = "", settings: Mapping[str, Any
         DataError: a dataset or a set is not there.
     """
     cells = with_settings(expand(suite, parse_only(only)), settings or {})
-    config = BenchConfig(suite.name, Path(os.path.realpath(results)), **how)
+    config = BenchConfig(suite.name, Path(os.path.realpath(results)), iterates=suite.iterates, **how)
     sources = {name: _tested(name, suite, results) for name in dict.fromkeys(cell.dataset for cell in cells)}
     works = [tasks_of(cell, config, sources[cell.dataset]) for cell in cells]
     sets = [work for work in works if not isinstance(work.cell, ReferenceCell)]

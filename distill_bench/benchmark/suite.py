@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    NonNegativeInt,
     PositiveInt,
     Tag,
     ValidationError,
@@ -109,6 +110,8 @@ class Suite(BaseModel):
         reference: the protocol of the line trained on the whole training split, or ``"none"``. Protocols that probe
             networks have a second line, of networks that were not trained.
         size, holdout, flip_invariant, classes: as for ``load_dataset``.
+        iterates: into how many equal parts the steps of a set are divided, after which it is kept as it is, beside the
+            finished one; 0: it is not.
         study: whether its variants answer a question, and stand on the study's page, not on that of all datasets.
     """
 
@@ -130,6 +133,7 @@ class Suite(BaseModel):
     flip_invariant: bool | None = None
     classes: tuple[str, ...] | None = None
     study: bool = False
+    iterates: NonNegativeInt = 0
 
     @field_validator("methods")
     @classmethod

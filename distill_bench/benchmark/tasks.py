@@ -60,6 +60,7 @@ class BenchConfig:
         networks: how many networks score a set; the protocol's number if None.
         checkpoint_seconds: the least time between checkpoints of unfinished sets.
         compile: ``auto``, ``on`` or ``off``, for work that begins; what was begun goes on as it was.
+        iterates: as for ``StoredSet.make``.
     """
 
     suite: str
@@ -68,6 +69,7 @@ class BenchConfig:
     networks: int | None = None
     checkpoint_seconds: float = EVERY_SECONDS
     compile: str = "auto"
+    iterates: int = 0
 
     def __post_init__(self) -> None:
         """Raises UsageError if the suite's name would lead out of the folder of results."""
@@ -374,8 +376,9 @@ class SetTasks(CellTasks[SetCell]):
     def obtain_set(self, monitor: Monitor, own_process: bool) -> DistilledSet:
         distilled = self.stored_set()
         if distilled is None:
-            every = self.setting.checkpoint_seconds
-            return self.stored.make(self.setting.device, monitor, every, own_process)
+            setting = self.setting
+            how: dict[str, Any] = {"own_process": own_process, "iterates": setting.iterates}
+            return self.stored.make(setting.device, monitor, setting.checkpoint_seconds, **how)
         self.stored.checkpoint().clear()
         return distilled
 

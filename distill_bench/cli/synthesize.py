@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from distill_bench.runtime.log import log
 from distill_bench.runtime.memory import set_memory_limit
 from distill_bench.runtime.stored import write_with_sum
 from distill_bench.runtime.tracking import LOSSES, losses_csv, tracked
+
+if TYPE_CHECKING:
+    from distill_bench.methods.stored_sets import StoredSet
 
 
 def synthesize_command(
@@ -37,6 +40,12 @@ def synthesize_command(
     device: options.Device = "auto",
     checkpoint_seconds: options.CheckpointSeconds = 30.0,
     memory_limit: options.MemoryLimit = None,
+    iterates: Annotated[
+        int,
+        typer.Option(
+            "--iterates", min=0, help="Keep the set after each of so many equal parts of its steps too, beside --out."
+        ),
+    ] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Make it anew, although the store of synthesize and bench has it.")
     ] = False,
@@ -81,7 +90,7 @@ def synthesize_command(
     about = {"method": name, "dataset": data.name, "budget": str(budget), "preset": preset, "seed": seed}
     with tracked(trackers or (), out, about | config.model_dump(mode="json")) as told:
         how = {"device": device, "every_seconds": checkpoint_seconds, "own_process": True, "log": told}
-        distilled, made = wanted.obtain(fresh, monitor, **how)
+        distilled, made = wanted.obtain(fresh, monitor, iterates=iterates, **how)
     facts = wanted.history()
     write_with_sum(out, distilled.to_bytes(), facts)
     if facts.get("history"):
@@ -90,9 +99,22 @@ def synthesize_command(
         out.with_suffix(LOSSES).unlink(missing_ok=True)  # of another set that was there
     spent = f"{facts.get('seconds', 0):.0f} s" + ("" if made else f", made {facts.get('finished', 'before')}")
     show(f"{out}: {len(distilled.images)} images, {distilled.nbytes:,} bytes, {spent}")
+    if iterates:
+        show(*_write_iterates(wanted, out))
     if not made:
         monitor.say(*_about_stored(wanted.unlike(device)))
     show(*notes_shown(pixel_notes(distilled, data)))
+
+
+def _write_iterates(stored: "StoredSet", out: Path) -> list[str]:
+    """Write the set as it was while it was made beside the finished one. Returns a line for each file, or why none."""
+    lines = []
+    for steps, path in stored.iterates.items():
+        file = out.with_name(f"{out.stem}.step-{steps}{out.suffix}")
+        write_with_sum(file, path.read_bytes(), {})
+        lines.append(f"{file}: after {steps:,} steps")
+    none = "no iterates: the store has none of this set (--fresh makes them), or it is not learned as a whole"
+    return lines or [none]
 
 
 def _about_stored(unlike: Sequence[str]) -> list[str]:

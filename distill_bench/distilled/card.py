@@ -68,12 +68,13 @@ class Card(Sparse):
         projector: of labels of that kind.
         requires: external weights without which labels cannot be had. They are not among the set's bytes.
         replay: how networks go through recorded labels; None: as ``ReplayRule`` has it unless told otherwise.
+        iterate: of a set that was kept while its run was under way, after how many steps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     LATER = (
         "origin", "teacher", "fraction", "alpha", "distance_weight", "formation", "prefixes", "prefix_of", "projector",
-        "requires", "replay",
+        "requires", "replay", "iterate",
     )  # fmt: skip
 
     format_version: int = _FORMAT_VERSION
@@ -101,6 +102,7 @@ class Card(Sparse):
     projector: ProjectorCard | None = None
     requires: tuple[Required, ...] = ()
     replay: Replay | None = None
+    iterate: PositiveInt | None = None
 
     @property
     def trained_kind(self) -> LabelKind:

@@ -1,11 +1,12 @@
 """What a reader of an accuracy must know: test images in what a set was made from, odd pixels or labels, a protocol."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from distill_bench.datasets import Dataset
 from distill_bench.datasets.pixel_space import Transform
+from distill_bench.distilled.card import Card
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.distilled.pixel_diagnostics import STRONGEST, diagnose, images_among, picture_doubts
 from distill_bench.distilled.playback import stored_projector, stored_teacher
@@ -72,10 +73,17 @@ def notes_of(
     card = distilled.card
     assumed = card.origin.assumptions if card.origin else ()
     pixels, other_protocol = pixel_notes(distilled, dataset), protocol_note(distilled, protocol)
-    part = () if card.prefix_of is None else (f"the first {card.ipc} of {card.prefix_of} images per class of a set",)
     labelled = () if labels == "hard" else _label_notes(distilled, dataset)
     data = data_notes(dataset, distilled.labels.unique().tolist())
-    return (*data, *assumed, *part, *pixels, *labelled, *leaks, *odd, *other_protocol)
+    return (*data, *assumed, *_part_notes(card), *pixels, *labelled, *leaks, *odd, *other_protocol)
+
+
+def _part_notes(card: Card) -> Iterator[str]:
+    """Of what is less than the set that was asked for: a part of it, or one whose run had not ended."""
+    if card.prefix_of is not None:
+        yield f"the first {card.ipc} of {card.prefix_of} images per class of a set"
+    if card.iterate is not None:
+        yield f"kept after {card.iterate:,} steps of a run that went on"
 
 
 def _label_notes(distilled: DistilledSet, dataset: Dataset) -> tuple[str, ...]:

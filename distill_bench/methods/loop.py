@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from distill_bench.distilled.pixel_diagnostics import largest_value
 from distill_bench.errors import RunFailed, is_out_of_memory
-from distill_bench.methods.run import Run
+from distill_bench.methods.run import Run, SynthesisResult
 
 _LARGEST = {"labels": 1e4, "learning_rate": 1e2}
 """Of learned logits, weights and rates: nothing is learned beyond. Images have the bound of their pixel space."""
@@ -35,6 +35,10 @@ class Objective(ABC):
 
     def after_step(self, step: int) -> None:  # noqa: B027 (most methods have nothing to do here)
         """Called when the learnables have been updated."""
+
+    def result(self) -> SynthesisResult | None:
+        """The set as it is now; None of what is optimised for a part of one."""
+        return None
 
     def state(self) -> dict[str, Any]:
         """What the next step needs besides the learnables: tensors, numbers and strings."""
@@ -85,6 +89,7 @@ def optimise(
             run.log(step, {f"{run.method}/loss": loss})
             stage.note(f"loss {loss:.4g}")
             stage.advance()
+            run.keep(step + 1, steps, objective.result)
             state = partial(_state, run, objective, learnables, optimizers, step + 1)
             if run.checkpoint.save_if_due(run.monitor, state, f"{step + 1} of {steps} steps of {run.method} done"):
                 last_saved = step + 1

@@ -182,6 +182,14 @@ class SynthesisResult:
     stored: dict[str, Tensor] = field(default_factory=dict)
 
 
+Keep = Callable[[int, int, Callable[[], SynthesisResult | None]], None]
+"""Is told after every step how many are done of how many, and what gives the set as it is; see ``iterates``."""
+
+
+def keeps_none(done: int, steps: int, result: Callable[[], SynthesisResult | None]) -> None:
+    """Keeps no iterate."""
+
+
 @dataclass
 class Run(Generic[F]):
     """One set to make.
@@ -194,6 +202,7 @@ class Run(Generic[F]):
         checkpoint: stores unfinished work, which the next call resumes.
         history: the loss of every step so far.
         log: is told every step, see ``tracking.Log``.
+        keep: may keep the set as it is after a step.
     """
 
     method: str
@@ -206,6 +215,7 @@ class Run(Generic[F]):
     checkpoint: Checkpoint
     history: list[float] = field(default_factory=list)
     log: Log = silent
+    keep: Keep = keeps_none
 
     @property
     def classes(self) -> int:

@@ -1,5 +1,6 @@
 """Sets by their content address, in the store that ``synthesize`` and suites share: made once, found by both."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError
 from distill_bench.methods.address import synthesis_key
+from distill_bench.methods.iterates import Iterates
 from distill_bench.methods.registry import Method
 from distill_bench.methods.run import Config, Run
 from distill_bench.methods.synthesis import make_set, new_run
@@ -61,6 +63,15 @@ class StoredSet:
     def lock(self) -> Path:
         """Held by the process that makes it, or is at the cell of a suite that it belongs to."""
         return cache_dir() / "store" / "locks" / f"{self.key}.lock"
+
+    @property
+    def iterates(self) -> dict[int, Path]:
+        """Files of the set as it was while it was made, as far as they were kept, by the number of steps."""
+        return {int(path.stem): path for path in sorted(self._iterates_folder.glob("*.safetensors"), key=_steps)}
+
+    @property
+    def _iterates_folder(self) -> Path:
+        return cache_dir() / "store" / "iterates" / self.key
 
     def checkpoint(self, every_seconds: float = EVERY_SECONDS) -> Checkpoint:
         """The unfinished set, as far as it was saved."""
@@ -130,6 +141,7 @@ class StoredSet:
         every_seconds: float = EVERY_SECONDS,
         own_process: bool = False,
         log: Log = silent,
+        iterates: int = 0,
     ) -> DistilledSet:
         """Make the set and store it, going on from its checkpoint. Hold ``lock``.
 
@@ -138,6 +150,8 @@ class StoredSet:
             every_seconds: the least time between two checkpoints.
             own_process: whether this process does nothing else, so that its peak memory is the set's.
             log: is told every step.
+            iterates: into how many equal parts the steps are divided, after which the set is stored among ``iterates``;
+                after none if 0.
 
         Returns:
             The set.
@@ -147,10 +161,19 @@ class StoredSet:
         """
         checkpoint, history = self.checkpoint(every_seconds), list[float]()
         how: dict[str, Any] = {"device": device, "monitor": monitor, "checkpoint": checkpoint, "history": history}
-        how["log"] = log
+        how |= {"log": log, "iterates": Iterates(iterates, self._keep) if iterates else None}
+        if not checkpoint.files:
+            shutil.rmtree(self._iterates_folder, ignore_errors=True)  # of a run before
         distilled = make_set(self.data, self.method, self.config, self.budget, self.preset, self.seed, **how)
         run = run_block(checkpoint.seconds, resolve_device(device)) | {"compiled": checkpoint.compiled}
         facts = {"peak_memory_mb": peak_memory_mb() if own_process else None, "history": history, **run}
         write_with_sum(self.path, distilled.to_bytes(), facts)
         checkpoint.clear()
         return distilled
+
+    def _keep(self, steps: int, iterate: DistilledSet) -> None:
+        write_with_sum(self._iterates_folder / f"{steps}.safetensors", iterate.to_bytes(), {})
+
+
+def _steps(file: Path) -> int:
+    return int(file.stem)

@@ -8,6 +8,7 @@ from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import is_out_of_memory
 from distill_bench.methods.address import card_of, synthesis_key
+from distill_bench.methods.iterates import Iterates, OnIterate
 from distill_bench.methods.limits import check_budget, check_memory
 from distill_bench.methods.packing import as_set
 from distill_bench.methods.recipe import PAPER
@@ -33,6 +34,8 @@ def synthesize(
     checkpoint: Checkpoint | None = None,
     history: list[float] | None = None,
     log: Log = silent,
+    iterates: int = 10,
+    on_iterate: OnIterate | None = None,
     **config: Any,
 ) -> DistilledSet:
     """Make a distilled set from the training split of a dataset. The set is the last iterate.
@@ -48,6 +51,9 @@ def synthesize(
             state is still there: ``checkpoint.clear()`` removes it.
         history: a list that receives the loss of every step.
         log: is called with every step's number and loss, as ``log(3, {"dm/loss": 0.5})``.
+        iterates: into how many equal parts the steps are divided, after which
+        on_iterate: is called with the number of steps and the set as it is, ``on_iterate(100, distilled)``; not after
+            the last, nor by methods that do not learn a set as a whole. Its card has the number as ``iterate``.
         device: as for ``resolve_device``.
         monitor: hears of progress, and may ask to stop.
         config: hyper-parameters that replace the recipe's.
@@ -63,7 +69,8 @@ def synthesize(
     """
     budget, chosen = Budget(ipc, fraction), load_method(method)
     resolved = chosen.config_on(data, budget, preset, **config)
-    how = {"device": device, "monitor": monitor, "checkpoint": checkpoint, "history": history, "log": log}
+    how: dict[str, Any] = {"device": device, "monitor": monitor, "checkpoint": checkpoint, "history": history}
+    how |= {"log": log, "iterates": None if on_iterate is None else Iterates(iterates, on_iterate)}
     return make_set(data, chosen, resolved, budget, preset, seed, **how)
 
 
@@ -74,10 +81,13 @@ def make_set(
     budget: Budget,
     preset: str = PAPER,
     seed: int = 0,
+    iterates: Iterates | None = None,
     **how: Any,
 ) -> DistilledSet:
     """``synthesize`` with a loaded method and its resolved fields. Arguments and errors are the same."""
     card, run = card_of(data, method, config, budget, preset, seed), new_run(data, method, config, budget, seed, **how)
+    if iterates is not None:
+        run.keep = iterates.of(run, card)
     run.checkpoint.of = synthesis_key(data, method, config, budget, preset, seed)
     try:
         return as_set(method.function(run), run, card)

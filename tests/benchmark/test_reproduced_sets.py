@@ -57,7 +57,7 @@ def test_without_the_store_the_folder_stays_as_it_is(made, tmp_path, monkeypatch
     assert written(tmp_path, monkeypatch) == before
     (tmp_path / "results" / "reproduced" / f"{NAME}.safetensors").unlink()
     assert "registry.toml" in written(tmp_path, monkeypatch)
-    assert f"{NAME}: its set is neither in the store nor in " in capsys.readouterr().out
+    assert f"{NAME}: its set is neither in the store nor in " in capsys.readouterr().err
 
 
 def test_another_set_than_was_scored_is_refused(made, tmp_path, monkeypatch):

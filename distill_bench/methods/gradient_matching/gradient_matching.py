@@ -86,7 +86,7 @@ def gradient_matching(run: Run[GradientMatchingConfig]) -> SynthesisResult:
     optimizer = torch.optim.SGD([images], lr=config.image_lr, momentum=config.image_momentum)
     objective = GradientMatching(run, images)
     optimise(run, objective, {"images": images}, {"images": optimizer}, config.iterations * config.outer_loop)
-    return SynthesisResult(images, run.labels)
+    return objective.result()
 
 
 class GradientMatching(Objective):
@@ -159,6 +159,10 @@ class GradientMatching(Objective):
         compiled = bool(run.checkpoint.compiled)
         for _ in epochs(self._passes.network, batches, len(whole), plan, draws, compiled=compiled, chunk=most):
             pass
+
+    def result(self) -> SynthesisResult:
+        """The set as it is now."""
+        return SynthesisResult(self._images, self._run_of.labels)
 
     def state(self) -> dict[str, Any]:
         return {**self._passes.state(), "network": self._passes.network.state_dict()}

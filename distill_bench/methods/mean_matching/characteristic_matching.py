@@ -128,7 +128,7 @@ def characteristic_matching(run: Run[CharacteristicConfig]) -> SynthesisResult:
         )
     objective = CharacteristicMatching(run, images, optimizer)
     optimise(run, objective, {"images": images}, {"images": optimizer}, config.iterations)
-    return SynthesisResult(images, run.labels, formation=config.formation)
+    return objective.result()
 
 
 class CharacteristicMatching(MeanMatching):

@@ -174,6 +174,10 @@ class MeanMatching(Objective):
         (gradient,) = torch.autograd.grad(synthetic, leaf, slope)
         return loss, {"images": gradient}
 
+    def result(self) -> SynthesisResult:
+        """The set as it is now."""
+        return SynthesisResult(self._images, self._run_of.labels, formation=self._run_of.config.formation)
+
     def state(self) -> dict[str, Any]:
         return self._passes.state()
 
@@ -192,7 +196,7 @@ def match_means(
     optimizer = torch.optim.SGD([images], lr=run.config.image_lr, momentum=run.config.image_momentum)
     objective = MeanMatching(run, images, signals, distance, prepare)
     optimise(run, objective, {"images": images}, {"images": optimizer}, run.config.iterations)
-    return SynthesisResult(images, run.labels, formation=run.config.formation)
+    return objective.result()
 
 
 @torch.no_grad()
