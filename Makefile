@@ -49,6 +49,7 @@ study-pruning study-recovery study-evaluator study-gradient study-difficulty: st
 
 reproduction: $(INSTALLED)  ## docs/reproduction.md anew in build: days on a CPU; with ONLY=… some cells
 	$(BIN)/distill-bench bench reproduction --jobs $(JOBS) $(if $(ONLY),--only "$(ONLY)") --results $(MEASURED)
+	$(BIN)/python scripts/reproduced_sets.py $(MEASURED) --curves 2
 	$(BIN)/python scripts/reproduction.py $(MEASURED) --out $(if $(RESULTS),docs,build)
 
 leaderboard: $(INSTALLED)  ## render every board again from the results

@@ -1,9 +1,11 @@
 """The sets of docs/reproduction.md in the results: their files, pictures, losses, and a registry that names them.
 
     python scripts/reproduced_sets.py results
+    python scripts/reproduced_sets.py results --curves 2      # minutes a set: two networks on each of its iterates
 
 Takes the sets that the suite reproduction scored from the store into results/reproduced. What is there and unchanged is
-kept where the store lacks it, so that each set can be made on another machine.
+kept where the store lacks it, so that each set can be made on another machine. Accuracies of iterates are on the test
+split: the papers' runs have the whole training split. They are for the curve alone, no iterate is chosen.
 """
 
 import argparse
@@ -12,19 +14,20 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from distill_bench import evaluate
 from distill_bench.benchmark import read_results
 from distill_bench.datasets import dataset_info
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.distilled.render import grid
 from distill_bench.errors import DataError
-from distill_bench.evaluation import Result
+from distill_bench.evaluation import Result, score_folder
 from distill_bench.hub.dataset_card import SetToPublish, registry_entry
+from distill_bench.methods.stored_sets import iterates_of, path_of
 from distill_bench.runtime.files import write_atomically
-from distill_bench.runtime.paths import cache_dir
 from distill_bench.runtime.stored import beside, is_intact, read_json
 from distill_bench.runtime.tracking import LOSSES, losses_csv
 
-SUITE, FOLDER = "reproduction", "reproduced"
+SUITE, FOLDER, CURVE = "reproduction", "reproduced", ".accuracy.csv"
 PAGE = "https://github.com/distill-bench/distill_bench/tree/main/results/reproduced"
 HEADER = """\
 # Sets made with the papers' own values, see docs/reproduction.md; their files lie beside this one:
@@ -50,7 +53,7 @@ def fetch(name: str, result: Result, folder: Path) -> Path | None:
     Raises:
         DataError: the folder's is another set than was scored.
     """
-    file, stored = folder / f"{name}.safetensors", cache_dir() / "store" / "sets" / f"{result.cell_key}.safetensors"
+    file, stored = folder / f"{name}.safetensors", path_of(str(result.cell_key))
     if is_intact(stored) and load_distilled(stored).sha256 == result.set_sha256:
         write_atomically(file, stored.read_bytes())
         if history := (read_json(beside(stored)) or {}).get("history"):
@@ -71,9 +74,19 @@ def entry(name: str, file: Path, scores: list[Result]) -> str:
     return registry_entry(SetToPublish(distilled, file.read_bytes(), name, source.licence, own, {}, page=PAGE))
 
 
+def curve(key: str, networks: int) -> str:
+    """Accuracies of a set's iterates under the protocol on its card as CSV; no line where none were kept."""
+    lines = []
+    for step, path in iterates_of(key).items():
+        result = evaluate(path, networks=networks, cache=score_folder())
+        lines.append(f"{step},{result.accuracy!r},{result.networks}\n")
+    return "".join(["step,accuracy,networks\n", *lines]) if lines else ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="the folder of results")
+    parser.add_argument("--curves", type=int, default=0, metavar="N", help="networks for each iterate of the store")
     given = parser.parse_args()
     folder, entries = given.results / FOLDER, []
     for name, scores in sorted(by_id(read_results(given.results, SUITE)).items()):
@@ -81,6 +94,8 @@ def main() -> None:
             sys.stderr.write(f"{name}: its set is neither in the store nor in {folder}\n")
             continue
         write_atomically(file.with_suffix(".png"), grid(load_distilled(file)))
+        if given.curves and (accuracies := curve(str(scores[0].cell_key), given.curves)):
+            write_atomically(file.with_suffix(CURVE), accuracies)
         entries.append(entry(name, file, scores))
     write_atomically(folder / "registry.toml", "\n".join([HEADER, *entries]))
 

@@ -1,14 +1,16 @@
-"""Sets made with the papers' own values beside what the papers claim: the tables of docs/reproduction.md.
+"""Sets made with the papers' own values beside what the papers claim: tables and figure of docs/reproduction.md.
 
     python scripts/reproduction.py results --out docs
 
-Reads the results of the suite reproduction, and claims as boards have them. ± and verdicts are those of the claims
-table, see docs/results.md.
+Reads the results of the suite reproduction, the sets that scripts/reproduced_sets.py has put beside them, and claims as
+boards have them. ± and verdicts are those of the claims table, see docs/results.md.
 """
 
 import argparse
 from pathlib import Path
 
+from reproduced_sets import FOLDER, SUITE
+from reproduction_figure import draw
 from study_tables import PAGES, table, with_tables
 
 from distill_bench.benchmark import read_results
@@ -19,7 +21,9 @@ from distill_bench.benchmark.leaderboard.collect import Row, leaderboard_rows
 from distill_bench.evaluation.result_file import Filed
 from distill_bench.runtime.files import write_atomically
 
-SUITE, PAGE = "reproduction", PAGES.parent / "reproduction.md"
+PAGE = PAGES.parent / "reproduction.md"
+FIGURE = "images/reproduction.png"
+ABOUT_FIGURE = "The sets, first image of each class; losses; test accuracy of iterates, and of the set (dashed)"
 
 
 def _percent(value: float, half: float | None) -> str:
@@ -75,9 +79,12 @@ def main() -> None:
     results = read_results(given.results, SUITE)
     if not results:
         parser.error(f"{given.results} has no results of the suite {SUITE}: run `distill-bench bench {SUITE}` first")
-    given.out.mkdir(parents=True, exist_ok=True)
-    text = with_tables(PAGE.read_text(), Path(__file__).name, tables(results, published()))
-    write_atomically(given.out / PAGE.name, text)
+    text = tables(results, published())
+    if (registry := given.results / FOLDER / "registry.toml").exists():
+        (given.out / FIGURE).parent.mkdir(parents=True, exist_ok=True)
+        draw(registry).savefig(given.out / FIGURE, metadata={"Software": None})
+        text += f"\n![{ABOUT_FIGURE}]({FIGURE})\n"
+    write_atomically(given.out / PAGE.name, with_tables(PAGE.read_text(), Path(__file__).name, text))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,20 @@ _DECIDE_DIGITS = ("device", "threads", "torch", "cpu", "instructions", "git_comm
 """What of a recorded run decides a set's last digits besides its address, or may decide more: code that was changed."""
 
 
+def path_of(key: str) -> Path:
+    """Where a set lies, or will lie, by its content address."""
+    return cache_dir() / "store" / "sets" / f"{key}.safetensors"
+
+
+def iterates_of(key: str) -> dict[int, Path]:
+    """Files of a set as it was while it was made, as far as they were kept, by the number of steps."""
+    return dict(sorted((int(path.stem), path) for path in _iterates_folder(key).glob("*.safetensors")))
+
+
+def _iterates_folder(key: str) -> Path:
+    return cache_dir() / "store" / "iterates" / key
+
+
 @dataclass(frozen=True)
 class StoredSet:
     """A set that is asked for, and its place in the store.
@@ -53,7 +67,7 @@ class StoredSet:
 
     @property
     def path(self) -> Path:
-        return cache_dir() / "store" / "sets" / f"{self.key}.safetensors"
+        return path_of(self.key)
 
     @property
     def checkpoint_path(self) -> Path:
@@ -66,12 +80,8 @@ class StoredSet:
 
     @property
     def iterates(self) -> dict[int, Path]:
-        """Files of the set as it was while it was made, as far as they were kept, by the number of steps."""
-        return {int(path.stem): path for path in sorted(self._iterates_folder.glob("*.safetensors"), key=_steps)}
-
-    @property
-    def _iterates_folder(self) -> Path:
-        return cache_dir() / "store" / "iterates" / self.key
+        """See ``iterates_of``."""
+        return iterates_of(self.key)
 
     def checkpoint(self, every_seconds: float = EVERY_SECONDS) -> Checkpoint:
         """The unfinished set, as far as it was saved."""
@@ -163,7 +173,7 @@ class StoredSet:
         how: dict[str, Any] = {"device": device, "monitor": monitor, "checkpoint": checkpoint, "history": history}
         how |= {"log": log, "iterates": Iterates(iterates, self._keep) if iterates else None}
         if not checkpoint.files:
-            shutil.rmtree(self._iterates_folder, ignore_errors=True)  # of a run before
+            shutil.rmtree(_iterates_folder(self.key), ignore_errors=True)  # of a run before
         distilled = make_set(self.data, self.method, self.config, self.budget, self.preset, self.seed, **how)
         run = run_block(checkpoint.seconds, resolve_device(device)) | {"compiled": checkpoint.compiled}
         facts = {"peak_memory_mb": peak_memory_mb() if own_process else None, "history": history, **run}
@@ -172,8 +182,4 @@ class StoredSet:
         return distilled
 
     def _keep(self, steps: int, iterate: DistilledSet) -> None:
-        write_with_sum(self._iterates_folder / f"{steps}.safetensors", iterate.to_bytes(), {})
-
-
-def _steps(file: Path) -> int:
-    return int(file.stem)
+        write_with_sum(_iterates_folder(self.key) / f"{steps}.safetensors", iterate.to_bytes(), {})

@@ -5,8 +5,10 @@ import sys
 import pytest
 import reproduced_sets
 import torch
+from reproduction_figure import draw
 from result_files import score, write
 
+from distill_bench import evaluate
 from distill_bench.distilled.distilled_set import DistilledSet
 from distill_bench.errors import DataError
 from distill_bench.hub.registry.published import obtain
@@ -50,6 +52,15 @@ def test_a_set_of_the_store_is_an_entry_with_its_score_picture_and_losses(made, 
     assert taken.entry.claim.source == "results/reproduction.jsonl"
 
 
+def test_accuracies_of_iterates_are_a_curve(made, tmp_path, monkeypatch):
+    assert reproduced_sets.curve(KEY, 1) == ""
+    for step in (10, 2):
+        iterate = DistilledSet(made.images, made.labels, made.card.model_copy(update={"iterate": step}))
+        iterate.save(cache_dir() / "store" / "iterates" / KEY / f"{step}.safetensors")
+    accuracy = evaluate(made, networks=1).accuracy
+    assert reproduced_sets.curve(KEY, 1) == f"step,accuracy,networks\n2,{accuracy!r},1\n10,{accuracy!r},1\n"
+
+
 def test_without_the_store_the_folder_stays_as_it_is(made, tmp_path, monkeypatch, capsys):
     store(made, [0.5])
     before = written(tmp_path, monkeypatch)
@@ -76,3 +87,16 @@ def test_seeds_and_variants_have_ids_of_their_own():
     assert {*reproduced_sets.by_id(rows)} == {
         "tesla-exact-fashion-mnist-ipc1-reproduced", "tesla-exact-fashion-mnist-ipc1-reproduced-seed2"
     }  # fmt: skip
+
+
+def test_the_figure_has_a_row_a_set_with_what_is_known_of_it(made, tmp_path, monkeypatch):
+    store(made, [0.5, 0.25, 0.125])
+    written(tmp_path, monkeypatch)
+    registry = tmp_path / "results" / "reproduced" / "registry.toml"
+    pictures, losses, accuracies = draw(registry).axes
+    assert pictures.get_title(loc="left") == "dm-digits-ipc1" and pictures.images[0].get_array().shape == (8, 89, 3)
+    assert [list(line.get_ydata()) for line in losses.lines] == [[0.5, 0.25, 0.125]] * 2
+    assert not accuracies.axison
+    (registry.parent / f"{NAME}.accuracy.csv").write_text("step,accuracy,networks\n1,50.0,2\n2,60.0,2\n")
+    curve, line = draw(registry).axes[2].lines
+    assert list(curve.get_ydata()) == [50.0, 60.0] and list(line.get_ydata()) == [89.0, 89.0]

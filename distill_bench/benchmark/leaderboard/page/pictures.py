@@ -4,7 +4,6 @@ import base64
 import io
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from jaxtyping import UInt8
@@ -15,7 +14,7 @@ from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.distilled.render import render_pixels
 from distill_bench.errors import DistillBenchError
 from distill_bench.evaluation import Result
-from distill_bench.runtime.paths import cache_dir
+from distill_bench.methods.stored_sets import path_of
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _MOST_BYTES = 1_500_000
@@ -51,7 +50,7 @@ def _stored(result: Result) -> DistilledSet | None:
     """The set that a result is of; None where the store has none, or another, under its key."""
     if not _KEY.fullmatch(result.cell_key or ""):  # a stranger's result names no file
         return None
-    path = Path(cache_dir() / "store" / "sets" / f"{result.cell_key}.safetensors")
+    path = path_of(str(result.cell_key))
     try:
         distilled = load_distilled(path) if path.exists() else None
     except DistillBenchError:
