@@ -3,9 +3,10 @@
     python scripts/reproduced_sets.py results
     python scripts/reproduced_sets.py results --curves 2      # minutes a set: two networks on each of its iterates
 
-Takes the sets that the suite reproduction scored from the store into results/reproduced. What is there and unchanged is
-kept where the store lacks it, so that each set can be made on another machine. Accuracies of iterates are on the test
-split: the papers' runs have the whole training split. They are for the curve alone, no iterate is chosen.
+Takes the sets that the suites reproduction and reproduction-mnist scored from the store into results/reproduced. What
+is there and unchanged is kept where the store lacks it, so that each set can be made on another machine. Accuracies of
+iterates are on the test split: the papers' runs have the whole training split. They are for the curve alone, no iterate
+is chosen.
 """
 
 import argparse
@@ -21,13 +22,14 @@ from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.distilled.render import grid
 from distill_bench.errors import DataError
 from distill_bench.evaluation import Result, score_folder
+from distill_bench.evaluation.result_file import Filed
 from distill_bench.hub.dataset_card import SetToPublish, registry_entry
 from distill_bench.methods.stored_sets import iterates_of, path_of
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.stored import beside, is_intact, read_json
 from distill_bench.runtime.tracking import LOSSES, losses_csv
 
-SUITE, FOLDER, CURVE = "reproduction", "reproduced", ".accuracy.csv"
+SUITES, FOLDER, CURVE = ("reproduction", "reproduction-mnist"), "reproduced", ".accuracy.csv"
 PAGE = "https://github.com/distill-bench/distill_bench/tree/main/results/reproduced"
 HEADER = """\
 # Sets made with the papers' own values, see docs/reproduction.md; their files lie beside this one:
@@ -36,11 +38,16 @@ HEADER = """\
 """
 
 
-def by_id(results: Iterable[Result]) -> dict[str, list[Result]]:
+def scores_of(results: Path) -> list[Filed]:
+    """What the suites have scored, and what failed."""
+    return [each for suite in SUITES for each in read_results(results, suite)]
+
+
+def by_id(results: Iterable[Filed]) -> dict[str, list[Result]]:
     """The scores of each set as it is stored, by its id in the registry: no other release's, so it says whose it is."""
     found: dict[str, list[Result]] = {}
     for result in results:
-        if result.set_sha256 is not None and not result.strict:
+        if isinstance(result, Result) and result.set_sha256 is not None and not result.strict:
             seed = f"-seed{result.seed}" if result.seed else ""
             words = (result.method, result.dataset, f"ipc{result.ipc}", f"reproduced{seed}")
             found.setdefault(re.sub("[ _]", "-", "-".join(words)), []).append(result)
@@ -61,16 +68,16 @@ def fetch(name: str, result: Result, folder: Path) -> Path | None:
     if not file.exists():
         return None
     if load_distilled(file).sha256 != result.set_sha256:
-        raise DataError(f"{file} is not the set that the suite {SUITE} scored. Delete it, or score it.")
+        raise DataError(f"{file} is not the set that {result.suite} scored. Delete it, or score it.")
     return file
 
 
 def entry(name: str, file: Path, scores: list[Result]) -> str:
     """The registry's table of a set; what is claimed for it is its score under its paper's protocol."""
     distilled = load_distilled(file)
-    own = {f"results/{SUITE}.jsonl": each for each in scores if each.protocol == distilled.card.protocol}
+    own = {f"results/{each.suite}.jsonl": each for each in scores if each.protocol == distilled.card.protocol}
     source = dataset_info(distilled.card.source.name)
-    assert source, f"{name} is not of a dataset that the suite {SUITE} has"
+    assert source, f"{name} is of a dataset without known terms"
     return registry_entry(SetToPublish(distilled, file.read_bytes(), name, source.licence, own, {}, page=PAGE))
 
 
@@ -89,7 +96,7 @@ def main() -> None:
     parser.add_argument("--curves", type=int, default=0, metavar="N", help="networks for each iterate of the store")
     given = parser.parse_args()
     folder, entries = given.results / FOLDER, []
-    for name, scores in sorted(by_id(read_results(given.results, SUITE)).items()):
+    for name, scores in sorted(by_id(scores_of(given.results)).items()):
         if (file := fetch(name, scores[0], folder)) is None:
             sys.stderr.write(f"{name}: its set is neither in the store nor in {folder}\n")
             continue

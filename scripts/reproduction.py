@@ -2,18 +2,19 @@
 
     python scripts/reproduction.py results --out docs
 
-Reads the results of the suite reproduction, the sets that scripts/reproduced_sets.py has put beside them, and claims as
-boards have them. ± and verdicts are those of the claims table, see docs/results.md.
+Reads the results of the suites reproduction and reproduction-mnist, the sets that scripts/reproduced_sets.py has put
+beside them, and claims as boards have them. ± and verdicts are those of the claims table, see docs/results.md.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from reproduced_sets import FOLDER, SUITE
+from reproduced_sets import FOLDER, SUITES, scores_of
 from reproduction_figure import draw
 from study_tables import PAGES, table, with_tables
 
-from distill_bench.benchmark import read_results
 from distill_bench.benchmark.leaderboard import published
 from distill_bench.benchmark.leaderboard.claimed import OTHER, claims_table
 from distill_bench.benchmark.leaderboard.claims import Claim
@@ -34,6 +35,10 @@ def _half(row: Row) -> float | None:
     return None if row["ci_low"] is None else (row["ci_high"] - row["ci_low"]) / 2
 
 
+def _set(row: Mapping[str, Any]) -> str:
+    return f"{row['method']}, {row['dataset']}"
+
+
 def _signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.1f}".replace("-", "−")
 
@@ -42,16 +47,16 @@ def tables(results: list[Filed], claims: list[Claim]) -> str:
     """How many claims hold, those that were measured under their conditions, and the others.
 
     Args:
-        results: of the suite.
+        results: of the suites.
         claims: published accuracies.
     """
     rows = claims_table(leaderboard_rows(results, claims), claims)
     judged = [row for row in rows if row["verdict"] != OTHER]
     held = sum(row["verdict"] == "holds" for row in judged)
-    header = ["method", "protocol", "paper (std)", "here", "difference", "standard errors", "verdict", "what to know"]
+    header = ["set", "protocol", "paper (std)", "here", "difference", "standard errors", "verdict", "what to know"]
     entries = [
         [
-            row["method"], row["protocol"], _percent(row["claimed"], row["claimed_std"]),
+            _set(row), row["protocol"], _percent(row["claimed"], row["claimed_std"]),
             _percent(row["measured"], _half(row)), _signed(row["difference"]), _signed(row["standard_errors"]),
             row["verdict"], "; ".join(row["why"]),
         ]
@@ -59,7 +64,7 @@ def tables(results: list[Filed], claims: list[Claim]) -> str:
     ]  # fmt: skip
     others = [
         [
-            row["method"], row["protocol"], _percent(row["measured"], _half(row)), f"{row['claimed']:.1f}",
+            _set(row), row["protocol"], _percent(row["measured"], _half(row)), f"{row['claimed']:.1f}",
             "; ".join(row["why"]),
         ]
         for row in rows
@@ -76,9 +81,9 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="the folder of results")
     parser.add_argument("--out", type=Path, required=True, help=f"the folder to write {PAGE.name} to")
     given = parser.parse_args()
-    results = read_results(given.results, SUITE)
+    results = scores_of(given.results)
     if not results:
-        parser.error(f"{given.results} has no results of the suite {SUITE}: run `distill-bench bench {SUITE}` first")
+        parser.error(f"{given.results} has no results of the suites: run `distill-bench bench {SUITES[0]}` first")
     text = tables(results, published())
     if (registry := given.results / FOLDER / "registry.toml").exists():
         (given.out / FIGURE).parent.mkdir(parents=True, exist_ok=True)

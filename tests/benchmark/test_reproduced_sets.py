@@ -78,7 +78,7 @@ def test_another_set_than_was_scored_is_refused(made, tmp_path, monkeypatch):
     store(changed, [0.5])
     written(tmp_path, monkeypatch)  # what the store has is not taken
     changed.save(tmp_path / "results" / "reproduced" / f"{NAME}.safetensors")
-    with pytest.raises(DataError, match="is not the set that the suite reproduction scored"):
+    with pytest.raises(DataError, match="is not the set that reproduction scored"):
         written(tmp_path, monkeypatch)
 
 

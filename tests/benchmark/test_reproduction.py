@@ -23,9 +23,9 @@ def test_claims_under_their_own_conditions_are_judged_and_counted():
     ]
     shown = reproduction.tables(results, claims)
     assert shown.startswith("1 of the 2 claims that were measured under their own conditions hold.")
-    assert "| dm | dsa-v1 | 26.0 ± 0.8 | 26.1 ± 0.7 | +0.1 | +0.3 | holds | " in shown
-    assert "| dc | dc-v1 | 28.3 ± 0.5 | 20.1 ± 0.7 | −8.2 | −" in shown and "does not hold" in shown
-    assert "| dm | standard-v1 | 27.1 ± 0.7 | 26.0 | the claim is under dsa-v1 |" in shown
+    assert "| dm, cifar10 | dsa-v1 | 26.0 ± 0.8 | 26.1 ± 0.7 | +0.1 | +0.3 | holds | " in shown
+    assert "| dc, cifar10 | dc-v1 | 28.3 ± 0.5 | 20.1 ± 0.7 | −8.2 | −" in shown and "does not hold" in shown
+    assert "| dm, cifar10 | standard-v1 | 27.1 ± 0.7 | 26.0 | the claim is under dsa-v1 |" in shown
 
 
 def test_without_a_claim_there_is_no_table():
