@@ -54,6 +54,7 @@ reproduction: $(INSTALLED)  ## docs/reproduction.md anew in build: days on a CPU
 
 leaderboard: $(INSTALLED)  ## render every board again from the results
 	$(BIN)/distill-bench leaderboard $(BOARDS)
+	$(if $(RESULTS),$(BIN)/python scripts/set_pictures.py $(RESULTS))
 
 test: export PYTHONDONTWRITEBYTECODE =  # what pytest makes of the tests is kept: each process would need ten seconds for it
 test: $(INSTALLED)

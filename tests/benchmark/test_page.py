@@ -5,15 +5,18 @@ import io
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
+import set_pictures
 import torch
 import typer
 from PIL import Image
-from result_files import claim, failure, full, score
+from result_files import claim, failure, full, score, write
 
 from distill_bench.benchmark.leaderboard import Source, merged_rows, render_page
+from distill_bench.benchmark.leaderboard.board import sources_of
 from distill_bench.benchmark.leaderboard.colours import FLIPPED, OTHER, PALETTE, TAUGHT, style_of, told_apart
 from distill_bench.benchmark.leaderboard.page.commands import commands
 from distill_bench.benchmark.leaderboard.page.pictures import pictures_of
@@ -218,6 +221,32 @@ def test_a_set_that_is_here_is_shown_class_by_class(stored):
 )
 def test_no_other_set_is_shown_in_its_place(stored, fields):
     assert pictures_of([stored.model_copy(update=fields)]) == {}
+
+
+def test_a_picture_lies_with_the_results_where_the_store_has_no_set(stored, tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    write(
+        folder, [stored.model_copy(update={"seed": 0}), stored.model_copy(update={"seed": 1, "set_sha256": "b" * 64})]
+    )
+    monkeypatch.setattr(sys, "argv", ["set_pictures.py", str(folder)])
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / f"{'c' * 64}.png").write_bytes(b"\x89PNG of no result")
+    set_pictures.main()
+    assert [path.stem for path in (folder / "pictures").iterdir()] == [stored.set_sha256]
+    shown = pictures_of([stored])
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "another"))
+    assert pictures_of([stored]) == {} and pictures_of([stored], [tmp_path, folder]) == shown
+    render_page(sources_of([folder]), tmp_path / "page.html")
+    assert data_of((tmp_path / "page.html").read_text())["pictures"] == shown
+
+
+@pytest.mark.parametrize("name", ["../outside", "b" * 64])
+def test_no_other_file_is_shown_as_a_picture(stored, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "another"))
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "outside.png").write_bytes(b"\x89PNG")
+    (tmp_path / "pictures" / f"{'b' * 64}.png").write_bytes(b"<svg>")
+    assert pictures_of([stored.model_copy(update={"set_sha256": name})], [tmp_path]) == {}
 
 
 def test_pictures_have_little_room(stored, monkeypatch):

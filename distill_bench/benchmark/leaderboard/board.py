@@ -68,7 +68,7 @@ def sources_of(folders: Sequence[Path], wrong: list[str] | None = None) -> list[
     origins = [origin_of(folder) for folder in folders]
     names = origins if len(set(origins)) == len(origins) else [str(folder) for folder in folders]
     return [
-        Source(name, read_results(folder, wrong=wrong) if folder.is_dir() else [])
+        Source(name, read_results(folder, wrong=wrong) if folder.is_dir() else [], folder)
         for name, folder in zip(names, folders, strict=True)
     ]
 
@@ -93,7 +93,8 @@ def render_page(sources: Sequence[Source], path: Path) -> None:
     from distill_bench.benchmark.leaderboard.page.rows import page_data
 
     rows = without_studies(merged_rows(sources, published()))
-    write_atomically(path, page(page_data(rows, published())))
+    folders = [source.folder for source in sources if source.folder is not None]
+    write_atomically(path, page(page_data(rows, published(), folders)))
 
 
 def _figure(rows: list[Row]) -> bytes:

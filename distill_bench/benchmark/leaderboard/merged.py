@@ -36,10 +36,12 @@ class Source:
     Attributes:
         origin: where they come from, see ``origin_of``, or what else tells the folder from another.
         filed: what ``read_results`` found.
+        folder: where; None of what was not read from one.
     """
 
     origin: str
     filed: Sequence[Filed]
+    folder: Path | None = None
 
 
 def origin_of(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """What the page knows: one JSON block of rows, recipes, methods and datasets."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -36,12 +37,13 @@ _DIGITS = 6
 """So many that the page, which rounds once more, writes what Python writes."""
 
 
-def page_data(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> dict[str, Any]:
+def page_data(rows: Sequence[Row], claims: Sequence[Claim] = (), folders: Sequence[Path] = ()) -> dict[str, Any]:
     """All that the page shows, JSON-safe.
 
     Args:
         rows: of ``merged_rows``.
         claims: published accuracies.
+        folders: of the results, for the pictures there.
 
     Returns:
         ``rows``, ``recipes`` by key, ``methods`` by name, ``datasets`` in order, the lines ``random``,
@@ -49,7 +51,8 @@ def page_data(rows: Sequence[Row], claims: Sequence[Claim] = ()) -> dict[str, An
     """
     recipes: dict[str, Any] = {}
     results = [each for row in rows for each in row["results"] if isinstance(each, Result)]
-    pictures = pictures_of(sorted(results, key=lambda each: (each.seed or 0, each.images or each.ipc or 0)))
+    smallest_first = sorted(results, key=lambda each: (each.seed or 0, each.images or each.ipc or 0))
+    pictures = pictures_of(smallest_first, folders)
     shown = [_row(row, claims, recipes) for row in rows]
     methods = {name: about_method(name) | _style(name) for name in sorted({row["method"] for row in rows} - {*LINES})}
     return {
