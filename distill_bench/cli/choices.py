@@ -20,6 +20,7 @@ FORMATS = ("arrays", "datadam", "datasets", "datm", "dcbench", "folder", "imagef
 WRITABLE_FORMATS = ("datasets", "datm", "folder", "imagefolder", "mtt", "parquet", "res")
 CLEARED = (
     "sets",
+    "iterates",
     "scores",
     "networks",
     "checkpoints",

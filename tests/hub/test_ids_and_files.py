@@ -24,11 +24,12 @@ def released(digits, tmp_path, monkeypatch):
     """A set in a registry of one's own, not downloaded yet."""
     made = DistilledSet.from_tensors(torch.zeros(10, 1, 8, 8), torch.arange(10), digits, method="dm")
     made.save(tmp_path / "dm.safetensors")
-    (tmp_path / "r.toml").write_text(
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "r.toml").write_text(
         '[my-set]\nmethod = "dm"\ndataset = "digits"\nipc = 1\nprotocol = "quick-v1"\npage = "https://example.org"\n'
         f'[[my-set.files]]\npath = "dm.safetensors"\nsha256 = "{made.sha256}"\n'
     )
-    monkeypatch.setenv("DISTILL_BENCH_REGISTRY", str(tmp_path / "r.toml"))
+    monkeypatch.setenv("DISTILL_BENCH_REGISTRY", str(tmp_path / "registry" / "r.toml"))
     return made
 
 
