@@ -24,7 +24,7 @@ from distill_bench.runtime.files import write_atomically
 
 PAGE = PAGES.parent / "reproduction.md"
 FIGURE = "images/reproduction.png"
-ABOUT_FIGURE = "The sets, first image of each class; losses; test accuracy of iterates, and of the set (dashed)"
+ABOUT_FIGURE = "The sets, first image of each class; losses; accuracies of iterates where they were scored"
 
 
 def _percent(value: float, half: float | None) -> str:
