@@ -17,6 +17,7 @@ from pathlib import Path
 
 from distill_bench import evaluate
 from distill_bench.benchmark import read_results
+from distill_bench.benchmark.leaderboard.page.pictures import stored_set
 from distill_bench.datasets import dataset_info
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.distilled.render import grid
@@ -26,7 +27,7 @@ from distill_bench.evaluation.result_file import Filed
 from distill_bench.hub.dataset_card import SetToPublish, registry_entry
 from distill_bench.methods.stored_sets import iterates_of, path_of
 from distill_bench.runtime.files import write_atomically
-from distill_bench.runtime.stored import beside, is_intact, read_json
+from distill_bench.runtime.stored import beside, read_json
 from distill_bench.runtime.tracking import LOSSES, losses_csv
 
 SUITES, FOLDER, CURVE = ("reproduction", "reproduction-mnist"), "reproduced", ".accuracy.csv"
@@ -60,10 +61,10 @@ def fetch(name: str, result: Result, folder: Path) -> Path | None:
     Raises:
         DataError: the folder's is another set than was scored.
     """
-    file, stored = folder / f"{name}.safetensors", path_of(str(result.cell_key))
-    if is_intact(stored) and load_distilled(stored).sha256 == result.set_sha256:
-        write_atomically(file, stored.read_bytes())
-        if history := (read_json(beside(stored)) or {}).get("history"):
+    file = folder / f"{name}.safetensors"
+    if distilled := stored_set(result):
+        write_atomically(file, distilled.to_bytes())
+        if history := (read_json(beside(path_of(str(result.cell_key)))) or {}).get("history"):
             write_atomically(file.with_suffix(LOSSES), losses_csv(history))
     if not file.exists():
         return None

@@ -27,7 +27,8 @@ def first_sets(results: Path) -> list[Result]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="the folder of results")
-    folder, wanted = parser.parse_args().results / PICTURES, first_sets(parser.parse_args().results)
+    given = parser.parse_args()
+    folder, wanted = given.results / PICTURES, first_sets(given.results)
     for result in wanted:
         if distilled := stored_set(result):
             write_atomically(folder / f"{result.set_sha256}.png", picture(distilled))

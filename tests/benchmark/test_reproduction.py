@@ -1,7 +1,15 @@
 """The tables of docs/reproduction.md: what is judged, and what is not."""
 
+import re
+from pathlib import Path
+
 import reproduction
+from reproduced_sets import scores_of
 from result_files import claim, failure, score
+
+from distill_bench.benchmark.leaderboard import published
+
+ROOT = Path(__file__).parents[2]
 
 PAPERS = {"suite": "reproduction", "dataset": "cifar10", "network": "ConvNetD3", "preset": "paper", "ipc": 1}
 
@@ -30,3 +38,10 @@ def test_claims_under_their_own_conditions_are_judged_and_counted():
 
 def test_without_a_claim_there_is_no_table():
     assert "|" not in reproduction.tables([result("dm", [26.0, 26.4], "dsa-v1")], [])
+
+
+def test_the_page_has_the_committed_results_and_readme_says_how_many_claims_hold():
+    text = reproduction.tables(scores_of(ROOT / "results"), published())
+    assert text in (ROOT / "docs" / "reproduction.md").read_text()
+    (counted,) = re.findall(r"^\d+ of the \d+ claims", text, re.M)
+    assert f"{counted} measured so far hold" in (ROOT / "README.md").read_text()
