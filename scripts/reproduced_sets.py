@@ -3,10 +3,9 @@
     python scripts/reproduced_sets.py results
     python scripts/reproduced_sets.py results --curves 2      # minutes a set: two networks on each of its iterates
 
-Takes the sets that the suites reproduction and reproduction-mnist scored from the store into results/reproduced. What
-is there and unchanged is kept where the store lacks it, so that each set can be made on another machine. Accuracies of
-iterates are on the test split: the papers' runs have the whole training split. They are for the curve alone, no iterate
-is chosen.
+Takes the sets that the suites of reproduction scored from the store into results/reproduced. What is there stays where
+the store lacks it, so that each set can be made on another machine. Accuracies of iterates are on the test split: the
+papers' runs have the whole training split. They are for the curve alone, no iterate is chosen.
 """
 
 import argparse
@@ -23,14 +22,17 @@ from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.distilled.render import grid
 from distill_bench.errors import DataError
 from distill_bench.evaluation import Result, score_folder
+from distill_bench.evaluation.protocol import without_network
 from distill_bench.evaluation.result_file import Filed
 from distill_bench.hub.dataset_card import SetToPublish, registry_entry
+from distill_bench.methods.recipe import PAPER
 from distill_bench.methods.stored_sets import iterates_of, path_of
 from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.stored import beside, read_json
 from distill_bench.runtime.tracking import LOSSES, losses_csv
 
-SUITES, FOLDER, CURVE = ("reproduction", "reproduction-mnist"), "reproduced", ".accuracy.csv"
+SUITES = ("reproduction", "reproduction-convnet", "reproduction-mnist")
+FOLDER, CURVE = "reproduced", ".accuracy.csv"
 PAGE = "https://github.com/distill-bench/distill_bench/tree/main/results/reproduced"
 HEADER = """\
 # Sets made with the papers' own values, see docs/reproduction.md; their files lie beside this one:
@@ -50,7 +52,8 @@ def by_id(results: Iterable[Filed]) -> dict[str, list[Result]]:
     for result in results:
         if isinstance(result, Result) and result.set_sha256 is not None and not result.strict:
             seed = f"-seed{result.seed}" if result.seed else ""
-            words = (result.method, result.dataset, f"ipc{result.ipc}", f"reproduced{seed}")
+            preset = () if result.preset == PAPER else (result.preset.removeprefix(f"{PAPER}-"),)
+            words = (result.method, *preset, result.dataset, f"ipc{result.ipc}", f"reproduced{seed}")
             found.setdefault(re.sub("[ _]", "-", "-".join(words)), []).append(result)
     return found
 
@@ -76,7 +79,11 @@ def fetch(name: str, result: Result, folder: Path) -> Path | None:
 def entry(name: str, file: Path, scores: list[Result]) -> str:
     """The registry's table of a set; what is claimed for it is its score under its paper's protocol."""
     distilled = load_distilled(file)
-    own = {f"results/{each.suite}.jsonl": each for each in scores if each.protocol == distilled.card.protocol}
+    own = {
+        f"results/{each.suite}.jsonl": each
+        for each in scores
+        if without_network(each.protocol) == distilled.card.protocol
+    }
     source = dataset_info(distilled.card.source.name)
     assert source, f"{name} is of a dataset without known terms"
     return registry_entry(SetToPublish(distilled, file.read_bytes(), name, source.licence, own, {}, page=PAGE))

@@ -2,7 +2,7 @@
 
     python scripts/reproduction.py results --out docs
 
-Reads the results of the suites reproduction and reproduction-mnist, the sets that scripts/reproduced_sets.py has put
+Reads the results of the suites of reproduction, the sets that scripts/reproduced_sets.py has put
 beside them, and claims as boards have them. ± and verdicts are those of the claims table, see docs/results.md.
 """
 

@@ -332,6 +332,12 @@ def _split(name: str) -> tuple[str, list[str]]:
     return (before, [network, *found]) if plus and is_named_by_us(network) else (base, found)
 
 
+def without_network(name: str) -> str:
+    """A protocol's name without the network that stands in for its own: ``"rded-v1"`` of ``"rded-v1+ConvNetBN"``."""
+    base, changes = _split(name)
+    return "+".join([base, *(change for change in changes if not is_named_by_us(change))])
+
+
 def _changed(rules: Protocol, change: str) -> Protocol:
     """A protocol with a change, which no dataset's overrides take back."""
     what = "network" if change != WITHOUT_AUGMENTATION[1:] else "augmentation"

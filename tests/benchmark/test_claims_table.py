@@ -36,6 +36,20 @@ def test_a_claim_under_the_same_conditions_is_judged():
     assert row["verdict"] == "does not hold"
 
 
+def test_a_protocol_with_another_network_is_judged_by_the_claim_of_that_network():
+    measured = score(accuracies=[23.0, 23.4], protocol="rded-v1+ConvNetBN", network="ConvNetD3BN", preset="paper")
+    claims = [
+        claim(accuracy=22.9, std=0.4, protocol="rded-v1", network="ResNet18", norm="batch"),
+        claim(accuracy=23.5, std=0.3, protocol="rded-v1", norm="batch"),
+    ]
+    (row,) = table([measured], *claims)
+    assert (row["claimed"], row["verdict"]) == (23.5, "holds")
+    (row,) = table([measured], claims[0])
+    assert (row["verdict"], row["why"]) == (OTHER, ["the claim is of ResNet18"])
+    (row,) = table([measured.model_copy(update={"protocol": "rded-v1+no-augmentation"})], claims[1])
+    assert (row["verdict"], row["why"]) == (OTHER, ["the claim is under rded-v1"])
+
+
 def test_a_claim_of_images_of_another_size_is_shown_beside_sets_of_that_size_alone():
     of = {"dataset": "imagenet", "size": 64}
     (row,) = table([score(**PAPERS | of)], claim(accuracy=90.0, std=0.5, **of))

@@ -23,7 +23,7 @@ def made(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("DISTILL_BENCH_HOME", str(tmp_path / "home"))
     noise = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     distilled = DistilledSet.from_tensors(noise, torch.arange(10), digits, method="dm", protocol="quick-v1")
-    of_set = {"suite": "reproduction", "set_sha256": distilled.sha256, "cell_key": KEY}
+    of_set = {"suite": "reproduction", "preset": "paper", "set_sha256": distilled.sha256, "cell_key": KEY}
     scores = [score(**of_set), score(protocol="standard-v1", accuracies=(1.0, 2.0), **of_set)]
     strict = score(accuracies=(3.0, 4.0), strict=True, **of_set)
     write(tmp_path / "results" / "reproduction", [*scores, strict])
@@ -82,11 +82,16 @@ def test_another_set_than_was_scored_is_refused(made, tmp_path, monkeypatch):
         written(tmp_path, monkeypatch)
 
 
-def test_seeds_and_variants_have_ids_of_their_own():
-    rows = [score("tesla exact", seed=seed, dataset="fashion_mnist") for seed in (0, 2)]
-    assert {*reproduced_sets.by_id(rows)} == {
-        "tesla-exact-fashion-mnist-ipc1-reproduced", "tesla-exact-fashion-mnist-ipc1-reproduced-seed2"
-    }  # fmt: skip
+def test_seeds_variants_and_presets_have_ids_of_their_own():
+    asked = [
+        ("tesla exact", "paper", 0),
+        ("tesla exact", "paper", 2),
+        ("rded", "paper", 0),
+        ("rded", "paper-convnet", 0),
+    ]
+    rows = [score(name, preset=preset, seed=seed, dataset="fashion_mnist") for name, preset, seed in asked]
+    names = ("tesla-exact-{}", "tesla-exact-{}-seed2", "rded-{}", "rded-convnet-{}")
+    assert [*reproduced_sets.by_id(rows)] == [name.format("fashion-mnist-ipc1-reproduced") for name in names]
 
 
 def test_the_figure_has_a_row_a_set_with_what_is_known_of_it(made, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from distill_bench.benchmark.leaderboard.claims import (
 )
 from distill_bench.benchmark.leaderboard.collect import BUDGET, Row
 from distill_bench.evaluation.claim import ClaimVerdict, check_claim, claim_of
+from distill_bench.evaluation.protocol import without_network
 from distill_bench.methods.recipe import PAPER, list_recipes, load_recipe
 
 OTHER = "other conditions"
@@ -79,6 +80,8 @@ def _known(found: ClaimVerdict) -> list[str]:
 def other_conditions(claim: Claim, row: Row) -> list[str]:
     """In what something was measured otherwise than a claim was, in words: not to be compared then.
 
+    The networks are compared by themselves, so that it is the same protocol with another network.
+
     Args:
         claim: the claim.
         row: of a board, or what of its keys says how something was measured: ``dataset``, ``ipc``, ``protocol``,
@@ -89,7 +92,7 @@ def other_conditions(claim: Claim, row: Row) -> list[str]:
     """
     network, protocol = row["network"], row["protocol"]
     data = [] if claim.is_of(row["dataset"]) else [f"on {claim.dataset}"]
-    rules = [] if protocol == claim.protocol else [f"under {claim.protocol}"]
+    rules = [] if without_network(protocol) == claim.protocol else [f"under {claim.protocol}"]
     unlike = [f"of {each}" for each in mismatches(claim, network, row["labels"], row["pixel_space"])]
     same_kind = network_kind(claim.network) == network_kind(network)
     if same_kind and _depth_and_width(claim.network) != _depth_and_width(network):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeF
 
 from distill_bench.errors import DataError, brief
 from distill_bench.evaluation import data_name
+from distill_bench.evaluation.protocol import without_network
 
 Blank = BeforeValidator(lambda text: None if text == "" else text)
 Name = Annotated[str, Field(min_length=1)]
@@ -123,10 +124,10 @@ def claim_for(
     """
 
     def misfits(claim: Claim) -> tuple[bool, ...]:
-        kind = network and network_kind(network)
+        kind, rules = network and network_kind(network), protocol and without_network(protocol)
         whitened_otherwise = pixels is not None and claim.pixels not in ("unknown", pixels)
         return (
-            claim.protocol != protocol, network_kind(claim.network) != kind, claim.labels != labels, whitened_otherwise
+            claim.protocol != rules, network_kind(claim.network) != kind, claim.labels != labels, whitened_otherwise
         )  # fmt: skip
 
     matching = [claim for claim in claims if (claim.method, claim.ipc) == (method, ipc) and claim.is_of(dataset)]
