@@ -36,31 +36,19 @@ def evaluate(
     cache: Path | None = None,
     allow_leak: bool = False,
 ) -> Result:
-    """Train networks on a distilled set and test them on its dataset's test split.
+    """``distill_bench.evaluate`` of a set and a dataset that are loaded, with its errors but that either is not there.
 
     Args:
         distilled: the set.
         dataset: where to test; the one on the set's card unless given.
         protocol: an id, see ``PROTOCOLS``; the one on the set's card unless given.
-        network: instead of the protocol's.
-        networks: how many, from number 0 on, instead of the protocol's usual number; or their numbers. Network k is
-            the same for every set.
-        labels: ``"stored"`` uses soft labels and a learned rate where the set has them; ``"hard"`` is the strict
-            evaluation with classes and the protocol's own rate.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or the like.
         compile: ``"on"``, ``"off"``, or ``"auto"``: where that pays (see ``compilation.decide``). Networks that join
             cached ones run as these did.
         monitor: hears of every epoch, and may ask to stop.
-        cache: a folder where accuracies of tested networks are stored and looked up; nothing is stored unless given.
-        allow_leak: whether a set may be tested on images that it was made from; the result's notes say it then.
+        network, networks, labels, device, cache, allow_leak: as there.
 
     Returns:
         The accuracies, their statistics, and how they were found.
-
-    Raises:
-        UsageError: unknown names, a set that does not fit the dataset, or one made from its test images.
-        RunFailed: a network's training diverged.
-        Interrupted: the monitor was asked to stop; the cache has all networks that were tested.
     """
     setup, inputs, notes = prepare(
         distilled, dataset, protocol, network, networks, labels, device=device, monitor=monitor, allow_leak=allow_leak

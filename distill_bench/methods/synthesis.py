@@ -38,34 +38,16 @@ def synthesize(
     on_iterate: OnIterate | None = None,
     **config: Any,
 ) -> DistilledSet:
-    """Make a distilled set from the training split of a dataset. The set is the last iterate.
+    """``distill_bench.synthesize`` of a dataset that is loaded, with its errors but that the dataset is not there.
 
     Args:
         data: only its training split is read.
-        method: a name from ``list_methods``, or ``module:function``.
-        ipc: images per class; or instead:
-        fraction: of the training split, for methods that choose real images. The set has them as 8-bit pictures.
-        preset: ``"paper"``, or a named variant of the recipe such as ``"cpu"``.
-        seed: of everything random in synthesis.
-        checkpoint: where unfinished work is kept, one file a set; none unless given. When the set is finished its last
-            state is still there: ``checkpoint.clear()`` removes it.
-        history: a list that receives the loss of every step.
-        log: is called with every step's number and loss, as ``log(3, {"dm/loss": 0.5})``.
-        iterates: into how many equal parts the steps are divided, after which
-        on_iterate: is called with the number of steps and the set as it is, ``on_iterate(100, distilled)``; not after
-            the last, nor by methods that do not learn a set as a whole. Its card has the number as ``iterate``.
         device: as for ``resolve_device``.
         monitor: hears of progress, and may ask to stop.
-        config: hyper-parameters that replace the recipe's.
+        method, ipc, preset, seed, fraction, checkpoint, history, log, iterates, on_iterate, config: as there.
 
     Returns:
         The set, its images in class order, in the recipe's pixel space.
-
-    Raises:
-        UsageError: unknown names, fields that are invalid or do not go with the dataset, more images per class asked
-            for than there are, a fraction outside (0, 1] or of a method that has none, or a checkpoint of another set.
-        RunFailed: the computation did.
-        Interrupted: the monitor was asked to stop; the checkpoint was written.
     """
     budget, chosen = Budget(ipc, fraction), load_method(method)
     resolved = chosen.config_on(data, budget, preset, **config)
