@@ -31,7 +31,7 @@ from distill_bench.runtime.files import write_atomically
 from distill_bench.runtime.stored import beside, read_json
 from distill_bench.runtime.tracking import LOSSES, losses_csv
 
-SUITES = ("reproduction", "reproduction-convnet", "reproduction-mnist")
+SUITES = ("reproduction", "reproduction-convnet", "reproduction-experts", "reproduction-mnist")
 FOLDER, CURVE = "reproduced", ".accuracy.csv"
 PAGE = "https://github.com/distill-bench/distill_bench/tree/main/results/reproduced"
 HEADER = """\

@@ -37,6 +37,9 @@ PAPER, TEST = "paper", "test"
 _FLIPPED = "fyi-"
 FYI = "Son et al., ECCV 2024, arXiv 2407.08113"
 
+PRETRAINED = ("teacher", "expert", "experts")
+"""The fields that a preset ``paper-…`` may have, see ``has_papers_values``."""
+
 Values = dict[str, str | int | float | bool | list[Any] | dict[str, Any]]
 
 
@@ -92,6 +95,13 @@ class Preset(Tables):
 
     __pydantic_extra__: Values
 
+    @property
+    def named(self) -> set[str]:
+        """The fields that any of its tables has."""
+        cells = (table for tables in self.cell.values() for table in tables.values())
+        tables = [self.model_extra or {}, *self.side.values(), *self.ipc.values(), *self.dataset.values(), *cells]
+        return {field for table in tables for field in table}
+
 
 class Resources(BaseModel):
     """What a cell asks a cluster for.
@@ -131,6 +141,17 @@ class Recipe(Tables):
     defaults: Values = {}
     preset: dict[str, Preset] = {}
     resources: Resources = Resources()
+
+    @field_validator("preset")
+    @classmethod
+    def _papers_values_stay(cls, presets: dict[str, Preset]) -> dict[str, Preset]:
+        for name, preset in presets.items():
+            if has_papers_values(name) and (other := sorted(preset.named - {*PRETRAINED})):
+                raise ValueError(
+                    f"{name}: {other[0]} is not of pretrained networks ({', '.join(PRETRAINED)}), which alone differ "
+                    f"in presets whose names begin with {PAPER}: name it otherwise"
+                )
+        return presets
 
     @property
     def presets(self) -> list[str]:
@@ -180,6 +201,11 @@ class Recipe(Tables):
             cells |= {("", ipc) for ipc in tables.ipc} | {(dataset, 1) for dataset in tables.dataset}
             cells |= {(dataset, ipc) for dataset, by_ipc in tables.cell.items() for ipc in by_ipc}
         return cells
+
+
+def has_papers_values(preset: str) -> bool:
+    """Whether a preset has the paper's values: ``paper``, or a ``paper-…``, whose pretrained networks alone differ."""
+    return preset == PAPER or preset.startswith(f"{PAPER}-")
 
 
 def nearest(table: Mapping[int, Any], at: int | None) -> int | None:

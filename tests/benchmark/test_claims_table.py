@@ -37,13 +37,16 @@ def test_a_claim_under_the_same_conditions_is_judged():
 
 
 def test_a_protocol_with_another_network_is_judged_by_the_claim_of_that_network():
-    measured = score(accuracies=[23.0, 23.4], protocol="rded-v1+ConvNetBN", network="ConvNetD3BN", preset="paper")
+    measured = score(
+        accuracies=[23.0, 23.4], protocol="rded-v1+ConvNetBN", network="ConvNetD3BN", preset="paper-convnet"
+    )
     claims = [
         claim(accuracy=22.9, std=0.4, protocol="rded-v1", network="ResNet18", norm="batch"),
         claim(accuracy=23.5, std=0.3, protocol="rded-v1", norm="batch"),
     ]
     (row,) = table([measured], *claims)
     assert (row["claimed"], row["verdict"]) == (23.5, "holds")
+    assert row["why"][-1] == "preset paper-convnet: other pretrained networks than the paper's"
     (row,) = table([measured], claims[0])
     assert (row["verdict"], row["why"]) == (OTHER, ["the claim is of ResNet18"])
     (row,) = table([measured.model_copy(update={"protocol": "rded-v1+no-augmentation"})], claims[1])

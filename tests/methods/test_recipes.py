@@ -238,6 +238,10 @@ def test_every_table_of_every_recipe_is_valid(name):
         ("title = 't'\nfunction = 's'\n[side.small]\na = 1", "side.small"),
         ("title = 't'\nfunction = 's'\n[preset.cpu.cell.mnist.1]\na = 1979-05-27", "preset.cpu.cell.mnist.1.a"),
         ("title = 't'\nfunction = 's'\n[preset.cpu]\na = 1979-05-27", "preset.cpu.a"),
+        (
+            "title = 't'\nfunction = 's'\n[preset.paper-b.ipc.1]\niterations = 1",
+            "paper-b: iterations is not of pretrained",
+        ),
     ],
 )
 def test_a_bad_recipe_file_is_one_clear_error(tmp_path, text, complaint):

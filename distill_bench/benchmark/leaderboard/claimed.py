@@ -14,7 +14,7 @@ from distill_bench.benchmark.leaderboard.claims import (
 from distill_bench.benchmark.leaderboard.collect import BUDGET, Row
 from distill_bench.evaluation.claim import ClaimVerdict, check_claim, claim_of
 from distill_bench.evaluation.protocol import without_network
-from distill_bench.methods.recipe import PAPER, list_recipes, load_recipe
+from distill_bench.methods.recipe import PAPER, has_papers_values, list_recipes, load_recipe
 
 OTHER = "other conditions"
 """The verdict of a row that was not measured as the paper says."""
@@ -69,12 +69,17 @@ def _row(row: Row, claim: Claim) -> Row:
         "standard_errors": None if other else found.standard_errors,
         "margin": None if other else found.margin,
         "verdict": OTHER if other else found.outcome,
-        "why": [*other, *best_of_several(claim), *([] if other else _known(found)), *filter(None, [claim.note])],
+        "why": [*other, *best_of_several(claim), *([] if other else _known(found, row)), *filter(None, [claim.note])],
     }
 
 
-def _known(found: ClaimVerdict) -> list[str]:
-    return [*found.assumptions, *(["one set: the error is of its evaluation only"] if found.sets == 1 else [])]
+def _known(found: ClaimVerdict, row: Row) -> list[str]:
+    pretrained = row["preset"] not in (None, PAPER) and has_papers_values(row["preset"])
+    return [
+        *found.assumptions,
+        *(["one set: the error is of its evaluation only"] if found.sets == 1 else []),
+        *([f"preset {row['preset']}: other pretrained networks than the paper's"] if pretrained else []),
+    ]
 
 
 def other_conditions(claim: Claim, row: Row) -> list[str]:
@@ -114,7 +119,7 @@ def _scaled_down(row: Row) -> bool:
         return False
     if BY_HAND in preset:
         return True
-    if preset.startswith(PAPER):
+    if has_papers_values(preset):
         return False
     if method not in list_recipes() or preset not in (recipe := load_recipe(method)).presets:
         return True
