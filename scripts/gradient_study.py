@@ -70,12 +70,10 @@ def less_tesla(cells: Cells, ipc: int, setting: Setting) -> list[float]:
 
 
 def over_settings(cells: Cells, ipc: int) -> list[float]:
-    """The mean of ``less_tesla`` over the plain settings, seed by seed: of the seeds that all of them have."""
-    pairs = [
-        [cells.get((ipc, str(setting.with_gradient(each))), {}) for each in (EXACT, TESLA)]
-        for setting in _settings(cells)
-        if setting.more == PLAIN
-    ]
+    """The mean of ``less_tesla`` over the plain settings that an IPC has, seed by seed: of the seeds that all have."""
+    plain = (setting for setting in _settings(cells) if setting.more == PLAIN)
+    found = ([cells.get((ipc, str(setting.with_gradient(each))), {}) for each in (EXACT, TESLA)] for setting in plain)
+    pairs = [pair for pair in found if all(pair)]
     seeds = sorted(set.intersection(*(exact.keys() & tesla.keys() for exact, tesla in pairs))) if pairs else []
     return [fmean(exact[seed] - tesla[seed] for exact, tesla in pairs) for seed in seeds]
 

@@ -51,6 +51,10 @@ def test_the_mean_over_settings_is_of_the_seeds_that_all_have_and_of_plain_ones(
     cells = cells_of(pandas.concat([TABLE, frame(more)]))
     assert over_settings(cells, 1) == [(2 + 2) / 2, (1 + 3) / 2]  # of seeds 0 and 1
     assert over_settings(cells, 10) == []
+    of = {"suite": "gradient", "synthesis": Synthesis(seconds=3.0)}
+    ten = frame([score(f"{name} of 20 steps of 0.05", 10, 0, [value], **of)
+                 for name, value in (("exact", 97.0), ("tesla", 96.5))])  # fmt: skip
+    assert over_settings(cells_of(pandas.concat([TABLE, ten])), 10) == [0.5], "of the settings that this IPC has"
 
 
 def test_the_figure_has_a_point_a_setting():
