@@ -542,7 +542,10 @@ def test_markdown_board():
     assert cells[3][3:6] == ["**61.0 ± 12.7**", "–", "37.0"]  # not resolved from dm, whose seeds are far apart
     assert [line[3] for line in cells if line[:2] == ["10", "random"]] == ["81.0 ± 12.7"]
     assert text.count("**") == 2 * 3
-    assert "Reference (full), the whole training split: 98.0 % (full-v1" in text
+    line = "Reference (full), the whole training split: {} (full-v1, ConvNetD2W64, normalized pixels{})."
+    assert line.format("98.0 %", ", one network") in text
+    several = tables.markdown(leaderboard_rows([score("dm"), full(98.0, 98.2, 97.8)]))
+    assert line.format("98.0 ± 0.5 %", "") in several
 
 
 def vs_random(*results):

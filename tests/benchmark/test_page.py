@@ -149,7 +149,8 @@ def options_of(line):
             score(networks=2, accuracies=[1.0, 2.0]),
             "bench digits --only method=dm,ipc=1,seed=0,protocol=quick-v1 --networks 2",
         ),
-        (full(), "bench digits --only method=full"),
+        (full(98.0, 98.2, 97.8), "bench digits --only method=full"),
+        (full(), "bench digits --only method=full --networks 1"),
         (
             score(suite="own", dataset="folder:my photos", size=32, holdout=0.2, preset="cpu"),
             "bench own --only method=dm,ipc=1,seed=0 --dataset 'folder:my photos' --size 32 --holdout 0.2",

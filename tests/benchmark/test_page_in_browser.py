@@ -132,8 +132,8 @@ def test_the_whole_split_is_said_for_the_rows_that_are_shown(tmp_path):
         pick("f-protocol", "all"); found.all = said();
         pick("f-protocol", "quick-v1"); type("mine"); found.guest = said();
     """, address="#dataset=digits")  # fmt: skip
-    quick = "Whole training split: 98.0 % (full-v1, ConvNetD2W64)."
-    probe = "Whole training split: 71.0 % (probe-full-v1, ConvNetD2W64)."
+    quick = "Whole training split: 98.0 % (full-v1, ConvNetD2W64, one network)."
+    probe = "Whole training split: 71.0 % (probe-full-v1, ConvNetD2W64, one network)."
     assert (found["quick"], found["probe"]) == (quick, probe)
     assert found["all"].count("Whole training split") == 2 and quick in found["guest"]
 

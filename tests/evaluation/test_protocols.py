@@ -113,7 +113,7 @@ PINNED = {
     "standard-v1": COMMON | {"epochs": 1000},
     "quick-v1": COMMON | {"epochs": 300, "networks": 3},
     "full-v1": COMMON
-    | {"trains_on": "full", "epochs": 10, "minimum_steps": 500, "networks": 1}
+    | {"trains_on": "full", "epochs": 10, "minimum_steps": 500, "networks": 3}
     | {"overrides": {name: {"epochs": 2, "minimum_steps": 0} for name in ("mnist", "fashion_mnist")}},
     "dc-v1": COMMON
     | FIELD

@@ -365,7 +365,8 @@ def _line(cells: Iterable[str]) -> str:
 
 def _reference_line(full: Row, claims: Sequence[Claim]) -> str:
     published = "" if full["claimed"] is None else f" Published: {_published(full, claims)}."
-    where = f"{full['protocol']}, {full['network']}, {full['pixel_space']} pixels"
+    alone = ", one network" if len([*chain(*full["accuracies"].values())]) == 1 else ""
+    where = f"{full['protocol']}, {full['network']}, {full['pixel_space']} pixels{alone}"
     score = f"{_accuracy(full)} %" if full["accuracy"] is not None else "failed"
     what = "full), the whole training split" if full["method"] == FULL else f"{full['method']}), initial values"
     return f"Reference ({what}: {score} ({where}).{published}"

@@ -326,7 +326,7 @@ function drawReference() {
   const rows = ofDataset().filter(row => row.method !== FULL && chosen(row));
   const stands = full => rows.some(row => row.network === full.network && row.suites.some(name => full.suites.includes(name) || name === EVALUATED && row.full === full.accuracy));
   const full = ofDataset().filter(row => row.method === FULL && (row.network === null || stands(row)));
-  $("reference").textContent = full.map(row => `Whole training split: ${accuracy(row)}${row.accuracy === null ? "" : " %"} (${known(row.protocol)}, ${known(row.network)}).`).join(" ");
+  $("reference").textContent = full.map(row => `Whole training split: ${accuracy(row)}${row.accuracy === null ? "" : " %"} (${known(row.protocol)}, ${known(row.network)}${row.networks === 1 ? ", one network" : ""}).`).join(" ");
 }
 function drawGlance() {
   const groups = new Map();
