@@ -190,8 +190,9 @@ def test_charts_have_few_lines_names_and_a_text(look):
             [svg.getAttribute("role"), svg.getAttribute("aria-label"),
                 svg.querySelectorAll("path[d^='M '][style*='width:2']").length]);
         found.costs = [...document.querySelectorAll("#costs svg")].map(svg => svg.getAttribute("aria-label"));
+        const ofMark = (line, name) => line.nextSibling.querySelector("path").getAttribute(name);
         const look = line => [line.getAttribute("stroke-dasharray"), line.getAttribute("style"),
-            line.nextSibling.getAttribute("style"), line.nextSibling.getAttribute("d")].join();
+            ofMark(line, "style"), ofMark(line, "d")].join();
         const looks = svg => [...svg.querySelectorAll("path[style*='stroke-width:2']")].map(look);
         const alike = looks => new Set(looks).size < looks.length;
         found.alike = [...document.querySelectorAll("#curves svg")].map(looks).filter(alike);
@@ -210,9 +211,15 @@ def test_charts_have_few_lines_names_and_a_text(look):
         marks[1].dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
         found.opened = document.querySelector("tr.details").previousSibling.textContent;
         found.focus = document.activeElement.getAttribute("aria-expanded");
+        found.tabs = [...document.querySelectorAll("#curves svg")].map(svg =>
+            [...svg.querySelectorAll("a.point")].filter(mark => mark.tabIndex === 0).length);
+        const point = [...document.querySelectorAll("#curves a.point")].at(-1);
+        found.point = point.getAttribute("aria-label");
+        point.dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
+        found.pointed = document.querySelector("tr.details").previousSibling.textContent;
     """, address="#dataset=folder:photos")  # fmt: skip
     assert len(found["panels"]) == 2  # twelve methods without a family
-    assert all(role == "img" and "at IPC 1" in said and lines <= 8 for role, said, lines in found["panels"])
+    assert all(role == "group" and "at IPC 1" in said and lines <= 8 for role, said, lines in found["panels"])
     assert sum(lines for _, _, lines in found["panels"]) == 13 and found["alike"] == []
     assert found["beyond"] == [] and {"own-1", "me"} <= set(found["labels"]), (
         "no preset where the method alone tells a line apart"
@@ -222,6 +229,8 @@ def test_charts_have_few_lines_names_and_a_text(look):
     assert len(found["marks"]) == 13 and found["stops"] == 1 and found["reached"]
     method = found["marks"][1].split(",")[0]
     assert ", IPC 1: " in found["marks"][1] and method in found["opened"] and found["focus"] == "true"
+    assert found["tabs"] == [1, 1] and ", IPC 1: " in found["point"]
+    assert found["point"].split(",")[0] in found["pointed"]
 
 
 def test_names_of_results_do_nothing(look):

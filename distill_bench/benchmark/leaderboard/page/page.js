@@ -499,13 +499,14 @@ function drawPanel(panel, budgets, full) {
   const y = linear(low, high, box.bottom, box.top);
   const x = budgets.length > 1 ? logarithmic(budgets[0][0], budgets.at(-1)[0], box.left + 14, box.right - 10) : () => (box.left + box.right) / 2;
   const lines = panel.curves.map((curve, index) => drawCurve(curve, value => x(value) + (index - panel.curves.length / 2) * 2, y, [low, high]));
+  lines[0][2][0].setAttribute("tabindex", "0");
   const ends = panel.curves.map((curve, index) => ({ text: names[index], title: curve.name, colour: colourOf(curve.method), y: y(curve.rows.at(-1).accuracy), x: x(curve.rows.at(-1).images) }));
   if (full !== null) ends.push({ text: "full", colour: "var(--ink)", y: y(full), x: box.right });
   const labels = apart(ends, box.top + 4, box.bottom).map(label => [
     svg("path", { d: `M ${label.x + 7} ${label.y} H ${box.right + 2} L ${box.right + 14} ${label.at}`, style: `stroke:${label.colour};fill:none;opacity:.6`, "stroke-dasharray": "1 3" }),
     svg("text", { x: box.right + TO_LABEL, y: label.at + 4 }, label.text, label.title && svg("title", {}, label.title))]);
   const said = panel.curves.map(curve => curve.name + ": " + curve.rows.map(row => `${accuracy(row)} at ${budgetOf(row)}`).join(", ")).join("; ");
-  return el("figure", {}, el("figcaption", {}, panel.title), svg("svg", { class: "chart", viewBox: `0 0 ${WIDE} 268`, role: "img", "aria-label": `${panel.title}. ${said}` },
+  return el("figure", {}, el("figcaption", {}, panel.title), svg("svg", { class: "chart", viewBox: `0 0 ${WIDE} 268`, role: "group", "aria-label": `${panel.title}. ${said}`, onkeydown: nextMark },
     axes(box, x, y, budgets.map(first), ticks(low, high), perClass(budgets), images => budgets.find(([size]) => size === images)[1]),
     full === null ? "" : svg("line", { class: "full", x1: box.left, x2: box.right, y1: y(full), y2: y(full) }), lines, labels));
 }
@@ -513,7 +514,7 @@ function drawCurve(curve, x, y, [low, high]) {
   const colour = colourOf(curve.method), at = row => `${x(row.images)} ${y(row.accuracy)}`;
   const bars = curve.rows.filter(row => row.ci_low !== null).map(row => svg("line", { x1: x(row.images), x2: x(row.images), y1: y(Math.max(row.ci_low, low)), y2: y(Math.min(row.ci_high, high)), style: `stroke:${colour};stroke-width:1.3` }));
   const line = svg("path", { d: "M " + curve.rows.map(at).join(" L "), style: `fill:none;stroke:${colour};stroke-width:2`, "stroke-dasharray": DASHES[curve.style.dash] || null });
-  return [bars, line, curve.rows.map(row => mark(curve.style, x(row.images), y(row.accuracy), 3.6, `${curve.name}, ${budgetOf(row)}: ${accuracy(row)}`))];
+  return [bars, line, curve.rows.map(row => markLink(row, curve.style, x(row.images), y(row.accuracy), 3.6, `${curve.name}, ${budgetOf(row)}: ${accuracy(row)} %`))];
 }
 const conditions = row => [row.protocol, row.network, row.pixel_space].join(" · ");
 function drawn(without) {
@@ -526,10 +527,11 @@ function drawCurves() {
   for (const name of [...new Set(rows.map(conditions))]) {
     const own = rows.filter(row => conditions(row) === name), budgets = budgetsOf(own);
     const full = own.find(row => row.full !== null)?.full ?? null;
-    blocks.push(el("h3", {}, name + " pixels"), el("div", { class: "panels" }, panelsOf(own).map(panel => drawPanel(panel, budgets, full))));
+    blocks.push(el("h3", {}, name + " pixels"), el("div", { class: "panels" }, panelsOf(own).map(panel => drawPanel(panel, budgets, full))), el("p", {}, OPENED));
   }
   $("curves").replaceChildren(...(blocks.length ? blocks : [el("p", {}, "Nothing to draw under these filters.")]));
 }
+const OPENED = "A mark opens its row; the arrow keys go from mark to mark. ";
 function front(rows, cost) {
   let best = -1;
   return [...rows].sort((a, b) => cost(a) - cost(b) || b.accuracy - a.accuracy).filter(row => row.accuracy > best && (best = row.accuracy) >= 0);
@@ -541,7 +543,7 @@ function drawCost(all, title, cost, text, round) {
   const costs = rows.map(cost), least = Math.min(...costs), most = Math.max(...costs, least * 2), [low, high] = range(rows.map(row => ({ ...row, full: null })));
   const x = logarithmic(least, most, box.left + 10, box.right - 60), y = linear(low, high, box.bottom, box.top), best = front(rows, cost);
   const steps = best.map((row, i) => `${i ? `H ${x(cost(row))} V` : `M ${x(cost(row))}`} ${y(row.accuracy)}`).join(" ") + ` H ${box.right}`;
-  const marks = [...rows].sort((a, b) => cost(a) - cost(b)).map(row => markLink(row, x(cost(row)), y(row.accuracy), `${withLabels(row)}, ${budgetOf(row)}: ${accuracy(row)} %, ${text(cost(row))}`));
+  const marks = [...rows].sort((a, b) => cost(a) - cost(b)).map(row => markLink(row, styleOf(row.method), x(cost(row)), y(row.accuracy), 4.2, `${withLabels(row)}, ${budgetOf(row)}: ${accuracy(row)} %, ${text(cost(row))}`));
   marks[0].setAttribute("tabindex", "0");
   const labels = placed(best.map(row => ({ x: x(cost(row)), y: y(row.accuracy), text: `${row.method} ${row.budget}` })));
   const inside = round.filter(each => each >= least * 0.98 && each <= most * 1.02), values = inside.length > 1 ? inside : [least, most];
@@ -550,12 +552,12 @@ function drawCost(all, title, cost, text, round) {
     axes(box, x, y, values, ticks(low, high), title + " (log scale)", text), svg("path", { d: steps, style: "fill:none;stroke:var(--soft);stroke-width:1.5" }), marks, labels));
 }
 const isNarrow = () => matchMedia("(max-width: 700px)").matches;
-function markLink(row, x, y, said) {
-  const area = svg("circle", { cx: x, cy: y, r: isNarrow() ? 14 : 9, style: "fill:transparent" }); // so that a finger finds it
+// a mark of a size, within an area twice as large that a pointer finds, or a finger
+function markLink(row, style, x, y, size, said) {
   return svg("a", { class: "point", href: address({ ...state, open: row.id }), tabindex: -1, "aria-label": said, onclick: event => openRow(row, event) },
-    area, mark(styleOf(row.method), x, y, 4.2, said));
+    svg("circle", { cx: x, cy: y, r: isNarrow() ? 14 : 2 * size, style: "fill:transparent" }), mark(style, x, y, size, said));
 }
-// one mark of a chart is in the order of the Tab key, the arrow keys go on from it to the others by rising cost
+// one mark of a chart is in the order of the Tab key, the arrow keys go on from it to the others: by rising cost, or line by line
 function nextMark(event) {
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   const marks = [...event.currentTarget.querySelectorAll("a.point")], from = marks.indexOf(event.target), to = marks[from + step];
@@ -581,7 +583,7 @@ function drawCosts() {
     const own = rows.filter(row => conditions(row) === name);
     const size = known ? drawCost(own, "bits per class", row => row.bits, bits, POWERS) : drawCost(own, "bytes", row => row.bytes, bytes, POWERS);
     const panels = [size, drawCost(own, "synthesis time", row => row.synthesis_seconds === null ? null : Math.max(0.1, row.synthesis_seconds), time, SECONDS)];
-    return [el("h3", {}, name + " pixels"), el("div", { class: "panels wide-panels" }, panels), el("p", {}, "A label is the method and its budget. A mark opens its row; the arrow keys go from mark to mark. " + SHARED_TIME)];
+    return [el("h3", {}, name + " pixels"), el("div", { class: "panels wide-panels" }, panels), el("p", {}, "A label is the method and its budget. " + OPENED + SHARED_TIME)];
   });
   $("costs").replaceChildren(...(blocks.length ? blocks.flat() : [el("p", {}, "Nothing to draw under these filters.")]));
 }
