@@ -13,7 +13,7 @@ MEASURED := $(or $(RESULTS),build)
 JOBS ?= 2
 METHODS := method=random,method=dm,method=dc,method=dsa,method=full
 
-.PHONY: bench bench-all bench-speed bench-cost bench-scaling study-pruning study-recovery study-evaluator study-gradient study-difficulty reproduction leaderboard test test-slow test-kills test-damage test-ray test-hostile lint typecheck docs clean
+.PHONY: bench bench-all bench-speed bench-cost bench-scaling study-pruning study-recovery study-evaluator study-gradient study-difficulty reproduction reproduction-convnet reproduction-experts reproduction-mnist leaderboard test test-slow test-kills test-damage test-ray test-hostile lint typecheck docs clean
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -47,8 +47,8 @@ study-pruning study-recovery study-evaluator study-gradient study-difficulty: st
 	$(BIN)/distill-bench bench $* --jobs $(JOBS) $(if $(ONLY),--only "$(ONLY)") --results $(MEASURED)
 	$(BIN)/python scripts/$*_study.py $(MEASURED) --out $(if $(RESULTS),docs,build)/studies
 
-reproduction: $(INSTALLED)  ## docs/reproduction.md anew in build: days on a CPU; with ONLY=… some cells
-	$(BIN)/distill-bench bench reproduction --jobs $(JOBS) $(if $(ONLY),--only "$(ONLY)") --results $(MEASURED)
+reproduction reproduction-convnet reproduction-experts reproduction-mnist: $(INSTALLED)  ## docs/reproduction.md anew in build: days on a CPU; with ONLY=… some cells
+	$(BIN)/distill-bench bench $@ --jobs $(JOBS) $(if $(ONLY),--only "$(ONLY)") --results $(MEASURED)
 	$(BIN)/python scripts/reproduced_sets.py $(MEASURED) --curves 2
 	$(BIN)/python scripts/reproduction.py $(MEASURED) --out $(if $(RESULTS),docs,build)
 
