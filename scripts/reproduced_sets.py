@@ -17,6 +17,7 @@ from pathlib import Path
 from distill_bench import evaluate
 from distill_bench.benchmark import read_results
 from distill_bench.benchmark.leaderboard.page.pictures import stored_set
+from distill_bench.benchmark.leaderboard.tables import RANDOM
 from distill_bench.datasets import dataset_info
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.distilled.render import grid
@@ -47,15 +48,17 @@ def scores_of(results: Path) -> list[Filed]:
 
 
 def by_id(results: Iterable[Filed]) -> dict[str, list[Result]]:
-    """The scores of each set as it is stored, by its id in the registry: no other release's, so it says whose it is."""
+    """The scores of each set as it is stored, by its id in the registry: no other release's, so it says whose it is.
+
+    Of several seeds the least stands for all. Random images are not in it: no paper has them.
+    """
     found: dict[str, list[Result]] = {}
     for result in results:
-        if isinstance(result, Result) and result.set_sha256 is not None and not result.strict:
-            seed = f"-seed{result.seed}" if result.seed else ""
+        if isinstance(result, Result) and result.set_sha256 and not result.strict and result.method not in RANDOM:
             preset = () if result.preset == PAPER else (result.preset.removeprefix(f"{PAPER}-"),)
-            words = (result.method, *preset, result.dataset, f"ipc{result.ipc}", f"reproduced{seed}")
+            words = (result.method, *preset, result.dataset, f"ipc{result.ipc}", "reproduced")
             found.setdefault(re.sub("[ _]", "-", "-".join(words)), []).append(result)
-    return found
+    return {name: [each for each in own if each.seed == min(one.seed for one in own)] for name, own in found.items()}
 
 
 def fetch(name: str, result: Result, folder: Path) -> Path | None:
