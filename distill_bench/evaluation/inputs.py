@@ -243,4 +243,6 @@ def augmentation_of(rules: Protocol, dataset: Dataset) -> Augment | None:
             f"{rules.id} mirrors images and does nothing else to them; of {dataset.name} a mirrored one may not keep "
             f"its label. Name another protocol, or {rules.id}{WITHOUT_AUGMENTATION}."
         )
-    return dsa.augmentation(dataset.flip_invariant, among=among, several=rules.dsa_rule == "several")
+    mirror = dataset.flip_invariant
+    always_flip, several = mirror and rules.dsa_rule == "always-flip", rules.dsa_rule == "several"
+    return dsa.augmentation(mirror, always_flip, among, several)

@@ -67,7 +67,8 @@ class Protocol(BaseModel):
             ``views``: crops, mirrors and mixtures.
         dc_operations: which of DC's operations.
         dsa_operations: which of DSA's; all unless given.
-        dsa_rule: one of them a batch; or ``several``, see ``dsa.sample_several``.
+        dsa_rule: one of them a batch; or ``several``, see ``dsa.sample_several``; or ``always-flip``, see
+            ``dsa.sample``.
         cutmix: the share of batches in which DSA is followed by CutMix, of images and targets.
         images_per_class: so many random images of every class a step, whatever the batch size; 0: batches are cut from
             a permutation of the set.
@@ -112,7 +113,7 @@ class Protocol(BaseModel):
     augmentation: Augmentation = "dsa"
     dc_operations: tuple[str, ...] = ()
     dsa_operations: tuple[Literal["color", "crop", "cutout", "flip", "scale", "rotate"], ...] = ()
-    dsa_rule: Literal["one", "several"] = "one"
+    dsa_rule: Literal["one", "several", "always-flip"] = "one"
     cutmix: Annotated[float, Field(ge=0, le=1)] = 0.0
     images_per_class: NonNegativeInt = 0
     classes_per_step: NonNegativeInt = 0

@@ -258,7 +258,7 @@ def test_figures_of_a_paper_that_were_read_in_another_ones_table_are_second_hand
         (("datm", "cifar10", 1000, "quick-v1", "LeNet", "soft"), (66.7, None, "datm-v1")),
         (("datm", "tiny_imagenet", 1), (17.1, 0.3, "datm-v1")),
         (("datadam", "cifar10", 50), (67.0, 0.4, "datadam-v1")),
-        (("fyi-dsa", "cifar10", 10), (54.7, 0.5, "dsa-v1, always-flip DSA")),
+        (("fyi-dsa", "cifar10", 10), (54.7, 0.5, "fyi-v1")),
         (("fyi-mtt", "tiny_imagenet", 50), (30.1, 0.3, "mtt-v1, always-flip DSA")),
         (("sre2l", "tiny_imagenet", 50, "quick-v1", "ResNet18BN", "teacher"), (41.1, 0.4, "sre2l-v1")),
         (("sre2l", "cifar10", 10, "quick-v1", "ResNet18BN", "hard"), (10.9, None, "cim")),

@@ -1,8 +1,12 @@
 """Protocols never change: every number of every one, and what they come to for a set of so many images."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 from pydantic import ValidationError
 
+from distill_bench.augmentations import dsa
 from distill_bench.errors import UsageError
 from distill_bench.evaluation import PROTOCOLS, Protocol, load_protocol
 from distill_bench.evaluation.inputs import augmentation_of
@@ -119,6 +123,7 @@ PINNED = {
     | FIELD
     | {"epochs": 301, "decay_after": 152, "augmentation": "none", "overrides": {"mnist": DC_ON_MNIST}},
     "dsa-v1": COMMON | FIELD | {"epochs": 1001, "decay_after": 502},
+    "fyi-v1": COMMON | FIELD | {"epochs": 1001, "decay_after": 502, "dsa_rule": "always-flip"},
     "mtt-v1": COMMON | {"reset_momentum": True, "epochs": 1001, "decay_after": 502},
     "ast-v1": COMMON
     | {"epochs": 1001, "decay_after": 502, "reset_momentum": True, "weight_decay": 1e-3}
@@ -447,3 +452,15 @@ def test_tiles_that_do_not_divide_the_images_are_refused_before_training(digits,
         return
     with pytest.raises(UsageError, match=f"cuts images into {tiles} tiles a side, and digits has images of 8×8"):
         augmentation_of(rules, digits)
+
+
+def test_fyis_networks_see_each_image_mirrored_or_not_before_another_operation(digits):
+    images = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def shown(augment):
+        return augment(images, torch.Generator().manual_seed(1))
+
+    rules, mirrored = load_protocol("fyi-v1"), replace(digits, flip_invariant=True)
+    assert shown(augmentation_of(rules, mirrored)).equal(shown(dsa.augmentation(True, always_flip=True)))
+    assert not shown(augmentation_of(rules, mirrored)).equal(shown(dsa.augmentation(True)))
+    assert shown(augmentation_of(rules, digits)).equal(shown(dsa.augmentation(False))), "no mirror where it is no digit"
