@@ -12,7 +12,7 @@ from distill_bench.benchmark.leaderboard import Source, board, published, render
 from distill_bench.benchmark.leaderboard.board import rows_of
 from distill_bench.benchmark.leaderboard.claims import claim_for, differences, load_claims
 from distill_bench.benchmark.leaderboard.collect import ROW_KEYS, as_shown, leaderboard_rows, of_suite
-from distill_bench.benchmark.leaderboard.figures import MOST_LINES, accuracy_figure, panels_of
+from distill_bench.benchmark.leaderboard.figures import MOST_LINES, accuracy_figure, conditions_line, panels_of
 from distill_bench.benchmark.leaderboard.tables import RANDOM, compared
 from distill_bench.cli import boards as terminal
 from distill_bench.datasets import list_datasets
@@ -615,6 +615,20 @@ def test_names_however_long_leave_room_for_the_lines():
     """Matplotlib warns, which fails a test, where they would leave none."""
     long = {name: f"/home/{name}/" + "x" * 240 for name in ("method", "suite", "dataset", "protocol", "network")}
     assert accuracy_figure(leaderboard_rows([score(**long), score()]))[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({}, "digits · quick-v1 · ConvNetD2W64 · normalized"),
+        ({"suite": "fyi"}, "digits, suite fyi · quick-v1 · ConvNetD2W64 · normalized"),
+        ({"suite": "a-long-name-of-a-suite"}, "digits · quick-v1 · ConvNetD2W64 · normalized"),
+        ({"dataset": f"folder:{'a' * 60}", "suite": "own"}, f"…{'a' * 13} · quick-v1 · ConvNetD2W64 · normalized"),
+    ],
+)
+def test_the_line_under_a_panels_title_fits(fields, line):
+    (row,) = leaderboard_rows([score(**fields)])
+    assert conditions_line(row) == line and len(line) <= 68
 
 
 def test_figures_show_sets_as_they_are_stored():

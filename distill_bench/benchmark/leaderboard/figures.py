@@ -31,7 +31,7 @@ _SHIFT = 0.02
 """Of a decade, between the marks of two neighbours at one budget, so that bars do not cover each other."""
 _LABEL_POINTS = 10.0
 """Between two labels, from one baseline to the next."""
-_LINE, _LABEL = 80, 28
+_LINE, _LABEL = 68, 28
 """Characters that have room in a panel's width, and beside it."""
 _OR_FRACTION = ", or % of the training split"
 PANEL_INCHES, PANELS_PER_LINE, DPI = (4.6, 3.3), 3, 150
@@ -179,12 +179,14 @@ def _name(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
         )  # fmt: skip
 
 
-def _conditions(row: Row) -> str:
-    """One line under a panel's title; of names that do not fit, such as paths of one's own data, the ends."""
+def conditions_line(row: Row) -> str:
+    """One line under a panel's title. Where it is too long it is without the suite, and then has the ends of names."""
     named = row["dataset"] if row["suite"] == row["dataset"] else f"{row['dataset']}, suite {row['suite']}"
-    parts = [named, row["protocol"], row["network"], row["pixel_space"]]
-    longest = _LINE if len(" · ".join(parts)) <= _LINE else _LINE // len(parts) - 3
-    return " · ".join(_end_of(part, longest) for part in parts)
+    parts = [row["dataset"], row["protocol"], row["network"], row["pixel_space"]]
+    for line in (" · ".join([named, *parts[1:]]), " · ".join(parts)):
+        if len(line) <= _LINE:
+            return line
+    return " · ".join(_end_of(part, _LINE // len(parts) - 3) for part in parts)
 
 
 def _end_of(text: str, most: int) -> str:
@@ -223,7 +225,7 @@ def _dress(axes: Axes, panel: Panel, row: Row, budgets: dict[int, str]) -> None:
     axes.set_xlabel(named, fontsize=9, color=INK, loc="left" if of_fractions else "center")
     axes.set_ylabel("test accuracy (%)", fontsize=9, color=INK)
     axes.set_title(panel.family, fontsize=11, fontweight="bold", color=INK, loc="left", pad=18, parse_math=False)
-    axes.text(0, 1.03, _conditions(row), transform=axes.transAxes, fontsize=8, color=GREY, parse_math=False)
+    axes.text(0, 1.03, conditions_line(row), transform=axes.transAxes, fontsize=8, color=GREY, parse_math=False)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
