@@ -152,6 +152,14 @@ def options_of(line):
         (full(98.0, 98.2, 97.8), "bench digits --only method=full"),
         (full(), "bench digits --only method=full --networks 1"),
         (
+            score("rded", suite="mine", preset="cpu", protocol="quick-v1+MLP", networks=3, accuracies=[1.0, 2.0, 3.0]),
+            "evaluate rded-digits-ipc1-seed0.safetensors --protocol quick-v1+MLP",
+        ),
+        (
+            score("rded", suite="mine", preset="cpu", protocol="probe-v1", networks=3, accuracies=[1.0, 2.0, 3.0]),
+            "evaluate rded-digits-ipc1-seed0.safetensors --protocol probe-v1 --networks 3",
+        ),
+        (
             score(suite="own", dataset="folder:my photos", size=32, holdout=0.2, preset="cpu"),
             "bench own --only method=dm,ipc=1,seed=0 --dataset 'folder:my photos' --size 32 --holdout 0.2",
         ),

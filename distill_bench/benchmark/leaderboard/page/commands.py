@@ -11,7 +11,8 @@ from distill_bench.benchmark.leaderboard.collect import Row
 from distill_bench.benchmark.suite import Suite, list_suites, load_suite
 from distill_bench.datasets.classes import as_words
 from distill_bench.distilled.budget import Budget
-from distill_bench.evaluation import PROTOCOLS, Result
+from distill_bench.errors import UsageError
+from distill_bench.evaluation import Result, known_protocol
 from distill_bench.evaluation.result import LINES
 from distill_bench.hub.registry.registry import Entry, load_registry
 from distill_bench.methods.recipe import PAPER, load_recipe
@@ -132,7 +133,10 @@ def _data(result: Result) -> list[str]:
 
 
 def _networks(results: Sequence[Result], protocol: str) -> list[str]:
-    usual = PROTOCOLS[protocol].networks if protocol in PROTOCOLS else None
+    try:
+        usual = known_protocol(protocol).networks
+    except UsageError:  # of one's own, or what a file says
+        usual = None
     most = max(each.networks for each in results)
     return [] if most == usual else ["--networks", str(most)]
 
