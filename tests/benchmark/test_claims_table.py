@@ -47,6 +47,8 @@ def test_a_protocol_with_another_network_is_judged_by_the_claim_of_that_network(
     (row,) = table([measured], *claims)
     assert (row["claimed"], row["verdict"]) == (23.5, "holds")
     assert row["why"][-1] == "preset paper-convnet: other pretrained networks than the paper's"
+    (row,) = table([measured], claims[1].model_copy(update={"protocol": "rded-v1+ConvNetBN"}))
+    assert row["verdict"] == "holds"
     (row,) = table([measured], claims[0])
     assert (row["verdict"], row["why"]) == (OTHER, ["the claim is of ResNet18"])
     (row,) = table([measured.model_copy(update={"protocol": "rded-v1+no-augmentation"})], claims[1])

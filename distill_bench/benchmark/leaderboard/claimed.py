@@ -97,7 +97,7 @@ def other_conditions(claim: Claim, row: Row) -> list[str]:
     """
     network, protocol = row["network"], row["protocol"]
     data = [] if claim.is_of(row["dataset"]) else [f"on {claim.dataset}"]
-    rules = [] if without_network(protocol) == claim.protocol else [f"under {claim.protocol}"]
+    rules = [] if without_network(protocol) == without_network(claim.protocol) else [f"under {claim.protocol}"]
     unlike = [f"of {each}" for each in mismatches(claim, network, row["labels"], row["pixel_space"])]
     same_kind = network_kind(claim.network) == network_kind(network)
     if same_kind and _depth_and_width(claim.network) != _depth_and_width(network):

@@ -127,7 +127,7 @@ def claim_for(
         kind, rules = network and network_kind(network), protocol and without_network(protocol)
         whitened_otherwise = pixels is not None and claim.pixels not in ("unknown", pixels)
         return (
-            claim.protocol != rules, network_kind(claim.network) != kind, claim.labels != labels, whitened_otherwise
+            without_network(claim.protocol) != rules, network_kind(claim.network) != kind, claim.labels != labels, whitened_otherwise
         )  # fmt: skip
 
     matching = [claim for claim in claims if (claim.method, claim.ipc) == (method, ipc) and claim.is_of(dataset)]
