@@ -126,9 +126,8 @@ def claim_for(
     def misfits(claim: Claim) -> tuple[bool, ...]:
         kind, rules = network and network_kind(network), protocol and without_network(protocol)
         whitened_otherwise = pixels is not None and claim.pixels not in ("unknown", pixels)
-        return (
-            without_network(claim.protocol) != rules, network_kind(claim.network) != kind, claim.labels != labels, whitened_otherwise
-        )  # fmt: skip
+        other_rules, other_kind = without_network(claim.protocol) != rules, network_kind(claim.network) != kind
+        return other_rules, other_kind, claim.labels != labels, whitened_otherwise
 
     matching = [claim for claim in claims if (claim.method, claim.ipc) == (method, ipc) and claim.is_of(dataset)]
     return min(
