@@ -13,6 +13,11 @@ MEASURED := $(or $(RESULTS),build)
 JOBS ?= 2
 METHODS := method=random,method=dm,method=dc,method=dsa,method=full
 
+define RUN_SUITE
+$(BIN)/distill-bench bench $(1) --jobs $(JOBS) $(if $(ONLY),--only "$(ONLY)") --results $(MEASURED)
+
+endef
+
 .PHONY: bench bench-all bench-speed bench-cost bench-scaling study-pruning study-recovery study-evaluator study-gradient study-difficulty reproduction reproduction-convnet reproduction-experts reproduction-mnist leaderboard test test-slow test-kills test-damage test-ray test-hostile lint typecheck docs clean
 
 $(INSTALLED): pyproject.toml
@@ -43,12 +48,16 @@ bench-cost: $(INSTALLED)  ## seconds and memory against IPC, classes, side, step
 bench-scaling: $(CLUSTER)  ## two Ray nodes of one core against one: five minutes on an idle machine
 	$(BIN)/python benchmarks/scaling/ray_nodes.py --results $(MEASURED)/scaling
 
+# the suites of a study: of digits, then of further data, which ONLY leaves out unless SUITE names one
+study-gradient: SUITES := gradient gradient-fashion_mnist gradient-cifar10
+study-difficulty: SUITES := difficulty difficulty-fashion_mnist
+
 study-pruning study-recovery study-evaluator study-gradient study-difficulty: study-%: $(INSTALLED)  ## docs/studies/….md and its figure anew in build/studies: hours; with ONLY=… some cells: minutes
-	$(BIN)/distill-bench bench $* --jobs $(JOBS) $(if $(ONLY),--only "$(ONLY)") --results $(MEASURED)
+	$(foreach suite,$(or $(SUITE),$(if $(ONLY),$*),$(SUITES),$*),$(call RUN_SUITE,$(suite)))
 	$(BIN)/python scripts/$*_study.py $(MEASURED) --out $(if $(RESULTS),docs,build)/studies
 
 reproduction reproduction-convnet reproduction-experts reproduction-mnist: $(INSTALLED)  ## docs/reproduction.md anew in build: days on a CPU; with ONLY=… some cells
-	$(BIN)/distill-bench bench $@ --jobs $(JOBS) $(if $(ONLY),--only "$(ONLY)") --results $(MEASURED)
+	$(call RUN_SUITE,$@)
 	$(BIN)/python scripts/reproduced_sets.py $(MEASURED) --curves 2
 	$(BIN)/python scripts/reproduction.py $(MEASURED) --out $(if $(RESULTS),docs,build)
 

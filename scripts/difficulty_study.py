@@ -2,16 +2,21 @@
 
     python scripts/difficulty_study.py results --out docs/studies
 
-Reads the results of the suite difficulty. A seed fixes first images and draws, and differences are of pairs; experts
-and the initial networks of evaluation are the same for all. ± is half of the 95 % Student-t interval over the seeds.
+Reads the results of the suites difficulty and difficulty-DATASET. A seed fixes first images and draws, and differences
+are of pairs; experts and the initial networks of evaluation are the same for all. ± is half of the 95 % Student-t
+interval over the seeds.
 """
 
+from collections.abc import Iterable
+
 import pandas
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from study_tables import (
     Cells,
     budgets,
+    by_dataset,
     cells_of,
     difference,
     heat,
@@ -51,22 +56,28 @@ def tables(results: pandas.DataFrame) -> str:
 
 
 def draw(results: pandas.DataFrame) -> Figure:
-    """A panel a kind of labels: segments by IPC, in points above random images."""
-    cells = cells_of(results)
-    figure = Figure(figsize=(9, 3), dpi=150, layout="constrained")
+    """A row a dataset, a panel a kind of labels: segments by IPC, in points above random images."""
+    parts = [(dataset, cells_of(part)) for dataset, part in by_dataset(results)]
+    figure = Figure(figsize=(9, 3 * len(parts)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
+    rows = figure.subplots(len(parts), len(LABELS), sharey=True, squeeze=False)
+    for panels, (dataset, cells) in zip(rows, parts, strict=True):
+        _draw_row(panels, dataset, cells)
+    return figure
+
+
+def _draw_row(panels: Iterable[Axes], dataset: str, cells: Cells) -> None:
     grids = [
         [[less(cells, ipc, f"{segment} {labels}", LINE) for ipc in budgets(cells)] for segment in SEGMENTS]
         for labels in LABELS
     ]
     # every budget has colours of its own, for differences of a point at least: at many images all are small
     bounds = [max(1.0, largest([row[i] for grid in grids for row in grid])) for i in range(len(budgets(cells)))]
-    for axes, labels, grid in zip(figure.subplots(1, len(LABELS), sharey=True), LABELS, grids, strict=True):
+    for axes, labels, grid in zip(panels, LABELS, grids, strict=True):
         heat(axes, grid, bounds)
-        axes.set_title(f"{labels} labels: points above random images", fontsize=10)
+        axes.set_title(f"{dataset}, {labels} labels: points above random images", fontsize=10)
         axes.set_xticks(range(len(budgets(cells))), [f"IPC {ipc}" for ipc in budgets(cells)])
         axes.set_yticks(range(len(SEGMENTS)), SEGMENTS)
-    return figure
 
 
 if __name__ == "__main__":

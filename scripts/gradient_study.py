@@ -2,9 +2,9 @@
 
     python scripts/gradient_study.py results --out docs/studies
 
-Reads the results of the suite gradient. A seed fixes first images, segments and draws, and a difference is of pairs;
-experts and the initial networks of evaluation are the same for all. ± is half of the 95 % Student-t interval over the
-seeds.
+Reads the results of the suites gradient and gradient-DATASET. A seed fixes first images, segments and draws, and a
+difference is of pairs; experts and the initial networks of evaluation are the same for all. ± is half of the 95 %
+Student-t interval over the seeds.
 """
 
 import re
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from study_tables import (
     Cells,
     budgets,
+    by_dataset,
     cells_of,
     difference,
     intervals,
@@ -117,10 +118,10 @@ def _times(seconds: Cells) -> str:
 
 
 def draw(results: pandas.DataFrame) -> Figure:
-    """A panel an IPC: what the exact gradient is above TESLA's, setting by setting."""
-    cells = cells_of(results)
+    """A panel a dataset and IPC: what the exact gradient is above TESLA's, setting by setting."""
     panels = {
-        f"digits, IPC {k}": {_named(setting): less_tesla(cells, k, setting) for setting in _settings(cells)}
+        f"{dataset}, IPC {k}": {_named(setting): less_tesla(cells, k, setting) for setting in _settings(cells)}
+        for dataset, cells in ((dataset, cells_of(part)) for dataset, part in by_dataset(results))
         for k in budgets(cells)
     }
     return intervals(panels, "points, exact less TESLA")

@@ -1,7 +1,7 @@
 """What the pages of studies share: differences of pairs, intervals, their figure, and tables that a script writes."""
 
 import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from distill_bench import load_results
-from distill_bench.benchmark import load_suite
+from distill_bench.benchmark import list_suites, load_suite
 from distill_bench.evaluation.statistics import NO_SPREAD, student
 from distill_bench.runtime.files import write_atomically
 
@@ -74,17 +74,18 @@ def intervals(panels: Mapping[str, Mapping[str, list[float]]], unit: str) -> Fig
     """A figure of means with their intervals, and a line at zero.
 
     Args:
-        panels: of every panel's title its rows, from the top: their names and values. Rows are the first panel's.
+        panels: of every panel's title its rows, from the top: their names and values. A row that a panel lacks is empty
+            there.
         unit: of the values.
     """
-    names = list(next(iter(panels.values())))[::-1]
+    names = list(dict.fromkeys(name for rows in panels.values() for name in rows))[::-1]
     figure = Figure(figsize=(10, 1.4 + 0.32 * len(names)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (title, rows) in zip(
         figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
     ):
         for place, name in enumerate(names):
-            if not (values := rows[name]):
+            if not (values := rows.get(name)):
                 continue
             low, high = student(values).interval()
             if low is not None and high is not None:
@@ -149,28 +150,50 @@ def of_suite(results: pandas.DataFrame, suite: str) -> pandas.DataFrame:
     ]
 
 
+def suites_of(study: str) -> list[str]:
+    """The suites that a study's page reads: that of its name first, and those of further data, whose names begin so.
+
+    Suites that hold a part of the training split out, to choose values by, are none of them.
+    """
+    further = (name for name in list_suites() if name.startswith(f"{study}-") and load_suite(name).holdout is None)
+    return [study, *further]
+
+
+def by_dataset(results: pandas.DataFrame) -> Iterator[tuple[str, pandas.DataFrame]]:
+    """Every dataset's name and its results, in the order of the results."""
+    for dataset, part in results.groupby("dataset", sort=False):
+        yield str(dataset), part
+
+
+def sections(results: pandas.DataFrame, tables: Callable[[pandas.DataFrame], str]) -> str:
+    """The tables of every dataset, under its name where there are several."""
+    parts = {dataset: tables(part) for dataset, part in by_dataset(results)}
+    return "\n".join(parts.values() if len(parts) == 1 else (f"**{name}**\n\n{part}" for name, part in parts.items()))
+
+
 def write_study(
-    suite: str,
+    study: str,
     about: str | None,
     tables: Callable[[pandas.DataFrame], str],
     draw: Callable[[pandas.DataFrame], Figure],
 ) -> None:
-    """The command of a study's script: writes <suite>.png, and <suite>.md with its tables between the two comments.
+    """The command of a study's script: writes <study>.png, and <study>.md with its tables between the two comments.
 
     Args:
-        suite: whose results are read, and the name of the page.
+        study: the name of the page, and of the suites whose results are read: ``suites_of``.
         about: the script, for ``--help``.
-        tables: Markdown from the suite's results.
-        draw: the figure from them.
+        tables: Markdown from the results of one dataset.
+        draw: the figure from those of all.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="the folder of results")
-    parser.add_argument("--out", type=Path, required=True, help=f"the folder to write {suite}.md and {suite}.png to")
+    parser.add_argument("--out", type=Path, required=True, help=f"the folder to write {study}.md and {study}.png to")
     given = parser.parse_args()
-    results = of_suite(load_results(given.results), suite)
+    loaded = load_results(given.results)
+    results = pandas.concat([of_suite(loaded, suite) for suite in suites_of(study)])
     if results.empty:
-        parser.error(f"{given.results} has no results of the suite {suite}: run `distill-bench bench {suite}` first")
+        parser.error(f"{given.results} has no results of the suite {study}: run `distill-bench bench {study}` first")
     given.out.mkdir(parents=True, exist_ok=True)
-    draw(results).savefig(given.out / f"{suite}.png", metadata={"Software": None})
-    text = with_tables((PAGES / f"{suite}.md").read_text(), f"{suite}_study.py", tables(results))
-    write_atomically(given.out / f"{suite}.md", text)
+    draw(results).savefig(given.out / f"{study}.png", metadata={"Software": None})
+    text = with_tables((PAGES / f"{study}.md").read_text(), f"{study}_study.py", sections(results, tables))
+    write_atomically(given.out / f"{study}.md", text)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from folders import images_folder
+from study_tables import suites_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,11 +70,22 @@ def test_no_target_of_make_writes_what_is_tracked_unless_told(target):
 @pytest.mark.parametrize("study", ["pruning", "recovery", "evaluator", "gradient", "difficulty"])
 @pytest.mark.parametrize(("settings", "pages"), [((), "build/studies"), (("RESULTS=results",), "docs/studies")])
 def test_a_study_is_written_to_the_docs_only_when_told(study, settings, pages):
-    words = ["make", "--dry-run", "--always-make", f"study-{study}", "ONLY=seed=0", *settings]
-    said = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    said = _dry_run(f"study-{study}", "ONLY=seed=0", *settings)
     folder = "results" if settings else "build"
-    assert f"bench {study} " in said and f'--only "seed=0" --results {folder}\n' in said
+    assert re.findall(r"bench (\S+) ", said) == [study] and f'--only "seed=0" --results {folder}\n' in said
     assert f"{study}_study.py {folder} --out {pages}\n" in said
+    assert re.findall(r"bench (\S+) ", _dry_run(f"study-{study}")) == suites_of(study), "all that its page reads"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+def test_some_cells_of_a_study_can_be_of_its_other_data():
+    said = _dry_run("study-gradient", "SUITE=gradient-cifar10", "ONLY=seed=0")
+    assert re.findall(r"bench (\S+) .*--only \"seed=0\"", said) == ["gradient-cifar10"]
+
+
+def _dry_run(*words: str) -> str:
+    whole = ["make", "--dry-run", "--always-make", *words]
+    return subprocess.run(whole, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.slow
