@@ -49,7 +49,7 @@ bench-scaling: $(CLUSTER)  ## two Ray nodes of one core against one: five minute
 	$(BIN)/python benchmarks/scaling/ray_nodes.py --results $(MEASURED)/scaling
 
 # the suites of a study: of digits, then of further data, which ONLY leaves out unless SUITE names one
-study-gradient: SUITES := gradient gradient-fashion_mnist gradient-cifar10
+study-gradient: SUITES := gradient gradient-cifar10 gradient-fashion_mnist
 study-difficulty: SUITES := difficulty difficulty-fashion_mnist
 
 study-pruning study-recovery study-evaluator study-gradient study-difficulty: study-%: $(INSTALLED)  ## docs/studies/….md and its figure anew in build/studies: hours; with ONLY=… some cells: minutes
