@@ -72,9 +72,13 @@ def test_no_target_of_make_writes_what_is_tracked_unless_told(target):
 def test_a_study_is_written_to_the_docs_only_when_told(study, settings, pages):
     said = _dry_run(f"study-{study}", "ONLY=seed=0", *settings)
     folder = "results" if settings else "build"
-    assert re.findall(r"distill-bench bench (\S+) ", said) == [study] and f'--only "seed=0" --results {folder}\n' in said
+    assert (
+        re.findall(r"distill-bench bench (\S+) ", said) == [study] and f'--only "seed=0" --results {folder}\n' in said
+    )
     assert f"{study}_study.py {folder} --out {pages}\n" in said
-    assert re.findall(r"distill-bench bench (\S+) ", _dry_run(f"study-{study}")) == suites_of(study), "all that its page reads"
+    assert re.findall(r"distill-bench bench (\S+) ", _dry_run(f"study-{study}")) == suites_of(study), (
+        "all that its page reads"
+    )
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")

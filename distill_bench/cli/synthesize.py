@@ -63,8 +63,8 @@ def synthesize_command(
     from distill_bench.distilled.budget import Budget
     from distill_bench.evaluation import pixel_notes
     from distill_bench.methods import load_method, memory_of_step
+    from distill_bench.methods.finished_sets import finished_sets_of
     from distill_bench.methods.stored_sets import StoredSet
-    from distill_bench.methods.warm_start import is_finished_set
     from distill_bench.runtime.device import resolve_device
     from distill_bench.runtime.run_info import code_state
 
@@ -81,8 +81,7 @@ def synthesize_command(
     chosen = load_method(name)
     config = chosen.config_on(data, budget, preset, **replaced)
     log.info("%s, preset %s: %s", name, preset, config)
-    if is_finished_set(init := getattr(config, "init", "")):
-        check_no_input(out, [Path(init)])
+    check_no_input(out, [Path(path) for path in finished_sets_of(config)])
     wanted, monitor = StoredSet.of(data, chosen, config, budget, preset, seed), options.listening_monitor(quiet)
     most = max(budget.counts(data.class_sizes))
     if (fresh or not wanted.path.exists()) and (much := memory_of_step(chosen.name, data, config, most)):

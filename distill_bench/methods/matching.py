@@ -13,10 +13,10 @@ from distill_bench.augmentations import dsa
 from distill_bench.augmentations.flip import with_mirrors
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
+from distill_bench.methods.finished_sets import BY_CONTENT, images_to_go_on_from, is_finished_set, one_of
 from distill_bench.methods.formation import formation_of, stored_of
 from distill_bench.methods.run import Config, Run
 from distill_bench.methods.selection.selection import embeddings, k_center, k_means, nearest, nearest_distinct
-from distill_bench.methods.warm_start import BY_CONTENT, images_to_go_on_from, is_finished_set, one_of
 from distill_bench.networks import Network, activation_values, blank_network, build_network
 from distill_bench.runtime.device import send
 from distill_bench.runtime.memory import memory_limit

@@ -11,6 +11,7 @@ from stopping import StopsAfter
 from distill_bench import synthesize
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.card import INDICES
+from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.distilled.playback import training_images
 from distill_bench.errors import Interrupted, UsageError
 from distill_bench.methods import load_method, new_run, synthesis_key
@@ -26,6 +27,10 @@ FEATURES = {"epochs": 1}
 
 def config(digits, **values):
     return load_method("random-soft").config_on(digits, Budget(fraction=0.02), TEST, **values)
+
+
+def config_of_one(digits):
+    return load_method("random-soft").config_on(digits, Budget(1), TEST)
 
 
 def key(digits, fields):
@@ -72,10 +77,46 @@ def test_images_that_another_method_made_are_labelled_too(digits, images, select
     assert torch.equal(made.images, alone.images) and made.learning_rate == alone.learning_rate
     assert made.card.label_kind == ("hard" if labels == "hard" else "logits")
     if labels == "soft":
-        run = new_run(
-            digits, load_method("random-soft"), load_method("random-soft").config_on(digits, Budget(1), TEST), Budget(1)
-        )
+        run = new_run(digits, load_method("random-soft"), config_of_one(digits), Budget(1))
         torch.testing.assert_close(made.soft_labels, predict(teacher_of(run).network, made.images, run.device))
+
+
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+@pytest.mark.parametrize("made", ["datm", "random"])
+def test_images_of_a_finished_set_are_labelled_anew(digits, made, labels, tmp_path):
+    """DATM's labels are left aside, its learned rate is not; the card has the file's content in place of its path."""
+    given = synthesize(digits, made, 1, TEST)
+    given.save(tmp_path / "given.safetensors")
+    new = synthesize(digits, "random-soft", 1, TEST, images=str(tmp_path / "given.safetensors"), labels=labels)
+    drawn = synthesize(digits, "random-soft", 1, TEST, labels=labels)
+    assert torch.equal(new.images, given.images) and torch.equal(new.labels, drawn.labels)
+    assert (new.learning_rate, new.card.label_kind) == (given.learning_rate, drawn.card.label_kind)
+    assert new.card.recipe["images"] == f"sha256:{given.sha256}" and INDICES not in new.stored
+    if labels == "soft":
+        run = new_run(digits, load_method("random-soft"), config_of_one(digits), Budget(1))
+        torch.testing.assert_close(new.soft_labels, predict(teacher_of(run).network, given.images, run.device))
+    new.save(tmp_path / "given.safetensors")
+    assert load_distilled(tmp_path / "given.safetensors").to_bytes() == new.to_bytes()
+
+
+def test_a_finished_set_that_is_not_such_as_the_run_makes_is_refused(digits, tmp_path):
+    path = tmp_path / "given.safetensors"
+    synthesize(digits, "random", 2).save(path)
+    wrong = rf"images={path}: a set .* Different are its images, labels: it has 10 classes, ipc 2"
+    with pytest.raises(UsageError, match=wrong):
+        synthesize(digits, "random-soft", 1, TEST, images=str(path))
+    with pytest.raises(UsageError, match="Different are its pixel space"):
+        synthesize(digits, "random-soft", 2, TEST, images=str(path), pixel_space="unit")
+    with pytest.raises(UsageError, match=r"selection has values \(start\)"):
+        synthesize(digits, "random-soft", 2, TEST, images=str(path), selection={"start": "mean"})
+
+
+def test_the_set_that_is_labelled_anew_is_not_written_over(command, digits, tmp_path):
+    path = tmp_path / "given.safetensors"
+    synthesize(digits, "random", 1).save(path)
+    words = ["synthesize", "random-soft", "--dataset", "digits", "--ipc", 1, "--preset", "cpu", "--out", path]
+    code, _, error = command(*words, "--set", f"images={path}")
+    assert (code, "it would be replaced" in error) == (2, True)
 
 
 def test_images_that_were_made_are_kept_when_their_labels_are_stopped(digits, tmp_path, monkeypatch):
@@ -158,7 +199,8 @@ def test_images_are_in_the_pixel_space_of_the_set(digits):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"images": "herdign"}, "herdign.*Did you mean herding"),
+        ({"images": "herdign"}, "herdign.*Did you mean herding.*a finished set's .safetensors file"),
+        ({"images": "none.safetensors"}, "none.safetensors: no such file"),
         ({"images": "random-soft"}, "images=random-soft: its images are those of `images=random`"),
         ({"images": "random-top2"}, "images=random-top2: its images"),
         ({"selection": {"start": "mean"}}, r"selection has values \(start\)"),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
+from distill_bench.methods.finished_sets import is_finished_set
 from distill_bench.methods.formation import FormationConfig, shown_of
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import (
@@ -24,7 +25,6 @@ from distill_bench.methods.matching import (
     initial_images,
 )
 from distill_bench.methods.run import Run, SynthesisResult
-from distill_bench.methods.warm_start import is_finished_set
 from distill_bench.networks import Network, activation_values
 from distill_bench.runtime.device import send
 from distill_bench.training.memory import GRADIENT_FACTOR, WITHOUT_GRAPH_FACTOR

@@ -8,13 +8,14 @@ whole training split labels the images that are kept.
 """
 
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
-from pydantic import Field, field_serializer
+from pydantic import AfterValidator, Field, field_serializer
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError, unknown
 from distill_bench.methods.decoupled.relabel import RelabelConfig, relabel, teacher_of, teacher_pieces
+from distill_bench.methods.finished_sets import BY_CONTENT, ENDING, full_path, is_finished_set, set_named
 from distill_bench.methods.formation import formation_of
 from distill_bench.methods.projector.labels import weak_teachers_piece, with_projector
 from distill_bench.methods.recipe import Values, list_recipes
@@ -40,22 +41,23 @@ class RelabelledConfig(RelabelConfig):
     """Fields of ``relabelled_selection``.
 
     Attributes:
-        images: the method that chooses or makes the images: one of this project whose labels are classes.
+        images: the method that chooses or makes the images: one of this project whose labels are classes; or a finished
+            set's .safetensors file, whose labels are left aside.
         selection: values of that method's fields instead of its recipe's; completed, all of its values. It has the
             pixel space of this one.
     """
 
     LATER: ClassVar[tuple[str, ...]] = (*RelabelConfig.LATER, "images", "selection")
 
-    images: str = RANDOM
+    images: Annotated[str, AfterValidator(full_path), BY_CONTENT] = RANDOM
     selection: Values = Field(default_factory=dict)
 
     def completed(self, resolve: Resolve) -> Config:
         """With all values of that method; raises UsageError where there is none of that name."""
-        if self.images == RANDOM:
+        if self.takes_no_values:
             if self.selection:
                 named = ", ".join(self.selection)
-                raise UsageError(f"selection has values ({named}), and `images={RANDOM}` takes none.")
+                raise UsageError(f"selection has values ({named}), and `images={self.images}` takes none.")
             return self
         own = self.model_dump(include=set(Config.model_fields))
         idle = () if self.pixel_space == "zca" else ("zca_eps", "zca_input")
@@ -68,7 +70,12 @@ class RelabelledConfig(RelabelConfig):
     @field_serializer("selection", when_used="json")
     def _on_the_card(self, selection: Values) -> Values:
         """As that method's own card has it: files by their content."""
-        return self.chooser.model_dump(mode="json") if self.images != RANDOM else selection
+        return selection if self.takes_no_values else self.chooser.model_dump(mode="json")
+
+    @property
+    def takes_no_values(self) -> bool:
+        """Whether the images are random ones or a finished set's, which no recipe chooses or makes."""
+        return self.images == RANDOM or is_finished_set(self.images)
 
     @property
     def chooser(self) -> Config:
@@ -78,12 +85,12 @@ class RelabelledConfig(RelabelConfig):
     @property
     def balanced(self) -> bool:
         """As that method has it."""
-        return self.images == RANDOM or self.chooser.balanced
+        return self.takes_no_values or self.chooser.balanced
 
     @property
     def of_real_images(self) -> bool:
-        """As the method that chooses or makes the images."""
-        return self.images == RANDOM or selects(_chooser(self.images).function)
+        """As the method that chooses or makes the images; those of a finished set may be any."""
+        return self.images == RANDOM or (not self.takes_no_values and selects(_chooser(self.images).function))
 
     @property
     def asks_teacher(self) -> bool:
@@ -93,12 +100,12 @@ class RelabelledConfig(RelabelConfig):
     @property
     def versions(self) -> dict[str, int]:
         """The version of its function."""
-        return {} if self.images == RANDOM else {self.images: version_of(_chooser(self.images).function)}
+        return {} if self.takes_no_values else {self.images: version_of(_chooser(self.images).function)}
 
     def check(self, dataset: Dataset) -> None:
         """Raise UsageError if images cannot be chosen, or not be labelled so."""
         super().check(dataset)
-        if self.images == RANDOM:
+        if self.takes_no_values:
             return
         self.chooser.check(dataset)
         if formation_of(self.chooser) != 1:
@@ -115,7 +122,7 @@ class RelabelledConfig(RelabelConfig):
     def step_bytes(self, dataset: Dataset, ipc: int) -> int:
         """The larger of what the teacher and that method take."""
         own = super().step_bytes(dataset, ipc)
-        return own if self.images == RANDOM else max(own, self.chooser.step_bytes(dataset, ipc))
+        return own if self.takes_no_values else max(own, self.chooser.step_bytes(dataset, ipc))
 
 
 def _pieces(run: Run[Any]) -> list[Piece]:
@@ -123,7 +130,7 @@ def _pieces(run: Run[Any]) -> list[Piece]:
     config = run.config
     weak = [weak_teachers_piece(run)] if config.labels == "projector" else []
     labelling = teacher_pieces(run) if config.asks_teacher else weak
-    if run.config.images == RANDOM:
+    if config.takes_no_values:
         return labelling
     choosing = _choosing(run)
     pieces = pretrained_of(_chooser(run.config.images).function)(choosing) + labelling
@@ -132,11 +139,20 @@ def _pieces(run: Run[Any]) -> list[Piece]:
 
 @method(RelabelledConfig, pretrained=_pieces, selects=True)
 def relabelled_selection(run: Run[RelabelledConfig]) -> SynthesisResult:
-    """The images of another method with a teacher's labels: what there is to beat for methods that relabel."""
-    chosen = selected(run, random_indices(run)) if run.config.images == RANDOM else _images_of_another(run)
+    """Images of another method or a finished set with a teacher's labels: what methods that relabel have to beat."""
+    chosen = _chosen(run)
     if run.config.asks_teacher:
         return relabel(run, teacher_of(run), chosen)
     return chosen if run.config.labels == "hard" else with_projector(run, None, chosen)
+
+
+def _chosen(run: Run[RelabelledConfig]) -> SynthesisResult:
+    if run.config.images == RANDOM:
+        return selected(run, random_indices(run))
+    if is_finished_set(run.config.images):
+        given = set_named(run, "images")
+        return SynthesisResult(given.images, run.labels, learning_rate=given.learning_rate)
+    return _images_of_another(run)
 
 
 def _images_of_another(run: Run[RelabelledConfig]) -> SynthesisResult:
@@ -160,4 +176,4 @@ def _chooser(name: str) -> Method:
             return chosen
         raise UsageError(f"images={name}: its images are those of `images=random`. Give that, or another method.")
     known = [each for each in list_recipes() if load_method(each).function is not relabelled_selection]
-    raise UsageError(f"images: {unknown('method', name, known)}")
+    raise UsageError("images: " + unknown("method", name, known, f", or a finished set's {ENDING} file"))

@@ -34,12 +34,12 @@ from distill_bench.augmentations.flip import flipped
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import RunFailed, UsageError
 from distill_bench.methods.experts import ExpertConfig, expert_pieces, experts_asked_for
+from distill_bench.methods.finished_sets import BY_CONTENT, one_of
 from distill_bench.methods.loop import Objective, optimise
 from distill_bench.methods.matching import FlipConfig, draw_dsa
 from distill_bench.methods.run import Run, SynthesisResult, method
 from distill_bench.methods.trajectory_matching.gradient import Waypoint, trajectory_gradient
 from distill_bench.methods.trajectory_matching.start import beginning, logits_at, perturbed
-from distill_bench.methods.warm_start import BY_CONTENT, one_of
 from distill_bench.networks import activation_values, blank_network, build_network
 from distill_bench.pretrained.experts import Experts, parameter_shapes
 from distill_bench.runtime.device import send

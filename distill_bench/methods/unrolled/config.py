@@ -17,9 +17,9 @@ from pydantic import (
 from distill_bench.augmentations import dsa
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.errors import UsageError
+from distill_bench.methods.finished_sets import BY_CONTENT, is_finished_set, one_of
 from distill_bench.methods.formation import FormationConfig
 from distill_bench.methods.matching import FlipConfig, chunk_of, has_batch_norm, images_at_once
-from distill_bench.methods.warm_start import BY_CONTENT, is_finished_set, one_of
 from distill_bench.networks import activation_values, blank_network
 from distill_bench.training import compilation
 from distill_bench.training.steps import SGD, Adam, Rule

@@ -1,4 +1,4 @@
-"""Synthesis that goes on from the images of a finished set: ``init`` is its file."""
+"""Finished sets as a field of a recipe: a file whose images synthesis goes on from, or labels anew."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +12,19 @@ from distill_bench.distilled.compensators import refuse_compensators
 from distill_bench.distilled.distilled_set import DistilledSet, load_distilled
 from distill_bench.errors import DataError, UsageError, unknown
 from distill_bench.methods.formation import formation_of
-from distill_bench.methods.run import Run
+from distill_bench.methods.run import Config, Run
 
 ENDING = ".safetensors"
 
 
-def is_finished_set(init: str) -> bool:
-    return init.endswith(ENDING)
+def is_finished_set(value: str) -> bool:
+    return value.endswith(ENDING)
+
+
+def finished_sets_of(config: Config) -> list[str]:
+    """The files of finished sets that a recipe names."""
+    values = (getattr(config, name) for name in type(config).model_fields)
+    return [value for value in values if isinstance(value, str) and is_finished_set(value)]
 
 
 def one_of(*names: str) -> Callable[[str], str]:
@@ -29,18 +35,25 @@ def one_of(*names: str) -> Callable[[str], str]:
             return init
         if not is_finished_set(init):
             raise ValueError(unknown("start", init, names, f", or a finished set's {ENDING} file").rstrip("."))
-        try:
-            load_distilled(init)
-        except DataError as error:
-            raise ValueError(str(error).rstrip(".")) from error
-        return str(Path(init).resolve())
+        return full_path(init)
 
     return check
 
 
-def _by_content(init: str) -> str:
+def full_path(value: str) -> str:
+    """A finished set by its full path, any other value as it is. Raises ValueError for a file that is no set."""
+    if not is_finished_set(value):
+        return value
+    try:
+        load_distilled(value)
+    except DataError as error:
+        raise ValueError(str(error).rstrip(".")) from error
+    return str(Path(value).resolve())
+
+
+def _by_content(value: str) -> str:
     """What the card says: a path says nothing of what was there."""
-    return f"sha256:{load_distilled(init).sha256}" if is_finished_set(init) else init
+    return f"sha256:{load_distilled(value).sha256}" if is_finished_set(value) else value
 
 
 BY_CONTENT = PlainSerializer(_by_content, when_used="json")
@@ -52,9 +65,21 @@ def images_to_go_on_from(run: Run[Any]) -> Float[Tensor, "n c h w"]:
     Raises:
         UsageError: it is not a set such as the run makes.
     """
-    path = run.config.init
-    distilled = load_distilled(path)
-    refuse_compensators(distilled, f"init={path}", "Go on from a set that has none.")
+    images = set_named(run, "init").images
+    if not images.is_floating_point():
+        raise UsageError(f"init={run.config.init}: its images are 8-bit pictures. Go on from a set that was optimised.")
+    return images.float().to(run.device)
+
+
+def set_named(run: Run[Any], field: str) -> DistilledSet:
+    """The finished set that a field of the recipe names, whose images are to be taken.
+
+    Raises:
+        UsageError: it is not a set such as the run makes.
+    """
+    what = f"{field}={getattr(run.config, field)}"
+    distilled = load_distilled(getattr(run.config, field))
+    refuse_compensators(distilled, what, "Give a set that has none.")
     facts = {
         "classes": (distilled.card.class_names, run.training.class_names),
         "images": (tuple(distilled.images.shape), (len(run.labels), *run.training.shape)),
@@ -66,14 +91,12 @@ def images_to_go_on_from(run: Run[Any]) -> Float[Tensor, "n c h w"]:
     if wrong := [name for name, (has, wanted) in facts.items() if has != wanted]:
         shape = "×".join(map(str, run.training.shape))
         raise UsageError(
-            f"init={path}: a set to go on from has the classes, IPC, image size, formation, pixel space and training "
-            f"split of the one to make. Different are its {', '.join(wrong)}: it has {_described(distilled)}; wanted "
-            f"are {run.classes} classes, ipc {run.ipc}, images of {shape}, formation {formation_of(run.config)}, "
-            f"{run.training.pixel_space.kind} pixels, from {run.training.source_name} as it is loaded here (`holdout`)."
+            f"{what}: a set whose images are taken has the classes, IPC, image size, formation, pixel space and "
+            f"training split of the one to make. Different are its {', '.join(wrong)}: it has {_described(distilled)}; "
+            f"wanted are {run.classes} classes, ipc {run.ipc}, images of {shape}, formation "
+            f"{formation_of(run.config)}, {run.training.pixel_space.kind} pixels, from {run.training.source_name} as it is loaded here (`holdout`)."
         )
-    if not distilled.images.is_floating_point():
-        raise UsageError(f"init={path}: its images are 8-bit pictures. Go on from a set that was optimised.")
-    return distilled.images.float().to(run.device)
+    return distilled
 
 
 def _described(distilled: DistilledSet) -> str:
