@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_bench.benchmark.cells import Cell, GivenSetCell, ReferenceCell, SetCell
-from distill_bench.benchmark.suite import CARD, SET_ENDING, Suite, Variant, is_run_at
+from distill_bench.benchmark.suite import CARD, PUBLISHED, SET_ENDING, Suite, Variant, is_run_at
 from distill_bench.distilled.budget import Budget
 from distill_bench.distilled.distilled_set import load_distilled
 from distill_bench.errors import UsageError, did_you_mean
@@ -112,7 +112,17 @@ def _has_budget(budget: Budget, wanted: Mapping[str, set[str]]) -> bool:
 
 
 def _variant(method: str | Variant) -> dict[str, Any]:
-    return {"of": method.method, "settings": method.set} if isinstance(method, Variant) else {}
+    """What a cell has besides of a variant; published sets among its values are their files."""
+    if not isinstance(method, Variant):
+        return {}
+    return {"of": method.method, "settings": {name: _file_of(value) for name, value in method.set.items()}}
+
+
+def _file_of(value: Any) -> Any:
+    """A value as it is, or of ``"published:ID"`` the file in the cache. Raises as ``obtain`` where it is not there."""
+    if not isinstance(value, str) or not value.startswith(PUBLISHED):
+        return value
+    return str(obtain(value.removeprefix(PUBLISHED), may_download=False).paths[0])
 
 
 def _given_sets(suite: Suite) -> list[GivenSetCell]:

@@ -35,6 +35,8 @@ NONE = "none"
 CARD = "card"
 """Among a suite's protocols, that of a set's card: the recipe's, which is the paper's."""
 SET_ENDING = ".safetensors"
+PUBLISHED = "published:"
+"""Before the id of a downloaded set, where a variant's value is a set's file."""
 
 
 class Variant(BaseModel):
@@ -42,7 +44,8 @@ class Variant(BaseModel):
 
     Attributes:
         method: as for ``load_method``.
-        set: hyper-parameters that replace the recipe's.
+        set: hyper-parameters that replace the recipe's. Where one is a finished set's file, ``"published:ID"`` is that
+            of a set of the registry, which is downloaded already.
         each: lists of further ones that are no tables, every combination of which is a variant: ``each = { flip =
             [true, false] }`` with ``as = "dm flip={flip}"``.
         ipc: budgets of the suite that it is run at; all, unless given.

@@ -94,8 +94,8 @@ def set_named(run: Run[Any], field: str) -> DistilledSet:
             f"{what}: a set whose images are taken has the classes, IPC, image size, formation, pixel space and "
             f"training split of the one to make. Different are its {', '.join(wrong)}: it has {_described(distilled)}; "
             f"wanted are {run.classes} classes, ipc {run.ipc}, images of {shape}, formation "
-            f"{formation_of(run.config)}, {run.training.pixel_space.kind} pixels, from {run.training.source_name} as it "
-            "is loaded here (`holdout`)."
+            f"{formation_of(run.config)}, {run.training.pixel_space.kind} pixels, from {run.training.source_name} as "
+            "it is loaded here (`holdout`)."
         )
     return distilled
 

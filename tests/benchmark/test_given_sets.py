@@ -1,5 +1,6 @@
 """Suites that name sets which are there already: files beside the suite, and published ones by their ids."""
 
+import hashlib
 import json
 import sys
 
@@ -47,6 +48,26 @@ def test_a_set_stands_on_the_board_beside_those_that_the_suite_makes(folder, com
     assert command("bench", folder / "own.toml", *results)[0] == 0
     assert file.stat().st_mtime_ns == before  # done, and not done again
     assert len(board(folder / "results")) == 2
+
+
+def test_a_published_set_is_a_value_of_a_variant(folder, monkeypatch):
+    """By its id in the suite, by its file in the cell; one that is not there is refused, with what to do."""
+    entry = load_distilled(folder / "mine.safetensors")
+    file_sum = hashlib.sha256((folder / "mine.safetensors").read_bytes()).hexdigest()
+    (folder / "registry.toml").write_text(
+        '[mine-digits-ipc1]\nmethod = "random"\ndataset = "digits"\nipc = 1\nimporter = "distill-bench"\n'
+        'protocol = "quick-v1"\npage = "https://example.org"\n'
+        f'[[mine-digits-ipc1.files]]\npath = "mine.safetensors"\nsha256 = "{file_sum}"\n'
+    )
+    monkeypatch.setenv("DISTILL_BENCH_REGISTRY", str(folder / "registry.toml"))
+    variant = "{ method = 'random-soft', set = { images = 'published:%s', labels = 'hard' }, as = 'anew' }"
+    text = "title = 't'\ndatasets = ['digits']\nipc = [1]\nreference = 'none'\nmethods = [%s]\n"
+    (folder / "anew.toml").write_text(text % variant % "mine-digits-ipc1")
+    (cell,) = expand(load_suite(str(folder / "anew.toml")), {})
+    assert load_distilled(cell.settings["images"]).sha256 == entry.sha256 and cell.settings["labels"] == "hard"
+    (folder / "anew.toml").write_text(text % variant % "dm-cifar10-ipc1")
+    with pytest.raises(DataError, match="dm-cifar10-ipc1"):
+        expand(load_suite(str(folder / "anew.toml")), {})
 
 
 def test_a_set_without_preset_and_seed_stays_so_and_its_result_can_be_verified(folder, digits, command):
