@@ -50,6 +50,8 @@ bench-scaling: $(CLUSTER)  ## two Ray nodes of one core against one: five minute
 
 # the suites of a study: of digits, then of further data, which ONLY leaves out unless SUITE names one
 study-gradient: SUITES := gradient gradient-cifar10 gradient-fashion_mnist
+study-evaluator: SUITES := evaluator evaluator-cifar10
+study-evaluator: export DISTILL_BENCH_REGISTRY := results/reproduced/registry.toml
 study-difficulty: SUITES := difficulty difficulty-fashion_mnist
 
 study-pruning study-recovery study-evaluator study-gradient study-difficulty: study-%: $(INSTALLED)  ## docs/studies/….md and its figure anew in build/studies: hours; with ONLY=… some cells: minutes

@@ -2,9 +2,9 @@
 
     python scripts/evaluator_study.py results --out docs/studies
 
-Reads the results of the suite evaluator. A seed fixes the images that a method makes and the teacher; the initial
-networks of an evaluator are the same for all sets. ± is half of a 95 % Student-t interval: over the seeds, but for the
-parts of the spread, where it is over the methods (jackknife).
+Reads the results of the suites evaluator and evaluator-DATASET. A seed fixes the images that a method makes and the
+teacher, of released images the teacher alone; the initial networks of an evaluator are the same for all sets. ± is half
+of a 95 % Student-t interval: over the seeds, but for the parts of the spread, where it is over the methods (jackknife).
 """
 
 import math
@@ -16,8 +16,8 @@ import numpy
 import pandas
 from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from study_tables import heat, largest, table, with_half_width, write_study
+from matplotlib.figure import Figure, SubFigure
+from study_tables import by_dataset, heat, largest, table, with_half_width, write_study
 
 from distill_bench.evaluation.rank_statistics import spearman
 from distill_bench.evaluation.statistics import Estimate
@@ -118,9 +118,10 @@ def _labels(found: pandas.DataFrame) -> list[str]:
 
 
 def _column(name: str) -> str:
-    """What tells one evaluator from the others."""
-    _, _, network = name.partition("+")
-    return network or name.removeprefix("matched-").removesuffix("v1").strip("-") or "sgd"
+    """What tells one evaluator from the others: a network where it is named, an optimiser but SGD beside one."""
+    protocol, _, network = name.partition("+")
+    optimizer = protocol.removeprefix("matched-").removesuffix("v1").strip("-")
+    return " ".join(filter(None, (optimizer, network))) or "sgd"
 
 
 def _shares_table(wholes: dict[str, Accuracies]) -> str:
@@ -185,10 +186,10 @@ def tables(results: pandas.DataFrame) -> str:
     """Parts of the spread, agreement of orders, and every cell less random images."""
     found = accuracies(results)
     moved = less_line(found)
-    groups = {
-        "all": found,
-        f"without {' and '.join(BELOW)}": found[~found.index.get_level_values("images").isin(BELOW)],
-    }
+    groups = {"all": found}
+    if set(BELOW) & {*_images(found)}:
+        others = ~found.index.get_level_values("images").isin(BELOW)
+        groups[f"without {' and '.join(BELOW)}"] = found[others]
     wholes = {name: whole_seeds(part) for name, part in groups.items() if len(_images(part))}
     columns = list(found.columns)
     seeds = f"Seeds with all cells: {len(wholes['all'])} of {found.index.get_level_values('seed').nunique()}\n"
@@ -205,8 +206,19 @@ def tables(results: pandas.DataFrame) -> str:
 
 
 def draw(results: pandas.DataFrame) -> Figure:
-    """A panel a kind of labels: image sets by evaluators, in points above random images under the same."""
-    moved = less_line(accuracies(results))
+    """A row a dataset, a panel a kind of labels: image sets by evaluators, in points above random images."""
+    parts = [(dataset, less_line(accuracies(part))) for dataset, part in by_dataset(results)]
+    heights = [0.6 + 0.36 * (len(_images(moved)) - 1) for _, moved in parts]
+    figure = Figure(figsize=(13, sum(heights)), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    rows = figure.subfigures(len(parts), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for row, (dataset, moved) in zip(rows, parts, strict=True):
+        _draw_row(row, moved)
+        row.suptitle(f"{dataset}: points above random images", fontsize=10)
+    return figure
+
+
+def _draw_row(row: SubFigure, moved: pandas.DataFrame) -> None:
     columns, labels = list(moved.columns), _labels(moved)
     names = [name for name in _images(moved) if name != LINE]
     grids = [
@@ -217,17 +229,12 @@ def draw(results: pandas.DataFrame) -> Figure:
         for label in labels
     ]
     bound = largest(cell for grid in grids for row in grid for cell in row)
-    figure = Figure(figsize=(13, 0.6 + 0.36 * len(names)), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, label, grid in zip(
-        figure.subplots(1, len(labels), sharey=True, squeeze=False)[0], labels, grids, strict=True
-    ):
+    panels = row.subplots(1, len(labels), sharey=True, squeeze=False)[0]
+    for axes, label, grid in zip(panels, labels, grids, strict=True):
         heat(axes, grid, [bound] * len(columns))
         axes.set_title(f"{label} labels", fontsize=10)
         axes.set_xticks(range(len(columns)), map(_column, columns), rotation=30, ha="right", fontsize=8)
         axes.set_yticks(range(len(names)), names)
-    figure.suptitle("points above random images", fontsize=10)
-    return figure
 
 
 if __name__ == "__main__":
