@@ -103,7 +103,11 @@ class Synthesis(BaseModel):
     """What making a set took, and where that was.
 
     Attributes:
-        seconds: time, of all processes and all starts together.
+        seconds: time, of all processes and all starts together; without that of pretrained networks where
+            ``pretraining_seconds`` is there.
+        pretraining_seconds: how long it took to train the networks that the set needs besides, such as a teacher or
+            experts, whichever set needed them first; None if some came from elsewhere, or of earlier results: there
+            their time is in ``seconds`` of the set that was made first, and in no other's.
         peak_memory_mb: the most memory of its process in MB; None if that did more than this one set.
 
     Code, versions, machine, threads and device stand beside these as further fields, as in ``Result.run``.
@@ -112,6 +116,7 @@ class Synthesis(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
     seconds: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    pretraining_seconds: Annotated[FiniteFloat, Field(ge=0)] | None = None
     peak_memory_mb: Annotated[FiniteFloat, Field(ge=0)] | None = None
 
 

@@ -1,6 +1,7 @@
 """Experts as a method's recipe names them: which, how many, trained here or imported. See ``pretrained.experts``."""
 
 from collections.abc import Sequence, Set
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt
@@ -70,7 +71,8 @@ def experts_asked_for(run: Run[Any]) -> Experts:
     """
     config = run.config
     if config.experts_from:
-        return adopted_experts(run.training, config.network, config.experts_from)
+        asked = (run.training, config.network, config.experts_from)
+        return run.pretrained(lambda **_: adopted_experts(*asked), lambda experts: experts.pieces)
     return _trained(run, config.experts)
 
 
@@ -87,11 +89,5 @@ def expert_pieces(run: Run[Any]) -> list[Piece]:
 
 
 def _trained(run: Run[Any], numbers: int | Sequence[int]) -> Experts:
-    return get_or_train_experts(
-        run.training,
-        run.config.network,
-        run.config.expert,
-        numbers,
-        monitor=run.monitor,
-        every_seconds=run.checkpoint.every_seconds,
-    )
+    asked = (run.training, run.config.network, run.config.expert, numbers)
+    return run.pretrained(partial(get_or_train_experts, *asked), lambda experts: experts.pieces)

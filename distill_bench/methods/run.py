@@ -1,6 +1,6 @@
 """What a method is handed, and what it hands back."""
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -19,6 +19,7 @@ from distill_bench.distilled.card import LabelKind
 from distill_bench.distilled.projector import ProjectorCard, Required
 from distill_bench.distilled.replay import Replay
 from distill_bench.errors import RunFailed, first_line
+from distill_bench.pretrained.store import Pretrained
 from distill_bench.runtime import seeds
 from distill_bench.runtime.checkpoint import Checkpoint
 from distill_bench.runtime.locks import get_or_make
@@ -203,6 +204,8 @@ class Run(Generic[F]):
         history: the loss of every step so far.
         log: is told every step, see ``tracking.Log``.
         keep: may keep the set as it is after a step.
+        pretrained_seconds: of every pretrained piece that was used how long its training took, whoever needed it first,
+            by its file; None where that is not known.
     """
 
     method: str
@@ -216,6 +219,7 @@ class Run(Generic[F]):
     history: list[float] = field(default_factory=list)
     log: Log = silent
     keep: Keep = keeps_none
+    pretrained_seconds: dict[Path, float | None] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -254,6 +258,21 @@ class Run(Generic[F]):
     def generator(self, role: str, index: int = 0) -> Generator:
         """A fresh generator for a role and an index (a step, a class). The same arguments give the same stream."""
         return seeds.generator(self.seed, "synthesis", role, index)
+
+    def pretrained(self, get: Callable[..., T], pieces: Callable[[T], Iterable[Pretrained]]) -> T:
+        """What ``get`` finds in the store or trains now. Other sets use it too: its time is not counted as this one's.
+
+        Args:
+            get: such as ``get_or_train_teacher``; is given ``monitor`` and ``every_seconds``.
+            pieces: of what it gives, those that the store has.
+
+        Returns:
+            What ``get`` gives.
+        """
+        with self.checkpoint.paused():
+            found = get(monitor=self.monitor, every_seconds=self.checkpoint.every_seconds)
+        self.pretrained_seconds |= {piece.path: piece.seconds for piece in pieces(found)}
+        return found
 
     def part(self, name: str, make: Callable[["Run[F]"], T]) -> T:
         """The result of ``make`` for a part that depends on no other: a run with a checkpoint and a history of its own.

@@ -1,6 +1,7 @@
 """Sets by their content address, in the store that ``synthesize`` and suites share: made once, found by both."""
 
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,17 +170,25 @@ class StoredSet:
         Raises:
             DistillBenchError: as ``make_set``; or DataError, where it cannot be stored.
         """
-        checkpoint, history = self.checkpoint(every_seconds), list[float]()
+        checkpoint, history, pretrained = self.checkpoint(every_seconds), list[float](), dict[Path, float | None]()
         how: dict[str, Any] = {"device": device, "monitor": monitor, "checkpoint": checkpoint, "history": history}
         how |= {"log": log, "iterates": Iterates(iterates, self._keep) if iterates else None}
+        how |= {"pretrained_seconds": pretrained}
         if not checkpoint.files:
             shutil.rmtree(_iterates_folder(self.key), ignore_errors=True)  # of a run before
         distilled = make_set(self.data, self.method, self.config, self.budget, self.preset, self.seed, **how)
         run = run_block(checkpoint.seconds, resolve_device(device)) | {"compiled": checkpoint.compiled}
         facts = {"peak_memory_mb": peak_memory_mb() if own_process else None, "history": history, **run}
+        facts |= {"pretraining_seconds": _total(pretrained.values())}
         write_with_sum(self.path, distilled.to_bytes(), facts)
         checkpoint.clear()
         return distilled
 
     def _keep(self, steps: int, iterate: DistilledSet) -> None:
         write_with_sum(_iterates_folder(self.key) / f"{steps}.safetensors", iterate.to_bytes(), {})
+
+
+def _total(seconds: Collection[float | None]) -> float | None:
+    """The sum; None where one of them is not known."""
+    known = [each for each in seconds if each is not None]
+    return round(sum(known), 3) if len(known) == len(seconds) else None

@@ -1,5 +1,6 @@
 """The one way to run any method."""
 
+from pathlib import Path
 from typing import Any
 
 from distill_bench.datasets.dataset import Dataset
@@ -91,6 +92,7 @@ def new_run(
     checkpoint: Checkpoint | None = None,
     history: list[float] | None = None,
     log: Log = silent,
+    pretrained_seconds: dict[Path, float | None] | None = None,
 ) -> Run[Any]:
     """What the method's function is handed. Arguments and errors as ``make_set``."""
     check_budget(data, method.name, method.function, config, budget)
@@ -109,4 +111,5 @@ def new_run(
         checkpoint=checkpoint,
         history=[] if history is None else history,
         log=log,
+        pretrained_seconds={} if pretrained_seconds is None else pretrained_seconds,
     )

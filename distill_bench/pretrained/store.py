@@ -55,6 +55,12 @@ class Pretrained:
         """How it was made: dataset's name, seconds, machine; empty if the file beside it is gone."""
         return read_json(beside(self.path)) or {}
 
+    @property
+    def seconds(self) -> float | None:
+        """How long its training took, of all processes together; None where it was not trained here."""
+        from_elsewhere = "origin" in self.identity or self.identity.get("recipe", {}).get("weights")
+        return None if from_elsewhere else self.history.get("seconds")
+
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name. They are mapped from the file: only what is read of them fills memory."""
         return load_file(self.path)

@@ -4,7 +4,8 @@ import glob
 import io
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Checkpoint:
         seconds: time spent on the work in earlier processes, as far as saved, plus this one's; a part's is that of the
             whole.
         whole: of what this is a part, see ``part``.
+        beside: of what this is an independent part, see ``independent``.
         compiled: whether the work runs compiled, set by work that decides it; None: there was nothing to decide.
     """
 
@@ -43,10 +45,11 @@ class Checkpoint:
     of: str = ""
     conditions: dict[str, Any] = field(default_factory=dict)
     whole: "Checkpoint | None" = None
+    beside: "Checkpoint | None" = None
     compiled: bool | None = None
     _earlier: float = 0.0
-    _began: float = field(default_factory=time.monotonic)
-    _saved: float = field(default_factory=time.monotonic)
+    _began: float = field(default_factory=lambda: time.monotonic())
+    _saved: float = field(default_factory=lambda: time.monotonic())
 
     def __post_init__(self) -> None:
         self.path = None if self.path is None else Path(self.path)
@@ -68,11 +71,26 @@ class Checkpoint:
     def independent(self, name: str) -> "Checkpoint":
         """As ``part``, with a clock of its own: what earlier processes spent on it is added by ``add_time_before``."""
         part = self.part(name)
-        return Checkpoint(part.path, self.every_seconds, self.of, self.conditions)
+        return Checkpoint(part.path, self.every_seconds, self.of, self.conditions, beside=self)
 
     def add_time_before(self, part: "Checkpoint") -> None:
         """Count what earlier processes spent on an independent part."""
         self._earlier += part._earlier
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the clock, and that of the whole: what happens within is not this work's, but other work's too."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._leave_out(time.monotonic() - began)
+
+    def _leave_out(self, seconds: float) -> None:
+        if (other := self.whole or self.beside) is not None:
+            other._leave_out(seconds)
+        if self.whole is None:
+            self._began += seconds
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the saved state: dictionaries and lists of tensors, numbers and strings."""

@@ -199,13 +199,8 @@ class Ensemble(nn.Module):
 
 def teacher_of(run: Run[Any], member: int = 0, recipe: TeacherRecipe | None = None) -> Teacher:
     """The teacher of a recipe, the run's unless given, and of the run's seed, or of the seed so many after it."""
-    return get_or_train_teacher(
-        run.training,
-        recipe or run.config.teacher,
-        run.seed + member,
-        monitor=run.monitor,
-        every_seconds=run.checkpoint.every_seconds,
-    )
+    asked = (run.training, recipe or run.config.teacher, run.seed + member)
+    return run.pretrained(partial(get_or_train_teacher, *asked), lambda teacher: [teacher.pretrained])
 
 
 def teacher_pieces(run: Run[Any]) -> list[Piece]:

@@ -35,8 +35,11 @@ def with_projector(run: Run[Any], teacher: Teacher | None, made: SynthesisResult
     Raises:
         DataError, RunFailed, Interrupted: as ``get_or_train_projector``.
     """
-    how: dict[str, Any] = {"monitor": run.monitor, "every_seconds": run.checkpoint.every_seconds}
-    projector = get_or_train_projector(run.training, run.config.projector, teacher, run.seed, **how)
+    asked = (run.training, run.config.projector)
+    run.pretrained(partial(weak_teachers, *asked, run.seed), lambda experts: experts.pieces)
+    projector = run.pretrained(
+        partial(get_or_train_projector, *asked, teacher, run.seed), lambda projector: [projector.pretrained]
+    )
     return replace(
         made,
         label_kind="projector",

@@ -198,15 +198,8 @@ def _score_of_training(config: ScoreConfig, dynamics: Dynamics) -> Float[Tensor,
 
 
 def _dynamics(run: Run[ScoreConfig], number: int) -> Dynamics:
-    return get_or_record_dynamics(
-        run.training,
-        run.config.teacher,
-        run.seed,
-        number,
-        run.config.when,
-        monitor=run.monitor,
-        every_seconds=run.checkpoint.every_seconds,
-    )
+    asked = (run.training, run.config.teacher, run.seed, number, run.config.when)
+    return run.pretrained(partial(get_or_record_dynamics, *asked), lambda found: [found.teacher.pretrained])
 
 
 def _choice(run: Run[ScoreConfig], by_score: Float[Tensor, " n"], group: _Group) -> Int64[Tensor, " k"]:

@@ -46,8 +46,8 @@ class TargetsConfig(Config):
 
 def encoder_of(run: Run[Any]) -> Encoder:
     """The encoder of the run's recipe and seed."""
-    every = run.checkpoint.every_seconds
-    return get_or_train_encoder(run.training, run.config.encoder, run.seed, monitor=run.monitor, every_seconds=every)
+    asked = (run.training, run.config.encoder, run.seed)
+    return run.pretrained(partial(get_or_train_encoder, *asked), lambda encoder: [encoder.pretrained])
 
 
 def encoder_pieces(run: Run[Any]) -> list[Piece]:
