@@ -97,6 +97,8 @@ def synthesize_command(
     else:
         out.with_suffix(LOSSES).unlink(missing_ok=True)  # of another set that was there
     spent = f"{facts.get('seconds', 0):.0f} s" + ("" if made else f", made {facts.get('finished', 'before')}")
+    if needed := facts.get("pretraining_seconds"):
+        spent += f"; pretraining of what it needs: {needed:.0f} s"
     show(f"{out}: {len(distilled.images)} images, {distilled.nbytes:,} bytes, {spent}")
     if iterates:
         show(*_write_iterates(wanted, out))

@@ -44,6 +44,7 @@ def test_seeds_are_pooled():
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((student([89.0, 82.0]).interval()[0], 100.0), abs=1e-4)
     assert (row["networks"], row["seeds"], row["bytes"]) == (2, 2, 3000)
     assert (row["synthesis_seconds"], row["peak_memory_mb"]) == (15.0, 556.0)
+    assert row["pretraining_seconds"] is None, "of earlier results nobody knows"
     assert (row["claimed"], row["status"]) == (None, "done")
 
 
@@ -513,6 +514,20 @@ def test_several_sets_of_one_release_are_pooled_and_other_sets_without_a_seed_ar
     assert [row["seeds"] for row in rows] == [1, 1] and all(row["preset"].startswith("set ") for row in rows)
 
 
+def test_what_networks_took_stands_behind_the_time_of_a_set():
+    took = [Synthesis(seconds=10.0, pretraining_seconds=seconds) for seconds in (80.0, 120.0, 0.0)]
+    rows = leaderboard_rows(
+        [score("mtt", 1, 0, synthesis=took[0]), score("mtt", 1, 1, synthesis=took[1]), score("dm", synthesis=took[2])]
+    )
+    assert [(row["method"], row["synthesis_seconds"], row["pretraining_seconds"]) for row in rows] == [
+        ("dm", 10.0, 0.0), ("mtt", 10.0, 100.0)
+    ]  # fmt: skip
+    text = tables.markdown(rows)
+    assert "| 10.0 s + 1.7 min |" in text and "| 10.0 s |" in text and "behind +, what the networks took" in text
+    (row,) = leaderboard_rows([score("mtt", 1, 0, synthesis=took[0]), score("mtt", 1, 1)])
+    assert row["pretraining_seconds"] is None, "one of them does not say"
+
+
 def test_what_labels_need_besides_is_a_column_of_its_own_and_no_part_of_the_size():
     weights = Required(id="pypi:encoder==1.0", sha256="0123456789ab" + 52 * "0", bytes=18_000_000)
     rows = leaderboard_rows([score("hello", labels="projector", requires=(weights,)), score("dm"), full()])
@@ -522,7 +537,7 @@ def test_what_labels_need_besides_is_a_column_of_its_own_and_no_part_of_the_size
     cells = [dict(zip(head.split(" | "), line.split(" | "), strict=True)) for line in lines]
     assert {(each["size"], each["needs"]) for each in cells} == {("2.6 kB", needs), ("2.6 kB", "–")}
     assert [line["needs"] for line in csv.DictReader(io.StringIO(tables.csv(rows)))] == ["", needs, ""]
-    assert "needs" not in tables.markdown(leaderboard_rows([score("dm")]))
+    assert "| needs |" not in tables.markdown(leaderboard_rows([score("dm")]))
     (board,) = tables.sections(rows)[0].tables
     table = terminal._table(terminal._grid(board), range(len(board.columns)))
     shown = {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}

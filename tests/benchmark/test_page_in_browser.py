@@ -9,6 +9,7 @@ from result_files import claim, failure, full, score
 from distill_bench.benchmark.leaderboard import Source, merged_rows
 from distill_bench.benchmark.leaderboard.page.render import page
 from distill_bench.benchmark.leaderboard.page.rows import page_data
+from distill_bench.evaluation import Synthesis
 from distill_bench.evaluation.compare import with_half_width
 
 pytestmark = [
@@ -119,6 +120,16 @@ def test_it_filters_searches_and_keeps_that_in_the_address(look):
     assert found["budget"] == ["all", "1 (4)", "2 (0)", "10 (3)"]
     assert "Without Protocol quick-v1: 2 rows" in found["other"] and found["protocols"] == ["mtt", "mtt"]
     assert found["again"] == [["dm here"], "DM her"]
+
+
+def test_the_time_of_a_row_is_that_of_its_networks_too(tmp_path):
+    took = Synthesis(seconds=10.0, pretraining_seconds=110.0)
+    rows = [score("mtt", 1, synthesis=took), score("dm", 1, synthesis=Synthesis(seconds=60.0))]
+    found = found_in(tmp_path, page(page_data(merged_rows([Source("checkout", rows)]))), READ + """
+        document.querySelectorAll("#rows thead button")[column("Synthesis")].click();
+        found.rows = methods().map((method, i) => [method, cells("Synthesis")[i]]);
+    """, address="#dataset=digits")  # fmt: skip
+    assert found["rows"] == [["dm", "1 min"], ["mtt", "2 min(1.8 min of it pretraining)"]]
 
 
 def test_the_whole_split_is_said_for_the_rows_that_are_shown(tmp_path):

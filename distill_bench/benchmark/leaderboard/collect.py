@@ -35,7 +35,7 @@ DataNames = Callable[[Filed], str]
 ROW_KEYS = (
     "suite", "dataset", "method", "ipc", "fraction", "images", "preset", "protocol", "network", "labels", "strict",
     "pixel_space", "accuracy", "ci_low", "ci_high", "networks", "seeds", "bytes", "needs", "synthesis_seconds",
-    "peak_memory_mb", "claimed", "status", "accuracies",
+    "pretraining_seconds", "peak_memory_mb", "claimed", "status", "accuracies",
     "registered",
 )  # fmt: skip
 """Of a row. ``accuracies`` are those of all networks by synthesis seed; what has none goes by the sum of its set.
@@ -223,6 +223,7 @@ def measured(results: Sequence[Result]) -> Row:
     by_seed = list(accuracies.values())
     low, high = shown_interval(by_seed)
     synthesis = [result.synthesis for result in results if result.synthesis]
+    pretraining = [block.pretraining_seconds for block in synthesis]
     return {
         "accuracy": _number(fmean(map(fmean, by_seed))),
         "ci_low": _number(low),
@@ -232,6 +233,7 @@ def measured(results: Sequence[Result]) -> Row:
         "bytes": max((result.bytes for result in results if result.bytes is not None), default=None),
         "needs": _needs(results),
         "synthesis_seconds": _mean(block.seconds for block in synthesis),
+        "pretraining_seconds": None if None in pretraining else _mean(pretraining),
         "peak_memory_mb": _mean(block.peak_memory_mb for block in synthesis),
         "accuracies": accuracies,
     }

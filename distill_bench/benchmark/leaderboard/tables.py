@@ -78,6 +78,9 @@ _NOTES = (
     "Published figures are the papers', each under the protocol in brackets and not under this table's: read them as "
     "context, not as a comparison.",
     "A strict row is of a set with labels or a learning rate of its own, scored with classes and the protocol's rate.",
+    "Synthesis is a set's own time and, behind +, what the networks took that it needs besides, such as a teacher or "
+    "experts. Where nothing stands behind it, they took none, or it was not recorded: their time is then in that of "
+    "the set that was made first.",
 )
 
 
@@ -353,7 +356,7 @@ def _details(row: Row, claims: Sequence[Claim]) -> list[str]:
         _points(row["vs_random"], "+"),
         _points(row["gap"]),
         _size(row["bytes"]),
-        _duration(row["synthesis_seconds"]),
+        _synthesis(row),
         _ABSENT if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:,.0f} MB",
         _published(row, claims),
     ]
@@ -406,6 +409,12 @@ def _size(count: int | None) -> str:
         if count >= divisor:
             return f"{count / divisor:.1f} {unit}"
     return f"{count} B"
+
+
+def _synthesis(row: Row) -> str:
+    """The set's own time and, where it needs some, that of pretrained networks."""
+    own, pretraining = _duration(row["synthesis_seconds"]), row["pretraining_seconds"]
+    return f"{own} + {_duration(pretraining)}" if pretraining else own
 
 
 def _duration(seconds: float | None) -> str:

@@ -55,7 +55,9 @@ const budgetsOf = rows => [...new Map(rows.map(row => [row.budget, row.images]))
 const perClass = budgets => "images per class" + (budgets.some(([, budget]) => budget.endsWith("%")) ? ", or % of the training split" : "") + " (log scale)";
 const ORIGINS = new Set(DATA.rows.map(row => row.origin));
 const isOwn = row => ORIGINS.size > 1 && row.origin === "here";
-const SHARED_TIME = "Teachers or experts that several rows share are trained once: their time is in the row that ran first, and in no other.";
+const SHARED_TIME = "Time is that of a set and of the networks it needs, such as a teacher or experts. Where theirs was not recorded, it is in the row that ran first, and in no other.";
+const wholeTime = row => row.synthesis_seconds === null ? null : row.synthesis_seconds + (row.pretraining_seconds || 0);
+const pretraining = row => row.pretraining_seconds ? `${time(row.pretraining_seconds)} of it pretraining` : "";
 
 // --- state, which stands in the address so that a view can be shared
 
@@ -146,7 +148,7 @@ const COLUMNS = [
   { key: "gap", label: "Gap to full", num: true, value: row => first(row.gap), cell: row => points(row.gap), kind: "medium" },
   { key: "bytes", label: "Size (bits per class)", num: true, value: row => row.bytes, cell: row => [bytes(row.bytes), row.bits === null ? "" : el("small", {}, `(${bits(row.bits)})`)], kind: "medium" },
   { key: "needs", label: "Needs", value: row => row.needs, cell: row => known(row.needs), kind: "wide", constant: true },
-  { key: "time", label: "Synthesis", num: true, value: row => row.synthesis_seconds, cell: row => time(row.synthesis_seconds), kind: "medium", about: SHARED_TIME },
+  { key: "time", label: "Synthesis", num: true, value: wholeTime, cell: row => [time(wholeTime(row)), pretraining(row) && el("small", {}, `(${pretraining(row)})`)], kind: "medium", about: SHARED_TIME },
   { key: "seeds", label: "Seeds × networks", num: true, down: true, value: row => row.accuracy === null ? null : row.seeds * row.networks, cell: seedsCell, kind: "medium" },
   { key: "labels", label: "Labels", value: row => row.labels, cell: row => known(LABELS[row.labels] || row.labels), kind: "wide", constant: true },
   { key: "preset", label: "Preset", value: row => row.preset, cell: row => known(row.preset), kind: "wide", constant: true },
@@ -265,7 +267,7 @@ function pictureOf(row) {
 function figuresOf(row) {
   return el("section", {}, el("h3", {}, "Figures"), pairs({
     Accuracy: accuracy(row), "Behind the highest": row.behind && points(row.behind), "vs random": points(row.random, "+"), "Gap to full": points(row.gap),
-    Size: `${bytes(row.bytes)}${row.bits === null ? "" : `, ${bits(row.bits)} per class`}`, "Needs besides": row.needs, Synthesis: time(row.synthesis_seconds),
+    Size: `${bytes(row.bytes)}${row.bits === null ? "" : `, ${bits(row.bits)} per class`}`, "Needs besides": row.needs, Synthesis: [time(wholeTime(row)), pretraining(row)].filter(Boolean).join(", "),
     "Peak memory": row.peak_memory_mb === null ? null : Math.round(row.peak_memory_mb) + " MB", Labels: known(LABELS[row.labels] || row.labels),
     Preset: known(row.preset), Protocol: known(row.protocol), Network: known(row.network), Pixels: known(row.pixel_space),
     Made: row.origin, Suites: row.suites.join(", "), Doubts: row.notes.join("; "),
@@ -582,7 +584,7 @@ function drawCosts() {
   const blocks = [...new Set(rows.map(conditions))].map(name => {
     const own = rows.filter(row => conditions(row) === name);
     const size = known ? drawCost(own, "bits per class", row => row.bits, bits, POWERS) : drawCost(own, "bytes", row => row.bytes, bytes, POWERS);
-    const panels = [size, drawCost(own, "synthesis time", row => row.synthesis_seconds === null ? null : Math.max(0.1, row.synthesis_seconds), time, SECONDS)];
+    const panels = [size, drawCost(own, "synthesis time", row => wholeTime(row) === null ? null : Math.max(0.1, wholeTime(row)), time, SECONDS)];
     return [el("h3", {}, name + " pixels"), el("div", { class: "panels wide-panels" }, panels), el("p", {}, "A label is the method and its budget. " + OPENED + SHARED_TIME)];
   });
   $("costs").replaceChildren(...(blocks.length ? blocks.flat() : [el("p", {}, "Nothing to draw under these filters.")]));

@@ -22,8 +22,8 @@ from distill_bench.runtime.hashing import canonical_hash
 
 _PLAIN = (
     "dataset", "method", "images", "preset", "protocol", "network", "labels", "strict", "pixel_space", "accuracy",
-    "ci_low", "ci_high", "networks", "seeds", "bytes", "needs", "synthesis_seconds", "peak_memory_mb", "status", "full",
-    "origin", "suites",
+    "ci_low", "ci_high", "networks", "seeds", "bytes", "needs", "synthesis_seconds", "pretraining_seconds",
+    "peak_memory_mb", "status", "full", "origin", "suites",
 )  # fmt: skip
 _CLAIMED = (
     "claimed", "claimed_std", "claimed_networks", "claimed_protocol", "paper", "source", "difference", "margin",
