@@ -125,11 +125,14 @@ def test_it_filters_searches_and_keeps_that_in_the_address(look):
 def test_the_time_of_a_row_is_that_of_its_networks_too(tmp_path):
     took = Synthesis(seconds=10.0, pretraining_seconds=110.0)
     rows = [score("mtt", 1, synthesis=took), score("dm", 1, synthesis=Synthesis(seconds=60.0))]
+    rows.append(score("rded", 1, synthesis=Synthesis(seconds=180.0), recipe={"teacher": {"epochs": 2}}))
     found = found_in(tmp_path, page(page_data(merged_rows([Source("checkout", rows)]))), READ + """
         document.querySelectorAll("#rows thead button")[column("Synthesis")].click();
         found.rows = methods().map((method, i) => [method, cells("Synthesis")[i]]);
     """, address="#dataset=digits")  # fmt: skip
-    assert found["rows"] == [["dm", "1 min"], ["mtt", "2 min(1.8 min of it pretraining)"]]
+    assert found["rows"] == [
+        ["dm", "1 min"], ["mtt", "2 min(1.8 min of it pretraining)"], ["rded", "3 min(pretraining unknown)"]
+    ]  # fmt: skip
 
 
 def test_the_whole_split_is_said_for_the_rows_that_are_shown(tmp_path):

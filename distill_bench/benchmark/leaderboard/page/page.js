@@ -55,9 +55,9 @@ const budgetsOf = rows => [...new Map(rows.map(row => [row.budget, row.images]))
 const perClass = budgets => "images per class" + (budgets.some(([, budget]) => budget.endsWith("%")) ? ", or % of the training split" : "") + " (log scale)";
 const ORIGINS = new Set(DATA.rows.map(row => row.origin));
 const isOwn = row => ORIGINS.size > 1 && row.origin === "here";
-const SHARED_TIME = "Time is that of a set and of the networks it needs, such as a teacher or experts. Where theirs was not recorded, it is in the row that ran first, and in no other.";
+const SHARED_TIME = "Time is that of a set and of the networks it needs, such as a teacher or experts. Where that of pretraining is unknown, it is in the row that ran first, and in no other.";
 const wholeTime = row => row.synthesis_seconds === null ? null : row.synthesis_seconds + (row.pretraining_seconds || 0);
-const pretraining = row => row.pretraining_seconds ? `${time(row.pretraining_seconds)} of it pretraining` : "";
+const pretraining = row => row.pretraining_seconds ? `${time(row.pretraining_seconds)} of it pretraining` : row.pretraining_unknown ? "pretraining unknown" : "";
 
 // --- state, which stands in the address so that a view can be shared
 

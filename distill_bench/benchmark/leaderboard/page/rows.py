@@ -33,6 +33,8 @@ _VERSIONS = (
     "torch", "numpy", "python", "system", "cpu", "cores", "threads", "device", "instructions", "git_commit", "dirty",
     "finished",
 )  # fmt: skip
+_PRETRAINED = {"teacher", "teachers", "expert", "encoder"}
+"""Fields of recipes that say how a network is trained that the set needs."""
 _DIGITS = 6
 """So many that the page, which rounds once more, writes what Python writes."""
 
@@ -86,6 +88,7 @@ def _row(row: Row, claims: Sequence[Claim], recipes: dict[str, Any]) -> dict[str
         "id": canonical_hash([row[key] for key in (*CONDITION, "origin")])[:8],
         "budget": budget_of(row) or None,
         **{key: row[key] for key in _PLAIN},
+        "pretraining_unknown": _pretraining_unknown(row, results),
         "half": None if half is None else round(half, _DIGITS),
         "bits": bits_per_class(row),
         "rank": place and place.rank,
@@ -99,6 +102,12 @@ def _row(row: Row, claims: Sequence[Claim], recipes: dict[str, Any]) -> dict[str
         "recipe": _recipe(row, results, recipes),
         "commands": commands(row),
     }
+
+
+def _pretraining_unknown(row: Row, results: Iterable[Result]) -> bool:
+    """Whether the sets need pretrained networks, and nothing says what these took."""
+    made = (each.recipe or {} for each in results if each.synthesis)
+    return row["pretraining_seconds"] is None and any(_PRETRAINED & recipe.keys() for recipe in made)
 
 
 def _points(difference: Difference | None) -> list[float | None] | None:
