@@ -49,13 +49,16 @@ bench-scaling: $(CLUSTER)  ## two Ray nodes of one core against one: five minute
 	$(BIN)/python benchmarks/scaling/ray_nodes.py --results $(MEASURED)/scaling
 
 # the suites of a study: of digits, then of further data, which ONLY leaves out unless SUITE names one
+CHOSEN = $(or $(SUITE),$(if $(ONLY),$*),$(SUITES),$*)
+RELEASED := random-cifar10-ipc1 kmeans-cifar10-ipc1 dc-cifar10-ipc1 dsa-cifar10-ipc1 dm-cifar10-ipc1 mtt-cifar10-ipc1
 study-gradient: SUITES := gradient gradient-cifar10 gradient-fashion_mnist
 study-evaluator: SUITES := evaluator evaluator-cifar10
 study-evaluator: export DISTILL_BENCH_REGISTRY := results/reproduced/registry.toml
 study-difficulty: SUITES := difficulty difficulty-fashion_mnist
 
 study-pruning study-recovery study-evaluator study-gradient study-difficulty: study-%: $(INSTALLED)  ## docs/studies/….md and its figure anew in build/studies: hours; with ONLY=… some cells: minutes
-	$(foreach suite,$(or $(SUITE),$(if $(ONLY),$*),$(SUITES),$*),$(call RUN_SUITE,$(suite)))
+	$(if $(filter evaluator-cifar10,$(CHOSEN)),$(BIN)/distill-bench download $(RELEASED))
+	$(foreach suite,$(CHOSEN),$(call RUN_SUITE,$(suite)))
 	$(BIN)/python scripts/$*_study.py $(MEASURED) --out $(if $(RESULTS),docs,build)/studies
 
 reproduction reproduction-convnet reproduction-experts reproduction-mnist: $(INSTALLED)  ## docs/reproduction.md anew in build: days on a CPU; with ONLY=… some cells

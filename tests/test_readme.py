@@ -12,6 +12,8 @@ import pytest
 from folders import images_folder
 from study_tables import suites_of
 
+from distill_bench.benchmark import load_suite
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -85,6 +87,15 @@ def test_a_study_is_written_to_the_docs_only_when_told(study, settings, pages):
 def test_some_cells_of_a_study_can_be_of_its_other_data():
     said = _dry_run("study-gradient", "SUITE=gradient-cifar10", "ONLY=seed=0")
     assert re.findall(r"distill-bench bench (\S+) .*--only \"seed=0\"", said) == ["gradient-cifar10"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+def test_a_study_downloads_the_sets_of_its_suite_before_it_runs_any():
+    named = {each for method in load_suite("evaluator-cifar10").methods for each in [method.set["images"]]}
+    released = {each.removeprefix("published:") for each in named if each != "random" and "reproduced" not in each}
+    said = _dry_run("study-evaluator").split("distill-bench download ")
+    assert len(said) == 2 and "bench evaluator " not in said[0] and {*said[1].split("\n")[0].split()} == released
+    assert "download" not in _dry_run("study-evaluator", "ONLY=seed=0")
 
 
 def _dry_run(*words: str) -> str:
