@@ -104,6 +104,7 @@ def _dry_run(*words: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # some thirty commands, beside other work
 @pytest.mark.parametrize("page", ["README.md", "docs/own-method.md", "docs/getting-started.md"])
 def test_the_commands_run_in_the_order_they_stand(page, tmp_path):
     images_folder(tmp_path / "photos", count=4, side=40)
