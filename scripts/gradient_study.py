@@ -8,6 +8,7 @@ Student-t interval over the seeds.
 """
 
 import re
+from itertools import chain
 from statistics import fmean, median
 from typing import NamedTuple
 
@@ -93,10 +94,10 @@ def tables(results: pandas.DataFrame) -> str:
             [_named(setting), *(entry for k in budgets(cells) for entry in _entries(cells, k, setting))]
             for setting in _settings(cells)
         ]
-        means = (
-            entry for k in budgets(cells) for entry in ("–", "–", with_half_width(over_settings(cells, k), "+.1f"))
-        )
-        parts.append(table([title, *names], [*rows, ["their mean, seed by seed", *means]]))
+        if sum(setting.more == PLAIN for setting in _settings(cells)) > 1:
+            means = (("–", "–", with_half_width(over_settings(cells, k), "+.1f")) for k in budgets(cells))
+            rows.append(["mean of settings with classes, seed by seed", *chain.from_iterable(means)])
+        parts.append(table([title, *names], rows))
     return seeds_line(cells_of(results)) + "\n".join([*parts, _times(cells_of(results, "synthesis.seconds"))])
 
 

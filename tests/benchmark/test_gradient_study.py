@@ -42,6 +42,7 @@ def test_differences_are_of_pairs_and_none_is_with_another_setting():
     assert f" | +1.0 ± {half:.1f} |" in shown and "Seeds: 3 to 4" in shown
     assert f"| 10 steps of 0.05, teacher labels | – | 80.0 ± {half:.1f} | – |" in shown
     assert "| 10 steps of 0.05 | 55.0 | 50.0 | +5.0 |" in shown, "with classes, in a table of its own"
+    assert "mean of settings" not in shown, "there is one"
     assert "| 10 steps of 0.05, IPC 1 | 6.0 | 3.0 | 2.00 |" in shown, "the cell that trained the experts counts little"
 
 
@@ -67,14 +68,23 @@ def test_a_name_that_is_no_setting_is_an_error():
         Setting.of("mtt")
 
 
-def test_rates_are_those_of_the_search_on_the_held_out_fifth():
-    best: dict[tuple[int, Setting], dict[float, float]] = {}
-    for filed in read_results(RESULTS, "gradient-rates"):
+@pytest.mark.parametrize(
+    ("suite", "search"),
+    [
+        ("gradient", "gradient-rates"),
+        ("gradient-cifar10", "gradient-rates-images"),
+        ("gradient-fashion_mnist", "gradient-rates-images"),
+    ],
+)
+def test_rates_are_those_of_the_search_on_the_held_out_fifth(suite, search):
+    """And neither the least nor the largest that was tried."""
+    best: dict[tuple[str, int, Setting], dict[float, float]] = {}
+    for filed in read_results(RESULTS, search):
         if not filed.strict:
             assert filed.holdout == 0.2
             name, rate = filed.method.rsplit(" rate ", 1)
-            best.setdefault((filed.ipc, Setting.of(name)), {})[float(rate)] = filed.accuracy
-    for cell in expand(load_suite("gradient"), {}):
-        tried = best[cell.ipc, Setting.of(cell.method)._replace(more="")]
+            best.setdefault((filed.dataset, filed.ipc, Setting.of(name)), {})[float(rate)] = filed.accuracy
+    for cell in expand(load_suite(suite), {}):
+        tried = best[cell.dataset, cell.ipc, Setting.of(cell.method)._replace(more="")]
         assert cell.settings["image_lr"] == max(tried, key=lambda rate: (tried[rate], -rate)), str(cell)
-        assert len(tried) >= 3
+        assert len(tried) >= 3 and min(tried) < cell.settings["image_lr"] < max(tried)
