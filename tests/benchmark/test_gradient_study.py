@@ -85,6 +85,6 @@ def test_rates_are_those_of_the_search_on_the_held_out_fifth(suite, search):
             name, rate = filed.method.rsplit(" rate ", 1)
             best.setdefault((filed.dataset, filed.ipc, Setting.of(name)), {})[float(rate)] = filed.accuracy
     for cell in expand(load_suite(suite), {}):
-        tried = best[cell.dataset, cell.ipc, Setting.of(cell.method)._replace(more="")]
+        tried = best[cell.dataset, cell.ipc, Setting.of(cell.method)]
         assert cell.settings["image_lr"] == max(tried, key=lambda rate: (tried[rate], -rate)), str(cell)
         assert len(tried) >= 3 and min(tried) < cell.settings["image_lr"] < max(tried)
