@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, model_validator
 
 from distill_bench.datasets.dataset import Dataset
 from distill_bench.datasets.load import is_own
@@ -99,7 +99,7 @@ class Subject(Sparse):
                 checked_name(text, called.format(name.replace("data", "dataset")), LONGEST_PATH)
 
 
-class Synthesis(BaseModel):
+class Synthesis(Sparse):
     """What making a set took, and where that was.
 
     Attributes:
@@ -114,6 +114,7 @@ class Synthesis(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+    LATER: ClassVar[tuple[str, ...]] = ("pretraining_seconds",)
 
     seconds: Annotated[FiniteFloat, Field(ge=0)] | None = None
     pretraining_seconds: Annotated[FiniteFloat, Field(ge=0)] | None = None

@@ -14,7 +14,7 @@ def test_a_study_has_its_own_grid_alone_whatever_lies_beside_it(tmp_path):
     foreign = [
         score(variant, suite="other"),
         score(variant, seed=5, suite="gradient"),
-        score(variant, 10, suite="gradient"),
+        score(variant, 50, suite="gradient"),
         score("mtt", suite="gradient"),
         score(variant, protocol="standard-v1", suite="gradient"),
         score(variant, dataset="mnist", suite="gradient"),
