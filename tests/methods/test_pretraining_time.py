@@ -1,6 +1,5 @@
 """What networks took that several sets share: beside the seconds of each set, and among those of none."""
 
-import dataclasses
 import json
 
 import pytest
@@ -108,11 +107,3 @@ def test_what_came_from_elsewhere_took_nobody_knows_how_long(digits, slow):
     adopt_experts(training, config.network, rows, 1, "theirs")
     facts = made(digits, "mtt", 1, experts_from="theirs")
     assert facts["pretraining_seconds"] is None
-
-
-def test_pieces_of_a_part_are_those_of_the_whole(digits):
-    from distill_bench.methods import new_run
-
-    run = new_run(digits, load_method("random"), load_method("random").config_on(digits, Budget(1)), Budget(1))
-    part = dataclasses.replace(run, history=[])
-    assert part.pretrained_seconds is run.pretrained_seconds

@@ -33,7 +33,7 @@ _VERSIONS = (
     "torch", "numpy", "python", "system", "cpu", "cores", "threads", "device", "instructions", "git_commit", "dirty",
     "finished",
 )  # fmt: skip
-_PRETRAINED = {"teacher", "teachers", "expert", "encoder"}
+_PRETRAINED = {"teacher", "expert", "encoder"}
 """Fields of recipes that say how a network is trained that the set needs."""
 _DIGITS = 6
 """So many that the page, which rounds once more, writes what Python writes."""
